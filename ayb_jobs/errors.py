@@ -1,0 +1,59 @@
+"""Every exception that `ayb_jobs` raises. A class's docstring is its message where none is given.
+
+The families decide how a door answers: `InvalidInput` is the caller's mistake, `NotFound` and `Conflict` say what the
+database holds, `ConfigError` and `MigrationError` keep the daemon from starting.
+"""
+
+
+class AybJobsError(Exception):
+    """Something went wrong in ayb-jobs."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class InvalidInput(AybJobsError):  # noqa: N818 - named for what it says
+    """A value was refused; nothing was changed.
+
+    `field` is the name of the value as its user wrote it, or "" where the whole was refused.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotFound(AybJobsError):  # noqa: N818
+    """There is no such thing."""
+
+
+class Conflict(AybJobsError):  # noqa: N818
+    """The state of things does not allow it."""
+
+
+class ConfigError(AybJobsError):
+    """The configuration is invalid. `problems` holds one line for each fault."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class MigrationError(AybJobsError):
+    """The schema cannot be brought up to date."""
+
+
+class DatabaseError(AybJobsError):
+    """The database cannot be used."""
+
+
+class LeaseLost(AybJobsError):  # noqa: N818
+    """The lease of this job was lost; another worker may be running it, so stop."""
+
+
+class PayloadUndecodable(AybJobsError):  # noqa: N818
+    """The payload cannot be decoded."""
+
+
+class Discard(AybJobsError):  # noqa: N818
+    """The handler discarded the job: it fails now, without another attempt."""

@@ -1,0 +1,160 @@
+"""What the parts report, as frozen values, and who listens. Only `logs` words them and only `metrics` counts them.
+
+Whatever happens for every job is reported a batch at a time, so that reporting costs next to nothing per job.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.lifecycle import Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsLeased:
+    """The producer leased these jobs."""
+
+    jobs: Sequence[LeasedJob]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsSettled:
+    """The completer settled these attempts."""
+
+    settlements: Sequence[Settlement]
+    now: float  # on the clock of `Settlement.started`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasesLost:
+    """These jobs are no longer ours; `during` is the write that found it: settle, extend or progress."""
+
+    job_ids: Sequence[str]
+    during: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsReleased:
+    """These jobs were given back unstarted, with their attempt."""
+
+    job_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecovered:
+    """A lost lease was found; the job was queued again, or failed where its attempts or crashes were used up."""
+
+    job_id: str
+    job_type: str
+    state: str
+    attempts: int
+    crashes: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOverran:
+    """A handler runs past its timeout; `abandoned` once it was told to stop and did not."""
+
+    job: LeasedJob
+    timeout_s: float
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsPruned:
+    """Retention removed rows of a table."""
+
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsUnclaimable:
+    """Due jobs of types that this daemon does not know, by type; empty once there are none left."""
+
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopFailed:
+    """A loop's turn failed; it will try again after `retry_s`. Told once when it begins to fail."""
+
+    loop: str
+    error: BaseException
+    retry_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRecovered:
+    """A loop that failed works again, after `failures` failed turns in a row."""
+
+    loop: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopErrorRepeated:
+    """A failing loop failed again: counted, not told."""
+
+    loop: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationsUnavailable:
+    """Notifications cannot reach this daemon, so that polling alone finds jobs."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted:
+    """The daemon's parts are running."""
+
+    worker_id: str
+    concurrency: int
+    job_types: Sequence[str]
+    queues: Sequence[str]
+    scheduler: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonDisabled:
+    """The daemon runs with `jobs.enabled = false`: no workers, no scheduler."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopping:
+    """The daemon was told to stop, and waits up to `timeout_s` for the handlers that run."""
+
+    reason: str
+    running: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopped:
+    """The daemon has stopped; `abandoned` handlers were still running, and their leases will expire."""
+
+    abandoned: int
+
+
+class Events:
+    """Hands each event to every listener. A listener that fails is left out of that event and never stops the work."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[object], None]] = []
+        self.listener_failures = 0
+
+    def subscribe(self, listener: Callable[[object], None]) -> None:
+        """Have `listener` called with every event from now on, in the thread that reports it."""
+        self._listeners.append(listener)
+
+    def emit(self, event: object) -> None:
+        """Tell every listener of `event`."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - reporting must never stop what is reported
+                self.listener_failures += 1

@@ -1,0 +1,17 @@
+"""How long a retry waits: AYB's rule, min(5 s × 2^(n−1), 5 min) plus a random 0–1 s after attempt n."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """An exponential backoff, in seconds."""
+
+    base_s: float = 5.0
+    most_s: float = 300.0
+    jitter_s: float = 1.0
+
+    def delay_s(self, attempt: int, chance: float) -> float:
+        """Return the wait after attempt number `attempt` (from 1); `chance` is a random number from 0 to 1."""
+        doublings = min(max(attempt, 1) - 1, 60)  # beyond that the cap has long been reached, and floats overflow
+        return min(self.base_s * 2.0**doublings, self.most_s) + self.jitter_s * chance

@@ -1,0 +1,207 @@
+"""What a job is: as asked for (`NewJob`), as leased (`LeasedJob`), and as an operator sees it (`Job`)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from ayb_jobs.errors import InvalidInput, PayloadUndecodable
+
+MAX_NAME = 100
+MAX_IDEMPOTENCY_KEY = 255
+PRIORITIES = range(1, 5)
+MAX_PAYLOAD_BYTES = 1024 * 1024
+MAX_ATTEMPTS = 2**31 - 1
+
+
+class JobState(StrEnum):
+    """The five states of a job, spelled as AYB spells them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class Lease(NamedTuple):
+    """One worker's right to run a job once: what every write about that run must show."""
+
+    job_id: str
+    lease_id: str
+
+
+class LeasedJob(NamedTuple):
+    """A job as its worker holds it.
+
+    A tuple, not a dataclass: tens of thousands are made each second, and making one costs a quarter of the time.
+    The payload is JSON text, decoded only when asked for; instants are seconds since 1970, since the database knows
+    instants (infinity, year 20000) that `datetime` cannot hold.
+    """
+
+    id: str
+    lease_id: str
+    execution_id: int
+    type: str
+    payload_text: str
+    queue: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    crashes: int
+    run_at_s: float
+    scheduled_for_s: float | None
+    schedule_id: str | None
+    traceparent: str | None
+
+    @property
+    def lease(self) -> Lease:
+        """The lease under which the job is held."""
+        return Lease(self.id, self.lease_id)
+
+    @property
+    def run_at(self) -> datetime:
+        """When the job was due, in UTC; clamped to what `datetime` can hold."""
+        return instant(self.run_at_s)
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The nominal fire time for which a schedule made the job, in UTC; None for other jobs."""
+        return None if self.scheduled_for_s is None else instant(self.scheduled_for_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored."""
+
+    id: str
+    type: str
+    payload_text: str
+    state: JobState
+    queue: str
+    priority: int
+    run_at: datetime
+    lease_until: datetime | None
+    worker_id: str | None
+    attempts: int
+    max_attempts: int
+    crashes: int
+    last_error: str | None
+    last_run_at: datetime | None
+    idempotency_key: str | None
+    schedule_id: str | None
+    scheduled_for: datetime | None
+    progress: Any
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    canceled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to be enqueued. Raises `InvalidInput` where a value cannot be stored.
+
+    `run_at` is an instant with a time zone, and `delay` a time from now by the database's clock; one of the two may be
+    given. A second job with the same `idempotency_key` is not made: enqueueing it answers with the first.
+    """
+
+    type: str
+    payload: Any = field(default_factory=dict)
+    queue: str = "default"
+    priority: int = 2
+    max_attempts: int = 3
+    run_at: datetime | None = None
+    delay: timedelta | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+
+    def __post_init__(self) -> None:
+        checked_name(self.type, "type")
+        checked_name(self.queue, "queue")
+        if self.priority not in PRIORITIES:
+            raise InvalidInput(f"priority is {self.priority!r}; it goes from 1 (first) to 4", field="priority")
+        if not 1 <= self.max_attempts <= MAX_ATTEMPTS:
+            raise InvalidInput(f"max_attempts is {self.max_attempts}; at least 1 is needed", field="max_attempts")
+        if self.run_at is not None and self.delay is not None:
+            raise InvalidInput("give run_at or delay, not both", field="run_at")
+        if self.run_at is not None and self.run_at.tzinfo is None:
+            raise InvalidInput("run_at has no time zone; add one, such as +00:00", field="run_at")
+        if self.idempotency_key is not None:
+            checked_text(self.idempotency_key, "idempotency_key", MAX_IDEMPOTENCY_KEY)
+
+    @property
+    def payload_text(self) -> str:
+        """The payload as JSON; raises `InvalidInput` where it is none."""
+        return encode_payload(self.payload)
+
+
+def checked_name(value: str, field_name: str) -> str:
+    """Return a name that the database takes: 1 to 100 characters, no NUL, no lone surrogate."""
+    if not value or not value.strip():
+        raise InvalidInput(f"{field_name} is empty; it is required", field=field_name)
+    return checked_text(value, field_name, MAX_NAME)
+
+
+def checked_text(value: str, field_name: str, most: int) -> str:
+    """Return a text that the database takes, or raise `InvalidInput` saying what is wrong with it."""
+    if len(value) > most:
+        raise InvalidInput(f"{field_name} has {len(value)} characters; at most {most} are allowed", field=field_name)
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidInput(f"{field_name} holds a character that PostgreSQL cannot store", field=field_name)
+    return value
+
+
+def encode_payload(payload: Any) -> str:
+    """Return a payload as JSON text that PostgreSQL's jsonb takes, or raise `InvalidInput`."""
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except RecursionError:
+        raise InvalidInput("payload is nested too deeply", field="payload") from None
+    except UnicodeEncodeError:
+        raise InvalidInput("payload holds a lone surrogate, which JSON cannot carry", field="payload") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"payload is not JSON: {error}", field="payload") from None
+    if size > MAX_PAYLOAD_BYTES:
+        raise InvalidInput(f"payload has {size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed", field="payload")
+    if "\\u0000" in text and holds_nul(payload):
+        raise InvalidInput("payload holds a NUL character, which PostgreSQL cannot store", field="payload")
+    return text
+
+
+def holds_nul(value: Any) -> bool:
+    """Tell whether any string in a JSON value, keys included, holds a NUL character."""
+    match value:
+        case str():
+            return "\x00" in value
+        case Mapping():
+            return any(holds_nul(part) for pair in value.items() for part in pair)
+        case list() | tuple():
+            return any(holds_nul(part) for part in value)
+        case _:
+            return False
+
+
+def decode_payload(text: str) -> Any:
+    """Return a stored payload as a Python value.
+
+    Raises `PayloadUndecodable` for what jsonb stores but Python refuses: nesting beyond the recursion limit, numbers of
+    more digits than Python converts.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise PayloadUndecodable("the payload cannot be decoded: it is nested too deeply") from None
+    except ValueError as error:
+        raise PayloadUndecodable(f"the payload cannot be decoded: {error}") from None
+
+
+def instant(seconds: float) -> datetime:
+    """Return seconds since 1970 as an instant in UTC, clamped to what `datetime` can hold."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.max.replace(tzinfo=UTC) if seconds > 0 else datetime.min.replace(tzinfo=UTC)

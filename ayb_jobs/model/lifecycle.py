@@ -1,0 +1,89 @@
+"""The state machine of a job, once: the legal transitions, and what each ending of an attempt leads to."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.job import JobState, LeasedJob
+from ayb_jobs.model.results import Cancel, Result, Snooze
+
+# Longer errors are cut in the middle, so that both the exception's name and its last line survive.
+MAX_ERROR = 16 * 1024
+
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELED}),
+    JobState.RUNNING: frozenset({JobState.COMPLETED, JobState.QUEUED, JobState.FAILED, JobState.CANCELED}),
+    JobState.COMPLETED: frozenset(),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.CANCELED: frozenset(),
+}
+
+
+class Outcome(StrEnum):
+    """How an attempt ended, as its execution row tells it."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    DISCARDED = "discarded"
+    CANCELED = "canceled"
+    SNOOZED = "snoozed"
+    LOST = "lost"
+
+
+class Settlement(NamedTuple):
+    """What the end of one attempt does to its job.
+
+    `delay_s` is the wait before the next attempt, set only where `state` is queued. `started` is when the handler began,
+    on the process's monotonic clock.
+    """
+
+    job: LeasedJob
+    state: JobState
+    outcome: Outcome
+    delay_s: float | None
+    error: str | None
+    records: int | None
+    started: float
+
+
+def settle_result(job: LeasedJob, result: Result, started: float) -> Settlement:
+    """Decide what a handler's return value does to its job. `records` are the records it says it processed."""
+    match result:
+        case None:
+            return Settlement(job, JobState.COMPLETED, Outcome.COMPLETED, None, None, None, started)
+        case int():
+            return Settlement(job, JobState.COMPLETED, Outcome.COMPLETED, None, None, int(result), started)
+        case Snooze():
+            return Settlement(job, JobState.QUEUED, Outcome.SNOOZED, result.seconds, None, None, started)
+        case Cancel():
+            reason = storable_error(result.reason)
+            return Settlement(job, JobState.CANCELED, Outcome.CANCELED, None, reason, None, started)
+
+
+def settle_failure(  # noqa: D417 - the rest are the settlement's own fields
+    job: LeasedJob,
+    error: str,
+    started: float,
+    *,
+    backoff: Backoff,
+    chance: float,
+    outcome: Outcome = Outcome.FAILED,
+    records: int | None = None,
+) -> Settlement:
+    """Decide what a failed attempt does to its job: another attempt after backoff, or failed for good."""
+    text = storable_error(error)
+    if outcome is Outcome.DISCARDED or job.attempt >= job.max_attempts:
+        return Settlement(job, JobState.FAILED, outcome, None, text, records, started)
+    delay_s = backoff.delay_s(job.attempt, chance)
+    return Settlement(job, JobState.QUEUED, outcome, delay_s, text, records, started)
+
+
+def storable_error(text: str) -> str:
+    """Return an error text that PostgreSQL stores: no NUL, no lone surrogate, at most 16 KiB, cut in the middle."""
+    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8", "replace")
+    if len(clean) <= MAX_ERROR:
+        return clean
+    half = MAX_ERROR // 2
+    return f"{clean[:half]}\n… {len(clean) - 2 * half} characters left out …\n{clean[-half:]}"
