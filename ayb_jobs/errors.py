@@ -57,3 +57,11 @@ class PayloadUndecodable(AybJobsError):  # noqa: N818
 
 class Discard(AybJobsError):  # noqa: N818
     """The handler discarded the job: it fails now, without another attempt."""
+
+
+class Stopped(AybJobsError):  # noqa: N818
+    """The handler was asked to stop. `reason` says why: `shutdown` or `timeout`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the handler was asked to stop ({reason})")
+        self.reason = reason

@@ -1,0 +1,159 @@
+"""What a handler is given: its job, its log, a connection, its deadline, and whether it was asked to stop."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import psycopg
+from psycopg.rows import TupleRow
+from structlog.typing import FilteringBoundLogger
+
+from ayb_jobs.errors import LeaseLost, Stopped
+from ayb_jobs.model.job import Lease, LeasedJob, decode_payload, encode_payload
+
+Connection = psycopg.Connection[TupleRow]
+Borrow = Callable[[], AbstractContextManager[Connection]]
+ReportProgress = Callable[[Connection, Lease, str, timedelta], bool]
+StopReason = Literal["shutdown", "timeout", "lease_lost"]
+
+UNDECODED: Any = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextServices:
+    """What all contexts of a daemon share.
+
+    `work` lends a connection to handlers, and `control` one that handlers cannot take away, for progress: a handler that
+    holds the last work connection must still be able to extend its lease.
+    """
+
+    work: Borrow
+    control: Borrow
+    report_progress: ReportProgress
+    lease_duration: timedelta
+    logger: FilteringBoundLogger
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class JobContext:
+    """One run of one job, as its handler sees it.
+
+    `job` is the job as leased; `deadline` is when the attempt times out, in seconds of `time.monotonic()`, or None;
+    `stop_reason` is None until the handler is asked to stop; `records_processed` is the count reported so far, which is
+    kept even where the attempt fails.
+
+    Tens of thousands are made each second: whatever is not always needed is made when it is first asked for.
+    """
+
+    __slots__ = ("_log", "_payload", "_services", "_stopping", "deadline", "job", "records_processed", "stop_reason")
+
+    def __init__(self, job: LeasedJob, services: ContextServices, deadline: float | None = None) -> None:
+        self.job = job
+        self.deadline = deadline
+        self.stop_reason: StopReason | None = None
+        self.records_processed: int | None = None
+        self._services = services
+        self._payload: Any = UNDECODED
+        self._log: FilteringBoundLogger | None = None
+        self._stopping: threading.Event | None = None
+
+    def __repr__(self) -> str:
+        return f"<JobContext {self.job.type} {self.job.id} attempt {self.job.attempt}>"
+
+    @property
+    def payload(self) -> Any:
+        """The job's payload, decoded from JSON; raises `PayloadUndecodable` where Python cannot hold it."""
+        if self._payload is UNDECODED:
+            self._payload = decode_payload(self.job.payload_text)
+        return self._payload
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self.job.attempt
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The fire time for which a schedule made the job, in UTC; None for other jobs."""
+        return self.job.scheduled_for
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """A structlog logger whose lines carry the job's id, its type and the attempt."""
+        if self._log is None:
+            job = self.job
+            self._log = self._services.logger.bind(job_id=job.id, job_type=job.type, attempt=job.attempt)
+        return self._log
+
+    @property
+    def stopping(self) -> threading.Event:
+        """An event that is set once the handler should end: `.is_set()`, or `.wait(seconds)` in place of a sleep."""
+        with self._services.lock:
+            if self._stopping is None:
+                self._stopping = threading.Event()
+                if self.stop_reason is not None:
+                    self._stopping.set()
+            return self._stopping
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the handler to end, from any thread. The first reason stays, but a lost lease outweighs the others."""
+        with self._services.lock:
+            if self.stop_reason is None or reason == "lease_lost":
+                self.stop_reason = reason
+            if self._stopping is not None:
+                self._stopping.set()
+
+    def check(self) -> None:
+        """Raise where the handler was asked to stop: `LeaseLost`, or `Stopped` with the reason; else do nothing.
+
+        Where `Stopped` leaves the handler because of a shutdown, the job goes back to the queue and the attempt is not
+        counted.
+        """
+        if self.stop_reason is not None:
+            raise LeaseLost if self.stop_reason == "lease_lost" else Stopped(self.stop_reason)
+
+    def remaining_s(self) -> float | None:
+        """Return the seconds left until the attempt times out, never below zero; None where there is no limit."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection for one transaction: committed at the end of the block, rolled back where it raises.
+
+        A statement in it may take as long as is left of the type's timeout. Nothing that outlives the transaction may
+        be set on the connection (use SET LOCAL), since the next user of it may be anyone.
+        """
+        with self._services.work() as conn, conn.transaction():
+            remaining_s = self.remaining_s()
+            if remaining_s is not None:
+                set_statement_timeout(conn, remaining_s)
+            yield conn
+
+    def progress(self, records_processed: int | None = None, message: str | None = None) -> None:
+        """Show how far the job is, and extend its lease by a full lease duration.
+
+        Committed at once, outside any transaction of the handler. Raises `LeaseLost` where another worker may have the
+        job by now; the handler should let that pass.
+        """
+        if records_processed is not None:
+            self.records_processed = records_processed
+        told = {"records_processed": self.records_processed, "message": message}
+        text = encode_payload({key: value for key, value in told.items() if value is not None})
+        services = self._services
+        with services.control() as conn:
+            held = services.report_progress(conn, self.job.lease, text, services.lease_duration)
+        if not held:
+            self.stop("lease_lost")
+            raise LeaseLost
+
+
+SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
+
+
+def set_statement_timeout(conn: Connection, seconds: float) -> None:
+    """Let each statement of this transaction take at most `seconds`; at least a millisecond, since zero is no limit."""
+    conn.execute(SET_STATEMENT_TIMEOUT, (str(max(1, int(seconds * 1000))),))
