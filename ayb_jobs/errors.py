@@ -12,7 +12,7 @@ class AybJobsError(Exception):
         super().__init__(message or type(self).__doc__)
 
 
-class InvalidInput(AybJobsError):  # noqa: N818 - named for what it says
+class InvalidInput(AybJobsError):
     """A value was refused; nothing was changed.
 
     `field` is the name of the value as its user wrote it, or "" where the whole was refused.
@@ -23,11 +23,11 @@ class InvalidInput(AybJobsError):  # noqa: N818 - named for what it says
         self.field = field
 
 
-class NotFound(AybJobsError):  # noqa: N818
+class NotFound(AybJobsError):
     """There is no such thing."""
 
 
-class Conflict(AybJobsError):  # noqa: N818
+class Conflict(AybJobsError):
     """The state of things does not allow it."""
 
 
@@ -47,19 +47,19 @@ class DatabaseError(AybJobsError):
     """The database cannot be used."""
 
 
-class LeaseLost(AybJobsError):  # noqa: N818
+class LeaseLost(AybJobsError):
     """The lease of this job was lost; another worker may be running it, so stop."""
 
 
-class PayloadUndecodable(AybJobsError):  # noqa: N818
+class PayloadUndecodable(AybJobsError):
     """The payload cannot be decoded."""
 
 
-class Discard(AybJobsError):  # noqa: N818
+class Discard(AybJobsError):
     """The handler discarded the job: it fails now, without another attempt."""
 
 
-class Stopped(AybJobsError):  # noqa: N818
+class Stopped(AybJobsError):
     """The handler was asked to stop. `reason` says why: `shutdown` or `timeout`."""
 
     def __init__(self, reason: str) -> None:

@@ -37,8 +37,8 @@ class LeasedJob(NamedTuple):
     """A job as its worker holds it.
 
     A tuple, not a dataclass: tens of thousands are made each second, and making one costs a quarter of the time.
-    The payload is JSON text, decoded only when asked for; instants are seconds since 1970, since the database knows
-    instants (infinity, year 20000) that `datetime` cannot hold.
+    The payload is JSON text and instants are the database's text, decoded only when asked for: the database knows
+    payloads and instants (infinity, year 20000) that Python cannot hold, and one such row must not stop its batch.
     """
 
     id: str
@@ -51,8 +51,8 @@ class LeasedJob(NamedTuple):
     attempt: int
     max_attempts: int
     crashes: int
-    run_at_s: float
-    scheduled_for_s: float | None
+    run_at_text: str
+    scheduled_for_text: str | None
     schedule_id: str | None
     traceparent: str | None
 
@@ -64,12 +64,12 @@ class LeasedJob(NamedTuple):
     @property
     def run_at(self) -> datetime:
         """When the job was due, in UTC; clamped to what `datetime` can hold."""
-        return instant(self.run_at_s)
+        return instant(self.run_at_text)
 
     @property
     def scheduled_for(self) -> datetime | None:
         """The nominal fire time for which a schedule made the job, in UTC; None for other jobs."""
-        return None if self.scheduled_for_s is None else instant(self.scheduled_for_s)
+        return None if self.scheduled_for_text is None else instant(self.scheduled_for_text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,9 +199,16 @@ def decode_payload(text: str) -> Any:
         raise PayloadUndecodable(f"the payload cannot be decoded: {error}") from None
 
 
-def instant(seconds: float) -> datetime:
-    """Return seconds since 1970 as an instant in UTC, clamped to what `datetime` can hold."""
+def instant(text: str) -> datetime:
+    """Return PostgreSQL's ISO text of a timestamptz in UTC, clamped to what `datetime` can hold.
+
+    Raises ValueError for text that is no timestamptz in ISO style.
+    """
+    if text == "-infinity" or text.endswith("BC"):
+        return datetime.min.replace(tzinfo=UTC)
+    if text == "infinity" or text.find("-") > len("9999"):
+        return datetime.max.replace(tzinfo=UTC)
     try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        return datetime.max.replace(tzinfo=UTC) if seconds > 0 else datetime.min.replace(tzinfo=UTC)
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if text.startswith("9999") else datetime.min.replace(tzinfo=UTC)

@@ -35,8 +35,8 @@ class Outcome(StrEnum):
 class Settlement(NamedTuple):
     """What the end of one attempt does to its job.
 
-    `delay_s` is the wait before the next attempt, set only where `state` is queued. `started` is when the handler began,
-    on the process's monotonic clock.
+    `delay_s` is the wait before the next attempt, set only where `state` is queued. `started` and `ended` are when the
+    handler began and ended, on the process's monotonic clock.
     """
 
     job: LeasedJob
@@ -46,26 +46,28 @@ class Settlement(NamedTuple):
     error: str | None
     records: int | None
     started: float
+    ended: float
 
 
-def settle_result(job: LeasedJob, result: Result, started: float) -> Settlement:
+def settle_result(job: LeasedJob, result: Result, started: float, ended: float) -> Settlement:
     """Decide what a handler's return value does to its job. `records` are the records it says it processed."""
     match result:
         case None:
-            return Settlement(job, JobState.COMPLETED, Outcome.COMPLETED, None, None, None, started)
+            return Settlement(job, JobState.COMPLETED, Outcome.COMPLETED, None, None, None, started, ended)
         case int():
-            return Settlement(job, JobState.COMPLETED, Outcome.COMPLETED, None, None, int(result), started)
+            return Settlement(job, JobState.COMPLETED, Outcome.COMPLETED, None, None, int(result), started, ended)
         case Snooze():
-            return Settlement(job, JobState.QUEUED, Outcome.SNOOZED, result.seconds, None, None, started)
+            return Settlement(job, JobState.QUEUED, Outcome.SNOOZED, result.seconds, None, None, started, ended)
         case Cancel():
             reason = storable_error(result.reason)
-            return Settlement(job, JobState.CANCELED, Outcome.CANCELED, None, reason, None, started)
+            return Settlement(job, JobState.CANCELED, Outcome.CANCELED, None, reason, None, started, ended)
 
 
-def settle_failure(  # noqa: D417 - the rest are the settlement's own fields
+def settle_failure(
     job: LeasedJob,
     error: str,
     started: float,
+    ended: float,
     *,
     backoff: Backoff,
     chance: float,
@@ -75,9 +77,9 @@ def settle_failure(  # noqa: D417 - the rest are the settlement's own fields
     """Decide what a failed attempt does to its job: another attempt after backoff, or failed for good."""
     text = storable_error(error)
     if outcome is Outcome.DISCARDED or job.attempt >= job.max_attempts:
-        return Settlement(job, JobState.FAILED, outcome, None, text, records, started)
+        return Settlement(job, JobState.FAILED, outcome, None, text, records, started, ended)
     delay_s = backoff.delay_s(job.attempt, chance)
-    return Settlement(job, JobState.QUEUED, outcome, delay_s, text, records, started)
+    return Settlement(job, JobState.QUEUED, outcome, delay_s, text, records, started, ended)
 
 
 def storable_error(text: str) -> str:

@@ -1,0 +1,223 @@
+"""Connections to PostgreSQL, with every setting that this daemon relies on."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+from psycopg.types.string import TextLoader
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.model.job import instant
+
+Connection = psycopg.Connection[TupleRow]
+
+CHANNEL = "ayb_jobs"
+
+# A cut network is noticed within 10 s: an idle connection after 3 + 3 × 1 s without an answer, a sent statement after
+# 5 s. libpq's own defaults leave both hanging for many minutes.
+_TCP = {
+    "keepalives": 1,
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
+
+
+class _ClampedInstant(Loader):
+    """Loads timestamptz in UTC, clamped to what `datetime` can hold, where psycopg would raise."""
+
+    def load(self, data: Buffer) -> datetime:
+        return instant(bytes(data).decode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long to wait for a connection and for a statement, in seconds."""
+
+    connect_s: float = 5.0
+    statement_s: float = 30.0
+
+
+def connect(url: str, *, name: str = "ayb-jobs", timeouts: Timeouts | None = None) -> Connection:
+    """Open one autocommit connection. Raises `DatabaseError` where that fails, without the password."""
+    limits = timeouts or Timeouts()
+    try:
+        conn: Connection = psycopg.connect(_conninfo(url, name, limits), autocommit=True, prepare_threshold=None)
+    except (psycopg.Error, UnicodeError) as error:
+        raise DatabaseError(f"cannot connect to the database: {_first_line(error)}") from error
+    try:
+        _configure(conn, limits)
+    except psycopg.Error as error:
+        conn.close()
+        raise DatabaseError(f"cannot use the database: {_first_line(error)}") from error
+    return conn
+
+
+def _conninfo(url: str, name: str, limits: Timeouts) -> str:
+    """Return the connection string with our settings added; what its author set is kept."""
+    ours = {**_TCP, "application_name": name, "connect_timeout": max(2, round(limits.connect_s))}
+    theirs = conninfo_to_dict(url)
+    return make_conninfo(url, **{key: value for key, value in ours.items() if key not in theirs})
+
+
+def _configure(conn: Connection, limits: Timeouts) -> None:
+    conn.adapters.register_loader("uuid", TextLoader)
+    conn.adapters.register_loader("timestamptz", _ClampedInstant)
+    if is_pooled(conn):
+        # A pooler hands each transaction to any server connection: nothing may be left behind on one.
+        return
+    conn.prepare_threshold = 5
+    conn.execute("SELECT set_config('statement_timeout', %s, false)", (_milliseconds(limits.statement_s),))
+
+
+def is_pooled(conn: Connection) -> bool:
+    """Tell whether a pooler stands between: it makes up the process id that it tells its clients."""
+    row = conn.execute("SELECT pg_backend_pid()").fetchone()
+    return row is None or row[0] != conn.info.backend_pid
+
+
+class Database:
+    """One daemon's connections: some for its own loops, some for handlers and HTTP, so that neither starves the other.
+
+    The loops' connections are opened on demand and kept; a broken one is thrown away with all idle ones, so that after
+    a restart of the server each loop's next turn connects anew. (psycopg's pool waits longer and longer between its
+    attempts to reconnect, and a daemon must lease again within a second.)
+    """
+
+    def __init__(
+        self, url: str, *, name: str = "ayb-jobs", work_connections: int = 4, timeouts: Timeouts | None = None
+    ) -> None:
+        self.url = url
+        self.name = name
+        self.timeouts = timeouts or Timeouts()
+        self._lock = threading.Lock()
+        self._idle: list[tuple[Connection, bool]] = []
+        self._closed = False
+        self._work = ConnectionPool(
+            _conninfo(url, f"{name}-work", self.timeouts),
+            connection_class=Connection,
+            min_size=0,
+            max_size=max(1, work_connections),
+            open=False,
+            name=f"{name}-work",
+            timeout=self.timeouts.connect_s * 2,
+            max_idle=60.0,
+            check=ConnectionPool.check_connection,
+            configure=lambda conn: _configure(conn, self.timeouts),
+            kwargs={"autocommit": True, "prepare_threshold": None},
+        )
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend an autocommit connection for one unit of work.
+
+        Behind a pooler the unit is one transaction, since only there can its statement timeout be set.
+        Raises `DatabaseError` where no connection can be had.
+        """
+        conn, pooled = self._take()
+        try:
+            if pooled:
+                with conn.transaction():
+                    _limit_transaction(conn, self.timeouts)
+                    yield conn
+            else:
+                yield conn
+        finally:
+            self._give_back(conn, pooled)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Lend a connection inside one transaction: committed at the end, rolled back where an exception leaves it."""
+        with self.connection() as conn, conn.transaction():
+            yield conn
+
+    @contextmanager
+    def work(self) -> Iterator[Connection]:
+        """Lend a connection of the pool for handlers and HTTP. Raises `DatabaseError` where none comes free in time."""
+        self._work.open()
+        try:
+            conn = self._work.getconn()
+        except PoolTimeout as error:
+            raise DatabaseError("no connection of the work pool came free in time") from error
+        try:
+            yield conn
+        finally:
+            if not conn.closed and conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                with suppress(psycopg.Error):
+                    conn.rollback()
+            self._work.putconn(conn)
+
+    def close(self) -> None:
+        """Close every connection. Those lent out are closed when they come back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for conn, _ in idle:
+            conn.close()
+        self._work.close(timeout=1.0)
+
+    def _take(self) -> tuple[Connection, bool]:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        conn = connect(self.url, name=self.name, timeouts=self.timeouts)
+        return conn, conn.prepare_threshold is None
+
+    def _give_back(self, conn: Connection, pooled: bool) -> None:  # noqa: FBT001 - a plain pair travels together
+        usable = not conn.closed and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        with self._lock:
+            if usable and not self._closed:
+                self._idle.append((conn, pooled))
+                return
+            broken, self._idle = self._idle, []
+        conn.close()
+        for other, _ in broken:
+            other.close()
+
+
+class Listener:
+    """A connection of its own that hears notifications. Raises `DatabaseError` where notifications cannot arrive."""
+
+    def __init__(self, url: str, *, name: str, timeouts: Timeouts | None = None) -> None:
+        self._conn = connect(url, name=name, timeouts=timeouts)
+        if self._conn.prepare_threshold is None:
+            self._conn.close()
+            raise NotificationsBlocked
+        self._conn.execute("LISTEN ayb_jobs")
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a notification; tell whether one came. Raises psycopg's errors where the connection broke."""
+        return any(True for _ in self._conn.notifies(timeout=timeout_s, stop_after=1))
+
+    def probe(self) -> None:
+        """Ask the server for an answer, since middleboxes answer keepalives by themselves."""
+        self._conn.execute("SELECT 1")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._conn.close()
+
+
+class NotificationsBlocked(DatabaseError):
+    """A pooler stands between, through which notifications do not arrive; polling alone finds jobs."""
+
+
+def _limit_transaction(conn: Connection, limits: Timeouts) -> None:
+    conn.execute("SELECT set_config('statement_timeout', %s, true)", (_milliseconds(limits.statement_s),))
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
