@@ -64,7 +64,7 @@ def connect(url: str, *, name: str = "ayb-jobs", timeouts: Timeouts | None = Non
 
 def _conninfo(url: str, name: str, limits: Timeouts) -> str:
     """Return the connection string with our settings added; what its author set is kept."""
-    ours = {**_TCP, "application_name": name, "connect_timeout": max(2, round(limits.connect_s))}
+    ours: dict[str, str | int] = {**_TCP, "application_name": name, "connect_timeout": max(2, round(limits.connect_s))}
     theirs = conninfo_to_dict(url)
     return make_conninfo(url, **{key: value for key, value in ours.items() if key not in theirs})
 

@@ -1,0 +1,126 @@
+"""Jobs whose lease ran out: their worker crashed, was paused or cut off."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.storage.database import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredJob:
+    """A job taken from a worker that lost it: queued again, or failed where its attempts or crashes are used up."""
+
+    id: str
+    type: str
+    state: str
+    attempts: int
+    crashes: int
+    error: str
+
+
+class Recovery(NamedTuple):
+    """What one look at the expired leases found, and the last expiry it saw (None where it found nothing)."""
+
+    jobs: Sequence[RecoveredJob]
+    floor: str | None
+
+
+# A running row without a lease is nobody's: only a foreign statement can have left it, and nothing else would find it.
+# A row that AYB's own runner leased has no lease id, and no number for its attempt yet.
+# Backoff is `model.backoff`'s rule; a test holds the two against each other.
+RECOVER_JOBS = """
+    WITH expired AS MATERIALIZED (
+        SELECT * FROM (
+            SELECT id, lease_id, lease_until, worker_id, coalesce(last_run_at, updated_at) AS started_at
+            FROM _ayb_jobs
+            WHERE state = 'running' AND lease_until < now() AND lease_until > %(floor)s::timestamptz
+            ORDER BY lease_until
+            LIMIT %(limit)s
+            FOR UPDATE SKIP LOCKED
+        ) AS run_out
+        UNION ALL
+        SELECT * FROM (
+            SELECT id, lease_id, lease_until, worker_id, coalesce(last_run_at, updated_at) AS started_at
+            FROM _ayb_jobs
+            WHERE state = 'running' AND lease_until IS NULL
+            LIMIT %(limit)s
+            FOR UPDATE SKIP LOCKED
+        ) AS never_leased
+    ), judged AS (
+        SELECT job.id, expired.lease_id, expired.lease_until, expired.worker_id, expired.started_at,
+            CASE
+                WHEN job.attempts >= job.max_attempts THEN
+                    format('lease lost by worker %%s; attempts used up (%%s of %%s)',
+                        coalesce(expired.worker_id, 'unknown'), job.attempts, job.max_attempts)
+                WHEN job.crashes + 1 >= %(max_crashes)s THEN
+                    format('lease lost by worker %%s; crashes used up (%%s of %%s)',
+                        coalesce(expired.worker_id, 'unknown'), job.crashes + 1, %(max_crashes)s)
+                ELSE
+                    format('lease lost by worker %%s (attempt %%s of %%s)',
+                        coalesce(expired.worker_id, 'unknown'), job.attempts, job.max_attempts)
+            END AS error,
+            job.attempts >= job.max_attempts OR job.crashes + 1 >= %(max_crashes)s AS used_up
+        FROM _ayb_jobs AS job
+        JOIN expired ON expired.id = job.id
+        WHERE job.id = ANY (ARRAY(SELECT id FROM expired))
+    ), recovered AS (
+        UPDATE _ayb_jobs AS job
+        SET state = CASE WHEN judged.used_up THEN 'failed' ELSE 'queued' END,
+            run_at = CASE
+                WHEN judged.used_up THEN job.run_at
+                ELSE now() + interval '1 second' * (%(jitter_s)s * random()
+                    + least(%(base_s)s * 2.0 ^ least(greatest(job.attempts, 1) - 1, 60), %(most_s)s))
+            END,
+            crashes = job.crashes + 1, last_error = judged.error, lease_id = NULL, lease_until = NULL,
+            worker_id = NULL, updated_at = now(),
+            execution_id = CASE
+                WHEN judged.lease_id IS NULL THEN nextval('_ayb_job_execution_ids')
+                ELSE job.execution_id
+            END
+        FROM judged
+        WHERE job.id = judged.id
+        RETURNING job.id, job.type, job.state, job.attempts, job.crashes, job.execution_id, job.schedule_id,
+            job.progress, judged.error, judged.lease_id, judged.lease_until, judged.worker_id, judged.started_at
+    ), logged AS (
+        INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
+            error, records_processed, started_at, ended_at)
+        SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id, 'lost', error,
+            CASE jsonb_typeof(progress -> 'recordsProcessed')
+                WHEN 'number' THEN (progress ->> 'recordsProcessed')::numeric::bigint
+            END,
+            started_at, now()
+        FROM recovered
+    )
+    SELECT id, type, state, attempts, crashes, error, lease_until::text
+    FROM recovered
+    ORDER BY lease_until
+"""
+
+
+def recover_jobs(
+    conn: Connection, *, limit: int, max_crashes: int, backoff: Backoff, floor: str = "-infinity"
+) -> Recovery:
+    """Take up to `limit` jobs from workers whose lease ran out, whatever their type, the longest expired first.
+
+    Each counts a crash beside its attempt, and has an execution row with outcome `lost`. It is queued again after
+    backoff, or fails where its attempts or `max_crashes` are used up. Only leases that ran out after `floor` are seen.
+    """
+    rows = conn.execute(
+        RECOVER_JOBS,
+        {
+            "limit": limit,
+            "max_crashes": max_crashes,
+            "floor": floor,
+            "base_s": backoff.base_s,
+            "most_s": backoff.most_s,
+            "jitter_s": backoff.jitter_s,
+        },
+    ).fetchall()
+    jobs = [
+        RecoveredJob(id=row[0], type=row[1], state=row[2], attempts=row[3], crashes=row[4], error=row[5])
+        for row in rows
+    ]
+    expiries = [row[6] for row in rows if row[6] is not None]
+    return Recovery(jobs, expiries[-1] if expiries else None)
