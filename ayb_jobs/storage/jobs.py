@@ -1,0 +1,246 @@
+"""The queue as its users see it: enqueue, look, retry and cancel, one job at a time."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.rows import TupleRow, tuple_row
+
+from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
+from ayb_jobs.model.job import Job, JobState, NewJob, decode_payload
+from ayb_jobs.storage.database import Connection
+
+# The order of the fields of `Job`. Payload and progress come as text, since jsonb stores what Python cannot decode.
+JOB_COLUMNS = """
+    id, type, payload::text, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
+    last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, progress::text,
+    created_at, updated_at, completed_at, canceled_at
+"""
+
+
+class Enqueued(NamedTuple):
+    """The job that an enqueue led to; `created` is false where its idempotency key was taken by an earlier one."""
+
+    id: str
+    created: bool
+
+
+class Position(NamedTuple):
+    """A place in the order of creation, between two pages or two batches."""
+
+    created_at: datetime
+    id: str
+
+
+ENQUEUE = """
+    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
+    VALUES (
+        _ayb_job_id(), %(type)s, %(payload)s::jsonb, %(queue)s, %(priority)s, %(max_attempts)s,
+        coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval, now()),
+        %(idempotency_key)s, %(traceparent)s
+    )
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id::text, CASE WHEN run_at <= now() THEN pg_notify('ayb_jobs', '')::text END
+"""
+FIND_BY_KEY = "SELECT id::text FROM _ayb_jobs WHERE idempotency_key = %(idempotency_key)s"
+
+
+def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
+    """Put a job into the queue, in the transaction that `conn` is in, and wake the daemons if it is due now.
+
+    `conn` is any psycopg connection of the application; the job exists once its transaction commits. Where a job with
+    the same idempotency key exists, in whatever state, that one is the answer.
+    Raises `InvalidInput` for values that the database does not take.
+    """
+    values = {
+        "type": job.type,
+        "payload": job.payload_text,
+        "queue": job.queue,
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "run_at": job.run_at,
+        "delay": job.delay,
+        "idempotency_key": job.idempotency_key,
+        "traceparent": job.traceparent,
+    }
+    with conn.cursor(row_factory=tuple_row) as cursor, refusing_bad_values():
+        while True:
+            if added := cursor.execute(ENQUEUE, values).fetchone():
+                return Enqueued(id=added[0], created=True)
+            # A statement of its own: the key's holder may have been committed while the insert ran, unseen by it.
+            if found := cursor.execute(FIND_BY_KEY, values).fetchone():
+                return Enqueued(id=found[0], created=False)
+            # The holder was deleted in between, so the key is free again.
+
+
+GET_JOB = f"SELECT {JOB_COLUMNS} FROM _ayb_jobs WHERE id = %(id)s"  # noqa: S608 - literals only
+
+
+def get_job(conn: Connection, job_id: str) -> Job:
+    """Return a job. Raises `InvalidInput` where the id is no UUID, `NotFound` where there is no such job."""
+    row = conn.execute(GET_JOB, {"id": checked_id(job_id)}).fetchone()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    return as_job(row)
+
+
+LIST_JOBS = f"""
+    SELECT {JOB_COLUMNS}
+    FROM _ayb_jobs
+    WHERE (%(state)s::text IS NULL OR state = %(state)s::text)
+        AND (%(type)s::text IS NULL OR type = %(type)s::text)
+        AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+        AND (%(before_id)s::uuid IS NULL OR (created_at, id) < (%(before_at)s::timestamptz, %(before_id)s::uuid))
+    ORDER BY created_at DESC, id DESC
+    LIMIT %(limit)s OFFSET %(offset)s
+"""  # noqa: S608 - literals only
+
+
+def list_jobs(
+    conn: Connection,
+    *,
+    state: JobState | None = None,
+    type: str | None = None,  # noqa: A002 - the column's name, as users filter by it
+    queue: str | None = None,
+    limit: int = 50,
+    offset: int = 0,
+    before: Position | None = None,
+) -> list[Job]:
+    """Return up to `limit` jobs, the newest first; `before` continues after the last job of an earlier page.
+
+    Planned anew for each call: a plan that fits any filter uses the index of none.
+    """
+    values = {
+        "state": state,
+        "type": type,
+        "queue": queue,
+        "before_at": before and before.created_at,
+        "before_id": before and before.id,
+        "limit": limit,
+        "offset": offset,
+    }
+    return [as_job(row) for row in conn.execute(LIST_JOBS, values, prepare=False)]
+
+
+RETRY_JOB = f"""
+    WITH found AS MATERIALIZED (
+        SELECT id, state FROM _ayb_jobs WHERE id = %(id)s FOR UPDATE
+    ),
+    retried AS (
+        UPDATE _ayb_jobs
+        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, progress = NULL, updated_at = now()
+        WHERE id = (SELECT found.id FROM found WHERE found.state = 'failed')
+        RETURNING {JOB_COLUMNS}
+    )
+    SELECT found.state, CASE WHEN retried.id IS NOT NULL THEN pg_notify('ayb_jobs', '')::text END, retried.*
+    FROM found LEFT JOIN retried ON true
+"""  # noqa: S608 - literals only
+
+
+def retry_job(conn: Connection, job_id: str) -> Job:
+    """Queue a failed job again, due now, with all its attempts, and return it.
+
+    Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
+    """
+    row = conn.execute(RETRY_JOB, {"id": checked_id(job_id)}).fetchone()
+    return _changed(row and (row[0], *row[2:]), job_id, "only failed jobs can be retried")
+
+
+CANCEL_JOB = f"""
+    WITH found AS MATERIALIZED (
+        SELECT id, state FROM _ayb_jobs WHERE id = %(id)s FOR UPDATE
+    ),
+    canceled AS (
+        UPDATE _ayb_jobs
+        SET state = 'canceled', canceled_at = now(), updated_at = now()
+        WHERE id = (SELECT found.id FROM found WHERE found.state = 'queued')
+        RETURNING {JOB_COLUMNS}
+    )
+    SELECT found.state, canceled.* FROM found LEFT JOIN canceled ON true
+"""  # noqa: S608 - literals only
+
+
+def cancel_job(conn: Connection, job_id: str) -> Job:
+    """Cancel a queued job and return it.
+
+    Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
+    """
+    row = conn.execute(CANCEL_JOB, {"id": checked_id(job_id)}).fetchone()
+    return _changed(row, job_id, "only queued jobs can be canceled")
+
+
+def _changed(row: TupleRow | None, job_id: str, rule: str) -> Job:
+    """Return the job from a row of (state found, the job's columns or nulls), or raise what the row says."""
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    found, *columns = row
+    if columns[0] is None:
+        raise Conflict(f"job {job_id} is {found}; {rule}")
+    return as_job(tuple(columns))
+
+
+def as_job(row: TupleRow) -> Job:
+    """Return a row of `JOB_COLUMNS` as a job."""
+    (
+        id_, type_, payload_text, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
+        last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, progress_text,
+        created_at, updated_at, completed_at, canceled_at,
+    ) = row  # fmt: skip
+    return Job(
+        id=id_,
+        type=type_,
+        payload_text=payload_text,
+        state=JobState(state),
+        queue=queue,
+        priority=priority,
+        run_at=run_at,
+        lease_until=lease_until,
+        worker_id=worker_id,
+        attempts=attempts,
+        max_attempts=max_attempts,
+        crashes=crashes,
+        last_error=last_error,
+        last_run_at=last_run_at,
+        idempotency_key=idempotency_key,
+        schedule_id=schedule_id,
+        scheduled_for=scheduled_for,
+        progress=_progress(progress_text),
+        created_at=created_at,
+        updated_at=updated_at,
+        completed_at=completed_at,
+        canceled_at=canceled_at,
+    )
+
+
+def _progress(text: str | None) -> Any:
+    """Return a job's progress; as its text where Python cannot decode it, so that the job can still be shown."""
+    if text is None:
+        return None
+    try:
+        return decode_payload(text)
+    except PayloadUndecodable:
+        return text
+
+
+def checked_id(value: str, field_name: str = "id") -> str:
+    """Return a UUID as PostgreSQL writes it, or raise `InvalidInput`."""
+    try:
+        return str(uuid.UUID(value))
+    except ValueError:
+        raise InvalidInput(f"{field_name} {value!r} is no UUID", field=field_name) from None
+
+
+@contextmanager
+def refusing_bad_values() -> Iterator[None]:
+    """Turn the database's refusal of a value into `InvalidInput`."""
+    try:
+        yield
+    except psycopg.errors.StatementTooComplex:
+        raise InvalidInput("payload is nested too deeply", field="payload") from None
+    except psycopg.DataError as error:
+        raise InvalidInput(f"the database refuses a value: {error.diag.message_primary or error}") from None
+    except UnicodeError as error:
+        raise InvalidInput(f"a value does not fit the connection's encoding: {error}") from None
