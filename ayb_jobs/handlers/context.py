@@ -2,22 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
-import psycopg
-from psycopg.rows import TupleRow
 from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs.errors import LeaseLost, Stopped
-from ayb_jobs.model.job import Lease, LeasedJob, decode_payload, encode_payload
+from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
+from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.leasing import report_progress
 
-Connection = psycopg.Connection[TupleRow]
-Borrow = Callable[[], AbstractContextManager[Connection]]
-ReportProgress = Callable[[Connection, Lease, str, timedelta], bool]
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
 
 UNDECODED: Any = object()
@@ -25,16 +22,10 @@ UNDECODED: Any = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextServices:
-    """What all contexts of a daemon share.
+    """What all contexts of a daemon share. A lease is extended by `lease_s` seconds at a time."""
 
-    `work` lends a connection to handlers, and `control` one that handlers cannot take away, for progress: a handler that
-    holds the last work connection must still be able to extend its lease.
-    """
-
-    work: Borrow
-    control: Borrow
-    report_progress: ReportProgress
-    lease_duration: timedelta
+    database: Database
+    lease_s: float
     logger: FilteringBoundLogger
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -124,13 +115,11 @@ class JobContext:
     def connection(self) -> Iterator[Connection]:
         """Lend a connection for one transaction: committed at the end of the block, rolled back where it raises.
 
-        A statement in it may take as long as is left of the type's timeout. Nothing that outlives the transaction may
+        A statement in it may take as long as is left of the type's timeout, or any time where there is none. Nothing that outlives the transaction may
         be set on the connection (use SET LOCAL), since the next user of it may be anyone.
         """
-        with self._services.work() as conn, conn.transaction():
-            remaining_s = self.remaining_s()
-            if remaining_s is not None:
-                set_statement_timeout(conn, remaining_s)
+        with self._services.database.work() as conn, conn.transaction():
+            set_statement_timeout(conn, self.remaining_s())
             yield conn
 
     def progress(self, records_processed: int | None = None, message: str | None = None) -> None:
@@ -143,9 +132,9 @@ class JobContext:
             self.records_processed = records_processed
         told = {"records_processed": self.records_processed, "message": message}
         text = encode_payload({key: value for key, value in told.items() if value is not None})
-        services = self._services
-        with services.control() as conn:
-            held = services.report_progress(conn, self.job.lease, text, services.lease_duration)
+        # Not a work connection: a handler that holds the last of them must still be able to extend its lease.
+        with self._services.database.connection() as conn:
+            held = report_progress(conn, self.job.lease, text, lease_s=self._services.lease_s)
         if not held:
             self.stop("lease_lost")
             raise LeaseLost
@@ -154,6 +143,7 @@ class JobContext:
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
 
 
-def set_statement_timeout(conn: Connection, seconds: float) -> None:
-    """Let each statement of this transaction take at most `seconds`; at least a millisecond, since zero is no limit."""
-    conn.execute(SET_STATEMENT_TIMEOUT, (str(max(1, int(seconds * 1000))),))
+def set_statement_timeout(conn: Connection, seconds: float | None) -> None:
+    """Let each statement of this transaction take `seconds`, at least a millisecond; None is no limit."""
+    milliseconds = 0 if seconds is None else max(1, int(seconds * 1000))
+    conn.execute(SET_STATEMENT_TIMEOUT, (str(milliseconds),))
