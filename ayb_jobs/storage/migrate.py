@@ -1,0 +1,227 @@
+"""Bringing a database's schema up to date: plain SQL files, numbered, forward only.
+
+All that is missing is applied in one transaction: either the whole upgrade, or nothing. One of any number of daemons
+starting at once does it. The others ask again and again for a lock rather than wait for it: a session that waits
+inside a statement holds a snapshot, and an index that is built concurrently elsewhere would wait for that snapshot.
+The lock belongs to the transaction, so that it is safe behind a pooler that shares sessions between transactions.
+"""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psycopg
+from psycopg.errors import Diagnostic
+from psycopg.rows import TupleRow
+
+import ayb_jobs
+from ayb_jobs.errors import MigrationError
+
+Connection = psycopg.Connection[TupleRow]
+OnStep = Callable[[str], None]
+
+PATIENCE_S = 300.0  # for another migrating process, or for locks that an application holds
+POLL_S = 0.2
+RAISED_BY_A_FILE = "00000"  # the SQLSTATE of RAISE NOTICE; PostgreSQL's own notices ("already exists") bear others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One numbered file; `checksum` is the SHA-256 of its text."""
+
+    version: int
+    name: str
+    sql: bytes
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a run of `migrate` did: nothing where the schema was current. `notices` are for an operator to read."""
+
+    migrations: Sequence[Migration]
+    notices: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaStatus:
+    """The schema's version and the one this program needs."""
+
+    version: int
+    needed: int
+    pending: int
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this program can work on the schema as it is."""
+        return self.pending == 0 and self.version == self.needed
+
+
+def shipped_migrations() -> list[Migration]:
+    """Return the migrations that came with this program, in order."""
+    return [_read(path) for path in sorted(_folder().glob("[0-9]*.sql"))]
+
+
+def pending(conn: Connection) -> list[Migration]:
+    """Return what `migrate` would apply, in order.
+
+    Raises `MigrationError` where the schema is newer than this program, or where a migration was changed after it had
+    been applied.
+    """
+    known = shipped_migrations()
+    applied = _applied_checksums(conn)
+    _refuse_newer_schema(known, applied)
+    _refuse_changed_files(known, applied)
+    return [migration for migration in known if migration.version not in applied]
+
+
+def schema_status(conn: Connection) -> SchemaStatus:
+    """Compare the schema with what this program needs; reads only, and refuses nothing."""
+    known = [migration.version for migration in shipped_migrations()]
+    applied = _applied_checksums(conn)
+    return SchemaStatus(
+        version=max(applied, default=0),
+        needed=max(known),
+        pending=sum(version not in applied for version in known),
+    )
+
+
+def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: float = PATIENCE_S) -> Applied:
+    """Apply what is pending, on an autocommit connection, and return what was applied.
+
+    `on_step` is told what goes on, a line at a time. Raises `MigrationError`, with nothing changed, for the reasons of
+    `pending`, where a file fails, or where locks held by others do not go away within `patience_s`.
+    """
+    give_up = time.monotonic() + patience_s
+    reason = ""
+    while pending(conn):
+        try:
+            applied = _try_to_migrate(conn, on_step)
+            hindrance = "another process is migrating"
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            applied = None
+            hindrance = f"a lock is held by another session ({error.diag.message_primary})"
+        if applied is not None:
+            return applied
+        if time.monotonic() > give_up:
+            raise MigrationError(f"gave up after {patience_s:g} s, nothing was changed: {hindrance}")
+        if hindrance != reason:
+            on_step(f"waiting: {hindrance}")
+            reason = hindrance
+        time.sleep(POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 - keeps many starters from asking in step
+    return Applied(migrations=[], notices=[])
+
+
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('_ayb_jobs_migrations', 0))"
+
+# An index over a large table may take longer than any statement is otherwise allowed to. A lock that is waited for
+# makes all later sessions wait as well, so that wait is cut short, and tried again.
+GENEROUS_TIME_SHORT_LOCKS = """
+    SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '2s' ELSE '0' END, true)
+    FROM pg_settings
+    WHERE name IN ('lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
+
+CREATE_MIGRATIONS_TABLE = """
+    CREATE TABLE IF NOT EXISTS _ayb_jobs_migrations (
+        version int PRIMARY KEY,
+        name text NOT NULL,
+        checksum text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now()
+    )
+"""
+
+RECORD_MIGRATION = "INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (%s, %s, %s)"
+
+
+def _try_to_migrate(conn: Connection, on_step: OnStep) -> Applied | None:
+    """Apply what is pending in one transaction; None where another process is at it."""
+    with _collected_notices(conn) as notices, conn.transaction():
+        if not _one_row(conn.execute(TRY_LOCK))[0]:
+            return None
+        todo = pending(conn)  # read again: under the lock nobody else writes
+        conn.execute(GENEROUS_TIME_SHORT_LOCKS)
+        conn.execute(CREATE_MIGRATIONS_TABLE)
+        for migration in todo:
+            on_step(f"applying {migration.name}")
+            _apply(conn, migration)
+    return Applied(migrations=todo, notices=notices)
+
+
+def _apply(conn: Connection, migration: Migration) -> None:
+    try:
+        conn.execute(migration.sql, prepare=False)
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        raise
+    except psycopg.Error as error:
+        raise MigrationError(f"{migration.name} failed, nothing was changed: {error}") from error
+    conn.execute(RECORD_MIGRATION, (migration.version, migration.name, migration.checksum))
+
+
+HAS_MIGRATIONS_TABLE = "SELECT to_regclass('_ayb_jobs_migrations') IS NOT NULL"
+LIST_APPLIED = "SELECT version, checksum FROM _ayb_jobs_migrations"
+
+
+def _applied_checksums(conn: Connection) -> dict[int, str]:
+    if not _one_row(conn.execute(HAS_MIGRATIONS_TABLE))[0]:
+        return {}
+    return dict(conn.execute(LIST_APPLIED).fetchall())
+
+
+def _refuse_newer_schema(known: Sequence[Migration], applied: dict[int, str]) -> None:
+    newest = max(migration.version for migration in known)
+    if max(applied, default=0) > newest:
+        raise MigrationError(
+            f"the database's schema is version {max(applied)}, and this ayb-jobs knows versions up to {newest}: "
+            "install a newer ayb-jobs; nothing was changed"
+        )
+
+
+def _refuse_changed_files(known: Sequence[Migration], applied: dict[int, str]) -> None:
+    for migration in known:
+        if applied.get(migration.version, migration.checksum) != migration.checksum:
+            raise MigrationError(
+                f"{migration.name} was applied to this database with another text than it has now: "
+                "put the file back as it was, and make the change in a new one; nothing was changed"
+            )
+
+
+@contextmanager
+def _collected_notices(conn: Connection) -> Iterator[list[str]]:
+    notices: list[str] = []
+    collect = partial(_collect, notices)
+    conn.add_notice_handler(collect)
+    try:
+        yield notices
+    finally:
+        conn.remove_notice_handler(collect)
+
+
+def _collect(notices: list[str], notice: Diagnostic) -> None:
+    if notice.sqlstate == RAISED_BY_A_FILE and notice.message_primary:
+        notices.append(notice.message_primary)
+
+
+def _folder() -> Path:
+    """Return the folder of the files: inside an installed package, beside it in the source tree."""
+    package = Path(ayb_jobs.__file__).parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def _read(path: Path) -> Migration:
+    sql = path.read_bytes()
+    return Migration(
+        version=int(path.name.partition("_")[0]), name=path.stem, sql=sql, checksum=hashlib.sha256(sql).hexdigest()
+    )
+
+
+def _one_row(cursor: psycopg.Cursor[TupleRow]) -> TupleRow:
+    row = cursor.fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return row
