@@ -1,0 +1,319 @@
+"""When a schedule fires: cron expressions, `@every`, and what happens to them when clocks change.
+
+croniter steps through plain calendar time, which knows no zone. The zone is laid over it here, one stretch of constant
+UTC offset after another, so that the daylight-saving rule is ours alone and has one place:
+
+- a wildcard or step in the hour field follows real elapsed time: every instant whose local reading matches;
+- with a fixed hour, a local time that clocks skip fires once, right after the gap, and one that clocks repeat fires
+  once, the first time. `skip` leaves the skipped out, `both` fires the repeated both times.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from itertools import chain
+from threading import Lock
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.zones import find_zone, first_shift, shifts, utc_offset
+
+MAX_EXPRESSION = 100
+HORIZON = timedelta(days=5 * 366)
+MAX_INTERVAL = timedelta(days=366)
+
+_SECOND = timedelta(seconds=1)
+# A leap year and no leap second: whatever can fire at all within five years does so within five years of this instant.
+_REFERENCE = datetime(2024, 1, 1, tzinfo=UTC)
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+class Dst(StrEnum):
+    """What a schedule with a fixed hour does when clocks change."""
+
+    ONCE = "once"
+    SKIP = "skip"
+    BOTH = "both"
+
+
+class Effect(StrEnum):
+    """What a change of clocks did to a fire."""
+
+    MOVED = "moved"
+    REPEATED = "repeated"
+    REPEAT = "repeat"
+
+
+class _Field(NamedTuple):
+    name: str
+    low: int
+    high: int
+    names: tuple[str, ...] = ()
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS = (
+    _Field("second", 0, 59),
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day of month", 1, 31),
+    _Field("month", 1, 12, _MONTHS),
+    _Field("day of week", 0, 6, _DAYS),
+)
+_PART = re.compile(
+    r"(?:\*|(?P<first>\d{1,2}|[a-z]{3})(?:-(?P<last>\d{1,2}|[a-z]{3}))?)(?:/(?P<step>\d{1,4}))?", re.ASCII
+)
+_SPECIAL_DAY = re.compile(r"(?:l(?P<last>[0-7]|[a-z]{3})|(?P<day>[0-7]|[a-z]{3})#(?P<nth>[1-5]))", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calendar:
+    """A parsed expression: `step(local)` is the next match after a zoneless instant."""
+
+    stepper: croniter
+    lock: Lock
+    elapsed: bool
+
+    def step(self, local: datetime) -> datetime:
+        with self.lock:  # croniter keeps its place in itself
+            self.stepper.set_current(local, force=True)
+            found = self.stepper.get_next(datetime)
+        assert isinstance(found, datetime)  # noqa: S101 - croniter bears no types
+        return found
+
+
+def next_fire(expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE) -> datetime:
+    """Return the first instant after `after`, in UTC, at which `expr` fires in `timezone`.
+
+    Raises `InvalidInput`, naming the field, for an expression or zone that is wrong, and where there is no further fire.
+    """
+    parsed = _parse(expr)
+    zone = find_zone(timezone)
+    try:
+        if isinstance(parsed, timedelta):
+            return after.astimezone(UTC).replace(microsecond=0) + parsed
+        return _next_calendar_fire(parsed, zone, timezone, after.astimezone(UTC), Dst(dst))
+    except (OverflowError, ValueError) as error:  # croniter's "no such date" is a ValueError too
+        raise InvalidInput(f"cron expression {expr!r} has no fire after {after.isoformat()}", field="cron") from error
+
+
+def fires(expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE) -> Iterator[datetime]:
+    """Yield every fire after `after`, in UTC, each computed from the one before."""
+    while True:
+        after = next_fire(expr, timezone, after, dst)
+        yield after
+
+
+def check_cron(expr: str, timezone: str, after: datetime = _REFERENCE) -> None:
+    """Raise `InvalidInput` unless `expr` is well formed and fires in `timezone` within five years of `after`."""
+    _parse(expr)
+    find_zone(timezone)
+    message = f"cron expression {expr!r} does not fire within five years; no such date comes round"
+    try:
+        fire = next_fire(expr, timezone, after)
+    except InvalidInput:
+        raise InvalidInput(message, field="cron") from None
+    if fire > after + HORIZON:
+        raise InvalidInput(message, field="cron")
+
+
+def clock_effect(expr: str, timezone: str, fire: datetime) -> Effect | None:
+    """Tell what a change of clocks did to a fire: moved to the end of a gap, or at a local time that comes twice."""
+    parsed = _parse(expr)
+    if isinstance(parsed, timedelta):
+        return None
+    local = fire.astimezone(find_zone(timezone))
+    if parsed.step(_naive(local) - _SECOND) != _naive(local) or _skipped_match(parsed, timezone, fire):
+        return Effect.MOVED
+    if local.replace(fold=0).utcoffset() == local.replace(fold=1).utcoffset():
+        return None
+    return Effect.REPEAT if local.fold else Effect.REPEATED
+
+
+def parse_duration(text: str, field: str = "duration") -> timedelta:
+    """Return a duration such as `90s`, `1h30m` or `2d`; raise `InvalidInput` for anything else."""
+    parts = re.findall(r"(\d{1,9})([dhms])", text, re.ASCII)
+    if not parts or "".join(chain.from_iterable(parts)) != text:
+        raise InvalidInput(f"{field} {text!r} is no duration; write one such as 90s, 15m, 1h30m or 2d", field=field)
+    return timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in parts))
+
+
+def follows_elapsed_time(expr: str) -> bool:
+    """Tell whether an expression follows real elapsed time, so that no daylight-saving rule applies to it."""
+    parsed = _parse(expr)
+    return isinstance(parsed, timedelta) or parsed.elapsed
+
+
+# Laying the zone over the calendar
+
+
+def _next_calendar_fire(calendar: _Calendar, zone: ZoneInfo, key: str, after: datetime, dst: Dst) -> datetime:
+    repeats = calendar.elapsed or dst is Dst.BOTH
+    gaps = not calendar.elapsed and dst is not Dst.SKIP
+    instant = after
+    offset = utc_offset(zone, instant)
+    local = _naive(instant + offset).replace(microsecond=0)
+    if not repeats and instant.astimezone(zone).fold:
+        local = max(local, _end_of_repeated(zone, key, instant) - _SECOND)
+    while True:
+        match = calendar.step(local)
+        shift = first_shift(key, instant, match.replace(tzinfo=UTC) - offset)
+        if shift is None:
+            return match.replace(tzinfo=UTC) - offset
+        offset_after = utc_offset(zone, shift)
+        shift_before, shift_after = _naive(shift + offset), _naive(shift + offset_after)
+        if gaps and match < shift_after:  # a skipped time; where clocks go back there is none before `shift_after`
+            return shift
+        resume = shift_after if repeats else max(shift_before, shift_after)
+        instant, offset, local = shift, offset_after, resume - _SECOND
+
+
+def _end_of_repeated(zone: ZoneInfo, key: str, instant: datetime) -> datetime:
+    """Return the local time at which the repeated times end, for an instant among them on their second round."""
+    shift = max(s for year in (instant.year - 1, instant.year) for s in shifts(key, year) if s <= instant)
+    return _naive(shift + utc_offset(zone, shift - _SECOND))
+
+
+def _skipped_match(calendar: _Calendar, key: str, fire: datetime) -> bool:
+    """Tell whether `fire` is the end of a gap in which the calendar matches while it does not match at its end."""
+    zone = find_zone(key)
+    if calendar.elapsed or fire not in shifts(key, fire.year):
+        return False
+    before, after = _naive(fire + utc_offset(zone, fire - _SECOND)), _naive(fire + utc_offset(zone, fire))
+    return before < after and calendar.step(before - _SECOND) < after
+
+
+def _naive(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=None, fold=0)
+
+
+# Parsing
+
+
+@lru_cache(maxsize=4096)
+def _parse(expr: str) -> _Calendar | timedelta:
+    if len(expr) > MAX_EXPRESSION:
+        message = f"cron expression has {len(expr)} characters; at most {MAX_EXPRESSION} are allowed"
+        raise InvalidInput(message, field="cron")
+    text = expr.strip().lower()
+    if text.startswith("@every"):
+        return _interval(expr, text.removeprefix("@every").strip())
+    if text.startswith("@") and text not in _NICKNAMES:
+        known = ", ".join([*_NICKNAMES, "@every 90s"])
+        raise InvalidInput(f"cron expression {expr!r} is not known; there are {known}", field="cron")
+    fields = _NICKNAMES.get(text, text).split()
+    if len(fields) not in (5, 6):
+        message = (
+            f"cron expression {expr!r} has {len(fields)} fields; write five (minute, hour, day of month, month, day of "
+            "week), or six with seconds first"
+        )
+        raise InvalidInput(message, field="cron")
+    return _calendar(expr, fields if len(fields) == len(_FIELDS) else ["0", *fields])
+
+
+def _interval(expr: str, text: str) -> timedelta:
+    interval = parse_duration(text, "cron")
+    if not _SECOND <= interval <= MAX_INTERVAL:
+        raise InvalidInput(f"{expr!r} is no usable interval; it goes from 1s to 366d", field="cron")
+    return interval
+
+
+def _calendar(expr: str, texts: list[str]) -> _Calendar:
+    plain = [_plain_field(expr, field, text) for field, text in zip(_FIELDS, texts, strict=True)]
+    _, _, hour, day, _, weekday = plain
+    if ("l" in day and weekday != "*") or (re.search("[l#]", weekday) and day != "*"):
+        message = f"cron expression {expr!r}: L and # cannot be combined with the other day field; write * there"
+        raise InvalidInput(message, field="cron")
+    try:
+        stepper = croniter(" ".join(plain), _naive(_REFERENCE), second_at_beginning=True)
+    except ValueError as error:
+        raise InvalidInput(f"cron expression {expr!r}: {error}", field="cron") from None
+    return _Calendar(stepper, Lock(), elapsed=hour == "*" or "/" in texts[2])
+
+
+def _plain_field(expr: str, field: _Field, text: str) -> str:
+    """Return a field as croniter reads it without doubt: `*`, or a list of plain numbers, `l`, `3#2` and `l5`."""
+    if text == "?" and field.name.startswith("day"):
+        return "*"
+    numbers: set[int] = set()
+    specials: list[str] = []
+    for part in text.split(","):
+        special = _special(field, part)
+        if special:
+            specials.append(special)
+        else:
+            numbers.update(_numbers(expr, field, part))
+    if specials and numbers and field.name == "day of week":
+        raise InvalidInput(f"cron expression {expr!r}: # and L stand alone in the day of week", field="cron")
+    if len(numbers) > field.high - field.low:
+        return "*"
+    return ",".join([*map(str, sorted(numbers)), *specials])
+
+
+def _special(field: _Field, part: str) -> str | None:
+    if field.name == "day of month" and part == "l":
+        return "l"
+    found = _SPECIAL_DAY.fullmatch(part) if field.name == "day of week" else None
+    if found is None:
+        return None
+    name = found["last"] or found["day"]
+    if name.isalpha() and name not in field.names:
+        return None
+    day = field.names.index(name) if name.isalpha() else int(name) % 7
+    return f"l{day}" if found["last"] else f"{day}#{found['nth']}"
+
+
+def _numbers(expr: str, field: _Field, part: str) -> set[int]:
+    found = _PART.fullmatch(part)
+    step = int(found["step"] or 1) if found else 0
+    if found is None or step == 0:
+        raise InvalidInput(
+            f"cron expression {expr!r}: {field.name} {part!r} is not understood; {_range(field)}", field="cron"
+        )
+    span = field.high - field.low + 1
+    if found["first"] is None:
+        return set(range(field.low, field.high + 1, step))
+    first = _number(expr, field, found["first"])
+    if found["last"] is None:
+        return set(range(first, field.high + 1, step)) if found["step"] else {first}
+    last = _number(expr, field, found["last"])
+    if field.names is _DAYS and found["last"] == "7" and first == 0:
+        last = span - 1  # 0-7 is the whole week, not Sunday alone
+    return {
+        field.low + (value - field.low) % span for value in range(first, last + (span if last < first else 0) + 1, step)
+    }
+
+
+def _number(expr: str, field: _Field, text: str) -> int:
+    if text in field.names:
+        return field.low + field.names.index(text)
+    value = int(text) if text.isdecimal() else -1
+    if field.names is _DAYS and value == len(_DAYS):
+        return 0
+    if not field.low <= value <= field.high:
+        raise InvalidInput(
+            f"cron expression {expr!r}: {field.name} {text!r} is out of range; {_range(field)}", field="cron"
+        )
+    return value
+
+
+def _range(field: _Field) -> str:
+    names = f" or {field.names[0]} to {field.names[-1]}" if field.names else ""
+    seven = ", with 7 for Sunday too" if field.names is _DAYS else ""
+    return f"it goes from {field.low} to {field.high}{names}{seven}"
