@@ -1,16 +1,16 @@
 """What every test may ask for: a real PostgreSQL, and databases of its own on it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
-import psycopg
 import pytest
 from psycopg import sql
-from psycopg.rows import TupleRow
 
 from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.storage.database import Connection, Database, connect
 from ayb_jobs.storage.migrate import migrate
 
 TEMPLATE = "ayb_jobs_template"
@@ -31,7 +31,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 def template(postgres: EmbeddedPostgres) -> str:
     """The name of a migrated database, to copy from."""
     _administer(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    with psycopg.connect(postgres.url(TEMPLATE), autocommit=True) as conn:
+    with closing(connect(postgres.url(TEMPLATE))) as conn:
         migrate(conn)
     return TEMPLATE
 
@@ -49,10 +49,17 @@ def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture
-def conn(database_url: str) -> Iterator[psycopg.Connection[TupleRow]]:
-    """An autocommit connection to `database_url`."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def conn(database_url: str) -> Iterator[Connection]:
+    """An autocommit connection to `database_url`, set up as the daemon's own are."""
+    with closing(connect(database_url, name="test")) as connection:
         yield connection
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """The daemon's connections to `database_url`."""
+    with closing(Database(database_url, name="test")) as database:
+        yield database
 
 
 def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
@@ -65,5 +72,15 @@ def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
 
 
 def _administer(postgres: EmbeddedPostgres, statement: sql.Composed) -> None:
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+    with closing(connect(postgres.url())) as connection:
         connection.execute(statement)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where AYB_JOBS_REFUSE_SKIPS is set, every real part is to be installed: a skipped test is a failed one."""
+    report = yield
+    if report.skipped and os.environ.get("AYB_JOBS_REFUSE_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where skips are refused: {report.longrepr}"
+    return report

@@ -21,8 +21,8 @@ from psycopg.rows import TupleRow
 
 import ayb_jobs
 from ayb_jobs.errors import MigrationError
+from ayb_jobs.storage.database import Connection
 
-Connection = psycopg.Connection[TupleRow]
 OnStep = Callable[[str], None]
 
 PATIENCE_S = 300.0  # for another migrating process, or for locks that an application holds
