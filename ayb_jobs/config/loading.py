@@ -128,6 +128,8 @@ class _Loading:
     def read_environment(self) -> None:
         """Take every `AYB_JOBS_*` variable; an empty one counts as not set."""
         names = environment_names()
+        if self.environ.get("NO_COLOR"):
+            self.put(("log", "color"), "never", Origin(Source.ENVIRONMENT, "NO_COLOR"))
         for name, text in sources.our_variables(self.environ).items():
             if name not in names:
                 self.problems.append(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ayb_jobs.config.sources import Origin
+from ayb_jobs.redact import passwords
 
 # Beyond the loopback interface a token is all that stands between a stranger and code that will run.
 MIN_TOKEN = 32
@@ -154,6 +155,9 @@ class Log(Section):
     format: Literal["auto", "json", "console"] = setting(
         "auto", "`json`: one object a line. `console`: for people. `auto`: `console` on a terminal, else `json`."
     )
+    color: Literal["auto", "always", "never"] = setting(
+        "auto", "Colours of `console`. `auto`: on a terminal, unless `NO_COLOR` is set."
+    )
 
 
 class Retention(Section):
@@ -268,6 +272,14 @@ class Config:
     job_types: Mapping[str, JobTypeSettings] = field(default_factory=dict)
     schedules: Mapping[str, ScheduleSettings] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def secrets(self) -> set[str]:
+        """Return every secret of the settings, for a `Redactor`; of connection strings the passwords alone."""
+        found = passwords(self.database.url) | passwords(self.database.direct_url)
+        found |= {self.api.admin_token, *(token.token for token in self.api.tokens.values())}
+        found |= {*self.alerts.webhooks, self.alerts.webhook_secret, self.alerts.ping_url}
+        found |= {schedule.ping_url for schedule in self.schedules.values()}
+        return found - {""}
 
 
 SECTIONS: Mapping[str, type[Section]] = {
