@@ -117,7 +117,7 @@ SETTLE_JOBS = """
             now() - started_ago_s * interval '1 second', now() - ended_ago_s * interval '1 second'
         FROM settled
     )
-    SELECT id FROM settled
+    SELECT lease_id FROM settled
 """
 
 # The same, but what completed is deleted: its execution row is all that stays.
@@ -155,7 +155,7 @@ SETTLE_AND_REMOVE_JOBS = """
             now() - started_ago_s * interval '1 second', now() - ended_ago_s * interval '1 second'
         FROM settled
     )
-    SELECT id FROM settled
+    SELECT lease_id FROM settled
 """
 
 
@@ -164,7 +164,7 @@ def settle_jobs(
 ) -> set[str]:
     """End these attempts: change their jobs and write their execution rows, in one statement.
 
-    Answers with the ids of the jobs that were settled. An id left out had lost its lease: nothing of it was changed.
+    Answers with the leases (their ids) that were settled. One left out was lost: nothing of its job was changed.
     `now` is the present on the clock of `Settlement.started`. With `remove_completed`, completed jobs are deleted.
     """
     statement = SETTLE_AND_REMOVE_JOBS if remove_completed else SETTLE_JOBS
@@ -192,14 +192,14 @@ def _plain_array(texts: Iterable[str]) -> str:
 
 
 FIND_SETTLED = """
-    SELECT job_id
+    SELECT lease_id
     FROM _ayb_job_executions
     WHERE id = ANY (%(execution_ids)s::bigint[]) AND lease_id = ANY (%(lease_ids)s::uuid[]) AND outcome <> 'lost'
 """
 
 
 def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
-    """Return which of these jobs their own lease has settled already, as when the answer to a settling was lost."""
+    """Return which of these leases are settled already (their ids), as when the answer to a settling was lost."""
     rows = conn.execute(
         FIND_SETTLED,
         {
@@ -215,12 +215,12 @@ EXTEND_LEASES = """
     SET lease_until = now() + %(lease_s)s * interval '1 second'
     FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS held (id, lease_id)
     WHERE job.id = held.id AND job.lease_id = held.lease_id
-    RETURNING job.id
+    RETURNING job.lease_id
 """
 
 
 def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) -> set[str]:
-    """Let these leases run `lease_s` seconds from now. Answers with the ids still held; the others are lost."""
+    """Let these leases run `lease_s` seconds from now. Answers with the ids of those still held; the others are lost."""
     rows = conn.execute(
         EXTEND_LEASES,
         {
@@ -246,7 +246,7 @@ RELEASE_JOBS = """
 
 
 def release_jobs(conn: Connection, leases: Sequence[Lease]) -> set[str]:
-    """Give these jobs back to the queue with their attempt. Answers with the ids given back.
+    """Give these jobs back to the queue with their attempt. Answers with the ids of the jobs given back.
 
     Only for jobs that no thread runs: two would run at once.
     """
@@ -256,6 +256,32 @@ def release_jobs(conn: Connection, leases: Sequence[Lease]) -> set[str]:
             "ids": _plain_array(lease.job_id for lease in leases),
             "lease_ids": _plain_array(lease.lease_id for lease in leases),
         },
+    ).fetchone()
+    return set(row[0] or ()) if row else set()
+
+
+RELEASE_ORPHANS = """
+    WITH released AS (
+        UPDATE _ayb_jobs
+        SET state = 'queued', attempts = greatest(attempts - 1, 0), lease_id = NULL, lease_until = NULL,
+            worker_id = NULL, updated_at = now()
+        WHERE state = 'running' AND worker_id = %(worker_id)s AND lease_id IS NOT NULL
+            AND lease_id <> ALL (%(lease_ids)s::uuid[])
+        RETURNING id
+    )
+    SELECT array_agg(id::text), CASE WHEN count(*) > 0 THEN pg_notify('ayb_jobs', '') END FROM released
+"""
+
+
+def release_orphans(conn: Connection, *, worker_id: str, held: Sequence[Lease]) -> set[str]:
+    """Give back what is leased to this worker but not among what it holds, with its attempt.
+
+    To be called by the one thread that leases for this worker, after a leasing whose answer was lost. Answers with the
+    ids given back.
+    """
+    row = conn.execute(
+        RELEASE_ORPHANS,
+        {"worker_id": worker_id, "lease_ids": _plain_array(lease.lease_id for lease in held)},
     ).fetchone()
     return set(row[0] or ()) if row else set()
 

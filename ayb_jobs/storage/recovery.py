@@ -87,8 +87,8 @@ RECOVER_JOBS = """
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
             error, records_processed, started_at, ended_at)
         SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id, 'lost', error,
-            CASE jsonb_typeof(progress -> 'recordsProcessed')
-                WHEN 'number' THEN (progress ->> 'recordsProcessed')::numeric::bigint
+            CASE jsonb_typeof(progress -> 'records_processed')
+                WHEN 'number' THEN (progress ->> 'records_processed')::numeric::bigint
             END,
             started_at, now()
         FROM recovered

@@ -1,0 +1,76 @@
+"""The jobs that this process holds: leased, and not yet settled or lost."""
+
+from collections.abc import Iterable, Sequence
+
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.model.job import Lease, LeasedJob
+
+
+class Held:
+    """One held job. `extended` is when its lease was last known to start anew, on the monotonic clock.
+
+    `context` is set once its handler begins, and `abandoned` once its attempt was settled although the handler runs on.
+    """
+
+    __slots__ = ("abandoned", "context", "extended", "job", "lost", "started")
+
+    def __init__(self, job: LeasedJob, extended: float) -> None:
+        self.job = job
+        self.extended = extended
+        self.context: JobContext | None = None
+        self.started = 0.0
+        self.abandoned = False
+        self.lost = False
+
+
+class InFlight:
+    """The set of held jobs.
+
+    Keyed by lease, since a job that was lost and leased again by this very process is held twice for a while. Each
+    method is a few dictionary operations, atomic by themselves, so that no lock is taken per job.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def add(self, jobs: Iterable[LeasedJob], leased: float) -> list[Held]:
+        """Hold these jobs, whose leasing statement was sent at `leased` on the monotonic clock."""
+        held = [Held(job, leased) for job in jobs]
+        self._held.update([(one.job.lease_id, one) for one in held])
+        return held
+
+    def remove(self, lease_ids: Iterable[str]) -> None:
+        """Hold these no longer."""
+        for lease_id in lease_ids:
+            self._held.pop(lease_id, None)
+
+    def all(self) -> list[Held]:
+        """Return what is held now."""
+        return list(self._held.values())
+
+    def holds(self, held: Held) -> bool:
+        """Tell whether this job is still held."""
+        return held.job.lease_id in self._held
+
+    def lose(self, held: Held) -> None:
+        """Let a job go whose lease is lost: its handler is told to stop, or never begins.
+
+        One that runs stays held until its handler ends, so that it is counted as what occupies a slot.
+        """
+        held.lost = True
+        if held.context is None:
+            self.remove([held.job.lease_id])
+        else:
+            held.context.stop("lease_lost")
+
+    def running(self) -> list[Held]:
+        """Return those whose handler has begun."""
+        return [held for held in self.all() if held.context is not None]
+
+
+def leases_of(held: Sequence[Held]) -> list[Lease]:
+    """Return the leases of these jobs."""
+    return [one.job.lease for one in held]

@@ -1,0 +1,66 @@
+"""Hears notifications of new jobs, and wakes the producer. A notification is a hint; polling is the truth."""
+
+import time
+from collections.abc import Callable
+
+from ayb_jobs.events import NotificationsUnavailable
+from ayb_jobs.storage.database import Listener, NotificationsBlocked, Timeouts
+
+# Middleboxes answer keepalives by themselves, so the server is asked for an answer this often.
+PROBE_S = 30.0
+# How long one wait may take, and so how late a stop is noticed.
+WAIT_S = 1.0
+FOR_EVER_S = 3600.0 * 24 * 365
+
+
+class Notifier:
+    """Waits for notifications in its `tick`, on a connection of its own."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        name: str,
+        timeouts: Timeouts,
+        emit: Callable[[object], None],
+        notified: Callable[[], None],
+    ) -> None:
+        self._url = url
+        self._name = name
+        self._timeouts = timeouts
+        self._emit = emit
+        self._notified = notified
+        self._listener: Listener | None = None
+        self._last_answer = 0.0
+
+    def tick(self) -> float:
+        """Wait once; return 0 to wait again, or a long time where notifications cannot arrive."""
+        try:
+            listener = self._listener or self._connect()
+        except NotificationsBlocked as blocked:
+            self._emit(NotificationsUnavailable(reason=str(blocked)))
+            return FOR_EVER_S
+        try:
+            if listener.wait(WAIT_S):
+                self._notified()
+            if time.monotonic() - self._last_answer >= PROBE_S:
+                listener.probe()
+                self._last_answer = time.monotonic()
+        except Exception:
+            self.close()
+            raise
+        return 0.0
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _connect(self) -> Listener:
+        listener = Listener(self._url, name=self._name, timeouts=self._timeouts)
+        self._listener = listener
+        self._last_answer = time.monotonic()
+        # Whatever was enqueued while nobody listened was not heard.
+        self._notified()
+        return listener

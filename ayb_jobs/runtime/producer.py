@@ -1,0 +1,158 @@
+"""Leases jobs into the buffer: as many as can start soon, in large batches while there is a backlog."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from ayb_jobs.events import JobsLeased, JobsReleased
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.runtime.buffer import Buffer
+from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
+from ayb_jobs.runtime.sweep import SweepClock
+from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.leasing import Lane, lease_jobs, release_jobs, release_orphans
+
+BATCH = 500
+# Jobs are leased ahead of a free slot only where they can start within this time.
+AHEAD_S = 0.05
+MOST_AHEAD = 2 * BATCH
+# What has waited this long although it was to start at once is given back, for others to run.
+STALE_S = 1.0
+
+
+class Producer:
+    """Keeps the buffer filled. Its `tick` is one turn: lease a batch where there is room.
+
+    `mean_run_s` tells how long a handler runs on average, as far as known, and `wake` cuts the wait for the next turn
+    short.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        buffer: Buffer,
+        in_flight: InFlight,
+        emit: Callable[[object], None],
+        worker_id: str,
+        queues: Sequence[str],
+        types: Sequence[str],
+        concurrency: int,
+        lease_s: float,
+        poll_s: float,
+        mean_run_s: Callable[[], float | None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._buffer = buffer
+        self._in_flight = in_flight
+        self._emit = emit
+        self._worker_id = worker_id
+        self._types = types
+        self._concurrency = concurrency
+        self._lease_s = lease_s
+        self._poll_s = poll_s
+        self._mean_run_s = mean_run_s
+        self._wake = wake
+        self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in queues]
+        self._bottom = list(self._lanes)
+        self._sweeps = SweepClock()
+        self._more_waiting = False
+        self._answer_lost = False
+
+    def tick(self) -> float:
+        """Lease what there is room for; return the seconds until the next turn."""
+        self._release_orphans()
+        self._give_back_stale()
+        limit = min(self._room(), BATCH)
+        if limit <= 0:
+            return self._poll_s
+        sweeping = self._sweeps.wait_s() == 0
+        jobs = self._lease(limit, sweeping=sweeping)
+        self._more_waiting = len(jobs) == limit
+        if self._more_waiting:
+            return 0.0 if self._room() > 0 else self._poll_s
+        return self._poll_s if sweeping else min(self._poll_s, self._sweeps.wait_s())
+
+    def notified(self) -> None:
+        """Look again at once: there may be new jobs."""
+        self._more_waiting = True
+        self._wake()
+
+    def room_made(self) -> None:
+        """Look again at once where the last look left jobs behind. Called whenever the buffer runs low."""
+        if self._more_waiting:
+            self._more_waiting = False
+            self._wake()
+
+    def _room(self) -> int:
+        """Return how many jobs to lease now: for each idle worker one, and what can start within `AHEAD_S`."""
+        run_s = self._mean_run_s()
+        ahead = min(int(self._concurrency * AHEAD_S / run_s), MOST_AHEAD) if run_s else 0
+        self._buffer.low_mark = ahead // 2
+        waiting = len(self._buffer)
+        if waiting > ahead // 2:
+            return 0  # a half-full buffer is refilled in one large batch, later
+        return self._buffer.idle + ahead - waiting
+
+    def _lease(self, limit: int, *, sweeping: bool) -> list[LeasedJob]:
+        began = time.monotonic()
+        self._answer_lost = True
+        with self._database.connection() as conn:
+            jobs = lease_jobs(
+                conn,
+                worker_id=self._worker_id,
+                lanes=self._bottom if sweeping else self._lanes,
+                types=self._types,
+                limit=limit,
+                lease_s=self._lease_s,
+            )
+        self._answer_lost = False
+        if sweeping:
+            self._sweeps.swept(time.monotonic() - began)
+        if jobs:
+            self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) == limit)
+            self._buffer.put(self._in_flight.add(jobs, began))
+            self._emit(JobsLeased(jobs=jobs))
+        return jobs
+
+    def _release_orphans(self) -> None:
+        """Give back what the database leased to us in a statement whose answer never came."""
+        if not self._answer_lost:
+            return
+        with self._database.connection() as conn:
+            released = release_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
+        self._answer_lost = False
+        if released:
+            self._emit(JobsReleased(job_ids=sorted(released)))
+
+    def _raise_floors(self, jobs: Sequence[LeasedJob], *, sweeping: bool, full: bool) -> None:
+        """Start the next look of each lane where this one ended.
+
+        A sweep that found a whole batch may lower a floor: there is more below the old one. One that ran dry leaves it,
+        since it has looked at everything between.
+        """
+        if sweeping and not full:
+            return
+        ends = {(job.queue, job.priority): (job.run_at_text, job.id) for job in jobs}
+        self._lanes = [
+            Lane(lane.queue, lane.priority, *ends.get((lane.queue, lane.priority), (lane.floor_run_at, lane.floor_id)))
+            for lane in self._lanes
+        ]
+
+    def _give_back_stale(self) -> None:
+        """Release what should have started long ago: the handlers have become slow, and another daemon may be idle."""
+        stale = self._buffer.take_back(older_than_s=STALE_S)
+        if not stale:
+            return
+        try:
+            self.release(stale)
+        except Exception:
+            self._buffer.put(stale)
+            raise
+
+    def release(self, held: Sequence[Held]) -> None:
+        """Give jobs back that never started, each with its attempt."""
+        with self._database.connection() as conn:
+            released = release_jobs(conn, leases_of(held))
+        self._in_flight.remove(one.job.lease_id for one in held)
+        self._emit(JobsReleased(job_ids=sorted(released)))

@@ -1,0 +1,62 @@
+"""Returns jobs to the queue whose worker lost them, whichever daemon that was and whatever their type."""
+
+import time
+from collections.abc import Callable
+
+from ayb_jobs.events import JobRecovered
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.runtime.sweep import SweepClock
+from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.recovery import recover_jobs
+
+BATCH = 500
+# A lost lease is found within 5 s of its expiry: the rest is for the statement itself.
+TURN_S = 4.0
+
+
+class Recoverer:
+    """Looks for expired leases in its `tick`, at start-up and every four seconds."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        emit: Callable[[object], None],
+        backoff: Backoff,
+        max_crashes: int,
+    ) -> None:
+        self._database = database
+        self._emit = emit
+        self._backoff = backoff
+        self._max_crashes = max_crashes
+        self._floor = "-infinity"
+        self._sweeps = SweepClock()
+
+    def tick(self) -> float:
+        """Recover one batch; return the seconds until the next look."""
+        sweeping = self._sweeps.wait_s() == 0
+        began = time.monotonic()
+        with self._database.connection() as conn:
+            found = recover_jobs(
+                conn,
+                limit=BATCH,
+                max_crashes=self._max_crashes,
+                backoff=self._backoff,
+                floor="-infinity" if sweeping else self._floor,
+            )
+        if sweeping:
+            self._sweeps.swept(time.monotonic() - began)
+        if found.floor is not None:
+            self._floor = found.floor
+        for job in found.jobs:
+            self._emit(
+                JobRecovered(
+                    job_id=job.id,
+                    job_type=job.type,
+                    state=job.state,
+                    attempts=job.attempts,
+                    crashes=job.crashes,
+                    error=job.error,
+                )
+            )
+        return 0.0 if len(found.jobs) >= BATCH else TURN_S

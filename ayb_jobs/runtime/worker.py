@@ -1,0 +1,152 @@
+"""Runs handlers: one thread, one job at a time. Whatever a handler does ends as one frozen settlement."""
+
+import random
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from ayb_jobs.errors import AybJobsError, Discard, PayloadUndecodable
+from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.registry import JobType
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle_result
+from ayb_jobs.model.results import Cancel, Result, Snooze
+from ayb_jobs.runtime.buffer import Buffer
+from ayb_jobs.runtime.in_flight import Held
+
+# How much of the newest run counts in the average.
+NEWEST = 0.1
+
+
+class Worker:
+    """One slot: a thread that takes jobs from the buffer until it is closed.
+
+    `settle` takes the ending of each attempt; `release` takes back a job whose handler ended because the daemon stops,
+    so that the attempt is not counted.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        buffer: Buffer,
+        find: Callable[[str], JobType | None],
+        services: ContextServices,
+        backoff: Backoff,
+        settle: Callable[[Held, Settlement], None],
+        release: Callable[[Held], None],
+    ) -> None:
+        self._buffer = buffer
+        self._find = find
+        self._services = services
+        self._backoff = backoff
+        self._settle = settle
+        self._release = release
+        self.mean_run_s: float | None = None
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread to end; tell whether it has."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        take = self._buffer.take
+        while (held := take()) is not None:
+            self._run(held)
+
+    def _run(self, held: Held) -> None:
+        if held.lost:
+            return
+        job_type = self._find(held.job.type)
+        started = time.monotonic()
+        deadline = None if job_type is None or job_type.timeout_s is None else started + job_type.timeout_s
+        context = JobContext(held.job, self._services, deadline)
+        held.started = started
+        held.context = context
+        try:
+            result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))
+        except BaseException as error:  # noqa: BLE001 - even SystemExit ends an attempt, not the daemon
+            self._failed(held, context, error, started)
+        else:
+            self._ended(held, context, result, started)
+
+    def _ended(self, held: Held, context: JobContext, result: Result, started: float) -> None:
+        ended = time.monotonic()
+        self._note(ended - started)
+        if result is None and context.records_processed is not None:
+            result = context.records_processed
+        if not held.abandoned:
+            self._settle(held, settle_result(held.job, result, started, ended))
+
+    def _failed(self, held: Held, context: JobContext, error: BaseException, started: float) -> None:
+        ended = time.monotonic()
+        self._note(ended - started)
+        if held.abandoned:
+            return
+        if context.stop_reason == "shutdown" and not isinstance(error, Discard):
+            self._release(held)
+            return
+        self._settle(
+            held,
+            settle_failure(
+                held.job,
+                error_text(error),
+                started,
+                ended,
+                backoff=self._backoff,
+                chance=random.random(),  # noqa: S311 - jitter, not a secret
+                outcome=outcome_of(error, context),
+                records=context.records_processed,
+            ),
+        )
+
+    def _note(self, run_s: float) -> None:
+        mean_s = self.mean_run_s
+        self.mean_run_s = run_s if mean_s is None else mean_s + NEWEST * (run_s - mean_s)
+
+
+def readable(context: JobContext) -> JobContext:
+    """Decode the payload before the handler runs, so that a payload nobody can read is told apart from its faults."""
+    _ = context.payload
+    return context
+
+
+def unknown(job: LeasedJob) -> Result:
+    """Fail a job of a type that is not registered; the producer leases none."""
+    raise AybJobsError(f"no handler is registered for job type {job.type}")
+
+
+def checked(result: object) -> Result:
+    """Return a handler's result, or raise TypeError where it is none of those that it may return."""
+    if result is None or isinstance(result, Snooze | Cancel) or (type(result) is int and result >= 0):
+        return result
+    raise TypeError(
+        f"the handler returned {type(result).__name__} {result!r:.100}; it may return nothing, a count of records,"
+        " Snooze(…) or Cancel(…)"
+    )
+
+
+def outcome_of(error: BaseException, context: JobContext) -> Outcome:
+    """Tell how an attempt ended that ended with this exception."""
+    if isinstance(error, Discard | PayloadUndecodable):
+        return Outcome.DISCARDED
+    return Outcome.TIMED_OUT if context.stop_reason == "timeout" else Outcome.FAILED
+
+
+def error_text(error: BaseException) -> str:
+    """Return what is stored of an exception: its type and message first, then where it came from."""
+    try:
+        if isinstance(error, AybJobsError):
+            return str(error)
+        head = "".join(traceback.format_exception_only(error)).strip()
+        frames = "".join(traceback.format_tb(error.__traceback__)[1:]).rstrip()
+    except Exception as unprintable:  # noqa: BLE001 - a message that raises while being made is still a failure
+        return f"{type(error).__name__} (its message raised {type(unprintable).__name__})"
+    return f"{head}\n{frames}" if frames else head
