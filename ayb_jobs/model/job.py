@@ -14,6 +14,7 @@ MAX_IDEMPOTENCY_KEY = 255
 PRIORITIES = range(1, 5)
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_ATTEMPTS = 2**31 - 1
+PAYLOAD_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class JobState(StrEnum):
@@ -54,6 +55,7 @@ class LeasedJob(NamedTuple):
     run_at_text: str
     scheduled_for_text: str | None
     schedule_id: str | None
+    timeout_s: float | None
     traceparent: str | None
 
     @property
@@ -149,7 +151,11 @@ def checked_text(value: str, field_name: str, most: int) -> str:
     """Return a text that the database takes, or raise `InvalidInput` saying what is wrong with it."""
     if len(value) > most:
         raise InvalidInput(f"{field_name} has {len(value)} characters; at most {most} are allowed", field=field_name)
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    try:
+        storable = b"\x00" not in value.encode()
+    except UnicodeEncodeError:
+        storable = False
+    if not storable:
         raise InvalidInput(f"{field_name} holds a character that PostgreSQL cannot store", field=field_name)
     return value
 
@@ -157,7 +163,7 @@ def checked_text(value: str, field_name: str, most: int) -> str:
 def encode_payload(payload: Any) -> str:
     """Return a payload as JSON text that PostgreSQL's jsonb takes, or raise `InvalidInput`."""
     try:
-        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = PAYLOAD_JSON.encode(payload)
         size = len(text.encode())
     except RecursionError:
         raise InvalidInput("payload is nested too deeply", field="payload") from None

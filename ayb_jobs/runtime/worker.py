@@ -66,7 +66,8 @@ class Worker:
             return
         job_type = self._find(held.job.type)
         started = time.monotonic()
-        deadline = None if job_type is None or job_type.timeout_s is None else started + job_type.timeout_s
+        timeout_s = held.job.timeout_s or (job_type.timeout_s if job_type else None)
+        deadline = started + timeout_s if timeout_s else None
         context = JobContext(held.job, self._services, deadline)
         held.started = started
         held.context = context

@@ -58,10 +58,10 @@ LEASE_JOBS = """
             execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now()
         WHERE id = ANY (ARRAY(SELECT id FROM due))
         RETURNING id, lease_id, execution_id, type, payload, queue, priority, attempts, max_attempts, crashes, run_at,
-            scheduled_for, schedule_id, traceparent
+            scheduled_for, schedule_id, timeout_s, traceparent
     )
     SELECT id, lease_id, execution_id, type, payload::text, queue, priority, attempts, max_attempts, crashes,
-        run_at::text, scheduled_for::text, schedule_id, traceparent
+        run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent
     FROM leased
     ORDER BY leased.priority, leased.run_at, leased.id
 """
