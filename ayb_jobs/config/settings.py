@@ -204,7 +204,7 @@ class JobTypeSettings(Section):
     delete_from: str = setting("", "The table whose rows are deleted, in batches.")
     where: str = setting("", "Which rows, as an SQL condition.")
     deletes: list[DeleteSettings] = setting([], "Several tables, each with `delete_from` and `where`.")
-    batch_size: int = setting(5000, "Rows deleted in one transaction.", ge=1, le=1_000_000)
+    batch_size: int = setting(100_000, "Rows deleted in one transaction, at most.", ge=1, le=1_000_000)
     payload: dict[str, Any] = setting({}, "The payload's defaults; what a job brings goes over them.")
     timeout_s: float | None = setting(None, "How long a run may take. Not given: any time.", gt=0)
     max_attempts: int | None = setting(None, "Attempts. Not given: `jobs.max_retries_default`.", ge=1, le=1_000_000)
