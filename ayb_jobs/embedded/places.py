@@ -1,5 +1,6 @@
 """Where the programs and the data are. Rights of existing folders are taken as they are, never loosened."""
 
+import errno
 import hashlib
 import importlib.util
 import os
@@ -18,6 +19,8 @@ ROOTS_PLACE = Path("/var/lib/ayb-jobs")  # for root, where the project or the wh
 def reachable(home: Path, account: Account) -> Path:
     """Return `home`, or a place of root's own where the server's user could not get to `home`."""
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(existing))
     if account.can("-x", existing):
         return home
     return ROOTS_PLACE / f"postgres-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"

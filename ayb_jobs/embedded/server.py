@@ -22,6 +22,7 @@ DEFAULT_HOME = Path(".ayb-jobs/postgres")
 PORT = 5432  # a part of the socket's name; nothing listens on TCP unless asked for
 LONGEST_SOCKET_FOLDER = 103 - len("/.s.PGSQL.65535")  # 103 bytes: the shortest limit among the systems we run on
 START_TIMEOUT_S = 300  # recovery after a crash may take long, and is not to be given up
+GOING_DOWN_S = 10
 
 # Lines of postmaster.pid, from 0: pid, data folder, start, port, socket folder, TCP address, shared memory, status.
 SOCKET_FOLDER_LINE, READY_LINE = 4, 7
@@ -59,7 +60,7 @@ class EmbeddedPostgres:
         self.log_file = home / "server.log"
         self.port = tcp_port or PORT
         self._account = account
-        self._bin_dir = bin_dir
+        self.bin_dir = bin_dir
         self._settings = {"listen_addresses": "127.0.0.1" if tcp_port else "", **(settings or {})}
 
     @classmethod
@@ -138,7 +139,7 @@ class EmbeddedPostgres:
         if self.is_running():
             self._await_ready()
             return
-        self._forget_reused_pid()
+        self._clear_after_crash()
         folder = self._new_socket_folder()
         settings = {"unix_socket_directories": str(folder), "unix_socket_permissions": "0700", **self._settings}
         options = ["-p", str(self.port), *(part for name in settings for part in ("-c", f"{name}={settings[name]}"))]
@@ -164,14 +165,14 @@ class EmbeddedPostgres:
         unfinished = self.home / "data.new"  # an interrupted initdb must not pass for a database
         shutil.rmtree(unfinished, ignore_errors=True)
         settled = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions"]
-        made = self._account.run([self._bin_dir / "initdb", *settled, *options, unfinished.name], cwd=self.home)
+        made = self._account.run([self.bin_dir / "initdb", *settled, *options, unfinished.name], cwd=self.home)
         if made.returncode:
             raise DatabaseError(f"initdb failed in {self.home}: {_last_lines(made.stderr or made.stdout)}")
         unfinished.rename(self.data_dir)
 
     @contextmanager
     def _reaped(self) -> Iterator[None]:
-        arguments = ["sh", str(self._bin_dir / "pg_ctl"), str(self.home)]
+        arguments = ["sh", str(self.bin_dir / "pg_ctl"), str(self.home)]
         reaper = subprocess.Popen(  # noqa: S603 - our own script
             ["/bin/sh", "-c", REAPER, *arguments],
             stdin=subprocess.PIPE,
@@ -191,15 +192,7 @@ class EmbeddedPostgres:
 
     def _pg_ctl(self, action: str, *arguments: str) -> None:
         # Paths are relative to `home`, since pg_ctl hands them to a shell.
-        command: list[str | Path] = [
-            self._bin_dir / "pg_ctl",
-            action,
-            "-D",
-            self.data_dir.name,
-            "-w",
-            "-t",
-            str(START_TIMEOUT_S),
-        ]
+        command = [str(self.bin_dir / "pg_ctl"), action, "-D", self.data_dir.name, "-w", "-t", str(START_TIMEOUT_S)]
         said = self._account.run([*command, *arguments], cwd=self.home)
         if said.returncode:
             log = self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
@@ -221,17 +214,24 @@ class EmbeddedPostgres:
                 raise DatabaseError(f"the embedded PostgreSQL in {self.home} is not ready after {START_TIMEOUT_S} s")
             time.sleep(0.05)
 
-    def _forget_reused_pid(self) -> None:
-        """Remove the pid files of a crashed server whose number belongs to another program by now.
+    def _clear_after_crash(self) -> None:
+        """Remove the pid files of a crashed server where their number is taken: PostgreSQL would never start again.
 
-        PostgreSQL would refuse to start for ever; in a container, where numbers are low, this happens.
+        The number may belong to another program by now (in containers numbers are low and soon used again), or to
+        what is left of the server while nobody asked after its end. A server that is still going down is waited for.
         """
         lines = self._pid_file()
-        name = Path(f"/proc/{lines[0]}/comm") if lines else None
-        if name is None or not name.exists() or name.read_text().strip() == "postgres":
+        if not lines:
             return
-        for left_over in (self.data_dir / "postmaster.pid", self.home / f".s.PGSQL.{self.port}.lock"):
-            left_over.unlink(missing_ok=True)
+        process = Path("/proc") / lines[0]
+        give_up = time.monotonic() + GOING_DOWN_S
+        while _is_running_postgres(process):
+            if time.monotonic() > give_up:
+                return  # PostgreSQL will say what is wrong
+            time.sleep(0.05)
+        if process.exists():
+            for left_over in (self.data_dir / "postmaster.pid", self._socket_folder() / f".s.PGSQL.{self.port}.lock"):
+                left_over.unlink(missing_ok=True)
 
     def _socket_folder(self) -> Path:
         """Return where the socket is: in `home`, unless that path is too long for a socket; then the pid file tells."""
@@ -253,6 +253,15 @@ def _clear_errors(home: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise DatabaseError(f"the embedded PostgreSQL cannot use {home}: {error}") from error
+
+
+def _is_running_postgres(process: Path) -> bool:
+    """Tell whether a folder of /proc is that of a running PostgreSQL, not of one that ended (state Z)."""
+    try:
+        name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return name == "postgres" and rest.split()[0] != "Z"
 
 
 def _last_lines(text: str) -> str:
