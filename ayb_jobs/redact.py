@@ -9,14 +9,14 @@ MASK = "***"
 # Shorter than this, a known secret is too likely to be part of a harmless word to be looked for everywhere.
 SHORTEST = 6
 
-SECRET_NAME = r"(?:\w*password|passwd|pwd|passphrase|\w*secret|\w*token|api[_-]?key|authorization|cookie)"
-SECRET_KEY = re.compile(rf"(?i){SECRET_NAME}")
+HIDDEN_NAMES = r"(?:\w*password|passwd|pwd|passphrase|\w*secret|\w*token|api[_-]?key|authorization|cookie)"
+SECRET_KEY = re.compile(rf"(?i){HIDDEN_NAMES}")
 
 # user:password@ of a URL. Up to the last @, since unescaped ones do occur in passwords.
 URL_PASSWORD = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s:/?#@]*):\S+@")
 # password=…, sslpassword = '…', token: …, "secret": "…": words of a connection string, a query, a header, JSON or repr.
 NAMED = re.compile(
-    rf"""(?ix) (?<![\w-]) ({SECRET_NAME}) (["']?\s*[=:]\s*) (?: (?:bearer|basic|token)\s+ )?
+    rf"""(?ix) (?<![\w-]) ({HIDDEN_NAMES}) (["']?\s*[=:]\s*) (?: (?:bearer|basic|token)\s+ )?
     (?: '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | [^\s&,;'"}})\]]+ )"""
 )
 PASSWORDS = re.compile(r"(?i)://[^\s:/?#@]*:(\S+)@|password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)")

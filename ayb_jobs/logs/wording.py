@@ -1,0 +1,251 @@
+"""The words for everything that happens: one closed list of lines, and the listener that writes them."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, assert_never
+
+from structlog.typing import FilteringBoundLogger
+
+from ayb_jobs import events
+from ayb_jobs.errors import AybJobsError
+from ayb_jobs.logs.bursts import Burst
+from ayb_jobs.model.job import JobState, LeasedJob
+from ayb_jobs.model.lifecycle import Outcome, Settlement
+
+# Single lines a second, for what goes well and for what does not; beyond that a line a second with counts.
+MOST_SUCCESSES = 20
+MOST_FAILURES = 100
+
+
+class Line(NamedTuple):
+    """A line that may be written: its level and what it means."""
+
+    level: str
+    meaning: str
+
+
+LINES: Mapping[str, Line] = {
+    "daemon.started": Line("info", "The daemon runs: worker, concurrency, job types, queues."),
+    "daemon.disabled": Line("warning", "`jobs.enabled` is false: nothing runs; `hint` says how to enable it."),
+    "daemon.stopping": Line("info", "The daemon was told to stop, and waits for the handlers that run."),
+    "daemon.stopped": Line("info", "The daemon has stopped."),
+    "daemon.abandoned": Line(
+        "warning", "The daemon has stopped although handlers still ran; their leases will expire."
+    ),
+    "jobs.leased": Line("debug", "A batch of jobs was leased."),
+    "jobs.released": Line("info", "Jobs that never started were given back with their attempt."),
+    "jobs.unclaimable": Line("warning", "Due jobs wait whose types this daemon does not know, by type."),
+    "jobs.claimable": Line("info", "No due jobs of unknown types are left."),
+    "jobs.summary": Line("info", "Counts of what had no line of its own in the last second."),
+    "jobs.failures": Line("warning", "Counts of failures that had no line of their own in the last second."),
+    "job.completed": Line("info", "A job completed."),
+    "job.snoozed": Line("info", "A handler asked to run later; the attempt is not counted."),
+    "job.canceled": Line("info", "A handler canceled its job."),
+    "job.retried": Line("warning", "An attempt failed; another follows in `retry_in_s`."),
+    "job.failed": Line("error", "A job failed for good."),
+    "job.recovered": Line("warning", "A job whose worker was lost is queued again."),
+    "job.overran": Line("warning", "A handler runs past its timeout and was told to stop."),
+    "job.abandoned": Line("error", "A handler was told to stop and did not; its slot stays taken."),
+    "lease.lost": Line("warning", "Another worker may have the job; the outcome is thrown away."),
+    "rows.pruned": Line("info", "Retention removed rows."),
+    "loop.failed": Line("error", "A part of the daemon fails; it tries again after `retry_s`."),
+    "loop.failed_again": Line("debug", "It failed again."),
+    "loop.recovered": Line("info", "It works again, after so many failures."),
+    "notify.unavailable": Line("warning", "Notifications do not arrive; polling alone finds jobs."),
+    "log.dropped": Line("warning", "So many lines could not be written."),
+    "log.unrenderable": Line("error", "A line could not be made."),
+    "library.message": Line("info", "A library or a handler wrote to Python's own logging; at its own level."),
+}
+HOW_TO_ENABLE = "set enabled = true under [jobs], or AYB_JOBS_ENABLED=true"
+
+
+class LogSubscriber:
+    """Writes the lines of events; give it to `Events.subscribe`, and call `summarize` about once a second.
+
+    What happens for each job has a line of its own up to some tens a second. Failures have more room than successes.
+    Beyond that they are counted, and `summarize` writes the counts.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._successes = Burst(MOST_SUCCESSES)
+        self._failures = Burst(MOST_FAILURES)
+        self._batches = Burst(MOST_SUCCESSES)
+        self._unclaimable: frozenset[str] = frozenset()
+
+    def __call__(self, event: object) -> None:
+        """Write what an event has to say."""
+        if isinstance(event, events.JobsSettled):
+            self._settled(event)
+        elif isinstance(event, events.JobsLeased):
+            self._leased(event)
+        elif isinstance(event, events.JobsUnclaimable):
+            self._waiting(event)
+        elif isinstance(event, events.LeasesLost):
+            lost = [("lease.lost", {"job_id": job_id, "during": event.during}) for job_id in event.job_ids]
+            self._some(self._failures, lost)
+        else:
+            self._one(event)
+
+    def summarize(self) -> None:
+        """Write the counts of what had no line of its own since the last call."""
+        now = self._clock()
+        for name, burst in (("jobs.summary", self._successes), ("jobs.failures", self._failures)):
+            counts, seconds = burst.take(now)
+            if counts:
+                self._tell(name, seconds=round(seconds, 1), **counts)
+
+    def dropped(self, count: int) -> None:
+        """Tell that lines could not be written."""
+        self._tell("log.dropped", count=count)
+
+    def _tell(self, name: str, /, **fields: Any) -> None:
+        getattr(self._logger, LINES[name].level)(name, **fields)
+
+    def _some(self, burst: Burst, lines: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Write as many lines as this second has room for, and count the others."""
+        now = self._clock()
+        allowed = burst.allow(len(lines), now)
+        for name, fields in lines[:allowed]:
+            self._tell(name, **fields)
+        if len(lines) > allowed:
+            burst.count(Counter(name.partition(".")[2] for name, _ in lines[allowed:]), now)
+
+    def _settled(self, event: events.JobsSettled) -> None:
+        """Write a batch of endings. Tens of thousands come each second, so that the usual one costs a comparison."""
+        others = [ending for ending in event.settlements if ending.outcome is not Outcome.COMPLETED]
+        completed = len(event.settlements) - len(others)
+        if completed:
+            self._completed(event, completed)
+        for burst, good in ((self._successes, True), (self._failures, False)):
+            lines = [settled_line(ending, event.now) for ending in others if went_well(ending) is good]
+            if lines:
+                self._some(burst, lines)
+
+    def _completed(self, event: events.JobsSettled, completed: int) -> None:
+        now = self._clock()
+        allowed = self._successes.allow(completed, now)
+        if allowed:
+            endings = (ending for ending in event.settlements if ending.outcome is Outcome.COMPLETED)
+            for ending in islice(endings, allowed):
+                name, fields = settled_line(ending, event.now)
+                self._tell(name, **fields)
+        if completed > allowed:
+            self._successes.count(Counter(completed=completed - allowed), now)
+
+    def _leased(self, event: events.JobsLeased) -> None:
+        if event.jobs and self._batches.allow(1, self._clock()):
+            self._tell("jobs.leased", count=len(event.jobs))
+
+    def _waiting(self, event: events.JobsUnclaimable) -> None:
+        """Tell once when the types that wait change, not each time they are counted."""
+        types = frozenset(event.counts)
+        if types == self._unclaimable:
+            return
+        self._unclaimable = types
+        if types:
+            self._tell("jobs.unclaimable", job_types=event.counts)
+        else:
+            self._tell("jobs.claimable")
+
+    def _one(self, event: object) -> None:
+        """Write the one line of an event that is rare, or comes one job at a time."""
+        line = event_line(event)
+        if line is None:
+            return
+        name, fields = line
+        if name.startswith("job."):
+            self._some(self._failures, [line])
+        else:
+            self._tell(name, **fields)
+
+
+def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C901, PLR0911, PLR0912 - a flat table
+    """Return the name and fields of an event's line; None where there is nothing to say."""
+    match event:
+        case events.JobsReleased():
+            return ("jobs.released", {"count": len(event.job_ids)}) if event.job_ids else None
+        case events.JobRecovered():
+            name = "job.failed" if event.state == JobState.FAILED else "job.recovered"
+            told = {"job_id": event.job_id, "job_type": event.job_type, "attempt": event.attempts}
+            return name, told | {"crashes": event.crashes} | error_fields(event.error)
+        case events.JobOverran():
+            name = "job.abandoned" if event.abandoned else "job.overran"
+            return name, job_fields(event.job) | {"timeout_s": event.timeout_s}
+        case events.RowsPruned():
+            return ("rows.pruned", {"table": event.table, "rows": event.rows}) if event.rows else None
+        case events.LoopFailed():
+            told = {"loop": event.loop, "retry_s": round(event.retry_s, 3)}
+            return "loop.failed", told | exception_fields(event.error)
+        case events.LoopErrorRepeated():
+            return "loop.failed_again", {"loop": event.loop} | exception_fields(event.error)
+        case events.LoopRecovered():
+            return "loop.recovered", {"loop": event.loop, "failures": event.failures}
+        case events.NotificationsUnavailable():
+            return "notify.unavailable", {"reason": event.reason}
+        case events.DaemonStarted():
+            return "daemon.started", {
+                "concurrency": event.concurrency,
+                "job_types": list(event.job_types),
+                "queues": list(event.queues),
+                "scheduler": event.scheduler,
+            }
+        case events.DaemonDisabled():
+            return "daemon.disabled", {"hint": HOW_TO_ENABLE}
+        case events.DaemonStopping():
+            told = {"reason": event.reason, "running": event.running, "timeout_s": event.timeout_s}
+            return "daemon.stopping", told
+        case events.DaemonStopped():
+            return ("daemon.abandoned", {"abandoned": event.abandoned}) if event.abandoned else ("daemon.stopped", {})
+        case _:
+            raise TypeError(f"no words for {type(event).__name__}")
+
+
+def settled_line(ending: Settlement, now: float) -> tuple[str, dict[str, Any]]:
+    """Return the name and fields of the line about an attempt's end; `now` is on the clock of `ending.started`."""
+    fields = job_fields(ending.job) | {"duration_ms": round((now - ending.started) * 1000, 1)}
+    if ending.records is not None:
+        fields["records"] = ending.records
+    match ending.outcome:
+        case Outcome.COMPLETED:
+            return "job.completed", fields
+        case Outcome.SNOOZED:
+            return "job.snoozed", fields | {"run_in_s": ending.delay_s}
+        case Outcome.CANCELED:
+            return "job.canceled", fields | {"reason": ending.error}
+        case Outcome.FAILED | Outcome.TIMED_OUT | Outcome.DISCARDED | Outcome.LOST:
+            fields |= {"max_attempts": ending.job.max_attempts, "outcome": ending.outcome.value}
+            fields |= error_fields(ending.error or "")
+            if ending.state is JobState.QUEUED:
+                return "job.retried", fields | {"retry_in_s": round(ending.delay_s or 0.0, 1)}
+            return "job.failed", fields
+        case _:
+            assert_never(ending.outcome)
+
+
+def went_well(ending: Settlement) -> bool:
+    """Tell whether an attempt ended as its handler wished."""
+    return ending.outcome in (Outcome.COMPLETED, Outcome.SNOOZED, Outcome.CANCELED)
+
+
+def job_fields(job: LeasedJob) -> dict[str, Any]:
+    """Return what says which job a line is about."""
+    return {"job_id": job.id, "job_type": job.type, "attempt": job.attempt}
+
+
+def error_fields(text: str) -> dict[str, Any]:
+    """Return an error's telling line, and the whole text beside it where there is more (a traceback)."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) <= 1:
+        return {"error": text.strip()}
+    return {"error": lines[-1] if lines[0].startswith("Traceback") else lines[0], "exception": text}
+
+
+def exception_fields(error: BaseException) -> dict[str, Any]:
+    """Return an exception's name and message; with its traceback where it is a surprise rather than an outage."""
+    told: dict[str, Any] = {"error": f"{type(error).__name__}: {error}".strip()}
+    foreseen = isinstance(error, AybJobsError | OSError) or type(error).__module__.startswith("psycopg")
+    return told if foreseen else told | {"exc_info": error}
