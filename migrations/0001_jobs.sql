@@ -58,6 +58,9 @@ ALTER TABLE _ayb_jobs
 CREATE INDEX IF NOT EXISTS idx_ayb_jobs_ready ON _ayb_jobs (queue, priority, run_at, id) WHERE state = 'queued';
 -- Lists show the newest first.
 CREATE INDEX IF NOT EXISTS idx_ayb_jobs_created ON _ayb_jobs (created_at, id);
+-- The few that did not end well: listed by state and type, counted, and pruned, among any number of completed ones.
+CREATE INDEX IF NOT EXISTS idx_ayb_jobs_failed ON _ayb_jobs (created_at, id, type) WHERE state = 'failed';
+CREATE INDEX IF NOT EXISTS idx_ayb_jobs_canceled ON _ayb_jobs (created_at, id, type) WHERE state = 'canceled';
 -- Jobs of a schedule, for overlap rules and for deleting a schedule.
 CREATE INDEX IF NOT EXISTS idx_ayb_jobs_schedule ON _ayb_jobs (schedule_id) WHERE schedule_id IS NOT NULL;
 

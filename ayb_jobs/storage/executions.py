@@ -1,0 +1,73 @@
+"""The execution log: one row for each attempt that ended, and the attempts that run now."""
+
+from ayb_jobs.model.execution import Execution
+from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.storage.database import Connection
+
+# Each half walks an index of its own from its newest end, so that no more than twice the limit is read.
+LIST_EXECUTIONS = """
+    (
+        SELECT id, job_id, job_type, schedule_id, attempt, worker_id, outcome, error, records_processed,
+            started_at, ended_at
+        FROM _ayb_job_executions
+        WHERE (%(job_id)s::uuid IS NULL OR job_id = %(job_id)s::uuid)
+            AND (%(job_type)s::text IS NULL OR job_type = %(job_type)s::text)
+            AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
+            AND (NOT %(only_failures)s OR outcome NOT IN ('completed', 'snoozed'))
+        ORDER BY id DESC
+        LIMIT %(limit)s
+    )
+    UNION ALL
+    (
+        SELECT execution_id, id, type, schedule_id, attempts, worker_id, NULL, NULL, NULL, last_run_at, NULL
+        FROM _ayb_jobs
+        WHERE state = 'running'
+            AND execution_id IS NOT NULL AND last_run_at IS NOT NULL
+            AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s::uuid)
+            AND (%(job_type)s::text IS NULL OR type = %(job_type)s::text)
+            AND (%(before)s::bigint IS NULL OR execution_id < %(before)s::bigint)
+            AND NOT %(only_failures)s
+        ORDER BY execution_id DESC
+        LIMIT %(limit)s
+    )
+    ORDER BY 1 DESC
+    LIMIT %(limit)s
+"""
+
+
+def list_executions(
+    conn: Connection,
+    *,
+    job_id: str | None = None,
+    job_type: str | None = None,
+    only_failures: bool = False,
+    before: int | None = None,
+    limit: int = 100,
+) -> list[Execution]:
+    """Return up to `limit` attempts, running ones among them, the newest first; `before` continues after an id.
+
+    Planned anew for each call: a plan that fits any filter uses the index of none.
+    """
+    values = {
+        "job_id": job_id,
+        "job_type": job_type,
+        "only_failures": only_failures,
+        "before": before,
+        "limit": limit,
+    }
+    return [
+        Execution(
+            id=row[0],
+            job_id=row[1],
+            job_type=row[2],
+            schedule_id=row[3],
+            attempt=row[4],
+            worker_id=row[5],
+            outcome=None if row[6] is None else Outcome(row[6]),
+            error=row[7],
+            records_processed=row[8],
+            started_at=row[9],
+            ended_at=row[10],
+        )
+        for row in conn.execute(LIST_EXECUTIONS, values, prepare=False)
+    ]

@@ -1,0 +1,96 @@
+"""How many jobs there are, answered at once however many there are."""
+
+from dataclasses import dataclass
+
+from ayb_jobs.model.job import JobState
+from ayb_jobs.storage.database import Connection
+
+# So many jobs of a state are counted one by one; more are estimated. A backlog is worth a longer wait than an archive.
+COUNTED = {
+    JobState.QUEUED: 1_000_000,
+    JobState.RUNNING: 1_000_000,
+    JobState.COMPLETED: 100_000,
+    JobState.FAILED: 100_000,
+    JobState.CANCELED: 100_000,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStats:
+    """The number of jobs in each state; those of the states in `estimated` are estimates.
+
+    `oldest_queued_age_s` is how long the job that has waited longest has been due, in seconds; None where none is due.
+    """
+
+    counts: dict[JobState, int]
+    oldest_queued_age_s: float | None
+    estimated: frozenset[JobState]
+
+
+# The shares come from about 400 pages, always the same ones, so that two calls in a row agree; the whole comes from the
+# last ANALYZE and the table's present size, or from the sample where there was none yet.
+ESTIMATE_JOBS = """
+    WITH size AS (
+        SELECT reltuples / nullif(relpages, 0) AS rows_per_page,
+            greatest(1, pg_relation_size(oid) / current_setting('block_size')::int) AS pages
+        FROM pg_class
+        WHERE oid = '_ayb_jobs'::regclass
+    ),
+    sampled AS (
+        SELECT state, count(*) AS jobs, sum(count(*)) OVER () AS of
+        FROM _ayb_jobs TABLESAMPLE SYSTEM (
+            least(100, 100 * 400.0 / greatest(1, pg_relation_size('_ayb_jobs') / current_setting('block_size')::int))
+        ) REPEATABLE (0)
+        GROUP BY state
+    )
+    SELECT state, (jobs / of * coalesce(rows_per_page * pages, of * greatest(1, pages / 400.0)))::bigint
+    FROM sampled, size
+"""
+
+# All but the completed have a partial index to be counted by; those are found by reading the table from its start.
+# The job that is due for the longest time stands first in its lane of queue and priority.
+COUNT_JOBS = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority, run_at
+            FROM _ayb_jobs
+            WHERE state = 'queued'
+            ORDER BY queue, priority, run_at
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority, run_at
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            ORDER BY queue, priority, run_at
+            LIMIT 1
+        ) AS next
+    )
+    SELECT
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'queued' LIMIT %(queued)s) AS counted),
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'running' LIMIT %(running)s) AS counted),
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'completed' LIMIT %(completed)s) AS counted),
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'failed' LIMIT %(failed)s) AS counted),
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'canceled' LIMIT %(canceled)s) AS counted),
+        (SELECT extract(epoch FROM now() - min(run_at))::float8 FROM lanes WHERE run_at <= now() AND isfinite(run_at))
+"""
+
+
+def job_stats(conn: Connection) -> JobStats:
+    """Count the jobs by state: exactly up to the limits of `COUNTED`, beyond them by an estimate."""
+    estimates: dict[str, int] = dict(conn.execute(ESTIMATE_JOBS).fetchall())
+    # What the estimate finds far beyond the limit is not counted at all.
+    limits = {state.value: 0 if estimates.get(state, 0) > 2 * most else most + 1 for state, most in COUNTED.items()}
+    *numbers, oldest_s = conn.execute(COUNT_JOBS, limits, prepare=False).fetchone() or (0, 0, 0, 0, 0, None)
+    counted = dict(zip(JobState, numbers, strict=True))
+    many = frozenset(state for state, most in COUNTED.items() if not counted[state] < limits[state])
+    return JobStats(
+        counts={
+            state: max(COUNTED[state] + 1, estimates.get(state, 0)) if state in many else counted[state]
+            for state in JobState
+        },
+        oldest_queued_age_s=oldest_s,
+        estimated=many,
+    )
