@@ -14,15 +14,12 @@ from ayb_jobs.redact import MASK, Redactor, is_secret_name
 
 LONGEST_VALUE = 8192
 DEEPEST_VALUE = 6
-# On a terminal there is one worker, and its name on each line says nothing.
-UNINTERESTING = {"worker"}
 # What a terminal would obey, and what makes text look like other text: C0, C1, bidirectional marks, lone surrogates.
 CONTROLS = [*range(32), *range(127, 160), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 UNPRINTABLE = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - one byte
     for code in [*CONTROLS, *range(0xD800, 0xE000)]
 }
-UNPRINTABLE_BUT_LINES = {code: text for code, text in UNPRINTABLE.items() if code not in (9, 10)}
 
 
 class Renderer:
@@ -57,16 +54,18 @@ class Columns:
         )
 
     def __call__(self, level: str, entry: dict[str, Any]) -> str:
-        """Return an entry as a line; a traceback follows on lines of its own."""
-        printable = {
-            key.translate(UNPRINTABLE): value.translate(UNPRINTABLE_BUT_LINES if key == "exception" else UNPRINTABLE)
-            if isinstance(value, str)
-            else value
-            for key, value in entry.items()
-            if key not in UNINTERESTING
-        }
+        """Return an entry as a line; a traceback follows on indented lines of its own."""
+        # On a terminal there is one worker, whose name on each line says nothing.
+        shown = {key.translate(UNPRINTABLE): printable(key, value) for key, value in entry.items() if key != "worker"}
         ts = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
-        return str(self._columns(None, level, printable | {"ts": ts, "level": level}))
+        return str(self._columns(None, level, shown | {"ts": ts, "level": level}))
+
+
+def printable(key: str, value: Any) -> Any:
+    """Escape what a terminal would obey. Only a traceback keeps its lines, indented, so that none looks like an entry."""
+    if key in ("exception", "stack"):
+        return "\n".join(f"    {line.translate(UNPRINTABLE)}" for line in str(value).split("\n"))
+    return value.translate(UNPRINTABLE) if isinstance(value, str) else value
 
 
 class Cleaner:

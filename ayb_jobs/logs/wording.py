@@ -121,7 +121,7 @@ class LogSubscriber:
         if completed:
             self._completed(event, completed)
         for burst, good in ((self._successes, True), (self._failures, False)):
-            lines = [settled_line(ending, event.now) for ending in others if went_well(ending) is good]
+            lines = [settled_line(ending) for ending in others if went_well(ending) is good]
             if lines:
                 self._some(burst, lines)
 
@@ -131,7 +131,7 @@ class LogSubscriber:
         if allowed:
             endings = (ending for ending in event.settlements if ending.outcome is Outcome.COMPLETED)
             for ending in islice(endings, allowed):
-                name, fields = settled_line(ending, event.now)
+                name, fields = settled_line(ending)
                 self._tell(name, **fields)
         if completed > allowed:
             self._successes.count(Counter(completed=completed - allowed), now)
@@ -204,9 +204,9 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             raise TypeError(f"no words for {type(event).__name__}")
 
 
-def settled_line(ending: Settlement, now: float) -> tuple[str, dict[str, Any]]:
-    """Return the name and fields of the line about an attempt's end; `now` is on the clock of `ending.started`."""
-    fields = job_fields(ending.job) | {"duration_ms": round((now - ending.started) * 1000, 1)}
+def settled_line(ending: Settlement) -> tuple[str, dict[str, Any]]:
+    """Return the name and fields of the line about an attempt's end."""
+    fields = job_fields(ending.job) | {"duration_ms": round((ending.ended - ending.started) * 1000, 1)}
     if ending.records is not None:
         fields["records"] = ending.records
     match ending.outcome:
