@@ -35,6 +35,8 @@ class Buffer:
 
     def take(self) -> Held | None:
         """Return the next job, waiting for one; None once the buffer is closed."""
+        if self._closed:
+            return None
         try:
             job = self._jobs.popleft()
         except IndexError:

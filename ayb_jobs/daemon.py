@@ -1,0 +1,253 @@
+"""The composition root: builds every part, starts them, and stops them in order."""
+
+import os
+import random
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from ayb_jobs import __version__
+from ayb_jobs.config import Config
+from ayb_jobs.events import DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed
+from ayb_jobs.handlers.context import ContextServices
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.runtime.buffer import Buffer
+from ayb_jobs.runtime.completer import Completer
+from ayb_jobs.runtime.heartbeat import Heartbeat
+from ayb_jobs.runtime.in_flight import InFlight
+from ayb_jobs.runtime.lease_keeper import LeaseKeeper
+from ayb_jobs.runtime.loop import Loop
+from ayb_jobs.runtime.notifier import Notifier
+from ayb_jobs.runtime.producer import Producer
+from ayb_jobs.runtime.pruner import Pruner
+from ayb_jobs.runtime.recoverer import Recoverer
+from ayb_jobs.runtime.scheduler import Scheduler
+from ayb_jobs.runtime.watchdog import Watchdog
+from ayb_jobs.runtime.worker import Worker
+from ayb_jobs.storage.database import Database, Timeouts
+from ayb_jobs.storage.workers import Worker as WorkerRow
+
+# What is written at the very end (endings, jobs given back) may take this long beyond the shutdown timeout.
+FLUSH_S = 5.0
+# How long a loop's last turn is waited for; a statement that hangs must not keep the process.
+JOIN_S = 10.0
+
+
+class Daemon:
+    """One daemon on one database: every part of it, and every thread.
+
+    `start` may come once, on a database whose schema is up to date; `stop` as often as you like. `database` is the
+    daemon's own, for those who serve it over HTTP.
+    """
+
+    def __init__(
+        self, *, config: Config, url: str, registry: Registry, events: Events, logger: FilteringBoundLogger
+    ) -> None:
+        jobs = config.jobs
+        self.worker_id = new_worker_id()
+        self.draining = threading.Event()
+        self._config = config
+        self._events = events
+        self._types = registry.names()
+        self._hurry = threading.Event()
+        timeouts = Timeouts(
+            connect_s=config.database.connect_timeout_s, statement_s=config.database.statement_timeout_s
+        )
+        self.database = Database(
+            url,
+            name="ayb-jobs",
+            work_connections=config.database.work_connections or jobs.worker_concurrency,
+            timeouts=timeouts,
+        )
+        self._loops: dict[str, Loop] = {}
+        self._in_flight = InFlight()
+        backoff = Backoff()
+        self._completer = Completer(
+            database=self.database,
+            in_flight=self._in_flight,
+            emit=events.emit,
+            worker_id=self.worker_id,
+            remove_completed=config.retention.completed_h == 0,
+            wake=self._waker("completer"),
+        )
+        self._buffer = Buffer(on_low=self._room_made)
+        self._producer = Producer(
+            database=self.database,
+            buffer=self._buffer,
+            in_flight=self._in_flight,
+            emit=events.emit,
+            worker_id=self.worker_id,
+            queues=jobs.queues,
+            types=self._types,
+            concurrency=jobs.worker_concurrency,
+            lease_s=jobs.lease_duration_s,
+            poll_s=jobs.poll_interval_ms / 1000,
+            mean_run_s=self._mean_run_s,
+            wake=self._waker("producer"),
+        )
+        services = ContextServices(database=self.database, lease_s=jobs.lease_duration_s, logger=logger)
+        self._workers = [
+            Worker(
+                name=f"worker-{number}",
+                buffer=self._buffer,
+                find=registry.get,
+                services=services,
+                backoff=backoff,
+                settle=self._completer.settle,
+                release=self._completer.release,
+            )
+            for number in range(1, jobs.worker_concurrency + 1)
+        ]
+        self._notifier = Notifier(
+            url=config.database.direct_url or url,
+            name="ayb-jobs-notifier",
+            timeouts=timeouts,
+            emit=events.emit,
+            notified=self._producer.notified,
+        )
+        self._heartbeat = Heartbeat(database=self.database, worker=self._row(), emit=events.emit)
+        keeper = LeaseKeeper(
+            database=self.database, in_flight=self._in_flight, emit=events.emit, lease_s=jobs.lease_duration_s
+        )
+        watchdog = Watchdog(
+            in_flight=self._in_flight,
+            settle=self._completer.settle,
+            emit=events.emit,
+            backoff=backoff,
+            chance=random.random,
+            lease_s=jobs.lease_duration_s,
+        )
+        recoverer = Recoverer(database=self.database, emit=events.emit, backoff=backoff, max_crashes=jobs.max_crashes)
+        pruner = Pruner(database=self.database, retention=config.retention, emit=events.emit, stopping=self.draining)
+        self._add("lease keeper", keeper.tick)
+        self._add("watchdog", watchdog.tick)
+        self._add("completer", self._completer.tick)
+        self._add("producer", self._producer.tick)
+        self._add("recoverer", recoverer.tick)
+        self._add("pruner", pruner.tick)
+        self._add("heartbeat", self._heartbeat.tick)
+        if config.database.notify:
+            self._add("notifier", self._notifier.tick)
+        if jobs.scheduler_enabled:
+            self._add("scheduler", Scheduler(self.database, tick_s=jobs.scheduler_tick_s, emit=events.emit).tick)
+
+    def start(self) -> None:
+        """Start every thread."""
+        for worker in self._workers:
+            worker.start()
+        for loop in self._loops.values():
+            loop.start()
+        self._events.emit(
+            DaemonStarted(
+                worker_id=self.worker_id,
+                concurrency=self._config.jobs.worker_concurrency,
+                job_types=self._types,
+                queues=self._config.jobs.queues,
+                scheduler=self._config.jobs.scheduler_enabled,
+            )
+        )
+
+    def loops(self) -> Sequence[Loop]:
+        """Return every loop, for health checks."""
+        return tuple(self._loops.values())
+
+    def hurry(self) -> None:
+        """Have a stop that is under way wait no longer for handlers."""
+        self._hurry.set()
+
+    def stop(self, reason: str = "asked to stop") -> int:
+        """Stop every part, in order; return the number of handlers that were still running at the end.
+
+        Jobs that never started go back to the queue, with their attempt. Handlers that run are told to stop and waited
+        for; those that run on keep their jobs until the leases expire.
+        """
+        self.draining.set()
+        running = self._in_flight.running()
+        timeout_s = self._config.jobs.shutdown_timeout_s
+        self._events.emit(DaemonStopping(reason=reason, running=len(running), timeout_s=timeout_s))
+        self._stop_loops("scheduler", "recoverer", "pruner", "notifier", "heartbeat")
+        self._buffer.close()
+        self._stop_loops("producer")
+        self._release_unstarted()
+        abandoned = self._await_handlers(time.monotonic() + timeout_s)
+        self._flush_completer(time.monotonic() + FLUSH_S)
+        self._stop_loops("completer", "watchdog", "lease keeper")
+        self._attempt("heartbeat", self._heartbeat.forget)
+        self._notifier.close()
+        self.database.close()
+        self._events.emit(DaemonStopped(abandoned=abandoned))
+        return abandoned
+
+    def _release_unstarted(self) -> None:
+        unstarted = self._buffer.take_back()
+        if unstarted:
+            self._attempt("producer", lambda: self._producer.release(unstarted))
+
+    def _await_handlers(self, until: float) -> int:
+        """Tell running handlers to stop, and wait; return how many run on."""
+        for held in self._in_flight.running():
+            if held.context is not None:
+                held.context.stop("shutdown")
+        working = list(self._workers)
+        while working and time.monotonic() < until and not self._hurry.is_set():
+            working = [worker for worker in working if not worker.join(0.02)]
+        return len(working)
+
+    def _flush_completer(self, until: float) -> None:
+        while self._completer.pending and time.monotonic() < until:
+            self._loops["completer"].wake()
+            time.sleep(0.005)
+
+    def _stop_loops(self, *names: str) -> None:
+        stopping = [self._loops[name] for name in names if name in self._loops]
+        for loop in stopping:
+            loop.stop()
+        for loop in stopping:
+            loop.join(JOIN_S)
+
+    def _attempt(self, part: str, action: Callable[[], None]) -> None:
+        """Do something last of all; where it fails, leases and rows that expire by themselves make up for it."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - reported, and stopping goes on
+            self._events.emit(LoopFailed(loop=part, error=error, retry_s=0.0))
+
+    def _add(self, name: str, tick: Callable[[], float]) -> None:
+        self._loops[name] = Loop(name, tick, self._events.emit)
+
+    def _waker(self, name: str) -> Callable[[], None]:
+        """Return what wakes a loop that is made later, since parts and loops need each other."""
+
+        def wake() -> None:
+            self._loops[name].wake()
+
+        return wake
+
+    def _room_made(self) -> None:
+        self._producer.room_made()
+
+    def _mean_run_s(self) -> float | None:
+        """Return how long a handler runs on average now, over the workers that have run any."""
+        means = [worker.mean_run_s for worker in self._workers if worker.mean_run_s is not None]
+        return sum(means) / len(means) if means else None
+
+    def _row(self) -> WorkerRow:
+        return WorkerRow(
+            id=self.worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            concurrency=self._config.jobs.worker_concurrency,
+            queues=self._config.jobs.queues,
+            types=self._types,
+        )
+
+
+def new_worker_id() -> str:
+    """Return an id that no other start of a daemon has; host and process id are in it for people."""
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"

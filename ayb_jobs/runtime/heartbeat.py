@@ -1,0 +1,37 @@
+"""Says that this daemon is alive, and tells which due jobs wait although it cannot run them."""
+
+import time
+from collections.abc import Callable
+
+from ayb_jobs.events import JobsUnclaimable
+from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.unclaimable import count_unclaimable
+from ayb_jobs.storage.workers import Worker, beat, forget_worker
+
+TURN_S = 10.0
+LOOK_S = 60.0
+
+
+class Heartbeat:
+    """Keeps the daemon's row fresh in its `tick`."""
+
+    def __init__(self, *, database: Database, worker: Worker, emit: Callable[[object], None]) -> None:
+        self._database = database
+        self._worker = worker
+        self._emit = emit
+        self._next_look = 0.0
+
+    def tick(self) -> float:
+        """Beat, and look for unclaimable jobs once a minute; return the seconds until the next beat."""
+        with self._database.connection() as conn:
+            beat(conn, self._worker)
+            if time.monotonic() >= self._next_look:
+                counts = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
+                self._emit(JobsUnclaimable(counts=counts))
+                self._next_look = time.monotonic() + LOOK_S
+        return TURN_S
+
+    def forget(self) -> None:
+        """Remove the daemon's row."""
+        with self._database.connection() as conn:
+            forget_worker(conn, self._worker.id)
