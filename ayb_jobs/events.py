@@ -3,9 +3,11 @@
 Whatever happens for every job is reported a batch at a time, so that reporting costs next to nothing per job.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from ayb_jobs.model.fires import Advance
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 
@@ -138,6 +140,63 @@ class DaemonStopped:
     """The daemon has stopped; `abandoned` handlers were still running, and their leases will expire."""
 
     abandoned: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulesFired:
+    """The scheduler advanced these schedules and made `jobs` jobs; `now` is the database's clock at that."""
+
+    advances: Sequence[Advance]
+    jobs: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleBroken:
+    """A schedule cannot fire, for the reason given, until it is edited. Told once."""
+
+    schedule_id: str
+    name: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRepaired:
+    """A schedule that was broken was edited, and fires again."""
+
+    schedule_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsEnqueued:
+    """This daemon put jobs into the queue: so many of each type, for the API or for its scheduler."""
+
+    source: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiListening:
+    """The API listens at `url`; `open` where it asks for no token."""
+
+    url: str
+    open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiFailed:
+    """The API could not be served; the daemon goes on without it."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailed:
+    """Answering a request failed for a reason that is no fault of the caller's."""
+
+    request: str
+    error: BaseException
 
 
 class Events:

@@ -1,0 +1,47 @@
+"""The application: every route, behind the guard."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+import ayb_jobs
+from ayb_jobs.events import RequestFailed
+from ayb_jobs.http import health, jobs
+from ayb_jobs.http.auth import Authenticator, tokens_of
+from ayb_jobs.http.guard import Doors, Guard
+from ayb_jobs.http.openapi import describe
+from ayb_jobs.http.problems import answer_errors
+from ayb_jobs.http.services import Services
+
+ROUTERS = (jobs.router, health.router)
+
+
+def build_app(services: Services) -> ASGIApp:
+    """Return the API as an ASGI application on these services."""
+    app = FastAPI(
+        title="ayb-jobs",
+        version=ayb_jobs.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    app.state.authenticator = Authenticator(tokens_of(services.api))
+    answer_errors(app)
+    for router in ROUTERS:
+        app.include_router(router())
+    describe(app)
+    doors = Doors(
+        host=services.api.host,
+        allowed_hosts=services.api.allowed_hosts,
+        allowed_origins=services.api.allowed_origins,
+    )
+    return Guard(app, doors=doors, on_error=_reporter(services))
+
+
+def _reporter(services: Services) -> Callable[[str, BaseException], None]:
+    def report(request: str, error: BaseException) -> None:
+        services.events.emit(RequestFailed(request=request, error=error))
+
+    return report

@@ -1,0 +1,88 @@
+"""Is the daemon alive, and is it ready? For probes over HTTP and for `ayb-jobs health`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Response
+
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.http.requests import Given
+from ayb_jobs.http.services import LoopAge, Services
+from ayb_jobs.storage.fitness import database_unfitness
+from ayb_jobs.storage.requests import reading
+
+DATABASE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """An answer to a probe: well where there is no reason against it."""
+
+    reasons: Sequence[str]
+    loops: Sequence[LoopAge]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is well."""
+        return not self.reasons
+
+    def text(self) -> str:
+        """Return the answer as JSON."""
+        loops = {loop.name: {"ageSec": round(loop.age_s, 3), "limitSec": loop.limit_s} for loop in self.loops}
+        return json.dumps({"status": "ok" if self.ok else "failing", "reasons": list(self.reasons), "loops": loops})
+
+
+def router() -> APIRouter:
+    """Return the routes of the probes; no token is needed, and nothing secret is told."""
+    routes = APIRouter(tags=["health"])
+    failing = {503: {"description": "Not well; the body lists the reasons"}}
+    routes.add_api_route("/livez", livez, summary="Do the loops make progress?", responses=failing, response_model=None)
+    routes.add_api_route("/readyz", readyz, summary="Can work be done?", responses=failing, response_model=None)
+    return routes
+
+
+async def livez(services: Given) -> Response:
+    """Tell whether every loop makes progress. Asks no database, whose outage no restart of this daemon would end."""
+    return _answer(liveness(services))
+
+
+def readyz(services: Given) -> Response:
+    """Tell whether work can be done: the database is there, can be written to and has our schema, and loops turn."""
+    return _answer(readiness(services))
+
+
+def liveness(services: Services) -> Health:
+    """Return the state of the loops."""
+    loops = services.loops()
+    return Health(reasons=stuck(loops), loops=loops)
+
+
+def readiness(services: Services) -> Health:
+    """Return everything that keeps work from being done."""
+    loops = services.loops()
+    reasons = stuck(loops) + _database_reasons(services)
+    if services.draining():
+        reasons.append("the daemon is stopping")
+    return Health(reasons=reasons, loops=loops)
+
+
+def stuck(loops: Sequence[LoopAge]) -> list[str]:
+    """Return a line for each loop that has been silent for longer than it may."""
+    return [
+        f"loop {loop.name} has made no progress for {loop.age_s:.1f} s; {loop.limit_s:g} s are its limit"
+        for loop in loops
+        if loop.age_s > loop.limit_s
+    ]
+
+
+def _database_reasons(services: Services) -> list[str]:
+    try:
+        with reading(services.database, DATABASE_S) as conn:
+            return database_unfitness(conn)
+    except DatabaseError as error:
+        return [str(error)]
+
+
+def _answer(health: Health) -> Response:
+    return Response(health.text(), 200 if health.ok else 503, media_type="application/json")

@@ -1,0 +1,61 @@
+"""What the API stands on: everything that a route may use, in one frozen value."""
+
+import importlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ayb_jobs.config import Api, Config
+from ayb_jobs.events import Events
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.metrics import Metrics
+from ayb_jobs.storage.database import Database
+
+
+class LoopAge(NamedTuple):
+    """How long ago a loop last made progress, and how long it may be silent before it counts as stuck; in seconds."""
+
+    name: str
+    age_s: float
+    limit_s: float
+
+
+def no_loops() -> Sequence[LoopAge]:
+    """Return the loops of a daemon that has none."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the daemon lends its API.
+
+    `loops` is asked at each health check, and must not touch the database. `draining` tells that the daemon is about
+    to stop, so that it is no longer ready. `stopping` ends the streams that are open.
+    """
+
+    database: Database
+    config: Config
+    registry: Registry
+    events: Events
+    metrics: Metrics
+    loops: Callable[[], Sequence[LoopAge]] = no_loops
+    draining: Callable[[], bool] = lambda: False
+    stopping: threading.Event = field(default_factory=threading.Event)
+    read_timeout_s: float = 5.0
+    write_timeout_s: float = 15.0
+
+    @property
+    def api(self) -> Api:
+        """The settings of `[api]`."""
+        return self.config.api
+
+    @property
+    def enabled(self) -> bool:
+        """Whether jobs are enabled; where they are not, every jobs and schedules call answers 503."""
+        return self.config.jobs.enabled
+
+
+def app_factory(services: Services) -> Callable[[], Any]:
+    """Return what makes the application, and imports FastAPI no sooner than that."""
+    return lambda: importlib.import_module("ayb_jobs.http.app").build_app(services)

@@ -1,0 +1,247 @@
+"""What is counted of the daemon's work, at next to no cost per job: plain numbers, grouped batch by batch.
+
+`CATALOGUE` names every metric, its labels and its meaning. How the numbers are written for a scraper is decided where
+they are served.
+"""
+
+import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from ayb_jobs import events
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.lifecycle import Outcome
+
+# Job types come from whoever enqueues; beyond so many they share one label, since each label value costs memory for ever.
+MOST_TYPES = 200
+OTHER = "other"
+
+RUN_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
+WAIT_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86400.0)
+LAG_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0)
+
+# The jobs of one batch were leased at one moment, and lie close together in the queue: a few tell of all.
+WAITS_PER_BATCH = 50
+
+Labels = tuple[str, ...]
+
+
+class Kind(StrEnum):
+    """What sort of number a metric is."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric: what sort of number, what it tells, which labels it bears, and a histogram's upper bounds."""
+
+    kind: Kind
+    meaning: str
+    labels: Labels = ()
+    buckets: tuple[float, ...] = ()
+
+
+CATALOGUE: Mapping[str, Metric] = {
+    "ayb_jobs_enqueued": Metric(Kind.COUNTER, "Jobs that this daemon enqueued, by its API or its scheduler.", ("source", "job_type")),
+    "ayb_jobs_leased": Metric(Kind.COUNTER, "Attempts that this daemon leased.", ("job_type",)),
+    "ayb_jobs_completed": Metric(Kind.COUNTER, "Jobs that completed.", ("job_type",)),
+    "ayb_jobs_failed": Metric(Kind.COUNTER, "Jobs that failed for good, by how their last attempt ended.", ("job_type", "reason")),
+    "ayb_jobs_retried": Metric(Kind.COUNTER, "Attempts that failed and will be followed by another.", ("job_type", "reason")),
+    "ayb_jobs_snoozed": Metric(Kind.COUNTER, "Attempts whose handler asked to run later.", ("job_type",)),
+    "ayb_jobs_canceled": Metric(Kind.COUNTER, "Jobs that their handler canceled.", ("job_type",)),
+    "ayb_jobs_released": Metric(Kind.COUNTER, "Jobs given back unstarted, with their attempt."),
+    "ayb_jobs_recovered": Metric(Kind.COUNTER, "Lost leases that this daemon found, by the state that followed.", ("state",)),
+    "ayb_jobs_stale_settles_refused": Metric(Kind.COUNTER, "Writes that found their lease lost, by write.", ("during",)),
+    "ayb_jobs_overran": Metric(Kind.COUNTER, "Handlers that ran past their timeout.", ("job_type",)),
+    "ayb_jobs_records_processed": Metric(Kind.COUNTER, "Records that handlers say they processed.", ("job_type",)),
+    "ayb_jobs_rows_pruned": Metric(Kind.COUNTER, "Rows that retention removed.", ("table",)),
+    "ayb_jobs_run_duration_seconds": Metric(Kind.HISTOGRAM, "How long handlers ran.", ("job_type",), RUN_BUCKETS),
+    "ayb_jobs_queue_wait_seconds": Metric(Kind.HISTOGRAM, "From when jobs were due to when they were leased.", ("job_type",), WAIT_BUCKETS),
+    "ayb_jobs_schedule_lag_seconds": Metric(Kind.HISTOGRAM, "From when schedules were due to when they fired.", (), LAG_BUCKETS),
+    "ayb_jobs_loop_failures": Metric(Kind.COUNTER, "Turns of a loop that failed.", ("loop",)),
+    "ayb_jobs_loop_age_seconds": Metric(Kind.GAUGE, "How long a loop has made no progress.", ("loop",)),
+    "ayb_jobs_database_errors": Metric(Kind.COUNTER, "Database errors, by the class of their SQLSTATE.", ("sqlstate_class",)),
+    "ayb_jobs_api_errors": Metric(Kind.COUNTER, "Requests that failed through no fault of their caller's."),
+    "ayb_jobs_unclaimable": Metric(Kind.GAUGE, "Due jobs of types that this daemon does not know.", ("job_type",)),
+    "ayb_jobs_slots": Metric(Kind.GAUGE, "Handler slots, by what they do.", ("state",)),
+    "ayb_jobs_queue_depth": Metric(Kind.GAUGE, "Queued jobs by queue, due or not; counted up to 100,000.", ("queue",)),
+    "ayb_jobs_running": Metric(Kind.GAUGE, "Jobs that run now, on any daemon."),
+    "ayb_jobs_oldest_ready_age_seconds": Metric(Kind.GAUGE, "How long the longest-waiting due job has been due."),
+    "ayb_jobs_oldest_expired_lease_age_seconds": Metric(Kind.GAUGE, "How long ago the longest-lost lease ran out."),
+    "ayb_jobs_workers": Metric(Kind.GAUGE, "Daemons that are alive."),
+    "ayb_jobs_database_up": Metric(Kind.GAUGE, "1 where the figures from the database could be had in time, else 0."),
+    "ayb_jobs_listener_failures": Metric(Kind.COUNTER, "Events that a listener failed to take in."),
+    "ayb_jobs_build_info": Metric(Kind.GAUGE, "Always 1; the label tells the version.", ("version",)),
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts of values by upper bound, the last one for those above every bound; and their sum."""
+
+    counts: list[int]
+    sum: float = 0.0
+
+    def add(self, buckets: tuple[float, ...], value: float, weight: int = 1) -> None:
+        """Count a value, standing for `weight` of them."""
+        self.counts[bisect_left(buckets, value)] += weight
+        self.sum += value * weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The numbers at one moment, by metric and label values."""
+
+    numbers: Mapping[str, Mapping[Labels, float]]
+    histograms: Mapping[str, Mapping[Labels, Histogram]]
+
+
+@dataclass(slots=True)
+class _Numbers:
+    counts: defaultdict[str, Counter[Labels]] = field(default_factory=lambda: defaultdict(Counter))
+    histograms: defaultdict[str, dict[Labels, Histogram]] = field(default_factory=lambda: defaultdict(dict))
+
+
+class Metrics:
+    """Counts what happens; give `Metrics` to `Events.subscribe`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = _Numbers()
+        self._types: set[str] = set()
+
+    def __call__(self, event: object) -> None:
+        """Count an event."""
+        with self._lock:
+            self._count(event)
+
+    def snapshot(self) -> Snapshot:
+        """Return the numbers as they are now."""
+        with self._lock:
+            return Snapshot(
+                numbers={name: dict(values) for name, values in self._numbers.counts.items()},
+                histograms={
+                    name: {labels: Histogram(list(one.counts), one.sum) for labels, one in values.items()}
+                    for name, values in self._numbers.histograms.items()
+                },
+            )
+
+    def _count(self, event: object) -> None:  # noqa: C901, PLR0912 - a flat table of events
+        match event:
+            case events.JobsLeased():
+                self._leased(event)
+            case events.JobsSettled():
+                self._settled(event)
+            case events.JobsEnqueued():
+                for job_type, count in event.counts.items():
+                    self._add("ayb_jobs_enqueued", event.source, self._type(job_type), by=count)
+            case events.LeasesLost():
+                self._add("ayb_jobs_stale_settles_refused", event.during, by=len(event.job_ids))
+            case events.JobsReleased():
+                self._add("ayb_jobs_released", by=len(event.job_ids))
+            case events.JobRecovered():
+                self._add("ayb_jobs_recovered", event.state)
+                if event.state == JobState.FAILED:
+                    self._add("ayb_jobs_failed", self._type(event.job_type), Outcome.LOST.value)
+            case events.JobOverran(abandoned=False):
+                self._add("ayb_jobs_overran", self._type(event.job.type))
+            case events.RowsPruned():
+                self._add("ayb_jobs_rows_pruned", event.table, by=event.rows)
+            case events.JobsUnclaimable():
+                waiting = {(self._type(name),): count for name, count in event.counts.items()}
+                self._numbers.counts["ayb_jobs_unclaimable"] = Counter(waiting)
+            case events.LoopFailed() | events.LoopErrorRepeated():
+                self._add("ayb_jobs_loop_failures", event.loop)
+                self._failed(event.error)
+            case events.RequestFailed():
+                self._add("ayb_jobs_api_errors")
+                self._failed(event.error)
+            case _:
+                pass  # nothing to count
+
+    def _leased(self, event: events.JobsLeased) -> None:
+        jobs = event.jobs
+        for job_type, count in Counter([job.type for job in jobs]).items():
+            self._add("ayb_jobs_leased", self._type(job_type), by=count)
+        step = max(1, len(jobs) // WAITS_PER_BATCH)
+        now = datetime.now(UTC)
+        for start in range(0, len(jobs), step):
+            job = jobs[start]
+            waited_s = max(0.0, (now - job.run_at).total_seconds())
+            self._observe(
+                "ayb_jobs_queue_wait_seconds", waited_s, self._type(job.type), by=min(step, len(jobs) - start)
+            )
+
+    def _settled(self, event: events.JobsSettled) -> None:
+        endings = Counter([(ending.job.type, ending.state, ending.outcome) for ending in event.settlements])
+        for (job_type, state, outcome), count in endings.items():
+            self._ended(self._type(job_type), state, outcome, count)
+        for ending in event.settlements:
+            job_type = self._type(ending.job.type)
+            self._observe("ayb_jobs_run_duration_seconds", ending.ended - ending.started, job_type)
+            if ending.records:
+                self._add("ayb_jobs_records_processed", job_type, by=ending.records)
+
+    def _ended(self, job_type: str, state: JobState, outcome: Outcome, count: int) -> None:
+        match state:
+            case JobState.COMPLETED:
+                self._add("ayb_jobs_completed", job_type, by=count)
+            case JobState.CANCELED:
+                self._add("ayb_jobs_canceled", job_type, by=count)
+            case JobState.FAILED:
+                self._add("ayb_jobs_failed", job_type, outcome.value, by=count)
+            case _ if outcome is Outcome.SNOOZED:
+                self._add("ayb_jobs_snoozed", job_type, by=count)
+            case _:
+                self._add("ayb_jobs_retried", job_type, outcome.value, by=count)
+
+    def _failed(self, error: BaseException) -> None:
+        sqlstate = first_sqlstate(error)
+        if sqlstate is not None:
+            self._add("ayb_jobs_database_errors", sqlstate)
+
+    def _add(self, name: str, *labels: str, by: float = 1) -> None:
+        self._numbers.counts[name][labels] += by  # type: ignore[assignment] # a Counter of floats
+
+    def _observe(self, name: str, value: float, *labels: str, by: int = 1) -> None:
+        buckets = CATALOGUE[name].buckets
+        values = self._numbers.histograms[name]
+        histogram = values.get(labels)
+        if histogram is None:
+            histogram = values[labels] = Histogram([0] * (len(buckets) + 1))
+        histogram.add(buckets, value, by)
+
+    def _type(self, job_type: str) -> str:
+        if job_type in self._types:
+            return job_type
+        if len(self._types) >= MOST_TYPES:
+            return OTHER
+        self._types.add(job_type)
+        return job_type
+
+
+def first_sqlstate(error: BaseException) -> str | None:
+    """Return the class (two characters) of the SQLSTATE in an error or its causes; "08" where a connection is gone.
+
+    None where the error is none of a database's.
+    """
+    for one in causes(error):
+        if type(one).__module__.startswith("psycopg"):
+            sqlstate = getattr(one, "sqlstate", None)
+            return str(sqlstate)[:2] if sqlstate else "08"
+    return None
+
+
+def causes(error: BaseException) -> Iterable[BaseException]:
+    """Yield an error, then what caused it, and so on."""
+    one: BaseException | None = error
+    while one is not None:
+        yield one
+        one = one.__cause__

@@ -1,0 +1,52 @@
+"""Transactions for callers who wait: bounded in time, and failing as `DatabaseError` alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.errors import QueryCanceled
+
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.storage.database import Connection, Database
+
+# Set for one transaction, so that nothing stays behind on a connection that a pooler lends to others.
+LIMIT_TRANSACTION = "SELECT set_config('statement_timeout', %(timeout)s, true)"
+LIMIT_READING = """
+    SELECT set_config('statement_timeout', %(timeout)s, true), set_config('transaction_read_only', 'on', true)
+"""
+
+
+@contextmanager
+def reading(database: Database, timeout_s: float) -> Iterator[Connection]:
+    """Lend a connection in a transaction that cannot write, each of whose statements may take `timeout_s`.
+
+    Raises `DatabaseError` where the database cannot be reached or a statement takes too long.
+    """
+    with _bounded(database, LIMIT_READING, timeout_s) as conn:
+        yield conn
+
+
+@contextmanager
+def writing(database: Database, timeout_s: float) -> Iterator[Connection]:
+    """Lend a connection in one transaction, each of whose statements may take `timeout_s`.
+
+    Raises `DatabaseError` where the database cannot be reached or a statement takes too long; nothing is written then.
+    """
+    with _bounded(database, LIMIT_TRANSACTION, timeout_s) as conn:
+        yield conn
+
+
+@contextmanager
+def _bounded(database: Database, limit: str, timeout_s: float) -> Iterator[Connection]:
+    try:
+        with database.work() as conn, conn.transaction():
+            conn.execute(limit, {"timeout": str(round(timeout_s * 1000))})  # type: ignore[call-overload]
+            yield conn
+    except QueryCanceled as error:
+        raise DatabaseError(
+            f"the database took longer than {timeout_s:g} s; narrow the question or try later"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise DatabaseError("the database cannot be reached; try again") from error
+    except psycopg.InternalError as error:
+        raise DatabaseError(f"the database refuses: {error.diag.message_primary or error}") from error

@@ -1,0 +1,100 @@
+"""Who is alive: each daemon's row, kept fresh while it runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ayb_jobs.storage.database import Connection
+
+# A daemon that was silent for so long is no longer shown as alive.
+ALIVE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A daemon: its id is unique to one start of the process, host and pid are labels."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    concurrency: int
+    queues: Sequence[str]
+    types: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenWorker:
+    """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000."""
+
+    worker: Worker
+    started_at: datetime
+    heartbeat_at: datetime
+    silent_s: float
+    running: Sequence[str]
+
+
+BEAT = """
+    WITH gone AS (
+        DELETE FROM _ayb_job_workers WHERE heartbeat_at < now() - interval '1 day'
+    )
+    INSERT INTO _ayb_job_workers AS worker (id, host, pid, version, concurrency, queues, types)
+    VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s)
+    ON CONFLICT (id) DO UPDATE
+    SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types
+"""
+
+
+def beat(conn: Connection, worker: Worker) -> None:
+    """Say that a daemon is alive now, and forget those that have been silent for a day."""
+    values = {
+        "id": worker.id,
+        "host": worker.host[:255],
+        "pid": worker.pid,
+        "version": worker.version,
+        "concurrency": worker.concurrency,
+        "queues": list(worker.queues),
+        "types": list(worker.types),
+    }
+    conn.execute(BEAT, values)
+
+
+FORGET_WORKER = "DELETE FROM _ayb_job_workers WHERE id = %(id)s"
+
+
+def forget_worker(conn: Connection, worker_id: str) -> None:
+    """Remove a daemon's row, as it stops."""
+    conn.execute(FORGET_WORKER, {"id": worker_id})
+
+
+LIST_WORKERS = """
+    SELECT id, host, pid, version, concurrency, queues, types, started_at, heartbeat_at,
+        greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8,
+        ARRAY(
+            SELECT job.id::text FROM _ayb_jobs AS job
+            WHERE job.state = 'running' AND job.worker_id = worker.id
+            ORDER BY job.id
+            LIMIT 1000
+        )
+    FROM _ayb_job_workers AS worker
+    WHERE heartbeat_at > now() - make_interval(secs => %(alive_s)s)
+    ORDER BY started_at, id
+"""
+
+
+def list_workers(conn: Connection, *, alive_s: float = ALIVE_S) -> list[SeenWorker]:
+    """Return the daemons that were heard of within `alive_s` seconds, in the order of their start."""
+    return [
+        SeenWorker(
+            worker=Worker(
+                id=id_, host=host, pid=pid, version=version, concurrency=concurrency, queues=queues, types=types
+            ),
+            started_at=started_at,
+            heartbeat_at=heartbeat_at,
+            silent_s=silent_s,
+            running=running,
+        )
+        for (
+            id_, host, pid, version, concurrency, queues, types, started_at, heartbeat_at, silent_s, running
+        ) in conn.execute(LIST_WORKERS, {"alive_s": alive_s})
+    ]  # fmt: skip

@@ -1,0 +1,78 @@
+"""A real server on a real database, for every test of the API."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from ayb_jobs.config import Api, ApiToken, Config, Jobs
+from ayb_jobs.events import Events
+from ayb_jobs.handlers.registry import JobType, Registry
+from ayb_jobs.http import ApiServer, Services, app_factory
+from ayb_jobs.metrics import Metrics
+from ayb_jobs.storage.database import Database
+
+ADMIN = "admin-token-0123456789-abcdefghijkl"
+READ = "read-token-0123456789-abcdefghijklm"
+OPERATE = "operate-token-0123456789-abcdefghi"
+
+
+class Server:
+    """A running API: its address, what it stands on, and the events it told."""
+
+    def __init__(self, url: str, services: Services, told: list[object]) -> None:
+        self.url = url
+        self.services = services
+        self.told = told
+
+    def client(self, token: str | None = ADMIN) -> httpx.Client:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=10)
+
+
+MakeServer = Callable[..., Any]
+
+
+def registry() -> Registry:
+    known = Registry()
+    known.add(JobType(name="stale_session_cleanup", run=lambda _ctx: None, description="Delete expired sessions"))
+    known.add(JobType(name="send_mail", run=lambda _ctx: None, max_attempts=5, payload={"to": "nobody"}))
+    return known
+
+
+@contextmanager
+def serving(db: Database, *, api: Api | None = None, enabled: bool = True, **services: Any) -> Iterator[Server]:
+    events, metrics, told = Events(), Metrics(), []
+    events.subscribe(metrics)
+    events.subscribe(told.append)
+    tokens = {
+        "watcher": ApiToken(token=READ, scope="read"),
+        "ops": ApiToken(token=OPERATE, scope="operate"),
+    }
+    settings = api or Api(port=0, admin_token=ADMIN, tokens=tokens)
+    config = Config(jobs=Jobs(enabled=enabled), api=settings)
+    stands_on = Services(database=db, config=config, registry=registry(), events=events, metrics=metrics, **services)
+    failures: list[BaseException] = []
+    server = ApiServer(
+        app_factory(stands_on), settings.host, 0, stopping=stands_on.stopping, on_failure=failures.append
+    )
+    server.start()
+    try:
+        yield Server(server.url, stands_on, told)
+    finally:
+        server.stop()
+        assert failures == []
+
+
+@pytest.fixture
+def server(db: Database) -> Iterator[Server]:
+    with serving(db) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with server.client() as admin:
+        yield admin
