@@ -12,8 +12,9 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import __version__
 from ayb_jobs.config import Config
-from ayb_jobs.events import DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed
+from ayb_jobs.events import DaemonDisabled, DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed, RowsPruned
 from ayb_jobs.handlers.context import ContextServices
+from ayb_jobs.handlers.packs import prune_webhook_deliveries
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.runtime.buffer import Buffer
@@ -36,6 +37,7 @@ from ayb_jobs.storage.workers import Worker as WorkerRow
 FLUSH_S = 5.0
 # How long a loop's last turn is waited for; a statement that hangs must not keep the process.
 JOIN_S = 10.0
+LEGACY_TURN_S = 3600.0
 
 
 class Daemon:
@@ -46,24 +48,23 @@ class Daemon:
     """
 
     def __init__(
-        self, *, config: Config, url: str, registry: Registry, events: Events, logger: FilteringBoundLogger
+        self,
+        *,
+        config: Config,
+        url: str,
+        registry: Registry,
+        events: Events,
+        logger: FilteringBoundLogger,
+        worker_id: str,
     ) -> None:
         jobs = config.jobs
-        self.worker_id = new_worker_id()
+        self.worker_id = worker_id
         self.draining = threading.Event()
         self._config = config
         self._events = events
         self._types = registry.names()
         self._hurry = threading.Event()
-        timeouts = Timeouts(
-            connect_s=config.database.connect_timeout_s, statement_s=config.database.statement_timeout_s
-        )
-        self.database = Database(
-            url,
-            name="ayb-jobs",
-            work_connections=config.database.work_connections or jobs.worker_concurrency,
-            timeouts=timeouts,
-        )
+        self.database = open_database(config, url)
         self._loops: dict[str, Loop] = {}
         self._in_flight = InFlight()
         backoff = Backoff()
@@ -106,7 +107,7 @@ class Daemon:
         self._notifier = Notifier(
             url=config.database.direct_url or url,
             name="ayb-jobs-notifier",
-            timeouts=timeouts,
+            timeouts=self.database.timeouts,
             emit=events.emit,
             notified=self._producer.notified,
         )
@@ -246,6 +247,56 @@ class Daemon:
             queues=self._config.jobs.queues,
             types=self._types,
         )
+
+
+class DisabledDaemon:
+    """What runs where `jobs.enabled` is false: AYB's legacy timer, which prunes webhook deliveries each hour.
+
+    It starts and stops like a `Daemon`.
+    """
+
+    def __init__(self, *, config: Config, url: str, events: Events) -> None:
+        self.draining = threading.Event()
+        self.database = open_database(config, url)
+        self._events = events
+        self._loop = Loop("legacy pruning", self._prune, events.emit)
+
+    def start(self) -> None:
+        """Start pruning."""
+        self._loop.start()
+        self._events.emit(DaemonDisabled())
+
+    def loops(self) -> Sequence[Loop]:
+        """Return the one loop, for health checks."""
+        return (self._loop,)
+
+    def hurry(self) -> None:
+        """Do nothing: there are no handlers to wait for."""
+
+    def stop(self, reason: str = "asked to stop") -> int:
+        """Stop pruning, after the batch under way. No handler is ever left running."""
+        self.draining.set()
+        self._events.emit(DaemonStopping(reason=reason, running=0, timeout_s=JOIN_S))
+        self._loop.stop()
+        self._loop.join(JOIN_S)
+        self.database.close()
+        self._events.emit(DaemonStopped(abandoned=0))
+        return 0
+
+    def _prune(self) -> float:
+        rows = prune_webhook_deliveries(self.database, self.draining.is_set)
+        if rows:
+            self._events.emit(RowsPruned(table="_ayb_webhook_deliveries", rows=rows))
+        return LEGACY_TURN_S
+
+
+def open_database(config: Config, url: str) -> Database:
+    """Return the connections that a daemon with these settings uses; none is opened yet."""
+    return Database(
+        url,
+        work_connections=config.database.work_connections or config.jobs.worker_concurrency,
+        timeouts=Timeouts(connect_s=config.database.connect_timeout_s, statement_s=config.database.statement_timeout_s),
+    )
 
 
 def new_worker_id() -> str:

@@ -199,6 +199,35 @@ class RequestFailed:
     error: BaseException
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedDatabaseUsed:
+    """No database is configured, so the embedded one is used; its data is kept in `home`."""
+
+    home: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaMigrated:
+    """The schema was brought up to date by these migrations. `notices` are for an operator to read."""
+
+    migrations: Sequence[str]
+    notices: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiStarted:
+    """HTTP is served at `url`."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiFailed:
+    """HTTP could not be served, or ended by itself; jobs go on without it."""
+
+    error: BaseException
+
+
 class Events:
     """Hands each event to every listener. A listener that fails is left out of that event and never stops the work."""
 

@@ -34,6 +34,10 @@ LINES: Mapping[str, Line] = {
     "daemon.abandoned": Line(
         "warning", "The daemon has stopped although handlers still ran; their leases will expire."
     ),
+    "database.embedded": Line("info", "No database is configured: the embedded one is used."),
+    "schema.migrated": Line("info", "The schema was brought up to date."),
+    "api.started": Line("info", "HTTP is served."),
+    "api.failed": Line("error", "HTTP is not served; jobs go on."),
     "jobs.leased": Line("debug", "A batch of jobs was leased."),
     "jobs.released": Line("info", "Jobs that never started were given back with their attempt."),
     "jobs.unclaimable": Line("warning", "Due jobs wait whose types this daemon does not know, by type."),
@@ -200,6 +204,14 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "daemon.stopping", told
         case events.DaemonStopped():
             return ("daemon.abandoned", {"abandoned": event.abandoned}) if event.abandoned else ("daemon.stopped", {})
+        case events.EmbeddedDatabaseUsed():
+            return "database.embedded", {"home": event.home}
+        case events.SchemaMigrated():
+            return "schema.migrated", {"migrations": list(event.migrations), "notices": list(event.notices)}
+        case events.ApiStarted():
+            return "api.started", {"url": event.url}
+        case events.ApiFailed():
+            return "api.failed", exception_fields(event.error)
         case _:
             raise TypeError(f"no words for {type(event).__name__}")
 

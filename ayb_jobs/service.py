@@ -1,0 +1,203 @@
+"""The daemon as a process: its log, its database, its signals, its HTTP, and what it tells systemd.
+
+`run_service` reads from top to bottom: find the database, bring its schema up to date, start, wait for a signal, stop.
+"""
+
+import faulthandler
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from ayb_jobs import sd_notify
+from ayb_jobs.config import Config
+from ayb_jobs.daemon import Daemon, DisabledDaemon, new_worker_id
+from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres
+from ayb_jobs.errors import AybJobsError, ConfigError, MigrationError
+from ayb_jobs.events import ApiFailed, ApiStarted, EmbeddedDatabaseUsed, Events, SchemaMigrated
+from ayb_jobs.handlers.packs import build_registry
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.handlers.shipped import shipped_schedules
+from ayb_jobs.http.server import ApiServer
+from ayb_jobs.http.services import LoopAge, Services, app_factory
+from ayb_jobs.logs import configure_logging
+from ayb_jobs.metrics import Metrics
+from ayb_jobs.runtime.loop import Loop
+from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.definitions import upsert_defaults
+from ayb_jobs.storage.migrate import migrate
+
+EXIT_OK = 0
+EXIT_HANDLERS_LEFT = 1
+EXIT_FORCED = 128 + signal.SIGTERM
+
+FOR_EVER_S = 3600.0 * 24 * 365
+# A loop whose turn takes longer than this counts as stuck: no statement of ours may take half as long.
+STUCK_S = 120.0
+# Pruning a large backlog is one long turn of many short batches.
+SLOW_LOOPS = {"pruner": 6 * 3600.0, "legacy pruning": 6 * 3600.0}
+
+
+def run_service(config: Config) -> int:
+    """Run a daemon in the foreground until it is told to stop; return the process's exit code.
+
+    0 after a clean stop, 1 where handlers were still running after the shutdown timeout, 143 where a second signal cut
+    the stop short. Raises `ConfigError`, `MigrationError` and `DatabaseError` where it cannot start.
+    """
+    registry = build_registry(config)
+    worker_id = new_worker_id()
+    logs = configure_logging(config.log, worker=worker_id, secrets=config.secrets())
+    with closing(logs):
+        events = Events()
+        events.subscribe(logs.subscriber)
+        metrics = Metrics()
+        events.subscribe(metrics)
+        with watched_signals() as signals, database_url(config, events) as url:
+            daemon = (
+                Daemon(
+                    config=config, url=url, registry=registry, events=events, logger=logs.logger, worker_id=worker_id
+                )
+                if config.jobs.enabled
+                else DisabledDaemon(config=config, url=url, events=events)
+            )
+            signals.on_second = daemon.hurry
+            with served(daemon, config=config, registry=registry, events=events, metrics=metrics):
+                if not config.jobs.enabled or prepared(config, url, registry, events, signals):
+                    daemon.start()
+                    tell_systemd_until_stopped(daemon, signals)
+                left = daemon.stop(signals.reason)
+    if signals.count > 1:
+        return EXIT_FORCED
+    return EXIT_HANDLERS_LEFT if left else EXIT_OK
+
+
+class Signals:
+    """The signals that stop the process: the first asks for a stop, each further one cuts it short."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self.count = 0
+        self.reason = ""
+        self.on_second: Callable[[], None] = lambda: None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Note a signal."""
+        self.count += 1
+        self.reason = self.reason or signal.Signals(number).name
+        self.stopping.set()
+        if self.count > 1:
+            self.on_second()
+
+
+@contextmanager
+def watched_signals() -> Iterator[Signals]:
+    """Have SIGTERM, SIGINT and SIGHUP ask for a stop, and SIGQUIT write every thread's stack to stderr."""
+    signals = Signals()
+    before = {number: signal.signal(number, signals) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    with suppress(AttributeError, ValueError, OSError):  # stderr may be closed, or no file
+        faulthandler.register(signal.SIGQUIT, file=sys.stderr)
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def database_url(config: Config, events: Events) -> Iterator[str]:
+    """Give the configured database's address, or that of the embedded one, which runs meanwhile."""
+    if config.database.url:
+        yield config.database.url
+        return
+    home = Path(config.database.data_dir) if config.database.data_dir else DEFAULT_HOME
+    with EmbeddedPostgres.kept(home) as server:
+        events.emit(EmbeddedDatabaseUsed(home=str(server.home)))
+        yield server.url()
+
+
+def prepared(config: Config, url: str, registry: Registry, events: Events, signals: Signals) -> bool:
+    """Bring the schema and the shipped schedules up to date; False where a signal came first.
+
+    A database that is down is waited for. Raises `MigrationError` where the schema is not one to work on.
+    """
+    done = threading.Event()
+    fatal: list[AybJobsError] = []
+
+    def prepare() -> float:
+        try:
+            with closing(connect(config.database.direct_url or url, name="ayb-jobs-start")) as conn:
+                applied = migrate(conn)
+                if applied.migrations:
+                    names = [migration.name for migration in applied.migrations]
+                    events.emit(SchemaMigrated(migrations=names, notices=applied.notices))
+                upsert_defaults(
+                    conn,
+                    shipped_schedules(config, registry),
+                    default_max_attempts=config.jobs.max_retries_default,
+                )
+        except (MigrationError, ConfigError) as error:
+            fatal.append(error)
+        done.set()
+        return FOR_EVER_S
+
+    start_up = Loop("start-up", prepare, events.emit)
+    sd_notify.status("waiting for the database")
+    start_up.start()
+    while not done.wait(0.01) and not signals.stopping.is_set():
+        pass
+    start_up.stop()
+    if fatal:
+        raise fatal[0]
+    return done.is_set()
+
+
+@contextmanager
+def served(
+    daemon: Daemon | DisabledDaemon, *, config: Config, registry: Registry, events: Events, metrics: Metrics
+) -> Iterator[None]:
+    """Serve HTTP meanwhile, where `[api]` says so."""
+    if not config.api.enabled:
+        yield
+        return
+    stopping = threading.Event()
+    services = Services(
+        database=daemon.database,
+        config=config,
+        registry=registry,
+        events=events,
+        metrics=metrics,
+        loops=lambda: loop_ages(daemon.loops()),
+        draining=daemon.draining.is_set,
+        stopping=stopping,
+    )
+    server = ApiServer(
+        app_factory(services),
+        config.api.host,
+        config.api.port,
+        stopping=stopping,
+        on_failure=lambda error: events.emit(ApiFailed(error=error)),
+    )
+    server.start()
+    events.emit(ApiStarted(url=server.url))
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals) -> None:
+    """Report readiness, then feed systemd's watchdog for as long as every loop turns."""
+    sd_notify.ready()
+    pause_s = sd_notify.watchdog_interval_s() or FOR_EVER_S
+    while not signals.stopping.wait(min(pause_s, threading.TIMEOUT_MAX)):
+        if all(age.age_s < age.limit_s for age in loop_ages(daemon.loops())):
+            sd_notify.watchdog()
+    sd_notify.stopping()
+
+
+def loop_ages(loops: Sequence[Loop]) -> list[LoopAge]:
+    """Return how long ago each loop made progress, and how long it may take."""
+    return [LoopAge(loop.name, loop.overdue_s, SLOW_LOOPS.get(loop.name, STUCK_S)) for loop in loops]
