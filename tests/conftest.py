@@ -1,6 +1,7 @@
 """What every test may ask for: a real PostgreSQL, and databases of its own on it."""
 
 import os
+import shutil
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import count
@@ -12,6 +13,8 @@ from psycopg import sql
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.database import Connection, Database, connect
 from ayb_jobs.storage.migrate import migrate
+from tests.majors import MAJORS, how_to_install, programs
+from tests.pgbouncer import PgBouncer
 
 TEMPLATE = "ayb_jobs_template"
 _numbers = count(1)
@@ -46,6 +49,31 @@ def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
 def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The address of a fresh database of the test's own, with nothing in it."""
     yield from _database(postgres, "template0")
+
+
+@pytest.fixture(scope="session", params=MAJORS, ids=lambda major: f"postgresql{major}")
+def each_postgres(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
+    """A server of each supported major version in turn; a test that asks for it runs once on each."""
+    bin_dir = programs(request.param)
+    if bin_dir is None:
+        pytest.skip(f"PostgreSQL {request.param} is not installed: {how_to_install(request.param)}")
+    with EmbeddedPostgres.throwaway(bin_dir=bin_dir) as server:
+        yield server
+
+
+@pytest.fixture
+def each_empty_database_url(each_postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The address of a fresh database with nothing in it, on each major version in turn."""
+    yield from _database(each_postgres, "template0")
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode in front of `postgres`; `pgbouncer.url(database_url)` leads through it."""
+    if shutil.which("pgbouncer", path=PgBouncer.SEARCHED) is None:
+        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+    with PgBouncer.running(postgres, tmp_path_factory.mktemp("pgbouncer")) as pooler:
+        yield pooler
 
 
 @pytest.fixture

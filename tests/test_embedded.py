@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.database import connect
 from tests.eventually import eventually
+from tests.pgbouncer import free_port
 
 Starter = Callable[[str], subprocess.Popen[str]]
 
@@ -59,12 +59,6 @@ def ask(url: str, question: str = "SELECT 1") -> object:
 def write(url: str, statement: str) -> None:
     with closing(connect(url)) as conn:
         conn.execute(statement.encode())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def rights(folder: Path) -> dict[Path, tuple[int, int]]:

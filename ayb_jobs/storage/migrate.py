@@ -98,23 +98,24 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
     `pending`, where a file fails, or where locks held by others do not go away within `patience_s`.
     """
     give_up = time.monotonic() + patience_s
-    reason = ""
-    while pending(conn):
+    told = ""
+    while True:
         try:
-            applied = _try_to_migrate(conn, on_step)
-            hindrance = "another process is migrating"
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-            applied = None
-            hindrance = f"a lock is held by another session ({error.diag.message_primary})"
-        if applied is not None:
-            return applied
+            return _migrate_now(conn, on_step)
+        except _Hindered as hindrance:
+            reason = str(hindrance)
+        except psycopg.Error as error:
+            raise MigrationError(f"the schema was not brought up to date: {error}") from error
         if time.monotonic() > give_up:
-            raise MigrationError(f"gave up after {patience_s:g} s, nothing was changed: {hindrance}")
-        if hindrance != reason:
-            on_step(f"waiting: {hindrance}")
-            reason = hindrance
+            raise MigrationError(f"gave up after {patience_s:g} s, nothing was changed: {reason}")
+        if reason != told:
+            on_step(f"waiting: {reason}")
+            told = reason
         time.sleep(POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 - keeps many starters from asking in step
-    return Applied(migrations=[], notices=[])
+
+
+class _Hindered(Exception):
+    """Someone else is at it."""
 
 
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('_ayb_jobs_migrations', 0))"
@@ -139,28 +140,40 @@ CREATE_MIGRATIONS_TABLE = """
 RECORD_MIGRATION = "INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (%s, %s, %s)"
 
 
-def _try_to_migrate(conn: Connection, on_step: OnStep) -> Applied | None:
-    """Apply what is pending in one transaction; None where another process is at it."""
-    with _collected_notices(conn) as notices, conn.transaction():
+def _migrate_now(conn: Connection, on_step: OnStep) -> Applied:
+    """Apply what is pending in one transaction; raises `_Hindered` where others are in the way."""
+    if not pending(conn):
+        return Applied(migrations=[], notices=[])
+    with _collected_notices(conn) as notices, _short_of_locks(), conn.transaction():
         if not _one_row(conn.execute(TRY_LOCK))[0]:
-            return None
+            raise _Hindered("another process is migrating")
         todo = pending(conn)  # read again: under the lock nobody else writes
         conn.execute(GENEROUS_TIME_SHORT_LOCKS)
         conn.execute(CREATE_MIGRATIONS_TABLE)
         for migration in todo:
             on_step(f"applying {migration.name}")
-            _apply(conn, migration)
+            with _named_in_errors(migration):
+                conn.execute(migration.sql, prepare=False)
+            conn.execute(RECORD_MIGRATION, (migration.version, migration.name, migration.checksum))
     return Applied(migrations=todo, notices=notices)
 
 
-def _apply(conn: Connection, migration: Migration) -> None:
+@contextmanager
+def _short_of_locks() -> Iterator[None]:
     try:
-        conn.execute(migration.sql, prepare=False)
+        yield
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        raise _Hindered(f"a lock is held by another session ({error.diag.message_primary})") from error
+
+
+@contextmanager
+def _named_in_errors(migration: Migration) -> Iterator[None]:
+    try:
+        yield
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         raise
     except psycopg.Error as error:
         raise MigrationError(f"{migration.name} failed, nothing was changed: {error}") from error
-    conn.execute(RECORD_MIGRATION, (migration.version, migration.name, migration.checksum))
 
 
 HAS_MIGRATIONS_TABLE = "SELECT to_regclass('_ayb_jobs_migrations') IS NOT NULL"

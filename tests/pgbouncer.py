@@ -1,0 +1,81 @@
+"""A real PgBouncer, run for the tests."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ayb_jobs.embedded import EmbeddedPostgres
+from tests.eventually import eventually
+
+CONFIGURATION = """
+[databases]
+* = host={host} port={port} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {own_port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 20
+max_client_conn = 500
+ignore_startup_parameters = extra_float_digits
+server_idle_timeout = 1
+"""
+
+
+@dataclass(frozen=True)
+class PgBouncer:
+    """A running PgBouncer."""
+
+    SEARCHED: ClassVar[str] = "/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", "")
+
+    port: int
+
+    @classmethod
+    @contextmanager
+    def running(cls, postgres: EmbeddedPostgres, folder: Path) -> Iterator[Self]:
+        """Run PgBouncer in transaction mode in front of `postgres`, for the time of the `with` block."""
+        port = free_port()
+        server = conninfo_to_dict(postgres.url())
+        config = folder / "pgbouncer.ini"
+        config.write_text(CONFIGURATION.format(host=server["host"], port=server["port"], own_port=port))
+        process = subprocess.Popen(
+            ["pgbouncer", "--quiet", *_as_the_servers_owner(postgres), "pgbouncer.ini"],
+            cwd=folder,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": cls.SEARCHED},
+        )
+        try:
+            eventually(lambda: process.poll() is None and _listens(port))
+            yield cls(port)
+        finally:
+            process.terminate()
+            process.wait()
+
+    def url(self, database_url: str) -> str:
+        """Return the address under which this PgBouncer serves the database at `database_url`."""
+        return make_conninfo(database_url, host="127.0.0.1", port=str(self.port))
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _as_the_servers_owner(postgres: EmbeddedPostgres) -> list[str]:
+    """PgBouncer refuses to run as root, and the server's socket is open to its owner alone."""
+    return ["--user", postgres.home.owner()] if os.geteuid() == 0 else []
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
