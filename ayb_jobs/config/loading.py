@@ -214,9 +214,9 @@ class _Loading:
             origin = self.origins.get(path[:length])
             if origin is not None and origin.source is Source.FILE:
                 line = sources.line_of(self.text, path[:length])
-                return f"{origin}, line {line}" if line else str(origin)
+                return f"{origin.name}, line {line}" if line else origin.name
             if origin is not None:
-                return f"{origin.source.name.lower()} {origin}"
+                return origin.label()
         return ""
 
     def finish(self) -> Config:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ayb_jobs.config.sources import Origin
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.job import encode_payload
 from ayb_jobs.redact import passwords
 
 # Beyond the loopback interface a token is all that stands between a stranger and code that will run.
@@ -102,8 +104,13 @@ class Handlers(Section):
     def contradictions(self) -> Iterator[Fault]:
         """Refuse what is no module's name, such as a path."""
         for module in self.modules:
-            if not all(part.isidentifier() for part in module.split(".")):
-                yield "modules", f"names {module!r}; a dotted module name such as myapp.jobs is needed, not a path"
+            name, colon, attribute = module.partition(":")
+            if not all(part.isidentifier() for part in [*name.split("."), *[attribute] * bool(colon)]):
+                yield (
+                    "modules",
+                    f"names {module!r}; a dotted module name such as myapp.jobs (or myapp.jobs:emails, where it holds"
+                    " several registries) is needed, not a path",
+                )
 
 
 class ApiToken(Section):
@@ -220,6 +227,7 @@ class JobTypeSettings(Section):
             yield "where", "is missing; say which rows of `delete_from` go, or `true` for all of them"
         if self.where and not self.delete_from:
             yield "where", "is set without `delete_from`, the table that it is about"
+        yield from payload_faults(self.payload)
 
 
 class ScheduleSettings(Section):
@@ -240,6 +248,8 @@ class ScheduleSettings(Section):
     queue: str = setting("default", "The jobs' queue.", min_length=1, max_length=100)
     priority: int = setting(2, "The jobs' priority, 1 first.", ge=1, le=4)
     catchup: Literal["latest", "all", "skip"] = setting("latest", "What becomes of fires that were missed.")
+    catchup_max: int = setting(100, 'With `catchup = "all"`: the most jobs made at once.', ge=1, le=1000)
+    catchup_window_s: float = setting(float(DAY_S), 'With `catchup = "all"`: no fire older than this.', ge=1)
     overlap: Literal["allow", "skip", "queue_one", "cancel_running"] = setting(
         "allow", "What happens when the previous job has not ended."
     )
@@ -247,7 +257,20 @@ class ScheduleSettings(Section):
     jitter_s: float = setting(0.0, "Spread the fire over so many seconds.", ge=0, le=DAY_S)
     timeout_s: float | None = setting(None, "How long a run may take. Not given: the job type's.", gt=0)
     expect_success_within_s: float | None = setting(None, "Alert when the last success is older than this.", gt=0)
-    ping_url: str = setting("", "Its own healthchecks-style URL, in place of `alerts.ping_url`.", secret=True)
+    ping_url: str | None = setting(None, "Its own healthchecks-style URL, in place of `alerts.ping_url`.", secret=True)
+
+    def contradictions(self) -> Iterator[Fault]:
+        """Refuse what would never fire, or could not be stored."""
+        # The parser of cron expressions is slow to import, and most configurations have no schedule.
+        from ayb_jobs.model.cron import check_cron  # noqa: PLC0415
+
+        try:
+            check_cron(self.cron, self.timezone)
+        except InvalidInput as error:
+            yield error.field or "cron", f"cannot be used: {error}"
+        if self.ping_url and not is_http(self.ping_url):
+            yield "ping_url", "is no http:// or https:// URL"
+        yield from payload_faults(self.payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +301,7 @@ class Config:
         found = passwords(self.database.url) | passwords(self.database.direct_url)
         found |= {self.api.admin_token, *(token.token for token in self.api.tokens.values())}
         found |= {*self.alerts.webhooks, self.alerts.webhook_secret, self.alerts.ping_url}
-        found |= {schedule.ping_url for schedule in self.schedules.values()}
+        found |= {schedule.ping_url or "" for schedule in self.schedules.values()}
         return found - {""}
 
 
@@ -302,6 +325,14 @@ def is_secret(model: type[Section], key: str) -> bool:
     """Tell whether a setting is never to be shown."""
     info = model.model_fields.get(key)
     return bool(info and info.json_schema_extra)
+
+
+def payload_faults(payload: dict[str, Any]) -> Iterator[Fault]:
+    """Yield why a payload cannot be stored; TOML has dates and infinity, JSON has not."""
+    try:
+        encode_payload(payload)
+    except InvalidInput as error:
+        yield "payload", f"cannot be used: {error}"
 
 
 def is_loopback(host: str) -> bool:

@@ -33,8 +33,9 @@ class Origin:
     source: Source
     name: str
 
-    def __str__(self) -> str:
-        return self.name
+    def label(self) -> str:
+        """Say where the value came from, for people."""
+        return self.name if self.source is Source.FILE else f"{self.source.name.lower()} {self.name}"
 
 
 class Unreadable(Exception):

@@ -1,0 +1,124 @@
+"""Writes `docs/configuration.md` and `config.example.toml` from the settings: `python -m ayb_jobs.config.reference`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from ayb_jobs.config.display import toml_value
+from ayb_jobs.config.faults import wanted
+from ayb_jobs.config.loading import environment_names
+from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS, Section
+
+EXAMPLE_HEAD = """\
+# Every setting of ayb-jobs with its default; only jobs.enabled differs, so that this file runs jobs as it is.
+# Read from the file that --config or AYB_JOBS_CONFIG names, else from ./ayb-jobs.toml.
+# Environment variables go over it: AYB_JOBS_WORKER_CONCURRENCY for [jobs], AYB_JOBS_LOG_LEVEL for [log] level, and so on.
+"""
+
+# Valid once uncommented, which a test does.
+EXAMPLE_TAIL = """\
+
+# Further tokens for the admin API, each with a name of its own.
+# [api.tokens.dashboard]
+# token_file = "/run/secrets/dashboard-token"
+# scope = "read"
+
+# A cleanup of your own table: batches of rows, each batch a short transaction.
+# [job_types.prune_audit_log]
+# description = "Remove old audit entries"
+# delete_from = "audit_log"
+# where = "created_at < now() - make_interval(days => %(days)s)"
+# payload = { days = 90 }
+# timeout_s = 600
+
+# Or any SQL, in one transaction.
+# [job_types.refresh_reports]
+# description = "Refresh the daily report"
+# statements = ["REFRESH MATERIALIZED VIEW daily_report"]
+# max_attempts = 1
+
+# When to run it: five cron fields, six with seconds first, @hourly and the like, or @every 90s.
+# [schedules.prune_audit_log_nightly]
+# job_type = "prune_audit_log"
+# cron = "30 2 * * *"
+# timezone = "Europe/Vienna"
+# payload = { days = 30 }
+# overlap = "skip"
+# expect_success_within_s = 90000
+"""
+
+MARKDOWN_HEAD = """\
+# Configuration
+
+`ayb-jobs check-config` prints the effective settings and where each came from; `--example` prints a file to start from.
+
+Flags go over environment variables, those over the file, and the file over the defaults. The file is the one that
+`--config` or `AYB_JOBS_CONFIG` names, else `ayb-jobs.toml` in the working directory where there is one. Unknown keys
+and variables are errors, and all faults are reported at once, each with its key and where it came from (exit code 78).
+
+In the environment a list is written with commas, a yes or no as `true` or `false`, and an empty variable counts as not
+set. The variables that Kubernetes sets for a service called `ayb-jobs` are left alone.
+
+**Secrets** are never printed. Each may stand in a file of its own, named by the key that ends in `_file`, or in
+systemd's credentials directory under its key, such as `database.url` or `api.tokens.dashboard.token`
+(`LoadCredential=database.url:/etc/ayb-jobs/url`). A credential goes over the file, and the environment over both.
+"""
+
+
+def main() -> None:
+    """Write both files into the working directory."""
+    Path("docs/configuration.md").write_text(markdown(), "utf-8")
+    Path("config.example.toml").write_text(example(), "utf-8")
+
+
+def example() -> str:
+    """Return a configuration file with every setting at its default, and examples of the named tables."""
+    return EXAMPLE_HEAD + "".join(_example_section(name, model) for name, model in SECTIONS.items()) + EXAMPLE_TAIL
+
+
+def _example_section(name: str, model: type[Section]) -> str:
+    lines = ["", f"[{name}]"]
+    for key, info in _plain_fields(model):
+        value = True if (name, key) == ("jobs", "enabled") else info.default
+        lines += [f"# {_sentence(info)}", f"{key} = {toml_value(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def markdown() -> str:
+    """Return the reference of all settings."""
+    sections = [_markdown_section(f"[{name}]", model, name) for name, model in SECTIONS.items()]
+    sections += [_markdown_section(f"[{name}.NAME]", model, None) for name, model in NAMED_SECTIONS.items()]
+    return MARKDOWN_HEAD + "".join(sections)
+
+
+def _markdown_section(title: str, model: type[Section], section: str | None) -> str:
+    about = (model.__doc__ or "").partition(": ")[2].splitlines()[0]
+    variables = {path: name for name, path in environment_names().items()}
+    head = ["key", "default", "takes", *(["environment"] if section else []), "meaning"]
+    rows = [head, ["---"] * len(head)]
+    for key, info in _plain_fields(model):
+        variable = [f"`{variables[section, key]}`"] if section else []
+        rows.append([f"`{key}`", _default(info), wanted(info), *variable, _sentence(info).replace("|", "\\|")])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"\n## `{title}`\n{about[:1].upper()}{about[1:]}\n\n{table}\n"
+
+
+def _plain_fields(model: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the settings of a section, without the named tables within it."""
+    return ((key, info) for key, info in model.model_fields.items() if key != "tokens")
+
+
+def _default(info: FieldInfo) -> str:
+    if info.default is PydanticUndefined:
+        return "required"
+    return "" if info.default is None else f"`{toml_value(info.default)}`"
+
+
+def _sentence(info: FieldInfo) -> str:
+    return info.description or ""
+
+
+if __name__ == "__main__":
+    main()
