@@ -40,7 +40,7 @@ class Scheduler:
     """
 
     def __init__(
-        self, database: Transactions, *, tick_s: float, emit: Callable[[object], None], batch: int = BATCH
+        self, database: Transactions, emit: Callable[[object], None], *, tick_s: float, batch: int = BATCH
     ) -> None:
         self._database = database
         self._tick_s = tick_s
