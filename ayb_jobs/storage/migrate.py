@@ -20,7 +20,7 @@ from psycopg.errors import Diagnostic
 from psycopg.rows import TupleRow
 
 import ayb_jobs
-from ayb_jobs.errors import MigrationError
+from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage.database import Connection
 
 OnStep = Callable[[str], None]
@@ -95,7 +95,8 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
     """Apply what is pending, on an autocommit connection, and return what was applied.
 
     `on_step` is told what goes on, a line at a time. Raises `MigrationError`, with nothing changed, for the reasons of
-    `pending`, where a file fails, or where locks held by others do not go away within `patience_s`.
+    `pending`, where a file fails, or where locks held by others do not go away within `patience_s`; `DatabaseError`
+    where the connection is lost, when it is worth trying again.
     """
     give_up = time.monotonic() + patience_s
     told = ""
@@ -105,6 +106,8 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
         except _Hindered as hindrance:
             reason = str(hindrance)
         except psycopg.Error as error:
+            if conn.closed:
+                raise DatabaseError(f"the connection was lost while migrating: {error}") from error
             raise MigrationError(f"the schema was not brought up to date: {error}") from error
         if time.monotonic() > give_up:
             raise MigrationError(f"gave up after {patience_s:g} s, nothing was changed: {reason}")
@@ -152,9 +155,7 @@ def _migrate_now(conn: Connection, on_step: OnStep) -> Applied:
         conn.execute(CREATE_MIGRATIONS_TABLE)
         for migration in todo:
             on_step(f"applying {migration.name}")
-            with _named_in_errors(migration):
-                conn.execute(migration.sql, prepare=False)
-            conn.execute(RECORD_MIGRATION, (migration.version, migration.name, migration.checksum))
+            _apply(conn, migration)
     return Applied(migrations=todo, notices=notices)
 
 
@@ -166,14 +167,16 @@ def _short_of_locks() -> Iterator[None]:
         raise _Hindered(f"a lock is held by another session ({error.diag.message_primary})") from error
 
 
-@contextmanager
-def _named_in_errors(migration: Migration) -> Iterator[None]:
+def _apply(conn: Connection, migration: Migration) -> None:
     try:
-        yield
+        conn.execute(migration.sql, prepare=False)
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         raise
     except psycopg.Error as error:
+        if conn.closed:
+            raise
         raise MigrationError(f"{migration.name} failed, nothing was changed: {error}") from error
+    conn.execute(RECORD_MIGRATION, (migration.version, migration.name, migration.checksum))
 
 
 HAS_MIGRATIONS_TABLE = "SELECT to_regclass('_ayb_jobs_migrations') IS NOT NULL"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ayb_jobs.errors import MigrationError
+from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage import migrate as module
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import Applied, migrate, pending, schema_status, shipped_migrations
@@ -255,6 +255,17 @@ def test_a_failing_migration_undoes_the_whole_upgrade(
     with connection(empty_database_url) as conn:
         with pytest.raises(MigrationError, match="0002_bad failed, nothing was changed: division by zero"):
             migrate(conn)
+        assert tables(conn) == []
+
+
+def test_a_connection_lost_on_the_way_is_no_fault_of_the_schema(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0001_lost.sql").write_text("CREATE TABLE lost (); SELECT pg_terminate_backend(pg_backend_pid())")
+    monkeypatch.setattr(module, "_folder", lambda: tmp_path)
+    with connection(empty_database_url) as conn, pytest.raises(DatabaseError, match="connection was lost"):
+        migrate(conn)
+    with connection(empty_database_url) as conn:
         assert tables(conn) == []
 
 
