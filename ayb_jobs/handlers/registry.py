@@ -184,4 +184,4 @@ def suggestion(name: str, known: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"; did you mean {near[0]}?"
-    return f"; known are {', '.join(sorted(known))}" if known else "; none is registered"
+    return f"; known are {', '.join(sorted(known))}" if known else "; there is none"

@@ -16,7 +16,7 @@ from ayb_jobs.handlers.cleanup import Delete, TableMissing, delete_in_batches
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Handler, JobType, suggestion
 from ayb_jobs.model.job import encode_payload
-from ayb_jobs.model.results import Result, Snooze
+from ayb_jobs.model.results import Result
 
 # How often a cleanup shows its progress and extends its lease.
 PROGRESS_EVERY_S = 1.0
@@ -92,17 +92,17 @@ def placeholder_faults(key: str, text: str, payload: Mapping[str, Any]) -> Itera
 def run_deletes(deletes: Sequence[Delete], defaults: Mapping[str, Any], ctx: JobContext) -> Result:
     """Delete batch by batch and return how many rows went.
 
-    Between batches the lease is extended, and the job stops where it is asked to: at a shutdown it goes back to the
-    queue, with its attempt, for another daemon to go on.
+    Between batches the lease is extended, and the job ends where it is asked to stop; at a shutdown that gives it back
+    to the queue with its attempt, for another daemon to go on.
     """
     parameters = bound(ctx.payload, defaults)
     ctx.records_processed = 0
     told = time.monotonic()
     for deleted in batches(deletes, parameters, ctx):
         ctx.records_processed += deleted
-        if ctx.stop_reason == "shutdown":
-            return Snooze(0)
-        ctx.check()
+        if ctx.stop_reason is not None:
+            ctx.log.info("cleanup.interrupted", reason=ctx.stop_reason, records_processed=ctx.records_processed)
+            ctx.check()
         if time.monotonic() - told >= PROGRESS_EVERY_S:
             ctx.progress(ctx.records_processed)
             told = time.monotonic()
