@@ -243,7 +243,7 @@ class _Loading:
         """Return the checked tables of a named section."""
         tables = self.tree.get(name, {})
         if not isinstance(tables, dict):
-            self.fault((name,), f"is {faults.shown(tables)}; tables such as [{name}.NAME] are needed")
+            self.fault((name,), f"is {faults.shown(tables)}; it should hold tables such as [{name}.NAME]")
             return {}
         for key in tables:
             try:
@@ -271,19 +271,19 @@ class _Loading:
         if what == "extra_forbidden":
             self.fault(path, f"is no setting; {faults.suggestion(path[-1], owner.model_fields)}")
         elif what == "missing" and info:
-            self.fault(path, f"is missing; {faults.wanted(info)} is needed")
+            self.fault(path, f"is missing; it should be {faults.wanted(info)}")
         elif info is None:
-            self.fault(path, f"is {faults.shown(value)}; a table [{'.'.join(path)}] is needed")
+            self.fault(path, f"is {faults.shown(value)}; it should be a table [{'.'.join(path)}]")
         else:
             whole = self.value(path)
-            is_ = "set to something else" if is_secret(owner, path[-1]) else faults.shown(whole)
-            self.fault(path, f"is {is_}; {faults.wanted(info)} is needed")
+            is_what = "has a value of another kind" if is_secret(owner, path[-1]) else f"is {faults.shown(whole)}"
+            self.fault(path, f"{is_what}; it should be {faults.wanted(info)}")
 
 
 def _contradictions(section: Section, prefix: Path_) -> Iterator[tuple[Path_, str]]:
     """Yield the contradictions of a section and of the named tables within it."""
-    for key, about in section.contradictions():
-        yield (*prefix, *key.split(".")) if key else prefix, about
+    for path, about in section.contradictions():
+        yield (*prefix, *path), about
     for key in type(section).model_fields:
         inner = getattr(section, key)
         if isinstance(inner, dict):

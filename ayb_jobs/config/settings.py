@@ -17,8 +17,8 @@ DAY_S = 24 * 3600
 
 SECRET: dict[str, JsonValue] = {"secret": True}
 
-# A contradiction: the key it is about, and what is wrong with it.
-Fault = tuple[str, str]
+# A contradiction: the path of the key it is about, from its section on, and what is wrong with it.
+Fault = tuple[tuple[str, ...], str]
 
 
 def setting(default: Any, meaning: str, *, secret: bool = False, **bounds: Any) -> Any:
@@ -67,7 +67,7 @@ class Jobs(Section):
         """Refuse queues that no job can be in."""
         for queue in self.queues:
             if not queue.strip() or len(queue) > 100:  # noqa: PLR2004 - the column's width
-                yield "queues", "has a name that no queue can have; 1 to 100 characters are needed"
+                yield ("queues",), "has a name that no queue can have; 1 to 100 characters are needed"
 
 
 class Database(Section):
@@ -92,7 +92,7 @@ class Database(Section):
     def contradictions(self) -> Iterator[Fault]:
         """Refuse a direct way to no database."""
         if self.direct_url and not self.url:
-            yield "direct_url", "is set although `database.url` is empty; set `database.url` to the same database"
+            yield ("direct_url",), "is set although `database.url` is empty; set `database.url` to the same database"
 
 
 class Handlers(Section):
@@ -106,11 +106,10 @@ class Handlers(Section):
         for module in self.modules:
             name, colon, attribute = module.partition(":")
             if not all(part.isidentifier() for part in [*name.split("."), *[attribute] * bool(colon)]):
-                yield (
-                    "modules",
-                    f"names {module!r}; a dotted module name such as myapp.jobs (or myapp.jobs:emails, where it holds"
-                    " several registries) is needed, not a path",
+                right = (
+                    "a dotted module name such as myapp.jobs, or myapp.jobs:emails where it holds several registries"
                 )
+                yield ("modules",), f"names {module!r}; it should be {right}"
 
 
 class ApiToken(Section):
@@ -125,7 +124,7 @@ class ApiToken(Section):
     def contradictions(self) -> Iterator[Fault]:
         """Refuse a token that is none."""
         if not self.token:
-            yield "token", "is missing; set `token` or `token_file`"
+            yield ("token",), "is missing; set `token` or `token_file`"
 
 
 class Api(Section):
@@ -146,13 +145,14 @@ class Api(Section):
         """Refuse an API that is open to the network."""
         if not self.enabled or is_loopback(self.host):
             return
-        tokens = {"admin_token": self.admin_token} | {f"tokens.{name}": t.token for name, t in self.tokens.items()}
-        given = {key: token for key, token in tokens.items() if token}
-        for key, token in given.items():
+        tokens: dict[tuple[str, ...], str] = {("admin_token",): self.admin_token}
+        tokens |= {("tokens", name, "token"): inner.token for name, inner in self.tokens.items()}
+        given = {path: token for path, token in tokens.items() if token}
+        for path, token in given.items():
             if len(token) < MIN_TOKEN:
-                yield key, f"has {len(token)} characters; {how_to_make_a_token(self.host)}"
+                yield path, f"has {len(token)} characters; {how_to_make_a_token(self.host)}"
         if not given:
-            yield "admin_token", f"is missing; {how_to_make_a_token(self.host)}"
+            yield ("admin_token",), f"is missing; {how_to_make_a_token(self.host)}"
 
 
 class Log(Section):
@@ -191,9 +191,9 @@ class Alerts(Section):
         """Refuse what cannot be called."""
         for url in self.webhooks:
             if not is_http(url):
-                yield "webhooks", "holds what is no http:// or https:// URL"
+                yield ("webhooks",), "holds what is no http:// or https:// URL"
         if self.ping_url and not is_http(self.ping_url):
-            yield "ping_url", "is no http:// or https:// URL"
+            yield ("ping_url",), "is no http:// or https:// URL"
 
 
 class DeleteSettings(Section):
@@ -220,13 +220,13 @@ class JobTypeSettings(Section):
         """Refuse a job that does nothing, or that does not say which rows."""
         ways = [name for name in ("statements", "delete_from", "deletes") if getattr(self, name)]
         if not ways:
-            yield "", "does nothing; give `statements`, or `delete_from` and `where`"
+            yield (), "does nothing; give `statements`, or `delete_from` and `where`"
         if len(ways) > 1:
-            yield ways[0], f"and `{ways[1]}` are both set; one job type is one or the other"
+            yield (ways[0],), f"and `{ways[1]}` are both set; one job type is one or the other"
         if self.delete_from and not self.where.strip():
-            yield "where", "is missing; say which rows of `delete_from` go, or `true` for all of them"
+            yield ("where",), "is missing; say which rows of `delete_from` go, or `true` for all"
         if self.where and not self.delete_from:
-            yield "where", "is set without `delete_from`, the table that it is about"
+            yield ("where",), "is set without `delete_from`, the table that it is about"
         yield from payload_faults(self.payload)
 
 
@@ -267,9 +267,9 @@ class ScheduleSettings(Section):
         try:
             check_cron(self.cron, self.timezone)
         except InvalidInput as error:
-            yield error.field or "cron", f"cannot be used: {error}"
+            yield (error.field or "cron",), f"cannot be used: {error}"
         if self.ping_url and not is_http(self.ping_url):
-            yield "ping_url", "is no http:// or https:// URL"
+            yield ("ping_url",), "is no http:// or https:// URL"
         yield from payload_faults(self.payload)
 
 
@@ -332,7 +332,7 @@ def payload_faults(payload: dict[str, Any]) -> Iterator[Fault]:
     try:
         encode_payload(payload)
     except InvalidInput as error:
-        yield "payload", f"cannot be used: {error}"
+        yield ("payload",), f"cannot be used: {error}"
 
 
 def is_loopback(host: str) -> bool:
