@@ -1,28 +1,15 @@
 """Settings: flags over environment over a TOML file over defaults, checked once, then frozen.
 
-`settings` names every setting with its default, its bounds and its meaning; the documentation and the environment names
-are made from it. `sources` is the only reader of files and of the environment. `loading` puts the two together and
+`settings` and `tables` name every setting with its default, its bounds and its meaning; the documentation and the
+environment names are made from them. `sources` is the only reader of files and of the environment. `loading` puts the two together and
 reports all faults at once, each with its key and where its value came from. `faults` words them. `display` shows the
 effective settings with secrets masked, and `reference` writes `docs/configuration.md`.
 """
 
 from ayb_jobs.config.loading import load_config, read_pack
-from ayb_jobs.config.settings import (
-    Alerts,
-    Api,
-    ApiToken,
-    Config,
-    Database,
-    DeleteSettings,
-    Handlers,
-    Jobs,
-    JobTypeSettings,
-    Log,
-    Pack,
-    Retention,
-    ScheduleSettings,
-)
+from ayb_jobs.config.settings import Alerts, Api, Config, Database, Handlers, Jobs, Log, Retention
 from ayb_jobs.config.sources import Origin
+from ayb_jobs.config.tables import ApiToken, DeleteSettings, JobTypeSettings, Pack, ScheduleSettings
 
 __all__ = [
     "Alerts",

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from ayb_jobs.config.loading import MAPPINGS
-from ayb_jobs.config.settings import SECTIONS, Config, Section, is_secret
+from ayb_jobs.config.section import Section, is_secret
+from ayb_jobs.config.settings import SECTIONS, Config
 from ayb_jobs.redact import MASK, redact
 
 CONNECTION_STRINGS = ("url", "direct_url")

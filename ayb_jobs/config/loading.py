@@ -9,17 +9,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ayb_jobs.config import faults, sources
-from ayb_jobs.config.settings import (
-    NAMED_SECTIONS,
-    SECTIONS,
-    Config,
-    JobTypeSettings,
-    Pack,
-    ScheduleSettings,
-    Section,
-    is_secret,
-)
+from ayb_jobs.config.section import Section, is_secret
+from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS, Config
 from ayb_jobs.config.sources import Origin, Source, Unreadable
+from ayb_jobs.config.tables import JobTypeSettings, Pack, ScheduleSettings
 from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.model.job import checked_name
 

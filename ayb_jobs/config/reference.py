@@ -9,7 +9,8 @@ from pydantic_core import PydanticUndefined
 from ayb_jobs.config.display import toml_value
 from ayb_jobs.config.faults import wanted
 from ayb_jobs.config.loading import environment_names
-from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS, Section
+from ayb_jobs.config.section import Section
+from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 
 EXAMPLE_HEAD = """\
 # Every setting of ayb-jobs with its default; only jobs.enabled differs, so that this file runs jobs as it is.

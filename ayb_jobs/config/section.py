@@ -1,0 +1,66 @@
+"""What every table of settings is made of, and the checks that they share."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.job import encode_payload
+
+# Beyond the loopback interface a token is all that stands between a stranger and code that will run.
+MIN_TOKEN = 32
+DAY_S = 24 * 3600
+
+SECRET: dict[str, JsonValue] = {"secret": True}
+
+# A contradiction: the path of the key it is about, from its section on, and what is wrong with it.
+Fault = tuple[tuple[str, ...], str]
+
+
+def setting(default: Any, meaning: str, *, secret: bool = False, **bounds: Any) -> Any:
+    """Declare a setting; a secret is never shown, and may come from a file named by `<key>_file` where that exists."""
+    return Field(default, description=meaning, repr=not secret, json_schema_extra=SECRET if secret else None, **bounds)
+
+
+class Section(BaseModel):
+    """A table of the file. Values are of the very type declared; unknown keys are refused."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    def contradictions(self) -> Iterator[Fault]:
+        """Yield what is wrong although each value by itself is right."""
+        yield from ()
+
+
+def is_secret(model: type[Section], key: str) -> bool:
+    """Tell whether a setting is never to be shown."""
+    info = model.model_fields.get(key)
+    return bool(info and info.json_schema_extra)
+
+
+def payload_faults(payload: dict[str, Any]) -> Iterator[Fault]:
+    """Yield why a payload cannot be stored; TOML has dates and infinity, JSON has not."""
+    try:
+        encode_payload(payload)
+    except InvalidInput as error:
+        yield ("payload",), f"cannot be used: {error}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on is reachable from this machine alone."""
+    return host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
+
+
+def is_http(url: str) -> bool:
+    """Tell whether a URL can be posted to."""
+    scheme, _, rest = url.partition("://")
+    return scheme in ("http", "https") and bool(rest)
+
+
+def how_to_make_a_token(host: str) -> str:
+    """Say what a token for an address beyond loopback needs, and how to make one."""
+    return (
+        f"listening on {host} needs a token of at least {MIN_TOKEN} characters: "
+        "make one with `openssl rand -hex 32`, or listen on 127.0.0.1"
+    )

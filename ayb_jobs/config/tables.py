@@ -1,0 +1,110 @@
+"""The settings that come in tables with names of their own: tokens, job types, schedules."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ayb_jobs.config.section import DAY_S, Fault, Section, is_http, payload_faults, setting
+from ayb_jobs.errors import InvalidInput
+
+
+class ApiToken(Section):
+    """`[api.tokens.NAME]`: a token beside `admin_token`; the name is what the audit trail shows."""
+
+    token: str = setting("", "The token itself.", secret=True)
+    token_file: str = setting("", "A file that holds the token.")
+    scope: Literal["read", "operate", "admin"] = setting(
+        "read", "What it opens: looking; also enqueue, retry, cancel and trigger; also changing schedules."
+    )
+
+    def contradictions(self) -> Iterator[Fault]:
+        """Refuse a token that is none."""
+        if not self.token:
+            yield ("token",), "is missing; set `token` or `token_file`"
+
+
+class DeleteSettings(Section):
+    """One table of a cleanup: `delete_from` and `where`."""
+
+    delete_from: str = Field(description="The table.", min_length=1)
+    where: str = Field(description="Which rows, as an SQL condition; `%(name)s` is bound to the payload's `name`.")
+
+
+class JobTypeSettings(Section):
+    """`[job_types.NAME]`: a job written as SQL. `%(name)s` is bound to the payload's `name`."""
+
+    description: str = setting("", "What it does, for people.")
+    statements: list[str] = setting([], "SQL statements, run in order in one transaction.")
+    delete_from: str = setting("", "The table whose rows are deleted, in batches.")
+    where: str = setting("", "Which rows, as an SQL condition.")
+    deletes: list[DeleteSettings] = setting([], "Several tables, each with `delete_from` and `where`.")
+    batch_size: int = setting(100_000, "Rows deleted in one transaction, at most.", ge=1, le=1_000_000)
+    payload: dict[str, Any] = setting({}, "The payload's defaults; what a job brings goes over them.")
+    timeout_s: float | None = setting(None, "How long a run may take. Not given: any time.", gt=0)
+    max_attempts: int | None = setting(None, "Attempts. Not given: `jobs.max_retries_default`.", ge=1, le=1_000_000)
+
+    def contradictions(self) -> Iterator[Fault]:
+        """Refuse a job that does nothing, or that does not say which rows."""
+        ways = [name for name in ("statements", "delete_from", "deletes") if getattr(self, name)]
+        if not ways:
+            yield (), "does nothing; give `statements`, or `delete_from` and `where`"
+        if len(ways) > 1:
+            yield (ways[0],), f"and `{ways[1]}` are both set; one job type is one or the other"
+        if self.delete_from and not self.where.strip():
+            yield ("where",), "is missing; say which rows of `delete_from` go, or `true` for all"
+        if self.where and not self.delete_from:
+            yield ("where",), "is set without `delete_from`, the table that it is about"
+        yield from payload_faults(self.payload)
+
+
+class ScheduleSettings(Section):
+    """`[schedules.NAME]`: jobs made by the clock."""
+
+    job_type: str = Field(description="The type of the jobs it makes.", min_length=1, max_length=100)
+    cron: str = Field(
+        description="When: five fields, six with seconds first, `@hourly` and the like, `@every 90s`.",
+        min_length=1,
+        max_length=100,
+    )
+    timezone: str = setting("UTC", "The IANA time zone in which `cron` is meant.", min_length=1, max_length=50)
+    payload: dict[str, Any] = setting({}, "The jobs' payload.")
+    enabled: bool = setting(True, "Whether it fires.")
+    max_attempts: int | None = setting(
+        None, "Attempts. Not given: the job type's, else `jobs.max_retries_default`.", ge=1, le=1_000_000
+    )
+    queue: str = setting("default", "The jobs' queue.", min_length=1, max_length=100)
+    priority: int = setting(2, "The jobs' priority, 1 first.", ge=1, le=4)
+    catchup: Literal["latest", "all", "skip"] = setting("latest", "What becomes of fires that were missed.")
+    catchup_max: int = setting(100, 'With `catchup = "all"`: the most jobs made at once.', ge=1, le=1000)
+    catchup_window_s: float = setting(float(DAY_S), 'With `catchup = "all"`: no fire older than this.', ge=1)
+    overlap: Literal["allow", "skip", "queue_one", "cancel_running"] = setting(
+        "allow", "What happens when the previous job has not ended."
+    )
+    dst: Literal["once", "skip", "both"] = setting("once", "What happens to a local time that a clock change doubles.")
+    jitter_s: float = setting(0.0, "Spread the fire over so many seconds.", ge=0, le=DAY_S)
+    timeout_s: float | None = setting(None, "How long a run may take. Not given: the job type's.", gt=0)
+    expect_success_within_s: float | None = setting(None, "Alert when the last success is older than this.", gt=0)
+    ping_url: str | None = setting(None, "Its own healthchecks-style URL, in place of `alerts.ping_url`.", secret=True)
+
+    def contradictions(self) -> Iterator[Fault]:
+        """Refuse what would never fire, or could not be stored."""
+        # The parser of cron expressions is slow to import, and most configurations have no schedule.
+        from ayb_jobs.model.cron import check_cron  # noqa: PLC0415
+
+        try:
+            check_cron(self.cron, self.timezone)
+        except InvalidInput as error:
+            yield (error.field or "cron",), f"cannot be used: {error}"
+        if self.ping_url and not is_http(self.ping_url):
+            yield ("ping_url",), "is no http:// or https:// URL"
+        yield from payload_faults(self.payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """Job types and schedules that belong together, by name."""
+
+    job_types: Mapping[str, JobTypeSettings]
+    schedules: Mapping[str, ScheduleSettings]
