@@ -1,0 +1,58 @@
+# Everything works from a fresh clone, with Python 3.11 or newer and make.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Arguments for pytest, as in: make test ARGS="-k cron -x"
+ARGS :=
+
+# The first of these that is new enough, unless PYTHON names one.
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test test-slow lint format wheel clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make .venv with all that running and developing need
+
+run: $(INSTALLED) ## Run the daemon with its embedded database, until Ctrl-C
+	@$(BIN)/ayb-jobs --config config.example.toml run
+
+demo: $(INSTALLED) ## Take the tour, on a database that is thrown away
+	@$(BIN)/ayb-jobs demo
+
+test: $(INSTALLED) ## Run the whole test suite
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED) ## Run the long tests
+	$(BIN)/pytest -m slow $(ARGS)
+
+lint: $(INSTALLED) ## Check style, types, and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Put the code into its one format
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+wheel: $(INSTALLED) ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove what was made, except the embedded database in .ayb-jobs/
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment that a stopped run left unfinished, or that was moved, is made anew.
+# Installing groups needs pip 25.1; one that is new enough stays as it is.
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "ayb-jobs needs Python 3.11 or newer; name one with: make install PYTHON=…" >&2; exit 1; }
+	@echo "Installing into $(VENV) (the first time takes about a minute) …"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable .
+	@touch $@
