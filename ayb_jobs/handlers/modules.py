@@ -1,14 +1,15 @@
 """Finds the registries in the modules that `[handlers] modules` names."""
 
 import importlib
-import os
 import sys
 import traceback
-from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.handlers.registry import Registry
+
+OURS = str(Path(__file__).parent.parent)
 
 
 def load_registry(name: str) -> Registry:
@@ -28,8 +29,9 @@ def load_registry(name: str) -> Registry:
 
 def import_module(name: str) -> ModuleType:
     """Import a module, from the current directory too; raises `InvalidInput` saying what went wrong, and where."""
-    if os.getcwd() not in sys.path and "" not in sys.path:  # noqa: PTH109 - sys.path holds texts
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -79,11 +81,14 @@ def held(found: dict[str, Registry]) -> str:
 
 
 def said(error: BaseException) -> str:
-    """Return an exception in one line, with the innermost place it came from."""
-    what = f"{type(error).__name__}: {error}".strip().replace("\n", " ")
+    """Return an exception in one line, with the innermost place it came from in code that is not ours."""
+    what = f"{type(error).__name__}: {error}".replace("\n", " ")
     if isinstance(error, SyntaxError):
         return what
-    frames: Sequence[traceback.FrameSummary] = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
-    ]
-    return f"{what} ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else what
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not passing_on(frame.filename)]
+    return f"{what} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else what
+
+
+def passing_on(filename: str) -> bool:
+    """Tell whether a line of code is of the import machinery, or ours, and so not where the fault lies."""
+    return "importlib" in filename or filename.startswith(OURS)

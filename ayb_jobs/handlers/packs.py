@@ -33,18 +33,21 @@ def default_schedules(config: Config) -> dict[str, ScheduleSettings]:
 
 
 def add_modules(registry: Registry, names: Iterable[str]) -> Iterator[str]:
-    """Add the handlers of these modules; yield what is wrong with them. Several modules may share one registry."""
-    added: list[Registry] = []
+    """Add the handlers of these modules; yield what is wrong with them.
+
+    Several modules may share one registry, to which each of them adds, so that all are imported before any is read.
+    """
+    found: dict[int, Registry] = {}
     for name in dict.fromkeys(names):
         try:
-            found = load_registry(name)
+            theirs = load_registry(name)
         except InvalidInput as error:
             yield f"handlers.modules cannot be used: {error}"
-            continue
-        if not any(found is known for known in added):
-            added.append(found)
-            for job_type in found.types():
-                yield from add(registry, job_type, "handlers.modules")
+        else:
+            found[id(theirs)] = theirs
+    for theirs in found.values():
+        for job_type in theirs.types():
+            yield from add(registry, job_type, "handlers.modules")
 
 
 def add_sql(registry: Registry, settings: Mapping[str, JobTypeSettings], *, source: str) -> Iterator[str]:
