@@ -165,6 +165,7 @@ def encode_payload(payload: Any) -> str:
     try:
         text = PAYLOAD_JSON.encode(payload)
         size = len(text.encode())
+        has_nul = "\\u0000" in text and holds_nul(payload)
     except RecursionError:
         raise InvalidInput("payload is nested too deeply", field="payload") from None
     except UnicodeEncodeError:
@@ -173,7 +174,7 @@ def encode_payload(payload: Any) -> str:
         raise InvalidInput(f"payload is not JSON: {error}", field="payload") from None
     if size > MAX_PAYLOAD_BYTES:
         raise InvalidInput(f"payload has {size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed", field="payload")
-    if "\\u0000" in text and holds_nul(payload):
+    if has_nul:
         raise InvalidInput("payload holds a NUL character, which PostgreSQL cannot store", field="payload")
     return text
 
