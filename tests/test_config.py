@@ -483,9 +483,8 @@ def test_the_reference_names_every_setting_and_variable() -> None:
 
 
 def check(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = "from ayb_jobs.cli.check_config import check_config; check_config()"
     return subprocess.run(
-        [sys.executable, "-c", command, *arguments],
+        [sys.executable, "-m", "ayb_jobs", "check-config", *arguments],
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"]} | environ,
@@ -529,6 +528,19 @@ def test_check_config_of_a_faulty_file_exits_with_78_and_names_all_faults(tmp_pa
     told = json.loads(done.stdout)
     assert told["valid"] is False
     assert len(told["problems"]) == 2
+    done = check("--config", str(file))
+    assert done.returncode == 78
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_check_config_names_the_flag_that_set_the_database() -> None:
+    told = json.loads(check("--database-url", "host=h password=canary", "--json").stdout)
+    assert told["settings"]["database.url"] == {"value": "host=h password=***", "origin": "flag --database-url"}
+
+
+def test_check_config_prints_an_example_to_start_from() -> None:
+    assert check("--example").stdout == (ROOT / "config.example.toml").read_text("utf-8")
 
 
 def test_importing_the_settings_imports_nothing_slow() -> None:

@@ -1,6 +1,5 @@
 """The wording of faults: the key, what is wrong, what would be right."""
 
-import difflib
 import json
 import types
 from collections.abc import Iterable
@@ -59,6 +58,8 @@ def shown(value: Any) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` for the nearest known name, or else the names there are."""
+    import difflib  # noqa: PLC0415 - settings without a fault do not need it
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:

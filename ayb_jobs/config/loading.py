@@ -1,7 +1,6 @@
 """Puts the sources together and checks them, reporting all faults at once."""
 
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -18,6 +17,7 @@ from ayb_jobs.model.job import checked_name
 
 Path_ = tuple[str, ...]
 MAPPINGS: Mapping[str, type[Section]] = {"job_types": JobTypeSettings, "schedules": ScheduleSettings}
+PACKS = Path(__file__).parent.parent / "packs"
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -45,7 +45,7 @@ def load_config(
 
 def read_pack(name: str) -> Pack:
     """Return the job types and schedules of a built-in pack."""
-    text = resources.files("ayb_jobs.packs").joinpath(f"{name}.toml").read_text("utf-8")
+    text = (PACKS / f"{name}.toml").read_text("utf-8")
     loading = _Loading({})
     loading.put_toml(text, f"pack {name}")
     config = loading.finish()
@@ -140,10 +140,9 @@ class _Loading:
             info = SECTIONS[section].model_fields[key]
             if value is not None:
                 given = from_text(info.annotation, value) if isinstance(value, str) else value
+                flag = (key if section == "jobs" else f"{section}_{key}").replace("_", "-")
                 self.put(
-                    (section, key),
-                    list(given) if isinstance(given, tuple) else given,
-                    Origin(Source.FLAG, f"--{key.replace('_', '-')}"),
+                    (section, key), list(given) if isinstance(given, tuple) else given, Origin(Source.FLAG, f"--{flag}")
                 )
 
     def read_secret_files(self) -> None:
