@@ -7,14 +7,24 @@ from starlette.types import ASGIApp
 
 import ayb_jobs
 from ayb_jobs.events import RequestFailed
-from ayb_jobs.http import health, jobs
+from ayb_jobs.http import audit, bulk, exposition, graphql, health, jobs, openapi, schedules, workers
 from ayb_jobs.http.auth import Authenticator, tokens_of
 from ayb_jobs.http.guard import Doors, Guard
-from ayb_jobs.http.openapi import describe
 from ayb_jobs.http.problems import answer_errors
 from ayb_jobs.http.services import Services
 
-ROUTERS = (jobs.router, health.router)
+# In this order, since /api/admin/jobs/{id} would take whatever comes after it.
+ROUTERS = (
+    bulk.router,
+    jobs.router,
+    schedules.router,
+    workers.router,
+    audit.router,
+    graphql.router,
+    health.router,
+    exposition.router,
+    openapi.router,
+)
 
 
 def build_app(services: Services) -> ASGIApp:
@@ -31,7 +41,7 @@ def build_app(services: Services) -> ASGIApp:
     answer_errors(app)
     for router in ROUTERS:
         app.include_router(router())
-    describe(app)
+    openapi.describe(app)
     doors = Doors(
         host=services.api.host,
         allowed_hosts=services.api.allowed_hosts,

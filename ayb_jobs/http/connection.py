@@ -33,8 +33,8 @@ class BoundedConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks."""
-        self._request_timer = self._stopped(self._request_timer)
-        self._answer_timer = self._stopped(self._answer_timer)
+        self._request_timer = stopped(self._request_timer)
+        self._answer_timer = stopped(self._answer_timer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -43,7 +43,7 @@ class BoundedConnection(H11Protocol):
             return
         super().data_received(data)
         if self.conn.their_state in {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}:
-            self._request_timer = self._stopped(self._request_timer)
+            self._request_timer = stopped(self._request_timer)
         elif self._request_timer is None:
             self._request_timer = self._after(REQUEST_S, self.transport.abort)
 
@@ -54,7 +54,7 @@ class BoundedConnection(H11Protocol):
 
     def resume_writing(self) -> None:
         """Stop it again."""
-        self._answer_timer = self._stopped(self._answer_timer)
+        self._answer_timer = stopped(self._answer_timer)
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
@@ -79,12 +79,15 @@ class BoundedConnection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._request_timer = self._stopped(self._request_timer)
+        self._request_timer = stopped(self._request_timer)
         self._request_timer = self._after(LINGER_S, self.transport.abort)
 
     def _after(self, delay_s: float, action: Callable[[], None]) -> Timer:
         return self.loop.call_later(delay_s, action)
 
-    def _stopped(self, timer: Timer | None) -> None:
-        if timer is not None:
-            timer.cancel()
+
+def stopped(timer: Timer | None) -> Timer | None:
+    """Stop a timer, and return what takes its place: none."""
+    if timer is not None:
+        timer.cancel()
+    return None

@@ -83,7 +83,7 @@ class Guard:
             await self._app(scope, _Replay(body, receive), answer)
         except ClientDisconnect:
             return  # nobody is there to answer, and half a body is no request
-        except Exception as error:  # noqa: BLE001 - the last door: told, counted, and answered
+        except Exception as error:  # the last door: told, counted, and answered
             self._on_error(f"{scope['method']} {scope['path']}", error)
             if not answer.started:
                 await problem(500, "an internal error occurred; the log has the details")(scope, receive, answer)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, Response
 
@@ -36,7 +37,7 @@ class Health:
 def router() -> APIRouter:
     """Return the routes of the probes; no token is needed, and nothing secret is told."""
     routes = APIRouter(tags=["health"])
-    failing = {503: {"description": "Not well; the body lists the reasons"}}
+    failing: dict[int | str, dict[str, Any]] = {503: {"description": "Not well; the body lists the reasons"}}
     routes.add_api_route("/livez", livez, summary="Do the loops make progress?", responses=failing, response_model=None)
     routes.add_api_route("/readyz", readyz, summary="Can work be done?", responses=failing, response_model=None)
     return routes

@@ -1,6 +1,7 @@
 """How the API says no: `{"code", "message", "data"?, "doc_url"?}` in AYB's shape, whatever went wrong."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from fastapi import FastAPI, Request, Response
@@ -31,7 +32,7 @@ class Problem(BaseModel):
     doc_url: str | None = None
 
 
-class Refused(AybJobsError):  # noqa: N818 - named for what it says
+class Refused(AybJobsError):
     """The request was refused before it reached the queue; `status` is the HTTP status to answer with."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
@@ -83,12 +84,8 @@ async def _answer_ours(_request: Request, error: Exception) -> Response:
     match error:
         case Refused():
             return problem(error.status, message, headers=error.headers)
-        case InvalidBody():
-            return problem(400, message, error.problems)
-        case InvalidInput(field=""):
-            return problem(400, message)
         case InvalidInput():
-            return problem(400, message, {camel(error.field): ("invalid", message)})
+            return problem(400, message, _fields_of(error))
         case NotFound():
             return problem(404, message)
         case Conflict():
@@ -97,6 +94,12 @@ async def _answer_ours(_request: Request, error: Exception) -> Response:
             return problem(503, message, headers={"Retry-After": "1"})
         case _:
             raise error
+
+
+def _fields_of(error: InvalidInput) -> Mapping[str, tuple[str, str]]:
+    if isinstance(error, InvalidBody):
+        return error.problems
+    return {camel(error.field): ("invalid", str(error))} if error.field else {}
 
 
 async def _answer_starlette(request: Request, error: Exception) -> Response:
@@ -135,7 +138,13 @@ def summary(fields: Mapping[str, tuple[str, str]]) -> str:
     return "; ".join(f"{name}: {message}" for name, (_, message) in fields.items()) or "the request is invalid"
 
 
+# The API's names where they differ from the model's by more than camelCase.
+API_NAMES = {"cron": "cronExpr"}
+
+
 def camel(name: str) -> str:
-    """Return a snake_case name in camelCase, as the API spells it."""
-    head, *rest = name.split("_")
+    """Return a field's name as the API spells it: camelCase, `Sec` for seconds."""
+    if name in API_NAMES:
+        return API_NAMES[name]
+    head, *rest = re.sub(r"_s$", "_sec", name).split("_")
     return head + "".join(part.title() for part in rest)

@@ -1,10 +1,9 @@
 """What routes share: the services behind them, who calls, and how a body and a query are read."""
 
 import base64
-import binascii
 import json
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from fastapi import Depends, Request
@@ -59,9 +58,9 @@ async def only_enabled(services: Given) -> None:
 GUARDED = [Depends(requires(Scope.READ)), Depends(only_enabled)]
 
 
-def read_body(body: bytes, model: type[Model]) -> Model:
+def read_body(body: bytes, model: type[Model], *, ignoring: Collection[str] = ()) -> Model:
     """Return a body as a model; raises `InvalidInput` or `InvalidBody` saying which field is wrong and how."""
-    fields = decode_object(body)
+    fields = {name: value for name, value in decode_object(body).items() if name not in ignoring}
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -99,13 +98,9 @@ def cursor_text(position: Position) -> str:
 def read_cursor(cursor: str) -> Position:
     """Return the place that `cursor_text` wrote, or raise `InvalidInput`."""
     try:
-        text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"==").decode("ascii")
-        at, _, job_id = text.partition(" ")
-        created_at = datetime.fromisoformat(at)
-        if created_at.tzinfo is None:
-            raise ValueError
-        return Position(created_at, checked_id(job_id))
-    except (ValueError, binascii.Error, InvalidInput):
+        at, _, job_id = base64.urlsafe_b64decode(cursor.encode("ascii") + b"==").decode("ascii").partition(" ")
+        return Position(datetime.fromisoformat(at).astimezone(UTC), checked_id(job_id))
+    except (ValueError, OverflowError, InvalidInput):
         raise InvalidInput("cursor is none that this API gave; take it from nextCursor", field="cursor") from None
 
 

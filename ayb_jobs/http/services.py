@@ -2,7 +2,7 @@
 
 import importlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,11 +26,16 @@ def no_loops() -> Sequence[LoopAge]:
     return ()
 
 
+def no_slots() -> Mapping[str, int]:
+    """Return the slots of a daemon that has none."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What the daemon lends its API.
 
-    `loops` is asked at each health check, and must not touch the database. `draining` tells that the daemon is about
+    `loops` is asked at each health check, and must not touch the database. `slots` counts the handler slots that are busy, idle and stuck. `draining` tells that the daemon is about
     to stop, so that it is no longer ready. `stopping` ends the streams that are open.
     """
 
@@ -40,6 +45,7 @@ class Services:
     events: Events
     metrics: Metrics
     loops: Callable[[], Sequence[LoopAge]] = no_loops
+    slots: Callable[[], Mapping[str, int]] = no_slots
     draining: Callable[[], bool] = lambda: False
     stopping: threading.Event = field(default_factory=threading.Event)
     read_timeout_s: float = 5.0

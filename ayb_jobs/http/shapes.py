@@ -16,8 +16,9 @@ from pydantic.alias_generators import to_camel
 from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.model.schedule import Schedule
+from ayb_jobs.model.stats import JobStats
 from ayb_jobs.storage.audit import Deed
-from ayb_jobs.storage.stats import JobStats
 from ayb_jobs.storage.workers import SeenWorker
 
 
@@ -96,6 +97,44 @@ class ExecutionPage(Shape):
     items: list[ExecutionShape]
     count: int
     next_before: int | None = None
+
+
+class ScheduleShape(Shape):
+    """A schedule."""
+
+    id: str
+    name: str
+    job_type: str
+    payload: Any
+    cron_expr: str
+    timezone: str
+    enabled: bool
+    max_attempts: int
+    queue: str
+    priority: int
+    catchup: str
+    catchup_max: int
+    catchup_window_sec: float
+    overlap: str
+    dst: str
+    jitter_sec: float
+    timeout_sec: float | None = None
+    expect_success_within_sec: float | None = None
+    ping_url_set: bool
+    origin: str
+    next_run_at: datetime | None = None
+    last_run_at: datetime | None = None
+    last_fire_at: datetime | None = None
+    last_error: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SchedulePage(Shape):
+    """The schedules, by name."""
+
+    items: list[ScheduleShape]
+    count: int
 
 
 class WorkerShape(Shape):
@@ -215,6 +254,38 @@ def execution_text(execution: Execution) -> str:
     return object_text(fields)
 
 
+def schedule_text(schedule: Schedule) -> str:
+    """Return a schedule's JSON. Its ping address is a secret, of which only the presence is told."""
+    fields = {
+        "id": schedule.id,
+        "name": schedule.name,
+        "jobType": schedule.job_type,
+        "cronExpr": schedule.cron,
+        "timezone": schedule.timezone,
+        "enabled": schedule.enabled,
+        "maxAttempts": schedule.max_attempts,
+        "queue": schedule.queue,
+        "priority": schedule.priority,
+        "catchup": schedule.catchup,
+        "catchupMax": schedule.catchup_max,
+        "catchupWindowSec": schedule.catchup_window_s,
+        "overlap": schedule.overlap,
+        "dst": schedule.dst,
+        "jitterSec": schedule.jitter_s,
+        "timeoutSec": schedule.timeout_s,
+        "expectSuccessWithinSec": schedule.expect_success_within_s,
+        "pingUrlSet": schedule.ping_url is not None,
+        "origin": schedule.origin,
+        "nextRunAt": schedule.next_run_at,
+        "lastRunAt": schedule.last_run_at,
+        "lastFireAt": schedule.last_fire_at,
+        "lastError": schedule.last_error,
+        "createdAt": schedule.created_at,
+        "updatedAt": schedule.updated_at,
+    }
+    return object_text(fields, payload=schedule.payload_text)
+
+
 def worker_text(seen: SeenWorker) -> str:
     """Return a daemon's JSON."""
     worker = seen.worker
@@ -243,5 +314,10 @@ def deed_text(deed: Deed) -> str:
 def _plain(value: object) -> str:
     """Return an instant as RFC 3339 in UTC."""
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return instant_text(value)
     raise TypeError(f"{type(value).__name__} has no JSON")
+
+
+def instant_text(instant: datetime) -> str:
+    """Return an instant as RFC 3339 in UTC."""
+    return instant.isoformat().replace("+00:00", "Z")

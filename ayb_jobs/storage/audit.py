@@ -26,10 +26,15 @@ class Deed:
 
 
 # Rows as the database sees them: what it can hold and Python cannot decode is recorded all the same. A job's payload is
-# never changed by hand and may be personal, so that it is not copied. The lock keeps `before` true until the change.
+# never changed by hand and may be personal, so that it is not copied. A ping address is a secret. The lock keeps `before` true until the change.
 SNAPSHOTS: dict[Kind, LiteralString] = {
     "job": "SELECT (to_jsonb(row) - 'payload')::text FROM _ayb_jobs AS row WHERE id = %(id)s FOR UPDATE",
-    "schedule": "SELECT to_jsonb(row)::text FROM _ayb_job_schedules AS row WHERE id = %(id)s FOR UPDATE",
+    "schedule": """
+        SELECT (to_jsonb(row) - 'ping_url' - 'definition')::text
+        FROM _ayb_job_schedules AS row
+        WHERE id = %(id)s
+        FOR UPDATE
+    """,
 }
 
 
