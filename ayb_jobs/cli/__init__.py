@@ -1,0 +1,9 @@
+"""The command line: `ayb-jobs`, and `ayb`, the same program.
+
+`main` names the commands and turns whatever goes wrong into one line and an exit code (`exits` has the table).
+`options` are those that every command takes. A command that reads or changes the queue does it through a `door`: the
+database itself (`database_door`), or with `--url` the admin API of a running daemon (`api_door`). Both answer with the
+same JSON, which `output` prints as it is, or as tables for people.
+
+Whatever takes long to import is imported by the command that needs it.
+"""

@@ -1,8 +1,7 @@
 """How many jobs there are, answered at once however many there are."""
 
-from dataclasses import dataclass
-
 from ayb_jobs.model.job import JobState
+from ayb_jobs.model.stats import JobStats
 from ayb_jobs.storage.database import Connection
 
 # So many jobs of a state are counted one by one; more are estimated. A backlog is worth a longer wait than an archive.
@@ -13,18 +12,6 @@ COUNTED = {
     JobState.FAILED: 100_000,
     JobState.CANCELED: 100_000,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobStats:
-    """The number of jobs in each state; those of the states in `estimated` are estimates.
-
-    `oldest_queued_age_s` is how long the job that has waited longest has been due, in seconds; None where none is due.
-    """
-
-    counts: dict[JobState, int]
-    oldest_queued_age_s: float | None
-    estimated: frozenset[JobState]
 
 
 # The shares come from about 400 pages, always the same ones, so that two calls in a row agree; the whole comes from the

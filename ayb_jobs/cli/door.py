@@ -1,0 +1,90 @@
+"""The way to the queue: its database, or the API of a daemon. Both answer with the JSON of the admin API."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ayb_jobs.cli.options import Options
+from ayb_jobs.errors import InvalidInput
+
+
+class Door(Protocol):
+    """What commands may ask of the queue. Answers are JSON text, as the admin API gives it.
+
+    Each raises one of our errors where it is refused, and nothing is changed then. Fields of bodies and changes are in
+    the API's camelCase.
+    """
+
+    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
+        """Return a page of jobs, the newest first."""
+        ...
+
+    def job_stats(self) -> str:
+        """Return the number of jobs in each state."""
+        ...
+
+    def get_job(self, job_id: str) -> str:
+        """Return a job."""
+        ...
+
+    def list_executions(self, job_id: str, *, limit: int) -> str:
+        """Return a page of a job's attempts, the newest first."""
+        ...
+
+    def enqueue(self, body: Mapping[str, Any]) -> str:
+        """Enqueue a job and return it, or the one that has its idempotency key."""
+        ...
+
+    def retry_job(self, job_id: str) -> str:
+        """Queue a failed job again and return it."""
+        ...
+
+    def cancel_job(self, job_id: str) -> str:
+        """Cancel a queued job and return it."""
+        ...
+
+    def list_schedules(self) -> str:
+        """Return all schedules, by name."""
+        ...
+
+    def create_schedule(self, body: Mapping[str, Any]) -> str:
+        """Create a schedule and return it."""
+        ...
+
+    def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
+        """Change a schedule, given by id or name, and return it."""
+        ...
+
+    def delete_schedule(self, key: str) -> None:
+        """Delete a schedule, given by id or name."""
+        ...
+
+    def trigger_schedule(self, key: str) -> str:
+        """Enqueue a job of a schedule now and return the job."""
+        ...
+
+
+@contextmanager
+def open_door(options: Options) -> Iterator[Door]:
+    """Open the way that was asked for: an API where a URL was given, else the database.
+
+    A flag goes over the environment, whichever way it names.
+    """
+    if options.url and options.database_url:
+        raise InvalidInput("give --url (a daemon's API) or --database-url, not both", field="url")
+    url = options.url or ("" if options.database_url else os.environ.get("AYB_JOBS_URL", ""))
+    if url:
+        from ayb_jobs.cli.api_door import ApiDoor  # noqa: PLC0415 - only one of the two is needed
+
+        yield ApiDoor(url, _token(options))
+        return
+    from ayb_jobs.cli.database_door import database_door  # noqa: PLC0415
+
+    with database_door(options) as door:
+        yield door
+
+
+def _token(options: Options) -> str:
+    environ = os.environ
+    return options.admin_token or environ.get("AYB_JOBS_ADMIN_TOKEN") or environ.get("AYB_ADMIN_TOKEN") or ""

@@ -1,0 +1,96 @@
+"""The program: its commands, and how it ends."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+import click
+
+import ayb_jobs
+from ayb_jobs.cli.exits import ExitCode, exit_code_of
+from ayb_jobs.cli.options import Options, door_options
+from ayb_jobs.errors import AybJobsError
+
+# Where each command is defined, in the order of the help.
+COMMANDS = {
+    "run": "ayb_jobs.cli.run:run",
+    "migrate": "ayb_jobs.cli.migrate:migrate",
+    "check-config": "ayb_jobs.cli.check_config:check_config",
+    "demo": "ayb_jobs.cli.demo:demo",
+    "health": "ayb_jobs.cli.health:health",
+    "jobs": "ayb_jobs.cli.jobs:jobs",
+    "schedules": "ayb_jobs.cli.schedules:schedules",
+    "completion": "ayb_jobs.cli.completion:completion",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(ayb_jobs.__version__, prog_name="ayb-jobs")
+@door_options
+def program() -> None:
+    """Run a worker daemon with a Postgres queue, and look after it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program with the process's arguments and end the process."""
+    options = Options()
+    try:
+        code = program.main(args=arguments, standalone_mode=False, obj=options) or ExitCode.OK
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        _forget_output()
+        code = ExitCode.BROKEN_PIPE
+    except AybJobsError as error:
+        _tell(error, options)
+        code = exit_code_of(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, its user gets one line
+        _tell(error, options)
+        code = ExitCode.SOFTWARE
+    with suppress(BrokenPipeError):
+        sys.stderr.flush()
+    sys.exit(int(code))
+
+
+def _tell(error: Exception, options: Options) -> None:
+    """Print an error as one line, with what led to it where that was asked for, and without secrets."""
+    from ayb_jobs.cli.output import one_line  # noqa: PLC0415 - nothing of it is needed where all goes well
+    from ayb_jobs.redact import Redactor, passwords  # noqa: PLC0415
+
+    given = options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL", "")
+    redact = Redactor({*passwords(given), given, options.admin_token or ""})
+    if options.debug:
+        click.echo(redact("".join(traceback.format_exception(error))), err=True)
+    expected = isinstance(error, AybJobsError)
+    text = str(error) if expected else f"unexpected {type(error).__name__}: {error}; --debug shows where"
+    for line in text.splitlines() if hasattr(error, "problems") else [text]:
+        click.echo(f"ayb-jobs: {one_line(redact(line))}", err=True)
+
+
+def _forget_output() -> None:
+    """Keep the interpreter from failing once more when it flushes what nobody reads."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,69 @@
+"""Finding the database that a command is about."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ayb_jobs.cli.options import Options
+from ayb_jobs.cli.output import patience
+from ayb_jobs.errors import DatabaseError
+
+
+@contextmanager
+def database_url(options: Options) -> Iterator[str]:
+    """Give the address of the database: the flag's, the environment's or the file's, else the embedded one's.
+
+    Where the first two say it, the rest of the configuration is neither read nor checked: reading it takes longer than
+    most commands do. The embedded database is started for the time of the command where it is down; raises
+    `DatabaseError` where it was never made.
+    """
+    if url := options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL"):
+        yield url
+        return
+    from ayb_jobs.config import load_config  # noqa: PLC0415 - see above
+
+    database = load_config(options.config, os.environ).database
+    if database.url:
+        yield database.url
+        return
+    with embedded_url(database.data_dir, make=False) as url:
+        yield url
+
+
+@contextmanager
+def direct_url(options: Options) -> Iterator[str]:
+    """Give the address of the database without a pooler between; the embedded one is made where there is none."""
+    from ayb_jobs.config import load_config  # noqa: PLC0415 - slow to import
+
+    database = load_config(options.config, os.environ, {"database.url": options.database_url}).database
+    if database.url:
+        yield options.database_url or database.direct_url or database.url
+        return
+    with embedded_url(database.data_dir, make=True) as url:
+        yield url
+
+
+@contextmanager
+def embedded_url(data_dir: str, *, make: bool) -> Iterator[str]:
+    """Give the address of the embedded database, which runs meanwhile."""
+    from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres  # noqa: PLC0415 - mostly not needed
+
+    home = Path(data_dir) if data_dir else DEFAULT_HOME
+    if not make and not was_made(home):
+        raise DatabaseError(
+            f"there is no database yet: database.url is empty, and {home} holds no embedded database. "
+            "Start the daemon (ayb-jobs run), or name a database with --database-url"
+        )
+    with ExitStack() as running:
+        with patience("starting the embedded database …"):
+            server = running.enter_context(EmbeddedPostgres.kept(home))
+        yield server.url()
+
+
+def was_made(home: Path) -> bool:
+    """Tell whether an embedded database has ever been started in `home`."""
+    from ayb_jobs.embedded.account import Account  # noqa: PLC0415 - mostly not needed
+    from ayb_jobs.embedded.places import reachable  # noqa: PLC0415
+
+    return (reachable(home.absolute(), Account.for_home(home)) / "data").exists()

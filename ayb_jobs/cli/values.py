@@ -1,0 +1,88 @@
+"""Values as they are typed on the command line."""
+
+import json
+import math
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+MAX_LIMIT = 500
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+LONGEST_S = 10 * 365 * 86400
+
+
+class JsonValue(click.ParamType[Any]):
+    """JSON as text, `@FILE`, or `-` for standard input."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value that the text stands for."""
+        if not isinstance(value, str):
+            return value
+        text = self._read(value, param, ctx)
+        try:
+            return json.loads(text, parse_constant=_refuse)
+        except json.JSONDecodeError as error:
+            self.fail(f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}", param, ctx)
+        except RecursionError:
+            self.fail("nested too deeply", param, ctx)
+        except ValueError as error:
+            self.fail(f"no JSON: {error}", param, ctx)
+
+    def _read(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            if value == "-":
+                return sys.stdin.buffer.read().decode("utf-8-sig")
+            return Path(value[1:]).read_bytes().decode("utf-8-sig") if value.startswith("@") else value
+        except UnicodeDecodeError as error:
+            self.fail(f"not UTF-8 (byte {error.start})", param, ctx)
+        except (OSError, ValueError) as error:
+            self.fail(f"cannot be read: {getattr(error, 'strerror', None) or error}", param, ctx)
+
+
+class Duration(click.ParamType[float]):
+    """A time span in seconds: `90`, `90s`, `15m`, `2h`, `1d`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds that the text stands for."""
+        if not isinstance(value, str):
+            return float(value)
+        parsed = SPAN.fullmatch(value.strip())
+        seconds = float(parsed[1]) * UNITS[parsed[2] or "s"] if parsed else math.inf
+        if not seconds <= LONGEST_S:
+            self.fail(f"{value!r} is no time such as 90s, 15m, 2h or 1d (at most 3650d)", param, ctx)
+        return seconds
+
+
+class Instant(click.ParamType[str]):
+    """An instant in ISO 8601, with its time zone."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the instant as the API takes it."""
+        try:
+            instant = datetime.fromisoformat(str(value).strip())
+        except ValueError:
+            self.fail(f"{value!r} is no instant such as 2030-01-31T09:00:00+01:00", param, ctx)
+        if instant.tzinfo is None:
+            self.fail(f"{value!r} has no time zone; add one, such as +00:00 or Z", param, ctx)
+        return instant.isoformat()
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+JSON = JsonValue()
+DURATION = Duration()
+INSTANT = Instant()
