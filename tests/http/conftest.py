@@ -1,18 +1,20 @@
 """A real server on a real database, for every test of the API."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from ayb_jobs.config import Api, ApiToken, Config, Jobs
+from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import JobType, Registry
 from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.storage.database import Database
+from tests.conftest import _database
 
 ADMIN = "admin-token-0123456789-abcdefghijkl"
 READ = "read-token-0123456789-abcdefghijklm"
@@ -75,4 +77,18 @@ def server(db: Database) -> Iterator[Server]:
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
     with server.client() as admin:
+        yield admin
+
+
+@pytest.fixture(scope="session")
+def shared_server(postgres: EmbeddedPostgres, template: str) -> Iterator[Server]:
+    """A server for tests that change nothing."""
+    with contextmanager(_database)(postgres, template) as url, closing(Database(url)) as db, serving(db) as running:
+        yield running
+
+
+@pytest.fixture
+def shared_client(shared_server: Server) -> Iterator[httpx.Client]:
+    """A client for tests that change nothing."""
+    with shared_server.client() as admin:
         yield admin

@@ -3,7 +3,6 @@
 import json
 import re
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -12,20 +11,11 @@ from psycopg.sql import SQL
 
 from ayb_jobs.storage.database import Connection
 from tests.factories import make_job
+from tests.http.answers import problem
 
 MISSING = "00000000-0000-4000-8000-000000000000"
 RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 REQUIRED = {"id", "type", "payload", "state", "runAt", "attempts", "maxAttempts", "createdAt", "updatedAt"}
-
-
-def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    body: dict[str, Any] = answer.json()
-    assert body["code"] == status
-    assert body["message"]
-    assert set(body) <= {"code", "message", "data", "doc_url"}
-    return body
 
 
 def test_a_job_is_shown_with_its_keys_in_camel_case_and_null_ones_left_out(
@@ -110,8 +100,8 @@ def test_any_offset_is_answered(client: httpx.Client, conn: Connection, offset: 
         ("cursor=%F0%9F", "cursor"),
     ],
 )
-def test_a_wrong_filter_is_named(client: httpx.Client, query: str, field: str) -> None:
-    body = problem(client.get(f"/api/admin/jobs?{query}"), 400)
+def test_a_wrong_filter_is_named(shared_client: httpx.Client, query: str, field: str) -> None:
+    body = problem(shared_client.get(f"/api/admin/jobs?{query}"), 400)
     assert set(body["data"]) == {field}
     assert body["data"][field].keys() == {"code", "message"}
 
@@ -195,9 +185,9 @@ def test_only_queued_jobs_can_be_canceled(client: httpx.Client, conn: Connection
     ],
 )
 def test_what_is_not_there_is_refused_in_the_one_shape(
-    client: httpx.Client, method: str, path: str, status: int
+    shared_client: httpx.Client, method: str, path: str, status: int
 ) -> None:
-    problem(client.request(method, path), status)
+    problem(shared_client.request(method, path), status)
 
 
 def test_a_payload_that_python_cannot_decode_is_shown_as_it_is(client: httpx.Client, conn: Connection) -> None:
