@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from ayb_jobs.http.requests import DEFAULT_PAGE, GUARDED, Given, documented, page_size
-from ayb_jobs.http.shapes import DeedPage, answer, deed_text, page_text
+from ayb_jobs.http.shapes import DeedPage, answer, deed_text
 from ayb_jobs.model.job import checked_text
+from ayb_jobs.model.wire import page_text
 from ayb_jobs.storage.audit import list_deeds
 from ayb_jobs.storage.requests import reading
 

@@ -11,8 +11,9 @@ from pydantic.alias_generators import to_camel
 from ayb_jobs.http.auth import Caller
 from ayb_jobs.http.requests import GUARDED, Body, Given, Operator, RawBody, documented, documented_body, read_body
 from ayb_jobs.http.services import Services
-from ayb_jobs.http.shapes import Shape, answer, object_text
+from ayb_jobs.http.shapes import Shape, answer
 from ayb_jobs.model.job import MAX_NAME, JobState, checked_text
+from ayb_jobs.model.wire import object_text
 from ayb_jobs.storage import bulk
 from ayb_jobs.storage.audit import record_deed
 from ayb_jobs.storage.requests import reading, writing

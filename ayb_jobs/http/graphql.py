@@ -34,9 +34,10 @@ from ayb_jobs.http.requests import (
     read_body,
 )
 from ayb_jobs.http.services import Services
-from ayb_jobs.http.shapes import answer, instant_text
+from ayb_jobs.http.shapes import answer
 from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.job import checked_text
+from ayb_jobs.model.wire import instant_text
 from ayb_jobs.storage import jobs
 from ayb_jobs.storage.audit import record_deed, snapshot
 from ayb_jobs.storage.executions import list_executions

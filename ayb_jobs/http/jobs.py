@@ -28,18 +28,9 @@ from ayb_jobs.http.requests import (
     row_offset,
 )
 from ayb_jobs.http.services import Services
-from ayb_jobs.http.shapes import (
-    ExecutionPage,
-    JobPage,
-    JobShape,
-    StatsShape,
-    answer,
-    execution_text,
-    job_text,
-    page_text,
-    stats_text,
-)
+from ayb_jobs.http.shapes import ExecutionPage, JobPage, JobShape, StatsShape, answer
 from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, Job, JobState, NewJob, checked_text
+from ayb_jobs.model.wire import execution_text, job_text, page_text, stats_text
 from ayb_jobs.storage import jobs
 from ayb_jobs.storage.audit import record_deed, recorded, snapshot
 from ayb_jobs.storage.database import Connection

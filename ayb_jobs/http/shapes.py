@@ -1,11 +1,9 @@
-"""What the API answers: the JSON of jobs, schedules, attempts, daemons and deeds.
+"""What the API answers: the JSON of daemons and deeds (`model.wire` has that of jobs, schedules and attempts).
 
-Stored JSON is spliced in as the text it is: PostgreSQL stores numbers and nesting that Python cannot decode, and an
-answer must show them all the same. The models are what the OpenAPI document says about that JSON.
+The models are what the OpenAPI document says about all of that JSON.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +11,9 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from ayb_jobs.model.execution import Execution
-from ayb_jobs.model.job import Job, JobState
+from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome
-from ayb_jobs.model.schedule import Schedule
-from ayb_jobs.model.stats import JobStats
+from ayb_jobs.model.wire import Stored, object_text
 from ayb_jobs.storage.audit import Deed
 from ayb_jobs.storage.workers import SeenWorker
 
@@ -185,107 +181,6 @@ def answer(text: str, status: int = 200, headers: Mapping[str, str] | None = Non
     return Response(text.encode(), status, headers, media_type="application/json")
 
 
-def page_text(items: Iterable[str], **further: str | int | None) -> str:
-    """Return the JSON of a page of items that are JSON already."""
-    texts = list(items)
-    rest = object_text({"count": len(texts), **further})
-    return f'{{"items":[{",".join(texts)}],{rest[1:]}'
-
-
-def object_text(fields: Mapping[str, Any], **stored: str | None) -> str:
-    """Return a JSON object of the fields that are not None; `stored` are fields whose values are JSON already."""
-    parts = [
-        f"{json.dumps(key)}:{json.dumps(value, default=_plain)}" for key, value in fields.items() if value is not None
-    ]
-    parts += [f"{json.dumps(key)}:{text}" for key, text in stored.items() if text is not None]
-    return f"{{{','.join(parts)}}}"
-
-
-def job_text(job: Job) -> str:
-    """Return a job's JSON."""
-    fields = {
-        "id": job.id,
-        "type": job.type,
-        "state": job.state,
-        "queue": job.queue,
-        "priority": job.priority,
-        "runAt": job.run_at,
-        "leaseUntil": job.lease_until,
-        "workerId": job.worker_id,
-        "attempts": job.attempts,
-        "maxAttempts": job.max_attempts,
-        "crashes": job.crashes,
-        "lastError": job.last_error,
-        "lastRunAt": job.last_run_at,
-        "idempotencyKey": job.idempotency_key,
-        "scheduleId": job.schedule_id,
-        "scheduledFor": job.scheduled_for,
-        "progress": job.progress,
-        "createdAt": job.created_at,
-        "updatedAt": job.updated_at,
-        "completedAt": job.completed_at,
-        "canceledAt": job.canceled_at,
-    }
-    return object_text(fields, payload=job.payload_text)
-
-
-def stats_text(stats: JobStats) -> str:
-    """Return the JSON of the counts."""
-    fields = {state.value: count for state, count in stats.counts.items()}
-    estimated = sorted(stats.estimated) or None
-    return object_text({**fields, "oldestQueuedAgeSec": stats.oldest_queued_age_s, "estimated": estimated})
-
-
-def execution_text(execution: Execution) -> str:
-    """Return an attempt's JSON."""
-    fields = {
-        "id": execution.id,
-        "jobId": execution.job_id,
-        "jobType": execution.job_type,
-        "scheduleId": execution.schedule_id,
-        "attempt": execution.attempt,
-        "workerId": execution.worker_id,
-        "outcome": execution.outcome,
-        "error": execution.error,
-        "recordsProcessed": execution.records_processed,
-        "startedAt": execution.started_at,
-        "endedAt": execution.ended_at,
-    }
-    return object_text(fields)
-
-
-def schedule_text(schedule: Schedule) -> str:
-    """Return a schedule's JSON. Its ping address is a secret, of which only the presence is told."""
-    fields = {
-        "id": schedule.id,
-        "name": schedule.name,
-        "jobType": schedule.job_type,
-        "cronExpr": schedule.cron,
-        "timezone": schedule.timezone,
-        "enabled": schedule.enabled,
-        "maxAttempts": schedule.max_attempts,
-        "queue": schedule.queue,
-        "priority": schedule.priority,
-        "catchup": schedule.catchup,
-        "catchupMax": schedule.catchup_max,
-        "catchupWindowSec": schedule.catchup_window_s,
-        "overlap": schedule.overlap,
-        "dst": schedule.dst,
-        "jitterSec": schedule.jitter_s,
-        "timeoutSec": schedule.timeout_s,
-        "expectSuccessWithinSec": schedule.expect_success_within_s,
-        "pingUrlSet": schedule.ping_url is not None,
-        "origin": schedule.origin,
-        "nextRunAt": schedule.next_run_at,
-        "lastRunAt": schedule.last_run_at,
-        "lastFireAt": schedule.last_fire_at,
-        "lastError": schedule.last_error,
-        "createdAt": schedule.created_at,
-        "updatedAt": schedule.updated_at,
-    }
-    return object_text(fields, payload=schedule.payload_text)
-
-
 def worker_text(seen: SeenWorker) -> str:
     """Return a daemon's JSON."""
     worker = seen.worker
@@ -307,17 +202,14 @@ def worker_text(seen: SeenWorker) -> str:
 
 def deed_text(deed: Deed) -> str:
     """Return the JSON of a change by hand."""
-    fields = {"id": deed.id, "at": deed.at, "actor": deed.actor, "action": deed.action, "target": deed.target}
-    return object_text(fields, before=deed.before_text, after=deed.after_text)
-
-
-def _plain(value: object) -> str:
-    """Return an instant as RFC 3339 in UTC."""
-    if isinstance(value, datetime):
-        return instant_text(value)
-    raise TypeError(f"{type(value).__name__} has no JSON")
-
-
-def instant_text(instant: datetime) -> str:
-    """Return an instant as RFC 3339 in UTC."""
-    return instant.isoformat().replace("+00:00", "Z")
+    return object_text(
+        {
+            "id": deed.id,
+            "at": deed.at,
+            "actor": deed.actor,
+            "action": deed.action,
+            "target": deed.target,
+            "before": None if deed.before_text is None else Stored(deed.before_text),
+            "after": None if deed.after_text is None else Stored(deed.after_text),
+        }
+    )

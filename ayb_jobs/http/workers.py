@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Response
 
 from ayb_jobs.http.requests import GUARDED, Given, documented
-from ayb_jobs.http.shapes import WorkerPage, answer, page_text, worker_text
+from ayb_jobs.http.shapes import WorkerPage, answer, worker_text
+from ayb_jobs.model.wire import page_text
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.workers import list_workers
 

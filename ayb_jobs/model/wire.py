@@ -106,7 +106,7 @@ def execution_text(execution: Execution) -> str:
 
 
 def schedule_text(schedule: Schedule) -> str:
-    """Return a schedule's JSON: AYB's keys and what this daemon knows beyond them, but for the secret `ping_url`."""
+    """Return a schedule's JSON: of its ping address, a secret, only the presence is told."""
     return object_text(
         {
             "id": schedule.id,
@@ -129,6 +129,7 @@ def schedule_text(schedule: Schedule) -> str:
             "jitterSec": schedule.jitter_s,
             "timeoutSec": schedule.timeout_s,
             "expectSuccessWithinSec": schedule.expect_success_within_s,
+            "pingUrlSet": schedule.ping_url is not None,
             "origin": schedule.origin,
             "lastFireAt": schedule.last_fire_at,
             "lastError": schedule.last_error,
