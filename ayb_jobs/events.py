@@ -177,21 +177,6 @@ class JobsEnqueued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiListening:
-    """The API listens at `url`; `open` where it asks for no token."""
-
-    url: str
-    open: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiFailed:
-    """The API could not be served; the daemon goes on without it."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailed:
     """Answering a request failed for a reason that is no fault of the caller's."""
 

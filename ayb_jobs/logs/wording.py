@@ -38,6 +38,7 @@ LINES: Mapping[str, Line] = {
     "schema.migrated": Line("info", "The schema was brought up to date."),
     "api.started": Line("info", "HTTP is served."),
     "api.failed": Line("error", "HTTP is not served; jobs go on."),
+    "jobs.enqueued": Line("debug", "This daemon put jobs into the queue, by type."),
     "jobs.leased": Line("debug", "A batch of jobs was leased."),
     "jobs.released": Line("info", "Jobs that never started were given back with their attempt."),
     "jobs.unclaimable": Line("warning", "Due jobs wait whose types this daemon does not know, by type."),
@@ -53,6 +54,7 @@ LINES: Mapping[str, Line] = {
     "job.overran": Line("warning", "A handler runs past its timeout and was told to stop."),
     "job.abandoned": Line("error", "A handler was told to stop and did not; its slot stays taken."),
     "lease.lost": Line("warning", "Another worker may have the job; the outcome is thrown away."),
+    "request.failed": Line("error", "A request to the API failed through no fault of its caller's."),
     "rows.pruned": Line("info", "Retention removed rows."),
     "loop.failed": Line("error", "A part of the daemon fails; it tries again after `retry_s`."),
     "loop.failed_again": Line("debug", "It failed again."),
@@ -161,7 +163,7 @@ class LogSubscriber:
         if line is None:
             return
         name, fields = line
-        if name.startswith("job."):
+        if name.startswith(("job.", "request.")):
             self._some(self._failures, [line])
         else:
             self._tell(name, **fields)
@@ -212,6 +214,10 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "api.started", {"url": event.url}
         case events.ApiFailed():
             return "api.failed", exception_fields(event.error)
+        case events.RequestFailed():
+            return "request.failed", {"request": event.request} | exception_fields(event.error)
+        case events.JobsEnqueued():
+            return "jobs.enqueued", {"source": event.source, "counts": dict(event.counts)}
         case _:
             raise TypeError(f"no words for {type(event).__name__}")
 
