@@ -40,7 +40,7 @@ class Sink:
 
     def put(self, line: str) -> None:
         """Have a line written, without waiting; dropped where too many wait already, or after `close`."""
-        if self._ended or self._fd is None or self._lines.qsize() >= MOST_WAITING:
+        if self._ended or self._fd is None or (self._lines.qsize() >= MOST_WAITING and not self._is_writer()):
             self._drop(1)
         else:
             self._lines.put(line)
@@ -110,6 +110,10 @@ class Sink:
         except BlockingIOError:  # someone made the pipe non-blocking
             select.select([], [fd], [], TICK_S)
             return 0
+
+    def _is_writer(self) -> bool:
+        """Tell whether the writing thread asks: what it says of dropped lines must not be dropped for want of room."""
+        return threading.current_thread() is self._thread
 
     def _drop(self, count: int) -> None:
         with self._lock:

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from ayb_jobs import events
 from ayb_jobs.errors import AybJobsError
 from ayb_jobs.logs.bursts import Burst
+from ayb_jobs.model.fires import Advance, Fire
 from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 
@@ -55,6 +56,13 @@ LINES: Mapping[str, Line] = {
     "job.abandoned": Line("error", "A handler was told to stop and did not; its slot stays taken."),
     "lease.lost": Line("warning", "Another worker may have the job; the outcome is thrown away."),
     "request.failed": Line("error", "A request to the API failed through no fault of its caller's."),
+    "schedule.fired": Line("info", "A schedule made a job for its fire at `fire_at`."),
+    "schedule.passed": Line(
+        "info", "A fire made no job of its own: skipped, or part of a later one; `reason` says why."
+    ),
+    "schedules.summary": Line("info", "Counts of fires that had no line of their own in the last second."),
+    "schedule.broken": Line("error", "A schedule cannot fire until it is edited."),
+    "schedule.repaired": Line("info", "A schedule that was broken fires again."),
     "rows.pruned": Line("info", "Retention removed rows."),
     "loop.failed": Line("error", "A part of the daemon fails; it tries again after `retry_s`."),
     "loop.failed_again": Line("debug", "It failed again."),
@@ -79,6 +87,7 @@ class LogSubscriber:
         self._clock = clock
         self._successes = Burst(MOST_SUCCESSES)
         self._failures = Burst(MOST_FAILURES)
+        self._fires = Burst(MOST_SUCCESSES)
         self._batches = Burst(MOST_SUCCESSES)
         self._unclaimable: frozenset[str] = frozenset()
 
@@ -90,6 +99,10 @@ class LogSubscriber:
             self._leased(event)
         elif isinstance(event, events.JobsUnclaimable):
             self._waiting(event)
+        elif isinstance(event, events.JobsEnqueued):
+            self._enqueued(event)
+        elif isinstance(event, events.SchedulesFired):
+            self._some(self._fires, [fire_line(one, fire) for one in event.advances for fire in one.fires])
         elif isinstance(event, events.LeasesLost):
             lost = [("lease.lost", {"job_id": job_id, "during": event.during}) for job_id in event.job_ids]
             self._some(self._failures, lost)
@@ -99,7 +112,12 @@ class LogSubscriber:
     def summarize(self) -> None:
         """Write the counts of what had no line of its own since the last call."""
         now = self._clock()
-        for name, burst in (("jobs.summary", self._successes), ("jobs.failures", self._failures)):
+        bursts = (
+            ("jobs.summary", self._successes),
+            ("jobs.failures", self._failures),
+            ("schedules.summary", self._fires),
+        )
+        for name, burst in bursts:
             counts, seconds = burst.take(now)
             if counts:
                 self._tell(name, seconds=round(seconds, 1), **counts)
@@ -145,6 +163,10 @@ class LogSubscriber:
     def _leased(self, event: events.JobsLeased) -> None:
         if event.jobs and self._batches.allow(1, self._clock()):
             self._tell("jobs.leased", count=len(event.jobs))
+
+    def _enqueued(self, event: events.JobsEnqueued) -> None:
+        if event.counts and self._batches.allow(1, self._clock()):
+            self._tell("jobs.enqueued", source=event.source, counts=dict(event.counts))
 
     def _waiting(self, event: events.JobsUnclaimable) -> None:
         """Tell once when the types that wait change, not each time they are counted."""
@@ -206,6 +228,10 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "daemon.stopping", told
         case events.DaemonStopped():
             return ("daemon.abandoned", {"abandoned": event.abandoned}) if event.abandoned else ("daemon.stopped", {})
+        case events.ScheduleBroken():
+            return "schedule.broken", {"schedule": event.name, "error": event.error}
+        case events.ScheduleRepaired():
+            return "schedule.repaired", {"schedule": event.name}
         case events.EmbeddedDatabaseUsed():
             return "database.embedded", {"home": event.home}
         case events.SchemaMigrated():
@@ -216,10 +242,16 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "api.failed", exception_fields(event.error)
         case events.RequestFailed():
             return "request.failed", {"request": event.request} | exception_fields(event.error)
-        case events.JobsEnqueued():
-            return "jobs.enqueued", {"source": event.source, "counts": dict(event.counts)}
         case _:
             raise TypeError(f"no words for {type(event).__name__}")
+
+
+def fire_line(advance: Advance, fire: Fire) -> tuple[str, dict[str, Any]]:
+    """Return the name and fields of the line about a nominal fire."""
+    fields = {"schedule": advance.schedule.name, "fire_at": fire.fire_at.isoformat(), "outcome": fire.outcome.value}
+    if fire.outcome.makes_job:
+        return "schedule.fired", fields
+    return "schedule.passed", fields | ({"reason": fire.reason} if fire.reason else {})
 
 
 def settled_line(ending: Settlement) -> tuple[str, dict[str, Any]]:
