@@ -168,7 +168,7 @@ def _next_calendar_fire(calendar: _Calendar, zone: ZoneInfo, key: str, after: da
     gaps = not calendar.elapsed and dst is not Dst.SKIP
     instant = after
     offset = utc_offset(zone, instant)
-    local = _naive(instant + offset).replace(microsecond=0)
+    local = _naive(instant + offset)
     if not repeats and instant.astimezone(zone).fold:
         local = max(local, _end_of_repeated(zone, key, instant) - _SECOND)
     while True:

@@ -9,8 +9,8 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import TupleRow
 
-from ayb_jobs.errors import Conflict, InvalidInput, NotFound
-from ayb_jobs.model.cron import HORIZON
+from ayb_jobs.errors import Conflict, NotFound
+from ayb_jobs.model.cron import check_cron
 from ayb_jobs.model.fires import first_fire
 from ayb_jobs.model.job import encode_payload
 from ayb_jobs.model.schedule import TIMING, NewSchedule, Schedule, check_values
@@ -255,10 +255,8 @@ NOW = "SELECT now()"
 def _first_fire_after_now(conn: Connection, values: Mapping[str, Any], last_fire_at: datetime | None) -> datetime:
     row = conn.execute(NOW).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    fire = first_fire(values["cron"], values["timezone"], values["dst"], row[0], last_fire_at)
-    if fire > row[0] + HORIZON:
-        raise InvalidInput(f"cron {values['cron']!r} does not fire within five years, only on {fire:%F}", field="cron")
-    return fire
+    check_cron(values["cron"], values["timezone"], row[0])
+    return first_fire(values["cron"], values["timezone"], values["dst"], row[0], last_fire_at)
 
 
 def _found(conn: Connection, statement: LiteralString, key: str) -> Schedule:
