@@ -9,7 +9,7 @@ from ayb_jobs.storage.database import Listener, NotificationsBlocked, Timeouts
 # Middleboxes answer keepalives by themselves, so the server is asked for an answer this often.
 PROBE_S = 30.0
 # How long one wait may take, and so how late a stop is noticed.
-WAIT_S = 1.0
+WAIT_S = 0.2
 FOR_EVER_S = 3600.0 * 24 * 365
 
 

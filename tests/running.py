@@ -1,0 +1,69 @@
+"""A daemon inside the test's own process, and what it reports."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import structlog
+
+from ayb_jobs.config import Config, Jobs, Retention
+from ayb_jobs.config import Database as DatabaseSettings
+from ayb_jobs.daemon import Daemon, new_worker_id
+from ayb_jobs.events import Events
+from ayb_jobs.handlers.registry import Registry
+
+T = TypeVar("T")
+
+
+class Recorder:
+    """Keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    def __call__(self, event: object) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[T]) -> list[T]:
+        """Return the events of one kind, oldest first."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+class Running:
+    """A running daemon, and its events."""
+
+    def __init__(self, daemon: Daemon, recorder: Recorder) -> None:
+        self.daemon = daemon
+        self.recorder = recorder
+
+
+@contextmanager
+def running(
+    url: str, registry: Registry, *, retention: Retention | None = None, notify: bool = True, **jobs: Any
+) -> Iterator[Running]:
+    """Run a daemon on `url` for the time of the block; `jobs` are settings of `[jobs]`."""
+    settings = {"enabled": True, "scheduler_enabled": False, "shutdown_timeout_s": 5.0, **jobs}
+    recorder = Recorder()
+    events = Events()
+    events.subscribe(recorder)
+    daemon = Daemon(
+        config=Config(
+            jobs=Jobs(**settings), database=DatabaseSettings(notify=notify), retention=retention or Retention()
+        ),
+        url=url,
+        registry=registry,
+        events=events,
+        logger=structlog.wrap_logger(None, processors=[lambda *_: _drop()], wrapper_class=structlog.BoundLogger),
+        worker_id=new_worker_id(),
+    )
+    daemon.start()
+    try:
+        yield Running(daemon, recorder)
+    finally:
+        if not daemon.draining.is_set():
+            daemon.stop()
+    assert events.listener_failures == 0
+
+
+def _drop() -> dict[str, Any]:
+    raise structlog.DropEvent
