@@ -9,6 +9,7 @@ import pytest
 from ayb_jobs.handlers import cleanup
 from ayb_jobs.handlers.cleanup import Delete, TableMissing, delete_in_batches, next_span
 from ayb_jobs.storage.database import Connection, Database, connect
+from tests.pgbouncer import PgBouncer
 
 OLD = "kind = 'old'"
 # Runs as a trigger after each DELETE of a table, and notes the transaction and how many rows it took.
@@ -58,7 +59,10 @@ def test_no_transaction_deletes_more_than_batch_size(
     )
     conn.execute(TRANSACTION_LOG)
     assert run(db, batch_size=batch_size) == 200
-    assert count(conn, "SELECT max(rows) FROM (SELECT sum(rows) AS rows FROM transactions GROUP BY id)") <= batch_size
+    assert (
+        count(conn, "SELECT max(rows) FROM (SELECT sum(rows) AS rows FROM transactions GROUP BY id) AS taken")
+        <= batch_size
+    )
     assert count(conn, "SELECT sum(rows) FROM transactions") == 200
 
 
@@ -191,13 +195,25 @@ def test_between_batches_nobody_waits_for_a_lock(
     assert deleted + sum(batches) == 13333
 
 
+SETTINGS = "SELECT name, setting FROM pg_settings WHERE name ~ 'timeout|synchronous_commit' ORDER BY 1"
+
+
 def test_no_setting_stays_behind_on_a_connection(db: Database, things: str) -> None:
-    settings = "SELECT name, setting FROM pg_settings WHERE name ~ 'timeout|synchronous_commit' ORDER BY 1"
     with db.connection() as borrowed:
-        before = borrowed.execute(settings).fetchall()
+        before = borrowed.execute(SETTINGS).fetchall()
     run(db)
     with db.connection() as borrowed:
-        assert borrowed.execute(settings).fetchall() == before
+        assert borrowed.execute(SETTINGS).fetchall() == before
+
+
+def test_no_setting_stays_behind_on_a_pooler_s_connections(
+    things: str, database_url: str, pgbouncer: PgBouncer
+) -> None:
+    url = pgbouncer.url(database_url)
+    with closing(Database(url, name="test")) as pooled, closing(connect(url)) as anyone:
+        before = anyone.execute(SETTINGS).fetchall()
+        assert run(pooled) == 13334
+        assert anyone.execute(SETTINGS).fetchall() == before
 
 
 @pytest.mark.parametrize(
