@@ -5,20 +5,19 @@ commands take in all.
 """
 
 import json
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.client import HTTPException
-from typing import Any, NoReturn
-from urllib.parse import quote, urlencode, urlsplit
+from collections.abc import Mapping
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
-from ayb_jobs.cli.output import decoded, patience
+from ayb_jobs.cli.output import patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 
 TIMEOUT_S = 30.0
-LARGEST_ANSWER = 64 * 1024 * 1024
+GOOD = range(200, 300)
+SERVICE_UNAVAILABLE = 503
 
 
 class ApiDoor:
@@ -31,8 +30,6 @@ class ApiDoor:
             if not token.isascii() or not token.isprintable():
                 raise InvalidInput("the admin token holds characters that no token has", field="admin_token")
             self._headers["Authorization"] = f"Bearer {token}"
-        # An answer from elsewhere is none of ours, and the token is not for others: redirects are not followed.
-        self._opener = urllib.request.build_opener(_NoRedirects)
 
     def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
         """Return a page of jobs, the newest first."""
@@ -72,60 +69,68 @@ class ApiDoor:
 
     def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
         """Change a schedule, given by id or name, and return it."""
-        return self._send("PUT", f"/api/admin/schedules/{self._schedule_id(key)}", changes)
+        return self._send("PUT", f"/api/admin/schedules/{segment(key)}", changes)
+
+    def enable_schedule(self, key: str) -> str:
+        """Enable a schedule, given by id or name, and return it."""
+        return self._send("POST", f"/api/admin/schedules/{segment(key)}/enable")
+
+    def disable_schedule(self, key: str) -> str:
+        """Disable a schedule, given by id or name, and return it."""
+        return self._send("POST", f"/api/admin/schedules/{segment(key)}/disable")
 
     def delete_schedule(self, key: str) -> None:
         """Delete a schedule, given by id or name."""
-        self._send("DELETE", f"/api/admin/schedules/{self._schedule_id(key)}")
+        self._send("DELETE", f"/api/admin/schedules/{segment(key)}")
 
     def trigger_schedule(self, key: str) -> str:
         """Enqueue a job of a schedule now and return the job."""
-        return self._send("POST", f"/api/admin/schedules/{self._schedule_id(key)}/trigger")
+        return self._send("POST", f"/api/admin/schedules/{segment(key)}/trigger")
 
-    def _schedule_id(self, key: str) -> str:
-        """Return the id of a schedule that is given by id or name; the API knows ids alone."""
-        schedules = decoded(self.list_schedules())["items"]
-        for field in ("id", "name"):
-            for schedule in schedules:
-                if schedule[field] == key:
-                    return segment(schedule["id"])
-        raise NotFound(f"there is no schedule {key}")
+    def health(self) -> str:
+        """Return whether work can be done: `status` is `ok` or `failing`, and `reasons` say why."""
+        status, text = self._exchange("GET", "/readyz")
+        return text if status == SERVICE_UNAVAILABLE else self._understood(status, text)
 
     def _get(self, path: str, **query: Any) -> str:
         asked = {name: value for name, value in query.items() if value is not None}
-        return self._call(urllib.request.Request(f"{self._base}{path}?{urlencode(asked)}", headers=self._headers))  # noqa: S310 - checked
+        return self._understood(*self._exchange("GET", f"{path}?{urlencode(asked)}"))
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
-        data = None if body is None else json.dumps(body).encode()
-        headers = self._headers | ({} if data is None else {"Content-Type": "application/json"})
-        return self._call(urllib.request.Request(self._base + path, data, headers, method=method))  # noqa: S310 - checked
+        return self._understood(*self._exchange(method, path, None if body is None else json.dumps(body)))
 
-    def _call(self, request: urllib.request.Request) -> str:
-        with patience(f"asking {self._base} …"), self._worded_faults():
-            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-                text: str = answer.read(LARGEST_ANSWER).decode()
-            if text and not text.startswith("{"):
-                raise ApiUnavailable(f"{self._base} is not the API of an ayb-jobs daemon: it does not answer with JSON")
+    def _exchange(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
+        """Return the status and the text of an answer. Redirects are not followed: the token is for nobody else."""
+        headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
+        client = HTTPSConnection if self._base.scheme == "https" else HTTPConnection
+        with (
+            patience(f"asking {self._base.geturl()} …"),
+            closing(client(self._base.netloc, timeout=TIMEOUT_S)) as conn,
+        ):
+            try:
+                conn.request(method, self._base.path + path, body, headers)
+                answer = conn.getresponse()
+                return answer.status, answer.read().decode()
+            except (HTTPException, OSError, UnicodeError) as error:
+                raise ApiUnavailable(
+                    f"{self._base.geturl()} cannot be reached: {error or type(error).__name__}"
+                ) from error
+
+    def _understood(self, status: int, text: str) -> str:
+        """Return the text of a good answer, or raise what it says."""
+        if status in GOOD and (text.startswith("{") or not text):
             return text
-
-    @contextmanager
-    def _worded_faults(self) -> Iterator[None]:
-        try:
-            yield
-        except urllib.error.HTTPError as error:
-            self._refuse(error.code, error_message(error))
-        except urllib.error.URLError as error:
-            raise ApiUnavailable(f"{self._base} cannot be reached: {error.reason}") from error
-        except (HTTPException, OSError, UnicodeError) as error:
-            raise ApiUnavailable(f"{self._base} cannot be reached: {error or type(error).__name__}") from error
-
-    def _refuse(self, status: int, message: str) -> NoReturn:
+        message = error_message(text)
         match status:
+            case _ if status in GOOD or message is None:
+                raise ApiUnavailable(
+                    f"{self._base.geturl()} is not the API of an ayb-jobs daemon; it answers {status} without what is due"
+                )
             case 400 | 413:
                 raise InvalidInput(message)
             case 401:
                 raise NotPermitted(
-                    f"{self._base} wants a valid token; give one in AYB_JOBS_ADMIN_TOKEN or with --admin-token"
+                    f"{self._base.geturl()} wants a valid token; give one in AYB_JOBS_ADMIN_TOKEN or with --admin-token"
                 )
             case 403:
                 raise NotPermitted(message)
@@ -136,26 +141,19 @@ class ApiDoor:
             case 503:
                 raise ApiBusy(message)
             case _:
-                raise ApiUnavailable(f"{self._base} answers {status}: {message}")
+                raise ApiUnavailable(f"{self._base.geturl()} answers {status}: {message}")
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Lets a redirect fail as the error that it is here."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
-
-
-def checked_url(url: str) -> str:
-    """Return the address of an API without a slash at its end, or raise `InvalidInput`."""
+def checked_url(url: str) -> SplitResult:
+    """Return the parts of an API's address, without a slash at its end, or raise `InvalidInput`."""
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        parts = urlsplit(url.rstrip("/"))
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or parts.query or parts.fragment or parts.username or not url.isprintable() or " " in url:
+    if not usable or parts.query or parts.fragment or parts.username or not url.isascii() or not url.isprintable():
         raise InvalidInput("the URL of the API is none such as http://127.0.0.1:8091", field="url")
-    return url.rstrip("/")
+    return parts
 
 
 def segment(text: str) -> str:
@@ -165,10 +163,9 @@ def segment(text: str) -> str:
     return quote(text, safe="", errors="replace").replace(".", "%2E")
 
 
-def error_message(error: urllib.error.HTTPError) -> str:
-    """Return what an error of the API says."""
+def error_message(text: str) -> str | None:
+    """Return what an error of the API says; None where it is none of the API's."""
     try:
-        message = json.loads(error.read(1024 * 1024))["message"]
-    except (ValueError, KeyError, TypeError, RecursionError, OSError, HTTPException):
-        return str(error.reason)
-    return str(message)
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

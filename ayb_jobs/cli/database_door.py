@@ -1,6 +1,7 @@
 """The commands' way to the database itself, open while no daemon runs."""
 
 import getpass
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
@@ -29,15 +30,16 @@ def database_door(options: Options) -> Iterator["DatabaseDoor"]:
         closing(connect(url, name="ayb-jobs-cli")) as conn,
         worded_faults(),
     ):
-        yield DatabaseDoor(conn)
+        yield DatabaseDoor(conn, options)
 
 
 class DatabaseDoor:
     """A `Door` that is the database itself."""
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, options: Options) -> None:
         self._conn = conn
-        self._actor = f"command line ({getpass.getuser()})"
+        self._options = options
+        self._actor = f"command line ({user_name()})"
 
     def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
         """Return a page of jobs, the newest first."""
@@ -60,6 +62,11 @@ class DatabaseDoor:
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""
+        if not {"payload", "maxAttempts"} <= body.keys():
+            from ayb_jobs.cli.settings import job_defaults  # noqa: PLC0415 - slow to import, and mostly not needed
+
+            defaults = job_defaults(self._options, body["type"])
+            body = {"payload": defaults.payload, "maxAttempts": defaults.max_attempts, **body}
         new = new_job(body)
         with self._conn.transaction():
             made = jobs.enqueue(self._conn, new)
@@ -86,9 +93,12 @@ class DatabaseDoor:
 
     def create_schedule(self, body: Mapping[str, Any]) -> str:
         """Create a schedule and return it."""
+        from ayb_jobs.cli.settings import job_defaults  # noqa: PLC0415 - slow to import, and mostly not needed
+
         new = NewSchedule(**{schedule_field(key): value for key, value in body.items()})
+        attempts = job_defaults(self._options, new.job_type).max_attempts
         with self._conn.transaction():
-            made = schedules.create_schedule(self._conn, new)
+            made = schedules.create_schedule(self._conn, new, default_max_attempts=attempts)
             after_text = snapshot(self._conn, "schedule", made.id)
             record_deed(self._conn, actor=self._actor, action="schedule.create", target=made.id, after_text=after_text)
         return schedule_text(made)
@@ -98,6 +108,16 @@ class DatabaseDoor:
         fields = {schedule_field(name): value for name, value in changes.items()}
         with self._recorded_schedule(key, "schedule.update") as schedule_id:
             return schedule_text(schedules.update_schedule(self._conn, schedule_id, fields))
+
+    def enable_schedule(self, key: str) -> str:
+        """Enable a schedule, given by id or name, and return it."""
+        with self._recorded_schedule(key, "schedule.enable") as schedule_id:
+            return schedule_text(schedules.enable_schedule(self._conn, schedule_id))
+
+    def disable_schedule(self, key: str) -> str:
+        """Disable a schedule, given by id or name, and return it."""
+        with self._recorded_schedule(key, "schedule.disable") as schedule_id:
+            return schedule_text(schedules.disable_schedule(self._conn, schedule_id))
 
     def delete_schedule(self, key: str) -> None:
         """Delete a schedule, given by id or name."""
@@ -118,6 +138,14 @@ class DatabaseDoor:
                 yield schedule_id
 
 
+def user_name() -> str:
+    """Return who gives the commands, as the system knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"user {os.getuid()}"
+
+
 def schedule_field(key: str) -> str:
     """Return what `NewSchedule` calls a field of the API."""
     if key == "cronExpr":
@@ -131,10 +159,10 @@ def new_job(body: Mapping[str, Any]) -> NewJob:
     delay_s = body.get("delaySec")
     return NewJob(
         type=body["type"],
-        payload=body.get("payload", {}),
+        payload=body["payload"],
         queue=body.get("queue", "default"),
         priority=body.get("priority", 2),
-        max_attempts=body.get("maxAttempts", 3),
+        max_attempts=body["maxAttempts"],
         run_at=None if "runAt" not in body else datetime.fromisoformat(body["runAt"]),
         delay=None if delay_s is None else timedelta(seconds=delay_s),
         idempotency_key=body.get("idempotencyKey"),

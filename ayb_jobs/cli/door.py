@@ -56,6 +56,14 @@ class Door(Protocol):
         """Change a schedule, given by id or name, and return it."""
         ...
 
+    def enable_schedule(self, key: str) -> str:
+        """Enable a schedule, given by id or name, and return it."""
+        ...
+
+    def disable_schedule(self, key: str) -> str:
+        """Disable a schedule, given by id or name, and return it."""
+        ...
+
     def delete_schedule(self, key: str) -> None:
         """Delete a schedule, given by id or name."""
         ...
@@ -71,13 +79,10 @@ def open_door(options: Options) -> Iterator[Door]:
 
     A flag goes over the environment, whichever way it names.
     """
-    if options.url and options.database_url:
-        raise InvalidInput("give --url (a daemon's API) or --database-url, not both", field="url")
-    url = options.url or ("" if options.database_url else os.environ.get("AYB_JOBS_URL", ""))
-    if url:
+    if url := api_url(options):
         from ayb_jobs.cli.api_door import ApiDoor  # noqa: PLC0415 - only one of the two is needed
 
-        yield ApiDoor(url, _token(options))
+        yield ApiDoor(url, token(options))
         return
     from ayb_jobs.cli.database_door import database_door  # noqa: PLC0415
 
@@ -85,6 +90,14 @@ def open_door(options: Options) -> Iterator[Door]:
         yield door
 
 
-def _token(options: Options) -> str:
+def api_url(options: Options) -> str:
+    """Return the address of the API that was asked for; empty where the database is meant."""
+    if options.url and options.database_url:
+        raise InvalidInput("give --url (a daemon's API) or --database-url, not both", field="url")
+    return options.url or ("" if options.database_url else os.environ.get("AYB_JOBS_URL", ""))
+
+
+def token(options: Options) -> str:
+    """Return the admin token: the flag's, else the environment's; empty where there is none."""
     environ = os.environ
     return options.admin_token or environ.get("AYB_JOBS_ADMIN_TOKEN") or environ.get("AYB_ADMIN_TOKEN") or ""

@@ -20,10 +20,8 @@ COMMANDS = {
     "run": "ayb_jobs.cli.run:run",
     "migrate": "ayb_jobs.cli.migrate:migrate",
     "check-config": "ayb_jobs.cli.check_config:check_config",
-    "demo": "ayb_jobs.cli.demo:demo",
     "health": "ayb_jobs.cli.health:health",
     "jobs": "ayb_jobs.cli.jobs:jobs",
-    "schedules": "ayb_jobs.cli.schedules:schedules",
     "completion": "ayb_jobs.cli.completion:completion",
 }
 

@@ -21,9 +21,9 @@ def database_url(options: Options) -> Iterator[str]:
     if url := options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL"):
         yield url
         return
-    from ayb_jobs.config import load_config  # noqa: PLC0415 - see above
+    from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - see above
 
-    database = load_config(options.config, os.environ).database
+    database = settings(options).database
     if database.url:
         yield database.url
         return
@@ -34,9 +34,9 @@ def database_url(options: Options) -> Iterator[str]:
 @contextmanager
 def direct_url(options: Options) -> Iterator[str]:
     """Give the address of the database without a pooler between; the embedded one is made where there is none."""
-    from ayb_jobs.config import load_config  # noqa: PLC0415 - slow to import
+    from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - slow to import
 
-    database = load_config(options.config, os.environ, {"database.url": options.database_url}).database
+    database = settings(options).database
     if database.url:
         yield options.database_url or database.direct_url or database.url
         return

@@ -1,7 +1,5 @@
 """`ayb-jobs run`: the daemon, in the foreground."""
 
-import os
-
 import click
 
 from ayb_jobs.cli.options import Options, common_options, pass_options
@@ -17,7 +15,7 @@ def run(ctx: click.Context, options: Options) -> None:
     Its database is brought up to date first. Exits with 0 after a clean stop, with 1 where jobs were still running
     when the shutdown timeout was over, and with 143 after a second signal.
     """
-    from ayb_jobs.config import load_config  # noqa: PLC0415 - kept out of every other command's start
+    from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - kept out of every other command's start
     from ayb_jobs.service import run_service  # noqa: PLC0415
 
-    ctx.exit(run_service(load_config(options.config, os.environ, {"database.url": options.database_url})))
+    ctx.exit(run_service(settings(options)))

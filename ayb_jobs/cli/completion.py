@@ -1,0 +1,23 @@
+"""`ayb-jobs completion`: have a shell complete the commands."""
+
+import click
+from click.shell_completion import get_completion_class
+
+PROGRAMS = {"ayb-jobs": "_AYB_JOBS_COMPLETE", "ayb": "_AYB_COMPLETE"}
+
+
+@click.command(short_help="Print the script that completes commands in a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes `ayb-jobs` and `ayb` in a shell.
+
+    \b
+    bash: ayb-jobs completion bash > ~/.local/share/bash-completion/completions/ayb-jobs
+    zsh:  ayb-jobs completion zsh > ~/.zfunc/_ayb-jobs     (with ~/.zfunc in $fpath)
+    fish: ayb-jobs completion fish > ~/.config/fish/completions/ayb-jobs.fish
+    """  # noqa: D301 - click takes the backspace for "leave these lines as they are"
+    make = get_completion_class(shell)
+    assert make is not None  # noqa: S101 - click knows these shells
+    for program, variable in PROGRAMS.items():
+        click.echo(make(ctx.find_root().command, {}, program, variable).source())

@@ -1,0 +1,65 @@
+"""`ayb-jobs health`: can work be done? For probes in places without HTTP."""
+
+import json
+import socket
+from contextlib import closing
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.door import api_url, token
+from ayb_jobs.cli.exits import ExitCode
+from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.reach import database_url
+
+CONNECT_S = 3.0
+
+
+@click.command(short_help="Tell whether work can be done.")
+@click.option("--this-host", is_flag=True, help="Count only daemons on this host, as a container's probe does.")
+@door_options
+@pass_options
+@click.pass_context
+def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
+    """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
+
+    Exits with 1 where not, naming each reason. With --url, the daemon there says whether it is ready. Where jobs are
+    disabled, no daemon is looked for.
+    """
+    url = api_url(options)
+    if url:
+        from ayb_jobs.cli.api_door import ApiDoor  # noqa: PLC0415 - only one of the two is needed
+
+        reasons: list[str] = json.loads(ApiDoor(url, token(options)).health())["reasons"]
+    else:
+        reasons = database_reasons(options, this_host=this_host)
+    if options.json:
+        output.print_json(json.dumps({"status": "failing" if reasons else "ok", "reasons": reasons}))
+    else:
+        click.echo("\n".join(map(output.one_line, reasons)) or "ok")
+    ctx.exit(ExitCode.FAILED if reasons else ExitCode.OK)
+
+
+def database_reasons(options: Options, *, this_host: bool) -> list[str]:
+    """Return a line for each reason why no work can be done."""
+    from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - slow to import
+    from ayb_jobs.storage.database import Timeouts, connect  # noqa: PLC0415
+    from ayb_jobs.storage.faults import worded_faults  # noqa: PLC0415
+    from ayb_jobs.storage.fitness import database_unfitness  # noqa: PLC0415
+    from ayb_jobs.storage.workers import ALIVE_S, list_workers  # noqa: PLC0415
+
+    disabled = not options.database_url and not settings(options).jobs.enabled
+    timeouts = Timeouts(connect_s=CONNECT_S, statement_s=CONNECT_S)
+    with (
+        database_url(options) as url,
+        closing(connect(url, name="ayb-jobs-health", timeouts=timeouts)) as conn,
+        worded_faults(),
+    ):
+        if disabled:
+            return []
+        reasons = database_unfitness(conn)
+        hosts = [seen.worker.host for seen in list_workers(conn)] if not reasons else []
+    if not reasons and not (hosts if not this_host else socket.gethostname() in hosts):
+        where = " on this host" if this_host else ""
+        reasons.append(f"no daemon{where} was heard of in the last {ALIVE_S:.0f} s")
+    return reasons
