@@ -276,10 +276,14 @@ def test_nothing_listens_on_tcp_unless_asked() -> None:
 
 
 def test_the_environment_of_libpq_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PGPORT": "1", "PGHOST": "nowhere.invalid", "PGUSER": "nobody", "PGDATA": "/nowhere"}.items():
-        monkeypatch.setenv(name, value)
-    with EmbeddedPostgres.throwaway() as server:
-        assert ask(server.url()) == 1
+    with monkeypatch.context() as environment:
+        for name, value in {"PGPORT": "1", "PGDATA": "/nowhere", "PGDATESTYLE": "nonsense"}.items():
+            environment.setenv(name, value)
+        with EmbeddedPostgres.throwaway() as server:
+            environment.undo()
+            environment.setenv("PGHOST", "nowhere.invalid")
+            environment.setenv("PGPORT", "1")
+            assert ask(server.url(), "SHOW datestyle") == "ISO, MDY"
 
 
 def test_a_data_folder_of_another_major_version_is_refused_with_the_servers_words(home: Path) -> None:
