@@ -240,6 +240,15 @@ def test_nothing_is_said_about_nothing() -> None:
     assert lines.entries == []
 
 
+def test_every_line_that_our_own_handlers_write_is_in_the_list() -> None:
+    package = Path(__file__).parent.parent / "ayb_jobs"
+    written = re.compile(r"\blog(?:ger)?\.(\w+)\(\s*\"([a-z_.]+)\"")
+    found = [call for file in package.rglob("*.py") for call in written.findall(file.read_text("utf-8"))]
+    assert found
+    for level, name in found:
+        assert LINES[name].level == level
+
+
 def test_the_reference_of_lines_is_up_to_date() -> None:
     text = (Path(__file__).parent.parent / "docs/logs.md").read_text("utf-8")
     rows = re.findall(r"(?m)^\| `([a-z_.]+)` \| (\w+) \| (.+) \|$", text)

@@ -83,12 +83,11 @@ def read_secret(path: str) -> str:
 def line_of(text: str, path: tuple[str, ...]) -> int | None:
     """Return the line on which a TOML text sets `path`, from 1; None where it cannot be told.
 
-    The parser keeps no positions, so it is asked instead: the line before which the key is missing and after which it
-    is there.
+    The parser keeps no positions, so it is asked instead: the first line with which the key is there.
     """
     lines = text.splitlines(keepends=True)
     for number, line in enumerate(lines):
-        if path[-1] not in line or holds(lines[:number], path) is not False:
+        if path[-1] not in line:
             continue
         ends = (holds(lines[:end], path) for end in range(number + 1, len(lines) + 1))
         if next((held for held in ends if held is not None), False):

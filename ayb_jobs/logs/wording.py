@@ -63,6 +63,8 @@ LINES: Mapping[str, Line] = {
     "schedules.summary": Line("info", "Counts of fires that had no line of their own in the last second."),
     "schedule.broken": Line("error", "A schedule cannot fire until it is edited."),
     "schedule.repaired": Line("info", "A schedule that was broken fires again."),
+    "cleanup.interrupted": Line("info", "A cleanup gave its job back in the middle, to go on elsewhere."),
+    "cleanup.table_missing": Line("warning", "A cleanup found no such table, and so nothing to delete."),
     "rows.pruned": Line("info", "Retention removed rows."),
     "loop.failed": Line("error", "A part of the daemon fails; it tries again after `retry_s`."),
     "loop.failed_again": Line("debug", "It failed again."),
