@@ -6,6 +6,7 @@ from collections.abc import Callable
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ayb_jobs.http.guard import MAX_HEADER
 from ayb_jobs.http.problems import problem_text
 
 # A request, its body included, has so long to arrive; an answer that nobody takes is kept so long; and after a refusal
@@ -14,7 +15,6 @@ from ayb_jobs.http.problems import problem_text
 REQUEST_S = 20.0
 ANSWER_S = 30.0
 LINGER_S = 3.0
-MAX_HEADER = 32 * 1024
 
 Timer = asyncio.TimerHandle
 

@@ -22,6 +22,7 @@ from strawberry.types import ExecutionResult, Info
 from ayb_jobs.errors import AybJobsError
 from ayb_jobs.events import JobsEnqueued, RequestFailed
 from ayb_jobs.http.auth import Caller, Scope
+from ayb_jobs.http.problems import INTERNAL, Refused
 from ayb_jobs.http.requests import (
     GUARDED,
     MAX_PAGE,
@@ -139,7 +140,7 @@ def trigger_job(info: Context, job_name: str) -> TriggerResult:
     """Enqueue a job of a registered type."""
     services, caller = info.context.services, info.context.caller
     if caller.scope < Scope.OPERATE:
-        raise GraphQLError(f"the token {caller.name} has scope {caller.scope.name.lower()}; operate is needed")
+        raise Refused(403, f"the token {caller.name} has scope {caller.scope.name.lower()}; operate is needed")
     job_type = services.registry.get(job_name)
     if job_type is None:
         shown = job_name.encode(errors="replace").decode()  # JSON cannot carry a lone surrogate
@@ -245,4 +246,4 @@ def _error(services: Services, error: GraphQLError) -> Mapping[str, Any]:
     if cause is None or isinstance(cause, AybJobsError):
         return error.formatted
     services.events.emit(RequestFailed(request="POST /admin/jobs", error=cause))
-    return {**error.formatted, "message": "an internal error occurred; the log has the details"}
+    return {**error.formatted, "message": INTERNAL}

@@ -9,9 +9,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ayb_jobs.http.auth import is_loopback
-from ayb_jobs.http.problems import problem
+from ayb_jobs.http.problems import INTERNAL, problem
 
 MAX_BODY = 1024 * 1024
+MAX_HEADER = 32 * 1024
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # On every answer: nothing of it is kept, guessed at, framed, or read by another site.
@@ -72,6 +73,9 @@ class Guard:
             return
         answer = _Answer(send)
         try:
+            if header_size(scope) > MAX_HEADER:
+                await problem(431, f"the header is larger than {MAX_HEADER} bytes")(scope, receive, answer)
+                return
             refusal = self._refusal(scope)
             if refusal is not None:
                 await problem(403, refusal)(scope, receive, answer)
@@ -86,9 +90,9 @@ class Guard:
         except Exception as error:  # the last door: told, counted, and answered
             self._on_error(f"{scope['method']} {scope['path']}", error)
             if not answer.started:
-                await problem(500, "an internal error occurred; the log has the details")(scope, receive, answer)
-            else:
-                raise
+                await problem(500, INTERNAL)(scope, receive, answer)
+            elif not answer.complete:
+                raise  # so that the connection is closed, and half an answer is not taken for a whole one
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = dict(scope["headers"])
@@ -106,11 +110,12 @@ class Guard:
 
 
 class _Answer:
-    """Sends an answer with our headers, and knows whether it has begun."""
+    """Sends an answer with our headers, and knows how far it is."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.started = False
+        self.complete = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -119,6 +124,7 @@ class _Answer:
             added = [pair for pair in HEADERS if pair[0] not in given]
             message = {**message, "headers": [*message.get("headers", ()), *added]}
         await self._send(message)
+        self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 class _Replay:
@@ -152,6 +158,11 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
             return None
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+def header_size(scope: Scope) -> int:
+    """Return the size of a request's header without its token, which is refused as no valid one however long it is."""
+    return sum(len(name) + len(value) for name, value in scope["headers"] if name != b"authorization")
 
 
 def _host_of(value: str) -> str | None:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound
 
+INTERNAL = "an internal error occurred; the log has the details"
 NOT_ENABLED = "jobs are not enabled; set jobs.enabled = true (or AYB_JOBS_ENABLED=true) and start the daemon again"
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
@@ -74,6 +75,7 @@ def answer_errors(app: FastAPI) -> None:
         AybJobsError: _answer_ours,
         HTTPException: _answer_starlette,
         RequestValidationError: _answer_validation,
+        Exception: _answer_unforeseen,  # which starlette raises again, for the guard to report
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
@@ -93,7 +95,11 @@ async def _answer_ours(_request: Request, error: Exception) -> Response:
         case DatabaseError():
             return problem(503, message, headers={"Retry-After": "1"})
         case _:
-            raise error
+            return await _answer_unforeseen(_request, error)
+
+
+async def _answer_unforeseen(_request: Request, _error: Exception) -> Response:
+    return problem(500, INTERNAL)
 
 
 def _fields_of(error: InvalidInput) -> Mapping[str, tuple[str, str]]:

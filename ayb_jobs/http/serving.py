@@ -5,7 +5,8 @@ import logging
 import uvicorn
 from starlette.types import ASGIApp
 
-from ayb_jobs.http.connection import MAX_HEADER, BoundedConnection
+from ayb_jobs.http.connection import BoundedConnection
+from ayb_jobs.http.guard import MAX_HEADER
 
 MAX_CONNECTIONS = 512
 
