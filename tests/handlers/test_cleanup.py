@@ -198,7 +198,14 @@ def test_between_batches_nobody_waits_for_a_lock(
 SETTINGS = "SELECT name, setting FROM pg_settings WHERE name ~ 'timeout|synchronous_commit' ORDER BY 1"
 
 
+def set_durable(db: Database) -> None:
+    """The tests' server commits without waiting for the disk; where it would wait, a batch that does not is seen."""
+    with closing(connect(db.url)) as conn:
+        conn.execute(f"ALTER DATABASE {conn.info.dbname} SET synchronous_commit = on")
+
+
 def test_no_setting_stays_behind_on_a_connection(db: Database, things: str) -> None:
+    set_durable(db)
     with db.connection() as borrowed:
         before = borrowed.execute(SETTINGS).fetchall()
     run(db)
