@@ -1,3 +1,62 @@
-"""A worker daemon with a Postgres queue."""
+"""A worker daemon with a Postgres queue.
+
+What an application needs: `enqueue` and `enqueue_many` with `NewJob` on one side, a `Registry` of handlers, which get a
+`JobContext` and may answer with `Snooze` or `Cancel` or raise `Discard`, on the other.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Each name is imported when it is first asked for: the command line starts without what it does not use.
+if TYPE_CHECKING:
+    from ayb_jobs.errors import AybJobsError, Conflict, Discard, InvalidInput, LeaseLost, NotFound, Stopped
+    from ayb_jobs.handlers.context import JobContext
+    from ayb_jobs.handlers.registry import Registry
+    from ayb_jobs.model.job import Job, JobState, NewJob
+    from ayb_jobs.model.results import Cancel, Snooze
+    from ayb_jobs.storage.bulk import enqueue_many
+    from ayb_jobs.storage.jobs import Enqueued, cancel_job, enqueue, get_job, retry_job
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ayb_jobs.errors": ("AybJobsError", "Conflict", "Discard", "InvalidInput", "LeaseLost", "NotFound", "Stopped"),
+    "ayb_jobs.handlers.context": ("JobContext",),
+    "ayb_jobs.handlers.registry": ("Registry",),
+    "ayb_jobs.model.job": ("Job", "JobState", "NewJob"),
+    "ayb_jobs.model.results": ("Cancel", "Snooze"),
+    "ayb_jobs.storage.bulk": ("enqueue_many",),
+    "ayb_jobs.storage.jobs": ("Enqueued", "cancel_job", "enqueue", "get_job", "retry_job"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AybJobsError",
+    "Cancel",
+    "Conflict",
+    "Discard",
+    "Enqueued",
+    "InvalidInput",
+    "Job",
+    "JobContext",
+    "JobState",
+    "LeaseLost",
+    "NewJob",
+    "NotFound",
+    "Registry",
+    "Snooze",
+    "Stopped",
+    "cancel_job",
+    "enqueue",
+    "enqueue_many",
+    "get_job",
+    "retry_job",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

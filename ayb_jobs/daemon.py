@@ -43,7 +43,7 @@ LEGACY_TURN_S = 3600.0
 class Daemon:
     """One daemon on one database: every part of it, and every thread.
 
-    `start` may come once, on a database whose schema is up to date; `stop` as often as you like. `database` is the
+    `start` may come once, on a database whose schema is up to date; `stop` even before it. `database` is the
     daemon's own, for those who serve it over HTTP.
     """
 

@@ -20,11 +20,13 @@ class Heartbeat:
         self._worker = worker
         self._emit = emit
         self._next_look = 0.0
+        self._is_known = False
 
     def tick(self) -> float:
         """Beat, and look for unclaimable jobs once a minute; return the seconds until the next beat."""
         with self._database.connection() as conn:
             beat(conn, self._worker)
+            self._is_known = True
             if time.monotonic() >= self._next_look:
                 counts = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
                 self._emit(JobsUnclaimable(counts=counts))
@@ -32,6 +34,8 @@ class Heartbeat:
         return TURN_S
 
     def forget(self) -> None:
-        """Remove the daemon's row."""
+        """Remove the daemon's row, where there is one."""
+        if not self._is_known:
+            return
         with self._database.connection() as conn:
             forget_worker(conn, self._worker.id)

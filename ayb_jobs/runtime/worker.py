@@ -52,8 +52,9 @@ class Worker:
         self._thread.start()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread to end; tell whether it has."""
-        self._thread.join(timeout_s)
+        """Wait for the thread to end; tell whether it has, or never began."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _work(self) -> None:

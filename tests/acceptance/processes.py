@@ -1,0 +1,112 @@
+"""Real daemons as processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.eventually import eventually
+
+# Handlers for the tests: each says what it does in its file, beside the moment of a run that the test waits for.
+HANDLERS = """
+import os, time
+from ayb_jobs import JobContext, Registry
+
+registry = Registry()
+
+@registry.handler("quick")
+def quick(ctx: JobContext) -> None:
+    time.sleep(ctx.payload.get("s", 0.01))
+
+@registry.handler("patient")
+def patient(ctx: JobContext) -> None:
+    ctx.stopping.wait(60)
+    ctx.check()
+
+@registry.handler("deaf")
+def deaf(ctx: JobContext) -> None:
+    time.sleep(60)
+
+@registry.handler("deadly")
+def deadly(ctx: JobContext) -> None:
+    os._exit(9)
+"""
+
+
+class DaemonProcess:
+    """A running `ayb-jobs run`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log_file: Path) -> None:
+        self.process = process
+        self.log_file = log_file
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the log's lines; a line that is not JSON counts as an event of its own text."""
+        return [_parsed(line) for line in self.log_file.read_text().splitlines() if line.strip()]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the lines of one event."""
+        return [line for line in self.log() if line.get("event") == name]
+
+    def await_event(self, name: str, within_s: float = 20) -> dict[str, Any]:
+        """Wait for the first line of an event."""
+        return eventually(lambda: self.events(name) or self._alive(), within_s=within_s)[0]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s: float = 30) -> int:
+        """Wait for the process to end, and return its exit code."""
+        return self.process.wait(timeout_s)
+
+    def _alive(self) -> list[dict[str, Any]]:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the daemon ended with {self.process.returncode}:\n{self.log_file.read_text()}")
+        return []
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {"event": line}
+    return entry if isinstance(entry, dict) else {"event": line}
+
+
+@contextmanager
+def daemon(folder: Path, url: str, **settings: Any) -> Iterator[DaemonProcess]:
+    """Run a daemon for the time of the block; `settings` are environment names without `AYB_JOBS_`, in small letters.
+
+    It is killed at the end where it still runs.
+    """
+    folder.mkdir(exist_ok=True)
+    (folder / "test_handlers.py").write_text(HANDLERS)
+    defaults = {
+        "enabled": "true",
+        "database_url": url,
+        "handlers_modules": "test_handlers",
+        "api_enabled": "false",
+        "log_format": "json",
+        "lease_duration_s": "2",
+        "shutdown_timeout_s": "10",
+    }
+    given = {name: str(value) for name, value in settings.items()}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AYB_JOBS_")}
+    environ = inherited | {f"AYB_JOBS_{name.upper()}": value for name, value in (defaults | given).items()}
+    log_file = folder / "daemon.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ayb_jobs", "run"], cwd=folder, env=environ, stdout=log, stderr=log
+        )
+        try:
+            yield DaemonProcess(process, log_file)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
