@@ -57,7 +57,7 @@ def only_registry(module: ModuleType) -> Registry:
     """Return the one registry that a module holds."""
     found = registries(module)
     if not found:
-        raise InvalidInput(f"{module.__name__} holds no Registry; make one: registry = Registry()")
+        raise InvalidInput(f"{module.__name__} holds no Registry; make one: registry = ayb_jobs.Registry()")
     if len(found) > 1:
         raise InvalidInput(
             f"{module.__name__} holds several registries; name one: "

@@ -13,7 +13,7 @@ from ayb_jobs.errors import ConfigError
 from ayb_jobs.handlers.packs import build_registry, default_schedules
 
 HEADER = """
-from ayb_jobs.handlers.registry import Registry
+from ayb_jobs import Registry
 registry = Registry()
 
 @registry.handler("{name}")
@@ -63,7 +63,7 @@ def test_a_module_s_one_registry_may_have_any_name(app: App) -> None:
 
 
 def test_one_of_several_registries_is_named_after_a_colon(app: App) -> None:
-    app("jobs_two", "from ayb_jobs.handlers.registry import Registry\nmails, bills = Registry(), Registry()")
+    app("jobs_two", "from ayb_jobs import Registry\nmails, bills = Registry(), Registry()")
     assert names("jobs_two:mails") == ()
     assert problems("jobs_two") == [
         "handlers.modules cannot be used: jobs_two holds several registries; name one: jobs_two:mails or jobs_two:bills"
@@ -103,7 +103,7 @@ def test_every_fault_is_told_at_once(app: App) -> None:
     twice = "InvalidInput: job type z is defined twice: by self_conflict.handle and by self_conflict.handle"
     assert [problem.removeprefix("handlers.modules cannot be used: ") for problem in found] == [
         "there is no module nowhere; it is looked for in the current directory and among what is installed",
-        "no_registry holds no Registry; make one: registry = Registry()",
+        "no_registry holds no Registry; make one: registry = ayb_jobs.Registry()",
         f"broken cannot be imported: KeyError: 'secret' ({Path.cwd()}/broken.py, line 2)",
         "unparsable cannot be imported: SyntaxError: invalid syntax (unparsable.py, line 1)",
         f"needs_more cannot be imported: {missing} ({Path.cwd()}/needs_more.py, line 1)",

@@ -4,11 +4,7 @@ from typing import Any
 
 import psycopg
 
-from ayb_jobs.errors import Discard
-from ayb_jobs.handlers.context import JobContext
-from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.results import Cancel, Result, Snooze
-from ayb_jobs.storage.jobs import enqueue
+from ayb_jobs import Cancel, Discard, JobContext, Registry, Snooze, enqueue
 
 registry = Registry()
 
@@ -22,7 +18,7 @@ def enqueue_receipt(conn: psycopg.Connection[Any], order_id: int) -> str:
 
 
 @registry.handler("send_receipt", max_attempts=5, timeout_s=30)
-def send_receipt(ctx: JobContext) -> Result:
+def send_receipt(ctx: JobContext) -> int | Snooze | Cancel:
     """Send the receipt of an order that is paid."""
     order_id = ctx.payload.get("order_id")
     if not isinstance(order_id, int):
