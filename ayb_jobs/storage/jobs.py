@@ -1,7 +1,7 @@
 """The queue as its users see it: enqueue, look, retry and cancel, one job at a time."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -19,6 +19,10 @@ JOB_COLUMNS = """
     last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, progress::text,
     created_at, updated_at, completed_at, canceled_at
 """
+
+
+# What changes one job by hand and returns it.
+Change = Callable[[Connection, str], Job]
 
 
 class Enqueued(NamedTuple):

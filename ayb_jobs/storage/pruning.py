@@ -15,40 +15,52 @@ class PrunedJobs(NamedTuple):
     next: Position | None
 
 
-# `created_at` is never later than the end, so the index by creation finds all that may be old enough. Each batch goes
-# on behind the one before: what that one deleted is not walked again. Rows that somebody holds are left for next time.
+# `created_at` is never later than the end, so the index by creation holds all that may be old enough at its beginning.
+# A batch walks so many rows of it, with no further filter: a filter that the planner takes for a strict one would make
+# it read the whole table where statistics are missing. The next batch goes on behind them, and does not walk again what
+# was deleted. The failed and the canceled have such an index of their own. Rows that somebody holds stay for next time.
 PRUNE_JOBS = """
-    WITH old AS MATERIALIZED (
-        SELECT id, created_at
+    WITH walked AS MATERIALIZED (
+        SELECT ctid, id, created_at, state, coalesce(completed_at, canceled_at, updated_at) AS ended_at
         FROM _ayb_jobs
-        WHERE state = %(state)s::text
-            AND created_at < now() - %(keep)s::interval
+        WHERE created_at < now() - %(keep)s::interval
+            AND (%(rare_state)s::text IS NULL OR state = %(rare_state)s::text)
             AND (%(after_id)s::uuid IS NULL OR (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
-            AND coalesce(completed_at, canceled_at, updated_at) < now() - %(keep)s::interval
         ORDER BY created_at, id
         LIMIT %(limit)s
+    ),
+    old AS MATERIALIZED (
+        SELECT ctid
+        FROM _ayb_jobs
+        WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM walked WHERE state = %(state)s::text AND ended_at < now() - %(keep)s::interval
+            ))
         FOR UPDATE SKIP LOCKED
     ),
     pruned AS (
-        DELETE FROM _ayb_jobs USING old WHERE _ayb_jobs.id = old.id
+        DELETE FROM _ayb_jobs WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING 1
     )
-    SELECT created_at, id FROM old
+    SELECT (SELECT count(*) FROM pruned), count(*), last.created_at, last.id
+    FROM walked, LATERAL (SELECT created_at, id FROM walked ORDER BY created_at DESC, id DESC LIMIT 1) AS last
+    GROUP BY last.created_at, last.id
 """
 
 
 def prune_jobs(
     conn: Connection, *, state: JobState, keep: timedelta, limit: int = 1000, after: Position | None = None
 ) -> PrunedJobs:
-    """Remove up to `limit` jobs that have been in the final `state` for longer than `keep`, the oldest first."""
+    """Remove jobs that have been in the final `state` for longer than `keep` from among the next `limit`, oldest first."""
     values = {
         "state": state,
+        "rare_state": None if state is JobState.COMPLETED else state,
         "keep": keep,
         "limit": limit,
         "after_at": after and after.created_at,
         "after_id": after and after.id,
     }
-    old = conn.execute(PRUNE_JOBS, values, prepare=False).fetchall()
-    return PrunedJobs(len(old), Position(*old[-1]) if len(old) >= limit else None)
+    row = conn.execute(PRUNE_JOBS, values, prepare=False).fetchone()
+    pruned, walked, *last = row or (0, 0)
+    return PrunedJobs(pruned, Position(*last) if walked >= limit else None)
 
 
 class PrunedExecutions(NamedTuple):
