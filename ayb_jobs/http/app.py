@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 
 import ayb_jobs
 from ayb_jobs.events import RequestFailed
-from ayb_jobs.http import audit, bulk, exposition, graphql, health, jobs, openapi, schedules, workers
+from ayb_jobs.http import audit, bulk, exposition, graphql, health, jobs, openapi, schedules, stream, workers
 from ayb_jobs.http.auth import Authenticator, tokens_of
 from ayb_jobs.http.guard import Doors, Guard
 from ayb_jobs.http.problems import answer_errors
@@ -16,6 +16,7 @@ from ayb_jobs.http.services import Services
 # In this order, since /api/admin/jobs/{id} would take whatever comes after it.
 ROUTERS = (
     bulk.router,
+    stream.router,
     jobs.router,
     schedules.router,
     workers.router,

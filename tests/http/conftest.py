@@ -46,7 +46,8 @@ def registry() -> Registry:
 
 @contextmanager
 def serving(db: Database, *, api: Api | None = None, enabled: bool = True, **services: Any) -> Iterator[Server]:
-    events, metrics, told = Events(), Metrics(), []
+    events, metrics = Events(), Metrics()
+    told: list[object] = []
     events.subscribe(metrics)
     events.subscribe(told.append)
     tokens = {
