@@ -347,7 +347,9 @@ def test_a_full_pipe_stops_nobody_and_what_was_dropped_is_told() -> None:
         assert logs.sink.dropped > 0
         dropped = logs.sink.dropped
         received: list[bytes] = []
-        drain = threading.Thread(target=lambda: received.extend(iter(lambda: os.read(reader.read_fd, 65536), b"")))
+        drain = threading.Thread(
+            target=lambda: received.extend(iter(lambda: os.read(reader.read_fd, 65536), b"")), daemon=True
+        )
         drain.start()
         eventually(lambda: b"log.dropped" in b"".join(received))
         logs.logger.info("handler.says", number=-1)
@@ -384,7 +386,9 @@ def test_a_pipe_made_non_blocking_loses_nothing() -> None:
     with reader.log() as logs:
         for number in range(500):
             logs.logger.info("handler.says", number=number)
-        drain = threading.Thread(target=lambda: received.extend(iter(lambda: os.read(reader.read_fd, 512), b"")))
+        drain = threading.Thread(
+            target=lambda: received.extend(iter(lambda: os.read(reader.read_fd, 512), b"")), daemon=True
+        )
         drain.start()
     reader._stream.close()
     drain.join()
