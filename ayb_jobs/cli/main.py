@@ -22,6 +22,9 @@ COMMANDS = {
     "check-config": "ayb_jobs.cli.check_config:check_config",
     "health": "ayb_jobs.cli.health:health",
     "jobs": "ayb_jobs.cli.jobs:jobs",
+    "schedules": "ayb_jobs.cli.schedules:schedules",
+    "demo": "ayb_jobs.cli.demo:demo",
+    "torture": "ayb_jobs.cli.torture:torture",
     "completion": "ayb_jobs.cli.completion:completion",
 }
 

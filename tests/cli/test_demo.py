@@ -1,0 +1,55 @@
+"""The tour really cleans up, and its exit code tells."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from ayb_jobs.demo.tour import DemoJob, enqueue_jobs, jobs_now, make_tables, only_valid_rows_left
+from ayb_jobs.storage.database import Connection
+from tests.eventually import eventually
+
+PROGRAM = [sys.executable, "-m", "ayb_jobs", "demo"]
+
+
+def test_the_tour_completes_eight_jobs_and_says_so(tmp_path: Path) -> None:
+    done = subprocess.run([*PROGRAM, "--once", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    jobs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(jobs) == 8
+    for job in jobs:
+        assert set(job) == {"job", "state", "attempts", "records_processed", "expected", "seconds"}
+        assert (job["state"], job["attempts"]) == ("completed", 1)
+        assert job["records_processed"] == job["expected"]
+    assert sum(job["expected"] for job in jobs) == 90_000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tour_leaves_the_daemon_up_until_ctrl_c(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with output.open("wb") as file, subprocess.Popen(PROGRAM, cwd=tmp_path, stdout=file, stderr=file) as tour:
+        eventually(lambda: "The daemon is up." in output.read_text(), within_s=60)
+        assert "exactly the expired rows are gone" in output.read_text()
+        log_file = Path(output.read_text().partition("tail -f ")[2].splitlines()[0])
+        worker = json.loads(log_file.read_text().splitlines()[0])["worker"]
+        os.kill(int(worker.split(":")[1]), 0)
+        tour.send_signal(signal.SIGINT)
+        assert tour.wait(30) == 0
+    assert not log_file.exists()
+
+
+def test_what_is_left_undone_is_no_success(conn: Connection) -> None:
+    make_tables(conn)
+    ids = enqueue_jobs(conn)
+    jobs = jobs_now(conn, ids)
+    assert len(jobs) == 8
+    assert not any(job.succeeded or job.ended for job in jobs)
+    assert not only_valid_rows_left(conn)
+
+
+def test_a_job_that_deleted_too_few_rows_did_not_succeed() -> None:
+    job = DemoJob(job="j", state="completed", attempts=1, records_processed=8_999, expected=9_000, seconds=1.0)
+    assert job.ended
+    assert not job.succeeded
