@@ -1,0 +1,327 @@
+"""`ayb-jobs schedules …`, as its user types it."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from ayb_jobs.cli.main import main
+
+Conn = psycopg.Connection[TupleRow]
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(database_url: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AYB_JOBS_DATABASE_URL", database_url)
+
+    def run(*arguments: str) -> Ran:
+        with pytest.raises(SystemExit) as ended:
+            main(["schedules", *arguments])
+        out, err = capfd.readouterr()
+        return Ran(int(str(ended.value.code)), out, err)
+
+    return run
+
+
+NIGHTLY = ("--name", "nightly", "--job-type", "report", "--cron", "0 3 * * *")
+
+
+def test_the_origins_commands_work_word_for_word(run: Run) -> None:
+    assert run("create", "--name", "cleanup", "--job-type", "stale_session_cleanup", "--cron", "0 * * * *").code == 0
+    made = run("list", "--json").json["items"][0]
+    assert run("update", made["id"], "--cron", "15 * * * *", "--enabled", "true").code == 0
+    assert run("disable", made["id"]).code == 0
+    assert run("enable", made["id"]).code == 0
+    changed = run("list", "--json").json["items"][0]
+    assert (changed["cronExpr"], changed["enabled"], changed["timezone"]) == ("15 * * * *", True, "UTC")
+    assert run("delete", made["id"]).code == 0
+    assert run("list", "--json").json == {"items": [], "count": 0}
+
+
+def test_every_field_can_be_given(run: Run) -> None:
+    flags = (
+        "--timezone=Europe/Berlin", '--payload={"a": 1}', "--enabled=false", "--queue=slow", "--priority=1",
+        "--max-attempts=7", "--catchup=all", "--overlap=queue_one", "--dst=both", "--jitter=5m", "--timeout=90s",
+        "--expect-success-within=26h", "--ping-url=https://example.com/x",
+    )  # fmt: skip
+    assert run("create", *NIGHTLY, *flags).code == 0
+    made = run("list", "--json").json["items"][0]
+    del made["id"], made["createdAt"], made["updatedAt"]
+    assert made == {
+        "name": "nightly", "jobType": "report", "payload": {"a": 1}, "cronExpr": "0 3 * * *",
+        "timezone": "Europe/Berlin", "enabled": False, "maxAttempts": 7, "queue": "slow", "priority": 1,
+        "catchup": "all", "catchupMax": 100, "catchupWindowSec": 86400.0, "overlap": "queue_one", "dst": "both",
+        "jitterSec": 300.0, "timeoutSec": 90.0, "expectSuccessWithinSec": 93600.0, "pingUrlSet": True,
+        "origin": "operator",
+    }  # fmt: skip
+
+
+def test_an_empty_list_says_how_to_make_one(run: Run) -> None:
+    shown = run("list")
+    assert shown.code == 0
+    assert "schedules create" in shown.err
+
+
+def test_a_list_shows_what_matters(run: Run, conn: Conn) -> None:
+    run("create", *NIGHTLY)
+    conn.execute("UPDATE _ayb_job_schedules SET last_error = 'no such zone', next_run_at = NULL")
+    shown = run("list").out
+    assert "nightly" in shown
+    assert "broken" in shown
+    assert "no such zone" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "hint"),
+    [
+        (("create", "--name", "x", "--job-type", "t", "--cron", "0 0 30 2 *"), 2, "five years"),
+        (("create", "--name", "x", "--job-type", "t", "--cron", "@daily", "--timezone", "Berlin"), 2, "time zone"),
+        (("create", "--name", "x", "--job-type", "t"), 2, "--cron"),
+        (("create", *NIGHTLY, "--payload", "{"), 2, "JSON"),
+        (("update", "nobody", "--cron", "@daily"), 1, "nobody"),
+        (("update", "nobody"), 2, "at least one flag"),
+        (("enable", "nobody"), 1, "nobody"),
+        (("delete", "nobody"), 1, "nobody"),
+        (("trigger", "nobody"), 1, "nobody"),
+        (("preview", "nobody"), 1, "nobody"),
+        (("preview",), 2, "--cron"),
+        (("preview", "--cron", "@daily", "--timezone", "Mars"), 2, "time zone"),
+        (("preview", "--cron", "@daily", "--from", "yesterday"), 2, "instant"),
+        (("fires", "nobody"), 1, "nobody"),
+        (("import", "crontab", "/nowhere"), 2, "/nowhere"),
+        (("import", "pg_cron"), 1, "cron.job"),
+        (("import", "celery"), 1, "django_celery_beat"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_an_exit_code(
+    run: Run, arguments: tuple[str, ...], code: int, hint: str
+) -> None:
+    refused = run(*arguments)
+    assert refused.code == code
+    assert hint in refused.err
+    assert "Traceback" not in refused.err
+    assert refused.out == ""
+
+
+def test_a_taken_name_is_refused(run: Run) -> None:
+    run("create", *NIGHTLY)
+    refused = run("create", *NIGHTLY)
+    assert refused.code == 1
+    assert "nightly" in refused.err
+
+
+def test_trigger_enqueues_a_job(run: Run, conn: Conn) -> None:
+    run("create", *NIGHTLY)
+    assert run("trigger", "nightly", "--json").json["type"] == "report"
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (1,)
+
+
+def test_preview_marks_what_a_change_of_clocks_does(run: Run) -> None:
+    shown = run(
+        "preview", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--from", "2027-10-30T12:00:00Z",
+        "--count", "2", "--json",
+    ).json["items"]  # fmt: skip
+    assert [(item["at"], item["local"], item["fires"]) for item in shown] == [
+        ("2027-10-31T00:30:00Z", "2027-10-31T02:30:00+02:00", True),
+        ("2027-10-31T01:30:00Z", "2027-10-31T02:30:00+01:00", False),
+        ("2027-11-01T01:30:00Z", "2027-11-01T02:30:00+01:00", True),
+    ]
+    assert "twice" in shown[0]["note"]
+    assert "left out" in shown[1]["note"]
+    assert shown[2]["note"] == ""
+
+
+@pytest.mark.parametrize(("dst", "count"), [("once", 2), ("skip", 1), ("both", 2)])
+def test_preview_shows_each_rule_in_spring(run: Run, dst: str, count: int) -> None:
+    shown = run(
+        "preview", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--from", "2027-03-27T12:00:00Z",
+        "--count", str(count), "--dst", dst, "--json",
+    ).json["items"]  # fmt: skip
+    assert [item["fires"] for item in shown] == [dst != "skip", True]
+    assert shown[0]["at"] == "2027-03-28T01:00:00Z"
+
+
+def test_preview_takes_a_schedules_own_zone_and_rule(run: Run) -> None:
+    run("create", *NIGHTLY, "--timezone", "Asia/Tokyo")
+    shown = run("preview", "nightly", "--count", "3")
+    assert shown.out.count("03:00:00 JST") == 3
+    assert shown.out.count("18:00:00") == 3
+
+
+def test_overdue_ends_with_one_where_anything_is(run: Run, conn: Conn) -> None:
+    run("create", *NIGHTLY, "--expect-success-within", "1h")
+    fine = run("overdue")
+    assert (fine.code, fine.out) == (0, "")
+    conn.execute("UPDATE _ayb_job_schedules SET watched_since = now() - interval '2 hours'")
+    late = run("overdue", "--json")
+    assert late.code == 1
+    assert [(item["name"], item["reason"]) for item in late.json["items"]] == [("nightly", "no_success")]
+    assert "nightly" in run("overdue").out
+
+
+def test_fires_show_what_became_of_each(run: Run, conn: Conn) -> None:
+    run("create", *NIGHTLY)
+    conn.execute(
+        "INSERT INTO _ayb_job_fires (schedule_id, fire_at, outcome, reason) "
+        "SELECT id, '2026-01-01 03:00+00', 'skipped', 'missed' FROM _ayb_job_schedules"
+    )
+    assert run("fires", "nightly", "--json").json["items"][0]["reason"] == "missed"
+    assert "missed" in run("fires").out
+
+
+def test_timeline_draws_fires_and_names_collisions(run: Run) -> None:
+    run("create", *NIGHTLY)
+    run("create", "--name", "other", "--job-type", "report", "--cron", "0 3 * * *")
+    drawn = run("timeline")
+    assert drawn.out.count("●") >= 2
+    assert "together" in drawn.out
+    assert run("timeline", "--json").json["collisions"][0]["schedules"] == ["nightly", "other"]
+
+
+def test_timeline_writes_svg_that_is_well_formed_whatever_the_names(run: Run, tmp_path: Path) -> None:
+    run("create", "--name", "<script>&'\"\x01", "--job-type", "t", "--cron", "0 * * * *")
+    assert run("timeline", "--svg", "out.svg").code == 0
+    drawing = ET.fromstring((tmp_path / "out.svg").read_text(encoding="utf-8"))  # noqa: S314 - our own
+    bars = [each for each in drawing.iter("{http://www.w3.org/2000/svg}rect") if each.get("rx")]
+    assert len(bars) == 24
+    assert not list(drawing.iter("{http://www.w3.org/2000/svg}script"))
+
+
+def test_lint_names_what_looks_wrong(run: Run, conn: Conn) -> None:
+    for name, cron, zone in (
+        ("both-days", "0 3 13 * 5", "UTC"),
+        ("leap", "0 5 29 2 *", "UTC"),
+        ("uneven", "*/7 * * * *", "UTC"),
+        ("too-long", "*/90 * * * *", "UTC"),
+        ("clocks", "30 2 * * *", "Europe/Berlin"),
+        ("fine", "17 6 * * *", "UTC"),
+    ):
+        run("create", "--name", name, "--job-type", "t", "--cron", cron, "--timezone", zone)
+    run("create", "--name", "hasty", "--job-type", "t", "--cron", "9 9 * * *", "--expect-success-within", "2h")
+    assert run("lint").code == 0
+    conn.execute(
+        "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, timezone) VALUES ('lost', 't', '@daily', 'Mars/X')"
+    )
+    found = run("lint", "--json")
+    assert found.code == 1
+    messages = {item["schedule"]: item["message"] for item in found.json["items"]}
+    assert set(messages) == {"both-days", "leap", "uneven", "too-long", "clocks", "hasty", "lost"}
+    assert "either is enough" in messages["both-days"]
+    assert "leap years" in messages["leap"]
+    assert "Mars/X" in messages["lost"]
+    assert {"too-long", "uneven"} <= {name for each in found.json["collisions"] for name in each["schedules"]}
+
+
+def test_diff_shows_an_operators_edit(run: Run, conn: Conn, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[handlers]\npacks = []\n[schedules.a]\njob_type = "t"\ncron = "@daily"\n')
+    missing = run("diff", "--config", "c.toml", "--json")
+    assert missing.code == 1
+    assert missing.json["items"] == [{"name": "a", "kind": "missing", "fields": {}}]
+
+
+def test_a_crontab_becomes_settings_with_what_differs(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "crontab").write_text(
+        "MAILTO=me\n\n# nightly\n0 3 * * * /usr/bin/backup --all\n0 4 */2 * 1 report\n@reboot start\n0 25 * * * bad\n"
+    )
+    shown = run("import", "crontab", "crontab", "--json")
+    assert shown.code == 1  # not all of it can be had
+    first, days, reboot, bad = shown.json["items"]
+    assert first["schedule"]["payload"] == {"command": "/usr/bin/backup --all"}
+    assert first["schedule"]["name"] == "backup"
+    assert any("time zone" in note for note in first["notes"])
+    assert any("there both must match" in note for note in days["notes"])
+    assert "schedule" not in reboot
+    assert any("0 to 23" in note for note in bad["notes"])
+
+
+def test_imported_settings_are_settings(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "crontab").write_text('CRON_TZ=Europe/Berlin\n0 3 * * * echo "a\\b" \x7f é\n')
+    printed = run("import", "crontab", "crontab").out
+    (tmp_path / "c.toml").write_text(f"[handlers]\npacks = []\n{printed}", encoding="utf-8")
+    assert run("diff", "--config", "c.toml", "--json").json["items"][0]["name"] == "echo"
+
+
+def test_an_import_creates_all_or_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "crontab").write_text("0 3 * * * backup\n0 4 * * * report\n")
+    assert run("import", "crontab", "crontab", "--create").code == 0
+    assert run("list", "--json").json["count"] == 2
+    run("delete", "backup")
+    assert run("import", "crontab", "crontab", "--create").code == 1
+    assert run("list", "--json").json["count"] == 1
+
+
+def test_pg_crons_table_becomes_jobs_written_as_sql(run: Run, conn: Conn) -> None:
+    conn.execute(
+        "CREATE SCHEMA cron; CREATE TABLE cron.job (jobid bigint, schedule text, command text, nodename text, "
+        "nodeport int, database text, username text, active bool, jobname text)"
+    )
+    conn.execute(
+        "INSERT INTO cron.job VALUES (1, '0 0 $ * *', 'VACUUM x', '', 5432, 'app', 'ana', true, 'monthly'), "
+        "(2, '30 seconds', 'SELECT 1', '', 5432, 'app', 'ana', false, NULL)"
+    )
+    monthly, fast = run("import", "pg_cron", "--json").json["items"]
+    assert (monthly["schedule"]["cronExpr"], monthly["statements"]) == ("0 0 L * *", ["VACUUM x"])
+    assert (fast["schedule"]["cronExpr"], fast["schedule"]["enabled"]) == ("@every 30s", False)
+    assert '[job_types."monthly"]' in run("import", "pg_cron").out
+
+
+BEAT = """
+from celery.schedules import crontab
+from datetime import timedelta
+app.conf.beat_schedule = {
+    "nightly": {"task": "app.nightly", "schedule": crontab(minute=30, hour=3), "args": (1, "x")},
+    "odd": {"task": "app.odd", "schedule": crontab(0, 4, day_of_week="mon", day_of_month="1")},
+    "often": {"task": "app.often", "schedule": timedelta(minutes=5), "kwargs": {"a": 1}, "options": {"queue": "q"}},
+    "plain": {"task": "app.plain", "schedule": 30.0},
+    "sun": {"task": "app.sun", "schedule": solar("sunset", 1, 2)},
+}
+"""
+
+
+def test_celerys_settings_are_read_and_never_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text("raise SystemExit('run')\n" + BEAT)
+    items = {item["source"].split()[2]: item for item in run("import", "celery", "settings.py", "--json").json["items"]}
+    crons = {name: item["schedule"]["cronExpr"] for name, item in items.items() if "schedule" in item}
+    assert crons == {
+        "nightly": "30 3 * * *", "odd": "0 4 1 * mon", "often": "@every 300s", "plain": "@every 30s",
+    }  # fmt: skip
+    assert items["nightly"]["schedule"]["payload"] == {"args": [1, "x"]}
+    assert items["often"]["schedule"]["queue"] == "q"
+    assert any("both must match" in note for note in items["odd"]["notes"])
+
+
+def test_celerys_tables_are_read(run: Run, conn: Conn) -> None:
+    conn.execute(
+        "CREATE TABLE django_celery_beat_crontabschedule (id int, minute text, hour text, day_of_week text, "
+        "day_of_month text, month_of_year text, timezone text);"
+        "CREATE TABLE django_celery_beat_intervalschedule (id int, every int, period text);"
+        "CREATE TABLE django_celery_beat_periodictask (name text, task text, args text, kwargs text, queue text, "
+        "enabled bool, crontab_id int, interval_id int);"
+        "INSERT INTO django_celery_beat_crontabschedule VALUES (1, '0', '6', '*', '*', '*', 'Europe/Paris');"
+        "INSERT INTO django_celery_beat_intervalschedule VALUES (1, 2, 'hours'), (2, 5, 'microseconds');"
+        "INSERT INTO django_celery_beat_periodictask VALUES ('a', 'app.a', '[]', '{\"k\": 1}', NULL, true, 1, NULL), "
+        "('b', 'app.b', '[]', '{}', 'q', false, NULL, 1), ('c', 'app.c', '[]', '{}', NULL, true, NULL, 2)"
+    )
+    a, b, c = run("import", "celery", "--json").json["items"]
+    assert (a["schedule"]["cronExpr"], a["schedule"]["timezone"]) == ("0 6 * * *", "Europe/Paris")
+    assert (b["schedule"]["cronExpr"], b["schedule"]["enabled"]) == ("@every 7200s", False)
+    assert "schedule" not in c
