@@ -9,7 +9,7 @@ from typing import Any
 import strawberry
 from fastapi import APIRouter, Request, Response
 from graphql import GraphQLError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from strawberry.extensions import (
     DisableIntrospection,
     MaxAliasesLimiter,
@@ -56,7 +56,7 @@ MAX_INT = 2**31 - 1  # GraphQL's Int
 class Document(Body):
     """A GraphQL request."""
 
-    query: str
+    query: str = Field(min_length=1)
     variables: dict[str, Any] | None = None
     operation_name: str | None = None
 
@@ -123,13 +123,13 @@ def available_jobs(info: Context) -> list[JobInfo]:
 
 def job_logs(
     info: Context,
-    job_name: str | None = None,
+    job_name: str | None = strawberry.UNSET,
     limit: int | None = DEFAULT_LOGS,
     only_failures: bool | None = False,  # noqa: FBT001, FBT002 - GraphQL's arguments have names
 ) -> list[JobLog]:
     """Return executions, the newest first; a limit below 1 means 100, and 500 is the most."""
     services = info.context.services
-    wanted = None if job_name is None else checked_text(job_name, "jobName", MAX_TEXT)
+    wanted = checked_text(job_name, "jobName", MAX_TEXT) if job_name else None
     size = DEFAULT_LOGS if limit is None or limit <= 0 else min(limit, MAX_PAGE)
     with reading(services.database, services.read_timeout_s) as conn:
         found = list_executions(conn, job_type=wanted, only_failures=bool(only_failures), limit=size)
