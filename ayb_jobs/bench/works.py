@@ -1,0 +1,19 @@
+"""All works by name, in the order in which they are measured."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ayb_jobs.bench import cleanup, daemons, deep, drain, enqueue, idle, latency, pinned, waiting
+from ayb_jobs.bench.figures import Figure
+from ayb_jobs.bench.scratch import Bench
+
+WORKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
+    "drain": drain.measure,
+    "waiting": waiting.measure,
+    "enqueue": enqueue.measure,
+    "latency": latency.measure,
+    "deep": deep.measure,
+    "pinned": pinned.measure,
+    "daemons": daemons.measure,
+    "idle": idle.measure,
+    "cleanup": cleanup.measure,
+}
