@@ -90,6 +90,8 @@ def lease_jobs(
     return [LeasedJob._make(row) for row in rows]
 
 
+# `id = ANY` beside the join has the primary key searched once for all of a batch; a join alone may be planned as a hash
+# of the whole table while that is small.
 SETTLE_JOBS = """
     WITH ended AS MATERIALIZED (
         SELECT *
@@ -107,7 +109,7 @@ SETTLE_JOBS = """
             canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
-        WHERE job.id = ended.id AND job.lease_id = ended.lease_id
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
             ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
     ), logged AS (
@@ -131,7 +133,8 @@ SETTLE_AND_REMOVE_JOBS = """
     ), removed AS (
         DELETE FROM _ayb_jobs AS job
         USING ended
-        WHERE job.id = ended.id AND job.lease_id = ended.lease_id AND ended.state = 'completed'
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.lease_id = ended.lease_id
+            AND ended.state = 'completed'
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
             ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
     ), updated AS (
@@ -143,7 +146,8 @@ SETTLE_AND_REMOVE_JOBS = """
             canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
-        WHERE job.id = ended.id AND job.lease_id = ended.lease_id AND ended.state <> 'completed'
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.lease_id = ended.lease_id
+            AND ended.state <> 'completed'
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
             ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
     ), settled AS (
