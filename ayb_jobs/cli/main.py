@@ -25,6 +25,7 @@ COMMANDS = {
     "schedules": "ayb_jobs.cli.schedules:schedules",
     "demo": "ayb_jobs.cli.demo:demo",
     "torture": "ayb_jobs.cli.torture:torture",
+    "bench": "ayb_jobs.cli.bench:bench",
     "completion": "ayb_jobs.cli.completion:completion",
 }
 
