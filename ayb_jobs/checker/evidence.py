@@ -1,0 +1,232 @@
+"""What the checker reads. All instants are seconds on one clock, the monotonic clock of the host that collected them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple, TypeVar
+
+Change = Literal["insert", "update", "delete"]
+Answer = Literal["ok", "fail", "unknown"]
+Ending = Literal["ok", "error", "stopped", "unknown"]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Event(NamedTuple):
+    """One change of one job's row, in the order of `seq`; `was_…` is the value before the change.
+
+    `writer` is the application name of the connection that wrote it, which names one start of one daemon.
+    """
+
+    seq: int
+    at: float
+    change: Change
+    job_id: str
+    job_type: str
+    key: str | None
+    was_state: str | None
+    state: str | None
+    was_attempts: int
+    attempts: int
+    max_attempts: int
+    was_crashes: int
+    crashes: int
+    was_lease_id: str | None
+    lease_id: str | None
+    was_lease_until: float | None
+    lease_until: float | None
+    run_at: float
+    schedule_id: str | None
+    scheduled_for: float | None
+    writer: str
+
+    @property
+    def leases(self) -> bool:
+        """Whether the change gave out a lease."""
+        return self.lease_id is not None and self.lease_id != self.was_lease_id
+
+    @property
+    def ends_lease(self) -> bool:
+        """Whether the change ended a lease."""
+        return self.was_lease_id is not None and self.lease_id != self.was_lease_id
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the change took a lease from a worker that lost it."""
+        return self.ends_lease and self.crashes > self.was_crashes
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether a worker gave the job back together with its attempt."""
+        return self.ends_lease and self.state == "queued" and self.attempts < self.was_attempts
+
+
+class Operation(NamedTuple):
+    """What a client asked for, by the idempotency key of the job, and what it was told; `unknown` where no answer came."""
+
+    kind: Literal["enqueue", "cancel", "retry"]
+    key: str
+    answer: Answer
+    job_id: str | None
+    asked: float
+    answered: float | None
+
+
+class Run(NamedTuple):
+    """One run of a handler, as it saw it: under which lease, from when to when; `unknown` where it never said how it ended."""
+
+    job_id: str
+    lease_id: str
+    attempt: int
+    writer: str
+    started: float
+    ended: float | None
+    ending: Ending
+
+
+class Fault(NamedTuple):
+    """A fault that was injected. `target` is the application name of one start of a daemon, or `database`.
+
+    `graceful` is set where the target was asked to stop and not broken. `detail` is for people.
+    """
+
+    kind: str
+    target: str
+    began: float
+    ended: float
+    graceful: bool = False
+    detail: str = ""
+
+    @property
+    def on_database(self) -> bool:
+        """Whether the fault struck the database and so every daemon."""
+        return self.target == DATABASE
+
+
+DATABASE = "database"
+
+
+class Snapshot(NamedTuple):
+    """The table at one moment: rows by state, and how many were ever inserted and deleted by the event log.
+
+    `metrics` are the same numbers as a daemon's metrics told them, where they were asked for at a quiet moment.
+    """
+
+    at: float
+    rows: Mapping[str, int]
+    inserted: int
+    deleted: int
+    metrics: Mapping[str, float] | None = None
+
+
+class Violation(NamedTuple):
+    """A broken invariant: its name, what shows it, and the job concerned, if any."""
+
+    invariant: str
+    message: str
+    job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds that hold for what is checked, in seconds.
+
+    A lease lasts `lease_s`. What it lost is found within `recovery_s` of its expiry by a daemon that can work. Two clocks
+    were aligned to within `clock_s`. An outage shorter than `margin_s` costs no run. A daemon that is asked to stop ends within `stop_s`, and an idle fleet
+    notices a new job within `pickup_s`, most of the time.
+    """
+
+    lease_s: float
+    recovery_s: float = 5.0
+    clock_s: float = 0.05
+    margin_s: float = 0.0
+    stop_s: float = 30.0
+    pickup_s: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that is known of what happened, and the bounds to hold it against.
+
+    `probes` are the keys of jobs that were enqueued one by one while the fleet was idle. `every_second` names schedules
+    that catch up on all they missed, and the seconds between their fires.
+    """
+
+    events: Sequence[Event]
+    operations: Sequence[Operation]
+    runs: Sequence[Run]
+    limits: Limits
+    faults: Sequence[Fault] = ()
+    snapshots: Sequence[Snapshot] = ()
+    probes: Sequence[str] = ()
+    every_second: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def by_job(self) -> Mapping[str, Sequence[Event]]:
+        """The events of each job, in order."""
+        return _grouped((event.job_id, event) for event in self.events)
+
+    @cached_property
+    def leases(self) -> Mapping[str, "LeaseLife"]:
+        """Every lease that was given out, by its id."""
+        lives: dict[str, LeaseLife] = {}
+        for event in self.events:
+            if event.was_lease_id in lives:
+                lives[event.was_lease_id].note(event)
+            if event.leases and event.lease_id is not None:
+                lives[event.lease_id] = LeaseLife(event)
+        return lives
+
+    @cached_property
+    def runs_by_lease(self) -> Mapping[str, Run]:
+        """Each run by its lease; where one lease was run twice, the first."""
+        runs: dict[str, Run] = {}
+        for run in self.runs:
+            runs.setdefault(run.lease_id, run)
+        return runs
+
+    @cached_property
+    def outages(self) -> Sequence[Fault]:
+        """The faults that struck the database."""
+        return [fault for fault in self.faults if fault.on_database]
+
+    @cached_property
+    def faults_by_target(self) -> Mapping[str, Sequence[Fault]]:
+        """The faults that struck one start of one daemon, by its application name."""
+        return _grouped((fault.target, fault) for fault in self.faults)
+
+
+class LeaseLife:
+    """One lease: who got it, until when it was valid, and the change that ended it (None where it lives)."""
+
+    __slots__ = ("end", "given", "until")
+
+    def __init__(self, given: Event) -> None:
+        self.given = given
+        self.until = given.lease_until if given.lease_until is not None else given.at
+        self.end: Event | None = None
+
+    def note(self, event: Event) -> None:
+        """Take in a later change of the job."""
+        if event.ends_lease:
+            self.end = event
+        elif event.lease_until is not None:
+            self.until = event.lease_until
+
+    @property
+    def holder(self) -> str:
+        """The application name of whoever leased the job."""
+        return self.given.writer
+
+    @property
+    def ended(self) -> float:
+        """When the lease ended; infinity where it lives."""
+        return float("inf") if self.end is None else self.end.at
+
+
+def _grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    groups: defaultdict[K, list[V]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return groups

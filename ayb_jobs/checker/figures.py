@@ -1,0 +1,76 @@
+"""What a checked run comes to, in numbers."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ayb_jobs.checker.evidence import Evidence, LeaseLife, Violation
+
+LOSSES = frozenset({"acknowledged_enqueue_lost", "completed_without_its_run", "never_ended"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The totals of a run.
+
+    `recovery_p99_s` is from a daemon's death to the next lease of each job that it held, the worst of 99 in 100 (None
+    where no daemon died with a job); `extra_runs` are runs whose ending was not accepted.
+    """
+
+    jobs: int
+    runs: int
+    extra_runs: int
+    lost: int
+    stale_accepted: int
+    violations: int
+    faults: Mapping[str, int]
+    recovered: int
+    recovery_p99_s: float | None
+
+
+def figures(evidence: Evidence, violations: Sequence[Violation]) -> Figures:
+    """Return the totals of what was checked."""
+    recoveries = sorted(recovery_times(evidence))
+    return Figures(
+        jobs=sum(event.change == "insert" for event in evidence.events),
+        runs=len(evidence.runs),
+        extra_runs=sum(_lost(evidence.leases.get(run.lease_id)) for run in evidence.runs),
+        lost=len({violation.job_id for violation in violations if violation.invariant in LOSSES}),
+        stale_accepted=sum(violation.invariant == "stale_write_accepted" for violation in violations),
+        violations=len(violations),
+        faults=dict(sorted(Counter(fault.kind for fault in evidence.faults).items())),
+        recovered=len(recoveries),
+        recovery_p99_s=round(recoveries[min(len(recoveries) - 1, len(recoveries) * 99 // 100)], 3)
+        if recoveries
+        else None,
+    )
+
+
+def recovery_times(evidence: Evidence) -> list[float]:
+    """Return, for each job that a killed daemon held, the seconds from the kill to its next lease.
+
+    Left out are kills during an outage of the database, which nobody could make good.
+    """
+    times = []
+    for lease in evidence.leases.values():
+        if lease.end is None or not lease.end.recovers:
+            continue
+        kill = next((f for f in evidence.faults_by_target.get(lease.holder, ()) if f.kind == "kill"), None)
+        leased_again = _leased_again(evidence, lease)
+        if kill is None or leased_again is None or _out(evidence, kill.began - 1.0, leased_again):
+            continue
+        times.append(leased_again - kill.began)
+    return times
+
+
+def _leased_again(evidence: Evidence, lease: LeaseLife) -> float | None:
+    later = evidence.by_job[lease.given.job_id]
+    return next((event.at for event in later if event.leases and event.at >= lease.ended), None)
+
+
+def _out(evidence: Evidence, since: float, until: float) -> bool:
+    return any(fault.began <= until and fault.ended + 1.0 >= since for fault in evidence.outages)
+
+
+def _lost(lease: LeaseLife | None) -> bool:
+    return lease is not None and lease.end is not None and lease.end.recovers
