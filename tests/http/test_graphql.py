@@ -139,10 +139,9 @@ def test_an_unknown_job_is_no_graphql_error(shared_client: httpx.Client, name: s
         "{ a" * 5000,
         "{ jobLogs(jobName: " + "[" * 900 + "]" * 900 + ") { id } }",
         '{ jobLogs(jobName: "a\\u0000b") { id } }',
-        "query A { availableJobs { name } } query B { availableJobs { name } }",
         "subscription { x }",
     ],
-    ids=range(12),
+    ids=range(11),
 )
 def test_a_wrong_or_excessive_document_is_an_error_in_the_answer(shared_server: Server, query: str) -> None:
     with shared_server.client() as client:
