@@ -1,7 +1,8 @@
 """Transactions for callers who wait: bounded in time, and failing as `DatabaseError` alone."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import LiteralString
 
 import psycopg
 from psycopg.errors import QueryCanceled
@@ -22,7 +23,7 @@ def reading(database: Database, timeout_s: float) -> Iterator[Connection]:
 
     Raises `DatabaseError` where the database cannot be reached or a statement takes too long.
     """
-    with _bounded(database, LIMIT_READING, timeout_s) as conn:
+    with _bounded(database.work(), LIMIT_READING, timeout_s) as conn:
         yield conn
 
 
@@ -32,21 +33,32 @@ def writing(database: Database, timeout_s: float) -> Iterator[Connection]:
 
     Raises `DatabaseError` where the database cannot be reached or a statement takes too long; nothing is written then.
     """
-    with _bounded(database, LIMIT_TRANSACTION, timeout_s) as conn:
+    with _bounded(database.work(), LIMIT_TRANSACTION, timeout_s) as conn:
         yield conn
 
 
 @contextmanager
-def _bounded(database: Database, limit: str, timeout_s: float) -> Iterator[Connection]:
+def probing(database: Database, timeout_s: float) -> Iterator[Connection]:
+    """Lend what `reading` does, on a connection of the daemon's own loops.
+
+    For probes, which must tell of an outage at once rather than wait for a connection of the pool that others share.
+    """
+    with _bounded(database.connection(), LIMIT_READING, timeout_s) as conn:
+        yield conn
+
+
+@contextmanager
+def _bounded(
+    connection: AbstractContextManager[Connection], limit: LiteralString, timeout_s: float
+) -> Iterator[Connection]:
     try:
-        with database.work() as conn, conn.transaction():
-            conn.execute(limit, {"timeout": str(round(timeout_s * 1000))})  # type: ignore[call-overload]
+        with connection as conn, conn.transaction():
+            conn.execute(limit, {"timeout": str(round(timeout_s * 1000))})
             yield conn
     except QueryCanceled as error:
         raise DatabaseError(
             f"the database took longer than {timeout_s:g} s; narrow the question or try later"
         ) from error
-    except psycopg.OperationalError as error:
-        raise DatabaseError("the database cannot be reached; try again") from error
-    except psycopg.InternalError as error:
-        raise DatabaseError(f"the database refuses: {error.diag.message_primary or error}") from error
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
+        said = error.diag.message_primary  # None where the connection broke before the server could say anything
+        raise DatabaseError(f"the database refuses: {said}" if said else "the database cannot be reached") from error

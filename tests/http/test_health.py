@@ -19,9 +19,9 @@ def test_a_daemon_whose_loops_turn_is_alive_and_ready(db: Database) -> None:
         for path in ("/livez", "/readyz"):
             answer = client.get(path)
             assert answer.status_code == 200
-            assert answer.json() == {
-                "status": "ok", "reasons": [], "loops": {"producer": {"ageSec": 0.5, "limitSec": 10}},
-            }  # fmt: skip
+            told = answer.json()
+            assert (told["status"], told["reasons"]) == ("ok", [])
+            assert told["loops"] == {"producer": {"ageSec": 0.5, "limitSec": 10}}
 
 
 def test_a_stuck_loop_is_neither_alive_nor_ready_and_is_named(db: Database) -> None:
