@@ -11,9 +11,11 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from ayb_jobs.cli.bodies import new_job
 from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
-from ayb_jobs.cli.output import patience
+from ayb_jobs.cli.output import decoded, patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
+from ayb_jobs.model.job import checked_id
 
 TIMEOUT_S = 30.0
 GOOD = range(200, 300)
@@ -41,23 +43,24 @@ class ApiDoor:
 
     def get_job(self, job_id: str) -> str:
         """Return a job."""
-        return self._get(f"/api/admin/jobs/{segment(job_id)}")
+        return self._get(f"/api/admin/jobs/{checked_id(job_id)}")
 
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""
-        return self._get(f"/api/admin/jobs/{segment(job_id)}/executions", limit=limit)
+        return self._get(f"/api/admin/jobs/{checked_id(job_id)}/executions", limit=limit)
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""
+        new_job(body).payload_text  # says what is wrong as the database's way does  # noqa: B018
         return self._send("POST", "/api/admin/jobs", body)
 
     def retry_job(self, job_id: str) -> str:
         """Queue a failed job again and return it."""
-        return self._send("POST", f"/api/admin/jobs/{segment(job_id)}/retry")
+        return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/retry")
 
     def cancel_job(self, job_id: str) -> str:
         """Cancel a queued job and return it."""
-        return self._send("POST", f"/api/admin/jobs/{segment(job_id)}/cancel")
+        return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/cancel")
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""
@@ -69,28 +72,37 @@ class ApiDoor:
 
     def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
         """Change a schedule, given by id or name, and return it."""
-        return self._send("PUT", f"/api/admin/schedules/{segment(key)}", changes)
+        return self._send("PUT", f"/api/admin/schedules/{self._schedule(key)}", changes)
 
     def enable_schedule(self, key: str) -> str:
         """Enable a schedule, given by id or name, and return it."""
-        return self._send("POST", f"/api/admin/schedules/{segment(key)}/enable")
+        return self._send("POST", f"/api/admin/schedules/{self._schedule(key)}/enable")
 
     def disable_schedule(self, key: str) -> str:
         """Disable a schedule, given by id or name, and return it."""
-        return self._send("POST", f"/api/admin/schedules/{segment(key)}/disable")
+        return self._send("POST", f"/api/admin/schedules/{self._schedule(key)}/disable")
 
     def delete_schedule(self, key: str) -> None:
         """Delete a schedule, given by id or name."""
-        self._send("DELETE", f"/api/admin/schedules/{segment(key)}")
+        self._send("DELETE", f"/api/admin/schedules/{self._schedule(key)}")
 
     def trigger_schedule(self, key: str) -> str:
         """Enqueue a job of a schedule now and return the job."""
-        return self._send("POST", f"/api/admin/schedules/{segment(key)}/trigger")
+        return self._send("POST", f"/api/admin/schedules/{self._schedule(key)}/trigger")
 
     def health(self) -> str:
         """Return whether work can be done: `status` is `ok` or `failing`, and `reasons` say why."""
         status, text = self._exchange("GET", "/readyz")
         return text if status == SERVICE_UNAVAILABLE else self._understood(status, text)
+
+    def _schedule(self, key: str) -> str:
+        """Return a schedule's id or name as one segment of a path; for a name that cannot be one, return its id."""
+        if key and "/" not in key and key not in {".", ".."}:
+            return quote(key, safe="")
+        for schedule in decoded(self.list_schedules())["items"]:
+            if schedule["name"] == key:
+                return str(schedule["id"])
+        raise NotFound(f"there is no schedule {key}")
 
     def _get(self, path: str, **query: Any) -> str:
         asked = {name: value for name, value in query.items() if value is not None}
@@ -154,13 +166,6 @@ def checked_url(url: str) -> SplitResult:
     if not usable or parts.query or parts.fragment or parts.username or not url.isascii() or not url.isprintable():
         raise InvalidInput("the URL of the API is none such as http://127.0.0.1:8091", field="url")
     return parts
-
-
-def segment(text: str) -> str:
-    """Return a text as one segment of a path; an empty one could be another call's path."""
-    if not text.strip():
-        raise InvalidInput("the id is empty", field="id")
-    return quote(text, safe="", errors="replace").replace(".", "%2E")
 
 
 def error_message(text: str) -> str | None:

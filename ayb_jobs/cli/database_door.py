@@ -4,13 +4,13 @@ import getpass
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
 from typing import Any
 
+from ayb_jobs.cli.bodies import new_job, schedule_fields
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import patience
 from ayb_jobs.cli.reach import database_url
-from ayb_jobs.model.job import Job, JobState, NewJob
+from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.schedule import NewSchedule
 from ayb_jobs.model.wire import execution_text, job_text, page_text, schedule_text, stats_text
 from ayb_jobs.storage import jobs, schedules
@@ -95,7 +95,7 @@ class DatabaseDoor:
         """Create a schedule and return it."""
         from ayb_jobs.cli.settings import job_defaults  # noqa: PLC0415 - slow to import, and mostly not needed
 
-        new = NewSchedule(**{schedule_field(key): value for key, value in body.items()})
+        new = NewSchedule(**schedule_fields(body))
         attempts = job_defaults(self._options, new.job_type).max_attempts
         with self._conn.transaction():
             made = schedules.create_schedule(self._conn, new, default_max_attempts=attempts)
@@ -105,9 +105,8 @@ class DatabaseDoor:
 
     def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
         """Change a schedule, given by id or name, and return it."""
-        fields = {schedule_field(name): value for name, value in changes.items()}
         with self._recorded_schedule(key, "schedule.update") as schedule_id:
-            return schedule_text(schedules.update_schedule(self._conn, schedule_id, fields))
+            return schedule_text(schedules.update_schedule(self._conn, schedule_id, schedule_fields(changes)))
 
     def enable_schedule(self, key: str) -> str:
         """Enable a schedule, given by id or name, and return it."""
@@ -144,26 +143,3 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number that has no name
         return f"user {os.getuid()}"
-
-
-def schedule_field(key: str) -> str:
-    """Return what `NewSchedule` calls a field of the API."""
-    if key == "cronExpr":
-        return "cron"
-    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key)
-    return f"{snake.removesuffix('_sec')}_s" if snake.endswith("_sec") else snake
-
-
-def new_job(body: Mapping[str, Any]) -> NewJob:
-    """Return the job that a body of the API's enqueue call asks for."""
-    delay_s = body.get("delaySec")
-    return NewJob(
-        type=body["type"],
-        payload=body["payload"],
-        queue=body.get("queue", "default"),
-        priority=body.get("priority", 2),
-        max_attempts=body["maxAttempts"],
-        run_at=None if "runAt" not in body else datetime.fromisoformat(body["runAt"]),
-        delay=None if delay_s is None else timedelta(seconds=delay_s),
-        idempotency_key=body.get("idempotencyKey"),
-    )

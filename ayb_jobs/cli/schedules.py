@@ -176,7 +176,7 @@ def update(options: Options, /, schedule: str, **given: Any) -> None:
 def enable(options: Options, schedule: str) -> None:
     """Let SCHEDULE, an id or a name, fire from now on; nothing is made up for."""
     with open_door(options) as door:
-        text = door.update_schedule(schedule, {"enabled": True})
+        text = door.enable_schedule(schedule)
     print_schedule(options, text, "is enabled")
 
 
@@ -187,7 +187,7 @@ def enable(options: Options, schedule: str) -> None:
 def disable(options: Options, schedule: str) -> None:
     """Keep SCHEDULE, an id or a name, from firing until it is enabled again."""
     with open_door(options) as door:
-        text = door.update_schedule(schedule, {"enabled": False})
+        text = door.disable_schedule(schedule)
     print_schedule(options, text, "is disabled")
 
 

@@ -1,6 +1,7 @@
 """What a job is: as asked for (`NewJob`), as leased (`LeasedJob`), and as an operator sees it (`Job`)."""
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -158,6 +159,14 @@ def checked_text(value: str, field_name: str, most: int) -> str:
     if not storable:
         raise InvalidInput(f"{field_name} holds a character that PostgreSQL cannot store", field=field_name)
     return value
+
+
+def checked_id(value: str, field_name: str = "id") -> str:
+    """Return a UUID as PostgreSQL writes it, or raise `InvalidInput`."""
+    try:
+        return str(uuid.UUID(value))
+    except ValueError:
+        raise InvalidInput(f"{field_name} {value!r} is no UUID", field=field_name) from None
 
 
 def encode_payload(payload: Any) -> str:

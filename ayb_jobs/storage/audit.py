@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, LiteralString
 
+from ayb_jobs.model.job import checked_id
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.jobs import checked_id
 
 Kind = Literal["job", "schedule"]
 

@@ -1,6 +1,5 @@
 """The queue as its users see it: enqueue, look, retry and cancel, one job at a time."""
 
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,7 +9,7 @@ import psycopg
 from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
-from ayb_jobs.model.job import Job, JobState, NewJob, decode_payload
+from ayb_jobs.model.job import Job, JobState, NewJob, checked_id, decode_payload
 from ayb_jobs.storage.database import Connection
 
 # The order of the fields of `Job`. Payload and progress come as text, since jsonb stores what Python cannot decode.
@@ -23,6 +22,10 @@ JOB_COLUMNS = """
 
 # What changes one job by hand and returns it.
 Change = Callable[[Connection, str], Job]
+
+
+# How often an enqueue asks anew for a key that is taken by a job that it does not find.
+TRIES = 100
 
 
 class Enqueued(NamedTuple):
@@ -57,7 +60,7 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
 
     `conn` is any psycopg connection of the application; the job exists once its transaction commits. Where a job with
     the same idempotency key exists, in whatever state, that one is the answer.
-    Raises `InvalidInput` for values that the database does not take.
+    Raises `InvalidInput` for values that the database does not take, and `Conflict` where the key's job is hidden.
     """
     values = {
         "type": job.type,
@@ -71,13 +74,14 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
         "traceparent": job.traceparent,
     }
     with conn.cursor(row_factory=tuple_row) as cursor, refusing_bad_values():
-        while True:
+        for _ in range(TRIES):
             if added := cursor.execute(ENQUEUE, values).fetchone():
                 return Enqueued(id=added[0], created=True)
             # A statement of its own: the key's holder may have been committed while the insert ran, unseen by it.
             if found := cursor.execute(FIND_BY_KEY, values).fetchone():
                 return Enqueued(id=found[0], created=False)
             # The holder was deleted in between, so the key is free again.
+    raise Conflict(f"the idempotency key {job.idempotency_key!r} is taken by a job that this user cannot see")
 
 
 GET_JOB = f"SELECT {JOB_COLUMNS} FROM _ayb_jobs WHERE id = %(id)s"  # noqa: S608 - literals only
@@ -227,14 +231,6 @@ def _progress(text: str | None) -> Any:
         return decode_payload(text)
     except PayloadUndecodable:
         return text
-
-
-def checked_id(value: str, field_name: str = "id") -> str:
-    """Return a UUID as PostgreSQL writes it, or raise `InvalidInput`."""
-    try:
-        return str(uuid.UUID(value))
-    except ValueError:
-        raise InvalidInput(f"{field_name} {value!r} is no UUID", field=field_name) from None
 
 
 @contextmanager

@@ -101,6 +101,23 @@ def test_a_key_that_its_holder_gave_up_is_ours(conn: Connection, database_url: s
     assert jobs.enqueue(conn, NewJob(type="a", idempotency_key="k")).created
 
 
+def test_a_key_of_a_job_that_cannot_be_seen_is_no_endless_question(conn: Connection) -> None:
+    make_job(conn, type="hidden", idempotency_key="k")
+    conn.execute("CREATE ROLE short_sighted")
+    try:
+        conn.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO short_sighted")
+        conn.execute("CREATE POLICY blind ON _ayb_jobs FOR SELECT TO short_sighted USING (type <> 'hidden')")
+        conn.execute("CREATE POLICY writes ON _ayb_jobs FOR INSERT TO short_sighted WITH CHECK (true)")
+        conn.execute("ALTER TABLE _ayb_jobs ENABLE ROW LEVEL SECURITY")
+        conn.execute("SET ROLE short_sighted")
+        with pytest.raises(Conflict, match="cannot see"):
+            jobs.enqueue(conn, NewJob(type="a", idempotency_key="k"))
+    finally:
+        conn.execute("RESET ROLE")
+        conn.execute("DROP OWNED BY short_sighted")
+        conn.execute("DROP ROLE short_sighted")
+
+
 def test_a_job_exists_once_its_callers_transaction_commits(conn: Connection, database_url: str) -> None:
     with psycopg.connect(database_url) as application:
         jobs.enqueue(application, NewJob(type="a"))

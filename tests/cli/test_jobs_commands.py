@@ -1,0 +1,228 @@
+"""`ayb-jobs jobs …`: the same on the database and through the API."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.jobs import get_job
+from tests.cli.conftest import Cli
+from tests.factories import make_job
+
+NOWHERE = "01890000-0000-7000-8000-000000000000"
+
+
+def table(text: str) -> list[dict[str, str]]:
+    """Return the rows of what is printed where no terminal is."""
+    titles, *rows = [line.split("\t") for line in text.splitlines()]
+    return [dict(zip(titles, row, strict=True)) for row in rows]
+
+
+def item(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_an_empty_list_says_what_to_do_next(cli: Cli) -> None:
+    said = cli("jobs", "list")
+    assert (said.code, said.out) == (0, "")
+    assert "ayb-jobs jobs enqueue TYPE" in said.err
+    said = cli("jobs", "list", "--state", "failed")
+    assert (said.code, said.out) == (0, "")
+    assert "leave out a filter" in said.err
+    assert json.loads(cli.ok("jobs", "list", "--json")) == {"items": [], "count": 0}
+
+
+def test_the_origins_flags_filter_the_list(cli: Cli, conn: Connection) -> None:
+    make_job(conn, "failed", type="other")
+    wanted = [make_job(conn, "failed", type="mail", queue="slow") for _ in range(3)]
+    make_job(conn, "completed", type="mail")
+    rows = table(cli.ok("jobs", "list", "--state", "failed", "--type", "mail", "--limit", "2"))
+    assert [row["ID"] for row in rows] == [row["ID"] for row in table(cli.ok("jobs", "list", "--queue", "slow"))][:2]
+    assert {row["ID"] for row in rows} < set(wanted)
+    assert {(row["STATE"], row["TYPE"], row["QUEUE"], row["LAST ERROR"]) for row in rows} == {
+        ("failed", "mail", "slow", "it broke")
+    }
+
+
+def test_a_full_page_says_that_there_may_be_more(cli: Cli, conn: Connection) -> None:
+    for _ in range(3):
+        make_job(conn)
+    assert "--limit" in cli("jobs", "list", "--limit", "3").err
+    assert "--limit" not in cli("jobs", "list", "--limit", "4").err
+
+
+def test_json_is_that_of_the_api(cli: Cli, conn: Connection) -> None:
+    job_id = make_job(conn, "failed", payload={"a": [1, None]})
+    page = json.loads(cli.ok("jobs", "list", "--json"))
+    job = get_job(conn, job_id)
+    (found,) = page["items"]
+    assert page["count"] == 1
+    assert (found["id"], found["payload"], found["maxAttempts"], found["lastError"]) == (
+        job_id,
+        {"a": [1, None]},
+        3,
+        "it broke",
+    )
+    assert datetime.fromisoformat(found["createdAt"]) == job.created_at
+    assert "completedAt" not in found
+    assert item(cli.ok("jobs", "show", job_id, "--json")) == found | {"executions": []}
+
+
+def test_a_job_is_shown_with_its_attempts(cli: Cli, conn: Connection) -> None:
+    job_id = make_job(conn, "running", type="mail", payload={"to": "ü"}, attempts=2, idempotency_key="k")
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, error, records_processed, started_at, ended_at)"
+        " VALUES (nextval('_ayb_job_execution_ids'), %s, 'mail', 1, 'failed', 'oh', 7, now() - interval '90 ms', now())",
+        (job_id,),
+    )
+    fields, _, attempts = cli.ok("jobs", "show", job_id).partition("\n\n")
+    for word in (job_id, "mail", "running", "2 of 3", '"to": "ü"', "Idempotency key", "Leased until", "factory"):
+        assert word in fields
+    failed, running = table(attempts)
+    assert [failed[title] for title in ("ATTEMPT", "OUTCOME", "TOOK", "RECORDS", "ERROR")] == [
+        "1", "failed", "90 ms", "7", "oh",
+    ]  # fmt: skip
+    assert (running["ATTEMPT"], running["OUTCOME"], running["TOOK"]) == ("2", "running", "")
+    assert "No attempt is on record." in cli.ok("jobs", "show", make_job(conn))
+
+
+def test_stats_count_by_state(cli: Cli, conn: Connection) -> None:
+    make_job(conn, run_at=sql.SQL("now() - interval '3 hours'"))
+    for _ in range(2):
+        make_job(conn, "failed")
+    said = cli("jobs", "stats")
+    assert [(row["STATE"], row["JOBS"]) for row in table(said.out)] == [
+        ("queued", "1"), ("running", "0"), ("completed", "0"), ("failed", "2"), ("canceled", "0"),
+    ]  # fmt: skip
+    assert "waited for 3 h" in said.err
+    found = json.loads(cli.ok("jobs", "stats", "--json"))
+    assert found.pop("oldestQueuedAgeSec") == pytest.approx(3 * 3600, abs=60)
+    assert found == {"queued": 1, "running": 0, "completed": 0, "failed": 2, "canceled": 0}
+
+
+def test_a_job_is_enqueued_as_it_was_asked_for(cli: Cli, conn: Connection) -> None:
+    flags = ["--queue", "slow", "--priority", "1", "--max-attempts", "9", "--idempotency-key", "k"]
+    made = item(cli.ok("jobs", "enqueue", "mail", "--payload", '{"to": "ü"}', "--in", "2h", *flags, "--json"))
+    job = get_job(conn, made["id"])
+    assert (job.type, job.payload_text, job.queue, job.priority) == ("mail", '{"to": "ü"}', "slow", 1)
+    assert (job.max_attempts, job.idempotency_key) == (9, "k")
+    assert (job.run_at - job.created_at).total_seconds() == 7200
+    assert item(cli.ok("jobs", "enqueue", "mail", "--idempotency-key", "k", "--json"))["id"] == made["id"]
+    assert "is queued" in cli.ok("jobs", "enqueue", "mail")
+
+
+def test_a_job_may_wait_for_an_instant(cli: Cli, conn: Connection) -> None:
+    made = item(cli.ok("jobs", "enqueue", "mail", "--at", "2040-01-31T09:00:00+01:00", "--json"))
+    assert get_job(conn, made["id"]).run_at == datetime(2040, 1, 31, 8, tzinfo=UTC)
+
+
+def test_a_payload_comes_from_a_file_or_from_standard_input(cli: Cli, conn: Connection, tmp_path: Path) -> None:
+    file = tmp_path / "payload.json"
+    file.write_text('\ufeff{"from": "file"}', "utf-8")
+    made = item(cli.ok("jobs", "enqueue", "mail", "--payload", f"@{file}", "--json"))
+    assert get_job(conn, made["id"]).payload_text == '{"from": "file"}'
+    made = item(cli.ok("jobs", "enqueue", "mail", "--payload", "-", "--json", stdin=b'["stdin"]'))
+    assert get_job(conn, made["id"]).payload_text == '["stdin"]'
+
+
+def test_a_failed_job_is_retried_and_a_queued_one_canceled(cli: Cli, conn: Connection) -> None:
+    job_id = make_job(conn, "failed")
+    assert cli.ok("jobs", "retry", job_id) == f"job {job_id} is queued again\n"
+    assert get_job(conn, job_id).attempts == 0
+    assert cli.ok("jobs", "cancel", job_id) == f"job {job_id} is canceled\n"
+    assert item(cli.ok("jobs", "show", job_id, "--json"))["state"] == "canceled"
+
+
+@pytest.mark.parametrize("command", ["retry", "cancel"])
+def test_a_wrong_state_is_named(cli: Cli, conn: Connection, command: str) -> None:
+    job_id = make_job(conn, "running")
+    said = cli("jobs", command, job_id)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"ayb-jobs: job {job_id} is running; only ")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["show", "retry", "cancel"])
+def test_a_missing_job_and_a_bad_id_have_codes_of_their_own(cli: Cli, command: str) -> None:
+    assert cli("jobs", command, NOWHERE) == cli("jobs", command, NOWHERE)
+    missing = cli("jobs", command, NOWHERE)
+    assert (missing.code, missing.out, missing.err) == (1, "", f"ayb-jobs: there is no job {NOWHERE}\n")
+    for bad in ("x", "../stats", "a/b", "%2e", "\x1b[31m", "?limit=1", "ü"):
+        said = cli("jobs", command, bad)
+        assert (said.code, said.out) == (2, ""), said
+        assert said.err.count("\n") == 1
+        assert "\x1b" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mail", "--payload", '{"a":'], "line 1, column 6"),
+        (["mail", "--payload", '{"a": NaN}'], "NaN"),
+        (["mail", "--payload", '{"a": "\\u0000"}'], "NUL"),
+        (["mail", "--payload", '{"a": "\\ud800"}'], "surrogate"),
+        (["mail", "--payload", "[" * 100_000], "deep"),
+        (["mail", "--payload", "@/no/such/file"], "No such file"),
+        (["mail", "--payload", json.dumps("x" * 1024 * 1024)], "1048576"),
+        (["x" * 101], "100"),
+        ([" "], "type"),
+        (["a\x00b"], "type"),
+        (["mail", "--queue", "x" * 101], "queue"),
+        (["mail", "--idempotency-key", "x" * 256], "255"),
+        (["mail", "--priority", "5"], "1<=x<=4"),
+        (["mail", "--max-attempts", "99999999999"], "max"),
+        (["mail", "--in", "soon"], "90s, 15m, 2h or 1d"),
+        (["mail", "--in", "9999999d"], "3650d"),
+        (["mail", "--at", "tomorrow"], "2030-01-31"),
+        (["mail", "--at", "2030-01-31T09:00:00"], "time zone"),
+        (["mail", "--in", "1h", "--at", "2030-01-31T09:00:00Z"], "not both"),
+    ],
+)
+def test_a_bad_value_is_refused_in_words_and_nothing_is_made(
+    cli: Cli, conn: Connection, arguments: list[str], words: str
+) -> None:
+    said = cli("jobs", "enqueue", *arguments)
+    assert said.code == 2, said
+    assert words.lower() in said.err.lower()
+    assert "Traceback" not in said.err
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (0,)
+
+
+def test_rows_that_python_cannot_hold_are_listed_and_shown(cli: Cli, conn: Connection) -> None:
+    deep, long = "[" * 3000 + "7" + "]" * 3000, "9" * 5000
+    hostile = {
+        make_job(conn, payload=sql.SQL(f"'{deep}'::jsonb")): "[",
+        make_job(conn, payload=sql.SQL(f"'{long}'::jsonb")): "999999",
+        make_job(conn, run_at=sql.SQL("'infinity'")): "9999-12-31",
+        make_job(conn, "running", last_run_at=sql.SQL("'0044-03-15 BC'")): "0001-01-01",
+    }
+    assert {row["ID"] for row in table(cli.ok("jobs", "list"))} == hostile.keys()
+    for job_id, words in hostile.items():
+        assert words in cli.ok("jobs", "show", job_id)
+    whole = cli.ok("jobs", "list", "--json")
+    assert deep in whole
+    assert long in whole
+
+
+def test_what_others_wrote_cannot_steer_the_terminal(cli: Cli, conn: Connection) -> None:
+    hostile = "\x1b[2J\x07\u202e\r\nsecond\tline \x9b31m"
+    job_id = make_job(conn, "failed", type=hostile, queue=hostile, worker_id=hostile, last_error=hostile)
+    listed, shown = cli.ok("jobs", "list"), cli.ok("jobs", "show", job_id)
+    assert len(listed.splitlines()) == 2
+    for text in (listed, shown):
+        assert not set("\x1b\x07\u202e\r\x9b") & set(text)
+    assert "\\x1b[2J" in listed
+    assert "second" in shown
+
+
+def test_changes_by_hand_are_on_record(cli: Cli, conn: Connection) -> None:
+    made = item(cli.ok("jobs", "enqueue", "mail", "--json"))["id"]
+    cli.ok("jobs", "cancel", made)
+    cli("jobs", "cancel", made)
+    deeds = conn.execute("SELECT action, target, before->>'state', after->>'state' FROM _ayb_job_audit ORDER BY id")
+    assert deeds.fetchall() == [("job.enqueue", made, None, "queued"), ("job.cancel", made, "queued", "canceled")]
