@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from psycopg import sql
@@ -19,11 +20,13 @@ from tests.pgbouncer import PgBouncer
 TEMPLATE = "ayb_jobs_template"
 _numbers = count(1)
 
+R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """The session's server: PostgreSQL 18, or the programs that AYB_JOBS_TEST_POSTGRES_BIN names."""
-    bin_dir = os.environ.get("AYB_JOBS_TEST_POSTGRES_BIN")
+    """The session's server: PostgreSQL 18, or the programs that TEST_POSTGRES_BIN names."""
+    bin_dir = os.environ.get("TEST_POSTGRES_BIN")
     with EmbeddedPostgres.throwaway(
         bin_dir=Path(bin_dir) if bin_dir else None, settings={"max_connections": "300"}
     ) as server:
@@ -104,11 +107,22 @@ def _administer(postgres: EmbeddedPostgres, statement: sql.Composed) -> None:
         connection.execute(statement)
 
 
+# Where TEST_REFUSE_SKIPS is set every real part is installed, and a test or module that is skipped has failed.
+# (Variables that begin with AYB_JOBS_ are the daemon's settings, and it refuses those that it does not know.)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where AYB_JOBS_REFUSE_SKIPS is set, every real part is to be installed: a skipped test is a failed one."""
-    report = yield
-    if report.skipped and os.environ.get("AYB_JOBS_REFUSE_SKIPS"):
+    return _with_skips_refused((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _with_skips_refused((yield))
+
+
+def _with_skips_refused(report: R) -> R:
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("TEST_REFUSE_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"skipped where skips are refused: {report.longrepr}"
     return report

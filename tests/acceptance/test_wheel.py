@@ -22,11 +22,15 @@ pytestmark = pytest.mark.timeout(300)  # the wheel's dependencies are fetched fr
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    ours = ("PYTHON", "VIRTUAL_ENV", "PG", "AYB_")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    done = subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True, check=False)
+    done = attempt(*command, cwd=cwd, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def attempt(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    ours = ("PYTHON", "VIRTUAL_ENV", "PG", "AYB_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def test_the_installed_program_migrates_an_empty_database(
 
 
 def test_without_the_embedded_extra_a_missing_database_is_one_clear_line(bin_dir: Path, tmp_path: Path) -> None:
-    done = subprocess.run([bin_dir / "ayb-jobs", "migrate"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = attempt(bin_dir / "ayb-jobs", "migrate", cwd=tmp_path)
     assert done.returncode != 0
     assert "pip install 'ayb-jobs[embedded]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
