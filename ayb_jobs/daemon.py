@@ -17,6 +17,7 @@ from ayb_jobs.handlers.context import ContextServices
 from ayb_jobs.handlers.packs import prune_webhook_deliveries
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.runtime.alerter import alert_loops
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.completer import Completer
 from ayb_jobs.runtime.heartbeat import Heartbeat
@@ -73,6 +74,7 @@ class Daemon:
             in_flight=self._in_flight,
             emit=events.emit,
             worker_id=self.worker_id,
+            backoff=backoff,
             remove_completed=config.retention.completed_h == 0,
             wake=self._waker("completer"),
         )
@@ -134,6 +136,10 @@ class Daemon:
         self._add("heartbeat", self._heartbeat.tick)
         if config.database.notify:
             self._add("notifier", self._notifier.tick)
+        alerting = alert_loops(config.alerts, self.database, events)
+        self._alerting = tuple(alerting)
+        for name, tick in alerting.items():
+            self._add(name, tick)
         if jobs.scheduler_enabled:
             self._add("scheduler", Scheduler(self.database, tick_s=jobs.scheduler_tick_s, emit=events.emit).tick)
 
@@ -172,6 +178,8 @@ class Daemon:
         timeout_s = self._config.jobs.shutdown_timeout_s
         self._events.emit(DaemonStopping(reason=reason, running=len(running), timeout_s=timeout_s))
         self._stop_loops("scheduler", "recoverer", "pruner", "notifier", "heartbeat")
+        for name in self._alerting:
+            self._loops[name].stop()  # not waited for: what an address has not taken, another daemon delivers
         self._buffer.close()
         self._stop_loops("producer")
         self._release_unstarted()
@@ -234,7 +242,8 @@ class Daemon:
 
     def _mean_run_s(self) -> float | None:
         """Return how long a handler runs on average now, over the workers that have run any."""
-        means = [worker.mean_run_s for worker in self._workers if worker.mean_run_s is not None]
+        now = time.monotonic()
+        means = [mean_s for worker in self._workers if (mean_s := worker.mean_or_current_s(now)) is not None]
         return sum(means) / len(means) if means else None
 
     def _row(self) -> WorkerRow:

@@ -36,6 +36,14 @@ class LeasesLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementRefused:
+    """The database refuses what is to be written about the end of this attempt; its lease will expire."""
+
+    job: LeasedJob
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsReleased:
     """These jobs were given back unstarted, with their attempt."""
 
@@ -211,6 +219,38 @@ class ApiFailed:
     """HTTP could not be served, or ended by itself; jobs go on without it."""
 
     error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleOverdue:
+    """A schedule did not do what was expected of it: `reason` is broken, no_success or not_fired. Told once."""
+
+    schedule_id: str
+    name: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecovered:
+    """A schedule that was overdue does again what is expected of it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsUndelivered:
+    """An address (its host alone) takes no alerts or pings, for the reason given. Told when that begins."""
+
+    host: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsDelivered:
+    """An address that took no alerts or pings takes them again."""
+
+    host: str
 
 
 class Events:

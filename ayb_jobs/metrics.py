@@ -76,6 +76,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_oldest_ready_age_seconds": Metric(Kind.GAUGE, "How long the longest-waiting due job has been due."),
     "ayb_jobs_oldest_expired_lease_age_seconds": Metric(Kind.GAUGE, "How long ago the longest-lost lease ran out."),
     "ayb_jobs_workers": Metric(Kind.GAUGE, "Daemons that are alive."),
+    "ayb_jobs_schedules_overdue": Metric(Kind.GAUGE, "Enabled schedules that did not do what was expected of them."),
     "ayb_jobs_database_up": Metric(Kind.GAUGE, "1 where the figures from the database could be had in time, else 0."),
     "ayb_jobs_listener_failures": Metric(Kind.COUNTER, "Events that a listener failed to take in."),
     "ayb_jobs_build_info": Metric(Kind.GAUGE, "Always 1; the label tells the version.", ("version",)),

@@ -22,6 +22,7 @@ import pytest
 from ayb_jobs import events
 from ayb_jobs.config import Log
 from ayb_jobs.logs import LINES, Logs, LogSubscriber, configure_logging
+from ayb_jobs.logs.reference import table
 from ayb_jobs.logs.sink import MOST_WAITING
 from ayb_jobs.logs.wording import MOST_FAILURES, MOST_SUCCESSES, event_line
 from ayb_jobs.model.fires import Advance, DueSchedule, Fire, FireOutcome
@@ -86,6 +87,10 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (events.SchedulesFired(advances=[advance(FireOutcome.ENQUEUED)], jobs=1, now=NOON), "schedule.fired"),
     (events.ScheduleBroken(schedule_id="a", name="n", error="no"), "schedule.broken"),
     (events.ScheduleRepaired(schedule_id="a", name="n"), "schedule.repaired"),
+    (events.ScheduleOverdue(schedule_id="a", name="n", reason="no_success", message="m"), "schedule.overdue"),
+    (events.ScheduleRecovered(name="n"), "schedule.recovered"),
+    (events.AlertsUndelivered(host="h", error="e"), "alerts.undelivered"),
+    (events.AlertsDelivered(host="h"), "alerts.delivered"),
     (events.JobsEnqueued(source="api", counts={"t": 1}), "jobs.enqueued"),
     (events.RequestFailed(request="GET /", error=OSError("gone")), "request.failed"),
     (events.EmbeddedDatabaseUsed(home="/h"), "database.embedded"),
@@ -251,8 +256,7 @@ def test_every_line_that_our_own_handlers_write_is_in_the_list() -> None:
 
 def test_the_reference_of_lines_is_up_to_date() -> None:
     text = (Path(__file__).parent.parent / "docs/logs.md").read_text("utf-8")
-    rows = re.findall(r"(?m)^\| `([a-z_.]+)` \| (\w+) \| (.+) \|$", text)
-    assert rows == [(name, line.level, line.meaning) for name, line in LINES.items()]
+    assert text.endswith(table()), "run `python -m ayb_jobs.logs.reference`"
 
 
 # Rates

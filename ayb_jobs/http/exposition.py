@@ -99,6 +99,7 @@ class QueueCollector(Collector):
             figures["ayb_jobs_oldest_ready_age_seconds"] = {(): gauges.oldest_ready_s}
             figures["ayb_jobs_oldest_expired_lease_age_seconds"] = {(): gauges.oldest_expired_lease_s}
             figures["ayb_jobs_workers"] = {(): gauges.workers}
+            figures["ayb_jobs_schedules_overdue"] = {(): gauges.overdue}
         return figures
 
     def _fresh_gauges(self) -> Gauges | None:

@@ -63,8 +63,17 @@ LINES: Mapping[str, Line] = {
     "schedules.summary": Line("info", "Counts of fires that had no line of their own in the last second."),
     "schedule.broken": Line("error", "A schedule cannot fire until it is edited."),
     "schedule.repaired": Line("info", "A schedule that was broken fires again."),
+    "schedule.overdue": Line(
+        "error", "A schedule did not do what was expected: broken, no success in time, or not fired."
+    ),
+    "schedule.recovered": Line("info", "A schedule that was overdue is so no longer."),
+    "alerts.undelivered": Line("warning", "An address takes no alerts; they are tried again."),
+    "alerts.delivered": Line("info", "That address takes alerts again."),
     "cleanup.interrupted": Line("info", "A cleanup gave its job back in the middle, to go on elsewhere."),
     "cleanup.table_missing": Line("warning", "A cleanup found no such table, and so nothing to delete."),
+    "settlement.refused": Line(
+        "error", "The database refuses what is to be written about an attempt's end; its lease will expire."
+    ),
     "rows.pruned": Line("info", "Retention removed rows."),
     "loop.failed": Line("error", "A part of the daemon fails; it tries again after `retry_s`."),
     "loop.failed_again": Line("debug", "It failed again."),
@@ -198,6 +207,8 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
     match event:
         case events.JobsReleased():
             return ("jobs.released", {"count": len(event.job_ids)}) if event.job_ids else None
+        case events.SettlementRefused():
+            return "settlement.refused", job_fields(event.job) | exception_fields(event.error)
         case events.JobRecovered():
             name = "job.failed" if event.state == JobState.FAILED else "job.recovered"
             told = {"job_id": event.job_id, "job_type": event.job_type, "attempt": event.attempts}
@@ -234,6 +245,14 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "schedule.broken", {"schedule": event.name, "error": event.error}
         case events.ScheduleRepaired():
             return "schedule.repaired", {"schedule": event.name}
+        case events.ScheduleOverdue():
+            return "schedule.overdue", {"schedule": event.name, "reason": event.reason, "error": event.message}
+        case events.ScheduleRecovered():
+            return "schedule.recovered", {"schedule": event.name}
+        case events.AlertsUndelivered():
+            return "alerts.undelivered", {"host": event.host, "error": event.error}
+        case events.AlertsDelivered():
+            return "alerts.delivered", {"host": event.host}
         case events.EmbeddedDatabaseUsed():
             return "database.embedded", {"home": event.home}
         case events.SchemaMigrated():

@@ -8,6 +8,7 @@ from ayb_jobs.config import Retention
 from ayb_jobs.events import RowsPruned
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.ledger import PRUNE_BATCH, prune_alerts, prune_fires
 from ayb_jobs.storage.pruning import prune_executions, prune_jobs
 
 TURN_S = 3600.0
@@ -35,6 +36,8 @@ class Pruner:
             self._prune_jobs(state, timedelta(hours=hours))
         if self._retention.executions_h >= 0:
             self._prune_executions(timedelta(hours=self._retention.executions_h))
+            self._prune_in_batches("fires", prune_fires, timedelta(hours=self._retention.executions_h))
+            self._prune_in_batches("alerts", prune_alerts, timedelta(hours=self._retention.executions_h))
         return TURN_S
 
     def _kept_jobs(self) -> Iterator[tuple[JobState, int]]:
@@ -67,6 +70,16 @@ class Pruner:
                 break
             after = batch.next
         self._report("executions", removed)
+
+    def _prune_in_batches(self, table: str, prune: Callable[..., int], keep: timedelta) -> None:
+        removed = 0
+        while not self._stopping.is_set():
+            with self._database.connection() as conn:
+                rows = prune(conn, keep=keep, batch=PRUNE_BATCH)
+            removed += rows
+            if rows < PRUNE_BATCH:
+                break
+        self._report(table, removed)
 
     def _report(self, table: str, rows: int) -> None:
         if rows:

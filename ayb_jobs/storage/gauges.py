@@ -18,6 +18,7 @@ class Gauges:
     oldest_ready_s: float
     oldest_expired_lease_s: float
     workers: int
+    overdue: int
 
 
 # The partial index of queued jobs answers this alone, and in its own order, so that the count ends at its limit.
@@ -36,18 +37,21 @@ MEASURE_REST = """
             SELECT coalesce(extract(epoch FROM now() - min(lease_until)), 0)::float8
             FROM _ayb_jobs WHERE state = 'running' AND lease_until < now()
         ),
-        (SELECT count(*) FROM _ayb_job_workers WHERE heartbeat_at > now() - make_interval(secs => %(alive_s)s))
+        (SELECT count(*) FROM _ayb_job_workers WHERE heartbeat_at > now() - make_interval(secs => %(alive_s)s)),
+        (SELECT count(*) FROM _ayb_job_overdue)
 """
 
 
 def measure(conn: Connection) -> Gauges:
     """Measure the queue."""
     queued = conn.execute(COUNT_QUEUED, {"most": COUNTED}).fetchall()
-    running, expired_s, workers = conn.execute(MEASURE_REST, {"alive_s": ALIVE_S}).fetchone() or (0, 0.0, 0)
+    row = conn.execute(MEASURE_REST, {"alive_s": ALIVE_S}).fetchone()
+    running, expired_s, workers, overdue = row or (0, 0.0, 0, 0)
     return Gauges(
         queued={queue: count for queue, count, _ in queued},
         running=running,
         oldest_ready_s=max((age_s for _, _, age_s in queued), default=0.0),
         oldest_expired_lease_s=expired_s,
         workers=workers,
+        overdue=overdue,
     )

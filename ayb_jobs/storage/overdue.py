@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from psycopg.rows import TupleRow
+
 from ayb_jobs.storage.database import Connection
 
 Reason = Literal["broken", "no_success", "not_fired"]
@@ -45,21 +47,22 @@ LIST_OVERDUE = """
 
 def list_overdue(conn: Connection, *, limit: int = 1000) -> list[Overdue]:
     """Return up to `limit` overdue schedules, the longest overdue first."""
-    return [
-        Overdue(
-            schedule_id=schedule_id,
-            name=name,
-            reason=reason,
-            since=since,
-            last_success_at=last_success_at,
-            next_run_at=next_run_at,
-            expect_success_within_s=expect_success_within_s,
-            last_error=last_error,
-        )
-        for (
-            schedule_id, name, reason, since, last_success_at, next_run_at, expect_success_within_s, last_error
-        ) in conn.execute(LIST_OVERDUE, {"limit": limit})
-    ]  # fmt: skip
+    return [as_overdue(row) for row in conn.execute(LIST_OVERDUE, {"limit": limit})]
+
+
+def as_overdue(row: TupleRow) -> Overdue:
+    """Return a row of `LIST_OVERDUE`'s columns as an overdue schedule."""
+    schedule_id, name, reason, since, last_success_at, next_run_at, expect_success_within_s, last_error = row
+    return Overdue(
+        schedule_id=schedule_id,
+        name=name,
+        reason=reason,
+        since=since,
+        last_success_at=last_success_at,
+        next_run_at=next_run_at,
+        expect_success_within_s=expect_success_within_s,
+        last_error=last_error,
+    )
 
 
 COUNT_OVERDUE = "SELECT count(*) FROM _ayb_job_overdue"

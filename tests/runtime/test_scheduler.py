@@ -14,6 +14,7 @@ from ayb_jobs.events import ScheduleBroken, ScheduleRepaired, SchedulesFired
 from ayb_jobs.model.schedule import NewSchedule
 from ayb_jobs.runtime.scheduler import Scheduler
 from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.ledger import prune_fires
 from ayb_jobs.storage.schedules import create_schedule, enable_schedule, get_schedule, update_schedule
 
 Conn = psycopg.Connection[TupleRow]
@@ -403,3 +404,14 @@ def test_enabling_again_after_an_outage_records_nothing_for_the_past(bench: Benc
     enable_schedule(bench.conn, "s")
     bench.scheduler.tick()
     assert bench.outcomes() == []
+
+
+def test_old_fires_are_pruned_and_young_ones_kept(bench: Bench) -> None:
+    bench.add()
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    bench.conn.execute("UPDATE _ayb_job_fires SET recorded_at = now() - interval '2 days' WHERE outcome = 'coalesced'")
+    with bench.database.connection() as conn:
+        assert prune_fires(conn, keep=timedelta(days=1), batch=100) == 100
+        assert prune_fires(conn, keep=timedelta(days=1), batch=100) < 100
+    assert bench.outcomes() == ["caught_up"]
