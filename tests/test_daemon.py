@@ -13,7 +13,15 @@ from psycopg import sql
 from ayb_jobs.config import Retention
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import Discard
-from ayb_jobs.events import JobOverran, JobsReleased, JobsUnclaimable, LeasesLost, LoopFailed, LoopRecovered
+from ayb_jobs.events import (
+    JobOverran,
+    JobsReleased,
+    JobsUnclaimable,
+    LeasesLost,
+    LoopFailed,
+    LoopRecovered,
+    SettlementRefused,
+)
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import NewJob
@@ -67,6 +75,9 @@ def raising(error: BaseException) -> Callable[[JobContext], Result]:
         (lambda _: "text", "queued", "TypeError: the handler returned str 'text'"),
         (lambda _: True, "queued", "TypeError: the handler returned bool True"),
         (lambda _: -1, "queued", "TypeError: the handler returned int -1"),
+        (lambda _: 2**63, "queued", "TypeError: the handler returned int 9223372036854775808"),
+        (lambda _: Snooze(1e300), "queued", "Snooze(1e+300) cannot be"),
+        (lambda _: Cancel(5), "queued", "Cancel(5) gives no reason"),  # type: ignore[arg-type] # that is the point
     ],
 )
 def test_a_handlers_ending_decides(
@@ -112,6 +123,25 @@ def test_a_payload_that_cannot_be_decoded_fails_its_own_job_alone(
     attempts, error = job_row(conn, bad, "attempts, last_error")
     assert attempts == 1
     assert error.startswith("the payload cannot be decoded")
+
+
+def test_an_ending_that_the_database_refuses_holds_up_no_other(database_url: str, conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_executions ADD CHECK (records_processed <> 13)")
+    with running(database_url, registry_of(lambda ctx: ctx.payload["n"])) as daemon:
+        ids = [make_job(conn, payload={"n": number}) for number in range(30)]
+        for number, job_id in enumerate(ids):
+            if number != 13:
+                ends_as(conn, job_id, "completed")
+        eventually(lambda: "refused to store" in (job_row(conn, ids[13], "last_error")[0] or ""))
+        assert not daemon.recorder.of(SettlementRefused)
+
+
+def test_an_ending_that_is_refused_altogether_is_left_to_recovery(database_url: str, conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_executions ADD CHECK (job_type <> 'test')")
+    job_id = make_job(conn)
+    with running(database_url, registry_of(lambda _: None)) as daemon:
+        eventually(lambda: daemon.recorder.of(SettlementRefused))
+    assert job_row(conn, job_id, "state") == ("running",)
 
 
 def test_unknown_types_wait_uncounted_and_are_told(database_url: str, conn: Connection) -> None:

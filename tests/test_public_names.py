@@ -14,7 +14,9 @@ def test_each_public_name_is_there(name: str) -> None:
 
 
 def test_importing_the_package_imports_nothing_else() -> None:
-    script = "import sys, ayb_jobs; print([m for m in sys.modules if m.startswith(('psycopg', 'structlog', 'pydantic'))])"
+    script = (
+        "import sys, ayb_jobs; print([m for m in sys.modules if m.startswith(('psycopg', 'structlog', 'pydantic'))])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

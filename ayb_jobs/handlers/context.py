@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from structlog.typing import FilteringBoundLogger
 
-from ayb_jobs.errors import LeaseLost, Stopped
+from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
 from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
+from ayb_jobs.model.results import MOST_RECORDS
 from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.leasing import report_progress
 
@@ -129,6 +130,11 @@ class JobContext:
         job by now; the handler should let that pass.
         """
         if records_processed is not None:
+            if type(records_processed) is not int or not 0 <= records_processed <= MOST_RECORDS:
+                raise InvalidInput(
+                    f"records_processed is {records_processed!r:.100}; give a whole number, zero or more",
+                    field="records_processed",
+                )
             self.records_processed = records_processed
         told = {"records_processed": self.records_processed, "message": message}
         text = encode_payload({key: value for key, value in told.items() if value is not None})

@@ -47,7 +47,7 @@ class Buffer:
 
     def take_back(self, older_than_s: float = 0.0) -> list[Held]:
         """Take out all jobs, or none where the one that waits longest was leased less than `older_than_s` ago."""
-        if older_than_s and (not self._jobs or time.monotonic() - self._jobs[0].extended < older_than_s):
+        if older_than_s and (not self._jobs or time.monotonic() - self._jobs[0].leased < older_than_s):
             return []
         taken = []
         while self._jobs:

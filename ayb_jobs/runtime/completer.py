@@ -4,23 +4,26 @@ It never waits on purpose. Under load, batches grow by themselves while the stat
 settled at once.
 """
 
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ayb_jobs.events import JobsReleased, JobsSettled, LeasesLost
-from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.events import JobsReleased, JobsSettled, LeasesLost, SettlementRefused
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.database import Database, blames_the_rows
 from ayb_jobs.storage.leasing import find_settled, release_jobs, settle_jobs
 
 BATCH = 500
+REFUSED = "the database refused to store how the attempt ended"
 
 
 class Completer:
     """Takes endings from workers (`settle`, `release`), and writes them in its `tick`.
 
-    What cannot be written is kept and tried again with the same lease. A repeated settling that finds its own lease
+    What cannot be written now is kept and tried again with the same lease. A repeated settling that finds its own lease
     already settled is a success.
     """
 
@@ -31,6 +34,7 @@ class Completer:
         in_flight: InFlight,
         emit: Callable[[object], None],
         worker_id: str,
+        backoff: Backoff,
         remove_completed: bool,
         wake: Callable[[], None],
     ) -> None:
@@ -38,6 +42,7 @@ class Completer:
         self._in_flight = in_flight
         self._emit = emit
         self._worker_id = worker_id
+        self._backoff = backoff
         self._remove_completed = remove_completed
         self._wake = wake
         self._ended: deque[Settlement] = deque()
@@ -85,23 +90,24 @@ class Completer:
     def _settle_batch(self) -> None:
         batch = self._batch
         try:
-            with self._database.connection() as conn:
-                settled = settle_jobs(
-                    conn,
-                    batch,
-                    worker_id=self._worker_id,
-                    now=time.monotonic(),
-                    remove_completed=self._remove_completed,
-                )
-                missing = [ended for ended in batch if ended.job.lease_id not in settled]
-                repeated = find_settled(conn, missing) if missing else set()
-        except Exception:
-            self._shrink()
+            settled = self._write(batch)
+        except Exception as error:
+            if blames_the_rows(error):
+                self._narrow_down(error)
             raise
         self._most = BATCH
         self._batch = []
         self._in_flight.remove([ended.job.lease_id for ended in batch])
-        self._report(batch, settled | repeated)
+        self._report(batch, settled)
+
+    def _write(self, batch: Sequence[Settlement]) -> set[str]:
+        """Settle a batch; return the leases that are settled now, by this statement or by one whose answer was lost."""
+        with self._database.connection() as conn:
+            settled = settle_jobs(
+                conn, batch, worker_id=self._worker_id, now=time.monotonic(), remove_completed=self._remove_completed
+            )
+            missing = [ended for ended in batch if ended.job.lease_id not in settled]
+            return settled | find_settled(conn, missing) if missing else settled
 
     def _report(self, batch: Sequence[Settlement], settled: set[str]) -> None:
         lost = [ended.job.id for ended in batch if ended.job.lease_id not in settled]
@@ -111,18 +117,32 @@ class Completer:
         if lost:
             self._emit(LeasesLost(job_ids=lost, during="settle"))
 
-    def _shrink(self) -> None:
-        """Retry with half the batch, so that a row which cannot be written is in the end alone and holds up no other.
-
-        Such a row goes to the back of the queue; its job stays leased, and held, until it can be written.
-        """
+    def _narrow_down(self, error: Exception) -> None:
+        """Go on with half the batch, so that the row which cannot be written is in the end alone."""
         if len(self._batch) == 1:
-            self._ended.append(self._batch.pop())
+            self._replace_refused(self._batch.pop(), error)
             return
         half = len(self._batch) // 2
         self._ended.extendleft(reversed(self._batch[half:]))
         self._batch = self._batch[:half]
         self._most = max(1, half)
+
+    def _replace_refused(self, ended: Settlement, error: Exception) -> None:
+        """Write a plain failure instead; where that is refused too, let the lease expire, for the recoverer to find."""
+        if ended.error is None or not ended.error.startswith(REFUSED):
+            self._ended.append(
+                settle_failure(
+                    ended.job,
+                    f"{REFUSED}: {error}",
+                    ended.started,
+                    ended.ended,
+                    backoff=self._backoff,
+                    chance=random.random(),  # noqa: S311 - jitter, not a secret
+                )
+            )
+            return
+        self._in_flight.remove([ended.job.lease_id])
+        self._emit(SettlementRefused(job=ended.job, error=error))
 
     def _release_returned(self) -> None:
         returned = list(self._returned)

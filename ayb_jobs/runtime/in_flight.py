@@ -7,16 +7,18 @@ from ayb_jobs.model.job import Lease, LeasedJob
 
 
 class Held:
-    """One held job. `extended` is when its lease was last known to start anew, on the monotonic clock.
+    """One held job.
 
+    `leased` is when it was leased, and `extended` when its lease was last known to start anew, on the monotonic clock.
     `context` is set once its handler begins, and `abandoned` once its attempt was settled although the handler runs on.
     """
 
-    __slots__ = ("abandoned", "context", "extended", "job", "lost", "started")
+    __slots__ = ("abandoned", "context", "extended", "job", "leased", "lost", "started")
 
-    def __init__(self, job: LeasedJob, extended: float) -> None:
+    def __init__(self, job: LeasedJob, leased: float) -> None:
         self.job = job
-        self.extended = extended
+        self.leased = leased
+        self.extended = leased
         self.context: JobContext | None = None
         self.started = 0.0
         self.abandoned = False

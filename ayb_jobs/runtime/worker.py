@@ -12,7 +12,7 @@ from ayb_jobs.handlers.registry import JobType
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle_result
-from ayb_jobs.model.results import Cancel, Result, Snooze
+from ayb_jobs.model.results import MOST_RECORDS, Cancel, Result, Snooze
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import Held
 
@@ -44,7 +44,8 @@ class Worker:
         self._backoff = backoff
         self._settle = settle
         self._release = release
-        self.mean_run_s: float | None = None
+        self._mean_s: float | None = None
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
@@ -57,39 +58,40 @@ class Worker:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def mean_or_current_s(self, now: float) -> float | None:
+        """Return how long a run takes on average, or the one that goes on has taken already if that is longer."""
+        mean_s, busy_since = self._mean_s, self._busy_since
+        if busy_since is None:
+            return mean_s
+        return max(now - busy_since, mean_s or 0.0)
+
     def _work(self) -> None:
         take = self._buffer.take
         while (held := take()) is not None:
-            self._run(held)
+            if not held.lost:
+                self._run(held)
 
     def _run(self, held: Held) -> None:
-        if held.lost:
-            return
         job_type = self._find(held.job.type)
         started = time.monotonic()
         timeout_s = held.job.timeout_s or (job_type.timeout_s if job_type else None)
-        deadline = started + timeout_s if timeout_s else None
-        context = JobContext(held.job, self._services, deadline)
-        held.started = started
+        context = JobContext(held.job, self._services, started + timeout_s if timeout_s else None)
+        held.started = self._busy_since = started
         held.context = context
         try:
             result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))
+            ended = self._note_end(started)
+            if result is None:
+                result = context.records_processed
+            settlement = settle_result(held.job, result, started, ended)
         except BaseException as error:  # noqa: BLE001 - even SystemExit ends an attempt, not the daemon
-            self._failed(held, context, error, started)
+            self._fail(held, context, error, started)
         else:
-            self._ended(held, context, result, started)
+            if not held.abandoned:
+                self._settle(held, settlement)
 
-    def _ended(self, held: Held, context: JobContext, result: Result, started: float) -> None:
-        ended = time.monotonic()
-        self._note(ended - started)
-        if result is None and context.records_processed is not None:
-            result = context.records_processed
-        if not held.abandoned:
-            self._settle(held, settle_result(held.job, result, started, ended))
-
-    def _failed(self, held: Held, context: JobContext, error: BaseException, started: float) -> None:
-        ended = time.monotonic()
-        self._note(ended - started)
+    def _fail(self, held: Held, context: JobContext, error: BaseException, started: float) -> None:
+        ended = self._note_end(started)
         if held.abandoned:
             return
         if context.stop_reason == "shutdown" and not isinstance(error, Discard):
@@ -109,9 +111,12 @@ class Worker:
             ),
         )
 
-    def _note(self, run_s: float) -> None:
-        mean_s = self.mean_run_s
-        self.mean_run_s = run_s if mean_s is None else mean_s + NEWEST * (run_s - mean_s)
+    def _note_end(self, started: float) -> float:
+        ended = time.monotonic()
+        run_s = ended - started
+        self._mean_s = run_s if self._mean_s is None else self._mean_s + NEWEST * (run_s - self._mean_s)
+        self._busy_since = None
+        return ended
 
 
 def readable(context: JobContext) -> JobContext:
@@ -127,7 +132,7 @@ def unknown(job: LeasedJob) -> Result:
 
 def checked(result: object) -> Result:
     """Return a handler's result, or raise TypeError where it is none of those that it may return."""
-    if result is None or isinstance(result, Snooze | Cancel) or (type(result) is int and result >= 0):
+    if result is None or isinstance(result, Snooze | Cancel) or (type(result) is int and 0 <= result <= MOST_RECORDS):
         return result
     raise TypeError(
         f"the handler returned {type(result).__name__} {result!r:.100}; it may return nothing, a count of records,"

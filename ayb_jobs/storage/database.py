@@ -47,11 +47,18 @@ class Timeouts:
     statement_s: float = 30.0
 
 
-def connect(url: str, *, name: str = "ayb-jobs", timeouts: Timeouts | None = None) -> Connection:
-    """Open one autocommit connection. Raises `DatabaseError` where that fails, without the password."""
+def connect(
+    url: str, *, name: str = "ayb-jobs", timeouts: Timeouts | None = None, writable: bool = False
+) -> Connection:
+    """Open one autocommit connection; with `writable`, to a server that takes writes alone, which a standby does not.
+
+    Raises `DatabaseError` where that fails, without the password.
+    """
     limits = timeouts or Timeouts()
     try:
-        conn: Connection = psycopg.connect(_conninfo(url, name, limits), autocommit=True, prepare_threshold=None)
+        conn: Connection = psycopg.connect(
+            _conninfo(url, name, limits, writable=writable), autocommit=True, prepare_threshold=None
+        )
     except (psycopg.Error, UnicodeError) as error:
         raise DatabaseError(f"cannot connect to the database: {_first_line(error)}") from error
     try:
@@ -62,10 +69,15 @@ def connect(url: str, *, name: str = "ayb-jobs", timeouts: Timeouts | None = Non
     return conn
 
 
-def _conninfo(url: str, name: str, limits: Timeouts) -> str:
+def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     """Return the connection string with our settings added; what its author set is kept."""
     ours: dict[str, str | int] = {**_TCP, "application_name": name, "connect_timeout": max(2, round(limits.connect_s))}
-    theirs = conninfo_to_dict(url)
+    if writable:
+        ours["target_session_attrs"] = "read-write"
+    try:
+        theirs = conninfo_to_dict(url)
+    except psycopg.Error:  # its message quotes the text, password and all
+        raise DatabaseError("the database's address is neither a URL nor `key=value` words") from None
     return make_conninfo(url, **{key: value for key, value in ours.items() if key not in theirs})
 
 
@@ -83,6 +95,11 @@ def is_pooled(conn: Connection) -> bool:
     """Tell whether a pooler stands between: it makes up the process id that it tells its clients."""
     row = conn.execute("SELECT pg_backend_pid()").fetchone()
     return row is None or row[0] != conn.info.backend_pid
+
+
+def blames_the_rows(error: BaseException) -> bool:
+    """Tell whether a statement failed because of the values in it, so that repeating it as it is cannot help."""
+    return isinstance(error, psycopg.DataError | psycopg.IntegrityError | UnicodeError)
 
 
 class Database:
@@ -103,7 +120,7 @@ class Database:
         self._idle: list[tuple[Connection, bool]] = []
         self._closed = False
         self._work = ConnectionPool(
-            _conninfo(url, f"{name}-work", self.timeouts),
+            _conninfo(url, f"{name}-work", self.timeouts, writable=True),
             connection_class=Connection,
             min_size=0,
             max_size=max(1, work_connections),
@@ -131,6 +148,9 @@ class Database:
                     yield conn
             else:
                 yield conn
+        except psycopg.errors.ReadOnlySqlTransaction:
+            conn.close()  # the server has become a standby; the next connection looks for the primary
+            raise
         finally:
             self._give_back(conn, pooled)
 
@@ -169,7 +189,7 @@ class Database:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        conn = connect(self.url, name=self.name, timeouts=self.timeouts)
+        conn = connect(self.url, name=self.name, timeouts=self.timeouts, writable=True)
         return conn, conn.prepare_threshold is None
 
     def _give_back(self, conn: Connection, pooled: bool) -> None:  # noqa: FBT001 - a plain pair travels together
@@ -188,11 +208,15 @@ class Listener:
     """A connection of its own that hears notifications. Raises `DatabaseError` where notifications cannot arrive."""
 
     def __init__(self, url: str, *, name: str, timeouts: Timeouts | None = None) -> None:
-        self._conn = connect(url, name=name, timeouts=timeouts)
+        self._conn = connect(url, name=name, timeouts=timeouts, writable=True)
         if self._conn.prepare_threshold is None:
             self._conn.close()
             raise NotificationsBlocked
-        self._conn.execute("LISTEN ayb_jobs")
+        try:
+            self._conn.execute("LISTEN ayb_jobs")
+        except psycopg.Error:
+            self._conn.close()
+            raise
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a notification; tell whether one came. Raises psycopg's errors where the connection broke."""
