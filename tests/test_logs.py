@@ -65,6 +65,7 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (events.JobsLeased(jobs=[job()]), "jobs.leased"),
     (settled(COMPLETED), "job.completed"),
     (events.LeasesLost(job_ids=["a"], during="settle"), "lease.lost"),
+    (events.SettlementRefused(job=job(), error=OSError("no")), "settlement.refused"),
     (events.JobsReleased(job_ids=["a"]), "jobs.released"),
     (
         events.JobRecovered(job_id="a", job_type="t", state="queued", attempts=1, crashes=1, error="lost"),
