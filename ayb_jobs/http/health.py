@@ -11,17 +11,22 @@ from ayb_jobs.errors import DatabaseError
 from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import LoopAge, Services
 from ayb_jobs.storage.fitness import database_unfitness
-from ayb_jobs.storage.requests import reading
+from ayb_jobs.storage.overdue import count_overdue
+from ayb_jobs.storage.requests import probing
 
 DATABASE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """An answer to a probe: well where there is no reason against it."""
+    """An answer to a probe: well where there is no reason against it.
+
+    `overdue` schedules are told and are no such reason: taking a daemon out of service would not make them run.
+    """
 
     reasons: Sequence[str]
     loops: Sequence[LoopAge]
+    overdue: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -31,7 +36,8 @@ class Health:
     def text(self) -> str:
         """Return the answer as JSON."""
         loops = {loop.name: {"ageSec": round(loop.age_s, 3), "limitSec": loop.limit_s} for loop in self.loops}
-        return json.dumps({"status": "ok" if self.ok else "failing", "reasons": list(self.reasons), "loops": loops})
+        answer = {"status": "ok" if self.ok else "failing", "reasons": list(self.reasons), "loops": loops}
+        return json.dumps(answer if self.overdue is None else answer | {"overdueSchedules": self.overdue})
 
 
 def router() -> APIRouter:
@@ -62,10 +68,12 @@ def liveness(services: Services) -> Health:
 def readiness(services: Services) -> Health:
     """Return everything that keeps work from being done."""
     loops = services.loops()
-    reasons = stuck(loops) + _database_reasons(services)
+    unfit = _database_reasons(services)
+    overdue = None if unfit else _overdue(services)
+    reasons = stuck(loops) + unfit
     if services.draining():
         reasons.append("the daemon is stopping")
-    return Health(reasons=reasons, loops=loops)
+    return Health(reasons=reasons, loops=loops, overdue=overdue)
 
 
 def stuck(loops: Sequence[LoopAge]) -> list[str]:
@@ -79,10 +87,28 @@ def stuck(loops: Sequence[LoopAge]) -> list[str]:
 
 def _database_reasons(services: Services) -> list[str]:
     try:
-        with reading(services.database, DATABASE_S) as conn:
+        with probing(services.database, DATABASE_S) as conn:
             return database_unfitness(conn)
     except DatabaseError as error:
-        return [str(error)]
+        return [outage(str(error))]
+
+
+def outage(message: str) -> str:
+    """Return what an error of the database says to strangers: no host, no user."""
+    if "read-only" in message:
+        return "the database takes no writes: it is a standby, or read-only"
+    if message.startswith("cannot connect"):
+        return "the database cannot be reached; the log has the details"
+    return message
+
+
+def _overdue(services: Services) -> int | None:
+    """Return how many schedules are overdue, or None where the database does not say in time."""
+    try:
+        with probing(services.database, DATABASE_S) as conn:
+            return count_overdue(conn)
+    except DatabaseError:
+        return None
 
 
 def _answer(health: Health) -> Response:
