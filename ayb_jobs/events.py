@@ -253,6 +253,13 @@ class AlertsDelivered:
     host: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingUnavailable:
+    """Traces were asked for and cannot be made, for the reason given; jobs run without."""
+
+    reason: str
+
+
 class Events:
     """Hands each event to every listener. A listener that fails is left out of that event and never stops the work."""
 

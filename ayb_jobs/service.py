@@ -4,6 +4,7 @@
 """
 
 import faulthandler
+import os
 import signal
 import sys
 import threading
@@ -17,10 +18,18 @@ from ayb_jobs.config import Config
 from ayb_jobs.daemon import Daemon, DisabledDaemon, new_worker_id
 from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres
 from ayb_jobs.errors import AybJobsError, ConfigError, MigrationError
-from ayb_jobs.events import ApiFailed, ApiStarted, EmbeddedDatabaseUsed, Events, SchemaMigrated
+from ayb_jobs.events import (
+    ApiFailed,
+    ApiStarted,
+    EmbeddedDatabaseUsed,
+    Events,
+    SchemaMigrated,
+    TracingUnavailable,
+)
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.shipped import shipped_schedules
+from ayb_jobs.handlers.tracing import traced
 from ayb_jobs.http.server import ApiServer
 from ayb_jobs.http.services import LoopAge, Services, app_factory
 from ayb_jobs.logs import configure_logging
@@ -47,7 +56,8 @@ def run_service(config: Config) -> int:
     0 after a clean stop, 1 where handlers were still running after the shutdown timeout, 143 where a second signal cut
     the stop short. Raises `ConfigError`, `MigrationError` and `DatabaseError` where it cannot start.
     """
-    registry = build_registry(config)
+    tracing = traced(build_registry(config), os.environ)
+    registry = tracing.registry
     worker_id = new_worker_id()
     logs = configure_logging(config.log, worker=worker_id, secrets=config.secrets())
     with closing(logs):
@@ -55,6 +65,8 @@ def run_service(config: Config) -> int:
         events.subscribe(logs.subscriber)
         metrics = Metrics()
         events.subscribe(metrics)
+        if tracing.problem:
+            events.emit(TracingUnavailable(reason=tracing.problem))
         with watched_signals() as signals, database_url(config, events) as url:
             daemon = (
                 Daemon(
@@ -69,6 +81,7 @@ def run_service(config: Config) -> int:
                     daemon.start()
                     tell_systemd_until_stopped(daemon, signals)
                 left = daemon.stop(signals.reason)
+        tracing.flush()
     if signals.count > 1:
         return EXIT_FORCED
     return EXIT_HANDLERS_LEFT if left else EXIT_OK

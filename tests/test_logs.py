@@ -78,6 +78,7 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (events.LoopRecovered(loop="producer", failures=2), "loop.recovered"),
     (events.LoopErrorRepeated(loop="producer", error=OSError("gone")), "loop.failed_again"),
     (events.NotificationsUnavailable(reason="a pooler"), "notify.unavailable"),
+    (events.TracingUnavailable(reason="no such package"), "tracing.unavailable"),
     (
         events.DaemonStarted(worker_id="w", concurrency=4, job_types=["t"], queues=["default"], scheduler=True),
         "daemon.started",

@@ -79,6 +79,7 @@ LINES: Mapping[str, Line] = {
     "loop.failed_again": Line("debug", "It failed again."),
     "loop.recovered": Line("info", "It works again, after so many failures."),
     "notify.unavailable": Line("warning", "Notifications do not arrive; polling alone finds jobs."),
+    "tracing.unavailable": Line("warning", "Traces were asked for and cannot be made; jobs run without."),
     "log.dropped": Line("warning", "So many lines could not be written."),
     "log.unrenderable": Line("error", "A line could not be made."),
     "library.message": Line("info", "A library or a handler wrote to Python's own logging; at its own level."),
@@ -261,6 +262,8 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "api.started", {"url": event.url}
         case events.ApiFailed():
             return "api.failed", exception_fields(event.error)
+        case events.TracingUnavailable():
+            return "tracing.unavailable", {"reason": event.reason}
         case events.RequestFailed():
             return "request.failed", {"request": event.request} | exception_fields(event.error)
         case _:

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow, tuple_row
 from ayb_jobs.model.job import JobState, NewJob
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.jobs import Position, refusing_bad_values
+from ayb_jobs.tracing import current_traceparent
 
 # Everything else takes the column's default; `run_at` is now.
 COPY_DUE_JOBS = """
@@ -46,12 +47,14 @@ def enqueue_many(conn: psycopg.Connection[Any], jobs: Iterable[NewJob]) -> int:
     Jobs are sent while `jobs` is still being read, so reading it must not use `conn`.
     Raises `InvalidInput` for a job that cannot be stored.
     """
+    current = current_traceparent()
     others: list[tuple[object, ...]] = []
     copied = inserted = inserted_due = 0
     with _all_or_none(conn), conn.cursor(row_factory=tuple_row) as cursor, refusing_bad_values():
         with cursor.copy(COPY_DUE_JOBS) as copy:
             for id_, job in zip(time_ordered_ids(), jobs, strict=False):
-                row = (id_, job.type, job.payload_text, job.queue, job.priority, job.max_attempts, job.traceparent)
+                trace = job.traceparent or current
+                row = (id_, job.type, job.payload_text, job.queue, job.priority, job.max_attempts, trace)
                 if job.run_at is None and job.delay is None and job.idempotency_key is None:
                     copy.write_row(row)
                     copied += 1

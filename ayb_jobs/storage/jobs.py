@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow, tuple_row
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
 from ayb_jobs.model.job import Job, JobState, NewJob, checked_id, decode_payload
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.tracing import current_traceparent
 
 # The order of the fields of `Job`. Payload and progress come as text, since jsonb stores what Python cannot decode.
 JOB_COLUMNS = """
@@ -71,7 +72,7 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
         "run_at": job.run_at,
         "delay": job.delay,
         "idempotency_key": job.idempotency_key,
-        "traceparent": job.traceparent,
+        "traceparent": job.traceparent or current_traceparent(),
     }
     with conn.cursor(row_factory=tuple_row) as cursor, refusing_bad_values():
         for _ in range(TRIES):
