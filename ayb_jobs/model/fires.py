@@ -1,13 +1,14 @@
 """What becomes of a schedule's due fires: the policies for missed fires and for overlaps, as pure code."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from typing import NamedTuple
 
+from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.cron import fires, next_fire
 from ayb_jobs.model.schedule import MAX_CATCHUP, Catchup, Overlap
 
@@ -17,6 +18,8 @@ ON_TIME = timedelta(seconds=5)
 MISSED = timedelta(seconds=60)
 # Fires of one schedule that are decided in one transaction. The rest follow in the next.
 MAX_FIRES = 10_000
+# Fires of one schedule that an edit may pass over, so that an edit takes a few seconds at the very most.
+MAX_PASSED_OVER = 50_000
 # Fires older than this are left out of the ledger: nobody asks for them, and there may be millions.
 MAX_AGE = timedelta(days=31)
 
@@ -38,6 +41,14 @@ class FireOutcome(StrEnum):
     def makes_job(self) -> bool:
         """Whether a job stands for this very fire."""
         return self in (FireOutcome.ENQUEUED, FireOutcome.LATE, FireOutcome.CAUGHT_UP)
+
+
+class Timing(NamedTuple):
+    """What decides when a schedule fires."""
+
+    cron: str
+    timezone: str
+    dst: str
 
 
 class Fire(NamedTuple):
@@ -98,19 +109,42 @@ def due_fires(schedule: DueSchedule, now: datetime) -> tuple[list[datetime], dat
 
     Where they are not all, at least `MAX_CATCHUP` more are due, so that no bound on catching up reaches back to these.
     """
-    first = schedule.due_at
-    if now - first > MAX_AGE:
-        first = next_fire(schedule.cron, schedule.timezone, now - MAX_AGE, schedule.dst)
-    if schedule.last_fire_at is not None and first <= schedule.last_fire_at:
-        first = next_fire(schedule.cron, schedule.timezone, schedule.last_fire_at, schedule.dst)
+    timing = Timing(schedule.cron, schedule.timezone, schedule.dst)
+    first = _first_undecided(timing, schedule.due_at, schedule.last_fire_at, now)
     if first > now:
         return [], first, True
-    later = fires(schedule.cron, schedule.timezone, first, schedule.dst)
-    due = [first, *takewhile(lambda fire: fire <= now, islice(later, MAX_FIRES))]
+    due = list(islice(_due(timing, first, now), MAX_FIRES + 1))
     if len(due) > MAX_FIRES:
         kept = MAX_FIRES - MAX_CATCHUP
         return due[:kept], due[kept], False
-    return due, next_fire(schedule.cron, schedule.timezone, due[-1], schedule.dst), True
+    return due, next_fire(timing.cron, timing.timezone, due[-1], timing.dst), True
+
+
+def passed_over(timing: Timing, due_at: datetime, last_fire_at: datetime | None, now: datetime) -> list[Fire]:
+    """Return the fires that were due and undecided when a schedule was edited or disabled; they are skipped.
+
+    Where they are more than `MAX_PASSED_OVER`, these are the earliest.
+    """
+    try:
+        first = _first_undecided(timing, due_at, last_fire_at, now)
+        due = _due(timing, first, now) if first <= now else iter(())
+        return [_skipped(fire, "edited or disabled before it was made") for fire in islice(due, MAX_PASSED_OVER)]
+    except InvalidInput:
+        return []
+
+
+def _first_undecided(timing: Timing, due_at: datetime, last_fire_at: datetime | None, now: datetime) -> datetime:
+    first = due_at
+    if now - first > MAX_AGE:
+        first = next_fire(timing.cron, timing.timezone, now - MAX_AGE, timing.dst)
+    if last_fire_at is not None and first <= last_fire_at:
+        first = next_fire(timing.cron, timing.timezone, last_fire_at, timing.dst)
+    return first
+
+
+def _due(timing: Timing, first: datetime, now: datetime) -> Iterator[datetime]:
+    later = fires(timing.cron, timing.timezone, first, timing.dst)
+    return chain([first], takewhile(lambda fire: fire <= now, later))
 
 
 def first_fire(cron: str, timezone: str, dst: str, now: datetime, last_fire_at: datetime | None) -> datetime:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.events import ScheduleBroken, ScheduleRepaired, SchedulesFired
-from ayb_jobs.model.fires import Advance, DueSchedule, advance, first_fire
+from ayb_jobs.model.fires import Advance, DueSchedule, Fire, advance, first_fire, passed_over
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fires import (
     Plan,
@@ -72,7 +72,7 @@ class Scheduler:
     def _tell_planned(self, schedule: Unplanned, plan: Plan) -> None:
         if plan.error is not None:
             self._emit(ScheduleBroken(schedule_id=schedule.id, name=schedule.name, error=plan.error))
-        elif schedule.was_broken:
+        elif schedule.was_broken and schedule.enabled:
             self._emit(ScheduleRepaired(schedule_id=schedule.id, name=schedule.name))
 
     def _fire(self) -> bool:
@@ -93,11 +93,20 @@ class Scheduler:
 
 
 def _planned(schedule: Unplanned) -> Plan:
+    passed = _passed_over(schedule)
+    if not schedule.enabled:
+        return Plan(schedule.id, None, None, passed)
     try:
-        next_run_at = first_fire(schedule.cron, schedule.timezone, schedule.dst, schedule.now, schedule.last_fire_at)
+        next_run_at = first_fire(*schedule.timing, schedule.now, schedule.last_fire_at)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one schedule, the others go on
-        return Plan(schedule.id, None, _wording(error))
-    return Plan(schedule.id, next_run_at, None)
+        return Plan(schedule.id, None, _wording(error), passed)
+    return Plan(schedule.id, next_run_at, None, passed)
+
+
+def _passed_over(schedule: Unplanned) -> list[Fire]:
+    if schedule.planned is None or schedule.next_run_at is None or schedule.next_run_at > schedule.now:
+        return []
+    return passed_over(schedule.planned, schedule.next_run_at, schedule.last_fire_at, schedule.now)
 
 
 def _decide(due: list[tuple[DueSchedule, datetime]]) -> tuple[list[Advance], list[tuple[DueSchedule, str]]]:

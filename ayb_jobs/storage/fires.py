@@ -4,32 +4,38 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from ayb_jobs.model.fires import Advance, DueSchedule, jitter
+from ayb_jobs.model.fires import Advance, DueSchedule, Fire, Timing, jitter
 from ayb_jobs.storage.database import Connection
 
 
 class Unplanned(NamedTuple):
-    """An enabled schedule whose timing is not the one for which its next run was computed.
+    """A schedule that was edited, enabled or disabled by whatever means since its next run was computed.
 
-    `was_broken` tells that it was broken before it was edited. `now` is the database's clock.
+    `planned` is the timing for which it was, and `next_run_at` the next run, both None where there was none.
+    `was_broken` tells that it could not fire before it was edited. `now` is the database's clock.
     """
 
     id: str
     name: str
-    cron: str
-    timezone: str
-    dst: str
+    timing: Timing
+    enabled: bool
+    planned: Timing | None
+    next_run_at: datetime | None
     last_fire_at: datetime | None
     was_broken: bool
     now: datetime
 
 
 class Plan(NamedTuple):
-    """What planning found for a schedule: when it fires next, or why it cannot."""
+    """What planning found for a schedule: when it fires next, or why it cannot; neither where it is disabled.
+
+    `passed_over` are the fires that were due before it was edited or disabled.
+    """
 
     id: str
     next_run_at: datetime | None
     error: str | None
+    passed_over: Sequence[Fire] = ()
 
 
 class Fired(NamedTuple):
@@ -39,51 +45,59 @@ class Fired(NamedTuple):
     jobs: int
 
 
-# A disabled schedule has no next run, so that enabling it by plain SQL makes it one that is to be planned; nor has one
-# whose next run lies so far back that it can only be a mistake.
-FORGET_NEXT_RUNS = """
-    UPDATE _ayb_job_schedules
-    SET next_run_at = NULL, planned = NULL
-    WHERE id IN (
-        SELECT id FROM _ayb_job_schedules
-        WHERE (NOT enabled AND (next_run_at IS NOT NULL OR planned IS NOT NULL))
-            OR next_run_at < now() - interval '10 years'
-        FOR NO KEY UPDATE SKIP LOCKED
-    )
-"""
-
 # A row that AYB wrote has a next run of AYB's making and was never planned here: its next run is kept.
 ADOPT_NEXT_RUNS = """
     UPDATE _ayb_job_schedules
     SET planned = concat_ws(' ', cron_expr, timezone, dst)
     WHERE id IN (
         SELECT id FROM _ayb_job_schedules
-        WHERE enabled AND planned IS NULL AND next_run_at IS NOT NULL
+        WHERE enabled AND planned IS NULL AND next_run_at > now() - interval '10 years'
         FOR NO KEY UPDATE SKIP LOCKED
     )
 """
 
+# A disabled schedule has no next run, so that enabling it by plain SQL makes it one that is to be planned; nor has one
+# whose next run lies so far back that it can only be a mistake.
 LOCK_UNPLANNED = """
-    SELECT id::text, name, cron_expr, timezone, dst, last_fire_at, last_error IS NOT NULL, now()
+    SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
+        last_error IS NOT NULL, now()
     FROM _ayb_job_schedules
-    WHERE enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst)
+    WHERE (enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst))
+        OR (NOT enabled AND (next_run_at IS NOT NULL OR planned IS NOT NULL))
+        OR next_run_at < now() - interval '10 years'
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
 def lock_unplanned(conn: Connection, limit: int) -> list[Unplanned]:
-    """Return enabled schedules that were inserted, edited or enabled by whatever means, locked for `save_plans`."""
-    conn.execute(FORGET_NEXT_RUNS)
+    """Return schedules that were inserted, edited or switched by whatever means, locked for `save_plans`."""
     conn.execute(ADOPT_NEXT_RUNS)
-    return [Unplanned(*row) for row in conn.execute(LOCK_UNPLANNED, {"limit": limit})]
+    return [
+        Unplanned(
+            id=id_,
+            name=name,
+            timing=Timing(cron, timezone, dst),
+            enabled=enabled,
+            planned=Timing(*planned.rsplit(" ", 2)) if planned and planned.count(" ") > 1 else None,
+            next_run_at=next_run_at,
+            last_fire_at=last_fire_at,
+            was_broken=was_broken,
+            now=now,
+        )
+        for (
+            id_, name, cron, timezone, dst, enabled, planned, next_run_at, last_fire_at, was_broken, now
+        ) in conn.execute(LOCK_UNPLANNED, {"limit": limit})
+    ]  # fmt: skip
 
 
 SAVE_PLANS = """
     UPDATE _ayb_job_schedules AS schedule
     SET next_run_at = plan.next_run_at, last_error = plan.error,
-        planned = concat_ws(' ', schedule.cron_expr, schedule.timezone, schedule.dst), watched_since = now()
-    FROM unnest(%(ids)s::uuid[], %(next_run_ats)s::timestamptz[], %(errors)s::text[]) AS plan (id, next_run_at, error)
+        planned = CASE WHEN schedule.enabled THEN concat_ws(' ', schedule.cron_expr, schedule.timezone, schedule.dst) END,
+        last_fire_at = greatest(schedule.last_fire_at, plan.passed_at), watched_since = now()
+    FROM unnest(%(ids)s::uuid[], %(next_run_ats)s::timestamptz[], %(errors)s::text[], %(passed_ats)s::timestamptz[])
+        AS plan (id, next_run_at, error, passed_at)
     WHERE schedule.id = plan.id
 """
 
@@ -94,8 +108,25 @@ def save_plans(conn: Connection, plans: Sequence[Plan]) -> None:
         "ids": [plan.id for plan in plans],
         "next_run_ats": [plan.next_run_at for plan in plans],
         "errors": [plan.error for plan in plans],
+        "passed_ats": [plan.passed_over[-1].fire_at if plan.passed_over else None for plan in plans],
     }
     conn.execute(SAVE_PLANS, values)
+    for plan in plans:
+        record_passed_over(conn, plan.id, plan.passed_over)
+
+
+RECORD_PASSED_OVER = """
+    INSERT INTO _ayb_job_fires (schedule_id, fire_at, outcome, reason)
+    SELECT %(id)s, fire_at, 'skipped', %(reason)s FROM unnest(%(fire_ats)s::timestamptz[]) AS fire_at
+    ON CONFLICT DO NOTHING
+"""
+
+
+def record_passed_over(conn: Connection, schedule_id: str, fires: Sequence[Fire]) -> None:
+    """Write fires that were skipped because their schedule was edited or disabled before they were made."""
+    if fires:
+        values = {"id": schedule_id, "reason": fires[0].reason, "fire_ats": [fire.fire_at for fire in fires]}
+        conn.execute(RECORD_PASSED_OVER, values)
 
 
 # Not locked against key shares: jobs that refer to a schedule may be made meanwhile.

@@ -11,10 +11,11 @@ from psycopg.rows import TupleRow
 
 from ayb_jobs.errors import Conflict, NotFound
 from ayb_jobs.model.cron import check_cron
-from ayb_jobs.model.fires import first_fire
+from ayb_jobs.model.fires import Fire, Timing, first_fire, passed_over
 from ayb_jobs.model.job import encode_payload
 from ayb_jobs.model.schedule import TIMING, NewSchedule, Schedule, check_values
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fires import record_passed_over
 from ayb_jobs.storage.jobs import refusing_bad_values
 
 DEFAULT_MAX_ATTEMPTS = 3
@@ -106,6 +107,7 @@ CHANGE_SCHEDULE = f"""
             ELSE schedule.planned
         END,
         last_error = CASE WHEN %(replan)s THEN NULL ELSE schedule.last_error END,
+        last_fire_at = greatest(schedule.last_fire_at, %(passed_at)s::timestamptz),
         watched_since = CASE WHEN %(replan)s THEN now() ELSE schedule.watched_since END,
         updated_at = now()
     WHERE schedule.id = %(id)s::uuid
@@ -130,10 +132,13 @@ def update_schedule(conn: Connection, key: str, changes: Mapping[str, Any]) -> S
         if retimed:
             check_values({"cron": values["cron"], "timezone": values["timezone"]})
         replan = values["enabled"] and (retimed or not current.enabled)
+        passed = _passed_over(conn, current) if retimed or not values["enabled"] else []
         next_run_at = _first_fire_after_now(conn, values, current.last_fire_at) if replan else None
         with refusing_bad_values(), _refusing_taken_name(values["name"]):
-            parameters = {**values, "id": current.id, "replan": replan, "next_run_at": next_run_at}
-            row = conn.execute(CHANGE_SCHEDULE, parameters).fetchone()
+            change = {"id": current.id, "replan": replan, "next_run_at": next_run_at}
+            change["passed_at"] = passed[-1].fire_at if passed else None
+            row = conn.execute(CHANGE_SCHEDULE, values | change).fetchone()
+        record_passed_over(conn, current.id, passed)
     assert row is not None  # noqa: S101 - its row is locked
     return as_schedule(row[:-1])
 
@@ -257,6 +262,15 @@ def _first_fire_after_now(conn: Connection, values: Mapping[str, Any], last_fire
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     check_cron(values["cron"], values["timezone"], row[0])
     return first_fire(values["cron"], values["timezone"], values["dst"], row[0], last_fire_at)
+
+
+def _passed_over(conn: Connection, schedule: Schedule) -> list[Fire]:
+    """Return the fires that a schedule, as it was before an edit, has not made although they were due."""
+    row = conn.execute(NOW).fetchone()
+    if row is None or not schedule.enabled or schedule.next_run_at is None or schedule.next_run_at > row[0]:
+        return []
+    timing = Timing(schedule.cron, schedule.timezone, schedule.dst)
+    return passed_over(timing, schedule.next_run_at, schedule.last_fire_at, row[0])
 
 
 def _found(conn: Connection, statement: LiteralString, key: str) -> Schedule:
