@@ -188,8 +188,21 @@ class Evidence:
 
     @cached_property
     def outages(self) -> Sequence[Fault]:
-        """The faults that struck the database."""
-        return [fault for fault in self.faults if fault.on_database]
+        """The faults that struck the database, in the order of time."""
+        return sorted((fault for fault in self.faults if fault.on_database), key=lambda fault: fault.began)
+
+    @cached_property
+    def working(self) -> Mapping[str, tuple[float, float]]:
+        """From its first write to the first fault that struck it: when each start of a daemon was surely at work."""
+        first: dict[str, float] = {}
+        for event in self.events:
+            if event.leases:
+                first.setdefault(event.writer, event.at)
+        end = self.events[-1].at if self.events else 0.0
+        return {
+            daemon: (began, min((fault.began for fault in self.faults_by_target.get(daemon, ())), default=end))
+            for daemon, began in first.items()
+        }
 
     @cached_property
     def faults_by_target(self) -> Mapping[str, Sequence[Fault]]:

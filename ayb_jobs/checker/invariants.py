@@ -205,26 +205,27 @@ def schedule_fire_missing(evidence: Evidence) -> Findings:
 
 
 def recovered_late(evidence: Evidence) -> Findings:
-    """A lease that ran out is found within its bound, outages not counted."""
+    """A lease that ran out is found within its bound of a daemon's working, outages not counted."""
     for lease in evidence.leases.values():
         end = lease.end
-        if end is None or not end.recovers or end.at <= lease.until:
+        if end is None or not end.recovers or end.at - lease.until <= evidence.limits.recovery_s:
             continue
-        late_s = end.at - lease.until - _outage_s(evidence, lease.until, end.at)
+        late_s = max(_worked_s(evidence, daemon, lease.until, end.at) for daemon in evidence.working)
         if late_s > evidence.limits.recovery_s:
-            yield f"its lease ran out {late_s:.1f} s before that was found", lease.given.job_id
+            yield f"a daemon worked for {late_s:.1f} s and did not find that its lease had run out", lease.given.job_id
 
 
-def _outage_s(evidence: Evidence, since: float, until: float) -> float:
-    """Return for how long no daemon could work in an interval; each needs a second after an outage."""
-    spent = 0.0
-    reached = since
-    for fault in sorted(evidence.outages, key=lambda fault: fault.began):
-        began, ended = max(fault.began, reached), min(fault.ended + 1.0, until)
+def _worked_s(evidence: Evidence, daemon: str, since: float, until: float) -> float:
+    """Return for how long a daemon was at work in an interval, outages and a second after each not counted."""
+    first, last = evidence.working[daemon]
+    reached, end = max(since, first), min(until, last)
+    worked_s = max(0.0, end - reached)
+    for fault in evidence.outages:
+        began, ended = max(fault.began, reached), min(fault.ended + 1.0, end)
         if ended > began:
-            spent += ended - began
+            worked_s -= ended - began
             reached = ended
-    return spent
+    return worked_s
 
 
 def never_ended(evidence: Evidence) -> Findings:

@@ -53,7 +53,7 @@ def _wording(event: Event) -> str:
     if event.change != "update":
         return f"{event.change} {event.state or event.was_state} by {event.writer}"
     if event.was_state == event.state:
-        return f"lease {(event.lease_id or '')[:8]} extended by {event.writer}"
+        return f"{event.state}, changed by {event.writer}, lease {(event.lease_id or 'none')[:8]}"
     lease = event.lease_id or event.was_lease_id or ""
     return (
         f"{event.was_state} -> {event.state} by {event.writer}, attempt {event.attempts} of {event.max_attempts},"

@@ -19,7 +19,8 @@ from ayb_jobs.torture.fleet import Daemon
 from ayb_jobs.torture.network import Network
 from ayb_jobs.torture.plan import KINDS, dealt, libfaketime
 
-MOST_PAUSE_S = 0.3
+DAEMON_PAUSE_S = 2.5
+DATABASE_PAUSE_S = 1.0
 EXHAUSTED_S = 2.0
 # Some connections are terminated in most faults, and all of them in some.
 ALL = 0.2
@@ -97,23 +98,27 @@ class Nemesis:
     def _torment(self, daemon: Daemon) -> None:
         lane = self._daemons.index(daemon)
         chance = self._chance(f"daemon/{lane}")
+        pause_s = self._pause_s(self._on_daemons, len(self._daemons), DAEMON_PAUSE_S)
         for kind in dealt(self._chance("daemons"), self._on_daemons, lane, len(self._daemons)):
             daemon.await_work()
-            self._stopped.wait(chance.uniform(0, MOST_PAUSE_S))
+            self._stopped.wait(chance.uniform(0, 2 * pause_s))
             if self._stopped.is_set():
                 return
             getattr(self, f"_{kind}")(daemon, chance)
 
     def _torment_database(self) -> None:
         chance = self._chance("database")
-        counts = list(self._on_database.values())
-        total = sum(count or 0 for count in counts) if None not in counts else 0
-        pause_s = self._seconds / total if total else 0.5
+        pause_s = self._pause_s(self._on_database, 1, DATABASE_PAUSE_S)
         for kind in dealt(self._chance("database deck"), self._on_database):
             self._stopped.wait(chance.uniform(0, 2 * pause_s))
             if self._stopped.is_set():
                 return
             getattr(self, f"_{kind}")(chance)
+
+    def _pause_s(self, wanted: Mapping[str, int | None], lanes: int, usual_s: float) -> float:
+        """Return the mean time between two faults of a lane, so that counted ones are spread over the whole time."""
+        total = sum(count or 0 for count in wanted.values())
+        return self._seconds * lanes / total if total else usual_s
 
     def _note(self, kind: str, target: str, began: float, *, graceful: bool = False, detail: str = "") -> None:
         self.faults.append(Fault(kind, target, began, time.monotonic(), graceful, detail))

@@ -248,7 +248,7 @@ class _Run:
         """Keep the backlog filled, take snapshots and tell of progress until it is over."""
         last_told = 0.0
         while True:
-            if self._ask_for(DUE) < BACKLOG:
+            if self._ask_for(DUE) < BACKLOG and self._unfinished() < 5 * BACKLOG:
                 self._room.set()
             else:
                 self._room.clear()
