@@ -6,7 +6,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 from structlog.typing import FilteringBoundLogger
 
@@ -30,7 +32,7 @@ from ayb_jobs.runtime.pruner import Pruner
 from ayb_jobs.runtime.recoverer import Recoverer
 from ayb_jobs.runtime.scheduler import Scheduler
 from ayb_jobs.runtime.watchdog import Watchdog
-from ayb_jobs.runtime.worker import Worker
+from ayb_jobs.runtime.worker import SlotState, Worker
 from ayb_jobs.storage.database import Database, Timeouts
 from ayb_jobs.storage.workers import Worker as WorkerRow
 
@@ -163,6 +165,11 @@ class Daemon:
         """Return every loop, for health checks."""
         return tuple(self._loops.values())
 
+    def slots(self) -> Mapping[str, int]:
+        """Return how many handler slots are idle, busy and stuck."""
+        counts = Counter(worker.state for worker in self._workers)
+        return {state: counts[state] for state in get_args(SlotState)}
+
     def hurry(self) -> None:
         """Have a stop that is under way wait no longer for handlers."""
         self._hurry.set()
@@ -278,6 +285,10 @@ class DisabledDaemon:
     def loops(self) -> Sequence[Loop]:
         """Return the one loop, for health checks."""
         return (self._loop,)
+
+    def slots(self) -> Mapping[str, int]:
+        """Return nothing: there are no handlers."""
+        return {}
 
     def hurry(self) -> None:
         """Do nothing: there are no handlers to wait for."""

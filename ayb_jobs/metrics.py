@@ -7,14 +7,14 @@ they are served.
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from ayb_jobs import events
 from ayb_jobs.model.job import JobState
-from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.model.lifecycle import Outcome, Settlement
 
 # Job types come from whoever enqueues; beyond so many they share one label, since each label value costs memory for ever.
 MOST_TYPES = 200
@@ -49,7 +49,7 @@ class Metric:
 
 
 CATALOGUE: Mapping[str, Metric] = {
-    "ayb_jobs_enqueued": Metric(Kind.COUNTER, "Jobs that this daemon enqueued, by its API or its scheduler.", ("source", "job_type")),
+    "ayb_jobs_enqueued": Metric(Kind.COUNTER, "Jobs that this daemon enqueued, by its API or its scheduler.", ("source",)),
     "ayb_jobs_leased": Metric(Kind.COUNTER, "Attempts that this daemon leased.", ("job_type",)),
     "ayb_jobs_completed": Metric(Kind.COUNTER, "Jobs that completed.", ("job_type",)),
     "ayb_jobs_failed": Metric(Kind.COUNTER, "Jobs that failed for good, by how their last attempt ended.", ("job_type", "reason")),
@@ -59,12 +59,14 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_released": Metric(Kind.COUNTER, "Jobs given back unstarted, with their attempt."),
     "ayb_jobs_recovered": Metric(Kind.COUNTER, "Lost leases that this daemon found, by the state that followed.", ("state",)),
     "ayb_jobs_stale_settles_refused": Metric(Kind.COUNTER, "Writes that found their lease lost, by write.", ("during",)),
+    "ayb_jobs_settlements_refused": Metric(Kind.COUNTER, "Endings that the database refused to record."),
     "ayb_jobs_overran": Metric(Kind.COUNTER, "Handlers that ran past their timeout.", ("job_type",)),
     "ayb_jobs_records_processed": Metric(Kind.COUNTER, "Records that handlers say they processed.", ("job_type",)),
     "ayb_jobs_rows_pruned": Metric(Kind.COUNTER, "Rows that retention removed.", ("table",)),
     "ayb_jobs_run_duration_seconds": Metric(Kind.HISTOGRAM, "How long handlers ran.", ("job_type",), RUN_BUCKETS),
     "ayb_jobs_queue_wait_seconds": Metric(Kind.HISTOGRAM, "From when jobs were due to when they were leased.", ("job_type",), WAIT_BUCKETS),
     "ayb_jobs_schedule_lag_seconds": Metric(Kind.HISTOGRAM, "From when schedules were due to when they fired.", (), LAG_BUCKETS),
+    "ayb_jobs_schedule_fires": Metric(Kind.COUNTER, "Nominal fires of schedules, by what became of them.", ("outcome",)),
     "ayb_jobs_loop_failures": Metric(Kind.COUNTER, "Turns of a loop that failed.", ("loop",)),
     "ayb_jobs_loop_age_seconds": Metric(Kind.GAUGE, "How long a loop has made no progress.", ("loop",)),
     "ayb_jobs_database_errors": Metric(Kind.COUNTER, "Database errors, by the class of their SQLSTATE.", ("sqlstate_class",)),
@@ -141,8 +143,9 @@ class Metrics:
             case events.JobsSettled():
                 self._settled(event)
             case events.JobsEnqueued():
-                for job_type, count in event.counts.items():
-                    self._add("ayb_jobs_enqueued", event.source, self._type(job_type), by=count)
+                self._add("ayb_jobs_enqueued", event.source, by=sum(event.counts.values()))
+            case events.SchedulesFired():
+                self._fired(event)
             case events.LeasesLost():
                 self._add("ayb_jobs_stale_settles_refused", event.during, by=len(event.job_ids))
             case events.JobsReleased():
@@ -158,6 +161,9 @@ class Metrics:
             case events.JobsUnclaimable():
                 waiting = {(self._type(name),): count for name, count in event.counts.items()}
                 self._numbers.counts["ayb_jobs_unclaimable"] = Counter(waiting)
+            case events.SettlementRefused():
+                self._add("ayb_jobs_settlements_refused")
+                self._failed(event.error)
             case events.LoopFailed() | events.LoopErrorRepeated():
                 self._add("ayb_jobs_loop_failures", event.loop)
                 self._failed(event.error)
@@ -180,15 +186,34 @@ class Metrics:
                 "ayb_jobs_queue_wait_seconds", waited_s, self._type(job.type), by=min(step, len(jobs) - start)
             )
 
+    def _fired(self, event: events.SchedulesFired) -> None:
+        self._add("ayb_jobs_enqueued", "scheduler", by=event.jobs)
+        for advance in event.advances:
+            made = [fire for fire in advance.fires if fire.outcome.makes_job]
+            for outcome, count in Counter([fire.outcome for fire in advance.fires]).items():
+                self._add("ayb_jobs_schedule_fires", outcome.value, by=count)
+            for fire in made:
+                self._observe("ayb_jobs_schedule_lag_seconds", max(0.0, (event.now - fire.fire_at).total_seconds()))
+
     def _settled(self, event: events.JobsSettled) -> None:
         endings = Counter([(ending.job.type, ending.state, ending.outcome) for ending in event.settlements])
         for (job_type, state, outcome), count in endings.items():
             self._ended(self._type(job_type), state, outcome, count)
-        for ending in event.settlements:
-            job_type = self._type(ending.job.type)
-            self._observe("ayb_jobs_run_duration_seconds", ending.ended - ending.started, job_type)
-            if ending.records:
-                self._add("ayb_jobs_records_processed", job_type, by=ending.records)
+        for job_type in {ending.job.type for ending in event.settlements}:
+            self._ran(self._type(job_type), [ending for ending in event.settlements if ending.job.type == job_type])
+
+    def _ran(self, job_type: str, endings: Sequence[Settlement]) -> None:
+        """Count the run times and records of one type's endings; a loop of few steps, since it runs for each job."""
+        histogram = self._histogram("ayb_jobs_run_duration_seconds", job_type)
+        counts, total_s = histogram.counts, 0.0
+        for ending in endings:
+            run_s = ending.ended - ending.started
+            counts[bisect_left(RUN_BUCKETS, run_s)] += 1
+            total_s += run_s
+        histogram.sum += total_s
+        records = sum(ending.records for ending in endings if ending.records)
+        if records:
+            self._add("ayb_jobs_records_processed", job_type, by=records)
 
     def _ended(self, job_type: str, state: JobState, outcome: Outcome, count: int) -> None:
         match state:
@@ -212,12 +237,14 @@ class Metrics:
         self._numbers.counts[name][labels] += by  # type: ignore[assignment] # a Counter of floats
 
     def _observe(self, name: str, value: float, *labels: str, by: int = 1) -> None:
-        buckets = CATALOGUE[name].buckets
+        self._histogram(name, *labels).add(CATALOGUE[name].buckets, value, by)
+
+    def _histogram(self, name: str, *labels: str) -> Histogram:
         values = self._numbers.histograms[name]
         histogram = values.get(labels)
         if histogram is None:
-            histogram = values[labels] = Histogram([0] * (len(buckets) + 1))
-        histogram.add(buckets, value, by)
+            histogram = values[labels] = Histogram([0] * (len(CATALOGUE[name].buckets) + 1))
+        return histogram
 
     def _type(self, job_type: str) -> str:
         if job_type in self._types:

@@ -183,6 +183,7 @@ def served(
         events=events,
         metrics=metrics,
         loops=lambda: loop_ages(daemon.loops()),
+        slots=daemon.slots,
         draining=daemon.draining.is_set,
         stopping=stopping,
     )

@@ -5,6 +5,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from typing import Literal
 
 from ayb_jobs.errors import AybJobsError, Discard, PayloadUndecodable
 from ayb_jobs.handlers.context import ContextServices, JobContext
@@ -15,6 +16,8 @@ from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle
 from ayb_jobs.model.results import MOST_RECORDS, Cancel, Result, Snooze
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import Held
+
+SlotState = Literal["idle", "busy", "stuck"]
 
 # How much of the newest run counts in the average.
 NEWEST = 0.1
@@ -46,6 +49,7 @@ class Worker:
         self._release = release
         self._mean_s: float | None = None
         self._busy_since: float | None = None
+        self._current: Held | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
@@ -65,6 +69,14 @@ class Worker:
             return mean_s
         return max(now - busy_since, mean_s or 0.0)
 
+    @property
+    def state(self) -> SlotState:
+        """What the slot does; stuck where its handler was told to stop, did not, and its attempt was settled without it."""
+        current = self._current
+        if current is None:
+            return "idle"
+        return "stuck" if current.abandoned else "busy"
+
     def _work(self) -> None:
         take = self._buffer.take
         while (held := take()) is not None:
@@ -78,6 +90,7 @@ class Worker:
         context = JobContext(held.job, self._services, started + timeout_s if timeout_s else None)
         held.started = self._busy_since = started
         held.context = context
+        self._current = held
         try:
             result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))
             ended = self._note_end(started)
@@ -116,6 +129,7 @@ class Worker:
         run_s = ended - started
         self._mean_s = run_s if self._mean_s is None else self._mean_s + NEWEST * (run_s - self._mean_s)
         self._busy_since = None
+        self._current = None
         return ended
 
 

@@ -45,7 +45,7 @@ def value(server: Server, name: str, **labels: str) -> float | None:
     ("event", "name", "labels", "count"),
     [
         (events.JobsLeased(jobs=[leased()] * 3), "leased", {"job_type": "t"}, 3),
-        (events.JobsEnqueued(source="api", counts={"t": 2}), "enqueued", {"source": "api", "job_type": "t"}, 2),
+        (events.JobsEnqueued(source="api", counts={"t": 2}), "enqueued", {"source": "api"}, 2),
         (settled(*[ending(Outcome.COMPLETED, JobState.COMPLETED)] * 3), "completed", {"job_type": "t"}, 3),
         (settled(ending(Outcome.COMPLETED, JobState.COMPLETED, records=9)), "records_processed", {"job_type": "t"}, 9),
         (
