@@ -53,7 +53,7 @@ def running(
         url=url,
         registry=registry,
         events=events,
-        logger=structlog.wrap_logger(None, processors=[lambda *_: _drop()], wrapper_class=structlog.BoundLogger),
+        logger=silent_logger(),
         worker_id=new_worker_id(),
     )
     daemon.start()
@@ -63,6 +63,11 @@ def running(
         if not daemon.draining.is_set():
             daemon.stop()
     assert events.listener_failures == 0
+
+
+def silent_logger() -> Any:
+    """Return a logger whose lines go nowhere."""
+    return structlog.wrap_logger(None, processors=[lambda *_: _drop()], wrapper_class=structlog.BoundLogger)
 
 
 def _drop() -> dict[str, Any]:
