@@ -124,9 +124,8 @@ class ApiDoor:
                 answer = conn.getresponse()
                 return answer.status, answer.read().decode()
             except (HTTPException, OSError, UnicodeError) as error:
-                raise ApiUnavailable(
-                    f"{self._base.geturl()} cannot be reached: {error or type(error).__name__}"
-                ) from error
+                reason = getattr(error, "strerror", None) or error or type(error).__name__
+                raise ApiUnavailable(f"{self._base.geturl()} cannot be reached: {reason}") from error
 
     def _understood(self, status: int, text: str) -> str:
         """Return the text of a good answer, or raise what it says."""

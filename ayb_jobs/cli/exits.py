@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     UNAVAILABLE = 69
     SOFTWARE = 70
+    IO_ERROR = 74
     TRY_LATER = 75
     NOT_PERMITTED = 77
     CONFIG = 78
@@ -26,6 +27,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.USAGE: "A wrong flag, argument or value; nothing was changed.",
     ExitCode.UNAVAILABLE: "The database or the API cannot be reached or used.",
     ExitCode.SOFTWARE: "A defect of ayb-jobs; `--debug` shows where.",
+    ExitCode.IO_ERROR: "Input or output failed, such as on a full disk.",
     ExitCode.TRY_LATER: "The API answers that it cannot serve now, or that jobs are disabled.",
     ExitCode.NOT_PERMITTED: "The API refuses the token, or its scope is too small.",
     ExitCode.CONFIG: "The configuration is invalid, or the database's schema is not the one that is needed.",

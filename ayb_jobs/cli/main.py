@@ -6,14 +6,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 import ayb_jobs
 from ayb_jobs.cli.exits import ExitCode, exit_code_of
 from ayb_jobs.cli.options import Options, door_options
-from ayb_jobs.errors import AybJobsError
+from ayb_jobs.errors import AybJobsError, ConfigError
 
 # Where each command is defined, in the order of the help.
 COMMANDS = {
@@ -45,6 +45,17 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # which click would take for a failure
+            raise ReaderGone from error
+
+
+class ReaderGone(Exception):
+    """Whoever read the output went away."""
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(ayb_jobs.__version__, prog_name="ayb-jobs")
@@ -59,14 +70,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = program.main(args=arguments, standalone_mode=False, obj=options) or ExitCode.OK
         sys.stdout.flush()
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        click.echo(f"ayb-jobs: {usage_line(error)}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         _forget_output()
         code = ExitCode.BROKEN_PIPE
+    except OSError as error:
+        _forget_output()
+        _tell(error, options)
+        code = ExitCode.IO_ERROR
     except AybJobsError as error:
         _tell(error, options)
         code = exit_code_of(error)
@@ -78,6 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(int(code))
 
 
+def usage_line(error: click.ClickException) -> str:
+    """Return what is wrong with the command line, and where to read what would be right."""
+    from ayb_jobs.cli.output import one_line  # noqa: PLC0415 - nothing of it is needed where all goes well
+
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    words = one_line(error.format_message())
+    return f"{words} (see: {ctx.command_path} --help)" if ctx else words
+
+
 def _tell(error: Exception, options: Options) -> None:
     """Print an error as one line, with what led to it where that was asked for, and without secrets."""
     from ayb_jobs.cli.output import one_line  # noqa: PLC0415 - nothing of it is needed where all goes well
@@ -87,10 +114,19 @@ def _tell(error: Exception, options: Options) -> None:
     redact = Redactor({*passwords(given), given, options.admin_token or ""})
     if options.debug:
         click.echo(redact("".join(traceback.format_exception(error))), err=True)
-    expected = isinstance(error, AybJobsError)
-    text = str(error) if expected else f"unexpected {type(error).__name__}: {error}; --debug shows where"
-    for line in text.splitlines() if hasattr(error, "problems") else [text]:
-        click.echo(f"ayb-jobs: {one_line(redact(line))}", err=True)
+    for line in error.problems if isinstance(error, ConfigError) else [words(error)]:
+        click.echo(f"ayb-jobs: {one_line(redact(' '.join(line.split())))}", err=True)
+
+
+def words(error: Exception) -> str:
+    """Return what an error says to someone who knows nothing of the code."""
+    match error:
+        case AybJobsError():
+            return str(error)
+        case OSError():
+            return f"{error.filename or 'input or output'}: {error.strerror or error}"
+        case _:
+            return f"unexpected {type(error).__name__}: {error}; --debug shows where"
 
 
 def _forget_output() -> None:

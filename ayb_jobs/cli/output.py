@@ -4,6 +4,7 @@ What others wrote (types, errors, payloads) may hold anything: control character
 """
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -25,6 +26,7 @@ STATE_STYLES = {
 }
 SLOW_S = 1.0
 DEEPEST = 100
+GAP = 2  # between the columns of a table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,59 +57,59 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], styles
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    width = shutil.get_terminal_size().columns
-    shown = columns_that_fit(columns, rows, width)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index in shown:
+    texts = [[one_line(cell) for cell in row] for row in rows]
+    widths = widths_that_fit(columns, texts, shutil.get_terminal_size().columns)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for index, width in widths.items():
         column = columns[index]
-        table.add_column(
-            column.title,
-            no_wrap=True,
-            overflow="ellipsis",
-            justify="right" if column.right else "left",
-            min_width=width_of(column, index, rows) if column.key else None,
-        )
-    for number, row in enumerate(rows):
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.title, width=width, no_wrap=True, overflow="ellipsis", justify=justify)
+    for number, row in enumerate(texts):
         style = styles[number] if styles else ""
-        table.add_row(
-            *(Text(one_line(row[index]), style=style if columns[index].title == "STATE" else "") for index in shown)
-        )
-    Console(width=max(width, width_of(columns[0], 0, rows)), highlight=False, soft_wrap=False).print(table)
+        table.add_row(*(Text(row[index], style=style if columns[index].title == "STATE" else "") for index in widths))
+    # A terminal narrower than the keys is left to wrap them.
+    whole = sum(widths.values()) + GAP * len(widths)
+    Console(width=whole, highlight=False, force_terminal=wants_colour()).print(table)
 
 
-def columns_that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the indexes of the columns that a width has room for; flexible ones count with their titles alone."""
-    shown: list[int] = []
-    used = 0
-    for index, column in enumerate(columns):
-        needed = len(column.title) if column.flexible else width_of(column, index, rows)
-        if not column.key and used + needed > width:
-            continue
-        shown.append(index)
-        used += needed + 2
-    return shown
-
-
-def width_of(column: Column, index: int, rows: Sequence[Sequence[str]]) -> int:
-    """Return how wide a column is when nothing in it is cut."""
+def widths_that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> dict[int, int]:
+    """Return the widths of the columns that there is room for, by their index: a flexible one takes what is left."""
     from rich.cells import cell_len  # noqa: PLC0415 - only people need it
 
-    return max([len(column.title), *(cell_len(one_line(row[index])) for row in rows)])
+    whole = [max([len(column.title), *(cell_len(row[index]) for row in rows)]) for index, column in enumerate(columns)]
+    least = [len(column.title) if column.flexible else whole[index] for index, column in enumerate(columns)]
+    widths: dict[int, int] = {}
+    used = 0
+    for index, column in enumerate(columns):
+        if column.key or used + least[index] <= room:
+            widths[index] = least[index]
+            used += least[index] + GAP
+    for index in widths:
+        if columns[index].flexible:
+            widths[index] = min(whole[index], least[index] + max(0, room - used + GAP))
+    return widths
 
 
 def print_fields(fields: Mapping[str, str], styles: Mapping[str, str]) -> None:
     """Print names and values in two columns, a value of several lines below each other; `styles` are colours."""
     longest = max(map(len, fields), default=0)
+    colour = wants_colour()
     for name, value in fields.items():
-        title = click.style(name.ljust(longest), bold=True)
+        title = click.style(name.ljust(longest), bold=True) if colour else name.ljust(longest)
         for line in value.splitlines() or [""]:
-            click.echo(f"{title}  {click.style(one_line(line), fg=styles.get(name))}".rstrip())
+            text = click.style(one_line(line), fg=styles.get(name)) if colour else one_line(line)
+            click.echo(f"{title}  {text}".rstrip())
             title = " " * longest
 
 
 def is_terminal() -> bool:
     """Tell whether a person reads the output."""
     return sys.stdout.isatty()
+
+
+def wants_colour() -> bool:
+    """Tell whether the output may be coloured."""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str) -> None:

@@ -1,0 +1,343 @@
+"""The program as a whole: how it ends, what it never shows, and how it meets terminals and pipes."""
+
+import importlib.metadata
+import re
+import signal
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ayb_jobs.cli.exits import MEANINGS, ExitCode
+from ayb_jobs.cli.main import program
+from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.storage.database import Connection, connect
+from tests.cli.conftest import Cli, Said
+from tests.cli.processes import PROGRAM, environment, on_terminal
+from tests.eventually import eventually
+from tests.factories import make_job
+
+COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+SECRET = "hunter2-canary"
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """The command line in an empty folder, told nothing of any database."""
+    monkeypatch.chdir(tmp_path)
+    return Cli({})
+
+
+def one_line(said: Said) -> str:
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("ayb-jobs: ")
+    assert "Traceback" not in said.err
+    return said.err
+
+
+def test_both_names_are_the_same_program() -> None:
+    scripts = {script.name: script.value for script in importlib.metadata.distribution("ayb-jobs").entry_points}
+    assert scripts["ayb"] == scripts["ayb-jobs"] == "ayb_jobs.cli.main:main"
+
+
+@pytest.mark.parametrize("where", ["before", "between", "after"])
+def test_common_options_may_stand_anywhere(database_url: str, where: str) -> None:
+    flags = ["--database-url", database_url, "--json"]
+    words = {"before": [*flags, "jobs", "list"], "between": ["jobs", *flags, "list"], "after": ["jobs", "list", *flags]}
+    assert Cli({}).ok(*words[where]) == '{"items":[],"count":0}\n'
+
+
+def test_the_last_of_two_options_and_a_flag_over_the_environment_win(database_url: str) -> None:
+    wrong = "postgresql://127.0.0.1:1/none"
+    cli = Cli({"AYB_JOBS_DATABASE_URL": wrong, "AYB_JOBS_URL": "http://127.0.0.1:1"})
+    assert cli("jobs", "list").code == ExitCode.UNAVAILABLE
+    cli.ok("--database-url", wrong, "jobs", "list", "--database-url", database_url)
+    said = cli("jobs", "list", "--database-url", database_url, "--url", "http://127.0.0.1:1")
+    assert (said.code, "not both" in one_line(said)) == (ExitCode.USAGE, True)
+
+
+def test_the_database_is_that_of_the_configuration_file(nowhere: Cli, database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "ayb-jobs.toml").write_text(f'[database]\nurl = "{database_url}"\n')
+    nowhere.ok("jobs", "list")
+    (tmp_path / "ayb-jobs.toml").rename(tmp_path / "other.toml")
+    assert nowhere("jobs", "list").code == ExitCode.UNAVAILABLE
+    nowhere.ok("jobs", "list", "--config", "other.toml")
+    nowhere.ok("jobs", "list", AYB_JOBS_CONFIG="other.toml")
+
+
+def test_without_any_database_it_says_what_to_do(nowhere: Cli, tmp_path: Path) -> None:
+    said = nowhere("jobs", "list")
+    assert said.code == ExitCode.UNAVAILABLE
+    assert "ayb-jobs run" in one_line(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_faulty_configuration_is_named_fault_by_fault(nowhere: Cli, tmp_path: Path) -> None:
+    (tmp_path / "ayb-jobs.toml").write_text('[jobs]\nenabledd = true\npoll_interval_ms = "x"\n')
+    said = nowhere("jobs", "list")
+    assert said.code == ExitCode.CONFIG
+    assert [line.startswith("ayb-jobs: ") for line in said.err.splitlines()] == [True, True]
+
+
+def test_a_database_that_is_down_is_unavailable(nowhere: Cli) -> None:
+    said = nowhere("--database-url", f"postgresql://u:{SECRET}@127.0.0.1:1/x", "jobs", "list")
+    assert said.code == ExitCode.UNAVAILABLE
+    assert "refused" in one_line(said)
+
+
+def test_a_database_without_our_tables_says_migrate(nowhere: Cli, empty_database_url: str) -> None:
+    for command in (["jobs", "list"], ["jobs", "stats"], ["jobs", "enqueue", "a"], ["schedules", "list"]):
+        said = nowhere(*command, AYB_JOBS_DATABASE_URL=empty_database_url)
+        assert said.code == ExitCode.CONFIG
+        assert "run: ayb-jobs migrate" in one_line(said)
+
+
+def test_a_user_without_rights_is_told_which(nowhere: Cli, database_url: str, conn: Connection) -> None:
+    conn.execute("CREATE ROLE visitor LOGIN")
+    try:
+        url = database_url.replace("postgres@", "visitor@")
+        assert "permission denied" in one_line(nowhere("jobs", "list", "--database-url", url))
+    finally:
+        conn.execute("DROP ROLE visitor")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://u:{SECRET}@127.0.0.1:1/x",
+        f"postgresql://u:{SECRET}%ZZ@127.0.0.1/x",
+        f"postgresql://u:{SECRET}@127.0.0.1:x/x",
+        f"host=127.0.0.1 port=1 password={SECRET}",
+        f"host=127.0.0.1 port=1 password='{SECRET} and more'",
+        f"nonsense {SECRET}",
+        f"postgresql://[{SECRET}",
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--debug"]])
+def test_no_secret_is_ever_shown(nowhere: Cli, url: str, more: list[str]) -> None:
+    for command in (["jobs", "list"], ["migrate"], ["health"], ["schedules", "list"]):
+        for said in (
+            nowhere(*command, *more, "--database-url", url),
+            nowhere(*command, *more, AYB_JOBS_DATABASE_URL=url),
+        ):
+            assert said.code in {ExitCode.UNAVAILABLE, ExitCode.CONFIG}
+            assert SECRET not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "words"),
+    [
+        ("http://127.0.0.1:1", ExitCode.UNAVAILABLE, "refused"),
+        ("http://no-such-host.invalid", ExitCode.UNAVAILABLE, "cannot be reached"),
+        ("127.0.0.1:8091", ExitCode.USAGE, "http://127.0.0.1:8091"),
+        ("ftp://127.0.0.1", ExitCode.USAGE, "http://127.0.0.1:8091"),
+        (f"http://u:{SECRET}@127.0.0.1:1", ExitCode.USAGE, "http://127.0.0.1:8091"),
+        ("http://127.0.0.1:99999", ExitCode.USAGE, "http://127.0.0.1:8091"),
+    ],
+)
+def test_a_wrong_address_of_the_api_is_told(nowhere: Cli, url: str, code: int, words: str) -> None:
+    said = nowhere("jobs", "list", "--url", url, "--admin-token", SECRET)
+    assert said.code == code
+    assert words in one_line(said)
+    assert SECRET not in said.err
+
+
+def test_a_wrong_token_is_told_and_where_it_goes(api_cli: Cli) -> None:
+    for token in ("", SECRET, "ü"):
+        said = api_cli("jobs", "list", AYB_JOBS_ADMIN_TOKEN=token)
+        assert said.code in {ExitCode.NOT_PERMITTED, ExitCode.USAGE}
+        assert "token" in one_line(said)
+        assert SECRET not in said.err
+
+
+def test_the_origins_variable_holds_a_token_too(api_cli: Cli) -> None:
+    token = api_cli.environ.pop("AYB_JOBS_ADMIN_TOKEN")
+    assert api_cli("jobs", "list").code == ExitCode.NOT_PERMITTED
+    api_cli.ok("jobs", "list", AYB_ADMIN_TOKEN=token)
+    api_cli.ok("jobs", "list", "--admin-token", token)
+
+
+def test_what_is_no_api_of_ours_is_told(nowhere: Cli, api_cli: Cli) -> None:
+    said = nowhere("jobs", "list", "--url", f"{api_cli.environ['AYB_JOBS_URL']}/docs")
+    assert said.code != ExitCode.OK
+    one_line(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("jobs lst", "Did you mean 'list'?"),
+        ("jobs list --state lost", "'failed'"),
+        ("jobs list --stat failed", "Did you mean '--state'?"),
+        ("jobs show", "JOB-ID"),
+        ("jobs list extra", "extra"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(nowhere: Cli, arguments: str, words: str) -> None:
+    said = nowhere(*arguments.split())
+    assert said.code == ExitCode.USAGE
+    assert words in one_line(said)
+    assert "--help" in said.err
+
+
+def test_a_defect_is_one_line_and_debug_shows_where(database_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("ayb_jobs.cli.database_door.DatabaseDoor.list_jobs", broken)
+    said = database_cli("jobs", "list")
+    assert said.code == ExitCode.SOFTWARE
+    assert "ZeroDivisionError: oh" in one_line(said)
+    assert "in broken" in database_cli("jobs", "list", "--debug").err
+
+
+def test_every_exit_code_has_a_meaning_and_is_documented() -> None:
+    assert MEANINGS.keys() == set(ExitCode)
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    for code, meaning in MEANINGS.items():
+        assert f"| {code.value} | {meaning} |" in text
+
+
+def test_every_command_has_its_line_of_help(nowhere: Cli) -> None:
+    listed = nowhere.ok("--help")
+    for name in program.list_commands(program.make_context("ayb-jobs", [], resilient_parsing=True)):
+        assert re.search(rf"^  {name} +\w", listed, re.MULTILINE)
+        assert nowhere.ok(name, "--help") == nowhere.ok(name, "-h")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_taught_to_complete_both_names(nowhere: Cli, shell: str) -> None:
+    script = nowhere.ok("completion", shell)
+    assert "_AYB_COMPLETE" in script
+    assert "_AYB_JOBS_COMPLETE" in script
+
+
+def test_commands_complete() -> None:
+    environ = environment({"_AYB_JOBS_COMPLETE": "bash_complete", "COMP_WORDS": "ayb-jobs jobs li", "COMP_CWORD": "2"})
+    done = subprocess.run([PROGRAM], env=environ, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "plain,list\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(database_url: str, conn: Connection) -> None:
+    for _ in range(3):
+        make_job(conn, payload={"x": "y" * 400_000})
+    command = f"'{PROGRAM}' jobs list --json | head -c 10; echo ${{PIPESTATUS[0]}}"
+    environ = environment({"AYB_JOBS_DATABASE_URL": database_url, "PYTHONUNBUFFERED": ""})
+    done = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == f'{{"items":[{ExitCode.BROKEN_PIPE}\n'
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told(database_url: str, conn: Connection) -> None:
+    make_job(conn)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [PROGRAM, "jobs", "list"],
+            env=environment({"AYB_JOBS_DATABASE_URL": database_url}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (ExitCode.IO_ERROR, "ayb-jobs: input or output: No space left on device\n")
+
+
+def test_ctrl_c_ends_a_command_with_no_more_than_a_new_line(database_url: str, conn: Connection) -> None:
+    with closing(connect(database_url)) as blocker, blocker.transaction():
+        blocker.execute("LOCK TABLE _ayb_jobs")
+        process = subprocess.Popen(
+            [PROGRAM, "jobs", "list"],
+            env=environment({"AYB_JOBS_DATABASE_URL": database_url}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ayb-jobs-cli' AND wait_event_type = 'Lock'"
+        )
+        eventually(lambda: conn.execute(waiting).fetchone() == (1,), within_s=30)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "\n")
+    assert process.returncode == ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize("columns", [200, 100, 80, 45, 20])
+def test_a_table_fits_its_terminal_and_never_cuts_an_id(database_url: str, conn: Connection, columns: int) -> None:
+    ids = [make_job(conn, "failed", type="send_invoices", last_error="x" * 300) for _ in range(2)]
+    code, printed = on_terminal("jobs", "list", columns=columns, AYB_JOBS_DATABASE_URL=database_url)
+    lines = COLOUR.sub("", printed).splitlines()
+    assert code == 0
+    assert all(len(line.rstrip()) <= max(columns, len(ids[0])) for line in lines)
+    assert all(any(line.startswith(job_id) for line in lines) for job_id in ids)
+    assert len(lines) == 3
+    assert ("STATE" in lines[0]) == (columns >= 45)
+    assert ("x…" in printed) == (columns >= 100)
+
+
+def test_a_terminal_gets_colours_unless_it_wants_none(database_url: str, conn: Connection) -> None:
+    job_id = make_job(conn, "failed")
+    for command in (["jobs", "list"], ["jobs", "show", job_id], ["jobs", "stats"]):
+        assert COLOUR.search(on_terminal(*command, columns=100, AYB_JOBS_DATABASE_URL=database_url)[1])
+        plain = on_terminal(*command, columns=100, AYB_JOBS_DATABASE_URL=database_url, NO_COLOR="1")[1]
+        assert not COLOUR.search(plain)
+        assert "failed" in plain
+
+
+def test_hostile_text_cannot_steer_a_terminal(database_url: str, conn: Connection) -> None:
+    job_id = make_job(conn, "failed", type="\x1b[2J\x07", last_error="\x1b]0;title\x07\r\nnext\x9b2J")
+    for command in (["jobs", "list"], ["jobs", "show", job_id]):
+        printed = on_terminal(*command, columns=160, AYB_JOBS_DATABASE_URL=database_url, NO_COLOR="1")[1]
+        assert not set("\x1b\x07\r\x9b") & set(printed)
+
+
+def test_an_old_terminal_encoding_breaks_nothing(database_url: str, conn: Connection) -> None:
+    job_id = make_job(conn, "failed", type="ü€", last_error="日本")
+    environ = environment({"AYB_JOBS_DATABASE_URL": database_url, "PYTHONIOENCODING": "ascii"})
+    for command in (["jobs", "list"], ["jobs", "show", job_id], ["jobs", "show", job_id, "--json"]):
+        done = subprocess.run([PROGRAM, *command], env=environ, capture_output=True, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_it_runs_as_a_module_too(database_url: str) -> None:
+    python = PROGRAM.with_name("python")
+    done = subprocess.run(
+        [python, "-m", "ayb_jobs", "jobs", "list", "--json"],
+        env=environment({"AYB_JOBS_DATABASE_URL": database_url}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == '{"items":[],"count":0}\n'
+
+
+def test_listing_imports_nothing_that_it_does_not_need(database_url: str) -> None:
+    python = PROGRAM.with_name("python")
+    done = subprocess.run(
+        [python, "-X", "importtime", "-m", "ayb_jobs", "jobs", "list"],
+        env=environment({"AYB_JOBS_DATABASE_URL": database_url}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "psycopg" in imported
+    assert not imported & {"pydantic", "structlog", "rich.console", "fastapi", "http.client", "ayb_jobs.config"}
+
+
+def test_the_embedded_database_is_started_for_the_command(nowhere: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    environ = {"AYB_JOBS_DATABASE_DATA_DIR": str(home)}
+    assert "applied 0001_jobs" in nowhere.ok("migrate", **environ)
+    made = nowhere.ok("jobs", "enqueue", "a", **environ)
+    assert made.split()[1] in nowhere.ok("jobs", "list", **environ)
+    with EmbeddedPostgres.kept(home) as server, closing(connect(server.url())) as conn:
+        assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (1,)
+        assert made.split()[1] in nowhere.ok("jobs", "list", **environ)
+        assert server.is_running()
