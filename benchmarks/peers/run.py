@@ -1,0 +1,154 @@
+"""Measures job queues side by side, in turn, and writes docs/benchmarks.md: `python benchmarks/peers/run.py`.
+
+Run it from the project's root, with the project's own Python. The queues are installed below `installed/` the first
+time. Results are kept in `results.json`, so that workloads can be measured one after another; `--report` writes the
+document anew from what is there.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import contenders
+import psycopg
+import report
+import workloads
+from contenders import Contender, Queue, Runtime
+from install import INSTALLED, NODE, install, output, version
+
+from ayb_jobs.bench.scratch import DURABLE
+from ayb_jobs.embedded import EmbeddedPostgres
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+PORT = 54871
+
+# Each with who takes part, how it is measured, and how many jobs.
+WORKLOADS = {
+    "drain": (contenders.TUNED, workloads.drain, 20_000),
+    "drain at defaults": (contenders.DEFAULTS, workloads.drain, 20_000),
+    "latency": (contenders.DEFAULTS, workloads.latency, 0),
+    "enqueue": (contenders.DEFAULTS, workloads.enqueue, 20_000),
+    "pinned": (contenders.PINNED, workloads.pinned, 300_000),
+}
+
+
+def main() -> None:
+    """Install, measure, write."""
+    options = arguments()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not options.report:
+        wanted = [queue for queue in contenders.QUEUES if not options.only or queue.name in options.only]
+        missing = dict(installed(wanted))
+        present = [queue for queue in wanted if queue not in missing]
+        with server(options.database_url) as url:
+            results["machine"] = machine(url, options.rounds, present)
+            for name in options.workloads or WORKLOADS:
+                results[name] = measure(url, name, present, options)
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    if options.bench:
+        results["bench"] = [json.loads(line) for line in options.bench.read_text().splitlines() if line.startswith("{")]
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    report.write(results)
+
+
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workloads", nargs="*", help=f"any of: {', '.join(WORKLOADS)}; without one, all")
+    parser.add_argument("--only", action="append", metavar="QUEUE", help="measure only this queue; may come often")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each contender has its turn")
+    parser.add_argument("--jobs", type=int, help="jobs in a round, in place of each workload's own number")
+    parser.add_argument("--database-url", help="a server to measure on, in place of an embedded one: host, port, user")
+    parser.add_argument("--bench", type=Path, metavar="FILE", help="put in the figures of `ayb-jobs bench --json`")
+    parser.add_argument("--report", action="store_true", help="only write the document from what was measured")
+    options = parser.parse_args()
+    if unknown := set(options.workloads) - set(WORKLOADS):
+        parser.error(f"no such workload: {', '.join(unknown)}")
+    return options
+
+
+def installed(queues: Sequence[Queue]) -> Iterator[tuple[Queue, str]]:
+    """Install the queues; yield those that cannot be, and why."""
+    for queue in queues:
+        print(f"installing {queue.name}", file=sys.stderr)
+        try:
+            install(queue)
+        except (subprocess.CalledProcessError, SystemExit) as error:
+            print(f"{queue.name} is left out: {error}", file=sys.stderr)
+            yield queue, str(error)
+
+
+@contextmanager
+def server(url: str | None) -> Iterator[str]:
+    """Give a server to measure on."""
+    if url:
+        yield url
+        return
+    with EmbeddedPostgres.throwaway(tcp_port=PORT, settings=DURABLE):
+        yield f"postgresql://postgres@127.0.0.1:{PORT}/postgres"
+
+
+def measure(url: str, name: str, present: Sequence[Queue], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Give each contender its turn, round by round; return what each round measured."""
+    who, workload, jobs = WORKLOADS[name]
+    running = [contender for contender in who if contender.queue in present]
+    rounds: dict[Contender, list[dict[str, float]]] = {contender: [] for contender in running}
+    errors: dict[Contender, str] = {}
+    for number in range(options.rounds):
+        for contender in running:
+            if contender in errors:
+                continue
+            try:
+                rounds[contender].append(workload(url, contender, options.jobs or jobs))
+            except (workloads.Failed, psycopg.Error, subprocess.TimeoutExpired) as error:
+                errors[contender] = str(error).strip().splitlines()[0]
+            said = errors.get(contender) or rounds[contender][-1]
+            print(f"{name}, round {number + 1}: {contender.label}: {said}", file=sys.stderr)
+    return [
+        {
+            "queue": contender.queue.name,
+            "preset": contender.preset,
+            "jobs": int((options.jobs or jobs) * contender.share),
+            "rounds": rounds[contender],
+            **({"error": errors[contender]} if contender in errors else {}),
+        }
+        for contender in running
+    ]
+
+
+def machine(url: str, rounds: int, present: Sequence[Queue]) -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    with psycopg.connect(url) as conn:
+        postgres = conn.execute("SHOW server_version").fetchone()[0]
+    nodes = list(INSTALLED.glob("*/node_modules/.bin/node"))
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "postgres": postgres,
+        "python": platform.python_version(),
+        "node": output([str(nodes[0]), "--version"]) if nodes else NODE,
+        "rounds": rounds,
+        "load": round(os.getloadavg()[0], 1),
+        "versions": {queue.name: version(queue) for queue in present if queue.runtime is not Runtime.OURS},
+    }
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

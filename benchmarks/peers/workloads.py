@@ -1,0 +1,175 @@
+"""What is measured: each workload takes one contender once through a database of its own."""
+
+import json
+import os
+import secrets
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+import psycopg
+from contenders import Contender, Queue
+from install import command
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+LONGEST_S = 120.0
+IDLE_S = 3.0
+LATENCY_JOBS = 300
+PARTS = 5
+
+
+class Failed(Exception):
+    """A contender did not do what was asked of it."""
+
+
+class Place:
+    """A database for one contender's turn."""
+
+    def __init__(self, server_url: str, name: str, queue: Queue) -> None:
+        info = psycopg.conninfo.conninfo_to_dict(server_url)
+        self.conninfo = make_conninfo(server_url, dbname=name)
+        # Every client takes this form.
+        self.url = f"postgresql://{info.get('user', 'postgres')}@{info['host']}:{info.get('port', 5432)}/{name}"
+        self.queue = queue
+
+    def call(self, *arguments: str) -> float:
+        """Run a command of the worker script; return the seconds it says it took."""
+        said = subprocess.run(
+            [*command(self.queue), *arguments], env=self.environment(), capture_output=True, text=True, timeout=600, check=False
+        )
+        if said.returncode:
+            raise Failed(f"{self.queue.name} {arguments[0]}: {said.stderr.strip()[-500:]}")
+        took = [json.loads(line)[1] for line in said.stdout.splitlines() if line.startswith('["took"')]
+        return float(took[0]) if took else 0.0
+
+    @contextmanager
+    def worker(self, count: int, preset: str) -> Iterator["SimpleQueue[tuple[str, Any]]"]:
+        """Run a worker for the time of the block; give what it tells."""
+        told: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(
+                [*command(self.queue), "work", str(count), preset],
+                env=self.environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+            Thread(target=read, args=(process, told), daemon=True).start()
+            try:
+                yield told
+            finally:
+                process.stdin.close()
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def unfinished(self) -> int:
+        """Return how many jobs the database shows as not finished."""
+        with psycopg.connect(self.conninfo, autocommit=True) as conn:
+            return int(conn.execute(self.queue.unfinished).fetchone()[0])
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a worker script."""
+        return {**os.environ, "DATABASE_URL": self.url, "PYTHONPATH": os.getcwd()}
+
+
+def read(process: "subprocess.Popen[str]", told: "SimpleQueue[tuple[str, Any]]") -> None:
+    """Pass on what a worker tells."""
+    for line in process.stdout:
+        if line.startswith('["'):
+            told.put(tuple(json.loads(line)))
+    told.put(("ended", None))
+
+
+@contextmanager
+def place(server_url: str, queue: Queue) -> Iterator[Place]:
+    """Make a database with the queue's tables, and drop it after the block."""
+    name = f"peers_{secrets.token_hex(6)}"
+    with psycopg.connect(server_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            its_place = Place(server_url, name, queue)
+            its_place.call("setup")
+            yield its_place
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def until(told: "SimpleQueue[tuple[str, Any]]", event: str, within_s: float = LONGEST_S) -> list[tuple[str, Any]]:
+    """Return what is told up to an event, that one included."""
+    heard: list[tuple[str, Any]] = []
+    give_up = time.monotonic() + within_s
+    while not heard or heard[-1][0] != event:
+        try:
+            heard.append(told.get(timeout=max(0.1, give_up - time.monotonic())))
+        except Empty:
+            raise Failed(f"not done within {within_s:g} s") from None
+        if heard[-1][0] == "ended":
+            raise Failed("the worker ended by itself")
+    return heard
+
+
+def drain(server_url: str, contender: Contender, jobs: int) -> dict[str, float]:
+    """Drain a backlog just loaded: jobs a second from the first handler's start until the database shows all finished."""
+    count = max(10, int(jobs * contender.share))
+    with place(server_url, contender.queue) as its_place:
+        its_place.call("bulk", str(count))
+        with its_place.worker(count, contender.preset) as told:
+            began = dict(until(told, "done"))["began"]
+            give_up = time.time() + LONGEST_S
+            while its_place.unfinished():
+                if time.time() > give_up:
+                    raise Failed("handlers are done, but the database does not show it")
+                time.sleep(0.01)
+            return {"jobs/s": count / (time.time() - began)}
+
+
+def enqueue(server_url: str, contender: Contender, jobs: int) -> dict[str, float]:
+    """Enqueue on one connection: one by one, and in bulk by 1,000 a call."""
+    single = max(10, jobs // 20)
+    with place(server_url, contender.queue) as its_place:
+        return {
+            "one by one, jobs/s": single / its_place.call("single", str(single)),
+            "in bulk, jobs/s": jobs / its_place.call("bulk", str(jobs)),
+        }
+
+
+def latency(server_url: str, contender: Contender, _jobs: int) -> dict[str, float]:
+    """Wake an idle worker every 20 ms: from before the insert to the handler's start."""
+    with place(server_url, contender.queue) as its_place, its_place.worker(LATENCY_JOBS, contender.preset) as told:
+        time.sleep(IDLE_S)
+        its_place.call("paced", str(LATENCY_JOBS))
+        waits = sorted(dict(until(told, "done"))["latencies"])
+    return {
+        "p50, ms": statistics.median(waits),
+        "p95, ms": waits[int(len(waits) * 0.95)],
+        "p99, ms": waits[int(len(waits) * 0.99)],
+    }
+
+
+def pinned(server_url: str, contender: Contender, jobs: int) -> dict[str, float]:
+    """Drain an analyzed backlog while a transaction older than all of it stays open: jobs a second in each fifth."""
+    with place(server_url, contender.queue) as its_place, psycopg.connect(its_place.conninfo) as old:
+        old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT txid_current()")
+        its_place.call("bulk", str(jobs))
+        with psycopg.connect(its_place.conninfo, autocommit=True) as conn:
+            conn.execute("ANALYZE")
+        with its_place.worker(jobs, contender.preset) as told:
+            heard = until(told, "done", within_s=LONGEST_S * 3)
+    counts = [(0, dict(heard)["began"]), *(value for event, value in heard if event == "count")]
+    times = dict(counts)
+    ends = [times[max(count for count in times if count <= jobs * part / PARTS)] for part in range(PARTS + 1)]
+    return {
+        f"fifth {part}, jobs/s": jobs / PARTS / (ends[part] - ends[part - 1]) for part in range(1, PARTS + 1)
+    }
