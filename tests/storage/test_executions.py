@@ -64,6 +64,7 @@ def test_attempts_are_found_by_job_and_by_type(conn: Connection) -> None:
     make_execution(conn, "failed", FIRST, "a")
     make_execution(conn, "failed", SECOND, "b")
     running = make_job(conn, "running", type="b")
+    make_job(conn, "running", type="a")
     assert [found.job_id for found in list_executions(conn, job_id=SECOND)] == [SECOND]
     assert [found.job_id for found in list_executions(conn, job_type="b")] == [running, SECOND]
 

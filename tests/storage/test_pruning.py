@@ -44,7 +44,11 @@ def test_only_jobs_that_ended_long_ago_in_that_state_go(conn: Connection, state:
     make_ended(conn, state, created=5, ended=3)
     kept = {
         make_ended(conn, state, created=5, ended=1),
-        *(make_job(conn, other, created_at=days_ago(9)) for other in JobState if other is not state),
+        *(
+            make_job(conn, other, created_at=days_ago(9), updated_at=days_ago(9), canceled_at=None, completed_at=None)
+            for other in JobState
+            if other is not state
+        ),
     }
     assert pruning.prune_jobs(conn, state=state, keep=2 * DAY) == (1, None)
     assert {job.id for job in list_jobs(conn)} == kept
@@ -71,6 +75,11 @@ def test_a_job_that_somebody_holds_stays_for_the_next_time(conn: Connection, dat
         other.execute("SELECT FROM _ayb_jobs FOR UPDATE")
         assert pruning.prune_jobs(conn, state=JobState.FAILED, keep=DAY).rows == 0
     assert [job.id for job in list_jobs(conn)] == [held]
+
+
+def test_a_later_change_of_the_row_does_not_keep_a_job(conn: Connection) -> None:
+    make_job(conn, "completed", created_at=days_ago(9), updated_at=days_ago(0), completed_at=days_ago(9))
+    assert pruning.prune_jobs(conn, state=JobState.COMPLETED, keep=DAY).rows == 1
 
 
 def test_jobs_without_an_end_on_record_go_by_their_last_change(conn: Connection) -> None:
@@ -122,3 +131,4 @@ def test_executions_go_in_batches_until_one_has_nothing_old(conn: Connection) ->
     fourth = pruning.prune_executions(conn, keep=2 * DAY, limit=3, after=third.next or 0)
     assert (first, second, third, fourth) == ((3, 3), (1, 6), (1, 9), (0, None))
     assert execution_ids(conn) == [5, 6, 7, 8]
+    assert pruning.prune_executions(conn, keep=2 * DAY, limit=3) == (0, None)
