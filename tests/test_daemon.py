@@ -14,6 +14,7 @@ from ayb_jobs.config import Retention
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import Discard
 from ayb_jobs.events import (
+    DaemonStopping,
     JobOverran,
     JobsReleased,
     JobsUnclaimable,
@@ -47,6 +48,10 @@ def job_row(conn: Connection, job_id: str, columns: str) -> Any:
     return conn.execute(
         sql.SQL("SELECT {} FROM _ayb_jobs WHERE id = %s").format(sql.SQL(columns)), (job_id,)
     ).fetchone()
+
+
+def state_counts(conn: Connection) -> dict[str, int]:
+    return {row[0]: row[1] for row in conn.execute("SELECT state, count(*) FROM _ayb_jobs GROUP BY 1")}
 
 
 def ends_as(conn: Connection, job_id: str, *states: str) -> None:
@@ -215,7 +220,7 @@ def test_a_handler_is_told_that_its_lease_is_lost_and_its_outcome_is_thrown_away
         ends_as(conn, job_id, "running")
         taken = "UPDATE _ayb_jobs SET lease_id = gen_random_uuid(), lease_until = now() + interval '1 hour'"
         conn.execute(taken)
-        eventually(lambda: daemon.recorder.of(LeasesLost))
+        eventually(lambda: [event for event in daemon.recorder.of(LeasesLost) if event.during == "extend"])
         eventually(lambda: reasons == ["lease_lost"])
     assert job_row(conn, job_id, "state") == ("running",)
     assert conn.execute("SELECT count(*) FROM _ayb_job_executions").fetchone() == (0,)
@@ -272,6 +277,55 @@ def test_stopping_gives_back_what_never_started_and_what_ends_early(database_url
         assert daemon.daemon.stop() == 0
     assert conn.execute("SELECT DISTINCT state, attempts FROM _ayb_jobs").fetchall() == [("queued", 0)]
     assert conn.execute("SELECT count(*) FROM _ayb_job_executions").fetchone() == (0,)
+
+
+def test_stopping_gives_back_what_was_leased_ahead(database_url: str, conn: Connection) -> None:
+    release, slow = threading.Event(), threading.Event()
+
+    def suddenly_slow(_: JobContext) -> None:
+        if slow.is_set():
+            release.wait(30)
+
+    with running(database_url, registry_of(suddenly_slow), worker_concurrency=1) as daemon:
+        for _ in range(200):
+            make_job(conn)
+        enqueue(conn, NewJob(type="test"))
+        eventually(lambda: state_counts(conn) == {"completed": 201})
+        slow.set()
+        with conn.transaction():
+            for _ in range(50):
+                make_job(conn)
+            enqueue(conn, NewJob(type="test"))
+        eventually(lambda: state_counts(conn).get("running", 0) > 1)
+        stopping = threading.Thread(target=daemon.daemon.stop)
+        stopping.start()
+        eventually(lambda: daemon.recorder.of(JobsReleased))
+        release.set()
+        stopping.join(20)
+    assert "running" not in state_counts(conn)
+    assert conn.execute("SELECT DISTINCT attempts FROM _ayb_jobs WHERE state = 'queued'").fetchall() in ([(0,)], [])
+
+
+def test_stopping_writes_every_ending(database_url: str, conn: Connection) -> None:
+    job_ids = [make_job(conn), make_job(conn, payload={"later": True})]
+    releases = {False: threading.Event(), True: threading.Event()}
+
+    def wait(ctx: JobContext) -> None:
+        releases["later" in ctx.payload].wait(30)
+
+    with running(database_url, registry_of(wait)) as daemon, connect(database_url) as other:
+        eventually(lambda: state_counts(conn) == {"running": 2})
+        with other.transaction():
+            other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (job_ids[0],))
+            releases[False].set()
+            eventually(lambda: conn.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+            releases[True].set()
+            stopping = threading.Thread(target=daemon.daemon.stop)
+            stopping.start()
+            eventually(lambda: daemon.recorder.of(DaemonStopping))
+            time.sleep(0.5)  # the stop is under way, and waits for the completer
+        stopping.join(20)
+    assert state_counts(conn) == {"completed": 2}
 
 
 def test_stopping_waits_for_what_runs(database_url: str, conn: Connection) -> None:
