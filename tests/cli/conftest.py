@@ -50,7 +50,7 @@ class Cli:
 @pytest.fixture
 def database_cli(database_url: str) -> Cli:
     """The command line on the database itself."""
-    return Cli({"AYB_JOBS_DATABASE_URL": database_url})
+    return Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})
 
 
 @contextmanager
