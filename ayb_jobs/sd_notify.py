@@ -10,9 +10,9 @@ def ready() -> None:
     notify("READY=1\nSTATUS=running")
 
 
-def stopping() -> None:
-    """Tell that the daemon is stopping."""
-    notify("STOPPING=1\nSTATUS=stopping")
+def stopping(within_s: float) -> None:
+    """Tell that the daemon is stopping, and may take so long for it."""
+    notify(f"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={round(within_s * 1_000_000)}")
 
 
 def status(text: str) -> None:

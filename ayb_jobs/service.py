@@ -43,6 +43,8 @@ EXIT_OK = 0
 EXIT_HANDLERS_LEFT = 1
 EXIT_FORCED = 128 + signal.SIGTERM
 
+# What stopping may take beyond the time that handlers get: last statements, and an unreachable database.
+STOP_S = 60.0
 FOR_EVER_S = 3600.0 * 24 * 365
 # A loop whose turn takes longer than this counts as stuck: no statement of ours may take half as long.
 STUCK_S = 120.0
@@ -80,6 +82,7 @@ def run_service(config: Config) -> int:
                 if not config.jobs.enabled or prepared(config, url, registry, events, signals):
                     daemon.start()
                     tell_systemd_until_stopped(daemon, signals)
+                sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)
                 left = daemon.stop(signals.reason)
         tracing.flush()
     if signals.count > 1:
@@ -209,7 +212,6 @@ def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals
     while not signals.stopping.wait(min(pause_s, threading.TIMEOUT_MAX)):
         if all(age.age_s < age.limit_s for age in loop_ages(daemon.loops())):
             sd_notify.watchdog()
-    sd_notify.stopping()
 
 
 def loop_ages(loops: Sequence[Loop]) -> list[LoopAge]:
