@@ -26,7 +26,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 def until(ours: socket.socket, wanted: str) -> list[str]:
     """Return the messages up to the one that begins with `wanted`."""
-    messages = []
+    messages: list[str] = []
     while not (messages and messages[-1].startswith(wanted)):
         messages.append(ours.recv(4096).decode())
     return messages
