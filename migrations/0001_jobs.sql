@@ -56,8 +56,8 @@ ALTER TABLE _ayb_jobs
 
 -- The order in which jobs are leased; the leasing statement's ORDER BY is this index, so that no statistics are needed.
 CREATE INDEX IF NOT EXISTS idx_ayb_jobs_ready ON _ayb_jobs (queue, priority, run_at, id) WHERE state = 'queued';
--- Lists show the newest first.
-CREATE INDEX IF NOT EXISTS idx_ayb_jobs_created ON _ayb_jobs (created_at, id);
+-- Lists show the newest first. What runs is found by its lease: without it here, leasing a job has one index less to write.
+CREATE INDEX IF NOT EXISTS idx_ayb_jobs_created ON _ayb_jobs (created_at, id) WHERE state <> 'running';
 -- The few that did not end well: listed by state and type, counted, and pruned, among any number of completed ones.
 CREATE INDEX IF NOT EXISTS idx_ayb_jobs_failed ON _ayb_jobs (created_at, id, type) WHERE state = 'failed';
 CREATE INDEX IF NOT EXISTS idx_ayb_jobs_canceled ON _ayb_jobs (created_at, id, type) WHERE state = 'canceled';

@@ -38,7 +38,10 @@ class Look(NamedTuple):
 # the five has an index, from whose newest end a bounded number is read.
 LIST_CHANGES = """
     WITH candidates AS (
-        SELECT id FROM (SELECT id FROM _ayb_jobs ORDER BY created_at DESC, id DESC LIMIT %(most)s) AS created
+        SELECT id
+        FROM (
+            SELECT id FROM _ayb_jobs WHERE state <> 'running' ORDER BY created_at DESC, id DESC LIMIT %(most)s
+        ) AS created
         UNION
         SELECT id FROM (SELECT id FROM _ayb_jobs WHERE state = 'running' LIMIT %(most)s) AS running
         UNION

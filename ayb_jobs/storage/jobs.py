@@ -96,15 +96,33 @@ def get_job(conn: Connection, job_id: str) -> Job:
     return as_job(row)
 
 
-LIST_JOBS = f"""
-    SELECT {JOB_COLUMNS}
-    FROM _ayb_jobs
-    WHERE (%(state)s::text IS NULL OR state = %(state)s::text)
-        AND (%(type)s::text IS NULL OR type = %(type)s::text)
+_LISTED = """
+    (%(type)s::text IS NULL OR type = %(type)s::text)
         AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
         AND (%(before_id)s::uuid IS NULL OR (created_at, id) < (%(before_at)s::timestamptz, %(before_id)s::uuid))
     ORDER BY created_at DESC, id DESC
-    LIMIT %(limit)s OFFSET %(offset)s
+    LIMIT %(limit)s::bigint + %(offset)s
+"""
+# Two indexes are merged: that of creation, which leaves out what runs, and that of leases, which holds nothing else.
+LIST_JOBS = f"""
+    WITH ended_or_queued AS (
+        SELECT id, created_at
+        FROM _ayb_jobs
+        WHERE state <> 'running' AND (%(state)s::text IS NULL OR state = %(state)s::text) AND {_LISTED}
+    ), running AS (
+        SELECT id, created_at
+        FROM _ayb_jobs
+        WHERE state = 'running' AND (%(state)s::text IS NULL OR 'running' = %(state)s::text) AND {_LISTED}
+    ), page AS (
+        SELECT id
+        FROM (SELECT * FROM ended_or_queued UNION ALL SELECT * FROM running) AS both_kinds
+        ORDER BY created_at DESC, id DESC
+        LIMIT %(limit)s OFFSET %(offset)s
+    )
+    SELECT {JOB_COLUMNS}
+    FROM _ayb_jobs
+    WHERE id = ANY (ARRAY(SELECT id FROM page))
+    ORDER BY created_at DESC, id DESC
 """  # noqa: S608 - literals only
 
 

@@ -23,7 +23,7 @@ PRUNE_JOBS = """
     WITH walked AS MATERIALIZED (
         SELECT ctid, id, created_at, state, coalesce(completed_at, canceled_at, updated_at) AS ended_at
         FROM _ayb_jobs
-        WHERE created_at < now() - %(keep)s::interval
+        WHERE state <> 'running' AND created_at < now() - %(keep)s::interval
             AND (%(rare_state)s::text IS NULL OR state = %(rare_state)s::text)
             AND (%(after_id)s::uuid IS NULL OR (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
         ORDER BY created_at, id
