@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import patience
-from ayb_jobs.errors import DatabaseError
+from ayb_jobs.errors import DatabaseError, InvalidInput
 
 
 @contextmanager
@@ -15,9 +15,11 @@ def database_url(options: Options) -> Iterator[str]:
     """Give the address of the database: the flag's, the environment's or the file's, else the embedded one's.
 
     Where the first two say it, the rest of the configuration is neither read nor checked: reading it takes longer than
-    most commands do. The embedded database is started for the time of the command where it is down; raises
-    `DatabaseError` where it was never made.
+    most commands do. The embedded database is started for the time of the command where it is down. Raises
+    `DatabaseError` where it was never made, and `InvalidInput` where an API was named instead.
     """
+    if not options.database_url and (options.url or os.environ.get("AYB_JOBS_URL")):
+        raise InvalidInput("this command works on the database alone; name it with --database-url, and no --url")
     if url := options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL"):
         yield url
         return

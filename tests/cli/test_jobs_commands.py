@@ -226,3 +226,24 @@ def test_changes_by_hand_are_on_record(cli: Cli, conn: Connection) -> None:
     cli("jobs", "cancel", made)
     deeds = conn.execute("SELECT action, target, before->>'state', after->>'state' FROM _ayb_job_audit ORDER BY id")
     assert deeds.fetchall() == [("job.enqueue", made, None, "queued"), ("job.cancel", made, "queued", "canceled")]
+
+
+def test_what_is_not_said_comes_from_the_configuration(database_cli: Cli, conn: Connection, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(
+        "[jobs]\nmax_retries_default = 7\n"
+        '[job_types.tidy]\nstatements = ["SELECT 1"]\nmax_attempts = 2\npayload = { days = 3 }\n'
+    )
+    for name, payload, attempts in (("tidy", '{"days": 3}', 2), ("other", "{}", 7)):
+        made = item(database_cli.ok("jobs", "enqueue", name, "--json", "--config", str(tmp_path / "a.toml")))
+        job = get_job(conn, made["id"])
+        assert (job.payload_text, job.max_attempts) == (payload, attempts)
+    given = ["--payload", "null", "--max-attempts", "1", "--config", str(tmp_path / "a.toml")]
+    job = get_job(conn, item(database_cli.ok("jobs", "enqueue", "tidy", "--json", *given))["id"])
+    assert (job.payload_text, job.max_attempts) == ("null", 1)
+    made = item(
+        database_cli.ok(
+            "schedules", "create", "--name", "n", "--job-type", "tidy", "--cron", "@daily", "--json",
+            "--config", str(tmp_path / "a.toml"),
+        )
+    )  # fmt: skip
+    assert made["maxAttempts"] == 2

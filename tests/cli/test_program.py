@@ -4,9 +4,11 @@ import importlib.metadata
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 
 from ayb_jobs.cli.exits import MEANINGS, ExitCode
@@ -206,6 +208,30 @@ def test_every_command_has_its_line_of_help(nowhere: Cli) -> None:
     for name in program.list_commands(program.make_context("ayb-jobs", [], resilient_parsing=True)):
         assert re.search(rf"^  {name} +\w", listed, re.MULTILINE)
         assert nowhere.ok(name, "--help") == nowhere.ok(name, "-h")
+
+
+def leaves(command: click.Command, path: list[str]) -> Iterator[str]:
+    """Yield the commands below `command`, each with the words that lead to it."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path)
+        return
+    ctx = click.Context(command)
+    for name in command.list_commands(ctx):
+        found = command.get_command(ctx, name)
+        assert found is not None
+        yield from leaves(found, [*path, name])
+
+
+def test_every_command_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert [path for path in leaves(program, []) if f"`{path}" not in text] == []
+
+
+@pytest.mark.parametrize("command", ["schedules overdue", "schedules fires", "schedules lint"])
+def test_a_command_for_the_database_alone_says_so(api_cli: Cli, command: str) -> None:
+    said = api_cli(*command.split())
+    assert said.code == ExitCode.USAGE
+    assert "--database-url" in one_line(said)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
