@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ayb_jobs.bench import cleanup, daemons, deep, drain, enqueue, idle, latency, pinned, waiting
+from ayb_jobs.bench import cleanup, daemons, deep, drain, enqueue, idle, latency, pinned, schedules, waiting
 from ayb_jobs.bench.figures import Figure
 from ayb_jobs.bench.scratch import Bench
 
@@ -16,4 +16,5 @@ WORKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "daemons": daemons.measure,
     "idle": idle.measure,
     "cleanup": cleanup.measure,
+    "schedules": schedules.measure,
 }

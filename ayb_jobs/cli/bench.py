@@ -11,7 +11,7 @@ import click
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 
 # Named here too, so that help and completion need not import what measures.
-WORKS = ("drain", "waiting", "enqueue", "latency", "deep", "pinned", "daemons", "idle", "cleanup")
+WORKS = ("drain", "waiting", "enqueue", "latency", "deep", "pinned", "daemons", "idle", "cleanup", "schedules")
 
 
 @click.command(short_help="Measure the daemon on this machine.")
@@ -31,7 +31,7 @@ WORKS = ("drain", "waiting", "enqueue", "latency", "deep", "pinned", "daemons", 
 def bench(options: Options, works: tuple[str, ...], jobs: int, rows: int, rounds: int) -> None:
     """Measure the daemon on this machine, each figure beside a bare loop: the same SQL with nothing around it.
 
-    WORK is any of drain, waiting, enqueue, latency, deep, pinned, daemons, idle and cleanup; without one, all are
+    WORK is any of drain, waiting, enqueue, latency, deep, pinned, daemons, idle, cleanup and schedules; without one, all are
     measured. The ratio beside each figure is what can be compared between machines.
 
     Without --database-url an embedded PostgreSQL is made for it and removed. On a server that is named, each round
