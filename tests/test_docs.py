@@ -1,0 +1,174 @@
+"""What the documents say is so: links, commands, settings, code, and the tests that hold the promises."""
+
+import ast
+import re
+import tomllib
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+import ayb_jobs
+from ayb_jobs.cli.main import program
+from ayb_jobs.cli.options import Options
+from ayb_jobs.config import load_config
+from ayb_jobs.config.loading import environment_names
+from ayb_jobs.config.settings import SECTIONS
+from ayb_jobs.logs.wording import LINES
+from ayb_jobs.metrics import CATALOGUE
+from tests.docs.reading import ROOT, Block, anchors, blocks, documents, inline_code, links, our_commands, shell_lines
+
+SHELLS = ("console", "bash", "sh", "shell")
+COMMAND_LINES = [
+    pytest.param(arguments, id=f"{block.where} {' '.join(arguments)}"[:100])
+    for document in documents()
+    for block in blocks(document, *SHELLS, "")
+    for line in shell_lines(block)
+    for arguments in our_commands(line)
+]
+MENTIONED_COMMANDS = sorted(
+    {code for document in documents() for code in inline_code(document) if code.startswith(("ayb-jobs ", "ayb "))}
+)
+each_document = pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def blocks_of(*languages: str) -> list[Block]:
+    return [block for document in documents() for block in blocks(document, *languages)]
+
+
+def where(block: Block) -> str:
+    return block.where
+
+
+@cache
+def source() -> str:
+    """All code of the package."""
+    return "\n".join(path.read_text() for path in sorted((ROOT / "ayb_jobs").rglob("*.py")))
+
+
+@each_document
+def test_links_lead_somewhere(document: Path) -> None:
+    for path, anchor in links(document):
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target), f"{path}#{anchor}"
+
+
+@each_document
+def test_named_make_targets_exist(document: Path) -> None:
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    code = [*inline_code(document), *(line for block in blocks(document, *SHELLS) for line in shell_lines(block))]
+    named = {match for line in code for match in re.findall(r"(?:^|&& )make ([a-z][a-z-]*)", line)}
+    assert named <= targets
+
+
+def parse(arguments: list[str], command: click.Command = program, parent: click.Context | None = None) -> None:
+    """Read arguments as the command line does, without running anything; raises click's errors."""
+    ctx = command.make_context("ayb-jobs", list(arguments), parent=parent, obj=Options())
+    if isinstance(command, click.Group):
+        rest = [*ctx._protected_args, *ctx.args]
+        _, chosen, left = command.resolve_command(ctx, rest)
+        assert chosen is not None
+        parse(left, chosen, ctx)
+
+
+@pytest.mark.parametrize("arguments", COMMAND_LINES)
+def test_a_command_line_is_one_that_the_program_takes(arguments: list[str]) -> None:
+    with suppress(click.exceptions.Exit):  # --help and --version end at once
+        parse(arguments)
+
+
+@pytest.mark.parametrize("code", MENTIONED_COMMANDS)
+def test_a_mentioned_command_exists(code: str) -> None:
+    for arguments in our_commands(code.replace("…", "")):
+        with suppress(click.MissingParameter, click.exceptions.NoArgsIsHelpError, click.exceptions.Exit):
+            parse(arguments)  # what is missing is left to the reader
+
+
+def test_a_command_that_the_program_does_not_take_is_noticed() -> None:
+    (arguments,) = our_commands("AYB_JOBS_URL=x ayb-jobs jobs list --colour red | head")
+    with pytest.raises(click.UsageError, match="--colour"):
+        parse(arguments)
+
+
+@pytest.mark.parametrize("block", blocks_of("toml"), ids=where)
+def test_settings_in_a_document_are_valid(block: Block, tmp_path: Path) -> None:
+    text = block.text
+    for secret_file in re.findall(r'_file = "([^"]+)"', text):
+        (tmp_path / "secret").write_text("s" * 40)
+        text = text.replace(secret_file, str(tmp_path / "secret"))
+    file = tmp_path / "ayb-jobs.toml"
+    file.write_text(text)
+    assert tomllib.loads(text)
+    load_config(file, {})
+
+
+@pytest.mark.parametrize("block", blocks_of("python"), ids=where)
+def test_python_in_a_document_compiles_and_imports_public_names(block: Block) -> None:
+    tree = ast.parse(block.text)
+    compile(tree, block.where, "exec")
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "ayb_jobs"]
+    assert {alias.name for node in imported for alias in node.names} <= set(ayb_jobs.__all__)
+
+
+@each_document
+def test_named_environment_variables_exist(document: Path) -> None:
+    for name in re.findall(r"\bAYB_[A-Z_]+[A-Z]\b", document.read_text()):
+        assert name in environment_names() or f'"{name}"' in source(), name
+
+
+@each_document
+def test_named_settings_events_and_metrics_exist(document: Path) -> None:
+    for code in inline_code(document):
+        if code.endswith((".py", ".toml", ".md")):
+            continue
+        section, dot, key = code.partition(" = ")[0].partition(".")
+        if dot and section in SECTIONS and re.fullmatch(r"[a-z_]+", key):
+            assert key in SECTIONS[section].model_fields or code in LINES, code
+        elif re.fullmatch(r"(jobs?|lease|loop|daemon|schedules?|notify|cleanup|rows|request)\.[a-z_]+", code):
+            assert code in LINES, code
+        elif re.fullmatch(r"ayb_jobs_[a-z_]+", code):
+            assert code.removesuffix("_total") in CATALOGUE, code
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "semantics.md").read_text())
+    assert len(named) > 50
+    for path, name in named:
+        tree = ast.parse((ROOT / "tests" / path).read_text())
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path}::{name}"
+
+
+def test_the_readme_tests_as_the_checks_of_a_submission_do() -> None:
+    assert "$ make test\n" in (ROOT / "README.md").read_text()
+    assert re.search(r"(?m)^(\w+=\w+ )*make test$", (ROOT / ".ci" / "run").read_text())
+
+
+def test_every_document_is_reached_from_the_readme() -> None:
+    reached, new = set[Path](), {ROOT / "README.md"}
+    while new:
+        reached |= new
+        new = {(page.parent / path).resolve() for page in new for path, _ in links(page) if path.endswith(".md")}
+        new = {page for page in new if page.exists()} - reached
+    assert set(ROOT.glob("docs/*.md")) <= reached
+
+
+# No one's own machine, and no numbers that only a tracker explains.
+STRANGERS = re.compile(r"(?<![\w.~])/(home|root|work|Users)/\w|(?i:\b(issue|ticket|pr) ?#\d|\bindex-url\b)")
+FOLDERS = ("ayb_jobs", "deploy", "docs", "examples", "migrations", "tests", ".ci", ".github")
+
+
+def test_the_repository_speaks_of_itself_alone() -> None:
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+    files += [ROOT / name for name in ("README.md", "CHANGELOG.md", "Makefile", "Dockerfile", "pyproject.toml")]
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files
+        if path.is_file() and path != Path(__file__)
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if STRANGERS.search(line)
+    ]
+    assert found == []
