@@ -237,9 +237,9 @@ def test_what_is_not_said_comes_from_the_configuration(database_cli: Cli, conn: 
         made = item(database_cli.ok("jobs", "enqueue", name, "--json", "--config", str(tmp_path / "a.toml")))
         job = get_job(conn, made["id"])
         assert (job.payload_text, job.max_attempts) == (payload, attempts)
-    given = ["--payload", "null", "--max-attempts", "1", "--config", str(tmp_path / "a.toml")]
+    given = ["--payload", "[]", "--max-attempts", "1", "--config", str(tmp_path / "a.toml")]
     job = get_job(conn, item(database_cli.ok("jobs", "enqueue", "tidy", "--json", *given))["id"])
-    assert (job.payload_text, job.max_attempts) == ("null", 1)
+    assert (job.payload_text, job.max_attempts) == ("[]", 1)
     made = item(
         database_cli.ok(
             "schedules", "create", "--name", "n", "--job-type", "tidy", "--cron", "@daily", "--json",
