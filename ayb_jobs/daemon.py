@@ -25,6 +25,7 @@ from ayb_jobs.runtime.completer import Completer
 from ayb_jobs.runtime.heartbeat import Heartbeat
 from ayb_jobs.runtime.in_flight import InFlight
 from ayb_jobs.runtime.lease_keeper import LeaseKeeper
+from ayb_jobs.runtime.lifeline import LifelineKeeper
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import Notifier
 from ayb_jobs.runtime.producer import Producer
@@ -113,7 +114,16 @@ class Daemon:
             name="ayb-jobs-notifier",
             timeouts=self.database.timeouts,
             emit=events.emit,
-            notified=self._producer.notified,
+            notified=self._notified,
+        )
+        self._lifeline = LifelineKeeper(
+            database=self.database,
+            url=config.database.direct_url or url,
+            worker=self._row(),
+            emit=events.emit,
+            backoff=backoff,
+            max_crashes=jobs.max_crashes,
+            wake=self._waker("lifeline"),
         )
         self._heartbeat = Heartbeat(database=self.database, worker=self._row(), emit=events.emit)
         keeper = LeaseKeeper(
@@ -134,6 +144,7 @@ class Daemon:
         self._add("completer", self._completer.tick)
         self._add("producer", self._producer.tick)
         self._add("recoverer", recoverer.tick)
+        self._add("lifeline", self._lifeline.tick)
         self._add("pruner", pruner.tick)
         self._add("heartbeat", self._heartbeat.tick)
         if config.database.notify:
@@ -192,9 +203,10 @@ class Daemon:
         self._release_unstarted()
         abandoned = self._await_handlers(time.monotonic() + timeout_s)
         self._flush_completer(time.monotonic() + FLUSH_S)
-        self._stop_loops("completer", "watchdog", "lease keeper")
+        self._stop_loops("completer", "watchdog", "lease keeper", "lifeline")
         self._attempt("heartbeat", self._heartbeat.forget)
         self._notifier.close()
+        self._lifeline.close()
         self.database.close()
         self._events.emit(DaemonStopped(abandoned=abandoned))
         return abandoned
@@ -243,6 +255,10 @@ class Daemon:
             self._loops[name].wake()
 
         return wake
+
+    def _notified(self) -> None:
+        self._producer.notified()
+        self._lifeline.notified()
 
     def _room_made(self) -> None:
         self._producer.room_made()

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from ayb_jobs.checker.evidence import Evidence, LeaseLife, Violation
 
+# A peer counts that was at work for so long before a kill and after it.
+PEER_BEFORE_S = 4.0
+PEER_AFTER_S = 2.0
+
 LOSSES = frozenset({"acknowledged_enqueue_lost", "completed_without_its_run", "never_ended"})
 
 
@@ -13,8 +17,8 @@ LOSSES = frozenset({"acknowledged_enqueue_lost", "completed_without_its_run", "n
 class Figures:
     """The totals of a run.
 
-    `recovery_p99_s` is from a daemon's death to the next lease of each job that it held, the worst of 99 in 100 (None
-    where no daemon died with a job); `extra_runs` are runs whose ending was not accepted.
+    `recovery_p99_s` is from a daemon's death until each job that it held was due again on a peer, the worst of 99 in 100
+    (None where no daemon died so); `extra_runs` are runs whose ending was not accepted.
     """
 
     jobs: int
@@ -47,25 +51,23 @@ def figures(evidence: Evidence, violations: Sequence[Violation]) -> Figures:
 
 
 def recovery_times(evidence: Evidence) -> list[float]:
-    """Return, for each job that a killed daemon held, the seconds from the kill to its next lease.
+    """Return, for each job that a killed daemon held, the seconds from the kill until the job was due again.
 
-    Left out are kills during an outage of the database, which nobody could make good.
+    Left out are kills during an outage of the database, or with no peer at work, which nobody could make good.
     """
     times = []
     for lease in evidence.leases.values():
         if lease.end is None or not lease.end.recovers:
             continue
         kill = next((f for f in evidence.faults_by_target.get(lease.holder, ()) if f.kind == "kill"), None)
-        leased_again = _leased_again(evidence, lease)
-        if kill is None or leased_again is None or _out(evidence, kill.began - 1.0, leased_again):
-            continue
-        times.append(leased_again - kill.began)
+        due = max(lease.end.at, lease.end.run_at)
+        if kill is not None and not _out(evidence, kill.began, due) and _has_peer(evidence, kill.began):
+            times.append(due - kill.began)
     return times
 
 
-def _leased_again(evidence: Evidence, lease: LeaseLife) -> float | None:
-    later = evidence.by_job[lease.given.job_id]
-    return next((event.at for event in later if event.leases and event.at >= lease.ended), None)
+def _has_peer(evidence: Evidence, at: float) -> bool:
+    return any(first <= at - PEER_BEFORE_S and at + PEER_AFTER_S <= last for first, last in evidence.working.values())
 
 
 def _out(evidence: Evidence, since: float, until: float) -> bool:

@@ -48,6 +48,15 @@ RECOVER_JOBS = """
             LIMIT %(limit)s
             FOR UPDATE SKIP LOCKED
         ) AS never_leased
+        UNION ALL
+        SELECT * FROM (
+            SELECT id, lease_id, lease_until, worker_id, coalesce(last_run_at, updated_at) AS started_at
+            FROM _ayb_jobs
+            WHERE cardinality(%(dead)s::text[]) > 0
+                AND state = 'running' AND lease_until >= now() AND worker_id = ANY (%(dead)s::text[])
+            LIMIT %(limit)s
+            FOR UPDATE SKIP LOCKED
+        ) AS of_the_dead
     ), judged AS (
         SELECT job.id, expired.lease_id, expired.lease_until, expired.worker_id, expired.started_at,
             CASE
@@ -70,6 +79,7 @@ RECOVER_JOBS = """
         SET state = CASE WHEN judged.used_up THEN 'failed' ELSE 'queued' END,
             run_at = CASE
                 WHEN judged.used_up THEN job.run_at
+                WHEN job.worker_id = ANY (%(dead)s::text[]) THEN now()
                 ELSE now() + interval '1 second' * (%(jitter_s)s * random()
                     + least(%(base_s)s * 2.0 ^ least(greatest(job.attempts, 1) - 1, 60), %(most_s)s))
             END,
@@ -93,19 +103,27 @@ RECOVER_JOBS = """
             started_at, now()
         FROM recovered
     )
-    SELECT id, type, state, attempts, crashes, error, lease_until::text
+    SELECT id, type, state, attempts, crashes, error, lease_until::text,
+        CASE WHEN cardinality(%(dead)s::text[]) > 0 THEN pg_notify('ayb_jobs', '')::text END
     FROM recovered
     ORDER BY lease_until
 """
 
 
 def recover_jobs(
-    conn: Connection, *, limit: int, max_crashes: int, backoff: Backoff, floor: str = "-infinity"
+    conn: Connection,
+    *,
+    limit: int,
+    max_crashes: int,
+    backoff: Backoff,
+    floor: str = "-infinity",
+    dead: Sequence[str] = (),
 ) -> Recovery:
     """Take up to `limit` jobs from workers whose lease ran out, whatever their type, the longest expired first.
 
     Each counts a crash beside its attempt, and has an execution row with outcome `lost`. It is queued again after
     backoff, or fails where its attempts or `max_crashes` are used up. Only leases that ran out after `floor` are seen.
+    Jobs of the workers `dead` are taken before their lease runs out, and are due at once.
     """
     rows = conn.execute(
         RECOVER_JOBS,
@@ -113,6 +131,7 @@ def recover_jobs(
             "limit": limit,
             "max_crashes": max_crashes,
             "floor": floor,
+            "dead": list(dead),
             "base_s": backoff.base_s,
             "most_s": backoff.most_s,
             "jitter_s": backoff.jitter_s,

@@ -58,7 +58,7 @@ READ = """
         coalesce((became).max_attempts, (was).max_attempts), coalesce((was).crashes, 0), coalesce((became).crashes, 0),
         (was).lease_id::text, (became).lease_id::text, extract(epoch FROM (was).lease_until)::float8,
         extract(epoch FROM (became).lease_until)::float8,
-        extract(epoch FROM coalesce((was).run_at, (became).run_at))::float8,
+        extract(epoch FROM coalesce((became).run_at, (was).run_at))::float8,
         coalesce((became).schedule_id, (was).schedule_id)::text,
         extract(epoch FROM coalesce((became).scheduled_for, (was).scheduled_for))::float8, writer
     FROM _ayb_job_events

@@ -1,0 +1,76 @@
+"""Lifelines: advisory locks that tell within milliseconds that a daemon's process has died."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ayb_jobs.storage.database import Connection, Timeouts, connect, is_pooled
+from ayb_jobs.storage.workers import Worker, beat
+
+TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0))"
+
+SET_GUARDED = "UPDATE _ayb_job_workers SET guarded = %(guarded)s, heartbeat_at = now() WHERE id = %(worker_id)s"
+
+# A lock that can be had is nobody's; having it for the length of this statement keeps nobody from taking his own, who
+# tries again. Whoever is not among the rows, or not guarded, cannot be judged.
+LOOK = """
+    WITH guarded AS MATERIALIZED (
+        SELECT id, heartbeat_at FROM _ayb_job_workers WHERE guarded AND id <> %(worker_id)s
+    )
+    SELECT
+        EXISTS (SELECT FROM _ayb_job_workers WHERE guarded AND id = %(worker_id)s),
+        EXISTS (SELECT FROM _ayb_jobs WHERE state = 'running'),
+        ARRAY(
+            SELECT ARRAY[id, heartbeat_at::text] FROM guarded
+            WHERE pg_try_advisory_xact_lock(hashtextextended('_ayb_job_worker ' || id, 0))
+        )
+"""
+
+
+class Look(NamedTuple):
+    """What a look at the lifelines found.
+
+    Whether the others know that this daemon holds its own, whether any job runs, and whose lifeline is free, each with
+    the last sign of life.
+    """
+
+    guarded: bool
+    jobs_run: bool
+    free: Mapping[str, str]
+
+
+class Lifeline:
+    """A direct connection that holds a daemon's lifeline for as long as the process and the connection live.
+
+    Raises `DatabaseError` where there is no connection, psycopg's errors where it broke.
+    """
+
+    def __init__(self, url: str, worker: Worker, *, name: str, timeouts: Timeouts) -> None:
+        self._worker = worker
+        self._conn = connect(url, name=name, timeouts=timeouts)
+        self.possible = not is_pooled(self._conn)
+
+    def take(self) -> bool:
+        """Take the lifeline and tell everyone.
+
+        False where that has to wait for the server to notice that the connection before this one is gone.
+        """
+        row = self._conn.execute(TAKE, {"worker_id": self._worker.id}).fetchone()
+        if row is None or not row[0]:
+            return False
+        beat(self._conn, self._worker)
+        set_guarded(self._conn, self._worker.id, guarded=True)
+        return True
+
+    def look(self) -> Look:
+        """Look at the lifelines of the others."""
+        row = self._conn.execute(LOOK, {"worker_id": self._worker.id}).fetchone()
+        return Look(False, False, {}) if row is None else Look(row[0], row[1], dict(row[2]))
+
+    def close(self) -> None:
+        """Close the connection, and so let go of the lifeline."""
+        self._conn.close()
+
+
+def set_guarded(conn: Connection, worker_id: str, *, guarded: bool) -> None:
+    """Say whether a daemon holds its lifeline, which is a sign of life as well."""
+    conn.execute(SET_GUARDED, {"worker_id": worker_id, "guarded": guarded})

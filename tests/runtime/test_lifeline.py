@@ -1,0 +1,142 @@
+"""Peers take over from the dead at once, and from the living never."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from psycopg.sql import SQL
+
+from ayb_jobs.events import JobRecovered
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.runtime import lifeline
+from ayb_jobs.runtime.lifeline import BUSY_TURN_S, FOR_EVER_S, IDLE_TURN_S, LifelineKeeper
+from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.workers import Worker, beat
+from tests.factories import make_job
+from tests.pgbouncer import PgBouncer
+
+
+def worker(name: str) -> Worker:
+    return Worker(id=name, host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+
+
+@contextmanager
+def keeper(db: Database, name: str, emit: Callable[[object], None] = lambda _: None) -> Iterator[LifelineKeeper]:
+    made = LifelineKeeper(
+        database=db,
+        url=db.url,
+        worker=worker(name),
+        emit=emit,
+        backoff=Backoff(),
+        max_crashes=3,
+        wake=lambda: None,
+    )
+    with closing(made):
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifeline, "SETTLE_S", 0.0)
+
+
+def test_a_dead_peers_jobs_are_due_again_after_two_looks(db: Database, conn: Connection) -> None:
+    seen: list[object] = []
+    job_id = make_job(conn, "running", worker_id="dead", max_attempts=3)
+    with keeper(db, "alive", seen.append) as alive:
+        with keeper(db, "dead") as dead:
+            dead.tick()
+            alive.tick()
+            alive.tick()
+            assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
+        alive.tick()
+        assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
+        alive.tick()
+    row = conn.execute("SELECT state, run_at <= now(), crashes, attempts, lease_id FROM _ayb_jobs").fetchone()
+    assert row == ("queued", True, 1, 1, None)
+    assert [event.job_id for event in seen if isinstance(event, JobRecovered)] == [job_id]
+    assert conn.execute("SELECT id FROM _ayb_job_workers").fetchall() == [("alive",)]
+    assert conn.execute("SELECT outcome FROM _ayb_job_executions").fetchall() == [("lost",)]
+
+
+def test_a_peer_that_lost_its_connection_and_took_it_again_keeps_its_jobs(db: Database, conn: Connection) -> None:
+    make_job(conn, "running", worker_id="cut off")
+    with keeper(db, "alive") as alive, keeper(db, "cut off") as cut_off:
+        cut_off.tick()
+        alive.tick()
+        terminate_lifelines(conn, but="alive", db=db)
+        cut_off.close()
+        alive.tick()
+        cut_off.tick()
+        alive.tick()
+        alive.tick()
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
+
+
+def test_a_living_peer_without_its_lifeline_says_so(db: Database, conn: Connection) -> None:
+    make_job(conn, "running", worker_id="cut off")
+    with keeper(db, "alive") as alive, keeper(db, "cut off") as cut_off:
+        cut_off.tick()
+        alive.tick()
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+        )
+        with pytest.raises(Exception, match="terminating"):
+            cut_off.tick()
+        assert conn.execute("SELECT guarded FROM _ayb_job_workers WHERE id = 'cut off'").fetchone() == (False,)
+
+
+def test_a_peer_that_beats_between_two_looks_is_alive(db: Database, conn: Connection) -> None:
+    make_job(conn, "running", worker_id="cut off")
+    with keeper(db, "alive") as alive:
+        with keeper(db, "cut off") as cut_off:
+            cut_off.tick()
+        alive.tick()
+        beat(conn, worker("cut off"))
+        alive.tick()
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
+
+
+def test_nobody_is_judged_right_after_an_outage(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifeline, "SETTLE_S", 60.0)
+    make_job(conn, "running", worker_id="dead")
+    with keeper(db, "dead") as dead:
+        dead.tick()
+    with keeper(db, "alive") as alive:
+        for _ in range(4):
+            alive.tick()
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
+
+
+def test_looks_are_rare_while_nothing_runs(db: Database, conn: Connection) -> None:
+    with keeper(db, "alive") as alive:
+        assert alive.tick() == IDLE_TURN_S
+        make_job(conn, "running", lease_until=SQL("now() + interval '1 hour'"))
+        assert alive.tick() == BUSY_TURN_S
+
+
+def test_a_notification_makes_looks_frequent(db: Database) -> None:
+    with keeper(db, "alive") as alive:
+        alive.notified()
+        assert alive.tick() == BUSY_TURN_S
+
+
+def test_through_a_pooler_leases_alone_decide(db: Database, pgbouncer: PgBouncer, database_url: str) -> None:
+    with closing(Database(pgbouncer.url(database_url), name="pooled")) as pooled, keeper(pooled, "pooled") as alone:
+        assert alone.tick() == FOR_EVER_S
+    with closing(connect(database_url)) as conn:
+        assert conn.execute("SELECT count(*) FROM _ayb_job_workers WHERE guarded").fetchone() == (0,)
+
+
+def terminate_lifelines(conn: Connection, *, but: str, db: Database) -> None:
+    """Cut every lifeline but one, as a network does."""
+    conn.execute(
+        """
+        SELECT pg_terminate_backend(pid) FROM pg_locks
+        WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
+            AND (classid::bigint << 32 | objid::bigint) <> hashtextextended('_ayb_job_worker ' || %s, 0)
+        """,
+        (but,),
+    )
