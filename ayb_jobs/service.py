@@ -34,6 +34,7 @@ from ayb_jobs.http.server import ApiServer
 from ayb_jobs.http.services import LoopAge, Services, app_factory
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
+from ayb_jobs.runtime.garbage import collect_rarely
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.definitions import upsert_defaults
@@ -80,6 +81,7 @@ def run_service(config: Config) -> int:
             signals.on_second = daemon.hurry
             with served(daemon, config=config, registry=registry, events=events, metrics=metrics):
                 if not config.jobs.enabled or prepared(config, url, registry, events, signals):
+                    collect_rarely()
                     daemon.start()
                     tell_systemd_until_stopped(daemon, signals)
                 sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)

@@ -22,6 +22,7 @@ from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
+from ayb_jobs.runtime.garbage import collect_rarely
 
 _output = threading.Lock()
 
@@ -78,6 +79,7 @@ def daemon(
         logger=structlog.get_logger(),
         worker_id=new_worker_id(),
     )
+    collect_rarely()
     running.start()
     return running.stop
 

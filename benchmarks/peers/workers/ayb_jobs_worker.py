@@ -15,6 +15,7 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.model.job import NewJob
+from ayb_jobs.runtime.garbage import collect_rarely
 from ayb_jobs.storage.bulk import enqueue_many
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.jobs import enqueue
@@ -74,6 +75,7 @@ class AybJobs:
             logger=logs.logger,
             worker_id=new_worker_id(),
         )
+        collect_rarely()
         daemon.start()
         await until_input_ends()
         daemon.stop()
