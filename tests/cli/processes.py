@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 PROGRAM = Path(sys.executable).with_name("ayb-jobs")
@@ -18,8 +18,13 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("AYB_")} | dict(environ)
 
 
-def on_terminal(*arguments: str, columns: int, **environ: str) -> tuple[int, str]:
-    """Run the program on a terminal so many columns wide; return its exit code and all that it printed there."""
+def on_terminal(
+    *arguments: str, columns: int, seen: Callable[[str], None] = lambda _: None, **environ: str
+) -> tuple[int, str]:
+    """Run the program on a terminal so many columns wide; return its exit code and all that it printed there.
+
+    `seen` is told all that was printed so far, whenever more is.
+    """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
@@ -39,5 +44,6 @@ def on_terminal(*arguments: str, columns: int, **environ: str) -> tuple[int, str
         if not part:
             break
         printed += part
+        seen(printed.decode(errors="replace"))
     os.close(master)
     return process.wait(timeout=30), printed.decode().replace("\r\n", "\n")

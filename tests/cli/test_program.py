@@ -4,7 +4,9 @@ import importlib.metadata
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -319,6 +321,25 @@ def test_hostile_text_cannot_steer_a_terminal(database_url: str, conn: Connectio
     for command in (["jobs", "list"], ["jobs", "show", job_id]):
         printed = on_terminal(*command, columns=160, AYB_JOBS_DATABASE_URL=database_url, NO_COLOR="1")[1]
         assert not set("\x1b\x07\r\x9b") & set(printed)
+
+
+def test_what_takes_long_says_what_it_waits_for(database_url: str) -> None:
+    shown = threading.Event()
+
+    def look(printed: str) -> None:
+        if "asking the database" in printed:
+            shown.set()
+
+    with closing(connect(database_url)) as blocker, ThreadPoolExecutor() as threads:
+        with blocker.transaction():
+            blocker.execute("LOCK TABLE _ayb_jobs")
+            command = threads.submit(
+                on_terminal, "jobs", "stats", columns=80, seen=look, AYB_JOBS_DATABASE_URL=database_url
+            )
+            assert shown.wait(30)
+        code, printed = command.result(30)
+    assert code == 0
+    assert "queued" in printed
 
 
 def test_an_old_terminal_encoding_breaks_nothing(database_url: str, conn: Connection) -> None:
