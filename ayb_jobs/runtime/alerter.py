@@ -29,8 +29,8 @@ from ayb_jobs.storage.alerts import (
     take_delivery,
 )
 
-WATCH_S = 15.0
-COURIER_S = 5.0
+WATCH_S = 5.0
+COURIER_S = 2.0
 PING_S = 1.0
 MOST_TRIES = 3
 
