@@ -18,6 +18,7 @@ from ayb_jobs.config.loading import environment_names
 from ayb_jobs.config.settings import SECTIONS
 from ayb_jobs.logs.wording import LINES
 from ayb_jobs.metrics import CATALOGUE
+from ayb_jobs.storage.database import Connection
 from tests.docs.reading import ROOT, Block, anchors, blocks, documents, inline_code, links, our_commands, shell_lines
 
 SHELLS = ("console", "bash", "sh", "shell")
@@ -112,6 +113,12 @@ def test_python_in_a_document_compiles_and_imports_public_names(block: Block) ->
     compile(tree, block.where, "exec")
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "ayb_jobs"]
     assert {alias.name for node in imported for alias in node.names} <= set(ayb_jobs.__all__)
+
+
+@pytest.mark.parametrize("block", blocks_of("sql"), ids=where)
+def test_sql_in_a_document_runs(block: Block, conn: Connection) -> None:
+    with conn.transaction(force_rollback=True):
+        conn.execute(block.text.encode())
 
 
 @each_document
