@@ -90,12 +90,11 @@ def show(options: Options, job_id: str, limit: int) -> None:
     with open_door(options) as door:
         job_text = door.get_job(job_id)
         executions_text = door.list_executions(job_id, limit=limit)
-    if options.json:
-        items_text = executions_text[executions_text.index("[") : executions_text.rindex("]") + 1]
-        output.print_json(f'{job_text[:-1]},"executions":{items_text}}}')
+    executions = decoded(executions_text)["items"]
+    if options.json:  # the job as it stands, since it may hold what Python cannot decode
+        output.print_json(f'{job_text[:-1]},"executions":{json.dumps(executions)}}}')
         return
     print_job(decoded(job_text))
-    executions = decoded(executions_text)["items"]
     click.echo()
     if executions:
         print_executions(executions)
