@@ -17,9 +17,10 @@ from strawberry.extensions import (
     QueryDepthLimiter,
     SchemaExtension,
 )
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.types import ExecutionResult, Info
 
-from ayb_jobs.errors import AybJobsError
+from ayb_jobs.errors import AybJobsError, InvalidInput
 from ayb_jobs.events import JobsEnqueued, RequestFailed
 from ayb_jobs.http.auth import Caller, Scope
 from ayb_jobs.http.problems import INTERNAL, Refused
@@ -199,12 +200,15 @@ def router() -> APIRouter:
         """Execute a GraphQL document; its errors are in the answer, with status 200."""
         asked = read_body(raw, Document)
         with_token = not request.app.state.authenticator.open
-        result = schemas[with_token].execute_sync(
-            asked.query,
-            variable_values=asked.variables,
-            operation_name=asked.operation_name,
-            context_value=Asking(services, caller),
-        )
+        try:
+            result = schemas[with_token].execute_sync(
+                asked.query,
+                variable_values=asked.variables,
+                operation_name=asked.operation_name,
+                context_value=Asking(services, caller),
+            )
+        except CannotGetOperationTypeError:
+            raise InvalidInput("the document has no operation of that name", field="operation_name") from None
         return answer(json.dumps(_answer(services, result)))
 
     routes = APIRouter(tags=["graphql"], dependencies=GUARDED)

@@ -93,3 +93,10 @@ def shared_client(shared_server: Server) -> Iterator[httpx.Client]:
     """A client for tests that change nothing."""
     with shared_server.client() as admin:
         yield admin
+
+
+@pytest.fixture(scope="session")
+def fuzzed_server(postgres: EmbeddedPostgres, template: str) -> Iterator[Server]:
+    """A server for generated requests, with a database of its own."""
+    with contextmanager(_database)(postgres, template) as url, closing(Database(url)) as db, serving(db) as running:
+        yield running

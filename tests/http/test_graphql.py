@@ -152,7 +152,17 @@ def test_a_wrong_or_excessive_document_is_an_error_in_the_answer(shared_server: 
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"query": 1}', '{"query": ""}', '{"query": "{a}", "variables": []}', "[" * 100_000]
+    "body",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"query": 1}',
+        '{"query": ""}',
+        '{"query": "{a}", "variables": []}',
+        '{"query": "{ availableJobs { name } }", "operationName": "X"}',
+        "[" * 100_000,
+    ],
 )
 def test_a_body_that_is_no_request_is_400(shared_client: httpx.Client, body: str) -> None:
     problem(shared_client.post(URL, content=body), 400)
