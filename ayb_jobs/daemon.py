@@ -115,6 +115,7 @@ class Daemon:
             timeouts=self.database.timeouts,
             emit=events.emit,
             notified=self._notified,
+            schedule_changed=self._waker("scheduler") if jobs.scheduler_enabled else lambda: None,
         )
         self._lifeline = LifelineKeeper(
             database=self.database,

@@ -1,4 +1,4 @@
-"""Hears notifications of new jobs, and wakes the producer. A notification is a hint; polling is the truth."""
+"""Hears of new jobs and changed schedules, and wakes who cares. A notification is a hint; polling is the truth."""
 
 import time
 from collections.abc import Callable
@@ -11,6 +11,8 @@ PROBE_S = 30.0
 # How long one wait may take, and so how late a stop is noticed.
 WAIT_S = 0.2
 FOR_EVER_S = 3600.0 * 24 * 365
+# What a notification says that is about a schedule and no job.
+SCHEDULE_CHANGED = "schedule"
 
 
 class Notifier:
@@ -24,12 +26,14 @@ class Notifier:
         timeouts: Timeouts,
         emit: Callable[[object], None],
         notified: Callable[[], None],
+        schedule_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = url
         self._name = name
         self._timeouts = timeouts
         self._emit = emit
         self._notified = notified
+        self._schedule_changed = schedule_changed
         self._listener: Listener | None = None
         self._last_answer = 0.0
 
@@ -41,8 +45,11 @@ class Notifier:
             self._emit(NotificationsUnavailable(reason=str(blocked)))
             return FOR_EVER_S
         try:
-            if listener.wait(WAIT_S):
+            heard = listener.wait(WAIT_S)
+            if heard:
                 self._notified()
+            if SCHEDULE_CHANGED in heard:
+                self._schedule_changed()
             if time.monotonic() - self._last_answer >= PROBE_S:
                 listener.probe()
                 self._last_answer = time.monotonic()

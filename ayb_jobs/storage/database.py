@@ -218,9 +218,12 @@ class Listener:
             self._conn.close()
             raise
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for a notification; tell whether one came. Raises psycopg's errors where the connection broke."""
-        return any(True for _ in self._conn.notifies(timeout=timeout_s, stop_after=1))
+    def wait(self, timeout_s: float) -> frozenset[str]:
+        """Wait for notifications; return what those that came say: nothing for jobs, `schedule` for a changed schedule.
+
+        Raises psycopg's errors where the connection broke.
+        """
+        return frozenset(notify.payload for notify in self._conn.notifies(timeout=timeout_s, stop_after=1))
 
     def probe(self) -> None:
         """Ask the server for an answer, since middleboxes answer keepalives by themselves."""

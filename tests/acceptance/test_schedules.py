@@ -60,6 +60,14 @@ def test_where_the_scheduler_is_dead_another_daemon_tells(
         other.await_event("schedule.overdue")
 
 
+def test_a_new_schedule_is_heard_of_before_the_next_look(tmp_path: Path, database_url: str, conn: Conn) -> None:
+    with daemon(tmp_path, database_url, scheduler_tick_s=3600) as process:
+        process.await_event("daemon.started")
+        create_schedule(conn, NewSchedule(name="yearly", job_type="quick", cron="@yearly"))  # the scheduler looks once
+        add_each_second(conn)
+        eventually(lambda: count(conn, "SELECT count(*) FROM _ayb_job_fires") >= 2, within_s=20)
+
+
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
 def test_hosts_whose_clocks_disagree_fire_each_second_once_and_on_the_databases_time(
     tmp_path: Path, database_url: str, conn: Conn, monkeypatch: pytest.MonkeyPatch
