@@ -66,12 +66,15 @@ def anchors(document: Path) -> set[str]:
 def shell_lines(block: Block) -> list[str]:
     """Return the commands of a block, without prompts, output and comments.
 
-    In a `console` block commands are what follows a prompt; a command goes on after a backslash.
+    In a `console` block commands are what follows a prompt; a command goes on after a backslash. A block without a
+    language may hold anything, and its commands are the lines that call our program.
     """
     joined = re.sub(r"\\\n\s*", " ", block.text)
     lines = joined.splitlines()
     if block.language == "console":
         lines = [line.strip()[2:] for line in lines if line.strip().startswith(("$ ", "# "))]
+    if not block.language:
+        lines = [line for line in lines if re.match(r"\s*(\$ )?(\w+=\S+ )*(ayb-jobs|ayb) ", line)]
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
