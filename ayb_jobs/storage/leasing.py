@@ -122,7 +122,7 @@ SETTLE_JOBS = """
     SELECT lease_id FROM settled
 """
 
-# The same, but what completed is deleted: its execution row is all that stays.
+# The same, but what completed is deleted: its execution row is all that stays. Each half reads its own jobs alone.
 SETTLE_AND_REMOVE_JOBS = """
     WITH ended AS MATERIALIZED (
         SELECT *
@@ -133,8 +133,8 @@ SETTLE_AND_REMOVE_JOBS = """
     ), removed AS (
         DELETE FROM _ayb_jobs AS job
         USING ended
-        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.lease_id = ended.lease_id
-            AND ended.state = 'completed'
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state = 'completed'))
+            AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
             ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
     ), updated AS (
@@ -146,8 +146,8 @@ SETTLE_AND_REMOVE_JOBS = """
             canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
-        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.lease_id = ended.lease_id
-            AND ended.state <> 'completed'
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state <> 'completed'))
+            AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
             ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
     ), settled AS (
