@@ -146,7 +146,7 @@ def prepared(config: Config, url: str, registry: Registry, events: Events, signa
 
     def prepare() -> float:
         try:
-            with closing(connect(config.database.direct_url or url, name="ayb-jobs-start")) as conn:
+            with closing(connect(config.database.direct_url or url, name="ayb-jobs-start", writable=True)) as conn:
                 applied = migrate(conn)
                 if applied.migrations:
                     names = [migration.name for migration in applied.migrations]

@@ -15,7 +15,7 @@ from ayb_jobs.model.schedule import NewSchedule
 from ayb_jobs.model.wire import execution_text, job_text, page_text, schedule_text, stats_text
 from ayb_jobs.storage import jobs, schedules
 from ayb_jobs.storage.audit import record_deed, recorded, snapshot
-from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.database import Connection, connect_to_primary
 from ayb_jobs.storage.executions import list_executions
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.stats import job_stats
@@ -27,7 +27,7 @@ def database_door(options: Options) -> Iterator["DatabaseDoor"]:
     with (
         database_url(options) as url,
         patience("asking the database …"),
-        closing(connect(url, name="ayb-jobs-cli")) as conn,
+        closing(connect_to_primary(url, name="ayb-jobs-cli")) as conn,
         worded_faults(),
     ):
         yield DatabaseDoor(conn, options)

@@ -43,7 +43,7 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
 def database_reasons(options: Options, *, this_host: bool) -> list[str]:
     """Return a line for each reason why no work can be done."""
     from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - slow to import
-    from ayb_jobs.storage.database import Timeouts, connect  # noqa: PLC0415
+    from ayb_jobs.storage.database import Timeouts, connect_to_primary  # noqa: PLC0415
     from ayb_jobs.storage.faults import worded_faults  # noqa: PLC0415
     from ayb_jobs.storage.fitness import database_unfitness  # noqa: PLC0415
     from ayb_jobs.storage.workers import ALIVE_S, list_workers  # noqa: PLC0415
@@ -52,7 +52,7 @@ def database_reasons(options: Options, *, this_host: bool) -> list[str]:
     timeouts = Timeouts(connect_s=CONNECT_S, statement_s=CONNECT_S)
     with (
         database_url(options) as url,
-        closing(connect(url, name="ayb-jobs-health", timeouts=timeouts)) as conn,
+        closing(connect_to_primary(url, name="ayb-jobs-health", timeouts=timeouts)) as conn,
         worded_faults(),
     ):
         if disabled:

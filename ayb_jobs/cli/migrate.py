@@ -21,7 +21,11 @@ def migrate(options: Options, *, plan: bool) -> None:
     from ayb_jobs.storage.migrate import migrate as apply  # noqa: PLC0415
     from ayb_jobs.storage.migrate import pending  # noqa: PLC0415
 
-    with direct_url(options) as url, closing(connect(url, name="ayb-jobs-migrate")) as conn, worded_faults():
+    with (
+        direct_url(options) as url,
+        closing(connect(url, name="ayb-jobs-migrate", writable=not plan)) as conn,
+        worded_faults(),
+    ):
         if plan:
             names = [migration.name for migration in pending(conn)]
             print_names(options, names, "would apply", "Nothing to do: the schema is up to date.")

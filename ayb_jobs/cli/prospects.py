@@ -21,7 +21,7 @@ from ayb_jobs.model.cron import check_cron, fires
 from ayb_jobs.model.foresight import Collision, Foreseen, collisions, examine, foresee
 from ayb_jobs.model.schedule import Schedule
 from ayb_jobs.model.wire import instant_text
-from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.database import Connection, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.prospects import typical_seconds
 from ayb_jobs.storage.schedules import get_schedule, list_schedules
@@ -37,7 +37,7 @@ def database(options: Options) -> Iterator[Connection]:
     with (
         database_url(options) as url,
         patience("asking the database …"),
-        closing(connect(url, name="ayb-jobs-cli")) as conn,
+        closing(connect_to_primary(url, name="ayb-jobs-cli")) as conn,
         worded_faults(),
     ):
         yield conn

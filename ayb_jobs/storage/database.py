@@ -69,6 +69,17 @@ def connect(
     return conn
 
 
+def connect_to_primary(url: str, *, name: str, timeouts: Timeouts | None = None) -> Connection:
+    """Open one connection to the server that takes writes, where the address names several; to any where none does.
+
+    Raises `DatabaseError` where none answers.
+    """
+    try:
+        return connect(url, name=name, timeouts=timeouts, writable=True)
+    except DatabaseError:
+        return connect(url, name=name, timeouts=timeouts)
+
+
 def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     """Return the connection string with our settings added; what its author set is kept."""
     ours: dict[str, str | int] = {**_TCP, "application_name": name, "connect_timeout": max(2, round(limits.connect_s))}

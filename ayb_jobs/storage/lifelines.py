@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ayb_jobs.storage.database import Connection, Timeouts, connect, is_pooled
+from ayb_jobs.storage.database import Connection, Timeouts, connect
 from ayb_jobs.storage.workers import Worker, beat
 
 TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0))"
@@ -46,7 +46,7 @@ class Lifeline:
 
     def __init__(self, url: str, worker: Worker, *, name: str, timeouts: Timeouts) -> None:
         self._worker = worker
-        self._conn = connect(url, name=name, timeouts=timeouts)
+        self._conn = connect(url, name=name, timeouts=timeouts, writable=True)
         self.possible = not is_pooled(self._conn)
 
     def take(self) -> bool:
