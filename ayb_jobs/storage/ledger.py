@@ -23,23 +23,28 @@ class LedgerRow:
 LIST_FIRES = """
     SELECT schedule.name, fire.fire_at, fire.outcome, fire.reason, fire.job_id::text, fire.recorded_at
     FROM _ayb_job_fires AS fire JOIN _ayb_job_schedules AS schedule ON schedule.id = fire.schedule_id
-    WHERE (%(schedule_id)s::uuid IS NULL OR fire.schedule_id = %(schedule_id)s::uuid)
-        AND (%(before)s::timestamptz IS NULL OR fire.fire_at < %(before)s::timestamptz)
-    ORDER BY fire.fire_at DESC, schedule.name
+    WHERE fire.schedule_id = %(schedule_id)s
+    ORDER BY fire.fire_at DESC
+    LIMIT %(limit)s
+"""
+LIST_ALL_FIRES = """
+    SELECT schedule.name, fire.fire_at, fire.outcome, fire.reason, fire.job_id::text, fire.recorded_at
+    FROM _ayb_job_fires AS fire JOIN _ayb_job_schedules AS schedule ON schedule.id = fire.schedule_id
+    ORDER BY fire.recorded_at DESC, fire.fire_at DESC
     LIMIT %(limit)s
 """
 
 
-def list_fires(
-    conn: Connection, *, schedule_id: str | None = None, before: datetime | None = None, limit: int = 50
-) -> list[LedgerRow]:
-    """Return up to `limit` fires, of one schedule or of all, the latest first."""
-    values = {"schedule_id": schedule_id, "before": before, "limit": limit}
+def list_fires(conn: Connection, *, schedule_id: str | None = None, limit: int = 50) -> list[LedgerRow]:
+    """Return up to `limit` fires: of one schedule, the latest first; of all, those recorded last first."""
+    statement = LIST_ALL_FIRES if schedule_id is None else LIST_FIRES
     return [
         LedgerRow(
             schedule=schedule, fire_at=fire_at, outcome=outcome, reason=reason, job_id=job_id, recorded_at=recorded_at
         )
-        for schedule, fire_at, outcome, reason, job_id, recorded_at in conn.execute(LIST_FIRES, values, prepare=False)
+        for schedule, fire_at, outcome, reason, job_id, recorded_at in conn.execute(
+            statement, {"schedule_id": schedule_id, "limit": limit}
+        )
     ]
 
 
