@@ -108,14 +108,14 @@ def print_foreseen(options: Options, found: Sequence[Foreseen]) -> None:
 
 @click.command(short_help="Draw when schedules fire and how long they run.")
 @click.option("--hours", type=click.IntRange(1, MOST_HOURS), default=24, show_default=True, help="How far ahead.")
-@click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="From then; from now where not given.")
+@click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="From then; from this hour where not given.")
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="Write the drawing as SVG; - for stdout.")
 @common_options
 @json_option
 @pass_options
 def timeline(options: Options, hours: int, from_: str | None, svg: Path | None) -> None:
     """Draw when each enabled schedule fires and how long it usually runs, so that collisions are seen."""
-    start = datetime.fromisoformat(from_) if from_ else datetime.now(UTC)
+    start = datetime.fromisoformat(from_) if from_ else this_hour()
     end = start + timedelta(hours=hours)
     with database(options) as conn:
         enabled = [schedule for schedule in list_schedules(conn) if schedule.enabled]
@@ -133,12 +133,18 @@ def timeline(options: Options, hours: int, from_: str | None, svg: Path | None) 
         output.say("No schedule is enabled, so there is nothing to draw.")
     else:
         click.echo(as_text(lanes, start, end))
+        click.echo()
         print_collisions(met)
 
 
+def this_hour() -> datetime:
+    """Return when this hour began."""
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+
+
 def fires_between(schedule: Schedule, start: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield a schedule's fires in a time; none for one that is broken."""
-    found = fires(schedule.cron, schedule.timezone, start, schedule.dst)
+    """Yield a schedule's fires from `start` to before `end`; none for one that is broken."""
+    found = fires(schedule.cron, schedule.timezone, start - timedelta(microseconds=1), schedule.dst)
     try:
         for number, fire in enumerate(takewhile(lambda fire: fire < end, found)):
             if number == MOST_FIRES:

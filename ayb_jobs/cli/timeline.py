@@ -1,9 +1,11 @@
 """Drawing when schedules fire and how long they run: as text for a terminal, and as SVG."""
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
+from itertools import islice
 from typing import NamedTuple
 
 from ayb_jobs.cli.output import one_line
@@ -26,12 +28,31 @@ class Lane(NamedTuple):
 
 
 def as_text(lanes: Sequence[Lane], start: datetime, end: datetime) -> str:
-    """Return a drawing a terminal wide: `●` where a schedule fires, `━` while it usually runs."""
+    """Return a drawing a terminal wide.
+
+    `●` is where a schedule fires, `━` while it usually runs, and `▲` below where several fire in the same minute.
+    """
     names = [shortened(one_line(lane.name)) for lane in lanes]
     margin = max(map(len, names), default=0) + 2
     width = max(LEAST_WIDTH, shutil.get_terminal_size().columns - margin)
     rows = [name.ljust(margin) + row_text(lane, start, end, width) for name, lane in zip(names, lanes, strict=True)]
-    return "\n".join([" " * margin + axis_text(start, end, width), *rows])
+    axis = "UTC".ljust(margin) + axis_text(start, end, width)
+    return "\n".join([axis, *rows, *([crowd] if (crowd := crowd_text(lanes, start, end, margin, width)) else [])])
+
+
+def crowd_text(lanes: Sequence[Lane], start: datetime, end: datetime, margin: int, width: int) -> str:
+    """Return the row below, which marks where several schedules fire in the same minute; empty where none do."""
+    columns = {place(minute, start, end, width) for minute in crowded_minutes(lanes)}
+    marks = "".join("▲" if column in columns else " " for column in range(width))
+    return ("together".ljust(margin) + marks).rstrip() if columns else ""
+
+
+def crowded_minutes(lanes: Sequence[Lane]) -> dict[datetime, int]:
+    """Return the minutes in which several schedules fire, and how many do."""
+    counts = Counter(
+        minute for lane in lanes for minute in {fire.replace(second=0, microsecond=0) for fire in lane.fires}
+    )
+    return {minute: count for minute, count in sorted(counts.items()) if count > 1}
 
 
 def row_text(lane: Lane, start: datetime, end: datetime, width: int) -> str:
@@ -102,16 +123,11 @@ def svg_axis(left: int, height: int, start: datetime, end: datetime) -> list[str
 
 def svg_collisions(lanes: Sequence[Lane], left: int, height: int, start: datetime, end: datetime) -> list[str]:
     """Return shades behind the minutes in which several schedules fire."""
-    counts: dict[datetime, int] = {}
-    for lane in lanes:
-        for minute in {fire.replace(second=0, microsecond=0) for fire in lane.fires}:
-            counts[minute] = counts.get(minute, 0) + 1
-    crowded = sorted(minute for minute, count in counts.items() if count > 1)
     return [
         f'<rect x="{left + WIDTH * ((minute - start) / (end - start)) - 2:.1f}" y="26" width="6" '
-        f'height="{height - 26 - MARGIN}" fill="#f59e0b" fill-opacity="0.25"><title>{counts[minute]} schedules fire at '
+        f'height="{height - 26 - MARGIN}" fill="#f59e0b" fill-opacity="0.25"><title>{count} schedules fire at '
         f"{minute.astimezone(UTC):%R} UTC</title></rect>"
-        for minute in crowded[:MOST_MARKS]
+        for minute, count in islice(crowded_minutes(lanes).items(), MOST_MARKS)
     ]
 
 

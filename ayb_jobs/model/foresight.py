@@ -41,15 +41,15 @@ def foresee(cron: str, timezone: str, after: datetime, dst: str = Dst.ONCE) -> I
 def _note(effect: Effect, *, is_fire: bool) -> str:
     match effect, is_fire:
         case Effect.MOVED, True:
-            return "clocks go forward: for a time that they skip"
+            return "clocks skip its time: it fires right after"
         case Effect.MOVED, False:
-            return "left out: for a time that clocks skip"
+            return "clocks skip its time: it is left out"
         case Effect.REPEATED, _:
-            return "clocks go back: this time comes twice, the first"
+            return "its time comes twice: the first"
         case _, True:
-            return "clocks go back: this time comes twice, the second"
+            return "its time comes twice: the second"
         case _:
-            return "left out: this time comes the second time"
+            return "its time comes twice: the second is left out"
 
 
 class Finding(NamedTuple):
@@ -114,7 +114,7 @@ def _odd_clocks(schedule: Schedule, now: datetime) -> Iterator[str]:
         if seen.at > now + _LOOK_AHEAD:
             return
         if seen.note:
-            yield f"{seen.local:%F %R %Z}: {seen.note}"
+            yield f"on {seen.local:%F at %R %Z}, {seen.note}"
             return
 
 

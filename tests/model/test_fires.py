@@ -135,9 +135,9 @@ def test_nothing_up_to_the_latest_fire_is_decided_again() -> None:
 )
 def test_overlap_rules_hold_among_fires_that_are_made_up_for_too(
     overlap: str,
-    queued: bool,
-    running: bool,
-    expected: list[str],  # noqa: FBT001 - a table of cases
+    queued: bool,  # noqa: FBT001 - a table of cases
+    running: bool,  # noqa: FBT001
+    expected: list[str],
 ) -> None:
     schedule = due(NOON, cron="0-2 12 * * *", catchup="all", overlap=overlap, queued=queued, running=running)
     found = advance(schedule, NOON + timedelta(minutes=10))
