@@ -47,7 +47,7 @@ class Lifeline:
     def __init__(self, url: str, worker: Worker, *, name: str, timeouts: Timeouts) -> None:
         self._worker = worker
         self._conn = connect(url, name=name, timeouts=timeouts, writable=True)
-        self.possible = not is_pooled(self._conn)
+        self.possible = self._conn.prepare_threshold is not None  # through a pooler no session is our own
 
     def take(self) -> bool:
         """Take the lifeline and tell everyone.
