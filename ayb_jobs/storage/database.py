@@ -155,7 +155,7 @@ class Database:
         try:
             if pooled:
                 with conn.transaction():
-                    _limit_transaction(conn, self.timeouts)
+                    _limit(conn, self.timeouts, for_transaction=True)
                     yield conn
             else:
                 yield conn
@@ -201,7 +201,10 @@ class Database:
             if self._idle:
                 return self._idle.pop()
         conn = connect(self.url, name=self.name, timeouts=self.timeouts, writable=True)
-        return conn, conn.prepare_threshold is None
+        pooled = conn.prepare_threshold is None
+        if not pooled:
+            _limit(conn, self.timeouts, for_transaction=False)
+        return conn, pooled
 
     def _give_back(self, conn: Connection, pooled: bool) -> None:  # noqa: FBT001 - a plain pair travels together
         usable = not conn.closed and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
@@ -249,8 +252,18 @@ class NotificationsBlocked(DatabaseError):
     """A pooler stands between, through which notifications do not arrive; polling alone finds jobs."""
 
 
-def _limit_transaction(conn: Connection, limits: Timeouts) -> None:
-    conn.execute("SELECT set_config('statement_timeout', %s, true)", (_milliseconds(limits.statement_s),))
+# The loops' statements are to walk an index in its order. While statistics lag behind a burst of jobs, the planner takes the
+# backlog for small, and would sort all of it for each batch. Before PostgreSQL 18, whatever must be sorted all the same looks
+# so dear then that the server would compile it first.
+LIMIT = """
+    SELECT set_config('statement_timeout', %(statement_ms)s, %(for_transaction)s),
+        set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s)
+"""
+
+
+def _limit(conn: Connection, limits: Timeouts, *, for_transaction: bool) -> None:
+    """Set what holds for the loops' statements: for the transaction under way, or for as long as the connection lives."""
+    conn.execute(LIMIT, {"statement_ms": _milliseconds(limits.statement_s), "for_transaction": for_transaction})
 
 
 def _milliseconds(seconds: float) -> str:

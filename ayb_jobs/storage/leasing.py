@@ -90,8 +90,8 @@ def lease_jobs(
     return [LeasedJob._make(row) for row in rows]
 
 
-# `id = ANY` beside the join has the primary key searched once for all of a batch; a join alone may be planned as a hash
-# of the whole table while that is small.
+# `id = ANY` beside the join has the primary key searched once for all of a batch. A join alone, or a list whose length the
+# planner knows, may be planned as one that reads the whole table, while that is small or was never analyzed.
 SETTLE_JOBS = """
     WITH ended AS MATERIALIZED (
         SELECT *
@@ -109,7 +109,8 @@ SETTLE_JOBS = """
             canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
-        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.lease_id = ended.lease_id
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
+            AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
             ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
     ), logged AS (

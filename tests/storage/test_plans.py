@@ -1,0 +1,138 @@
+"""Each hot statement keeps its index: with and without statistics, planned for its values or for any."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, LiteralString
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.storage import leasing, recovery
+from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.leasing import NO_FLOOR
+
+BATCH = 500
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+LEASE: Mapping[str, Any] = {
+    "worker_id": "w",
+    "queues": ["default"] * 4,
+    "priorities": [1, 2, 3, 4],
+    "floor_run_ats": [NO_FLOOR[0]] * 4,
+    "floor_ids": [NO_FLOOR[1]] * 4,
+    "types": ["test"],
+    "limit": BATCH,
+    "lease_s": 300.0,
+}
+SETTLE: Mapping[str, Any] = {
+    "worker_id": "w",
+    "ids": [NOBODY] * BATCH,
+    "lease_ids": [NOBODY] * BATCH,
+    "states": ["completed"] * BATCH,
+    "outcomes": ["completed"] * BATCH,
+    "delays": [None] * BATCH,
+    "errors": [None] * BATCH,
+    "records": [None] * BATCH,
+    "started_ago": [0.1] * BATCH,
+    "ended_ago": [0.1] * BATCH,
+}
+PROGRESS: Mapping[str, Any] = {"id": NOBODY, "lease_id": NOBODY, "progress": "{}", "lease_s": 300.0}
+RECOVER: Mapping[str, Any] = {
+    "limit": 100,
+    "max_crashes": 3,
+    "floor": "-infinity",
+    "dead": [],
+    "base_s": 5.0,
+    "most_s": 300.0,
+    "jitter_s": 1.0,
+}
+
+# Whether the table was analyzed, and how many jobs of each state are in it.
+TABLES: Mapping[str, tuple[bool, Mapping[str, int]]] = {
+    "just loaded, never analyzed": (False, {"queued": 10_000}),
+    "a backlog, nothing runs": (True, {"queued": 10_000}),
+    "a long history": (True, {"completed": 10_000, "queued": 600}),
+    "a history, never analyzed": (False, {"completed": 10_000, "queued": 600}),
+}
+
+
+@pytest.fixture(params=TABLES)
+def table(request: pytest.FixtureRequest, db: Database) -> Iterator[Connection]:
+    """A connection as the daemon's loops have them, to a database with jobs in it."""
+    with db.connection() as conn:
+        fill(conn, *TABLES[request.param])
+        yield conn
+
+
+def fill(conn: Connection, analyzed: bool, counts: Mapping[str, int]) -> None:  # noqa: FBT001 - one entry of the table
+    conn.execute("ALTER TABLE _ayb_jobs SET (autovacuum_enabled = false)")
+    for state, count in counts.items():
+        conn.execute(
+            "INSERT INTO _ayb_jobs (type, state, run_at)"
+            " SELECT 'test', %s, now() - interval '1 hour' FROM generate_series(1, %s)",
+            (state, count),
+        )
+    if analyzed:
+        conn.execute("ANALYZE")
+
+
+def plan(conn: Connection, mode: str, statement: LiteralString, values: Mapping[str, Any]) -> str:
+    """Return how the server would run a statement that its client has prepared."""
+    names: list[str] = []
+
+    def numbered(found: "re.Match[str]") -> str:
+        name = found[1]
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    text = re.sub(r"%\((\w+)\)s", numbered, statement).replace("%%", "%")
+    conn.execute("SELECT set_config('plan_cache_mode', %s, false)", (mode,))
+    conn.execute(sql.SQL("PREPARE probe AS {}").format(sql.SQL(text)))
+    given = sql.SQL(", ").join(sql.Literal(as_text(values[name])) for name in names)
+    rows = conn.execute(sql.SQL("EXPLAIN EXECUTE probe ({})").format(given)).fetchall()
+    conn.execute("DEALLOCATE probe")
+    return "\n".join(row[0] for row in rows)
+
+
+def as_text(value: Any) -> Any:
+    """Write a list as the array text that the daemon sends."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "{" + ",".join("NULL" if item is None else str(item) for item in value) + "}"
+    return value
+
+
+MODES = pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+READS_ALL = "Seq Scan on _ayb_jobs"
+
+
+@MODES
+def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(table: Connection, mode: str) -> None:
+    found = plan(table, mode, leasing.LEASE_JOBS, LEASE)
+    assert READS_ALL not in found
+    assert re.search(r"LockRows.*\n *->  Index Scan using idx_ayb_jobs_ready on _ayb_jobs job ", found)
+    assert "(ROW(run_at, id) > ROW(lane.run_at, lane.id)) AND (run_at <= now())" in found
+    assert "_ayb_jobs_pkey" in found
+
+
+@MODES
+@pytest.mark.parametrize("statement", [leasing.SETTLE_JOBS, leasing.SETTLE_AND_REMOVE_JOBS], ids=["keep", "remove"])
+def test_settling_finds_its_jobs_by_their_ids(table: Connection, mode: str, statement: LiteralString) -> None:
+    found = plan(table, mode, statement, SETTLE)
+    assert READS_ALL not in found
+    assert "_ayb_jobs_pkey" in found
+    assert "idx_ayb_jobs_lease" not in found
+
+
+@MODES
+def test_progress_finds_its_job_by_its_id(table: Connection, mode: str) -> None:
+    found = plan(table, mode, leasing.REPORT_PROGRESS, PROGRESS)
+    assert "_ayb_jobs_pkey" in found
+    assert "idx_ayb_jobs_lease" not in found
+
+
+@MODES
+def test_recovering_walks_the_lease_index(table: Connection, mode: str) -> None:
+    found = plan(table, mode, recovery.RECOVER_JOBS, RECOVER)
+    assert READS_ALL not in found
+    assert "Index Scan using idx_ayb_jobs_lease" in found
