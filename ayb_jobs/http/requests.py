@@ -19,7 +19,7 @@ from ayb_jobs.storage.jobs import Position
 
 MAX_PAGE = 500
 DEFAULT_PAGE = 50
-MAX_OFFSET = 2**63 - 1
+MAX_OFFSET = 10**15
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -9,6 +9,7 @@ from psycopg.errors import QueryCanceled
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.jobs import refusing_bad_values
 
 # Set for one transaction, so that nothing stays behind on a connection that a pooler lends to others.
 LIMIT_TRANSACTION = "SELECT set_config('statement_timeout', %(timeout)s, true)"
@@ -52,7 +53,7 @@ def _bounded(
     connection: AbstractContextManager[Connection], limit: LiteralString, timeout_s: float
 ) -> Iterator[Connection]:
     try:
-        with connection as conn, conn.transaction():
+        with connection as conn, refusing_bad_values(), conn.transaction():
             conn.execute(limit, {"timeout": str(round(timeout_s * 1000))})
             yield conn
     except QueryCanceled as error:

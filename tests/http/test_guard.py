@@ -133,7 +133,9 @@ def everything(client: socket.socket) -> bytes:
 
 def test_an_oversized_header_is_refused_in_the_one_shape(shared_server: Server) -> None:
     with raw(shared_server) as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Large: " + b"x" * 100_000 + b"\r\n\r\n")
+        client.sendall(
+            b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Large: " + b"x" * 100_000 + b"\r\n\r\n"
+        )
         answer = everything(client)
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert b'{"code": 431, "message"' in answer

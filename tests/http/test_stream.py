@@ -1,6 +1,7 @@
 """The stream of job changes."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,12 @@ def watching(server: Server) -> Iterator[Watcher]:
         assert answer.headers["content-type"].startswith("text/event-stream")
         watcher = Watcher(answer.iter_lines())
         assert watcher.opened.wait(10)
-        yield watcher
+        try:
+            yield watcher
+        finally:
+            # Closing alone would leave the reading thread, and with it the connection, waiting for more.
+            answer.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            assert watcher.ended.wait(10)
 
 
 def change(conn: Connection, job_id: str, state: str) -> None:
