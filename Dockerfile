@@ -23,7 +23,7 @@ ENV PATH="/opt/ayb-jobs/bin:$PATH" \
 WORKDIR /etc/ayb-jobs
 USER 10001:10001
 EXPOSE 8091
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["ayb-jobs", "health"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["ayb-jobs", "health", "--this-host"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["ayb-jobs"]
 CMD ["run"]
