@@ -1,0 +1,133 @@
+"""The API of a real daemon: where it dares to listen, and that it never tells a secret."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from ayb_jobs.storage.database import Connection
+from tests.acceptance.processes import daemon
+from tests.eventually import eventually
+from tests.factories import make_job
+
+CONFIG_ERROR = 78
+LONG = "a-token-of-more-than-thirty-two-characters"
+SHORT = "too-short"
+
+# Address, token and enabled; and whether the daemon starts.
+MATRIX = [
+    (host, token, enabled, host in {"127.0.0.1", "::1", "localhost"} or token == LONG)
+    for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "192.0.2.1")  # noqa: S104 - what is to be refused
+    for token in ("", SHORT, LONG)
+    for enabled in ("true", "false")
+    if not (host == "192.0.2.1" and token == LONG)  # an address of nobody's, refused for that reason instead
+]
+
+
+def check_config(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AYB_JOBS_")}
+    environ = inherited | {f"AYB_JOBS_{name.upper()}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "ayb_jobs", "check-config"]
+    return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("host", "token", "enabled", "starts"), MATRIX)
+def test_beyond_loopback_only_a_long_token_will_do(
+    tmp_path: Path,
+    host: str,
+    token: str,
+    enabled: str,
+    starts: bool,  # noqa: FBT001 - a row of the matrix
+) -> None:
+    done = check_config(tmp_path, api_host=host, api_admin_token=token, enabled=enabled)
+    assert done.returncode == (0 if starts else CONFIG_ERROR), done.stderr
+    if not starts:
+        assert "openssl rand -hex 32" in done.stderr
+    assert not token or token not in done.stdout + done.stderr
+
+
+def test_the_daemon_itself_refuses_to_start_open_to_the_network(tmp_path: Path, database_url: str) -> None:
+    with daemon(tmp_path, database_url, api_enabled="true", api_host="0.0.0.0") as process:  # noqa: S104 - refused
+        assert process.wait() == CONFIG_ERROR
+    assert "openssl rand -hex 32" in process.log_file.read_text()
+
+
+def test_a_port_in_use_is_told_in_one_line(tmp_path: Path, database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with daemon(tmp_path, database_url, api_enabled="true", api_port=port) as process:
+            assert process.wait() == CONFIG_ERROR
+    log = process.log_file.read_text()
+    assert f"api.port: {port}" in log
+    assert "Traceback" not in log
+
+
+def test_a_disabled_daemon_answers_503_and_is_alive(tmp_path: Path, database_url: str) -> None:
+    settings = {"enabled": "false", "api_enabled": "true", "api_port": "0"}
+    with daemon(tmp_path, database_url, **settings) as process:
+        url = process.await_event("api.started")["url"]
+        assert httpx.get(f"{url}/api/admin/jobs", timeout=30).status_code == 503
+        assert httpx.get(f"{url}/livez", timeout=30).status_code == 200
+
+
+def test_no_secret_is_ever_told(tmp_path: Path, database_url: str, conn: Connection) -> None:
+    canaries = {name: f"canary-{name}-0123456789abcdef-{name}" for name in ("admin", "reader", "hook", "sign", "ping")}
+    password = "canary-password-0123456789"
+    settings = tmp_path / "settings.toml"
+    settings.write_text(configuration(canaries))
+    separator = "&" if "?" in database_url else "?"
+    url = f"{database_url}{separator}password={quote(password)}"
+    environ = {"api_enabled": "true", "api_port": "0", "config": str(settings), "log_level": "debug"}
+    with daemon(tmp_path, url, **environ) as process:
+        address = process.await_event("api.started")["url"]
+        make_job(conn, type="quick")
+        process.await_event("alerts.undelivered")  # the ping was tried
+        told = everything_told(address, canaries["admin"])
+        conn.execute("ALTER TABLE _ayb_jobs RENAME TO away")
+        process.await_event("loop.failed")
+        told += everything_told(address, canaries["admin"])
+    told += process.log_file.read_text()
+    assert '"name": "canary"' in told
+    assert [name for name, canary in canaries.items() if canary in told] == []
+    assert password not in told
+
+
+def configuration(canaries: Mapping[str, str]) -> str:
+    return f"""
+        [api]
+        admin_token = "{canaries["admin"]}"
+        [api.tokens.reader]
+        token = "{canaries["reader"]}"
+        [alerts]
+        webhooks = ["http://127.0.0.1:1/{canaries["hook"]}"]
+        webhook_secret = "{canaries["sign"]}"
+        [schedules.canary]
+        job_type = "quick"
+        cron = "* * * * * *"
+        ping_url = "http://127.0.0.1:1/{canaries["ping"]}"
+    """
+
+
+def everything_told(address: str, token: str) -> str:
+    """Return every answer of the API, good and bad, headers included."""
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=address, headers=headers, timeout=30) as client:
+        eventually(lambda: client.get("/livez").status_code == 200)
+        document = client.get("/openapi.json").json()
+        paths = [path for path in document["paths"] if path != "/api/admin/jobs/stream"]
+        answers = [
+            client.request(method, path.replace("{id}", name), json={"query": "{ jobLogs { errorMessage } }"})
+            for path in paths
+            for name in ("canary", "00000000-0000-4000-8000-000000000000")
+            for method in document["paths"][path]
+            if method != "delete"
+        ]
+        wrong = client.get("/api/admin/jobs", headers={"Authorization": f"Bearer {token}x"})
+    return json.dumps(document) + "".join(f"{answer.headers}{answer.text}" for answer in [*answers, wrong])
