@@ -30,7 +30,9 @@ from ayb_jobs.storage.alerts import (
 )
 
 WATCH_S = 5.0
+# While there is nothing to deliver, a courier looks less and less often: alerts are rare.
 COURIER_S = 2.0
+IDLE_COURIER_S = 10.0
 PING_S = 1.0
 MOST_TRIES = 3
 
@@ -138,6 +140,7 @@ class Courier:
         self._address = address
         self._emit = emit
         self._failing = False
+        self._pause_s = COURIER_S
 
     def tick(self) -> float:
         """Deliver what is due; return the seconds until the next look."""
@@ -147,7 +150,9 @@ class Courier:
             with self._database.transaction() as conn:
                 settle_delivery(conn, alert.id, self._address.key, error)
             self._tell_change(error)
-        return COURIER_S
+            self._pause_s = COURIER_S / 2
+        self._pause_s = min(2 * self._pause_s, IDLE_COURIER_S)
+        return self._pause_s
 
     def _take(self) -> Alert | None:
         with self._database.transaction() as conn:
