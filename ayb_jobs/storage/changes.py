@@ -85,7 +85,7 @@ def look_for_changes(conn: Connection, ran: Sequence[str] = ()) -> Look:
     running = conn.execute(LIST_RUNNING, {"most": MOST}).fetchall()
     bulk = conn.execute(LAST_BULK_DEED).fetchone()
     return Look(
-        changes=[Change(*row[:4], JobState(row[4]), *row[5:]) for row in rows],
+        changes=[Change._make((*row[:4], JobState(row[4]), *row[5:])) for row in rows],
         running=[row[0] for row in running],
         bulk_deed=bulk[0] if bulk else None,
     )
