@@ -27,7 +27,7 @@ from ayb_jobs.runtime.in_flight import InFlight
 from ayb_jobs.runtime.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.lifeline import LifelineKeeper
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.runtime.notifier import Notifier
+from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
 from ayb_jobs.runtime.producer import Producer
 from ayb_jobs.runtime.pruner import Pruner
 from ayb_jobs.runtime.recoverer import Recoverer
@@ -115,7 +115,8 @@ class Daemon:
             timeouts=self.database.timeouts,
             emit=events.emit,
             notified=self._notified,
-            schedule_changed=self._waker("scheduler") if jobs.scheduler_enabled else lambda: None,
+            on_word={JOBS_REPLACED: self._jobs_replaced}
+            | ({SCHEDULE_CHANGED: self._waker("scheduler")} if jobs.scheduler_enabled else {}),
         )
         self._lifeline = LifelineKeeper(
             database=self.database,
@@ -127,7 +128,7 @@ class Daemon:
             wake=self._waker("lifeline"),
         )
         self._heartbeat = Heartbeat(database=self.database, worker=self._row(), emit=events.emit)
-        keeper = LeaseKeeper(
+        self._keeper = LeaseKeeper(
             database=self.database, in_flight=self._in_flight, emit=events.emit, lease_s=jobs.lease_duration_s
         )
         watchdog = Watchdog(
@@ -140,7 +141,7 @@ class Daemon:
         )
         recoverer = Recoverer(database=self.database, emit=events.emit, backoff=backoff, max_crashes=jobs.max_crashes)
         pruner = Pruner(database=self.database, retention=config.retention, emit=events.emit, stopping=self.draining)
-        self._add("lease keeper", keeper.tick)
+        self._add("lease keeper", self._keeper.tick)
         self._add("watchdog", watchdog.tick)
         self._add("completer", self._completer.tick)
         self._add("producer", self._producer.tick)
@@ -256,6 +257,10 @@ class Daemon:
             self._loops[name].wake()
 
         return wake
+
+    def _jobs_replaced(self) -> None:
+        self._keeper.suspect()
+        self._loops["lease keeper"].wake()
 
     def _notified(self) -> None:
         self._producer.notified()

@@ -22,6 +22,11 @@ class LeaseKeeper:
         self._in_flight = in_flight
         self._emit = emit
         self._lease_s = lease_s
+        self._suspicious = False
+
+    def suspect(self) -> None:
+        """Have the next turn ask about every lease, since some may have been taken away."""
+        self._suspicious = True
 
     def tick(self) -> float:
         """Extend what was not extended for a quarter of a lease; return the seconds until the next turn."""
@@ -38,7 +43,8 @@ class LeaseKeeper:
 
     def _due(self, now: float) -> list[Held]:
         # Taken a little early rather than a whole turn late.
-        age_s = self._lease_s * EXTEND_AT * 0.75
+        age_s = 0.0 if self._suspicious else self._lease_s * EXTEND_AT * 0.75
+        self._suspicious = False
         return [held for held in self._in_flight.all() if not held.lost and now - held.extended >= age_s]
 
     def _lose(self, missing: list[Held]) -> None:

@@ -1,7 +1,8 @@
 """Hears of new jobs and changed schedules, and wakes who cares. A notification is a hint; polling is the truth."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from ayb_jobs.events import NotificationsUnavailable
 from ayb_jobs.storage.database import Listener, NotificationsBlocked, Timeouts
@@ -11,12 +12,16 @@ PROBE_S = 30.0
 # How long one wait may take, and so how late a stop is noticed.
 WAIT_S = 0.2
 FOR_EVER_S = 3600.0 * 24 * 365
-# What a notification says that is about a schedule and no job.
+# What a notification says that is about more than new jobs.
 SCHEDULE_CHANGED = "schedule"
+JOBS_REPLACED = "replaced"
 
 
 class Notifier:
-    """Waits for notifications in its `tick`, on a connection of its own."""
+    """Waits for notifications in its `tick`, on a connection of its own.
+
+    `notified` is called for each, and for those that say a word of `on_word` what stands there.
+    """
 
     def __init__(
         self,
@@ -26,14 +31,14 @@ class Notifier:
         timeouts: Timeouts,
         emit: Callable[[object], None],
         notified: Callable[[], None],
-        schedule_changed: Callable[[], None] = lambda: None,
+        on_word: Mapping[str, Callable[[], None]] = MappingProxyType({}),
     ) -> None:
         self._url = url
         self._name = name
         self._timeouts = timeouts
         self._emit = emit
         self._notified = notified
-        self._schedule_changed = schedule_changed
+        self._on_word = on_word
         self._listener: Listener | None = None
         self._last_answer = 0.0
 
@@ -48,8 +53,8 @@ class Notifier:
             heard = listener.wait(WAIT_S)
             if heard:
                 self._notified()
-            if SCHEDULE_CHANGED in heard:
-                self._schedule_changed()
+            for word in heard & self._on_word.keys():
+                self._on_word[word]()
             if time.monotonic() - self._last_answer >= PROBE_S:
                 listener.probe()
                 self._last_answer = time.monotonic()

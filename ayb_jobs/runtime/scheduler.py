@@ -15,6 +15,7 @@ from ayb_jobs.storage.fires import (
     fire,
     lock_due,
     lock_unplanned,
+    retry_broken,
     save_plans,
     seconds_until_next_run,
 )
@@ -46,9 +47,17 @@ class Scheduler:
         self._tick_s = tick_s
         self._emit = emit
         self._batch = batch
+        self._started = False
 
     def tick(self) -> float:
-        """Do all that is due, and return the seconds until the next schedule is, at most `tick_s`."""
+        """Do all that is due, and return the seconds until the next schedule is, at most `tick_s`.
+
+        The first turn tries broken schedules again: what broke them may have been this machine's time zone data.
+        """
+        if not self._started:
+            with self._database.transaction() as conn:
+                retry_broken(conn)
+            self._started = True
         while self._plan() == self._batch:
             pass
         while self._fire():

@@ -91,11 +91,22 @@ def lock_unplanned(conn: Connection, limit: int) -> list[Unplanned]:
     ]  # fmt: skip
 
 
+RETRY_BROKEN = """
+    UPDATE _ayb_job_schedules SET planned = NULL WHERE enabled AND next_run_at IS NULL AND last_error IS NOT NULL
+"""
+
+
+def retry_broken(conn: Connection) -> None:
+    """Have broken schedules planned again."""
+    conn.execute(RETRY_BROKEN)
+
+
 SAVE_PLANS = """
     UPDATE _ayb_job_schedules AS schedule
     SET next_run_at = plan.next_run_at, last_error = plan.error,
         planned = CASE WHEN schedule.enabled THEN concat_ws(' ', schedule.cron_expr, schedule.timezone, schedule.dst) END,
-        last_fire_at = greatest(schedule.last_fire_at, plan.passed_at), watched_since = now()
+        last_fire_at = greatest(schedule.last_fire_at, plan.passed_at),
+        watched_since = CASE WHEN plan.error = schedule.last_error THEN schedule.watched_since ELSE now() END
     FROM unnest(%(ids)s::uuid[], %(next_run_ats)s::timestamptz[], %(errors)s::text[], %(passed_ats)s::timestamptz[])
         AS plan (id, next_run_at, error, passed_at)
     WHERE schedule.id = plan.id
@@ -243,7 +254,10 @@ FIRE = """
     SELECT
         (SELECT coalesce(array_agg(id::text), '{}') FROM advanced),
         (SELECT count(*) FROM made),
-        CASE WHEN EXISTS (SELECT FROM made WHERE run_at <= now()) THEN pg_notify('ayb_jobs', '')::text END
+        CASE
+            WHEN EXISTS (SELECT FROM canceled WHERE state_before = 'running') THEN pg_notify('ayb_jobs', 'replaced')::text
+            WHEN EXISTS (SELECT FROM made WHERE run_at <= now()) THEN pg_notify('ayb_jobs', '')::text
+        END
 """
 
 

@@ -68,6 +68,14 @@ def test_a_new_schedule_is_heard_of_before_the_next_look(tmp_path: Path, databas
         eventually(lambda: count(conn, "SELECT count(*) FROM _ayb_job_fires") >= 2, within_s=20)
 
 
+def test_a_replaced_handler_is_told_at_once_whatever_the_lease(tmp_path: Path, database_url: str, conn: Conn) -> None:
+    with daemon(tmp_path, database_url, lease_duration_s=3600) as process:
+        process.await_event("daemon.started")
+        add_each_second(conn, job_type="patient", overlap="cancel_running")
+        process.await_event("lease.lost")
+        eventually(lambda: count(conn, "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'") == 1, within_s=20)
+
+
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
 def test_hosts_whose_clocks_disagree_fire_each_second_once_and_on_the_databases_time(
     tmp_path: Path, database_url: str, conn: Conn, monkeypatch: pytest.MonkeyPatch
