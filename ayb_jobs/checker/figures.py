@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ayb_jobs.checker.evidence import Evidence, LeaseLife, Violation
 
 # A peer counts that was at work for so long before a kill and after it.
-PEER_BEFORE_S = 4.0
+PEER_BEFORE_S = 3.0
 PEER_AFTER_S = 2.0
 
 LOSSES = frozenset({"acknowledged_enqueue_lost", "completed_without_its_run", "never_ended"})

@@ -26,6 +26,15 @@ TOLD_EVERY_S = 10.0
 @click.option("--list-faults", is_flag=True, help="Show the kinds of faults, and end.")
 @click.option("--daemons", default=4, show_default=True, type=click.IntRange(1, 64), help="How many daemons.")
 @click.option("--jobs", default=0, type=click.IntRange(min=0), help="Go on until so many jobs were enqueued.")
+@click.option(
+    "--drain",
+    "drain_s",
+    default=180.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="How long after the last fault every job may take to end.",
+)
 @json_option
 @common_options
 @pass_options
@@ -40,6 +49,7 @@ def torture(
     list_faults: bool,
     daemons: int,
     jobs: int,
+    drain_s: float,
 ) -> None:
     """Break a fleet of daemons on purpose while it works, and check that no job is lost.
 
@@ -65,6 +75,7 @@ def torture(
         database_url=options.database_url,
         daemons=daemons,
         jobs=jobs,
+        drain_s=drain_s,
         progress=Display(),
     )
     for name, reason in result.left_out.items():

@@ -19,7 +19,7 @@ from ayb_jobs.torture.fleet import Daemon
 from ayb_jobs.torture.network import Network
 from ayb_jobs.torture.plan import KINDS, dealt, libfaketime
 
-DAEMON_PAUSE_S = 2.5
+DAEMON_PAUSE_S = 4.0
 DATABASE_PAUSE_S = 1.0
 EXHAUSTED_S = 2.0
 # Some connections are terminated in most faults, and all of them in some.

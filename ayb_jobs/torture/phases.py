@@ -30,7 +30,6 @@ T = TypeVar("T")
 
 CLIENTS = 3
 BACKLOG = 300
-DRAINED_WITHIN_S = 180.0
 PROBES = 12
 PROBED_WITHIN_S = 20.0
 # A database that crashes must keep what it has acknowledged; only power cuts are left out.
@@ -78,13 +77,14 @@ def torture(
     database_url: str | None = None,
     daemons: int = 4,
     jobs: int = 0,
+    drain_s: float = 180.0,
     folder: Path | None = None,
     progress: Progress = lambda _phase, _numbers: None,
 ) -> Torture:
     """Run a fleet of `daemons` under `faults` (see `parse_faults`) for `seconds`, until at least `jobs` were enqueued.
 
     Without `database_url` an embedded database is made and removed; a database of the caller's has to be empty of jobs,
-    and faults are left out that are not ours to inject there. `progress` is told the phase, and numbers, every second.
+    and faults are left out that are not ours to inject there. What has not ended `drain_s` after the last fault is lost. `progress` is told the phase, and numbers, every second.
     Raises `DatabaseError` and `Conflict`.
     """
     home = folder or Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
@@ -95,11 +95,18 @@ def torture(
             for name in faults
             if (reason := missing(KINDS[name], own_server=server is not None, own_network=is_own()))
         }
-        wanted = {name: count for name, count in faults.items() if name not in left_out}
         run = _Run(
-            url=url, server=server, seconds=seconds, seed=seed, faults=wanted, daemons=daemons, jobs=jobs, folder=home,
+            url=url,
+            server=server,
+            seconds=seconds,
+            seed=seed,
+            faults={name: count for name, count in faults.items() if name not in left_out},
+            daemons=daemons,
+            jobs=jobs,
+            drain_s=drain_s,
+            folder=home,
             progress=progress,
-        )  # fmt: skip
+        )
         evidence = run()
     violations = check(evidence)
     return Torture(
@@ -135,12 +142,14 @@ class _Run:
         faults: Mapping[str, int | None],
         daemons: int,
         jobs: int,
+        drain_s: float,
         folder: Path,
         progress: Progress,
     ) -> None:
         self._url = url
         self._seconds = seconds
         self._most_jobs = jobs
+        self._drain_s = drain_s
         self._folder = folder
         self._progress = progress
         self._setting = Setting(url=url, folder=folder)
@@ -218,7 +227,7 @@ class _Run:
         for client in self._clients:
             client.stop()
         self._retrying(lambda conn: conn.execute(DISABLE_SCHEDULES))
-        give_up = time.monotonic() + DRAINED_WITHIN_S
+        give_up = time.monotonic() + self._drain_s
         self._until(lambda _: self._unfinished() == 0 or time.monotonic() > give_up, "drain", hurry=True)
 
     def _probe(self) -> list[str]:
@@ -277,7 +286,7 @@ class _Run:
 
     def _retrying(self, ask: Callable[[Connection], T]) -> T:
         """Ask the database until it answers, whatever is being done to it."""
-        give_up = time.monotonic() + DRAINED_WITHIN_S
+        give_up = time.monotonic() + self._drain_s
         while True:
             try:
                 if self._conn is None:

@@ -1,0 +1,243 @@
+"""The harness is itself proven: bugs of the kind that queues have had, put in one by one, are each caught."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CAUGHT_WITHIN_S = 60
+# The machine that runs the tests may be slow: what is over this is a hang.
+GIVE_UP_S = 170
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bug:
+    """A change of one file of the package, the faults that bring it to light, and the invariants that may tell of it."""
+
+    name: str
+    file: str
+    replaces: tuple[tuple[str, str], ...]
+    faults: str
+    caught_by: frozenset[str]
+    seconds: int = 8
+    daemons: int = 2
+
+
+def bug(
+    name: str, file: str, old: str, new: str, faults: str, caught_by: str, *more: tuple[str, str], daemons: int = 2
+) -> Bug:
+    return Bug(
+        name=name,
+        file=file,
+        replaces=((old, new), *more),
+        faults=faults,
+        caught_by=frozenset(caught_by.split()),
+        daemons=daemons,
+    )
+
+
+LEASING = "storage/leasing.py"
+RECOVERY = "storage/recovery.py"
+RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_without_lease"
+
+BUGS = [
+    bug(
+        "settling is not fenced",
+        LEASING,
+        "AND job.id = ended.id AND job.lease_id = ended.lease_id\n",
+        "AND job.id = ended.id\n",
+        "pause=4",
+        "stale_write_accepted change_after_completion illegal_transition",
+    ),
+    bug(
+        "extending is not fenced",
+        LEASING,
+        "WHERE job.id = held.id AND job.lease_id = held.lease_id\n    RETURNING job.lease_id",
+        "WHERE job.id = held.id\n    RETURNING held.lease_id",
+        "pause=4",
+        "stale_write_accepted change_after_completion",
+    ),
+    bug(
+        "running jobs are leased too",
+        LEASING,
+        "WHERE job.state = 'queued' AND job.queue",
+        "WHERE job.state IN ('queued', 'running') AND job.queue",
+        "none",
+        "stale_write_accepted run_without_lease illegal_transition",
+    ),
+    bug(
+        "jobs are leased before they are due",
+        LEASING,
+        "AND job.run_at <= now()\n",
+        "AND job.run_at <= now() + interval '1 second'\n",
+        "none",
+        "ran_before_due",
+    ),
+    bug(
+        "giving a job back keeps its attempt",
+        LEASING,
+        "SET state = 'queued', attempts = greatest(job.attempts - 1, 0)",
+        "SET state = 'queued', attempts = job.attempts",
+        "term=6",
+        "attempts_out_of_bounds",
+    ),
+    bug(
+        "recovery ignores the attempts",
+        RECOVERY,
+        "job.attempts >= job.max_attempts OR job.crashes + 1 >= %(max_crashes)s AS used_up",
+        "false AS used_up",
+        "kill=14",
+        "attempts_out_of_bounds",
+    ),
+    bug(
+        "recovery takes leases that are still valid",
+        RECOVERY,
+        "WHERE state = 'running' AND lease_until < now() AND",
+        "WHERE state = 'running' AND lease_until < now() + interval '1.7 seconds' AND",
+        "none",
+        RECOVERED_FROM_A_LIVING_WORKER,
+    ),
+    bug(
+        "recovery never looks",
+        "runtime/recoverer.py",
+        "        sweeping = self._sweeps.wait_s() == 0\n",
+        "        return TURN_S\n        sweeping = self._sweeps.wait_s() == 0\n",
+        "pause=3,restart_immediate=2",
+        "never_ended recovered_late acknowledged_enqueue_lost",
+        daemons=1,
+    ),
+    bug(
+        "leases are never extended",
+        "runtime/lease_keeper.py",
+        "        if due:\n",
+        "        if due and False:\n",
+        "none",
+        "unexplained_run stale_write_accepted",
+    ),
+    bug(
+        "a job is settled before its handler ends",
+        "runtime/worker.py",
+        "            result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))\n",
+        "            self._settle(held, settle_result(held.job, None, started, started))\n"
+        "            result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))\n",
+        "none",
+        "stale_write_accepted completed_without_its_run",
+    ),
+    bug(
+        "a stop gives back jobs whose handlers run on",
+        "daemon.py",
+        "        abandoned = self._await_handlers(time.monotonic() + timeout_s)\n",
+        "        self._producer.release(self._in_flight.all())\n        abandoned = 0\n",
+        "term=6",
+        "attempts_out_of_bounds stale_write_accepted unexplained_run run_without_lease",
+    ),
+    bug(
+        "nobody listens again after a lost connection",
+        "runtime/notifier.py",
+        "        except Exception:\n            self.close()\n            raise\n",
+        "        except Exception:\n            return FOR_EVER_S\n",
+        "terminate=25",
+        "notifications_unheard",
+    ),
+    bug(
+        "a schedule fires by the host's clock",
+        "runtime/scheduler.py",
+        "    for schedule, now in due:\n",
+        "    for schedule, now in due:\n        now = datetime.now(now.tzinfo)\n",
+        "clock=6",
+        "schedule_fired_twice schedule_fire_missing",
+    ),
+    bug(
+        "a schedule advances before its jobs are made, in another transaction",
+        "storage/fires.py",
+        "    row = conn.execute(FIRE, values, prepare=False).fetchone()",
+        "    values['delays'] = [None if number % 3 else delay for number, delay in enumerate(values['delays'], 1)]\n"
+        "    row = conn.execute(FIRE, values, prepare=False).fetchone()",
+        "restart_immediate=3,kill=4",
+        "schedule_fire_missing rows_do_not_add_up",
+    ),
+    bug(
+        "a loop does not survive an error",
+        "runtime/loop.py",
+        "            return self._failed(error)\n",
+        "            self._stopped.set()\n            return self._failed(error)\n",
+        "terminate=25",
+        "never_ended recovered_late notifications_unheard unexplained_run",
+    ),
+    bug(
+        "an enqueue is acknowledged before it is committed",
+        "storage/jobs.py",
+        "            if added := cursor.execute(ENQUEUE, values).fetchone():\n"
+        "                return Enqueued(id=added[0], created=True)\n",
+        "            if added := cursor.execute(ENQUEUE, values).fetchone():\n"
+        "                if added[0].endswith('7'):\n"
+        "                    cursor.execute('DELETE FROM _ayb_jobs WHERE id = %s', (added[0],))\n"
+        "                return Enqueued(id=added[0], created=True)\n",
+        "none",
+        "acknowledged_enqueue_lost illegal_transition",
+    ),
+    bug(
+        "what cannot be settled at once is forgotten",
+        "runtime/completer.py",
+        "        except Exception as error:\n            if blames_the_rows(error):\n",
+        "        except Exception as error:\n"
+        "            self._in_flight.remove([ended.job.lease_id for ended in batch])\n"
+        "            self._batch = []\n"
+        "            if blames_the_rows(error):\n",
+        "terminate=40",
+        "unexplained_run",
+    ),
+]
+
+
+def put_in(bug: Bug, folder: Path) -> None:
+    """Copy the package to `folder` with the bug in it."""
+    shutil.copytree(ROOT / "ayb_jobs", folder / "ayb_jobs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "migrations", folder / "migrations")
+    file = folder / "ayb_jobs" / bug.file
+    text = file.read_text()
+    for old, new in bug.replaces:
+        assert text.count(old) >= 1, f"{bug.file} no longer holds {old!r}: give this bug its new wording"
+        text = text.replace(old, new)
+    file.write_text(text)
+
+
+def run_torture(folder: Path, bug: Bug) -> dict[str, object]:
+    arguments = ["--seconds", str(bug.seconds), "--daemons", str(bug.daemons), "--faults", bug.faults]
+    done = subprocess.run(
+        [sys.executable, "-m", "ayb_jobs", "torture", "--seed", "7", "--drain", "20", "--json", *arguments],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=GIVE_UP_S,
+        check=False,
+    )
+    assert done.stdout, done.stderr[-2000:]
+    told: dict[str, object] = json.loads(done.stdout)
+    assert (done.returncode == 0) == told["passed"]
+    if told["folder"]:
+        shutil.rmtree(str(told["folder"]))
+    return told
+
+
+# In each change's tests stand three that need few faults; `make test-slow` puts in all of them.
+QUICK = {"running jobs are leased too", "settling is not fenced", "an enqueue is acknowledged before it is committed"}
+
+
+@pytest.mark.timeout(GIVE_UP_S + 10)
+@pytest.mark.parametrize(
+    "bug",
+    [pytest.param(bug, id=bug.name, marks=[] if bug.name in QUICK else [pytest.mark.slow]) for bug in BUGS],
+)
+def test_a_seeded_bug_is_caught(bug: Bug, tmp_path: Path) -> None:
+    put_in(bug, tmp_path)
+    told = run_torture(tmp_path, bug)
+    assert not told["passed"], told
+    assert bug.caught_by & set(told["broken"]), told  # type: ignore[call-overload] # JSON
