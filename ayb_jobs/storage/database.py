@@ -202,8 +202,12 @@ class Database:
                 return self._idle.pop()
         conn = connect(self.url, name=self.name, timeouts=self.timeouts, writable=True)
         pooled = conn.prepare_threshold is None
-        if not pooled:
-            _limit(conn, self.timeouts, for_transaction=False)
+        try:
+            if not pooled:
+                _limit(conn, self.timeouts, for_transaction=False)
+        except psycopg.Error:
+            conn.close()
+            raise
         return conn, pooled
 
     def _give_back(self, conn: Connection, pooled: bool) -> None:  # noqa: FBT001 - a plain pair travels together
