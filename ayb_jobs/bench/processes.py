@@ -100,15 +100,17 @@ class Drained(NamedTuple):
 
     def part(self, number: int, of: int) -> float:
         """Jobs settled in a second in one of so many equal parts, from 0."""
-        total = self.marks[-1][1]
-        start, first = self._at(total * number / of)
-        end, last = self._at(total * (number + 1) / of)
-        return (last - first) / max(end - start, 1e-9)
+        share = self.marks[-1][1] / of
+        return share / max(self._when(share * (number + 1)) - self._when(share * number), 1e-9)
 
-    def _at(self, count: float) -> tuple[float, int]:
-        if count <= 0:
-            return self.began, 0
-        return next(mark for mark in self.marks if mark[1] >= count)
+    def _when(self, count: float) -> float:
+        """Return when so many jobs were settled, as if each batch had been settled job by job."""
+        earlier, before = self.began, 0
+        for at, settled in self.marks:
+            if settled >= count:
+                return earlier + (at - earlier) * (count - before) / (settled - before)
+            earlier, before = at, settled
+        return earlier
 
 
 def drain(kind: str, url: str, jobs: int, *, processes: int = 1, **options: Any) -> Drained:
