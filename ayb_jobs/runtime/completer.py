@@ -14,9 +14,11 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
 from ayb_jobs.storage.database import Database, blames_the_rows
-from ayb_jobs.storage.leasing import find_settled, release_jobs, settle_jobs
+from ayb_jobs.storage.leasing import RowsLocked, find_locked, find_settled, release_jobs, settle_jobs
 
 BATCH = 500
+# How often jobs are tried again whose rows somebody else has locked.
+LOCKED_S = 1.0
 REFUSED = "the database refused to store how the attempt ended"
 
 
@@ -48,6 +50,8 @@ class Completer:
         self._ended: deque[Settlement] = deque()
         self._returned: deque[Held] = deque()
         self._batch: list[Settlement] = []
+        self._locked: list[Settlement] = []
+        self._look_at_locked = 0.0
         self._most = BATCH
         self._asleep = True
 
@@ -66,22 +70,23 @@ class Completer:
     @property
     def pending(self) -> int:
         """How many endings are not yet written."""
-        return len(self._batch) + len(self._ended) + len(self._returned)
+        return len(self._batch) + len(self._ended) + len(self._locked) + len(self._returned)
 
     def tick(self) -> float:
         """Write one batch; return 0 while there is more, else a long time."""
-        self._release_returned()
+        self._take_up_unlocked()
         if not self._batch:
             self._batch = self._next_batch()
         if self._batch:
             self._settle_batch()
             return 0.0
+        self._release_returned()
         return self._sleep()
 
     def _sleep(self) -> float:
         self._asleep = True
         # An ending put in between saw us awake and did not wake us: look once more.
-        return 0.0 if self._ended else 60.0
+        return 0.0 if self._ended else LOCKED_S if self._locked else 60.0
 
     def _next_batch(self) -> list[Settlement]:
         ended = self._ended
@@ -91,6 +96,9 @@ class Completer:
         batch = self._batch
         try:
             settled = self._write(batch)
+        except RowsLocked:
+            self._set_locked_aside()
+            return
         except Exception as error:
             if blames_the_rows(error):
                 self._narrow_down(error)
@@ -116,6 +124,26 @@ class Completer:
             self._emit(JobsSettled(settlements=written, now=time.monotonic()))
         if lost:
             self._emit(LeasesLost(job_ids=lost, during="settle"))
+
+    def _set_locked_aside(self) -> None:
+        """Go on without the jobs whose rows somebody else has locked, so that the others need not wait for them."""
+        free, locked = self._by_lock(self._batch)
+        self._batch = free
+        self._locked += locked
+        self._look_at_locked = time.monotonic() + LOCKED_S
+
+    def _take_up_unlocked(self) -> None:
+        if not self._locked or time.monotonic() < self._look_at_locked:
+            return
+        free, self._locked = self._by_lock(self._locked)
+        self._ended.extend(free)
+        self._look_at_locked = time.monotonic() + LOCKED_S
+
+    def _by_lock(self, endings: Sequence[Settlement]) -> tuple[list[Settlement], list[Settlement]]:
+        with self._database.connection() as conn:
+            locked = find_locked(conn, endings)
+        free = [ended for ended in endings if ended.job.lease_id not in locked]
+        return free, [ended for ended in endings if ended.job.lease_id in locked]
 
     def _narrow_down(self, error: Exception) -> None:
         """Go on with half the batch, so that the row which cannot be written is in the end alone."""

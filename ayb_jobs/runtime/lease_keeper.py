@@ -10,6 +10,8 @@ from ayb_jobs.storage.leasing import extend_leases
 
 # A lease is extended every third of it.
 EXTEND_AT = 1 / 3
+# How soon a lease is tried again whose row somebody else has locked.
+LOCKED_S = 1.0
 
 
 class LeaseKeeper:
@@ -32,14 +34,16 @@ class LeaseKeeper:
         """Extend what was not extended for a quarter of a lease; return the seconds until the next turn."""
         began = time.monotonic()
         due = self._due(began)
-        if due:
-            with self._database.connection() as conn:
-                kept = extend_leases(conn, leases_of(due), lease_s=self._lease_s)
-            for held in due:
-                if held.job.lease_id in kept:
-                    held.extended = began
-            self._lose([held for held in due if held.job.lease_id not in kept])
-        return self._lease_s * EXTEND_AT
+        if not due:
+            return self._lease_s * EXTEND_AT
+        with self._database.connection() as conn:
+            kept = extend_leases(conn, leases_of(due), lease_s=self._lease_s)
+        for held in due:
+            if held.job.lease_id in kept.extended:
+                held.extended = began
+        held_still = kept.extended | kept.locked
+        self._lose([held for held in due if held.job.lease_id not in held_still])
+        return min(LOCKED_S, self._lease_s * EXTEND_AT) if kept.locked else self._lease_s * EXTEND_AT
 
     def _due(self, now: float) -> list[Held]:
         # Taken a little early rather than a whole turn late.

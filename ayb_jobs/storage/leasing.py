@@ -8,11 +8,18 @@ statistics say that nothing runs, and then reads all of it for each batch.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from psycopg.errors import LockNotAvailable
+
+from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import Lease, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.database import Connection
 
 NO_FLOOR = ("-infinity", "00000000-0000-0000-0000-000000000000")
+
+
+class RowsLocked(DatabaseError):
+    """Somebody else holds a lock on a job that is to be settled."""
 
 
 class Lane(NamedTuple):
@@ -53,7 +60,7 @@ LEASE_JOBS = """
         LIMIT %(limit)s
     ), leased AS (
         UPDATE _ayb_jobs
-        SET state = 'running', attempts = attempts + 1, lease_id = gen_random_uuid(),
+        SET state = 'running', attempts = least(attempts, 2147483646) + 1, lease_id = gen_random_uuid(),
             lease_until = now() + %(lease_s)s * interval '1 second', worker_id = %(worker_id)s,
             execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now()
         WHERE id = ANY (ARRAY(SELECT id FROM due))
@@ -93,9 +100,11 @@ def lease_jobs(
 # `id = ANY` beside the join has the primary key searched once for all of a batch. A join alone, or a list whose length the
 # planner knows, may be planned as one that reads the whole table, while that is small or was never analyzed.
 SETTLE_JOBS = """
-    WITH ended AS MATERIALIZED (
-        SELECT *
-        FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(states)s::text[], %(outcomes)s::text[],
+    WITH impatient AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '1s', true)
+    ), ended AS MATERIALIZED (
+        SELECT ended.*
+        FROM impatient, unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(states)s::text[], %(outcomes)s::text[],
                     %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[], %(started_ago)s::float8[],
                     %(ended_ago)s::float8[])
             AS ended (id, lease_id, state, outcome, delay_s, error, records, started_ago_s, ended_ago_s)
@@ -103,7 +112,10 @@ SETTLE_JOBS = """
         UPDATE _ayb_jobs AS job
         SET state = ended.state,
             run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
-            max_attempts = CASE ended.outcome WHEN 'snoozed' THEN job.max_attempts + 1 ELSE job.max_attempts END,
+            max_attempts = CASE ended.outcome
+                WHEN 'snoozed' THEN least(job.max_attempts, 2147483646) + 1
+                ELSE job.max_attempts
+            END,
             last_error = coalesce(ended.error, job.last_error),
             completed_at = CASE ended.state WHEN 'completed' THEN now() END,
             canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
@@ -125,9 +137,11 @@ SETTLE_JOBS = """
 
 # The same, but what completed is deleted: its execution row is all that stays. Each half reads its own jobs alone.
 SETTLE_AND_REMOVE_JOBS = """
-    WITH ended AS MATERIALIZED (
-        SELECT *
-        FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(states)s::text[], %(outcomes)s::text[],
+    WITH impatient AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '1s', true)
+    ), ended AS MATERIALIZED (
+        SELECT ended.*
+        FROM impatient, unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(states)s::text[], %(outcomes)s::text[],
                     %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[], %(started_ago)s::float8[],
                     %(ended_ago)s::float8[])
             AS ended (id, lease_id, state, outcome, delay_s, error, records, started_ago_s, ended_ago_s)
@@ -142,7 +156,10 @@ SETTLE_AND_REMOVE_JOBS = """
         UPDATE _ayb_jobs AS job
         SET state = ended.state,
             run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
-            max_attempts = CASE ended.outcome WHEN 'snoozed' THEN job.max_attempts + 1 ELSE job.max_attempts END,
+            max_attempts = CASE ended.outcome
+                WHEN 'snoozed' THEN least(job.max_attempts, 2147483646) + 1
+                ELSE job.max_attempts
+            END,
             last_error = coalesce(ended.error, job.last_error),
             canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
@@ -171,24 +188,30 @@ def settle_jobs(
 
     Answers with the leases (their ids) that were settled. One left out was lost: nothing of its job was changed.
     `now` is the present on the clock of `Settlement.started`. With `remove_completed`, completed jobs are deleted.
+    Raises `RowsLocked`, with nothing changed, where somebody else keeps one of the rows locked for a second: no longer
+    is waited for it, since all of the batch waits with it.
     """
     statement = SETTLE_AND_REMOVE_JOBS if remove_completed else SETTLE_JOBS
-    rows = conn.execute(
-        statement,
-        {
-            "worker_id": worker_id,
-            "ids": _plain_array(ended.job.id for ended in settlements),
-            "lease_ids": _plain_array(ended.job.lease_id for ended in settlements),
-            "states": _plain_array(ended.state for ended in settlements),
-            "outcomes": _plain_array(ended.outcome for ended in settlements),
-            "delays": _plain_array("NULL" if ended.delay_s is None else str(ended.delay_s) for ended in settlements),
-            "errors": [ended.error for ended in settlements],
-            "records": _plain_array("NULL" if ended.records is None else str(ended.records) for ended in settlements),
-            "started_ago": _plain_array(f"{now - ended.started:.6f}" for ended in settlements),
-            "ended_ago": _plain_array(f"{now - ended.ended:.6f}" for ended in settlements),
-        },
-    ).fetchall()
+    try:
+        rows = conn.execute(statement, _settled_values(settlements, worker_id, now)).fetchall()
+    except LockNotAvailable as error:
+        raise RowsLocked from error
     return {row[0] for row in rows}
+
+
+def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: float) -> dict[str, object]:
+    return {
+        "worker_id": worker_id,
+        "ids": _plain_array(ended.job.id for ended in settlements),
+        "lease_ids": _plain_array(ended.job.lease_id for ended in settlements),
+        "states": _plain_array(ended.state for ended in settlements),
+        "outcomes": _plain_array(ended.outcome for ended in settlements),
+        "delays": _plain_array("NULL" if ended.delay_s is None else str(ended.delay_s) for ended in settlements),
+        "errors": [ended.error for ended in settlements],
+        "records": _plain_array("NULL" if ended.records is None else str(ended.records) for ended in settlements),
+        "started_ago": _plain_array(f"{now - ended.started:.6f}" for ended in settlements),
+        "ended_ago": _plain_array(f"{now - ended.ended:.6f}" for ended in settlements),
+    }
 
 
 def _plain_array(texts: Iterable[str]) -> str:
@@ -215,17 +238,61 @@ def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str
     return {row[0] for row in rows}
 
 
-EXTEND_LEASES = """
-    UPDATE _ayb_jobs AS job
-    SET lease_until = now() + %(lease_s)s * interval '1 second'
-    FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS held (id, lease_id)
-    WHERE job.id = held.id AND job.lease_id = held.lease_id
-    RETURNING job.lease_id
+FIND_LOCKED = """
+    WITH free AS MATERIALIZED (
+        SELECT id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+    )
+    SELECT lease_id
+    FROM _ayb_jobs
+    WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[]) AND id NOT IN (SELECT id FROM free)
 """
 
 
-def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) -> set[str]:
-    """Let these leases run `lease_s` seconds from now. Answers with the ids of those still held; the others are lost."""
+def find_locked(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
+    """Return which of these leases (their ids) are of jobs whose rows somebody else has locked just now."""
+    rows = conn.execute(
+        FIND_LOCKED,
+        {
+            "ids": _plain_array(ended.job.id for ended in settlements),
+            "lease_ids": _plain_array(ended.job.lease_id for ended in settlements),
+        },
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+# A row that somebody else has locked is passed over, so that it keeps no other lease from being extended.
+EXTEND_LEASES = """
+    WITH held AS MATERIALIZED (
+        SELECT job.id, job.lease_id
+        FROM _ayb_jobs AS job
+        JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
+            ON asked.id = job.id AND asked.lease_id = job.lease_id
+        WHERE job.id = ANY (%(ids)s::uuid[])
+    ), free AS MATERIALIZED (
+        SELECT job.id, job.lease_id
+        FROM _ayb_jobs AS job
+        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id
+        FOR NO KEY UPDATE OF job SKIP LOCKED
+    ), extended AS (
+        UPDATE _ayb_jobs AS job
+        SET lease_until = now() + %(lease_s)s * interval '1 second'
+        FROM free
+        WHERE job.id = free.id AND job.lease_id = free.lease_id
+        RETURNING job.id
+    )
+    SELECT lease_id, id IN (SELECT id FROM extended) FROM held
+"""
+
+
+class Extended(NamedTuple):
+    """The ids of leases that were extended, and of those still held whose rows somebody else has locked."""
+
+    extended: set[str]
+    locked: set[str]
+
+
+def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) -> Extended:
+    """Let these leases run `lease_s` seconds from now, without waiting for any. Those in neither answer are lost."""
     rows = conn.execute(
         EXTEND_LEASES,
         {
@@ -234,7 +301,10 @@ def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) 
             "lease_s": lease_s,
         },
     ).fetchall()
-    return {row[0] for row in rows}
+    return Extended(
+        extended={lease_id for lease_id, is_extended in rows if is_extended},
+        locked={lease_id for lease_id, is_extended in rows if not is_extended},
+    )
 
 
 RELEASE_JOBS = """

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import JobState, Lease, LeasedJob
 from ayb_jobs.model.lifecycle import TRANSITIONS, Outcome, Settlement, settle_failure, settle_result
 from ayb_jobs.model.results import Cancel, Result, Snooze
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.database import Connection, Database, connect
 from ayb_jobs.storage.jobs import cancel_job, retry_job
 from ayb_jobs.storage.leasing import (
     Lane,
+    RowsLocked,
     extend_leases,
+    find_locked,
     find_settled,
     lease_jobs,
     release_jobs,
@@ -231,7 +234,7 @@ STALE_WRITES: dict[str, Callable[[Connection, LeasedJob], object]] = {
     "fail and remove": lambda conn, job: settle(conn, failed(job), remove_completed=True),
     "snooze": lambda conn, job: settle(conn, succeeded(job, Snooze(1))),
     "cancel": lambda conn, job: settle(conn, succeeded(job, Cancel())),
-    "extend": lambda conn, job: extend_leases(conn, [job.lease], lease_s=1000),
+    "extend": lambda conn, job: extend_leases(conn, [job.lease], lease_s=1000).extended,
     "release": lambda conn, job: release_jobs(conn, [job.lease]),
     "progress": lambda conn, job: report_progress(conn, job.lease, '{"records_processed": 1}', lease_s=1000),
 }
@@ -271,7 +274,7 @@ def test_extending_answers_with_the_leases_still_held(conn: Connection) -> None:
     make_job(conn)
     (job,) = lease(conn)
     gone = Lease(job.id, "00000000-0000-4000-8000-000000000000")
-    assert extend_leases(conn, [job.lease, gone], lease_s=1000) == {job.lease_id}
+    assert extend_leases(conn, [job.lease, gone], lease_s=1000) == ({job.lease_id}, set())
     assert row(conn, job.id, "extract(epoch FROM lease_until - now())::int") == (1000,)
 
 
@@ -347,3 +350,54 @@ def test_outcomes_and_states_are_those_that_the_tables_take(conn: Connection) ->
     ).fetchone()
     assert check is not None
     assert all(f"'{outcome.value}'" in check[0] for outcome in Outcome)
+
+
+@contextmanager
+def locked_by_somebody(database_url: str, job_id: str) -> Iterator[None]:
+    """Have a session hold a lock on a job's row meanwhile, as an operator's open transaction does."""
+    with closing(connect(database_url, name="somebody")) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (job_id,))
+        yield
+
+
+def test_a_locked_row_keeps_no_other_lease_from_being_extended(conn: Connection, database_url: str) -> None:
+    for _ in range(3):
+        make_job(conn)
+    locked, *others = lease(conn)
+    gone = Lease(others[0].id, "11111111-1111-1111-1111-111111111111")
+    with locked_by_somebody(database_url, locked.id):
+        answer = extend_leases(conn, [locked.lease, gone, *(job.lease for job in others)], lease_s=1000)
+    assert answer == ({job.lease_id for job in others}, {locked.lease_id})
+
+
+@pytest.mark.parametrize("remove_completed", [False, True])
+def test_settling_waits_a_second_for_a_locked_row_and_says_so(
+    conn: Connection, database_url: str, *, remove_completed: bool
+) -> None:
+    for _ in range(2):
+        make_job(conn)
+    locked, free = lease(conn)
+    endings = [succeeded(locked), succeeded(free)]
+    with locked_by_somebody(database_url, locked.id):
+        with pytest.raises(RowsLocked):
+            settle(conn, *endings, remove_completed=remove_completed)
+        assert find_locked(conn, endings) == {locked.lease_id}
+    assert find_locked(conn, endings) == set()
+    assert settle(conn, *endings, remove_completed=remove_completed) == {locked.lease_id, free.lease_id}
+
+
+def test_what_is_gone_is_not_locked(conn: Connection) -> None:
+    make_job(conn)
+    (job,) = lease(conn)
+    settle(conn, succeeded(job))
+    assert find_locked(conn, [succeeded(job)]) == set()
+
+
+def test_counts_at_their_limit_hold_up_nobody(conn: Connection) -> None:
+    most = 2**31 - 1
+    snoozing = make_job(conn, attempts=most, max_attempts=most)
+    make_job(conn)
+    jobs = {job.id: job for job in lease(conn)}
+    assert len(jobs) == 2
+    assert settle(conn, succeeded(jobs[snoozing], Snooze(60))) == {jobs[snoozing].lease_id}
+    assert row(conn, snoozing, "state, attempts, max_attempts") == ("queued", most, most)

@@ -1,0 +1,74 @@
+"""A job whose row an operator's open transaction has locked: it waits, and nothing else does."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from psycopg import sql
+
+from ayb_jobs.events import LeasesLost
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.storage.database import Connection, connect
+from tests.eventually import eventually
+from tests.factories import make_job
+from tests.running import running
+
+
+@contextmanager
+def locked(database_url: str, job_id: str) -> Iterator[None]:
+    with closing(connect(database_url, name="operator")) as conn, conn.transaction():
+        conn.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (job_id,))
+        yield
+
+
+def column(conn: Connection, job_id: str, name: str) -> object:
+    row = conn.execute(
+        sql.SQL("SELECT {} FROM _ayb_jobs WHERE id = %s").format(sql.Identifier(name)), (job_id,)
+    ).fetchone()
+    return row and row[0]
+
+
+def short_runs() -> Registry:
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        ctx.stopping.wait(0.5)
+
+    return registry
+
+
+def until_stopped() -> Registry:
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        while not ctx.stopping.wait(0.1):
+            pass
+
+    return registry
+
+
+def test_its_ending_is_written_once_the_lock_goes_and_others_at_once(database_url: str, conn: Connection) -> None:
+    job_id = make_job(conn)
+    with running(database_url, short_runs()):
+        eventually(lambda: column(conn, job_id, "state") == "running")
+        with locked(database_url, job_id):
+            others = [make_job(conn) for _ in range(8)]
+            eventually(lambda: all(column(conn, other, "state") == "completed" for other in others))
+            assert column(conn, job_id, "state") == "running"
+        eventually(lambda: column(conn, job_id, "state") == "completed")
+    assert column(conn, job_id, "attempts") == 1
+
+
+def test_other_leases_are_extended_meanwhile(database_url: str, conn: Connection) -> None:
+    jobs = [make_job(conn) for _ in range(3)]
+    with running(database_url, until_stopped(), lease_duration_s=3) as daemon:
+        eventually(lambda: all(column(conn, job, "state") == "running" for job in jobs))
+        with locked(database_url, jobs[0]):
+            began = time.monotonic()
+            eventually(lambda: time.monotonic() - began > 4.5)
+        lost = {job_id for event in daemon.recorder.of(LeasesLost) for job_id in event.job_ids}
+    assert lost == {jobs[0]}
+    assert [column(conn, job, "crashes") for job in jobs[1:]] == [0, 0]
