@@ -20,6 +20,8 @@ from ayb_jobs.model.job import instant
 Connection = psycopg.Connection[TupleRow]
 
 CHANNEL = "ayb_jobs"
+# After how long the pool's attempts to connect begin anew, at the shortest wait between them.
+RECONNECT_S = 1.0
 
 # A cut network is noticed within 10 s: an idle connection after 3 + 3 × 1 s without an answer, a sent statement after
 # 5 s. libpq's own defaults leave both hanging for many minutes.
@@ -118,7 +120,8 @@ class Database:
 
     The loops' connections are opened on demand and kept; a broken one is thrown away with all idle ones, so that after
     a restart of the server each loop's next turn connects anew. (psycopg's pool waits longer and longer between its
-    attempts to reconnect, and a daemon must lease again within a second.)
+    attempts to reconnect, and a daemon must lease again within a second. The pool for handlers is told to give up soon
+    and to begin anew, since each handler that waits in vain for it has used up an attempt.)
     """
 
     def __init__(
@@ -139,6 +142,8 @@ class Database:
             name=f"{name}-work",
             timeout=self.timeouts.connect_s * 2,
             max_idle=60.0,
+            reconnect_timeout=RECONNECT_S,
+            reconnect_failed=_begin_anew,
             check=ConnectionPool.check_connection,
             configure=lambda conn: _configure(conn, self.timeouts),
             kwargs={"autocommit": True, "prepare_threshold": None},
@@ -220,6 +225,13 @@ class Database:
         conn.close()
         for other, _ in broken:
             other.close()
+
+
+def _begin_anew(pool: ConnectionPool[Connection]) -> None:
+    """Have a pool that gave up connecting try again while somebody waits; asking it for a connection makes it do so."""
+    if pool.get_stats().get("requests_waiting"):
+        with suppress(psycopg.Error):
+            pool.putconn(pool.getconn(timeout=0.1))
 
 
 class Listener:
