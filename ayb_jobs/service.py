@@ -17,7 +17,7 @@ from ayb_jobs import sd_notify
 from ayb_jobs.config import Config
 from ayb_jobs.daemon import Daemon, DisabledDaemon, new_worker_id
 from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres
-from ayb_jobs.errors import AybJobsError, ConfigError, MigrationError
+from ayb_jobs.errors import AybJobsError, ConfigError, InvalidInput, MigrationError
 from ayb_jobs.events import (
     ApiFailed,
     ApiStarted,
@@ -156,7 +156,7 @@ def prepared(config: Config, url: str, registry: Registry, events: Events, signa
                     shipped_schedules(config, registry),
                     default_max_attempts=config.jobs.max_retries_default,
                 )
-        except (MigrationError, ConfigError) as error:
+        except (MigrationError, ConfigError, InvalidInput) as error:
             fatal.append(error)
         done.set()
         return FOR_EVER_S

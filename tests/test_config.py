@@ -3,7 +3,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from ayb_jobs.config.display import as_toml
 from ayb_jobs.config.loading import environment_names
 from ayb_jobs.config.reference import example, markdown
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
-from ayb_jobs.errors import ConfigError
+from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.model.schedule import NewSchedule
 
 ROOT = Path(__file__).parent.parent
@@ -425,6 +425,21 @@ def test_a_schedule_of_the_configuration_makes_a_schedule_of_the_same_defaults()
     settings = ScheduleSettings(job_type="a", cron="@daily")
     assert NewSchedule(name="x", **settings.model_dump()) == NewSchedule(name="x", job_type="a", cron="@daily")
     assert {field.name for field in fields(NewSchedule)} - {"name"} == set(ScheduleSettings.model_fields)
+
+
+@pytest.mark.parametrize("name", ["catchup_window_s", "timeout_s", "expect_success_within_s", "jitter_s"])
+@pytest.mark.parametrize("value", [-1.0, 0.0, 0.001, 0.5, 1.0, 86400.0, 86401.0, 1e9, 1e10, 1e300])
+def test_a_schedules_numbers_have_the_same_bounds_in_the_configuration(name: str, value: float) -> None:
+    values: dict[str, Any] = {"job_type": "a", "cron": "@daily", name: value}
+    assert is_taken(lambda: ScheduleSettings(**values)) == is_taken(lambda: NewSchedule(name="x", **values))
+
+
+def is_taken(make: Callable[[], object]) -> bool:
+    try:
+        make()
+    except (ValueError, InvalidInput):
+        return False
+    return True
 
 
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:

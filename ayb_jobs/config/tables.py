@@ -59,6 +59,10 @@ class JobTypeSettings(Section):
         yield from payload_faults(self.payload)
 
 
+# The bounds of schedules are those of `model.schedule`; a test holds the two against each other.
+MOST_S = 100 * 366 * DAY_S
+
+
 class ScheduleSettings(Section):
     """`[schedules.NAME]`: jobs made by the clock."""
 
@@ -78,14 +82,16 @@ class ScheduleSettings(Section):
     priority: int = setting(2, "The jobs' priority, 1 first.", ge=1, le=4)
     catchup: Literal["latest", "all", "skip"] = setting("latest", "What becomes of fires that were missed.")
     catchup_max: int = setting(100, 'With `catchup = "all"`: the most jobs made at once.', ge=1, le=1000)
-    catchup_window_s: float = setting(float(DAY_S), 'With `catchup = "all"`: no fire older than this.', ge=1)
+    catchup_window_s: float = setting(float(DAY_S), 'With `catchup = "all"`: no fire older than this.', ge=1, le=MOST_S)
     overlap: Literal["allow", "skip", "queue_one", "cancel_running"] = setting(
         "allow", "What happens when the previous job has not ended."
     )
     dst: Literal["once", "skip", "both"] = setting("once", "What happens to a local time that a clock change doubles.")
     jitter_s: float = setting(0.0, "Spread the fire over so many seconds.", ge=0, le=DAY_S)
-    timeout_s: float | None = setting(None, "How long a run may take. Not given: the job type's.", gt=0)
-    expect_success_within_s: float | None = setting(None, "Alert when the last success is older than this.", gt=0)
+    timeout_s: float | None = setting(None, "How long a run may take. Not given: the job type's.", ge=0.001, le=MOST_S)
+    expect_success_within_s: float | None = setting(
+        None, "Alert when the last success is older than this.", ge=1, le=MOST_S
+    )
     ping_url: str | None = setting(None, "Its own healthchecks-style URL, in place of `alerts.ping_url`.", secret=True)
 
     def contradictions(self) -> Iterator[Fault]:

@@ -146,10 +146,12 @@ class JobContext:
             raise LeaseLost
 
 
+# What the setting holds, nearly 25 days.
+MOST_MILLISECONDS = 2**31 - 1
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
 
 
 def set_statement_timeout(conn: Connection, seconds: float | None) -> None:
-    """Let each statement of this transaction take `seconds`, at least a millisecond; None is no limit."""
-    milliseconds = 0 if seconds is None else max(1, int(seconds * 1000))
+    """Let each statement of this transaction take `seconds`, from a millisecond to 24 days; None is no limit."""
+    milliseconds = 0 if seconds is None else max(1, int(min(seconds * 1000, MOST_MILLISECONDS)))
     conn.execute(SET_STATEMENT_TIMEOUT, (str(milliseconds),))

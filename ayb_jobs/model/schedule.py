@@ -14,6 +14,8 @@ from ayb_jobs.model.job import MAX_ATTEMPTS, PRIORITIES, checked_name, checked_t
 MAX_CATCHUP = 1000
 MAX_PING_URL = 1000
 DAY_S = 86400.0
+# What an interval of PostgreSQL surely holds, and nobody needs.
+MOST_S = 100 * 366 * DAY_S
 
 
 class Catchup(StrEnum):
@@ -184,11 +186,11 @@ _CHECKS: Mapping[str, Callable[[str, Any], None]] = {
     "priority": _whole_number(max(PRIORITIES)),
     "catchup": _choice(Catchup),
     "catchup_max": _whole_number(MAX_CATCHUP),
-    "catchup_window_s": _seconds(1),
+    "catchup_window_s": _seconds(1, MOST_S),
     "overlap": _choice(Overlap),
     "dst": _choice(Dst),
     "jitter_s": _seconds(0, DAY_S),
-    "timeout_s": _seconds(0.001),
-    "expect_success_within_s": _seconds(1),
+    "timeout_s": _seconds(0.001, MOST_S),
+    "expect_success_within_s": _seconds(1, MOST_S),
     "ping_url": _check_url,
 }

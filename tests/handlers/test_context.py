@@ -129,6 +129,9 @@ def test_statements_may_take_what_is_left_of_the_timeout(lease: Lease) -> None:
         assert 0 < milliseconds <= 60_000
     with lease().connection() as lent:
         assert lent.execute("SHOW statement_timeout").fetchone() == ("0",)
+    with lease(deadline=time.monotonic() + 100 * 86400).connection() as lent:
+        [(milliseconds,)] = lent.execute("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")
+        assert milliseconds == 2**31 - 1  # what the setting holds
     with pytest.raises(psycopg.errors.QueryCanceled), lease(deadline=0.0).connection() as lent:
         lent.execute("SELECT pg_sleep(60)")
 
