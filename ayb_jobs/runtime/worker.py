@@ -91,6 +91,8 @@ class Worker:
         held.started = self._busy_since = started
         held.context = context
         self._current = held
+        if held.lost:  # since it was taken from the buffer; who let it go may have seen no context to tell
+            context.stop("lease_lost")
         try:
             result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))
             ended = self._note_end(started)
