@@ -10,8 +10,10 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from ayb_jobs.events import ScheduleBroken, ScheduleRepaired, SchedulesFired
+from ayb_jobs.config import Retention
+from ayb_jobs.events import RowsPruned, ScheduleBroken, ScheduleRepaired, SchedulesFired
 from ayb_jobs.model.schedule import NewSchedule
+from ayb_jobs.runtime.pruner import Pruner
 from ayb_jobs.runtime.scheduler import Scheduler
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.ledger import prune_fires
@@ -428,3 +430,25 @@ def test_old_fires_are_pruned_and_young_ones_kept(bench: Bench) -> None:
         assert prune_fires(conn, keep=timedelta(days=1), batch=100) == 100
         assert prune_fires(conn, keep=timedelta(days=1), batch=100) < 100
     assert bench.outcomes() == ["caught_up"]
+
+
+def test_retention_prunes_the_ledger_and_alerts_as_it_does_executions(bench: Bench) -> None:
+    bench.add()
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    bench.conn.execute("UPDATE _ayb_job_fires SET recorded_at = now() - interval '3 hours' WHERE outcome = 'coalesced'")
+    bench.conn.execute(
+        "INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message, at) "
+        "SELECT 'failed', id, age, 'm', now() - age::interval FROM _ayb_job_schedules, (VALUES ('3 hours'), ('1 hour')) v (age)"
+    )
+    for hours, left in ((-1, 2), (2, 1)):
+        pruner = Pruner(
+            database=bench.database,
+            retention=Retention(executions_h=hours),
+            emit=bench.events.append,
+            stopping=threading.Event(),
+        )
+        pruner.tick()
+        assert bench.conn.execute("SELECT count(*) FROM _ayb_job_alerts").fetchone() == (left,)
+    assert bench.outcomes() == ["caught_up"]
+    assert {event.table for event in bench.of(RowsPruned)} == {"fires", "alerts"}
