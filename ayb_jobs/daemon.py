@@ -214,9 +214,10 @@ class Daemon:
         return abandoned
 
     def _release_unstarted(self) -> None:
-        unstarted = self._buffer.take_back()
-        if unstarted:
-            self._attempt("producer", lambda: self._producer.release(unstarted))
+        """Give back what no worker has begun; through the completer, which tries again where the database fails."""
+        for held in self._buffer.take_back():
+            self._completer.release(held)
+        self._attempt("producer", self._producer.release_orphans)
 
     def _await_handlers(self, until: float) -> int:
         """Tell running handlers to stop, and wait; return how many run on."""

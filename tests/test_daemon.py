@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from typing import Any, Literal
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -25,10 +26,11 @@ from ayb_jobs.events import (
 )
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.job import Lease, NewJob
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.jobs import enqueue
+from ayb_jobs.storage.leasing import release_jobs
 from ayb_jobs.storage.migrate import migrate
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -279,7 +281,12 @@ def test_stopping_gives_back_what_never_started_and_what_ends_early(database_url
     assert conn.execute("SELECT count(*) FROM _ayb_job_executions").fetchone() == (0,)
 
 
-def test_stopping_gives_back_what_was_leased_ahead(database_url: str, conn: Connection) -> None:
+@pytest.mark.parametrize("fails_first", [False, True])
+def test_stopping_gives_back_what_was_leased_ahead(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch, *, fails_first: bool
+) -> None:
+    for module in ("producer", "completer"):
+        monkeypatch.setattr(f"ayb_jobs.runtime.{module}.release_jobs", failing_once() if fails_first else release_jobs)
     release, slow = threading.Event(), threading.Event()
 
     def suddenly_slow(_: JobContext) -> None:
@@ -304,6 +311,18 @@ def test_stopping_gives_back_what_was_leased_ahead(database_url: str, conn: Conn
         stopping.join(20)
     assert "running" not in state_counts(conn)
     assert conn.execute("SELECT DISTINCT attempts FROM _ayb_jobs WHERE state = 'queued'").fetchall() in ([(0,)], [])
+
+
+def failing_once() -> Callable[..., set[str]]:
+    """Return `release_jobs` as it is while the database fails over."""
+    failures = iter([psycopg.OperationalError("the connection was cut")])
+
+    def release(conn: Connection, leases: Sequence[Lease]) -> set[str]:
+        for failure in failures:
+            raise failure
+        return release_jobs(conn, leases)
+
+    return release
 
 
 def test_stopping_writes_every_ending(database_url: str, conn: Connection) -> None:

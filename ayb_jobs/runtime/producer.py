@@ -61,7 +61,7 @@ class Producer:
 
     def tick(self) -> float:
         """Lease what there is room for; return the seconds until the next turn."""
-        self._release_orphans()
+        self.release_orphans()
         self._give_back_stale()
         limit = min(self._room(), BATCH)
         if limit <= 0:
@@ -115,8 +115,8 @@ class Producer:
             self._emit(JobsLeased(jobs=jobs))
         return jobs
 
-    def _release_orphans(self) -> None:
-        """Give back what the database leased to us in a statement whose answer never came."""
+    def release_orphans(self) -> None:
+        """Give back what the database leased to us in a statement whose answer never came, if there was one."""
         if not self._answer_lost:
             return
         with self._database.connection() as conn:
