@@ -24,9 +24,11 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 receiver.requests.append(Request(self.path, dict(self.headers), body))
                 self.send_response(receiver.status)
-                if receiver.status in (301, 307):
+                if 300 <= receiver.status < 400:
                     self.send_header("Location", f"{receiver.url}/elsewhere")
                 self.end_headers()
+
+            do_GET = do_POST
 
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""

@@ -191,11 +191,12 @@ def test_an_address_that_never_answers_is_given_up(conn: Conn, database: Databas
     assert conn.execute("SELECT attempts FROM _ayb_job_alert_deliveries").fetchone() == (MOST_ATTEMPTS,)
 
 
-def test_a_redirect_is_not_followed(conn: Conn, database: Database, receiver: Receiver) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(conn: Conn, database: Database, receiver: Receiver, status: int) -> None:
     add(conn, expect_success_within_s=3600)
     make_overdue(conn)
     Alerter(database, lambda _: None).tick()
-    receiver.status = 307
+    receiver.status = status
     Courier(database, Webhook(f"{receiver.url}/hook", secret="", timeout_s=5), lambda _: None).tick()
     assert receiver.paths() == ["/hook"]
 
