@@ -1,57 +1,15 @@
-"""Barycenter's admin queries: `POST /admin/jobs`, with its names, arguments, defaults and null rules."""
+"""Barycenter's admin queries: `POST /admin/jobs`."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from functools import cache
+from importlib import import_module
 from typing import Any
 
-import strawberry
 from fastapi import APIRouter, Request, Response
-from graphql import GraphQLError
 from pydantic import BaseModel, Field
-from strawberry.extensions import (
-    DisableIntrospection,
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    QueryDepthLimiter,
-    SchemaExtension,
-)
-from strawberry.schema.exceptions import CannotGetOperationTypeError
-from strawberry.types import ExecutionResult, Info
 
-from ayb_jobs.errors import AybJobsError, InvalidInput
-from ayb_jobs.events import JobsEnqueued, RequestFailed
-from ayb_jobs.http.auth import Caller, Scope
-from ayb_jobs.http.problems import INTERNAL, Refused
-from ayb_jobs.http.requests import (
-    GUARDED,
-    MAX_PAGE,
-    Body,
-    Given,
-    RawBody,
-    Reader,
-    documented,
-    documented_body,
-    read_body,
-)
-from ayb_jobs.http.services import Services
+from ayb_jobs.http.requests import GUARDED, Body, Given, RawBody, Reader, documented, documented_body, read_body
 from ayb_jobs.http.shapes import answer
-from ayb_jobs.model.execution import Execution
-from ayb_jobs.model.job import checked_text
-from ayb_jobs.model.wire import instant_text
-from ayb_jobs.storage import jobs
-from ayb_jobs.storage.audit import record_deed, snapshot
-from ayb_jobs.storage.executions import list_executions
-from ayb_jobs.storage.requests import reading, writing
-from ayb_jobs.storage.schedules import list_schedules
-
-MAX_DEPTH = 6
-MAX_TOKENS = 1000
-MAX_ALIASES = 15
-DEFAULT_LOGS = 100
-MAX_TEXT = 1000
-MAX_INT = 2**31 - 1  # GraphQL's Int
 
 
 class Document(Body):
@@ -69,147 +27,19 @@ class AnswerShape(BaseModel):
     errors: list[dict[str, Any]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """On what, and for whom, a document is executed."""
-
-    services: Services
-    caller: Caller
-
-
-Context = Info[Asking, None]
-
-
-@strawberry.type(description="A registered job.")
-class JobInfo:
-    """A registered job; `schedule` is its cron expression, "" where it has none."""
-
-    name: str
-    description: str
-    schedule: str
-
-
-@strawberry.type(description="One execution of a job.")
-class JobLog:
-    """One execution; `success` and `completed_at` are null while it runs."""
-
-    id: strawberry.ID
-    job_name: str
-    started_at: str
-    completed_at: str | None
-    success: bool | None
-    error_message: str | None
-    records_processed: int | None
-
-
-@strawberry.type(description="What became of a trigger.")
-class TriggerResult:
-    """What became of a trigger."""
-
-    success: bool
-    message: str
-    job_name: str
-
-
-def available_jobs(info: Context) -> list[JobInfo]:
-    """Return the jobs that this daemon can run, by name."""
-    services = info.context.services
-    with reading(services.database, services.read_timeout_s) as conn:
-        crons = {each.job_type: each.cron for each in reversed(list_schedules(conn))}
-    return [
-        JobInfo(name=one.name, description=one.description, schedule=crons.get(one.name, ""))
-        for one in services.registry.types()
-    ]
-
-
-def job_logs(
-    info: Context,
-    job_name: str | None = strawberry.UNSET,
-    limit: int | None = DEFAULT_LOGS,
-    only_failures: bool | None = False,  # noqa: FBT001, FBT002 - GraphQL's arguments have names
-) -> list[JobLog]:
-    """Return executions, the newest first; a limit below 1 means 100, and 500 is the most."""
-    services = info.context.services
-    wanted = checked_text(job_name, "jobName", MAX_TEXT) if job_name else None
-    size = DEFAULT_LOGS if limit is None or limit <= 0 else min(limit, MAX_PAGE)
-    with reading(services.database, services.read_timeout_s) as conn:
-        found = list_executions(conn, job_type=wanted, only_failures=bool(only_failures), limit=size)
-    return [job_log(execution) for execution in found]
-
-
-def trigger_job(info: Context, job_name: str) -> TriggerResult:
-    """Enqueue a job of a registered type."""
-    services, caller = info.context.services, info.context.caller
-    if caller.scope < Scope.OPERATE:
-        raise Refused(403, f"the token {caller.name} has scope {caller.scope.name.lower()}; operate is needed")
-    job_type = services.registry.get(job_name)
-    if job_type is None:
-        shown = job_name.encode(errors="replace").decode()  # JSON cannot carry a lone surrogate
-        return TriggerResult(success=False, message=f"Unknown job: {shown}", job_name=shown)
-    attempts = job_type.max_attempts or services.config.jobs.max_retries_default
-    new = services.registry.new_job(job_name, max_attempts=attempts)
-    with writing(services.database, services.write_timeout_s) as conn:
-        made = jobs.enqueue(conn, new)
-        after_text = snapshot(conn, "job", made.id)
-        record_deed(conn, actor=caller.name, action="job.trigger", target=made.id, after_text=after_text)
-    services.events.emit(JobsEnqueued(source="api", counts={job_name: 1}))
-    return TriggerResult(success=True, message=f"Job {job_name} triggered successfully", job_name=job_name)
-
-
-@strawberry.type
-class Query:
-    """Looking."""
-
-    available_jobs: list[JobInfo] = strawberry.field(
-        resolver=available_jobs, description="Every registered job, with its cron expression."
-    )
-    job_logs: list[JobLog] = strawberry.field(resolver=job_logs, description="Executions, the newest first.")
-
-
-@strawberry.type
-class Mutation:
-    """Changing."""
-
-    trigger_job: TriggerResult = strawberry.field(resolver=trigger_job, description="Run a job now.")
-
-
-class QuietSchema(strawberry.Schema):
-    """A schema that leaves errors to its caller, where strawberry would log each of them."""
-
-    def process_errors(self, errors: list[GraphQLError], execution_context: Any = None) -> None:
-        """Do nothing."""
-
-
-def schema(*, introspection: bool) -> strawberry.Schema:
-    """Return the schema, with bounds on what a document may ask."""
-    bounds: list[Callable[[], SchemaExtension]] = [
-        partial(QueryDepthLimiter, max_depth=MAX_DEPTH),
-        partial(MaxTokensLimiter, max_token_count=MAX_TOKENS),
-        partial(MaxAliasesLimiter, max_alias_count=MAX_ALIASES),
-    ]
-    if not introspection:
-        bounds.append(DisableIntrospection)
-    return QuietSchema(query=Query, mutation=Mutation, extensions=bounds)
-
-
 def router() -> APIRouter:
     """Return the route of Barycenter's admin queries."""
-    schemas = {introspection: schema(introspection=introspection) for introspection in (True, False)}
+
+    @cache
+    def executor(*, introspection: bool) -> Any:
+        return import_module("ayb_jobs.http.graphql_schema").Executor(introspection=introspection)
 
     def execute(request: Request, services: Given, caller: Reader, raw: RawBody) -> Response:
         """Execute a GraphQL document; its errors are in the answer, with status 200."""
         asked = read_body(raw, Document)
         with_token = not request.app.state.authenticator.open
-        try:
-            result = schemas[with_token].execute_sync(
-                asked.query,
-                variable_values=asked.variables,
-                operation_name=asked.operation_name,
-                context_value=Asking(services, caller),
-            )
-        except CannotGetOperationTypeError:
-            raise InvalidInput("the document has no operation of that name", field="operation_name") from None
-        return answer(json.dumps(_answer(services, result)))
+        run = executor(introspection=with_token)
+        return answer(json.dumps(run(services, caller, asked.query, asked.variables, asked.operation_name)))
 
     routes = APIRouter(tags=["graphql"], dependencies=GUARDED)
     routes.add_api_route(
@@ -221,33 +51,3 @@ def router() -> APIRouter:
         **documented(AnswerShape, "`data`, and `errors` where there are any"),
     )
     return routes
-
-
-def job_log(execution: Execution) -> JobLog:
-    """Return an attempt as Barycenter shows it. GraphQL's Int ends at 2,147,483,647, and so do the records shown."""
-    records = execution.records_processed
-    return JobLog(
-        id=strawberry.ID(str(execution.id)),
-        job_name=execution.job_type,
-        started_at=instant_text(execution.started_at),
-        completed_at=None if execution.ended_at is None else instant_text(execution.ended_at),
-        success=execution.success,
-        error_message=execution.error,
-        records_processed=None if records is None else min(records, MAX_INT),
-    )
-
-
-def _answer(services: Services, result: ExecutionResult) -> dict[str, Any]:
-    answered: dict[str, Any] = {"data": result.data}
-    if result.errors:
-        answered["errors"] = [_error(services, error) for error in result.errors]
-    return answered
-
-
-def _error(services: Services, error: GraphQLError) -> Mapping[str, Any]:
-    """Return an error as GraphQL formats it, without the words of an exception that is no caller's business."""
-    cause = error.original_error
-    if cause is None or isinstance(cause, AybJobsError):
-        return error.formatted
-    services.events.emit(RequestFailed(request="POST /admin/jobs", error=cause))
-    return {**error.formatted, "message": INTERNAL}
