@@ -69,6 +69,7 @@ def test_json_is_that_of_the_api(cli: Cli, conn: Connection) -> None:
         "it broke",
     )
     assert datetime.fromisoformat(found["createdAt"]) == job.created_at
+    assert found["createdAt"].endswith("Z")
     assert "completedAt" not in found
     assert item(cli.ok("jobs", "show", job_id, "--json")) == found | {"executions": []}
 
