@@ -63,6 +63,8 @@ class Producer:
         """Lease what there is room for; return the seconds until the next turn."""
         self.release_orphans()
         self._give_back_stale()
+        # Before the room is measured: a worker that finds the buffer low from now on asks for another turn.
+        self._more_waiting = True
         limit = min(self._room(), BATCH)
         if limit <= 0:
             return self._poll_s

@@ -1,0 +1,88 @@
+"""The producer is asked for more as soon as the buffer runs low, and never forgets that it was."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from ayb_jobs.runtime.buffer import Buffer
+from ayb_jobs.runtime.in_flight import InFlight
+from ayb_jobs.runtime.producer import Producer
+from ayb_jobs.storage.database import Connection, Database
+
+POLL_S = 60.0
+
+
+@dataclass
+class Bench:
+    """A producer whose turns the test takes, and handlers that take as long as the test says."""
+
+    db: Database
+    run_s: float = 0.001
+    wakes: int = 0
+    buffer: Buffer = field(init=False)
+    producer: Producer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.buffer = Buffer(on_low=self.low)
+        self.producer = Producer(
+            database=self.db,
+            buffer=self.buffer,
+            in_flight=InFlight(),
+            emit=lambda _event: None,
+            worker_id="w",
+            queues=["default"],
+            types=["test"],
+            concurrency=4,
+            lease_s=300.0,
+            poll_s=POLL_S,
+            mean_run_s=lambda: self.run_s,
+            wake=self.woken,
+        )
+
+    def low(self) -> None:
+        self.producer.room_made()
+
+    def woken(self) -> None:
+        self.wakes += 1
+
+    def take_down_to(self, left: int) -> None:
+        while len(self.buffer) > left:
+            self.buffer.take()
+
+
+@pytest.fixture
+def bench(db: Database, conn: Connection) -> Bench:
+    conn.execute("INSERT INTO _ayb_jobs (type) SELECT 'test' FROM generate_series(1, 1000)")
+    return Bench(db)
+
+
+def test_a_buffer_that_runs_low_asks_for_more(bench: Bench) -> None:
+    assert bench.producer.tick() == POLL_S  # 4 handlers of 1 ms: 200 jobs can start within 50 ms
+    assert len(bench.buffer) == 200
+    bench.take_down_to(101)
+    assert bench.wakes == 0
+    bench.take_down_to(100)
+    assert bench.wakes == 1
+    bench.producer.tick()
+    assert len(bench.buffer) == 200
+
+
+def test_a_turn_that_finds_no_room_leaves_the_question_open(bench: Bench) -> None:
+    bench.producer.tick()
+    bench.take_down_to(100)
+    assert bench.wakes == 1
+    bench.run_s = 0.002  # meanwhile handlers have become slower: now 100 is more than enough
+    assert bench.producer.tick() == POLL_S
+    assert len(bench.buffer) == 100
+    bench.take_down_to(50)
+    assert bench.wakes == 2
+    bench.producer.tick()
+    assert len(bench.buffer) == 100
+
+
+def test_an_empty_queue_is_not_asked_again_before_the_next_poll(bench: Bench, conn: Connection) -> None:
+    conn.execute("DELETE FROM _ayb_jobs")
+    bench.producer.tick()
+    bench.producer.tick()
+    bench.producer.room_made()
+    assert bench.wakes == 0
