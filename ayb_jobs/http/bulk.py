@@ -16,6 +16,7 @@ from ayb_jobs.model.job import MAX_NAME, JobState, checked_text
 from ayb_jobs.model.wire import object_text
 from ayb_jobs.storage import bulk
 from ayb_jobs.storage.audit import record_deed
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.requests import reading, writing
 
 BATCH = 1000
@@ -79,7 +80,7 @@ def _change(services: Services, caller: Caller, asked: BulkBody) -> tuple[int, b
         with writing(services.database, services.write_timeout_s) as conn:
             batch = change(conn, type=asked.type, queue=asked.queue, limit=BATCH, after=after)
             if batch.rows:
-                record_deed(conn, actor=caller.name, action=f"jobs.{asked.action}", after_text=_deed(asked, batch.rows))
+                _record(conn, caller, asked, batch)
         count += batch.rows
         after = batch.next
         if after is None:
@@ -87,5 +88,14 @@ def _change(services: Services, caller: Caller, asked: BulkBody) -> tuple[int, b
     return count, False
 
 
-def _deed(asked: BulkBody, rows: int) -> str:
-    return json.dumps({"type": asked.type, "queue": asked.queue, "jobs": rows})
+def _record(conn: Connection, caller: Caller, asked: BulkBody, batch: bulk.Batch) -> None:
+    """Record a batch as one deed that names every job in it."""
+    before, after = ("failed", "queued") if asked.action == "retry" else ("queued", "canceled")
+    asked_for = {"type": asked.type, "queue": asked.queue, "ids": batch.ids}
+    record_deed(
+        conn,
+        actor=caller.name,
+        action=f"jobs.{asked.action}",
+        before_text=json.dumps({**asked_for, "state": before}),
+        after_text=json.dumps({"state": after}),
+    )

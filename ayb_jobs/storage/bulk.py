@@ -88,10 +88,15 @@ def time_ordered_ids() -> Iterator[str]:
 
 
 class Batch(NamedTuple):
-    """How many jobs one batch changed, and where the next one goes on; `next` is None at the end."""
+    """The jobs that one batch changed, and where the next one goes on; `next` is None at the end."""
 
-    rows: int
+    ids: list[str]
     next: Position | None
+
+    @property
+    def rows(self) -> int:
+        """How many jobs were changed."""
+        return len(self.ids)
 
 
 COUNT_MATCHING = """
@@ -192,4 +197,4 @@ def _matching(type_: str | None, queue: str | None, limit: int, after: Position 
 
 
 def _batch(rows: list[TupleRow], limit: int) -> Batch:
-    return Batch(len(rows), Position(*rows[-1]) if len(rows) >= limit else None)
+    return Batch([id_ for _, id_ in rows], Position(*rows[-1]) if len(rows) >= limit else None)

@@ -143,7 +143,9 @@ def test_queued_jobs_are_canceled_in_batches_each_recorded(client: httpx.Client,
     stats = client.get("/api/admin/jobs/stats").json()
     assert (stats["queued"], stats["canceled"]) == (1, 2500)
     deeds = client.get("/api/admin/audit").json()["items"]
-    assert [deed["after"]["jobs"] for deed in deeds] == [500, 1000, 1000]
+    assert [len(deed["before"]["ids"]) for deed in deeds] == [500, 1000, 1000]
+    assert len({job_id for deed in deeds for job_id in deed["before"]["ids"]}) == 2500
+    assert {(deed["before"]["state"], deed["after"]["state"]) for deed in deeds} == {("queued", "canceled")}
 
 
 def test_one_call_ends_in_time_and_says_that_more_is_left(client: httpx.Client, conn: Connection) -> None:
