@@ -28,7 +28,7 @@ class Receiver:
                     self.send_header("Location", f"{receiver.url}/elsewhere")
                 self.end_headers()
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815 - as http.server wants it
 
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""

@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import RowsPruned, ScheduleBroken, ScheduleRepaired, SchedulesFired
+from ayb_jobs.model.fires import jitter
 from ayb_jobs.model.schedule import NewSchedule
 from ayb_jobs.runtime.pruner import Pruner
 from ayb_jobs.runtime.scheduler import Scheduler
@@ -378,18 +379,16 @@ def test_a_replaced_job_is_canceled_and_its_lease_is_lost(bench: Bench) -> None:
     assert attempts == [("canceled", "w", 1)]
 
 
-def test_jitter_puts_a_job_off_by_the_same_time_however_often_it_is_asked(bench: Bench) -> None:
-    schedule_id = bench.add(cron="0 0 1 1 *", jitter_s=3600)
-    for _ in range(2):
-        bench.conn.execute("DELETE FROM _ayb_jobs")
-        bench.conn.execute("DELETE FROM _ayb_job_fires")
-        bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = '2026-01-01 00:00+00', last_fire_at = NULL")
-        bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = date_trunc('minute', now())")
-        bench.scheduler.tick()
-    row = bench.conn.execute("SELECT run_at - scheduled_for, schedule_id::text FROM _ayb_jobs").fetchone()
+def test_jitter_puts_a_job_off_by_a_hash_of_schedule_and_fire(bench: Bench) -> None:
+    schedule_id = bench.add(cron="0 0 1 1 *", jitter_s=86_400)
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    bench.scheduler.tick()
+    row = bench.conn.execute(
+        "SELECT run_at, scheduled_for, recorded_at FROM _ayb_jobs JOIN _ayb_job_fires ON job_id = id"
+    ).fetchone()
     assert row is not None
-    assert timedelta(0) <= row[0] <= timedelta(hours=1)
-    assert row[1] == schedule_id
+    run_at, fire_at, made_at = row
+    assert run_at == max(made_at, fire_at + jitter(schedule_id, fire_at, 86_400))
 
 
 def test_a_fire_wakes_the_workers_once_for_all_its_jobs(bench: Bench, database_url: str) -> None:
