@@ -1,19 +1,20 @@
 """`ayb-jobs schedules`: look at schedules, create, change, switch, delete and trigger them."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.door import open_door
+from ayb_jobs.cli.door import open_schedules
 from ayb_jobs.cli.importing import import_
 from ayb_jobs.cli.options import Options, door_options, pass_options
 from ayb_jobs.cli.output import Column, ago, decoded
 from ayb_jobs.cli.prospects import lint, preview, timeline
 from ayb_jobs.cli.values import DURATION, JSON
 from ayb_jobs.cli.watching import diff, fires, overdue
-from ayb_jobs.errors import InvalidInput
+from ayb_jobs.errors import InvalidInput, NotFound
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,7 +84,7 @@ def schedules() -> None:
 @pass_options
 def list_(options: Options) -> None:
     """List all schedules, by name."""
-    with open_door(options) as door:
+    with open_schedules(options) as door:
         text = door.list_schedules()
     if options.json:
         output.print_json(text)
@@ -128,6 +129,60 @@ def print_schedules(found: list[dict[str, Any]]) -> None:
     output.print_table(columns, rows, [STATE_STYLES[row[1]] for row in rows])
 
 
+@schedules.command(short_help="Show one schedule.")
+@click.argument("schedule", metavar="SCHEDULE")
+@door_options
+@pass_options
+def show(options: Options, schedule: str) -> None:
+    """Show all that is known of SCHEDULE, an id or a name; `fires` and `preview` show what it did and will do."""
+    with open_schedules(options) as door:
+        found = decoded(door.list_schedules())["items"]
+    by_id = [each for each in found if each["id"] == schedule]
+    by_name = [each for each in found if each["name"] == schedule]
+    for each in by_id or by_name:
+        if options.json:
+            output.print_json(json.dumps(each, ensure_ascii=False))
+        else:
+            print_details(each)
+        return
+    raise NotFound(f"there is no schedule {schedule}")
+
+
+def print_details(schedule: Mapping[str, Any]) -> None:
+    """Print all that is known of a schedule."""
+    words = {"nextRunAt": "Next run", "lastRunAt": "Last run", "lastFireAt": "Last fire", "lastError": "Error"}
+    fields = {
+        "Id": schedule["id"],
+        "Name": schedule["name"],
+        "State": state_of(schedule),
+        "Job type": f"{schedule['jobType']}, queue {schedule['queue']}, priority {schedule['priority']}",
+        "Cron": f"{schedule['cronExpr']}  ({schedule['timezone']}, dst {schedule['dst']})",
+        "Missed fires": f"catchup {schedule['catchup']}",
+        "Overlaps": schedule["overlap"],
+        "Jitter": f"{schedule['jitterSec']:g} s",
+        "Attempts": str(schedule["maxAttempts"]),
+        "Timeout": f"{schedule['timeoutSec']:g} s" if "timeoutSec" in schedule else "that of the job type",
+        "Success": f"expected within {schedule['expectSuccessWithinSec']:g} s"
+        if "expectSuccessWithinSec" in schedule
+        else "not watched",
+        "Defined by": ORIGINS[schedule["origin"]],
+        **{
+            title: f"{schedule[key]}  ({ago(schedule[key])})" if key != "lastError" else schedule[key]
+            for key, title in words.items()
+            if schedule.get(key)
+        },
+        "Payload": json.dumps(schedule["payload"], indent=2, ensure_ascii=False),
+    }
+    output.print_fields(fields, {"State": STATE_STYLES[state_of(schedule)]})
+
+
+ORIGINS = {
+    "shipped": "packs or settings",
+    "edited": "packs or settings, and edited by an operator since",
+    "operator": "an operator",
+}
+
+
 def state_of(schedule: Mapping[str, Any]) -> str:
     """Return whether a schedule fires: enabled, disabled or broken."""
     if not schedule["enabled"]:
@@ -146,7 +201,7 @@ def state_of(schedule: Mapping[str, Any]) -> str:
 @pass_options
 def create(options: Options, /, **given: Any) -> None:
     """Create a schedule. It fires first at the first time after now."""
-    with open_door(options) as door:
+    with open_schedules(options) as door:
         text = door.create_schedule(body_of(given))
     print_schedule(options, text, "is created")
 
@@ -164,7 +219,7 @@ def update(options: Options, /, schedule: str, **given: Any) -> None:
     changes = body_of(given)
     if not changes:
         raise InvalidInput("nothing is to be changed; give at least one flag, such as --cron")
-    with open_door(options) as door:
+    with open_schedules(options) as door:
         text = door.update_schedule(schedule, changes)
     print_schedule(options, text, "is changed")
 
@@ -175,7 +230,7 @@ def update(options: Options, /, schedule: str, **given: Any) -> None:
 @pass_options
 def enable(options: Options, schedule: str) -> None:
     """Let SCHEDULE, an id or a name, fire from now on; nothing is made up for."""
-    with open_door(options) as door:
+    with open_schedules(options) as door:
         text = door.enable_schedule(schedule)
     print_schedule(options, text, "is enabled")
 
@@ -186,7 +241,7 @@ def enable(options: Options, schedule: str) -> None:
 @pass_options
 def disable(options: Options, schedule: str) -> None:
     """Keep SCHEDULE, an id or a name, from firing until it is enabled again."""
-    with open_door(options) as door:
+    with open_schedules(options) as door:
         text = door.disable_schedule(schedule)
     print_schedule(options, text, "is disabled")
 
@@ -197,7 +252,7 @@ def disable(options: Options, schedule: str) -> None:
 @pass_options
 def delete(options: Options, schedule: str) -> None:
     """Delete SCHEDULE, an id or a name, with the record of its fires. Its jobs stay."""
-    with open_door(options) as door:
+    with open_schedules(options) as door:
         door.delete_schedule(schedule)
     if options.json:
         output.print_json('{"deleted":true}')
@@ -211,7 +266,7 @@ def delete(options: Options, schedule: str) -> None:
 @pass_options
 def trigger(options: Options, schedule: str) -> None:
     """Enqueue a job of SCHEDULE, an id or a name, now, enabled or not. Its fires stay as they are."""
-    with open_door(options) as door:
+    with open_schedules(options) as door:
         text = door.trigger_schedule(schedule)
     if options.json:
         output.print_json(text)

@@ -103,6 +103,7 @@ def test_a_list_shows_what_matters(run: Run, conn: Conn) -> None:
         (("delete", "nobody"), 1, "nobody"),
         (("trigger", "nobody"), 1, "nobody"),
         (("preview", "nobody"), 1, "nobody"),
+        (("show", "nobody"), 1, "nobody"),
         (("preview",), 2, "--cron"),
         (("preview", "--cron", "@daily", "--timezone", "Mars"), 2, "time zone"),
         (("preview", "--cron", "@daily", "--from", "yesterday"), 2, "instant"),
@@ -120,6 +121,16 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     assert hint in refused.err
     assert "Traceback" not in refused.err
     assert refused.out == ""
+
+
+def test_one_schedule_is_shown_by_name_or_id(run: Run) -> None:
+    run("create", *NIGHTLY, "--expect-success-within", "26h", "--payload", '{"a": 1}')
+    made = run("list", "--json").json["items"][0]
+    assert run("show", "nightly", "--json").json == made
+    shown = run("show", made["id"])
+    assert shown.code == 0
+    for words in ("0 3 * * *", "expected within 93600 s", '"a": 1', "an operator", made["nextRunAt"]):
+        assert words in shown.out
 
 
 def test_a_taken_name_is_refused(run: Run) -> None:
