@@ -67,7 +67,7 @@ class Daemon:
         self._config = config
         self._events = events
         self._types = registry.names()
-        self._hurry = threading.Event()
+        self._hurry = False
         self.database = open_database(config, url)
         self._loops: dict[str, Loop] = {}
         self._in_flight = InFlight()
@@ -96,7 +96,14 @@ class Daemon:
             mean_run_s=self._mean_run_s,
             wake=self._waker("producer"),
         )
-        services = ContextServices(database=self.database, lease_s=jobs.lease_duration_s, logger=logger)
+        services = ContextServices(
+            database=self.database,
+            lease_s=jobs.lease_duration_s,
+            logger=logger,
+            worker_id=self.worker_id,
+            remove_completed=config.retention.completed_h == 0,
+            settled=self._completer.settled,
+        )
         self._workers = [
             Worker(
                 name=f"worker-{number}",
@@ -185,7 +192,7 @@ class Daemon:
 
     def hurry(self) -> None:
         """Have a stop that is under way wait no longer for handlers."""
-        self._hurry.set()
+        self._hurry = True
 
     def stop(self, reason: str = "asked to stop") -> int:
         """Stop every part, in order; return the number of handlers that were still running at the end.
@@ -225,7 +232,7 @@ class Daemon:
             if held.context is not None:
                 held.context.stop("shutdown")
         working = list(self._workers)
-        while working and time.monotonic() < until and not self._hurry.is_set():
+        while working and time.monotonic() < until and not self._hurry:
             working = [worker for worker in working if not worker.join(0.02)]
         return len(working)
 

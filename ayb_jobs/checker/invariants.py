@@ -48,6 +48,8 @@ def change_after_completion(evidence: Evidence) -> Findings:
 def stale_write_accepted(evidence: Evidence) -> Findings:
     """At most one lease is valid per job at a time, and every accepted write about a run carries it."""
     for event in evidence.events:
+        if event.lease_id is None and event.lease_until is not None and event.change == "update":
+            yield f"{event.writer} extended a lease that nobody has", event.job_id
         lease = evidence.leases.get(event.was_lease_id or "")
         if lease is None or event.change == "insert":
             continue
@@ -199,6 +201,8 @@ def schedule_fire_missing(evidence: Evidence) -> Findings:
             for event in evidence.events
             if event.change == "insert" and event.schedule_id == schedule_id and event.scheduled_for is not None
         )
+        if not fires:
+            yield f"schedule {schedule_id} never fired", None
         for earlier, later in pairwise(fires):
             if later - earlier > every_s * 1.5:
                 yield f"schedule {schedule_id} left out {round((later - earlier) / every_s) - 1} fires", None

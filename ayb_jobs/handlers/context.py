@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,9 +12,10 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
 from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
+from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.results import MOST_RECORDS
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.leasing import report_progress
+from ayb_jobs.storage.leasing import report_progress, settle_jobs
 
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
 
@@ -23,11 +24,18 @@ UNDECODED: Any = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextServices:
-    """What all contexts of a daemon share. A lease is extended by `lease_s` seconds at a time."""
+    """What all contexts of a daemon share. A lease is extended by `lease_s` seconds at a time.
+
+    `settled` is told of each attempt that its handler's own transaction settled; `worker_id` and `remove_completed` are
+    how it is settled.
+    """
 
     database: Database
     lease_s: float
     logger: FilteringBoundLogger
+    worker_id: str = ""
+    remove_completed: bool = False
+    settled: Callable[[Settlement], None] = lambda _: None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -35,20 +43,34 @@ class JobContext:
     """One run of one job, as its handler sees it.
 
     `job` is the job as leased; `deadline` is when the attempt times out, in seconds of `time.monotonic()`, or None;
+    `settled` tells whether `transaction()` has completed the job;
     `stop_reason` is None until the handler is asked to stop; `records_processed` is the count reported so far, which is
     kept even where the attempt fails.
 
     Tens of thousands are made each second: whatever is not always needed is made when it is first asked for.
     """
 
-    __slots__ = ("_log", "_payload", "_services", "_stopping", "deadline", "job", "records_processed", "stop_reason")
+    __slots__ = (
+        "_log",
+        "_payload",
+        "_services",
+        "_started",
+        "_stopping",
+        "deadline",
+        "job",
+        "records_processed",
+        "settled",
+        "stop_reason",
+    )
 
     def __init__(self, job: LeasedJob, services: ContextServices, deadline: float | None = None) -> None:
         self.job = job
         self.deadline = deadline
         self.stop_reason: StopReason | None = None
         self.records_processed: int | None = None
+        self.settled = False
         self._services = services
+        self._started = time.monotonic()
         self._payload: Any = UNDECODED
         self._log: FilteringBoundLogger | None = None
         self._stopping: threading.Event | None = None
@@ -122,6 +144,36 @@ class JobContext:
         with self._services.database.work() as conn, conn.transaction():
             set_statement_timeout(conn, self.remaining_s())
             yield conn
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Lend a connection for one transaction that completes the job as well: what is done in it is done exactly once.
+
+        At the end of the block the job is completed and all is committed, in one step; where the block raises, nothing
+        is, and the attempt fails as usual. Raises `LeaseLost` at the end, and rolls back, where another worker may have
+        the job by now. Once a block has ended well, whatever the handler does or returns no longer counts.
+        Raises `InvalidInput` where the job is completed already.
+        """
+        if self.settled:
+            raise InvalidInput("transaction() has completed this job already; it can be used once")
+        with self.connection() as conn:
+            yield conn
+            settlement = self._completion()
+            held = settle_jobs(
+                conn,
+                [settlement],
+                worker_id=self._services.worker_id,
+                now=settlement.ended,
+                remove_completed=self._services.remove_completed,
+            )
+            if not held:
+                self.stop("lease_lost")
+                raise LeaseLost
+        self.settled = True
+        self._services.settled(settlement)
+
+    def _completion(self) -> Settlement:
+        return settle_result(self.job, self.records_processed, self._started, time.monotonic())
 
     def progress(self, records_processed: int | None = None, message: str | None = None) -> None:
         """Show how far the job is, and extend its lease by a full lease duration.

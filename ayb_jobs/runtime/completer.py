@@ -67,6 +67,11 @@ class Completer:
         self._returned.append(held)
         self._wake()
 
+    def settled(self, settlement: Settlement) -> None:
+        """Take note of an attempt that its handler's own transaction settled."""
+        self._in_flight.remove([settlement.job.lease_id])
+        self._emit(JobsSettled(settlements=[settlement], now=time.monotonic()))
+
     @property
     def pending(self) -> int:
         """How many endings are not yet written."""

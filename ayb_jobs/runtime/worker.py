@@ -102,12 +102,12 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - even SystemExit ends an attempt, not the daemon
             self._fail(held, context, error, started)
         else:
-            if not held.abandoned:
+            if not held.abandoned and not context.settled:
                 self._settle(held, settlement)
 
     def _fail(self, held: Held, context: JobContext, error: BaseException, started: float) -> None:
         ended = self._note_end(started)
-        if held.abandoned:
+        if held.abandoned or context.settled:
             return
         if context.stop_reason == "shutdown" and not isinstance(error, Discard):
             self._release(held)

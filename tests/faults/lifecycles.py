@@ -18,7 +18,7 @@ from ayb_jobs.errors import AybJobsError, Conflict
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import NewJob
-from ayb_jobs.model.lifecycle import settle_result
+from ayb_jobs.model.lifecycle import settle_failure, settle_result
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.completer import Completer
 from ayb_jobs.runtime.in_flight import Held, InFlight
@@ -221,6 +221,41 @@ class Progress(Running):
         assert column(conn, "SELECT state, progress->>'records_processed' FROM _ayb_jobs") == [("running", "5")] * JOBS
 
 
+class Transaction(Running):
+    """What a handler does in `ctx.transaction()` is done exactly once, however often it has to run."""
+
+    def prepare(self, conn: Connection) -> None:
+        super().prepare(conn)
+        conn.execute("CREATE TABLE IF NOT EXISTS effects (job_id uuid); TRUNCATE effects")
+
+    def act(self, db: Database) -> None:
+        self.parts(db)
+        services = ContextServices(
+            database=db, lease_s=60, logger=silent_logger(), worker_id=ME, settled=self.completer.settled
+        )
+        for _ in range(TRIES):
+            persistently(self.producer.tick)
+            self.buffer.take_back()
+            for held in self.in_flight.all():
+                self.run(held, JobContext(held.job, services))
+            while self.completer.pending:
+                persistently(self.completer.tick)
+
+    def run(self, held: Held, context: JobContext) -> None:
+        began = time.monotonic()
+        try:
+            with context.transaction() as conn:
+                conn.execute("INSERT INTO effects VALUES (%s)", (held.job.id,))
+        except (psycopg.Error, AybJobsError) as error:
+            at_once = Backoff(base_s=0, jitter_s=0)
+            failed = settle_failure(held.job, str(error), began, time.monotonic(), backoff=at_once, chance=0)
+            self.completer.settle(held, failed)
+
+    def judge(self, conn: Connection) -> None:
+        assert column(conn, "SELECT state FROM _ayb_jobs") == ["completed"] * JOBS
+        assert column(conn, "SELECT count(*), count(DISTINCT job_id) FROM effects") == [(JOBS, JOBS)]
+
+
 class Recover(Lifecycle):
     def prepare(self, conn: Connection) -> None:
         for _ in range(JOBS):
@@ -327,6 +362,7 @@ LIFECYCLES: Mapping[str, type[Lifecycle]] = {
         LeaseAndRelease,
         Extend,
         Progress,
+        Transaction,
         Recover,
         TakeOver,
         Tick,

@@ -25,7 +25,7 @@ class Bug:
     replaces: tuple[tuple[str, str], ...]
     faults: str
     caught_by: frozenset[str]
-    seconds: int = 8
+    seconds: int = 7
     daemons: int = 2
 
 
@@ -44,6 +44,7 @@ def bug(
 
 LEASING = "storage/leasing.py"
 RECOVERY = "storage/recovery.py"
+HELD = "SELECT job.id, job.lease_id\n        FROM _ayb_jobs AS job\n        JOIN "
 RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_without_lease"
 
 BUGS = [
@@ -58,10 +59,14 @@ BUGS = [
     bug(
         "extending is not fenced",
         LEASING,
-        "WHERE job.id = held.id AND job.lease_id = held.lease_id\n    RETURNING job.lease_id",
-        "WHERE job.id = held.id\n    RETURNING held.lease_id",
+        " AND asked.lease_id = job.lease_id",
+        "",
         "pause=4",
         "stale_write_accepted change_after_completion",
+        (" AND held.lease_id = job.lease_id", ""),
+        (" AND job.lease_id = free.lease_id", ""),
+        (HELD + "unnest", HELD.replace("job.lease_id", "asked.lease_id") + "unnest"),
+        (HELD + "held", HELD.replace("job.lease_id", "held.lease_id") + "held"),
     ),
     bug(
         "running jobs are leased too",
@@ -104,21 +109,21 @@ BUGS = [
         RECOVERED_FROM_A_LIVING_WORKER,
     ),
     bug(
-        "recovery never looks",
-        "runtime/recoverer.py",
-        "        sweeping = self._sweeps.wait_s() == 0\n",
-        "        return TURN_S\n        sweeping = self._sweeps.wait_s() == 0\n",
-        "pause=3,restart_immediate=2",
-        "never_ended recovered_late acknowledged_enqueue_lost",
-        daemons=1,
+        "lost leases are never recovered",
+        RECOVERY,
+        "WHERE state = 'running' AND lease_until < now() AND",
+        "WHERE false AND lease_until < now() AND",
+        "kill=6",
+        "never_ended recovered_late",
+        ("AND state = 'running' AND lease_until >= now() AND", "AND false AND lease_until >= now() AND"),
     ),
     bug(
         "leases are never extended",
         "runtime/lease_keeper.py",
-        "        if due:\n",
-        "        if due and False:\n",
+        "        if not due:\n",
+        "        if True:\n",
         "none",
-        "unexplained_run stale_write_accepted",
+        "never_ended unexplained_run",
     ),
     bug(
         "a job is settled before its handler ends",
@@ -154,13 +159,12 @@ BUGS = [
         "schedule_fired_twice schedule_fire_missing",
     ),
     bug(
-        "a schedule advances before its jobs are made, in another transaction",
+        "a fire is recorded and its job not made",
         "storage/fires.py",
-        "    row = conn.execute(FIRE, values, prepare=False).fetchone()",
-        "    values['delays'] = [None if number % 3 else delay for number, delay in enumerate(values['delays'], 1)]\n"
-        "    row = conn.execute(FIRE, values, prepare=False).fetchone()",
-        "restart_immediate=3,kill=4",
-        "schedule_fire_missing rows_do_not_add_up",
+        "        WHERE recorded.job_id IS NOT NULL\n",
+        "        WHERE recorded.job_id IS NOT NULL AND extract(second FROM recorded.fire_at)::int %% 5 <> 0\n",
+        "none",
+        "schedule_fire_missing",
     ),
     bug(
         "a loop does not survive an error",
@@ -211,7 +215,7 @@ def put_in(bug: Bug, folder: Path) -> None:
 def run_torture(folder: Path, bug: Bug) -> dict[str, object]:
     arguments = ["--seconds", str(bug.seconds), "--daemons", str(bug.daemons), "--faults", bug.faults]
     done = subprocess.run(
-        [sys.executable, "-m", "ayb_jobs", "torture", "--seed", "7", "--drain", "20", "--json", *arguments],
+        [sys.executable, "-m", "ayb_jobs", "torture", "--seed", "7", "--drain", "15", "--json", *arguments],
         env={**os.environ, "PYTHONPATH": str(folder)},
         cwd=folder,
         capture_output=True,
@@ -225,6 +229,13 @@ def run_torture(folder: Path, bug: Bug) -> dict[str, object]:
     if told["folder"]:
         shutil.rmtree(str(told["folder"]))
     return told
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_seeded_bug_can_be_put_in(bug: Bug, tmp_path: Path) -> None:
+    put_in(bug, tmp_path)
+    changed = tmp_path / "ayb_jobs" / bug.file
+    compile(changed.read_text(), str(changed), "exec")
 
 
 # In each change's tests stand three that need few faults; `make test-slow` puts in all of them.

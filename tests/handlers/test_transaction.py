@@ -1,0 +1,129 @@
+"""Work and the end of the job in one commit."""
+
+import threading
+
+import pytest
+
+from ayb_jobs.errors import InvalidInput, LeaseLost
+from ayb_jobs.events import JobsSettled, LeasesLost
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.storage.database import Connection
+from tests.eventually import eventually
+from tests.factories import make_job
+from tests.running import running
+
+EFFECTS = "CREATE TABLE effects (job_id uuid)"
+INSERT = "INSERT INTO effects VALUES (%s)"
+
+
+def effects(conn: Connection) -> int:
+    row = conn.execute("SELECT count(*) FROM effects").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_the_work_and_the_completion_are_one(database_url: str, conn: Connection) -> None:
+    conn.execute(EFFECTS)
+    seen: list[tuple[object, ...] | None] = []
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        with ctx.transaction() as own:
+            own.execute(INSERT, (ctx.job.id,))
+            ctx.records_processed = 1
+            seen.append(conn.execute("SELECT state FROM _ayb_jobs").fetchone())
+        seen.append(conn.execute("SELECT state FROM _ayb_jobs").fetchone())
+
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        make_job(conn)
+        eventually(lambda: daemon.recorder.of(JobsSettled))
+        assert not daemon.recorder.of(LeasesLost)
+    assert seen == [("running",), ("completed",)]
+    assert effects(conn) == 1
+    row = conn.execute("SELECT outcome, records_processed, worker_id FROM _ayb_job_executions").fetchone()
+    assert row == ("completed", 1, daemon.daemon.worker_id)
+
+
+def test_a_handler_that_raises_after_its_transaction_has_completed_all_the_same(
+    database_url: str, conn: Connection
+) -> None:
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        with ctx.transaction():
+            pass
+        raise RuntimeError
+
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        make_job(conn)
+        eventually(lambda: daemon.recorder.of(JobsSettled))
+    assert conn.execute("SELECT outcome FROM _ayb_job_executions").fetchall() == [("completed",)]
+
+
+def test_where_the_block_raises_nothing_is_done_and_the_attempt_fails(database_url: str, conn: Connection) -> None:
+    conn.execute(EFFECTS)
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        with ctx.transaction() as own:
+            own.execute(INSERT, (ctx.job.id,))
+            raise RuntimeError
+
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        make_job(conn)
+        eventually(lambda: daemon.recorder.of(JobsSettled))
+    assert effects(conn) == 0
+    assert conn.execute("SELECT state, attempts FROM _ayb_jobs").fetchone() == ("queued", 1)
+
+
+def test_a_stale_lease_rolls_both_back(database_url: str, conn: Connection) -> None:
+    conn.execute(EFFECTS)
+    raised: list[BaseException] = []
+    over = threading.Event()
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        try:
+            with ctx.transaction() as own:
+                own.execute(INSERT, (ctx.job.id,))
+                conn.execute("UPDATE _ayb_jobs SET lease_id = gen_random_uuid(), worker_id = 'successor'")
+        except LeaseLost as error:
+            raised.append(error)
+            raise
+        finally:
+            over.set()
+
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        make_job(conn)
+        assert over.wait(10)
+        eventually(lambda: daemon.recorder.of(LeasesLost))
+    assert len(raised) == 1
+    assert effects(conn) == 0
+    assert conn.execute("SELECT state, worker_id FROM _ayb_jobs").fetchone() == ("running", "successor")
+
+
+def test_a_job_is_completed_once(database_url: str, conn: Connection) -> None:
+    raised: list[BaseException] = []
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        with ctx.transaction():
+            pass
+        try:
+            with ctx.transaction():
+                pass
+        except InvalidInput as error:
+            raised.append(error)
+
+    with running(database_url, registry, poll_interval_ms=50):
+        make_job(conn)
+        eventually(lambda: raised)
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("completed",)
+    with pytest.raises(InvalidInput, match="once"):
+        raise raised[0]
