@@ -3,15 +3,12 @@
 `run_service` reads from top to bottom: find the database, bring its schema up to date, start, wait for a signal, stop.
 """
 
-import faulthandler
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from ayb_jobs import sd_notify
 from ayb_jobs.config import Config
@@ -36,8 +33,10 @@ from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.runtime.garbage import collect_rarely
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.storage.database import connect
+from ayb_jobs.signals import Signals, watched_signals
+from ayb_jobs.storage.database import Database, connect
 from ayb_jobs.storage.definitions import upsert_defaults
+from ayb_jobs.storage.executions import catch_up_execution_ids
 from ayb_jobs.storage.migrate import migrate
 
 EXIT_OK = 0
@@ -49,6 +48,8 @@ STOP_S = 60.0
 FOR_EVER_S = 3600.0 * 24 * 365
 # A loop whose turn takes longer than this counts as stuck: no statement of ours may take half as long.
 STUCK_S = 120.0
+# Of its own, so that handlers that hold all theirs never keep an operator out, nor many dashboards a handler.
+HTTP_CONNECTIONS = 4
 # Pruning a large backlog is one long turn of many short batches.
 SLOW_LOOPS = {"pruner": 6 * 3600.0, "legacy pruning": 6 * 3600.0}
 
@@ -92,38 +93,6 @@ def run_service(config: Config) -> int:
     return EXIT_HANDLERS_LEFT if left else EXIT_OK
 
 
-class Signals:
-    """The signals that stop the process: the first asks for a stop, each further one cuts it short."""
-
-    def __init__(self) -> None:
-        self.stopping = threading.Event()
-        self.count = 0
-        self.reason = ""
-        self.on_second: Callable[[], None] = lambda: None
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Note a signal."""
-        self.count += 1
-        self.reason = self.reason or signal.Signals(number).name
-        self.stopping.set()
-        if self.count > 1:
-            self.on_second()
-
-
-@contextmanager
-def watched_signals() -> Iterator[Signals]:
-    """Have SIGTERM, SIGINT and SIGHUP ask for a stop, and SIGQUIT write every thread's stack to stderr."""
-    signals = Signals()
-    before = {number: signal.signal(number, signals) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    with suppress(AttributeError, ValueError, OSError):  # stderr may be closed, or no file
-        faulthandler.register(signal.SIGQUIT, file=sys.stderr)
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @contextmanager
 def database_url(config: Config, events: Events) -> Iterator[str]:
     """Give the configured database's address, or that of the embedded one, which runs meanwhile."""
@@ -151,6 +120,7 @@ def prepared(config: Config, url: str, registry: Registry, events: Events, signa
                 if applied.migrations:
                     names = [migration.name for migration in applied.migrations]
                     events.emit(SchemaMigrated(migrations=names, notices=applied.notices))
+                catch_up_execution_ids(conn)
                 upsert_defaults(
                     conn,
                     shipped_schedules(config, registry),
@@ -164,7 +134,7 @@ def prepared(config: Config, url: str, registry: Registry, events: Events, signa
     start_up = Loop("start-up", prepare, events.emit)
     sd_notify.status("waiting for the database")
     start_up.start()
-    while not done.wait(0.01) and not signals.stopping.is_set():
+    while not done.wait(0.01) and not signals.stopping:
         pass
     start_up.stop()
     if fatal:
@@ -181,8 +151,12 @@ def served(
         yield
         return
     stopping = threading.Event()
+    timeouts = daemon.database.timeouts
+    database = Database(
+        daemon.database.url, name="ayb-jobs-http", work_connections=HTTP_CONNECTIONS, timeouts=timeouts
+    )
     services = Services(
-        database=daemon.database,
+        database=database,
         config=config,
         registry=registry,
         events=events,
@@ -199,19 +173,20 @@ def served(
         stopping=stopping,
         on_failure=lambda error: events.emit(ApiFailed(error=error)),
     )
-    server.start()
-    events.emit(ApiStarted(url=server.url))
-    try:
-        yield
-    finally:
-        server.stop()
+    with closing(database):
+        server.start()
+        events.emit(ApiStarted(url=server.url))
+        try:
+            yield
+        finally:
+            server.stop()
 
 
 def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals) -> None:
     """Report readiness, then feed systemd's watchdog for as long as every loop turns."""
     sd_notify.ready()
     pause_s = sd_notify.watchdog_interval_s() or FOR_EVER_S
-    while not signals.stopping.wait(min(pause_s, threading.TIMEOUT_MAX)):
+    while not signals.wait(min(pause_s, threading.TIMEOUT_MAX)):
         if all(age.age_s < age.limit_s for age in loop_ages(daemon.loops())):
             sd_notify.watchdog()
 
