@@ -6,8 +6,8 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ayb_jobs import sd_notify
@@ -152,9 +152,7 @@ def served(
         return
     stopping = threading.Event()
     timeouts = daemon.database.timeouts
-    database = Database(
-        daemon.database.url, name="ayb-jobs-http", work_connections=HTTP_CONNECTIONS, timeouts=timeouts
-    )
+    database = Database(daemon.database.url, name="ayb-jobs-http", work_connections=HTTP_CONNECTIONS, timeouts=timeouts)
     services = Services(
         database=database,
         config=config,

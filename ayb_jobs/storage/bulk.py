@@ -61,6 +61,8 @@ def enqueue_many(conn: psycopg.Connection[Any], jobs: Iterable[NewJob]) -> int:
                 else:
                     others.append((*row, job.run_at, job.delay, job.idempotency_key))
         if others:
+            # In one order for all, so that two calls with the same keys wait for each other and never deadlock.
+            others.sort(key=lambda job: str(job[-1]))
             columns = [list(column) for column in zip(*others, strict=True)]
             inserted, inserted_due = cursor.execute(INSERT_JOBS, columns).fetchone() or (0, 0)
         if copied or inserted_due:

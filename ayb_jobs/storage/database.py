@@ -94,6 +94,10 @@ def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     return make_conninfo(url, **{key: value for key, value in ours.items() if key not in theirs})
 
 
+# Instants are read in ISO style, whatever the database or the role prefers.
+SET_SESSION = "SELECT set_config('statement_timeout', %s, false), set_config('DateStyle', 'ISO', false)"
+
+
 def _configure(conn: Connection, limits: Timeouts) -> None:
     conn.adapters.register_loader("uuid", TextLoader)
     conn.adapters.register_loader("timestamptz", _ClampedInstant)
@@ -101,7 +105,7 @@ def _configure(conn: Connection, limits: Timeouts) -> None:
         # A pooler hands each transaction to any server connection: nothing may be left behind on one.
         return
     conn.prepare_threshold = 5
-    conn.execute("SELECT set_config('statement_timeout', %s, false)", (_milliseconds(limits.statement_s),))
+    conn.execute(SET_SESSION, (_milliseconds(limits.statement_s),))
 
 
 def is_pooled(conn: Connection) -> bool:
@@ -273,7 +277,8 @@ class NotificationsBlocked(DatabaseError):
 # so dear then that the server would compile it first.
 LIMIT = """
     SELECT set_config('statement_timeout', %(statement_ms)s, %(for_transaction)s),
-        set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s)
+        set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s),
+        set_config('DateStyle', 'ISO', %(for_transaction)s)
 """
 
 

@@ -71,3 +71,19 @@ def list_executions(
         )
         for row in conn.execute(LIST_EXECUTIONS, values, prepare=False)
     ]
+
+
+CATCH_UP_EXECUTION_IDS = """
+    SELECT setval('_ayb_job_execution_ids', latest.id + 1)
+    FROM (SELECT max(id) AS id FROM _ayb_job_executions) AS latest, _ayb_job_execution_ids AS sequence
+    WHERE latest.id > sequence.last_value
+"""
+
+
+def catch_up_execution_ids(conn: Connection) -> None:
+    """Let the numbers of attempts go on behind the highest in the log.
+
+    A restore of the rows alone, or logical replication, leaves the sequence behind them; each attempt would then end
+    under a number that is taken.
+    """
+    conn.execute(CATCH_UP_EXECUTION_IDS)

@@ -220,19 +220,22 @@ def _plain_array(texts: Iterable[str]) -> str:
 
 
 FIND_SETTLED = """
-    SELECT lease_id
-    FROM _ayb_job_executions
-    WHERE id = ANY (%(execution_ids)s::bigint[]) AND lease_id = ANY (%(lease_ids)s::uuid[]) AND outcome <> 'lost'
+    SELECT execution.lease_id
+    FROM unnest(%(execution_ids)s::bigint[], %(lease_ids)s::uuid[], %(outcomes)s::text[])
+        AS ended (execution_id, lease_id, outcome)
+    JOIN _ayb_job_executions AS execution ON execution.id = ended.execution_id
+    WHERE execution.lease_id = ended.lease_id AND execution.outcome = ended.outcome
 """
 
 
 def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
-    """Return which of these leases are settled already (their ids), as when the answer to a settling was lost."""
+    """Return which of these leases (their ids) are settled in just this way already, as by a lost answer's statement."""
     rows = conn.execute(
         FIND_SETTLED,
         {
             "execution_ids": [ended.job.execution_id for ended in settlements],
             "lease_ids": [ended.job.lease_id for ended in settlements],
+            "outcomes": [ended.outcome for ended in settlements],
         },
     ).fetchall()
     return {row[0] for row in rows}

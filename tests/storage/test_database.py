@@ -2,10 +2,13 @@
 
 import threading
 from contextlib import closing
+from datetime import UTC, datetime
+
+from psycopg import sql
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.storage.database import Database, Timeouts
+from ayb_jobs.storage.database import Connection, Database, Timeouts
 from tests.eventually import eventually
 
 
@@ -34,3 +37,14 @@ def can_work(database: Database) -> bool:
     except DatabaseError:
         return False
     return True
+
+
+def test_instants_are_read_whatever_style_the_database_prefers(database_url: str, conn: Connection) -> None:
+    conn.execute(sql.SQL("ALTER DATABASE {} SET DateStyle = 'German'").format(sql.Identifier(conn.info.dbname)))
+    with closing(Database(database_url)) as database:
+        with database.connection() as ours:
+            assert ours.execute("SELECT '2026-01-02 03:04:05+00'::timestamptz").fetchone() == (
+                datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+            )
+        with database.work() as ours:
+            assert isinstance((ours.execute("SELECT now()").fetchone() or (None,))[0], datetime)

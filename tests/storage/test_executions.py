@@ -6,7 +6,7 @@ from psycopg import sql
 from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.storage import executions
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.executions import list_executions
+from ayb_jobs.storage.executions import catch_up_execution_ids, list_executions
 from tests.factories import make_job
 
 FIRST, SECOND = "01890000-0000-7000-8000-000000000001", "01890000-0000-7000-8000-000000000002"
@@ -94,3 +94,14 @@ def test_the_log_is_read_by_index(conn: Connection, *, analyzed: bool) -> None:
     assert "idx_ayb_job_executions_job" in plan(job_id=FIRST)
     assert "idx_ayb_job_executions_type" in plan(job_type="type 3")
     assert "Seq Scan on _ayb_job_executions" not in plan(before=100)
+
+
+def test_numbers_of_attempts_go_on_behind_a_restored_log(conn: Connection) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)"
+        " VALUES (5000, gen_random_uuid(), 'test', 1, 'completed', now(), now())"
+    )
+    catch_up_execution_ids(conn)
+    assert conn.execute("SELECT nextval('_ayb_job_execution_ids')").fetchone() == (5002,)
+    catch_up_execution_ids(conn)
+    assert conn.execute("SELECT nextval('_ayb_job_execution_ids')").fetchone() == (5003,)

@@ -270,6 +270,13 @@ def test_a_repeated_settling_finds_its_own_lease_settled(conn: Connection) -> No
     assert find_settled(conn, [ending, succeeded(other)]) == {done.lease_id}
 
 
+def test_an_attempt_that_was_settled_otherwise_is_no_success(conn: Connection) -> None:
+    make_job(conn)
+    (job,) = lease(conn)
+    settle(conn, succeeded(job, Cancel()))
+    assert find_settled(conn, [succeeded(job)]) == set()
+
+
 def test_extending_answers_with_the_leases_still_held(conn: Connection) -> None:
     make_job(conn)
     (job,) = lease(conn)

@@ -1,0 +1,65 @@
+"""The signals that stop the process."""
+
+import faulthandler
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+
+class Signals:
+    """Notes signals: the first asks for a stop, each further one cuts it short.
+
+    A handler runs between any two steps of the main thread, so it takes no lock, not even an event's: it sets plain
+    values, and writes to a pipe that `wait` waits on.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.reason = ""
+        self.on_second: Callable[[], None] = lambda: None  # called in the handler, so it must take no lock either
+        self._readable, self._writable = os.pipe()
+        os.set_blocking(self._writable, False)
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Note a signal."""
+        self.count += 1
+        self.reason = self.reason or signal.Signals(number).name
+        with suppress(OSError):  # a pipe full of earlier signals
+            os.write(self._writable, b"!")
+        if self.count > 1:
+            self.on_second()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.count > 0
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until a stop is asked for, at most so long; tell whether it is."""
+        if not self.stopping:
+            select.select([self._readable], [], [], timeout_s)
+        return self.stopping
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self._readable)
+        os.close(self._writable)
+
+
+@contextmanager
+def watched_signals() -> Iterator[Signals]:
+    """Have SIGTERM, SIGINT and SIGHUP ask for a stop, and SIGQUIT write every thread's stack to stderr."""
+    signals = Signals()
+    before = {number: signal.signal(number, signals) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    with suppress(AttributeError, ValueError, OSError):  # stderr may be closed, or no file
+        faulthandler.register(signal.SIGQUIT, file=sys.stderr)
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signals.close()
