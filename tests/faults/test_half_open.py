@@ -1,0 +1,31 @@
+"""Packets that are dropped without a word are noticed within ten seconds, whatever is being waited for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ayb_jobs.torture.network import can_have_own
+
+ROOT = Path(__file__).parents[2]
+IN_OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+
+
+@pytest.mark.skipif(
+    not can_have_own(), reason="needs root, unshare, ip and iptables: apt-get install iproute2 iptables"
+)
+def test_a_half_open_connection_is_noticed() -> None:
+    done = subprocess.run(
+        [*IN_OWN_NETWORK, sys.executable, "-m", "tests.faults.half_open"],
+        env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    taken = json.loads(done.stdout)
+    assert set(taken) == {"idle", "waiting", "sending"}
+    assert max(taken.values()) <= 10, taken
