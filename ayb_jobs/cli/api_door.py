@@ -23,7 +23,7 @@ SERVICE_UNAVAILABLE = 503
 
 
 class ApiDoor:
-    """A `Door` that is a daemon's admin API at `url`, such as http://127.0.0.1:8091."""
+    """A `JobsDoor` and a `SchedulesDoor` that is a daemon's admin API at `url`, such as http://127.0.0.1:8091."""
 
     def __init__(self, url: str, token: str) -> None:
         self._base = checked_url(url)

@@ -9,8 +9,8 @@ from ayb_jobs.cli.options import Options
 from ayb_jobs.errors import InvalidInput
 
 
-class Door(Protocol):
-    """What commands may ask of the queue. Answers are JSON text, as the admin API gives it.
+class JobsDoor(Protocol):
+    """What commands may ask about jobs. Answers are JSON text, as the admin API gives it.
 
     Each raises one of our errors where it is refused, and nothing is changed then. Fields of bodies and changes are in
     the API's camelCase.
@@ -44,6 +44,10 @@ class Door(Protocol):
         """Cancel a queued job and return it."""
         ...
 
+
+class SchedulesDoor(Protocol):
+    """What commands may ask about schedules, answered like `JobsDoor`. A schedule is given by its id or its name."""
+
     def list_schedules(self) -> str:
         """Return all schedules, by name."""
         ...
@@ -53,19 +57,19 @@ class Door(Protocol):
         ...
 
     def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
-        """Change a schedule, given by id or name, and return it."""
+        """Change a schedule and return it."""
         ...
 
     def enable_schedule(self, key: str) -> str:
-        """Enable a schedule, given by id or name, and return it."""
+        """Enable a schedule and return it."""
         ...
 
     def disable_schedule(self, key: str) -> str:
-        """Disable a schedule, given by id or name, and return it."""
+        """Disable a schedule and return it."""
         ...
 
     def delete_schedule(self, key: str) -> None:
-        """Delete a schedule, given by id or name."""
+        """Delete a schedule."""
         ...
 
     def trigger_schedule(self, key: str) -> str:
@@ -74,7 +78,7 @@ class Door(Protocol):
 
 
 @contextmanager
-def open_door(options: Options) -> Iterator[Door]:
+def open_jobs(options: Options) -> Iterator[JobsDoor]:
     """Open the way that was asked for: an API where a URL was given, else the database.
 
     A flag goes over the environment, whichever way it names.
@@ -84,10 +88,26 @@ def open_door(options: Options) -> Iterator[Door]:
 
         yield ApiDoor(url, token(options))
         return
-    from ayb_jobs.cli.database_door import database_door  # noqa: PLC0415
+    from ayb_jobs.cli.database import database  # noqa: PLC0415
+    from ayb_jobs.cli.database_jobs import DatabaseJobs  # noqa: PLC0415
 
-    with database_door(options) as door:
-        yield door
+    with database(options) as conn:
+        yield DatabaseJobs(conn, options)
+
+
+@contextmanager
+def open_schedules(options: Options) -> Iterator[SchedulesDoor]:
+    """Open the way to the schedules, as `open_jobs` does to the jobs."""
+    if url := api_url(options):
+        from ayb_jobs.cli.api_door import ApiDoor  # noqa: PLC0415 - only one of the two is needed
+
+        yield ApiDoor(url, token(options))
+        return
+    from ayb_jobs.cli.database import database  # noqa: PLC0415
+    from ayb_jobs.cli.database_schedules import DatabaseSchedules  # noqa: PLC0415
+
+    with database(options) as conn:
+        yield DatabaseSchedules(conn, options)
 
 
 def api_url(options: Options) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from ayb_jobs.cli import output
+from ayb_jobs.cli.database import database
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.cli.prospects import database
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.model.importing.celery_beat import beat_settings, read_beat
 from ayb_jobs.model.importing.crontab import JOB_TYPE, read_crontab

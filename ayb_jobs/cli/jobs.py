@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.door import open_door
+from ayb_jobs.cli.door import open_jobs
 from ayb_jobs.cli.options import Options, door_options, pass_options
 from ayb_jobs.cli.output import STATE_STYLES, Column, ago, decoded, duration
 from ayb_jobs.cli.values import DURATION, INSTANT, JSON, MAX_LIMIT
@@ -29,7 +29,7 @@ def jobs() -> None:
 @pass_options
 def list_(options: Options, state: str | None, type_: str | None, queue: str | None, limit: int) -> None:
     """List jobs, the newest first."""
-    with open_door(options) as door:
+    with open_jobs(options) as door:
         text = door.list_jobs(state=state, type=type_, queue=queue, limit=limit)
     if options.json:
         output.print_json(text)
@@ -87,7 +87,7 @@ def print_jobs(found: list[dict[str, Any]]) -> None:
 @pass_options
 def show(options: Options, job_id: str, limit: int) -> None:
     """Show one job and its attempts, the newest first. With --json, the attempts are under `executions`."""
-    with open_door(options) as door:
+    with open_jobs(options) as door:
         job_text = door.get_job(job_id)
         executions_text = door.list_executions(job_id, limit=limit)
     executions = decoded(executions_text)["items"]
@@ -183,7 +183,7 @@ def took(execution: dict[str, Any]) -> str:
 @pass_options
 def stats(options: Options) -> None:
     """Count jobs by state, and tell how long the oldest due job has waited."""
-    with open_door(options) as door:
+    with open_jobs(options) as door:
         text = door.job_stats()
     if options.json:
         output.print_json(text)
@@ -223,7 +223,7 @@ def enqueue(options: Options, /, type_: str, **asked: Any) -> None:
         "idempotency_key": "idempotencyKey",
     }
     body = {"type": type_} | {names.get(key, key): value for key, value in asked.items() if value is not None}
-    with open_door(options) as door:
+    with open_jobs(options) as door:
         text = door.enqueue(body)
     print_change(options, text, "{id} is {state}")
 
@@ -234,7 +234,7 @@ def enqueue(options: Options, /, type_: str, **asked: Any) -> None:
 @pass_options
 def retry(options: Options, job_id: str) -> None:
     """Queue a failed job again, due now, with all its attempts."""
-    with open_door(options) as door:
+    with open_jobs(options) as door:
         text = door.retry_job(job_id)
     print_change(options, text, "{id} is {state} again")
 
@@ -245,7 +245,7 @@ def retry(options: Options, job_id: str) -> None:
 @pass_options
 def cancel(options: Options, job_id: str) -> None:
     """Cancel a queued job: it will not run."""
-    with open_door(options) as door:
+    with open_jobs(options) as door:
         text = door.cancel_job(job_id)
     print_change(options, text, "{id} is {state}")
 

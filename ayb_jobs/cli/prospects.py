@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import click
 
 from ayb_jobs.cli import output
+from ayb_jobs.cli.database import database
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.cli.output import Column, patience
-from ayb_jobs.cli.reach import database_url
+from ayb_jobs.cli.output import Column
 from ayb_jobs.cli.timeline import Lane, as_svg, as_text
 from ayb_jobs.cli.values import INSTANT
 from ayb_jobs.errors import InvalidInput
@@ -21,26 +20,12 @@ from ayb_jobs.model.cron import check_cron, fires
 from ayb_jobs.model.foresight import Collision, Foreseen, collisions, examine, foresee
 from ayb_jobs.model.schedule import Schedule
 from ayb_jobs.model.wire import instant_text
-from ayb_jobs.storage.database import Connection, connect_to_primary
-from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.prospects import typical_seconds
 from ayb_jobs.storage.schedules import get_schedule, list_schedules
 
 MOST_HOURS = 24 * 31
 MOST_FIRES = 100_000
 MOST_COLLISIONS = 20
-
-
-@contextmanager
-def database(options: Options) -> Iterator[Connection]:
-    """Open the configured database."""
-    with (
-        database_url(options) as url,
-        patience("asking the database …"),
-        closing(connect_to_primary(url, name="ayb-jobs-cli")) as conn,
-        worded_faults(),
-    ):
-        yield conn
 
 
 @click.command(short_help="Show the next fires.")

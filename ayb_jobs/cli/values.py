@@ -74,6 +74,8 @@ class Instant(click.ParamType[str]):
             instant = datetime.fromisoformat(str(value).strip())
         except ValueError:
             self.fail(f"{value!r} is no instant such as 2030-01-31T09:00:00+01:00", param, ctx)
+        if instant.tzinfo is None:
+            self.fail(f"{value!r} has no time zone; add one, such as +00:00 or Z", param, ctx)
         return instant.isoformat()
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from ayb_jobs.cli import output
+from ayb_jobs.cli.database import database
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import Column, ago
-from ayb_jobs.cli.prospects import database
 from ayb_jobs.model.wire import instant_text, object_text, page_text
 from ayb_jobs.storage.ledger import LedgerRow, list_fires
 from ayb_jobs.storage.overdue import Overdue, list_overdue

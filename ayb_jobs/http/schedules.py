@@ -24,7 +24,8 @@ from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import JobShape, SchedulePage, ScheduleShape, answer
 from ayb_jobs.model.job import MAX_ATTEMPTS, MAX_NAME
 from ayb_jobs.model.schedule import Catchup, NewSchedule, Overlap, Schedule
-from ayb_jobs.model.wire import job_text, page_text, schedule_text
+from ayb_jobs.model.schedule_wire import schedule_text
+from ayb_jobs.model.wire import job_text, page_text
 from ayb_jobs.storage import schedules
 from ayb_jobs.storage.audit import record_deed, recorded, snapshot
 from ayb_jobs.storage.database import Connection

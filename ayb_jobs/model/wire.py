@@ -1,4 +1,4 @@
-"""Jobs, schedules and attempts as JSON text, in AYB's camelCase; keys that would be null are left out.
+"""Jobs and attempts as JSON text, in AYB's camelCase; keys that would be null are left out.
 
 Stored JSON is spliced in as the text it is: PostgreSQL stores numbers and nesting that Python cannot decode, and an
 answer must show them all the same.
@@ -11,7 +11,6 @@ from typing import Any
 
 from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.job import Job
-from ayb_jobs.model.schedule import Schedule
 from ayb_jobs.model.stats import JobStats
 
 
@@ -101,39 +100,5 @@ def execution_text(execution: Execution) -> str:
             "recordsProcessed": execution.records_processed,
             "startedAt": execution.started_at,
             "endedAt": execution.ended_at,
-        }
-    )
-
-
-def schedule_text(schedule: Schedule) -> str:
-    """Return a schedule's JSON: of its ping address, a secret, only the presence is told."""
-    return object_text(
-        {
-            "id": schedule.id,
-            "name": schedule.name,
-            "jobType": schedule.job_type,
-            "payload": Stored(schedule.payload_text),
-            "cronExpr": schedule.cron,
-            "timezone": schedule.timezone,
-            "enabled": schedule.enabled,
-            "maxAttempts": schedule.max_attempts,
-            "nextRunAt": schedule.next_run_at,
-            "lastRunAt": schedule.last_run_at,
-            "queue": schedule.queue,
-            "priority": schedule.priority,
-            "catchup": schedule.catchup,
-            "catchupMax": schedule.catchup_max,
-            "catchupWindowSec": schedule.catchup_window_s,
-            "overlap": schedule.overlap,
-            "dst": schedule.dst,
-            "jitterSec": schedule.jitter_s,
-            "timeoutSec": schedule.timeout_s,
-            "expectSuccessWithinSec": schedule.expect_success_within_s,
-            "pingUrlSet": schedule.ping_url is not None,
-            "origin": schedule.origin,
-            "lastFireAt": schedule.last_fire_at,
-            "lastError": schedule.last_error,
-            "createdAt": schedule.created_at,
-            "updatedAt": schedule.updated_at,
         }
     )

@@ -178,6 +178,7 @@ def test_what_is_no_api_of_ours_is_told(nowhere: Cli, api_cli: Cli) -> None:
         ("jobs show", "JOB-ID"),
         ("jobs list extra", "extra"),
         ("nonsense", "nonsense"),
+        ("schedules preview --cron @daily --from 2030-01-31T09:00:00", "time zone"),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(nowhere: Cli, arguments: str, words: str) -> None:
@@ -191,7 +192,7 @@ def test_a_defect_is_one_line_and_debug_shows_where(database_cli: Cli, monkeypat
     def broken(*_: object, **__: object) -> str:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("ayb_jobs.cli.database_door.DatabaseDoor.list_jobs", broken)
+    monkeypatch.setattr("ayb_jobs.cli.database_jobs.DatabaseJobs.list_jobs", broken)
     said = database_cli("jobs", "list")
     assert said.code == ExitCode.SOFTWARE
     assert "ZeroDivisionError: oh" in one_line(said)
@@ -375,7 +376,15 @@ def test_listing_imports_nothing_that_it_does_not_need(database_url: str) -> Non
     )
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "psycopg" in imported
-    assert not imported & {"pydantic", "structlog", "rich.console", "fastapi", "http.client", "ayb_jobs.config"}
+    assert not imported & {
+        "pydantic",
+        "structlog",
+        "rich.console",
+        "fastapi",
+        "croniter",
+        "http.client",
+        "ayb_jobs.config",
+    }
 
 
 def test_the_embedded_database_is_started_for_the_command(nowhere: Cli, tmp_path: Path) -> None:
