@@ -24,10 +24,16 @@ OPERATE = "operate-token-0123456789-abcdefghi"
 class Server:
     """A running API: its address, what it stands on, and the events it told."""
 
-    def __init__(self, url: str, services: Services, told: list[object]) -> None:
-        self.url = url
+    def __init__(self, api: ApiServer, services: Services, told: list[object]) -> None:
+        self.api = api
+        self.url = api.url
         self.services = services
         self.told = told
+
+    def connections(self) -> int:
+        """Return how many connections are open."""
+        server = self.api._server
+        return len(server.server_state.connections) if server else 0
 
     def client(self, token: str | None = ADMIN) -> httpx.Client:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -63,7 +69,7 @@ def serving(db: Database, *, api: Api | None = None, enabled: bool = True, **ser
     )
     server.start()
     try:
-        yield Server(server.url, stands_on, told)
+        yield Server(server, stands_on, told)
     finally:
         server.stop()
         assert failures == []
