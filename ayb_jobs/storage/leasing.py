@@ -191,6 +191,8 @@ def settle_jobs(
     Raises `RowsLocked`, with nothing changed, where somebody else keeps one of the rows locked for a second: no longer
     is waited for it, since all of the batch waits with it.
     """
+    if not settlements:
+        return set()
     statement = SETTLE_AND_REMOVE_JOBS if remove_completed else SETTLE_JOBS
     try:
         rows = conn.execute(statement, _settled_values(settlements, worker_id, now)).fetchall()
@@ -200,17 +202,18 @@ def settle_jobs(
 
 
 def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: float) -> dict[str, object]:
+    jobs, states, outcomes, delays, errors, records, started, ended = zip(*settlements, strict=True)
     return {
         "worker_id": worker_id,
-        "ids": _plain_array(ended.job.id for ended in settlements),
-        "lease_ids": _plain_array(ended.job.lease_id for ended in settlements),
-        "states": _plain_array(ended.state for ended in settlements),
-        "outcomes": _plain_array(ended.outcome for ended in settlements),
-        "delays": _plain_array("NULL" if ended.delay_s is None else str(ended.delay_s) for ended in settlements),
-        "errors": [ended.error for ended in settlements],
-        "records": _plain_array("NULL" if ended.records is None else str(ended.records) for ended in settlements),
-        "started_ago": _plain_array(f"{now - ended.started:.6f}" for ended in settlements),
-        "ended_ago": _plain_array(f"{now - ended.ended:.6f}" for ended in settlements),
+        "ids": _plain_array([job.id for job in jobs]),
+        "lease_ids": _plain_array([job.lease_id for job in jobs]),
+        "states": _plain_array(states),
+        "outcomes": _plain_array(outcomes),
+        "delays": _plain_array(["NULL" if delay_s is None else str(delay_s) for delay_s in delays]),
+        "errors": list(errors),
+        "records": _plain_array(["NULL" if count is None else str(count) for count in records]),
+        "started_ago": _plain_array([f"{now - at:.6f}" for at in started]),
+        "ended_ago": _plain_array([f"{now - at:.6f}" for at in ended]),
     }
 
 
