@@ -150,7 +150,8 @@ class Evidence:
     """All that is known of what happened, and the bounds to hold it against.
 
     `probes` are the keys of jobs that were enqueued one by one while the fleet was idle. `every_second` names schedules
-    that catch up on all they missed, and the seconds between their fires.
+    that catch up on all they missed, and the seconds between their fires. `committed` tells how often each job of the type
+    `transactional` left its effect, which its handler commits together with the job's completion.
     """
 
     events: Sequence[Event]
@@ -161,6 +162,8 @@ class Evidence:
     snapshots: Sequence[Snapshot] = ()
     probes: Sequence[str] = ()
     every_second: Mapping[str, float] = field(default_factory=dict)
+    transactional: str = ""
+    committed: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def by_job(self) -> Mapping[str, Sequence[Event]]:

@@ -96,6 +96,15 @@ def completed_without_its_run(evidence: Evidence) -> Findings:
             yield "completed, and no run of it succeeded", event.job_id
 
 
+def transaction_not_once(evidence: Evidence) -> Findings:
+    """What a handler does in its job's own transaction is there once if the job completed, and else not at all."""
+    for job_id, events in evidence.by_job.items():
+        if events[0].job_type == evidence.transactional:
+            due = int(any(event.state == "completed" for event in events))
+            if evidence.committed.get(job_id, 0) != due:
+                yield f"its effect is there {evidence.committed.get(job_id, 0)} times, and is due {due} times", job_id
+
+
 def attempts_out_of_bounds(evidence: Evidence) -> Findings:
     """Attempts are never above the maximum, rise by one with each lease, and are given back by graceful stops only."""
     for event in evidence.events:
@@ -312,6 +321,7 @@ INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
         stale_write_accepted,
         run_without_lease,
         completed_without_its_run,
+        transaction_not_once,
         attempts_out_of_bounds,
         illegal_transition,
         unexplained_run,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from structlog.typing import FilteringBoundLogger
 
+from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
 from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
 from ayb_jobs.model.lifecycle import Settlement, settle_result
@@ -169,6 +170,7 @@ class JobContext:
             if not held:
                 self.stop("lease_lost")
                 raise LeaseLost
+            failpoints.reach(failpoints.COMMITTING)
         self.settled = True
         self._services.settled(settlement)
 

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from ayb_jobs import failpoints
 from ayb_jobs.events import JobsReleased, JobsSettled, LeasesLost, SettlementRefused
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
@@ -108,6 +109,7 @@ class Completer:
             if blames_the_rows(error):
                 self._narrow_down(error)
             raise
+        failpoints.reach(failpoints.SETTLED)
         self._most = BATCH
         self._batch = []
         self._in_flight.remove([ended.job.lease_id for ended in batch])
@@ -116,6 +118,7 @@ class Completer:
     def _write(self, batch: Sequence[Settlement]) -> set[str]:
         """Settle a batch; return the leases that are settled now, by this statement or by one whose answer was lost."""
         with self._database.connection() as conn:
+            failpoints.reach(failpoints.SETTLING)
             settled = settle_jobs(
                 conn, batch, worker_id=self._worker_id, now=time.monotonic(), remove_completed=self._remove_completed
             )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from ayb_jobs import failpoints
 from ayb_jobs.events import LeasesLost
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
 from ayb_jobs.storage.database import Database
@@ -38,6 +39,7 @@ class LeaseKeeper:
             return self._lease_s * EXTEND_AT
         with self._database.connection() as conn:
             kept = extend_leases(conn, leases_of(due), lease_s=self._lease_s)
+        failpoints.reach(failpoints.EXTENDED)
         for held in due:
             if held.job.lease_id in kept.extended:
                 held.extended = began

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
+from ayb_jobs import failpoints
 from ayb_jobs.events import JobsLeased, JobsReleased
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.buffer import Buffer
@@ -109,6 +110,7 @@ class Producer:
                 lease_s=self._lease_s,
             )
         self._answer_lost = False
+        failpoints.reach(failpoints.LEASED)
         if sweeping:
             self._sweeps.swept(time.monotonic() - began)
         if jobs:
@@ -156,5 +158,6 @@ class Producer:
         """Give jobs back that never started, each with its attempt."""
         with self._database.connection() as conn:
             released = release_jobs(conn, leases_of(held))
+        failpoints.reach(failpoints.RELEASED)
         self._in_flight.remove(one.job.lease_id for one in held)
         self._emit(JobsReleased(job_ids=sorted(released)))

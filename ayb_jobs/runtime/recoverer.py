@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from ayb_jobs import failpoints
 from ayb_jobs.events import JobRecovered
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.runtime.sweep import SweepClock
@@ -46,6 +47,8 @@ class Recoverer:
             )
         if sweeping:
             self._sweeps.swept(time.monotonic() - began)
+        if found.jobs:
+            failpoints.reach(failpoints.RECOVERED)
         if found.floor is not None:
             self._floor = found.floor
         for job in found.jobs:

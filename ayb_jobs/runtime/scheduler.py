@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
+from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.events import ScheduleBroken, ScheduleRepaired, SchedulesFired
 from ayb_jobs.model.fires import Advance, DueSchedule, Fire, advance, first_fire, passed_over
@@ -92,9 +93,12 @@ class Scheduler:
             if broken:
                 save_plans(conn, [Plan(schedule.id, None, error) for schedule, error in broken])
             fired = fire(conn, advances) if advances else None
+            if fired is not None:
+                failpoints.reach(failpoints.FIRING)
         for schedule, error in broken:
             self._emit(ScheduleBroken(schedule_id=schedule.id, name=schedule.name, error=error))
         if fired is not None:
+            failpoints.reach(failpoints.FIRED)
             done = [each for each in advances if each.schedule.id in fired.schedule_ids]
             self._emit(SchedulesFired(advances=done, jobs=fired.jobs, now=due[0][1]))
         left_over = len(advances) + len(broken) < len(due)

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Literal
 
+from ayb_jobs import failpoints
 from ayb_jobs.errors import AybJobsError, Discard, PayloadUndecodable
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.handlers.registry import JobType
@@ -94,7 +95,9 @@ class Worker:
         if held.lost:  # since it was taken from the buffer; who let it go may have seen no context to tell
             context.stop("lease_lost")
         try:
+            failpoints.reach(failpoints.BEGUN)
             result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))
+            failpoints.reach(failpoints.ENDED)
             ended = self._note_end(started)
             if result is None:
                 result = context.records_processed

@@ -17,6 +17,7 @@ INSTALL = """
         was _ayb_jobs,
         became _ayb_jobs
     );
+    CREATE TABLE _ayb_job_torture_effects (job_id uuid NOT NULL);
     CREATE OR REPLACE FUNCTION _ayb_job_log_event() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF TG_OP = 'INSERT' THEN
@@ -35,7 +36,7 @@ INSTALL = """
 UNINSTALL = """
     DROP TRIGGER IF EXISTS _ayb_job_log_event ON _ayb_jobs;
     DROP FUNCTION IF EXISTS _ayb_job_log_event;
-    DROP TABLE IF EXISTS _ayb_job_events;
+    DROP TABLE IF EXISTS _ayb_job_events, _ayb_job_torture_effects;
 """
 
 
@@ -84,6 +85,14 @@ def _events(rows: Iterator[tuple[object, ...]], offset_s: float) -> Iterator[Eve
             if isinstance(value, float):
                 values[index] = value + offset_s
         yield Event._make(values)
+
+
+COUNT_EFFECTS = "SELECT job_id::text, count(*) FROM _ayb_job_torture_effects GROUP BY job_id"
+
+
+def committed_effects(conn: Connection) -> dict[str, int]:
+    """Return how often each transactional job left its effect."""
+    return {row[0]: row[1] for row in conn.execute(COUNT_EFFECTS)}
 
 
 CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"

@@ -25,6 +25,7 @@ from ayb_jobs.torture.fleet import Daemon, Setting
 from ayb_jobs.torture.nemesis import Nemesis
 from ayb_jobs.torture.network import is_own
 from ayb_jobs.torture.plan import KINDS, missing
+from ayb_jobs.torture.workload import TRANSACTION
 
 T = TypeVar("T")
 
@@ -304,6 +305,7 @@ class _Run:
         self._snapshots.append(self._retrying(lambda conn: event_log.count(conn, time.monotonic())))
         offset_s, error_s = self._retrying(_clock_offset)
         events = self._retrying(lambda conn: event_log.read(conn, offset_s))
+        committed = self._retrying(event_log.committed_effects)
         schedules = self._retrying(lambda conn: conn.execute(SCHEDULES).fetchall())
         if self._conn is not None:
             self._conn.close()
@@ -315,6 +317,8 @@ class _Run:
             faults=list(self._nemesis.faults),
             snapshots=self._snapshots,
             probes=probes,
+            transactional=TRANSACTION,
+            committed=committed,
             every_second={row[0]: 1.0 for row in schedules},
             limits=Limits(
                 lease_s=setting.lease_s,

@@ -16,6 +16,8 @@ from ayb_jobs.torture.effects import note
 registry = Registry()
 
 TICK = "torture_tick"
+TRANSACTION = "torture_transaction"
+LEAVE_EFFECT = "INSERT INTO _ayb_job_torture_effects (job_id) VALUES (%s)"
 
 
 class MeantToFail(Exception):
@@ -69,6 +71,15 @@ def progress(context: JobContext) -> None:
             context.check()
 
 
+@registry.handler(TRANSACTION)
+def transaction(context: JobContext) -> None:
+    """Leave a row in the table of effects, and complete in the same commit."""
+    note(context, "start")
+    with context.transaction() as conn:
+        conn.execute(LEAVE_EFFECT, (context.job.id,))
+        note(context, "ok")
+
+
 @registry.handler("torture_flaky")
 def flaky(context: JobContext) -> None:
     """Fail at the first attempt."""
@@ -111,9 +122,10 @@ _MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
     ("torture_deaf", MANY, (0.1, 0.5), 0.0),
     ("torture_work", FEW, (0.2, 0.8), 0.0),
     ("torture_progress", MANY, _QUICK, 0.0),
+    (TRANSACTION, MANY, _QUICK, 0.0),
     ("torture_work", MANY, _QUICK, 2.0),
     ("torture_snooze", MANY, _QUICK, 0.0),
     ("torture_flaky", MANY, _QUICK, 0.0),
     (_LONG, MANY, (1.4, 1.4), 0.0),
 )
-_SHARES = (55, 27, 4, 4, 3, 3, 1.5, 1.5, 1)
+_SHARES = (52, 27, 4, 4, 3, 3, 3, 1.5, 1.5, 1)

@@ -1,0 +1,99 @@
+"""Killed at any step of a job's life, a daemon loses no job, and a peer completes each once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ayb_jobs import failpoints
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.jobs import enqueue
+from ayb_jobs.torture import event_log
+from ayb_jobs.torture.fleet import Daemon, Setting
+from ayb_jobs.torture.workload import TRANSACTION
+from tests.eventually import eventually
+
+JOBS = 3
+UNFINISHED = "SELECT count(*) FROM _ayb_jobs WHERE state IN ('queued', 'running') AND schedule_id IS NULL"
+# What makes a daemon reach a step, where ordinary jobs do not.
+STEPS = {
+    failpoints.LEASED: "torture_work",
+    failpoints.BEGUN: "torture_work",
+    failpoints.ENDED: "torture_work",
+    failpoints.SETTLING: "torture_work",
+    failpoints.SETTLED: "torture_work",
+    failpoints.EXTENDED: "torture_work",
+    failpoints.RECOVERED: "torture_work",
+    failpoints.FIRING: "torture_work",
+    failpoints.FIRED: "torture_work",
+    failpoints.RELEASED: "torture_work",
+    failpoints.COMMITTING: TRANSACTION,
+}
+LONG = {failpoints.EXTENDED, failpoints.RELEASED}
+
+
+@pytest.fixture
+def setting(database_url: str, tmp_path: Path) -> Setting:
+    setting = Setting(url=database_url, folder=tmp_path, lease_s=3, poll_ms=200, concurrency=1)
+    setting.write_config()
+    return setting
+
+
+@pytest.fixture
+def peer(setting: Setting) -> Iterator[Daemon]:
+    daemon = Daemon(2, setting)
+    yield daemon
+    daemon.send(signal.SIGKILL)
+    daemon.await_end()
+
+
+def prepare(conn: Connection, step: str) -> None:
+    event_log.install(conn)
+    for _ in range(JOBS):
+        payload = {"s": 2.5} if step in LONG else {}
+        enqueue(conn, NewJob(type=STEPS[step], payload=payload, max_attempts=20))
+    if step == failpoints.RECOVERED:
+        conn.execute(
+            "UPDATE _ayb_jobs SET state = 'running', attempts = 1, lease_id = gen_random_uuid(), worker_id = 'gone',"
+            " lease_until = now(), execution_id = nextval('_ayb_job_execution_ids')"
+        )
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step != failpoints.RELEASED])
+def test_killed_at_a_step_nothing_is_lost(step: str, setting: Setting, peer: Daemon, conn: Connection) -> None:
+    prepare(conn, step)
+    victim = Daemon(1, setting)
+    victim.start(environ={"AYB_JOBS_FAILPOINT": step})
+    assert victim.await_end() == -signal.SIGKILL, f"{step} was never reached"
+    peer.start()
+    eventually(lambda: hurried(conn) == (0,), within_s=60)
+    rows = "SELECT outcome FROM _ayb_job_executions WHERE job_type = %s AND outcome = 'completed'"
+    assert len(conn.execute(rows, (STEPS[step],)).fetchall()) == JOBS
+    if step == failpoints.COMMITTING:
+        assert sorted(event_log.committed_effects(conn).values()) == [1] * JOBS
+
+
+def hurried(conn: Connection) -> tuple[object, ...] | None:
+    """Make what waits for its backoff due, and count what has not ended."""
+    conn.execute("UPDATE _ayb_jobs SET run_at = now() WHERE state = 'queued' AND run_at > now()")
+    return conn.execute(UNFINISHED).fetchone()
+
+
+def test_killed_after_giving_jobs_back_they_are_whole(setting: Setting, conn: Connection, database_url: str) -> None:
+    """A second daemon is not needed to see it: what was given back has its attempt again."""
+    prepare(conn, failpoints.RELEASED)
+    victim = Daemon(1, setting)
+    victim.start(environ={"AYB_JOBS_FAILPOINT": failpoints.RELEASED})
+    victim.await_work()
+    victim.send(signal.SIGTERM)
+    assert victim.await_end() in (0, -signal.SIGKILL)
+    with closing(connect(database_url)) as other:
+        rows = other.execute("SELECT state, attempts FROM _ayb_jobs WHERE schedule_id IS NULL").fetchall()
+    assert all(row in (("queued", 0), ("running", 1)) for row in rows), rows
+
+
+def test_an_unarmed_step_does_nothing() -> None:
+    failpoints.reach(failpoints.SETTLED)
