@@ -16,8 +16,10 @@ from ayb_jobs import events
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 
-# Job types come from whoever enqueues; beyond so many they share one label, since each label value costs memory for ever.
+# Job types and queues come from whoever enqueues; beyond so many they share one label, since each label value costs
+# memory for ever.
 MOST_TYPES = 200
+MOST_QUEUES = 200
 OTHER = "other"
 
 RUN_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
@@ -112,13 +114,31 @@ class _Numbers:
     histograms: defaultdict[str, dict[Labels, Histogram]] = field(default_factory=lambda: defaultdict(dict))
 
 
+class Names:
+    """The values of one label: the first so many names keep theirs, and all later ones share `other`."""
+
+    def __init__(self, most: int, known: Iterable[str] = ()) -> None:
+        self._most = most
+        self._names = set(known)
+
+    def __call__(self, name: str) -> str:
+        """Return the label of a name."""
+        if name not in self._names:
+            if len(self._names) >= self._most:
+                return OTHER
+            self._names.add(name)
+        return name
+
+
 class Metrics:
     """Counts what happens; give `Metrics` to `Events.subscribe`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._numbers = _Numbers()
-        self._types: set[str] = set()
+        self._type = Names(MOST_TYPES)
+        # Types that nobody here knows must not use up the labels of those that run here.
+        self._unclaimable = Names(MOST_TYPES)
 
     def __call__(self, event: object) -> None:
         """Count an event."""
@@ -159,8 +179,10 @@ class Metrics:
             case events.RowsPruned():
                 self._add("ayb_jobs_rows_pruned", event.table, by=event.rows)
             case events.JobsUnclaimable():
-                waiting = {(self._type(name),): count for name, count in event.counts.items()}
-                self._numbers.counts["ayb_jobs_unclaimable"] = Counter(waiting)
+                waiting: Counter[Labels] = Counter()
+                for name, count in event.counts.items():
+                    waiting[(self._unclaimable(name),)] += count
+                self._numbers.counts["ayb_jobs_unclaimable"] = waiting
             case events.SettlementRefused():
                 self._add("ayb_jobs_settlements_refused")
                 self._failed(event.error)
@@ -245,14 +267,6 @@ class Metrics:
         if histogram is None:
             histogram = values[labels] = Histogram([0] * (len(CATALOGUE[name].buckets) + 1))
         return histogram
-
-    def _type(self, job_type: str) -> str:
-        if job_type in self._types:
-            return job_type
-        if len(self._types) >= MOST_TYPES:
-            return OTHER
-        self._types.add(job_type)
-        return job_type
 
 
 def first_sqlstate(error: BaseException) -> str | None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from fastapi import APIRouter, Request, Response
@@ -12,10 +13,10 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 import ayb_jobs
-from ayb_jobs.errors import DatabaseError
+from ayb_jobs.errors import AybJobsError
 from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import Services
-from ayb_jobs.metrics import CATALOGUE, Histogram, Kind, Labels
+from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, OTHER, Histogram, Kind, Labels, Names
 from ayb_jobs.storage.gauges import Gauges, measure
 from ayb_jobs.storage.requests import reading
 
@@ -59,6 +60,7 @@ class QueueCollector(Collector):
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._queue = Names(MOST_QUEUES, services.config.jobs.queues)
         self._lock = threading.Lock()
         self._gauges: Gauges | None = None
         self._measured = float("-inf")
@@ -94,7 +96,7 @@ class QueueCollector(Collector):
         gauges = self._fresh_gauges()
         figures["ayb_jobs_database_up"] = {(): 0 if gauges is None else 1}
         if gauges is not None:
-            figures["ayb_jobs_queue_depth"] = {(queue,): count for queue, count in gauges.queued.items()}
+            figures["ayb_jobs_queue_depth"] = self._depths(gauges)
             figures["ayb_jobs_running"] = {(): gauges.running}
             figures["ayb_jobs_oldest_ready_age_seconds"] = {(): gauges.oldest_ready_s}
             figures["ayb_jobs_oldest_expired_lease_age_seconds"] = {(): gauges.oldest_expired_lease_s}
@@ -102,14 +104,20 @@ class QueueCollector(Collector):
             figures["ayb_jobs_schedules_overdue"] = {(): gauges.overdue}
         return figures
 
+    def _depths(self, gauges: Gauges) -> Mapping[Labels, float]:
+        depths: Counter[Labels] = Counter()
+        for queue, count in gauges.queued.items():
+            depths[(OTHER if queue is None else self._queue(queue),)] += count
+        return depths
+
     def _fresh_gauges(self) -> Gauges | None:
         """Return the queue's figures, or None where the database does not give them in time."""
         with self._lock:
             if time.monotonic() - self._measured > GAUGES_FRESH_S:
                 try:
                     with reading(self._services.database, GAUGES_S) as conn:
-                        self._gauges = measure(conn)
-                except DatabaseError:
+                        self._gauges = measure(conn, queues=self._services.config.jobs.queues, most_queues=MOST_QUEUES)
+                except AybJobsError:  # also where a value in the database is one that it refuses to compute with
                     self._gauges = None
                 self._measured = time.monotonic()
             return self._gauges

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from ayb_jobs.errors import DatabaseError
+from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import LoopAge, Services
 from ayb_jobs.storage.fitness import database_unfitness
@@ -107,7 +107,7 @@ def _overdue(services: Services) -> int | None:
     try:
         with probing(services.database, DATABASE_S) as conn:
             return count_overdue(conn)
-    except DatabaseError:
+    except AybJobsError:
         return None
 
 

@@ -7,7 +7,7 @@ import httpx
 from ayb_jobs.http import LoopAge
 from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.workers import Worker, beat, forget_worker
-from tests.factories import make_job
+from tests.factories import make_job, make_schedule
 from tests.http.conftest import serving
 
 WELL = LoopAge("producer", 0.5, 10)
@@ -58,6 +58,15 @@ def test_another_schema_is_not_ready(db: Database, conn: Connection) -> None:
         assert "migrate" in client.get("/readyz").json()["reasons"][0]
         conn.execute("INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (1, '', ''), (9999, '', '')")
         assert "9999" in client.get("/readyz").json()["reasons"][0]
+
+
+def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, conn: Connection) -> None:
+    make_schedule(conn, expect_success_within_s=1e300)
+    with serving(db) as server, server.client(None) as client:
+        answer = client.get("/readyz")
+        assert answer.status_code == 200
+        assert "overdueSchedules" not in answer.json()
+        assert "ayb_jobs_database_up 0.0" in client.get("/metrics").text
 
 
 def worker(name: str) -> Worker:

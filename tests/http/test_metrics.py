@@ -11,7 +11,7 @@ from psycopg.sql import SQL
 
 from ayb_jobs import events
 from ayb_jobs.http import LoopAge
-from ayb_jobs.metrics import CATALOGUE, MOST_TYPES, Kind, Metrics, first_sqlstate
+from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, MOST_TYPES, Kind, Metrics, first_sqlstate
 from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.storage.database import Connection, Database, Timeouts
@@ -145,6 +145,26 @@ def test_job_types_beyond_a_number_share_a_label(server: Server) -> None:
     for number in range(MOST_TYPES + 50):
         server.services.events.emit(events.JobsLeased(jobs=[leased(f"type{number}")]))
     assert value(server, "ayb_jobs_leased_total", job_type="other") == 50
+
+
+def test_types_that_nobody_here_knows_are_summed_and_leave_labels_to_those_that_run(server: Server) -> None:
+    strangers = {f"stranger{number}": 2 for number in range(MOST_TYPES + 50)}
+    server.services.events.emit(events.JobsUnclaimable(counts=strangers))
+    server.services.events.emit(events.JobsLeased(jobs=[leased("mine")]))
+    assert value(server, "ayb_jobs_unclaimable", job_type="other") == 100
+    assert value(server, "ayb_jobs_leased_total", job_type="mine") == 1
+
+
+def test_queues_beyond_a_number_share_a_label_and_our_own_do_not(db: Database, conn: Connection) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, queue) SELECT 't', 'q' || i FROM generate_series(1, 300) AS i, (VALUES (1), (2)) AS v"
+    )
+    make_job(conn)
+    with serving(db) as server:
+        assert value(server, "ayb_jobs_queue_depth", queue="default") == 1
+        assert value(server, "ayb_jobs_queue_depth", queue="other") == 2 * (300 - (MOST_QUEUES - 1))
+        with server.client(None) as client:
+            assert client.get("/metrics").text.count("ayb_jobs_queue_depth{") == MOST_QUEUES + 1
 
 
 def test_hostile_names_do_not_break_the_format(server: Server) -> None:
