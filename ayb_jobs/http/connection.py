@@ -15,21 +15,42 @@ from ayb_jobs.http.problems import problem_text
 REQUEST_S = 20.0
 ANSWER_S = 30.0
 LINGER_S = 3.0
+MAX_CONNECTIONS = 512
 
 Timer = asyncio.TimerHandle
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection plus three timers, and refusals in the API's own shape."""
+    """uvicorn's HTTP/1.1 connection plus three timers, a bound on their number, and refusals in the API's own shape."""
 
     _request_timer: Timer | None = None
     _answer_timer: Timer | None = None
     _refused = False
+    silent_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Start the clock for the first request."""
         super().connection_made(transport)
         self._request_timer = self._after(REQUEST_S, transport.abort)
+        self.silent_since = self.loop.time()
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Cut off whoever has had the longest to ask, so that no such client keeps a probe out; else refuse this one."""
+        others = [one for one in self.connections if isinstance(one, BoundedConnection) and one is not self]
+        waiting = [one for one in others if one.waits_for_client]
+        if not waiting:
+            self._refuse(503, f"{MAX_CONNECTIONS} connections are busy already; close some")
+            return
+        longest = min(waiting, key=lambda one: one.silent_since)
+        longest.transport.abort()
+        self.connections.discard(longest)
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether a request has yet to arrive, or the rest of it."""
+        return self._refused or self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks."""
@@ -43,6 +64,7 @@ class BoundedConnection(H11Protocol):
             return
         super().data_received(data)
         if self.conn.their_state in {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}:
+            self.silent_since = self.loop.time()
             self._request_timer = stopped(self._request_timer)
         elif self._request_timer is None:
             self._request_timer = self._after(REQUEST_S, self.transport.abort)

@@ -162,7 +162,8 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
 
 def header_size(scope: Scope) -> int:
     """Return the size of a request's header without its token, which is refused as no valid one however long it is."""
-    return sum(len(name) + len(value) for name, value in scope["headers"] if name != b"authorization")
+    target = len(scope["raw_path"]) + len(scope["query_string"])
+    return target + sum(len(name) + len(value) for name, value in scope["headers"] if name != b"authorization")
 
 
 def _host_of(value: str) -> str | None:

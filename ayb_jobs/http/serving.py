@@ -9,9 +9,6 @@ from starlette.types import ASGIApp
 from ayb_jobs.http.connection import BoundedConnection
 from ayb_jobs.http.guard import MAX_HEADER
 
-MAX_CONNECTIONS = 512
-
-
 # uvicorn looks ten times a second whether it should stop, which an idle daemon would feel.
 LOOK_S = 0.5
 LOOKS_A_SECOND = 10  # as its counter counts them
@@ -41,7 +38,6 @@ def bounded_server(app: ASGIApp, stop_s: float) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=MAX_HEADER,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=round(stop_s),
     )

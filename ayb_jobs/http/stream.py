@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.events import RequestFailed
@@ -50,9 +51,22 @@ async def stream(request: Request, services: Given) -> Response:
     if not hasattr(state, "changes"):
         state.changes = Changes(services)
     changes: Changes = state.changes
-    if changes.full:
-        raise Refused(503, f"{MOST_WATCHERS} streams are open already; close one", {"Retry-After": "10"})
-    return StreamingResponse(changes.watch(), media_type="text/event-stream")
+    return WatcherResponse(changes, changes.admit())
+
+
+class WatcherResponse(StreamingResponse):
+    """The answer to a watcher, whose place is free again however it ends."""
+
+    def __init__(self, changes: "Changes", watcher: Watcher) -> None:
+        super().__init__(changes.watch(watcher), media_type="text/event-stream")
+        self._end = partial(changes.dismiss, watcher)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until either side has had enough."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._end()
 
 
 class Changes:
@@ -62,41 +76,42 @@ class Changes:
         self._services = services
         self._watchers: set[Watcher] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
         self._before = Look(changes=[], running=[], bulk_deed=None)
 
-    @property
-    def full(self) -> bool:
-        """Whether no further watcher is taken."""
-        return len(self._watchers) >= MOST_WATCHERS
-
-    async def watch(self) -> AsyncIterator[str]:
-        """Yield events until the daemon stops; something at least every 15 s."""
-        async with self._watching() as watcher:
-            yield HELLO
-            silent_s = 0.0
-            while not self._services.stopping.is_set():
-                try:
-                    yield await asyncio.wait_for(watcher.get(), LOOK_S)
-                    silent_s = 0.0
-                except TimeoutError:
-                    silent_s += LOOK_S
-                    if silent_s >= KEEP_ALIVE_S:
-                        silent_s = 0.0
-                        yield KEEP_ALIVE
-
-    @asynccontextmanager
-    async def _watching(self) -> AsyncIterator[Watcher]:
+    def admit(self) -> Watcher:
+        """Return a watcher with a place until it is dismissed; raises `Refused` where all places are taken."""
+        if len(self._watchers) >= MOST_WATCHERS:
+            raise Refused(503, f"{MOST_WATCHERS} streams are open already; close one", {"Retry-After": "10"})
         watcher: Watcher = asyncio.Queue(MOST_WAITING)
         self._watchers.add(watcher)
-        try:
-            if self._looking is None or self._looking.done():
-                await self._look()  # what changed before is no news
-                self._looking = asyncio.create_task(self._keep_looking())
-            yield watcher
-        finally:
-            self._watchers.discard(watcher)
+        return watcher
+
+    def dismiss(self, watcher: Watcher) -> None:
+        """Give a watcher's place to whoever comes next."""
+        self._watchers.discard(watcher)
+
+    async def watch(self, watcher: Watcher) -> AsyncIterator[str]:
+        """Yield events until the daemon stops; something at least every 15 s."""
+        if self._looking is None or self._looking.done():
+            self._looked = asyncio.Event()
+            self._looking = asyncio.create_task(self._keep_looking())
+        await self._looked.wait()
+        yield HELLO
+        silent_s = 0.0
+        while not self._services.stopping.is_set():
+            try:
+                yield await asyncio.wait_for(watcher.get(), LOOK_S)
+                silent_s = 0.0
+            except TimeoutError:
+                silent_s += LOOK_S
+                if silent_s >= KEEP_ALIVE_S:
+                    silent_s = 0.0
+                    yield KEEP_ALIVE
 
     async def _keep_looking(self) -> None:
+        await self._look()  # what changed before is no news
+        self._looked.set()
         while self._watchers and not self._services.stopping.is_set():
             await asyncio.sleep(LOOK_S)
             self._tell(await self._look())

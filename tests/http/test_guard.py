@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import httpx
 import pytest
@@ -10,7 +10,6 @@ import pytest
 from ayb_jobs.config import Api
 from ayb_jobs.events import RequestFailed
 from ayb_jobs.http import connection
-from ayb_jobs.http import serving as serving_module
 from ayb_jobs.http.guard import Doors
 from ayb_jobs.storage.database import Connection, Database, Timeouts
 from tests.eventually import eventually
@@ -141,6 +140,49 @@ def test_an_oversized_header_is_refused_in_the_one_shape(shared_server: Server) 
     assert b'{"code": 431, "message"' in answer
 
 
+def test_an_oversized_address_is_refused_like_a_header(shared_client: httpx.Client) -> None:
+    problem(shared_client.get("/livez?" + "x" * 33_000), 431)
+
+
+def test_clients_that_ask_nothing_keep_nobody_out(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 3)
+    with serving(db) as server, ExitStack() as idle:
+        clients = [idle.enter_context(raw(server)) for _ in range(6)]
+        for client in clients[3:]:
+            client.sendall(b"GET /liv")
+        with server.client(None) as probe:
+            assert probe.get("/livez").status_code == 200
+        eventually(lambda: is_closed(clients[0]))
+
+
+def is_closed(client: socket.socket) -> bool:
+    client.settimeout(0.05)
+    try:
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_beyond_a_number_of_busy_connections_a_further_one_is_refused_until_there_is_room(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 1)
+    request = f"GET /api/admin/jobs/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN}\r\n\r\n"
+    with serving(db) as server:
+        with raw(server) as watcher:
+            watcher.sendall(request.encode())
+            assert watcher.recv(12) == b"HTTP/1.1 200"
+            with raw(server) as further:
+                answer = everything(further)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b'{"code": 503, "message"' in answer
+        eventually(lambda: server.connections() == 0)
+        with server.client(None) as client:
+            assert client.get("/livez").status_code == 200
+
+
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"nonsense\r\n\r\n"])
 def test_what_is_no_http_is_refused(shared_server: Server, garbage: bytes) -> None:
     with raw(shared_server) as client:
@@ -189,21 +231,6 @@ def test_a_client_that_does_not_take_its_answer_is_cut_off(
         eventually(lambda: server.connections() == 1)
         eventually(lambda: server.connections() == 0)
         assert len(everything(client)) < 30_000_000
-
-
-def test_connections_beyond_a_number_are_turned_away_and_room_is_made_again(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serving_module, "MAX_CONNECTIONS", 3)
-    with serving(db) as server:
-        with raw(server), raw(server), raw(server):
-            eventually(lambda: status(server) == 503)
-        eventually(lambda: status(server) == 200)
-
-
-def status(server: Server) -> int:
-    with server.client(None) as client:
-        return client.get("/livez").status_code
 
 
 def test_an_unforeseen_error_is_500_without_its_words_and_is_reported(server: Server, conn: Connection) -> None:

@@ -3,14 +3,17 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from ayb_jobs.http import stream
+from ayb_jobs.storage.changes import Look, look_for_changes
 from ayb_jobs.storage.database import Connection, Database
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -128,6 +131,29 @@ def test_streams_are_bounded_and_a_closed_one_makes_room(server: Server, monkeyp
             return answer.status_code == 200
 
     eventually(is_taken_again)
+
+
+def test_streams_that_are_asked_for_at_once_are_bounded_too_and_share_their_looks(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def counted(conn: Connection, ran: Sequence[str]) -> Look:
+        looks.append(time.monotonic())
+        return look_for_changes(conn, ran)
+
+    monkeypatch.setattr(stream, "MOST_WATCHERS", 5)
+    monkeypatch.setattr(stream, "look_for_changes", counted)
+    request = f"GET {URL} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {READ}\r\n\r\n"
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    with ExitStack() as opened:
+        clients = [opened.enter_context(socket.create_connection((host, int(port)), timeout=10)) for _ in range(20)]
+        for client in clients:
+            client.sendall(request.encode())
+        statuses = Counter(client.recv(12) for client in clients)
+        eventually(lambda: len(looks) >= 3)
+    assert statuses == {b"HTTP/1.1 200": 5, b"HTTP/1.1 503": 15}
+    assert looks[2] - looks[0] > 1.9 * stream.LOOK_S
 
 
 def test_stopping_ends_open_streams(db: Database) -> None:
