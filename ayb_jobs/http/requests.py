@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -71,7 +72,7 @@ def read_body(body: bytes, model: type[Model], *, ignoring: Collection[str] = ()
 def decode_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a body holds, or raise `InvalidInput`."""
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise InvalidInput("the body is nested too deeply") from None
     except ValueError as error:
@@ -79,6 +80,14 @@ def decode_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput("the body is not a JSON object")
     return value
+
+
+def _finite(digits: str) -> float:
+    """Return a number, or raise `ValueError` where it lies beyond those that can be computed with."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
 
 
 def page_size(limit: int) -> int:

@@ -160,6 +160,7 @@ def test_a_wrong_or_excessive_document_is_an_error_in_the_answer(shared_server: 
         '{"query": 1}',
         '{"query": ""}',
         '{"query": "{a}", "variables": []}',
+        '{"query": "query A($n: Int) { jobLogs(limit: $n) { id } }", "variables": {"n": 1e400}}',
         '{"query": "{ availableJobs { name } }", "operationName": "X"}',
         "[" * 100_000,
     ],
