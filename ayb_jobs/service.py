@@ -6,9 +6,10 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ayb_jobs import sd_notify
 from ayb_jobs.config import Config
@@ -50,6 +51,8 @@ FOR_EVER_S = 3600.0 * 24 * 365
 STUCK_S = 120.0
 # Of its own, so that handlers that hold all theirs never keep an operator out, nor many dashboards a handler.
 HTTP_CONNECTIONS = 4
+# HTTP lets the first job come first for at most so long.
+FIRST_JOB_S = 0.5
 # Pruning a large backlog is one long turn of many short batches.
 SLOW_LOOPS = {"pruner": 6 * 3600.0, "legacy pruning": 6 * 3600.0}
 
@@ -80,10 +83,12 @@ def run_service(config: Config) -> int:
                 else DisabledDaemon(config=config, url=url, events=events)
             )
             signals.on_second = daemon.hurry
-            with served(daemon, config=config, registry=registry, events=events, metrics=metrics):
+            started = threading.Event()
+            with served(daemon, config=config, registry=registry, events=events, metrics=metrics, started=started):
                 if not config.jobs.enabled or prepared(config, url, registry, events, signals):
                     collect_rarely()
                     daemon.start()
+                    started.set()
                     tell_systemd_until_stopped(daemon, signals)
                 sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)
                 left = daemon.stop(signals.reason)
@@ -144,9 +149,15 @@ def prepared(config: Config, url: str, registry: Registry, events: Events, signa
 
 @contextmanager
 def served(
-    daemon: Daemon | DisabledDaemon, *, config: Config, registry: Registry, events: Events, metrics: Metrics
+    daemon: Daemon | DisabledDaemon,
+    *,
+    config: Config,
+    registry: Registry,
+    events: Events,
+    metrics: Metrics,
+    started: threading.Event,
 ) -> Iterator[None]:
-    """Serve HTTP meanwhile, where `[api]` says so."""
+    """Serve HTTP meanwhile, where `[api]` says so; listening at once, answering once the daemon has `started` or soon."""
     if not config.api.enabled:
         yield
         return
@@ -165,7 +176,7 @@ def served(
         stopping=stopping,
     )
     server = ApiServer(
-        app_factory(services),
+        after(started, app_factory(services)),
         config.api.host,
         config.api.port,
         stopping=stopping,
@@ -178,6 +189,19 @@ def served(
             yield
         finally:
             server.stop()
+
+
+def after(started: threading.Event, build: Callable[[], Any]) -> Callable[[], Any]:
+    """Have the application built once the daemon has started, for which it takes the interpreter away from the first job.
+
+    A daemon that waits for its database starts late; HTTP then tells so.
+    """
+
+    def build_later() -> Any:
+        started.wait(FIRST_JOB_S)
+        return build()
+
+    return build_later
 
 
 def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals) -> None:

@@ -75,7 +75,8 @@ class ApiServer:
     def _serve(self, listening: socket.socket) -> None:
         try:
             # uvicorn, like FastAPI, takes time to import, which must not delay the first job.
-            self._server = importlib.import_module("ayb_jobs.http.serving").bounded_server(self._app_factory(), STOP_S)
+            app = self._app_factory()
+            self._server = importlib.import_module("ayb_jobs.http.serving").bounded_server(app, STOP_S)
             if not self._stopping.is_set():
                 asyncio.run(self._server.serve(sockets=[listening]))
         except Exception as error:  # noqa: BLE001 - jobs go on without HTTP; the daemon is told

@@ -12,6 +12,5 @@ def collect_rarely() -> None:
     Changes the whole process; for its start-up, once everything is imported. Handlers that make cycles of large objects
     may call `gc.collect` themselves.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
