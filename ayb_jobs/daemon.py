@@ -239,7 +239,7 @@ class Daemon:
     def _flush_completer(self, until: float) -> None:
         while self._completer.pending and time.monotonic() < until:
             self._loops["completer"].wake()
-            time.sleep(0.005)
+            self._loops["completer"].join(0.005)
 
     def _stop_loops(self, *names: str) -> None:
         stopping = [self._loops[name] for name in names if name in self._loops]
