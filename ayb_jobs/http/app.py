@@ -39,6 +39,7 @@ def build_app(services: Services) -> ASGIApp:
     )
     app.state.services = services
     app.state.authenticator = Authenticator(tokens_of(services.api))
+    app.state.prober = health.Prober()
     answer_errors(app)
     for router in ROUTERS:
         app.include_router(router())

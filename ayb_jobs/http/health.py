@@ -1,11 +1,13 @@
 """Is the daemon alive, and is it ready? For probes over HTTP and for `ayb-jobs health`."""
 
 import json
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.http.requests import Given
@@ -54,9 +56,29 @@ async def livez(services: Given) -> Response:
     return _answer(liveness(services))
 
 
-def readyz(services: Given) -> Response:
+def readyz(request: Request, services: Given) -> Response:
     """Tell whether work can be done: the database is there, can be written to and has our schema, and loops turn."""
-    return _answer(readiness(services))
+    prober: Prober = request.app.state.prober
+    return _answer(prober.ask(lambda: readiness(services)))
+
+
+class Prober:
+    """Asks one question at a time, so that a crowd of probes takes one connection of the database.
+
+    Whoever asks is told what was found after they asked, by themselves or by another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: tuple[float, Health] | None = None
+
+    def ask(self, question: Callable[[], Health]) -> Health:
+        """Return the answer to a question that was put no sooner than now."""
+        asked = time.monotonic()
+        with self._lock:
+            if self._found is None or self._found[0] < asked:
+                self._found = (time.monotonic(), question())
+            return self._found[1]
 
 
 def liveness(services: Services) -> Health:

@@ -1,6 +1,7 @@
 """Probes: alive, ready, and who is."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
@@ -58,6 +59,17 @@ def test_another_schema_is_not_ready(db: Database, conn: Connection) -> None:
         assert "migrate" in client.get("/readyz").json()["reasons"][0]
         conn.execute("INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (1, '', ''), (9999, '', '')")
         assert "9999" in client.get("/readyz").json()["reasons"][0]
+
+
+def test_a_crowd_of_probes_takes_one_connection_and_each_is_told_what_is_so(db: Database, conn: Connection) -> None:
+    with serving(db) as server, server.client(None) as client:
+        with conn.transaction():
+            conn.execute("LOCK TABLE _ayb_job_schedules IN ACCESS EXCLUSIVE MODE")
+            with ThreadPoolExecutor(20) as crowd:
+                statuses = list(crowd.map(lambda _: client.get("/readyz").status_code, range(20)))
+        assert set(statuses) == {200}
+        names = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()"
+        assert conn.execute(names).fetchone() == (2,)  # the server's, and this test's own
 
 
 def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, conn: Connection) -> None:
