@@ -287,6 +287,13 @@ def test_beyond_loopback_every_token_must_be_long(tmp_path: Path) -> None:
     assert only_problem(text, tmp_path).startswith("api.tokens.ops.token has 5 characters")
 
 
+@pytest.mark.parametrize("token", [f" {TOKEN}", f"{TOKEN}\t", " " * 40, f"\udcff{TOKEN}"])
+def test_a_token_that_nobody_could_show_is_refused(token: str, tmp_path: Path) -> None:
+    problem = "".join(problems("", tmp_path, {"AYB_JOBS_API_ADMIN_TOKEN": token}))
+    assert problem.startswith("api.admin_token can be shown in no header")
+    assert TOKEN not in problem
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_loopback_needs_no_token(host: str, tmp_path: Path) -> None:
     assert load(f'[api]\nhost = "{host}"', tmp_path).api.host == host

@@ -10,6 +10,7 @@ from ayb_jobs.model.job import encode_payload
 
 # Beyond the loopback interface a token is all that stands between a stranger and code that will run.
 MIN_TOKEN = 32
+MAKE_ONE = "make one with `openssl rand -hex 32`"
 DAY_S = 24 * 3600
 
 SECRET: dict[str, JsonValue] = {"secret": True}
@@ -58,9 +59,11 @@ def is_http(url: str) -> bool:
     return scheme in ("http", "https") and bool(rest)
 
 
+def is_showable(token: str) -> bool:
+    """Tell whether a client can send a token: headers have no spaces at their ends, and carry UTF-8."""
+    return token == token.strip() and token.encode(errors="replace").decode() == token
+
+
 def how_to_make_a_token(host: str) -> str:
     """Say what a token for an address beyond loopback needs, and how to make one."""
-    return (
-        f"listening on {host} needs a token of at least {MIN_TOKEN} characters: "
-        "make one with `openssl rand -hex 32`, or listen on 127.0.0.1"
-    )
+    return f"listening on {host} needs a token of at least {MIN_TOKEN} characters: {MAKE_ONE}, or listen on 127.0.0.1"

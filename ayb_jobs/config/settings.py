@@ -6,7 +6,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from ayb_jobs.config.section import DAY_S, MIN_TOKEN, Fault, Section, how_to_make_a_token, is_http, is_loopback, setting
+from ayb_jobs.config.section import (
+    DAY_S,
+    MAKE_ONE,
+    MIN_TOKEN,
+    Fault,
+    Section,
+    how_to_make_a_token,
+    is_http,
+    is_loopback,
+    is_showable,
+    setting,
+)
 from ayb_jobs.config.sources import Origin
 from ayb_jobs.config.tables import ApiToken, JobTypeSettings, ScheduleSettings
 from ayb_jobs.redact import passwords
@@ -58,9 +69,7 @@ class Database(Section):
     )
     direct_url_file: str = setting("", "A file that holds `direct_url`.")
     data_dir: str = setting("", "Where the embedded database keeps its data. Empty: a place of the user's own.")
-    work_connections: int = setting(
-        0, "Connections for handlers. 0: as many as `worker_concurrency`.", ge=0, le=10_000
-    )
+    work_connections: int = setting(0, "Connections for handlers. 0: as many as `worker_concurrency`.", ge=0, le=10_000)
     connect_timeout_s: int = setting(5, "How long connecting may take.", ge=1, le=300)
     statement_timeout_s: int = setting(30, "How long one statement of the daemon's own may take.", ge=1, le=DAY_S)
     notify: bool = setting(True, "Listen for notifications. Without them, polling alone finds jobs.")
@@ -103,12 +112,15 @@ class Api(Section):
     tokens: dict[str, ApiToken] = Field(default={}, description="Further tokens, by name.")
 
     def contradictions(self) -> Iterator[Fault]:
-        """Refuse an API that is open to the network."""
-        if not self.enabled or is_loopback(self.host):
-            return
+        """Refuse tokens that nobody could show, and an API that is open to the network."""
         tokens: dict[tuple[str, ...], str] = {("admin_token",): self.admin_token}
         tokens |= {("tokens", name, "token"): inner.token for name, inner in self.tokens.items()}
         given = {path: token for path, token in tokens.items() if token}
+        for path, token in given.items():
+            if not is_showable(token):
+                yield path, f"can be shown in no header: it has spaces at an end, or bytes that are no text; {MAKE_ONE}"
+        if not self.enabled or is_loopback(self.host):
+            return
         for path, token in given.items():
             if len(token) < MIN_TOKEN:
                 yield path, f"has {len(token)} characters; {how_to_make_a_token(self.host)}"
