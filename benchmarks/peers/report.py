@@ -97,4 +97,4 @@ def bench(figures: Sequence[Results]) -> str:
 
 def number(value: float) -> str:
     """Return a number with as many digits as mean something."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits

@@ -6,7 +6,7 @@ document anew from what is there.
 """
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -131,7 +131,7 @@ def machine(url: str, rounds: int, present: Sequence[Queue]) -> dict[str, Any]:
         postgres = conn.execute("SHOW server_version").fetchone()[0]
     nodes = list(INSTALLED.glob("*/node_modules/.bin/node"))
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
         "processor": processor(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -42,7 +43,12 @@ class Place:
     def call(self, *arguments: str) -> float:
         """Run a command of the worker script; return the seconds it says it took."""
         said = subprocess.run(
-            [*command(self.queue), *arguments], env=self.environment(), capture_output=True, text=True, timeout=600, check=False
+            [*command(self.queue), *arguments],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         if said.returncode:
             raise Failed(f"{self.queue.name} {arguments[0]}: {said.stderr.strip()[-500:]}")
@@ -80,7 +86,7 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a worker script."""
-        return {**os.environ, "DATABASE_URL": self.url, "PYTHONPATH": os.getcwd()}
+        return {**os.environ, "DATABASE_URL": self.url, "PYTHONPATH": str(Path.cwd())}
 
 
 def read(process: "subprocess.Popen[str]", told: "SimpleQueue[tuple[str, Any]]") -> None:
@@ -170,6 +176,4 @@ def pinned(server_url: str, contender: Contender, jobs: int) -> dict[str, float]
     counts = [(0, dict(heard)["began"]), *(value for event, value in heard if event == "count")]
     times = dict(counts)
     ends = [times[max(count for count in times if count <= jobs * part / PARTS)] for part in range(PARTS + 1)]
-    return {
-        f"fifth {part}, jobs/s": jobs / PARTS / (ends[part] - ends[part - 1]) for part in range(1, PARTS + 1)
-    }
+    return {f"fifth {part}, jobs/s": jobs / PARTS / (ends[part] - ends[part - 1]) for part in range(1, PARTS + 1)}

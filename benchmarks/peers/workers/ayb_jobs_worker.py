@@ -63,8 +63,8 @@ class AybJobs:
             count(context.payload.get("t"))
 
         events = Events()
-        with open(os.devnull, "w") as nowhere:
-            logs = configure_logging(Log(), stream=nowhere)
+        nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+        logs = configure_logging(Log(), stream=nowhere)
         events.subscribe(logs.subscriber)
         events.subscribe(Metrics())
         daemon = Daemon(

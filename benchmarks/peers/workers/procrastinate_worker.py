@@ -12,7 +12,7 @@ def app_of(count: Any = None, *, connections: int = 1) -> tuple[App, Any]:
     app = App(connector=PsycopgConnector(conninfo=URL, min_size=1, max_size=connections))
 
     @app.task(name="noop", queue="default")
-    async def noop(n: int, t: float | None = None) -> None:
+    async def noop(n: int, t: float | None = None) -> None:  # noqa: ARG001 - the payload
         count(t)
 
     return app, noop
