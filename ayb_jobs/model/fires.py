@@ -9,7 +9,7 @@ from itertools import chain, islice, takewhile
 from typing import NamedTuple
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.cron import fires, next_fire
+from ayb_jobs.model.cron import fires, next_fire, next_fire_beside
 from ayb_jobs.model.schedule import MAX_CATCHUP, Catchup, Overlap
 
 # A fire made within this time is on time.
@@ -20,7 +20,8 @@ MISSED = timedelta(seconds=60)
 MAX_FIRES = 10_000
 # Fires of one schedule that an edit may pass over, so that an edit takes a few seconds at the very most.
 MAX_PASSED_OVER = 50_000
-# Fires older than this are left out of the ledger: nobody asks for them, and there may be millions.
+# Fires older than this are left out of the ledger, unless none is younger: nobody asks for them, and there may be
+# millions.
 MAX_AGE = timedelta(days=31)
 
 
@@ -113,11 +114,15 @@ def due_fires(schedule: DueSchedule, now: datetime) -> tuple[list[datetime], dat
     first = _first_undecided(timing, schedule.due_at, schedule.last_fire_at, now)
     if first > now:
         return [], first, True
-    due = list(islice(_due(timing, first, now), MAX_FIRES + 1))
-    if len(due) > MAX_FIRES:
-        kept = MAX_FIRES - MAX_CATCHUP
-        return due[:kept], due[kept], False
-    return due, next_fire(timing.cron, timing.timezone, due[-1], timing.dst), True
+    due = [first]
+    for fire in fires(timing.cron, timing.timezone, first, timing.dst):
+        if fire > now:
+            return due, fire, True
+        if len(due) == MAX_FIRES:
+            break
+        due.append(fire)
+    kept = MAX_FIRES - MAX_CATCHUP
+    return due[:kept], due[kept], False
 
 
 def passed_over(timing: Timing, due_at: datetime, last_fire_at: datetime | None, now: datetime) -> list[Fire]:
@@ -134,9 +139,13 @@ def passed_over(timing: Timing, due_at: datetime, last_fire_at: datetime | None,
 
 
 def _first_undecided(timing: Timing, due_at: datetime, last_fire_at: datetime | None, now: datetime) -> datetime:
-    first = due_at
-    if now - first > MAX_AGE:
-        first = next_fire(timing.cron, timing.timezone, now - MAX_AGE, timing.dst)
+    first, age = due_at, MAX_AGE
+    while now - first > age:  # a yearly fire may have been missed for months, and is missed all the same
+        recent = next_fire_beside(timing.cron, timing.timezone, due_at, now - age, timing.dst)
+        if recent <= now:
+            first = recent
+            break
+        age *= 2
     if last_fire_at is not None and first <= last_fire_at:
         first = next_fire(timing.cron, timing.timezone, last_fire_at, timing.dst)
     return first
