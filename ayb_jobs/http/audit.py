@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from ayb_jobs.http.requests import DEFAULT_PAGE, GUARDED, Given, documented, page_size
+from ayb_jobs.http.requests import DEFAULT_PAGE, GUARDED, Given, Limit, documented, page_size
 from ayb_jobs.http.shapes import DeedPage, answer, deed_text
 from ayb_jobs.model.job import checked_text
 from ayb_jobs.model.wire import page_text
@@ -24,7 +24,7 @@ def router() -> APIRouter:
 def list_all(
     services: Given,
     target: Annotated[str, Query(max_length=100, description="The id of a job or schedule")] = "",
-    limit: Annotated[int, Query(description="At most 500; below 1 means 50")] = DEFAULT_PAGE,
+    limit: Limit = DEFAULT_PAGE,
     before: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="nextBefore of the page before")] = None,
 ) -> Response:
     """List changes by hand, the newest first."""

@@ -17,6 +17,8 @@ from ayb_jobs.http.requests import (
     GUARDED,
     Body,
     Given,
+    Limit,
+    Offset,
     Operator,
     RawBody,
     cursor_text,
@@ -104,8 +106,8 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
     state: Annotated[Literal["", "queued", "running", "completed", "failed", "canceled"], Query()] = "",
     type: Annotated[str, Query(max_length=MAX_NAME)] = "",  # noqa: A002 - AYB's name
     queue: Annotated[str, Query(max_length=MAX_NAME)] = "",
-    limit: Annotated[int, Query(description="At most 500; below 1 means 50")] = DEFAULT_PAGE,
-    offset: Annotated[int, Query(description="Rows to skip; a cursor is quicker")] = 0,
+    limit: Limit = DEFAULT_PAGE,
+    offset: Offset = 0,
     cursor: Annotated[str, Query(description="nextCursor of the page before")] = "",
 ) -> Response:
     """List jobs, the newest first."""
@@ -139,7 +141,7 @@ def show(services: Given, job_id: JobId) -> Response:
 def executions(
     services: Given,
     job_id: JobId,
-    limit: Annotated[int, Query(description="At most 500; below 1 means 50")] = DEFAULT_PAGE,
+    limit: Limit = DEFAULT_PAGE,
     before: Annotated[int | None, Query(description="nextBefore of the page before", ge=1, le=2**63 - 1)] = None,
 ) -> Response:
     """List a job's attempts, the newest first."""

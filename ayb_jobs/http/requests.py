@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from ayb_jobs.errors import InvalidInput
@@ -33,6 +33,15 @@ class Body(BaseModel):
     """A request's body, in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False, strict=True)
+
+
+def given_or(default: int) -> BeforeValidator:
+    """Have an empty parameter mean the default, as one that is left out: forms send the fields that nobody filled in."""
+    return BeforeValidator(lambda value: default if value == "" else value)
+
+
+Limit = Annotated[int, given_or(DEFAULT_PAGE), Query(description="At most 500; below 1 means 50")]
+Offset = Annotated[int, given_or(0), Query(description="Rows to skip; a cursor is quicker")]
 
 
 async def services_of(request: Request) -> Services:

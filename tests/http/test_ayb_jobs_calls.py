@@ -18,6 +18,12 @@ RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 REQUIRED = {"id", "type", "payload", "state", "runAt", "attempts", "maxAttempts", "createdAt", "updatedAt"}
 
 
+def test_parameters_that_are_left_empty_mean_their_defaults(client: httpx.Client, conn: Connection) -> None:
+    for _ in range(2):
+        make_job(conn)
+    assert client.get("/api/admin/jobs?state=&type=&queue=&limit=&offset=&cursor=").json()["count"] == 2
+
+
 def test_a_job_is_shown_with_its_keys_in_camel_case_and_null_ones_left_out(
     client: httpx.Client, conn: Connection
 ) -> None:
