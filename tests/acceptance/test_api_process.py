@@ -12,6 +12,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from ayb_jobs.config.section import is_secret
+from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 from ayb_jobs.storage.database import Connection
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
@@ -78,13 +80,21 @@ def test_a_disabled_daemon_answers_503_and_is_alive(tmp_path: Path, database_url
 
 
 def test_no_secret_is_ever_told(tmp_path: Path, database_url: str, conn: Connection) -> None:
-    canaries = {name: f"canary-{name}-0123456789abcdef-{name}" for name in ("admin", "reader", "hook", "sign", "ping")}
-    password = "canary-password-0123456789"
+    canaries = {
+        name: f"canary-{name}-0123456789abcdef-{name}" for name in ("admin", "reader", "hook", "sign", "ping", "base")
+    }
+    password, direct = "canary-password-0123456789", "canary-direct-9876543210"
     settings = tmp_path / "settings.toml"
     settings.write_text(configuration(canaries))
     separator = "&" if "?" in database_url else "?"
     url = f"{database_url}{separator}password={quote(password)}"
-    environ = {"api_enabled": "true", "api_port": "0", "config": str(settings), "log_level": "debug"}
+    direct_url = f"{database_url}{separator}password={quote(direct)}"
+    environ = {"database_direct_url": direct_url} | {
+        "api_enabled": "true",
+        "api_port": "0",
+        "config": str(settings),
+        "log_level": "debug",
+    }
     with daemon(tmp_path, url, **environ) as process:
         address = process.await_event("api.started")["url"]
         make_job(conn, type="quick")
@@ -97,6 +107,16 @@ def test_no_secret_is_ever_told(tmp_path: Path, database_url: str, conn: Connect
     assert '"name": "canary"' in told
     assert [name for name, canary in canaries.items() if canary in told] == []
     assert password not in told
+    assert direct not in told
+
+
+def test_every_secret_setting_bears_a_canary() -> None:
+    models = {**SECTIONS, **NAMED_SECTIONS}
+    secrets = {f"{name}.{key}" for name, model in models.items() for key in model.model_fields if is_secret(model, key)}
+    assert secrets == {
+        "database.url", "database.direct_url", "api.admin_token", "api.tokens.token", "alerts.webhooks",
+        "alerts.webhook_secret", "alerts.ping_url", "schedules.ping_url",
+    }  # fmt: skip
 
 
 def configuration(canaries: Mapping[str, str]) -> str:
@@ -108,10 +128,14 @@ def configuration(canaries: Mapping[str, str]) -> str:
         [alerts]
         webhooks = ["http://127.0.0.1:1/{canaries["hook"]}"]
         webhook_secret = "{canaries["sign"]}"
+        ping_url = "http://127.0.0.1:1/{canaries["base"]}"
         [schedules.canary]
         job_type = "quick"
         cron = "* * * * * *"
         ping_url = "http://127.0.0.1:1/{canaries["ping"]}"
+        [schedules.another]
+        job_type = "quick"
+        cron = "* * * * * *"
     """
 
 
