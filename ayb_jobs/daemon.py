@@ -234,7 +234,7 @@ class Daemon:
         working = list(self._workers)
         while working and time.monotonic() < until and not self._hurry:
             working = [worker for worker in working if not worker.join(0.02)]
-        return len(working)
+        return sum(worker.state != "idle" for worker in working)
 
     def _flush_completer(self, until: float) -> None:
         while self._completer.pending and time.monotonic() < until:

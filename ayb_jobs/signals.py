@@ -5,9 +5,13 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+
+# Some send a signal to the process and, at once, to its group (timeout, shells): that is one signal, not two.
+ECHO_S = 0.2
 
 
 class Signals:
@@ -21,11 +25,16 @@ class Signals:
         self.count = 0
         self.reason = ""
         self.on_second: Callable[[], None] = lambda: None  # called in the handler, so it must take no lock either
+        self._first = 0.0
         self._readable, self._writable = os.pipe()
         os.set_blocking(self._writable, False)
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Note a signal."""
+        now = time.monotonic()
+        if self.count and now < self._first + ECHO_S:
+            return
+        self._first = self._first if self.count else now
         self.count += 1
         self.reason = self.reason or signal.Signals(number).name
         with suppress(OSError):  # a pipe full of earlier signals

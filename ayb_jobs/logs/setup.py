@@ -18,6 +18,8 @@ from ayb_jobs.redact import Redactor
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 # Libraries whose remarks below a warning say nothing to whoever runs the daemon.
+# The pool warns at each attempt to connect; whoever waits for a connection is told once, with the reason.
+SILENCED = "psycopg.pool"
 TALKATIVE = ("uvicorn", "asyncio", "psycopg", "opentelemetry", "httpx")
 
 
@@ -92,7 +94,7 @@ class LibraryHandler(logging.Handler):
 
     def install(self, level: int) -> None:
         """Take over from whatever Python's root logger did."""
-        wanted = {"": level} | dict.fromkeys(TALKATIVE, max(level, logging.WARNING))
+        wanted = {"": level} | dict.fromkeys(TALKATIVE, max(level, logging.WARNING)) | {SILENCED: logging.ERROR}
         self._levels_before = {name: logging.getLogger(name).level for name in wanted}
         for name, least in wanted.items():
             logging.getLogger(name).setLevel(least)

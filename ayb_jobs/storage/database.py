@@ -144,7 +144,7 @@ class Database:
             max_size=max(1, work_connections),
             open=False,
             name=f"{name}-work",
-            timeout=self.timeouts.connect_s * 2,
+            timeout=self.timeouts.connect_s,
             max_idle=60.0,
             reconnect_timeout=RECONNECT_S,
             reconnect_failed=_begin_anew,
@@ -182,12 +182,17 @@ class Database:
 
     @contextmanager
     def work(self) -> Iterator[Connection]:
-        """Lend a connection of the pool for handlers and HTTP. Raises `DatabaseError` where none comes free in time."""
-        self._work.open()
+        """Lend a connection of the pool for handlers and HTTP. Raises `DatabaseError` where none can be had in time."""
         try:
+            self._work.open()
             conn = self._work.getconn()
         except PoolTimeout as error:
-            raise DatabaseError("no connection of the work pool came free in time") from error
+            raise DatabaseError(
+                f"no connection to the database within {self._work.timeout:g} s: it is down, or all"
+                f" {self._work.max_size} are in use"
+            ) from error
+        except psycopg.OperationalError as error:  # of a pool that is closed
+            raise DatabaseError("the daemon is stopping, and has closed its connections") from error
         try:
             yield conn
         finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from ayb_jobs.signals import ECHO_S
 from ayb_jobs.storage.database import Connection, connect
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
@@ -62,8 +63,18 @@ def test_a_second_signal_cuts_the_stop_short(tmp_path: Path, database_url: str, 
         eventually(lambda: states(conn) == {"running": 1})
         running.send(signal.SIGTERM)
         running.await_event("daemon.stopping")
+        time.sleep(ECHO_S)  # sooner, a second signal counts as an echo of the first
         running.send(signal.SIGTERM)
         assert running.wait() == 143
+
+
+def test_an_idle_daemon_leaves_nothing_behind_however_often_it_is_told(tmp_path: Path, database_url: str) -> None:
+    with daemon(tmp_path, database_url) as running:
+        running.await_event("daemon.started")
+        running.send(signal.SIGTERM)
+        while running.process.poll() is None:
+            running.send(signal.SIGTERM)
+        assert not running.events("daemon.abandoned")
 
 
 def test_a_killed_daemons_jobs_run_on_another(tmp_path: Path, database_url: str, conn: Connection) -> None:

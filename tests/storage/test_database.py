@@ -4,6 +4,7 @@ import threading
 from contextlib import closing
 from datetime import UTC, datetime
 
+import pytest
 from psycopg import sql
 
 from ayb_jobs.embedded import EmbeddedPostgres
@@ -48,3 +49,22 @@ def test_instants_are_read_whatever_style_the_database_prefers(database_url: str
             )
         with database.work() as ours:
             assert isinstance((ours.execute("SELECT now()").fetchone() or (None,))[0], datetime)
+
+
+def test_a_closed_pool_is_said_to_be_closed(database_url: str) -> None:
+    database = Database(database_url)
+    with database.work() as conn:
+        conn.execute("SELECT 1")
+    database.close()
+    with pytest.raises(DatabaseError, match="stopping"), database.work():
+        pass
+
+
+def test_waiting_in_vain_says_what_may_be_wrong(database_url: str) -> None:
+    with (
+        closing(Database(database_url, work_connections=1, timeouts=Timeouts(connect_s=0.2))) as database,
+        database.work(),
+        pytest.raises(DatabaseError, match=r"within 0.2 s: it is down, or all 1 are in use"),
+        database.work(),
+    ):
+        pass
