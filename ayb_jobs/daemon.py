@@ -41,6 +41,8 @@ from ayb_jobs.storage.workers import Worker as WorkerRow
 FLUSH_S = 5.0
 # How long a loop's last turn is waited for; a statement that hangs must not keep the process.
 JOIN_S = 10.0
+# What was missed while no daemon ran is caught up first, and is then no reason for an alert.
+ALERT_AFTER_S = 2.0
 LEGACY_TURN_S = 3600.0
 
 
@@ -161,7 +163,7 @@ class Daemon:
         alerting = alert_loops(config.alerts, self.database, events)
         self._alerting = tuple(alerting)
         for name, tick in alerting.items():
-            self._add(name, tick)
+            self._add(name, tick, first_after_s=ALERT_AFTER_S)
         if jobs.scheduler_enabled:
             self._add("scheduler", Scheduler(self.database, tick_s=jobs.scheduler_tick_s, emit=events.emit).tick)
 
@@ -255,8 +257,8 @@ class Daemon:
         except Exception as error:  # noqa: BLE001 - reported, and stopping goes on
             self._events.emit(LoopFailed(loop=part, error=error, retry_s=0.0))
 
-    def _add(self, name: str, tick: Callable[[], float]) -> None:
-        self._loops[name] = Loop(name, tick, self._events.emit)
+    def _add(self, name: str, tick: Callable[[], float], *, first_after_s: float = 0.0) -> None:
+        self._loops[name] = Loop(name, tick, self._events.emit, first_after_s=first_after_s)
 
     def _waker(self, name: str) -> Callable[[], None]:
         """Return what wakes a loop that is made later, since parts and loops need each other."""

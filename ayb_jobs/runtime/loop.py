@@ -14,10 +14,13 @@ class Loop:
     """Calls `tick` in a thread of its own; `tick` returns the seconds until its next turn.
 
     A turn that raises is reported once, counted, and tried again after 0.1 s, then twice as long each time up to 1 s:
-    a database that comes back is used within a second. `stop` may come twice, or before `start`.
+    a database that comes back is used within a second. `stop` may come twice, or before `start`. The first turn comes
+    `first_after_s` seconds after the start.
     """
 
-    def __init__(self, name: str, tick: Callable[[], float], emit: Callable[[object], None]) -> None:
+    def __init__(
+        self, name: str, tick: Callable[[], float], emit: Callable[[object], None], *, first_after_s: float = 0.0
+    ) -> None:
         self.name = name
         self._tick = tick
         self._emit = emit
@@ -25,7 +28,8 @@ class Loop:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._failures = 0
-        self._next_turn = time.monotonic()
+        self._first_after_s = first_after_s
+        self._next_turn = time.monotonic() + first_after_s
 
     def start(self) -> None:
         """Start the thread."""
@@ -57,6 +61,8 @@ class Loop:
         return self._failures > 0
 
     def _run(self) -> None:
+        if self._first_after_s:
+            self._wake.wait(self._first_after_s)
         while not self._stopped.is_set():
             self._wake.clear()
             self._next_turn = time.monotonic()

@@ -86,3 +86,13 @@ def test_a_stuck_turn_is_overdue() -> None:
     release.set()
     loop.stop()
     assert loop.join(5)
+
+
+def test_a_first_turn_may_come_later_and_stopping_does_not_wait_for_it() -> None:
+    turns: list[int] = []
+    loop = Loop("test", lambda: turns.append(1) or 0.0, lambda _: None, first_after_s=3600)  # type: ignore[func-returns-value]
+    loop.start()
+    assert loop.overdue_s == 0
+    loop.stop()
+    assert loop.join(5)
+    assert turns == []
