@@ -9,6 +9,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Proxy:
         self.url = make_conninfo(url, host=str(folder), port=PORT)
         self.exchanges = 0
         self.broke = False
+        self.delay_s = 0.0  # what each exchange takes longer
         self._break: Break | None = None
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -152,6 +154,7 @@ class Link:
 
     def _exchange(self, sent: bytes) -> bool:
         plan = self._proxy.next_exchange()
+        time.sleep(self._proxy.delay_s)
         if plan is None:
             self._server.sendall(sent)
             return True
