@@ -1,10 +1,12 @@
-"""An operator gets through, however busy the handlers are."""
+"""An operator gets through, however busy the handlers are; and handlers go on, however many operators look."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import Connection, connect
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -37,3 +39,23 @@ def test_handlers_that_hold_every_connection_keep_no_operator_out(
         eventually(lambda: conn.execute(held).fetchone() == (2,), within_s=20)
         answer = httpx.get(f"{url}/api/admin/jobs?state=running", timeout=5)
         assert answer.json()["count"] == 2
+
+
+def test_dashboards_whose_questions_hang_slow_no_job(tmp_path: Path, database_url: str, conn: Connection) -> None:
+    conn.execute("CREATE TABLE _ayb_sessions (id uuid, expires_at timestamptz)")
+    with (
+        daemon(tmp_path, database_url, api_enabled="true", api_port="0") as process,
+        ThreadPoolExecutor(40) as dashboards,
+        closing(connect(database_url, name="locker")) as locker,
+    ):
+        url = process.await_event("api.started")["url"]
+        process.await_event("daemon.started")
+        with locker.transaction():
+            locker.execute("LOCK TABLE _ayb_job_audit IN ACCESS EXCLUSIVE MODE")
+            asked = [dashboards.submit(httpx.get, f"{url}/api/admin/audit", timeout=60) for _ in range(40)]
+            held = "SELECT count(*) > 1 FROM pg_locks WHERE relation = '_ayb_job_audit'::regclass AND NOT granted"
+            eventually(lambda: conn.execute(held).fetchone() == (True,), within_s=20)
+            job_id = make_job(conn, type="stale_session_cleanup")
+            state = "SELECT state FROM _ayb_jobs WHERE id = %s"
+            eventually(lambda: conn.execute(state, (job_id,)).fetchone() == ("completed",), within_s=4)
+        assert {one.result().status_code for one in asked} <= {200, 503}
