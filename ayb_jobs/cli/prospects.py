@@ -55,15 +55,17 @@ def preview(
     """
     if (schedule is None) == (cron is None):
         raise InvalidInput("give a schedule, or an expression with --cron")
+    known_fire = None
     if schedule is not None:
         with database(options) as conn:
             stored = get_schedule(conn, schedule)
+        known_fire = stored.next_run_at
         cron, timezone, dst = stored.cron, timezone or stored.timezone, dst or stored.dst
     assert cron is not None  # noqa: S101 - one of the two was given
     zone = timezone or "UTC"
     check_cron(cron, zone)
     after = datetime.fromisoformat(from_) if from_ else datetime.now(UTC)
-    print_foreseen(options, first_fires(foresee(cron, zone, after, dst or "once"), count))
+    print_foreseen(options, first_fires(foresee(cron, zone, after, dst or "once", beside=known_fire), count))
 
 
 def first_fires(seen: Iterator[Foreseen], count: int) -> list[Foreseen]:
@@ -129,7 +131,8 @@ def this_hour() -> datetime:
 
 def fires_between(schedule: Schedule, start: datetime, end: datetime) -> Iterator[datetime]:
     """Yield a schedule's fires from `start` to before `end`; none for one that is broken."""
-    found = fires(schedule.cron, schedule.timezone, start - timedelta(microseconds=1), schedule.dst)
+    before = start - timedelta(microseconds=1)
+    found = fires(schedule.cron, schedule.timezone, before, schedule.dst, beside=schedule.next_run_at)
     try:
         for number, fire in enumerate(takewhile(lambda fire: fire < end, found)):
             if number == MOST_FIRES:

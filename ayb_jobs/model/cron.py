@@ -81,8 +81,31 @@ def next_fire(expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE) ->
         raise InvalidInput(f"cron expression {expr!r} has no fire after {after.isoformat()}", field="cron") from error
 
 
-def fires(expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE) -> Iterator[datetime]:
-    """Yield every fire after `after`, in UTC, each computed from the one before."""
+def next_fire_beside(expr: str, timezone: str, fire: datetime, after: datetime, dst: str = Dst.ONCE) -> datetime:
+    """Return the first fire after `after` of a schedule that has a fire at `fire`, from which `@every` counts.
+
+    Raises `InvalidInput` as `next_fire` does.
+    """
+    interval = _parse(expr)
+    if not isinstance(interval, timedelta):
+        return next_fire(expr, timezone, after, dst)
+    counted = fire.astimezone(UTC).replace(microsecond=0)
+    try:
+        return counted + interval * ((after - counted) // interval + 1)
+    except OverflowError as error:
+        raise InvalidInput(f"cron expression {expr!r} has no fire after {after.isoformat()}", field="cron") from error
+
+
+def fires(
+    expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE, *, beside: datetime | None = None
+) -> Iterator[datetime]:
+    """Yield every fire after `after`, in UTC, each computed from the one before.
+
+    `@every` counts from `beside`, a fire that is known, or from `after`.
+    """
+    if beside is not None:
+        after = next_fire_beside(expr, timezone, beside, after, dst)
+        yield after
     while True:
         after = next_fire(expr, timezone, after, dst)
         yield after

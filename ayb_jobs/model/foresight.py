@@ -25,13 +25,15 @@ class Foreseen(NamedTuple):
     note: str
 
 
-def foresee(cron: str, timezone: str, after: datetime, dst: str = Dst.ONCE) -> Iterator[Foreseen]:
+def foresee(
+    cron: str, timezone: str, after: datetime, dst: str = Dst.ONCE, *, beside: datetime | None = None
+) -> Iterator[Foreseen]:
     """Yield the fires after an instant, and among them those that the daylight-saving rule leaves out.
 
-    Raises `InvalidInput` where the schedule cannot fire.
+    `@every` counts from `beside`, a fire that is known, or from the instant. Raises `InvalidInput` where the schedule cannot fire.
     """
     rule = Dst.ONCE if follows_elapsed_time(cron) else Dst.BOTH  # under `both`, nothing is left out
-    for at in fires(cron, timezone, after, rule):
+    for at in fires(cron, timezone, after, rule, beside=beside):
         effect = clock_effect(cron, timezone, at)
         is_fire = effect is None or next_fire(cron, timezone, at - _SECOND, dst) == at
         note = "" if effect is None else _note(effect, is_fire=is_fire)
@@ -77,7 +79,7 @@ def examine(schedule: Schedule, now: datetime) -> list[Finding]:
 
 
 def _fires(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    return fires(schedule.cron, schedule.timezone, after, schedule.dst)
+    return fires(schedule.cron, schedule.timezone, after, schedule.dst, beside=schedule.next_run_at)
 
 
 def _odd_fields(cron: str) -> Iterator[str]:
@@ -89,7 +91,7 @@ def _odd_fields(cron: str) -> Iterator[str]:
         yield "fires in every second of its minutes: the seconds are the first of six fields"
     if day not in ("*", "?") and weekday not in ("*", "?"):
         yield f"fires on days of the month {day} and also on weekdays {weekday}: either is enough"
-    if day == "29" and month.lower() in ("2", "02", "feb"):
+    if day == "29" and month.lower() in ("2", "02", "feb") and weekday in ("*", "?"):
         yield "fires on 29 February alone, in leap years"
     elif day in ("29", "30", "31") and month == "*":
         yield f"leaves out the months that have no day {day}; L is the last day of each month"

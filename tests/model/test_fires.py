@@ -116,6 +116,21 @@ def test_what_is_older_than_a_month_is_left_out() -> None:
     assert found.fires[-1].fire_at == NOON
 
 
+def test_a_rare_fire_that_was_missed_for_more_than_a_month_is_made_up_for_all_the_same() -> None:
+    new_year = NOON.replace(hour=0)
+    found = advance(due(new_year, cron="0 0 1 1 *"), new_year + timedelta(days=100))
+    assert [(fire.fire_at, fire.outcome) for fire in found.fires] == [(new_year, "caught_up")]
+    assert found.next_at == new_year.replace(year=2028)
+    found = advance(due(new_year, cron="* * 1 1 *"), new_year + timedelta(days=100))
+    assert outcomes(found) == ["coalesced"] * 1439 + ["caught_up"]
+
+
+def test_an_interval_keeps_its_distance_over_a_long_outage() -> None:
+    found = advance(due(NOON, cron="@every 7h"), NOON + timedelta(days=40, minutes=1))
+    assert {(fire.fire_at - NOON) % timedelta(hours=7) for fire in found.fires} == {timedelta(0)}
+    assert (found.next_at - NOON) % timedelta(hours=7) == timedelta(0)
+
+
 def test_nothing_up_to_the_latest_fire_is_decided_again() -> None:
     found = advance(due(NOON, last_fire_at=NOON + timedelta(minutes=2)), NOON + timedelta(minutes=3))
     assert [fire.fire_at for fire in found.fires] == [NOON + timedelta(minutes=3)]
