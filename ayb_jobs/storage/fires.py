@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ayb_jobs.model.fires import Advance, DueSchedule, Fire, Timing, jitter
+from ayb_jobs.model.schedule import Overlap
 from ayb_jobs.storage.database import Connection
 
 
@@ -45,25 +46,37 @@ class Fired(NamedTuple):
     jobs: int
 
 
+class Unfinished(NamedTuple):
+    """Whether a job of a schedule waits, and whether one runs."""
+
+    queued: bool
+    running: bool
+
+
+NOTHING = Unfinished(queued=False, running=False)
+
 # A row that AYB wrote has a next run of AYB's making and was never planned here: its next run is kept.
 ADOPT_NEXT_RUNS = """
     UPDATE _ayb_job_schedules
     SET planned = concat_ws(' ', cron_expr, timezone, dst)
     WHERE id IN (
         SELECT id FROM _ayb_job_schedules
-        WHERE enabled AND planned IS NULL AND next_run_at > now() - interval '10 years'
+        WHERE enabled AND planned IS NULL AND next_run_at > now() - interval '10 years' AND isfinite(next_run_at)
         FOR NO KEY UPDATE SKIP LOCKED
     )
 """
 
 # A disabled schedule has no next run, so that enabling it by plain SQL makes it one that is to be planned; nor has one
-# whose next run lies so far back that it can only be a mistake.
+# whose next run lies so far back that it can only be a mistake. One that is enabled and not broken has one, and not at
+# the end of time: it would never fire, and nobody would be told.
 LOCK_UNPLANNED = """
     SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
         last_error IS NOT NULL, now()
     FROM _ayb_job_schedules
     WHERE (enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst))
         OR (NOT enabled AND (next_run_at IS NOT NULL OR planned IS NOT NULL))
+        OR (enabled AND next_run_at IS NULL AND last_error IS NULL)
+        OR (enabled AND next_run_at = 'infinity')
         OR next_run_at < now() - interval '10 years'
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
@@ -144,24 +157,28 @@ def record_passed_over(conn: Connection, schedule_id: str, fires: Sequence[Fire]
 LOCK_DUE = """
     SELECT
         id::text, name, cron_expr, timezone, dst, next_run_at, last_fire_at, catchup, catchup_max, catchup_window_s,
-        overlap, jitter_s,
-        overlap <> 'allow' AND EXISTS (
-            SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'queued'
-        ),
-        overlap <> 'allow' AND EXISTS (
-            SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'running'
-        ),
-        now()
+        overlap, jitter_s, now()
     FROM _ayb_job_schedules AS schedule
     WHERE enabled AND next_run_at <= now() AND planned = concat_ws(' ', cron_expr, timezone, dst)
     ORDER BY next_run_at
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """
+# A statement of its own, after the locks: the one that takes them may not see the job that the scheduler before it has
+# just made.
+FIND_UNFINISHED = """
+    SELECT
+        schedule.id::text,
+        EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'queued'),
+        EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'running')
+    FROM unnest(%(ids)s::uuid[]) AS schedule (id)
+"""
 
 
 def lock_due(conn: Connection, limit: int) -> list[tuple[DueSchedule, datetime]]:
     """Return due schedules that no other scheduler holds, each with the database's clock, locked for `fire`."""
+    rows = conn.execute(LOCK_DUE, {"limit": limit}).fetchall()
+    unfinished = _unfinished(conn, [row[0] for row in rows if row[10] != Overlap.ALLOW])
     return [
         (
             DueSchedule(
@@ -177,16 +194,23 @@ def lock_due(conn: Connection, limit: int) -> list[tuple[DueSchedule, datetime]]
                 catchup_window_s=catchup_window_s,
                 overlap=overlap,
                 jitter_s=jitter_s,
-                queued=queued,
-                running=running,
+                queued=unfinished.get(id_, NOTHING).queued,
+                running=unfinished.get(id_, NOTHING).running,
             ),
             now,
         )
         for (
             id_, name, cron, timezone, dst, due_at, last_fire_at, catchup, catchup_max, catchup_window_s, overlap,
-            jitter_s, queued, running, now,
-        ) in conn.execute(LOCK_DUE, {"limit": limit})
+            jitter_s, now,
+        ) in rows
     ]  # fmt: skip
+
+
+def _unfinished(conn: Connection, schedule_ids: Sequence[str]) -> dict[str, Unfinished]:
+    if not schedule_ids:
+        return {}
+    rows = conn.execute(FIND_UNFINISHED, {"ids": list(schedule_ids)})
+    return {id_: Unfinished(queued, running) for id_, queued, running in rows}
 
 
 # A schedule is advanced only from the very next run that the decision was made from. A fire that stands in the ledger

@@ -12,13 +12,16 @@ from psycopg.rows import TupleRow
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import RowsPruned, ScheduleBroken, ScheduleRepaired, SchedulesFired
-from ayb_jobs.model.fires import jitter
+from ayb_jobs.model.fires import Advance, Fire, FireOutcome, jitter
 from ayb_jobs.model.schedule import NewSchedule
 from ayb_jobs.runtime.pruner import Pruner
 from ayb_jobs.runtime.scheduler import Scheduler
+from ayb_jobs.storage import fires as statements
 from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.fires import LOCK_DUE, fire, lock_due
 from ayb_jobs.storage.ledger import prune_fires
 from ayb_jobs.storage.schedules import create_schedule, enable_schedule, get_schedule, update_schedule
+from tests.eventually import eventually
 
 Conn = psycopg.Connection[TupleRow]
 
@@ -451,3 +454,42 @@ def test_retention_prunes_the_ledger_and_alerts_as_it_does_executions(bench: Ben
         assert bench.conn.execute("SELECT count(*) FROM _ayb_job_alerts").fetchone() == (left,)
     assert bench.outcomes() == ["caught_up"]
     assert {event.table for event in bench.of(RowsPruned)} == {"fires", "alerts"}
+
+
+@pytest.mark.parametrize(
+    "change", ["next_run_at = NULL", "next_run_at = 'infinity'", "next_run_at = 'infinity', planned = ''"]
+)
+def test_an_enabled_schedule_without_a_next_run_gets_one(bench: Bench, change: str) -> None:
+    bench.add()
+    bench.conn.execute(f"UPDATE _ayb_job_schedules SET {change}")
+    bench.scheduler.tick()
+    assert bench.conn.execute("SELECT isfinite(next_run_at) FROM _ayb_job_schedules").fetchone() == (True,)
+
+
+# Waits for the test between its look at the tables and its locks.
+GATED_LOCK_DUE = LOCK_DUE.replace(
+    "FROM _ayb_job_schedules AS schedule", "FROM (SELECT pg_advisory_lock(1)) AS gate, _ayb_job_schedules AS schedule"
+).replace("FOR NO KEY UPDATE", "FOR NO KEY UPDATE OF schedule")
+
+
+def test_a_scheduler_that_looked_before_another_fired_sees_the_others_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add(overlap="skip")
+    bench.ago("2 minutes")
+    bench.conn.execute("SELECT pg_advisory_lock(1)")
+    with bench.database.transaction() as conn:
+        [(schedule, now)] = lock_due(conn, 10)
+        monkeypatch.setattr(statements, "LOCK_DUE", GATED_LOCK_DUE)
+        second = threading.Thread(target=bench.scheduler.tick)
+        second.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        eventually(lambda: bench.conn.execute(waiting).fetchone() == (1,))
+        first_fire = Fire(schedule.due_at, FireOutcome.CAUGHT_UP)
+        later = schedule.due_at + timedelta(minutes=1)
+        fire(conn, [Advance(schedule=schedule, fires=[first_fire], next_at=later, cancels_running=False)])
+        assert later < now
+    monkeypatch.setattr(statements, "LOCK_DUE", LOCK_DUE)
+    bench.conn.execute("SELECT pg_advisory_unlock(1)")
+    second.join()
+    assert [scheduled_for for _, _, scheduled_for in bench.jobs()] == [schedule.due_at]
