@@ -15,10 +15,12 @@ USER_AGENT = "ayb-jobs"
 
 def post(url: str, body: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float) -> str | None:
     """Post to an address; return None where it answers with a 2xx status, else what went wrong, without the address."""
-    request = urllib.request.Request(  # noqa: S310 - the settings allow http and https alone
-        url, data=body, headers={"User-Agent": USER_AGENT, **(headers or {})}, method="POST"
-    )
     try:
+        if urlsplit(url).scheme.lower() not in ("http", "https"):  # it may have been written by plain SQL
+            return "it is no http:// or https:// address"
+        request = urllib.request.Request(  # noqa: S310 - of a scheme that was looked at
+            url, data=body, headers={"User-Agent": USER_AGENT, **(headers or {})}, method="POST"
+        )
         with _OPENER.open(request, timeout=timeout_s):
             return None
     except urllib.error.HTTPError as error:

@@ -115,6 +115,17 @@ def test_each_way_of_being_overdue_is_told(conn: Conn, database: Database, chang
     assert [event.reason for event in events] == [reason]
 
 
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", "1e300"])
+def test_an_expectation_that_no_interval_holds_hides_no_other(conn: Conn, database: Database, seconds: str) -> None:
+    add(conn, "odd", expect_success_within_s=3600)
+    add(conn, "late", expect_success_within_s=3600)
+    conn.execute("UPDATE _ayb_job_schedules SET expect_success_within_s = %s WHERE name = 'odd'", (seconds,))
+    make_overdue(conn)
+    events: list[Any] = []
+    Alerter(database, events.append).tick()
+    assert [event.name for event in events] == ["late"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -252,6 +263,21 @@ def test_a_ping_that_fails_is_tried_three_times(conn: Conn, database: Database, 
     for _ in range(5):
         pinger.tick()
     assert receiver.paths() == ["/nightly"] * 3
+    assert [type(event) for event in events] == [AlertsUndelivered]
+
+
+@pytest.mark.parametrize("url", ["hc.example.com/x", "http://[bad", "http://", "file:///etc/hosts", "http://a b/"])
+def test_an_address_that_is_none_is_a_failure_like_any_other(
+    conn: Conn, database: Database, receiver: Receiver, url: str
+) -> None:
+    """Plain SQL may write any `ping_url`; the other schedules are pinged all the same."""
+    broken, sound = add(conn, "broken"), add(conn, "sound")
+    conn.execute("UPDATE _ayb_job_schedules SET ping_url = %s WHERE name = 'broken'", (url,))
+    events: list[object] = []
+    pinger = Pinger(database, events.append, base=receiver.url, timeout_s=5)
+    pinger(JobsLeased(jobs=[leased(broken), leased(sound)]))
+    pinger.tick()
+    assert receiver.paths() == ["/sound/start"]
     assert [type(event) for event in events] == [AlertsUndelivered]
 
 
