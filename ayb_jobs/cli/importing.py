@@ -56,7 +56,7 @@ def import_(
                 raise InvalidInput("give the crontab's file, or - for standard input: crontab -l | … import crontab -")
             found = list(read_crontab(text_of(file), timezone=timezone, job_type=job_type, system=system))
         case "celery" if file is not None:
-            found = list(read_beat(beat_settings(text_of(file)), timezone=timezone))
+            found = list(read_beat(beat_settings(text_of(file), timezone=timezone)))
         case _:
             found = from_tables(options, source, from_url, timezone)
     if create:

@@ -29,13 +29,15 @@ def pg_cron_jobs(conn: Connection) -> tuple[list[PgCronJob], str]:
 
 
 BEAT_TASKS = """
-    SELECT task.name, task.task, task.args, task.kwargs, task.queue, task.enabled,
+    SELECT periodic.name, periodic.task, periodic.args, periodic.kwargs, periodic.queue, periodic.enabled,
         crontab.minute, crontab.hour, crontab.day_of_week, crontab.day_of_month, crontab.month_of_year,
-        to_jsonb(crontab) ->> 'timezone', every.every, every.period
-    FROM django_celery_beat_periodictask AS task
-        LEFT JOIN django_celery_beat_crontabschedule AS crontab ON crontab.id = task.crontab_id
-        LEFT JOIN django_celery_beat_intervalschedule AS every ON every.id = task.interval_id
-    ORDER BY task.name
+        to_jsonb(crontab) ->> 'timezone', every.every, every.period,
+        coalesce((to_jsonb(periodic) ->> 'one_off')::boolean, false),
+        to_jsonb(periodic) ->> 'start_time', to_jsonb(periodic) ->> 'expires'
+    FROM django_celery_beat_periodictask AS periodic
+        LEFT JOIN django_celery_beat_crontabschedule AS crontab ON crontab.id = periodic.crontab_id
+        LEFT JOIN django_celery_beat_intervalschedule AS every ON every.id = periodic.interval_id
+    ORDER BY periodic.name
 """
 
 
@@ -66,9 +68,16 @@ def beat_tasks(conn: Connection) -> list[BeatEntry]:
             kwargs=_decoded(kwargs, {}),
             queue=queue,
             enabled=enabled,
+            once=once,
+            notes=tuple(
+                f"{words} {instant} there; here it fires from now on, until it is disabled"
+                for words, instant in (("it starts at", start_time), ("it ends at", expires))
+                if instant is not None
+            ),
         )
         for (
-            name, task, args, kwargs, queue, enabled, minute, hour, weekday, day, month, timezone, every, period
+            name, task, args, kwargs, queue, enabled, minute, hour, weekday, day, month, timezone, every, period,
+            once, start_time, expires,
         ) in rows
     ]  # fmt: skip
 

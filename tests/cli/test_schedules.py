@@ -178,6 +178,14 @@ def test_preview_takes_a_schedules_own_zone_and_rule(run: Run) -> None:
     assert shown.out.count("18:00:00") == 3
 
 
+def test_preview_counts_an_interval_from_the_next_run(run: Run, conn: Conn) -> None:
+    run("create", "--name", "slow", "--job-type", "t", "--cron", "@every 7h")
+    conn.execute("UPDATE _ayb_job_schedules SET next_run_at = date_trunc('hour', now()) + interval '2 hours'")
+    next_run = run("show", "slow", "--json").json["nextRunAt"]
+    assert run("preview", "slow", "--count", "1", "--json").json["items"][0]["at"] == next_run
+    assert run("timeline", "--hours", "8", "--json").json["items"][0]["fires"] == [next_run]
+
+
 def test_overdue_ends_with_one_where_anything_is(run: Run, conn: Conn) -> None:
     run("create", *NIGHTLY, "--expect-success-within", "1h")
     fine = run("overdue")
@@ -320,19 +328,55 @@ def test_celerys_settings_are_read_and_never_run(run: Run, tmp_path: Path) -> No
     assert any("both must match" in note for note in items["odd"]["notes"])
 
 
+BEAT_WITH_NAMES = """
+app.conf.timezone = "Europe/Berlin"
+app.conf.beat_schedule = {
+    "product": {"task": "t", "schedule": 60.0 * 5, "args": (HERE,)},
+    "minutes": {"task": "t", "schedule": timedelta(0, 0, 0, 0, 5)},
+    "seconds": {"task": "t", "schedule": schedule(run_every=timedelta(seconds=90))},
+    "sunday": {"task": "t", "schedule": crontab(0, 4, day_of_week="sunday"), "kwargs": ["x"]},
+    "sum": {"task": "t", "schedule": timedelta(hours=1, minutes=HERE)},
+    "spread": {"task": "t", "schedule": crontab(0, **HERE)},
+    "endless": {"task": "t", "schedule": 1e400},
+    "made": made(),
+    **others,
+}
+"""
+
+
+def test_what_celerys_settings_compute_is_neither_guessed_nor_overlooked(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text(BEAT_WITH_NAMES)
+    shown = run("import", "celery", "settings.py", "--json")
+    assert shown.code == 1
+    items = {item["source"].split()[2]: item for item in shown.json["items"]}
+    crons = {name: item["schedule"]["cronExpr"] for name, item in items.items() if "schedule" in item}
+    assert crons == {
+        "product": "@every 300s", "minutes": "@every 300s", "seconds": "@every 90s", "sunday": "0 4 * * sun",
+    }  # fmt: skip
+    assert set(items) - set(crons) == {"sum", "spread", "endless", "made", "**others"}
+    assert items["product"]["schedule"]["timezone"] == "Europe/Berlin"
+    assert items["product"]["notes"] == ["its args is no plain value, and is left out"]
+    assert items["sunday"]["notes"] == ["its keyword arguments are no dictionary, and are left out"]
+    assert '"UTC"' in run("import", "celery", "settings.py", "--timezone", "UTC", "--json").out
+
+
 def test_celerys_tables_are_read(run: Run, conn: Conn) -> None:
     conn.execute(
         "CREATE TABLE django_celery_beat_crontabschedule (id int, minute text, hour text, day_of_week text, "
         "day_of_month text, month_of_year text, timezone text);"
         "CREATE TABLE django_celery_beat_intervalschedule (id int, every int, period text);"
         "CREATE TABLE django_celery_beat_periodictask (name text, task text, args text, kwargs text, queue text, "
-        "enabled bool, crontab_id int, interval_id int);"
+        "enabled bool, crontab_id int, interval_id int, one_off bool DEFAULT false, expires timestamptz);"
         "INSERT INTO django_celery_beat_crontabschedule VALUES (1, '0', '6', '*', '*', '*', 'Europe/Paris');"
         "INSERT INTO django_celery_beat_intervalschedule VALUES (1, 2, 'hours'), (2, 5, 'microseconds');"
         "INSERT INTO django_celery_beat_periodictask VALUES ('a', 'app.a', '[]', '{\"k\": 1}', NULL, true, 1, NULL), "
-        "('b', 'app.b', '[]', '{}', 'q', false, NULL, 1), ('c', 'app.c', '[]', '{}', NULL, true, NULL, 2)"
+        "('b', 'app.b', '[]', '{}', 'q', false, NULL, 1), ('c', 'app.c', '[]', '{}', NULL, true, NULL, 2);"
+        "UPDATE django_celery_beat_periodictask SET expires = '2030-01-01Z' WHERE name = 'a';"
+        "INSERT INTO django_celery_beat_periodictask VALUES ('d', 'app.d', '[]', '{}', NULL, true, 1, NULL, true)"
     )
-    a, b, c = run("import", "celery", "--json").json["items"]
+    a, b, c, d = run("import", "celery", "--json").json["items"]
     assert (a["schedule"]["cronExpr"], a["schedule"]["timezone"]) == ("0 6 * * *", "Europe/Paris")
+    assert "it ends at 2030" in a["notes"][0]
     assert (b["schedule"]["cronExpr"], b["schedule"]["enabled"]) == ("@every 7200s", False)
     assert "schedule" not in c
+    assert d["notes"] == ["not imported: it is to run only once"]

@@ -17,7 +17,7 @@ def read_crontab(
     """Yield the entries of a crontab.
 
     Commands become the payload of jobs of type `job_type`: `{"command": "…"}`. A crontab is in the time zone of its
-    machine, which it does not say: `timezone`, or its own CRON_TZ or TZ, or UTC with a note.
+    machine, which it does not say: `timezone`, or its own CRON_TZ, or UTC with a note. (Its TZ is for the commands alone.)
     """
     names = Names()
     zone = timezone
@@ -26,8 +26,8 @@ def read_crontab(
         if not entry or entry.startswith("#"):
             continue
         if setting := _SETTING.fullmatch(entry):
-            if setting[1] in ("CRON_TZ", "TZ"):
-                zone = timezone or setting[2].strip("\"' ")
+            if setting[1] == "CRON_TZ":
+                zone = timezone or setting[2].strip("\"' ") or None
             continue
         yield _entry(number, entry, zone, job_type, names, system=system)
 
@@ -57,7 +57,7 @@ def _entry(number: int, entry: str, zone: str | None, job_type: str, names: Name
 
 def _notes(cron: str, command: str, zone: str | None) -> Iterator[str]:
     if zone is None:
-        yield "the crontab names no time zone: UTC is taken; it meant its machine's zone (--timezone)"
+        yield "the crontab names no time zone: UTC is taken; it meant its machine's zone (--timezone); a TZ is that of the commands"
     if "%" in command.replace("\\%", ""):
         yield "% in a command is a line break there, and what follows is its input"
     yield from days_notes(cron)
