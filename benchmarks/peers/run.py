@@ -35,7 +35,7 @@ PORT = 54871
 WORKLOADS = {
     "drain": (contenders.TUNED, workloads.drain, 20_000),
     "drain at defaults": (contenders.DEFAULTS, workloads.drain, 20_000),
-    "latency": (contenders.DEFAULTS, workloads.latency, 0),
+    "latency": (contenders.LATENCY, workloads.latency, 0),
     "enqueue": (contenders.DEFAULTS, workloads.enqueue, 20_000),
     "pinned": (contenders.PINNED, workloads.pinned, 300_000),
 }
