@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import httpx
+import pytest
 
-from ayb_jobs.http import LoopAge
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.http import LoopAge, exposition, health
 from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.workers import Worker, beat, forget_worker
-from tests.factories import make_job, make_schedule
+from tests.factories import make_job
 from tests.http.conftest import serving
 
 WELL = LoopAge("producer", 0.5, 10)
@@ -72,8 +75,12 @@ def test_a_crowd_of_probes_takes_one_connection_and_each_is_told_what_is_so(db: 
         assert conn.execute(names).fetchone() == (2,)  # the server's, and this test's own
 
 
-def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, conn: Connection) -> None:
-    make_schedule(conn, expect_success_within_s=1e300)
+def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def computed(*_: object, **__: object) -> NoReturn:
+        raise InvalidInput("the database refuses a value: interval out of range")
+
+    monkeypatch.setattr(health, "count_overdue", computed)
+    monkeypatch.setattr(exposition, "measure", computed)
     with serving(db) as server, server.client(None) as client:
         answer = client.get("/readyz")
         assert answer.status_code == 200
