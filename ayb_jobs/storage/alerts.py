@@ -51,7 +51,7 @@ NOTE_OVERDUE = """
         UPDATE _ayb_job_schedules AS schedule SET overdue_since = found.since FROM found WHERE schedule.id = found.id
     )
     INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message)
-    SELECT 'overdue', id, 'since ' || since, message FROM found
+    SELECT 'overdue', id, 'noted at ' || now(), message FROM found
     ON CONFLICT DO NOTHING
 """
 NOTE_RECOVERED = """

@@ -289,3 +289,14 @@ def test_the_settings_make_one_loop_for_each_address(conn: Conn, database: Datab
     for tick in loops.values():
         tick()
     eventually(lambda: sorted(receiver.paths()) == ["/a", "/b"])
+
+
+def test_a_schedule_that_is_overdue_again_for_the_same_reason_is_told_again(conn: Conn, database: Database) -> None:
+    """An edit of the expectation back and forth leaves it overdue since the same instant."""
+    add(conn, expect_success_within_s=3600)
+    make_overdue(conn)
+    for expected_s in (3600, 30 * 86400, 3600):
+        conn.execute("UPDATE _ayb_job_schedules SET expect_success_within_s = %s", (expected_s,))
+        Alerter(database, lambda _: None).tick()
+    kinds = conn.execute("SELECT kind FROM _ayb_job_alerts ORDER BY at").fetchall()
+    assert [kind for (kind,) in kinds] == ["overdue", "recovered", "overdue"]
