@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from statistics import median
 
-from ayb_jobs.checker.evidence import Event, Evidence, LeaseLife, Violation
+from ayb_jobs.checker.evidence import Event, Evidence, Fault, LeaseLife, Violation
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import TRANSITIONS
 
@@ -282,9 +282,18 @@ def stop_used_up_an_attempt(evidence: Evidence) -> Findings:
         if lease.end is None or not lease.end.recovers:
             continue
         for fault in evidence.faults_by_target.get(lease.holder, ()):
-            calm = not any(away.began <= fault.ended and away.ended + 1.0 >= fault.began for away in evidence.outages)
-            if fault.graceful and calm and lease.given.at <= fault.ended and not _broken(lease.holder, evidence):
+            if (
+                fault.graceful
+                and not _away(fault, evidence)
+                and lease.given.at <= fault.ended
+                and not _broken(lease.holder, evidence)
+            ):
                 yield f"{lease.holder} was asked to stop, and lost it", lease.given.job_id
+
+
+def _away(fault: Fault, evidence: Evidence) -> bool:
+    """Tell whether the database was away during a fault, or right before it."""
+    return any(away.began <= fault.ended and away.ended + 1.0 >= fault.began for away in evidence.outages)
 
 
 def _broken(daemon: str, evidence: Evidence) -> bool:
@@ -303,13 +312,16 @@ def rows_do_not_add_up(evidence: Evidence) -> Findings:
 
 
 def stop_not_graceful(evidence: Evidence) -> Findings:
-    """A daemon that is asked to stop ends in time, with exit code 0."""
+    """A daemon that is asked to stop ends in time, with exit code 0.
+
+    Or with 1, where the database was away and handlers waited for it longer than the daemon for them.
+    """
     for fault in evidence.faults:
         if not fault.graceful:
             continue
         if fault.ended - fault.began > evidence.limits.stop_s:
             yield f"{fault.target} took {fault.ended - fault.began:.1f} s to stop", None
-        if fault.detail not in ("", "exit 0"):
+        if fault.detail not in ("", "exit 0") and not (fault.detail == "exit 1" and _away(fault, evidence)):
             yield f"{fault.target} was asked to stop and ended with {fault.detail}", None
 
 

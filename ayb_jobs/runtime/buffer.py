@@ -46,8 +46,8 @@ class Buffer:
         return job
 
     def take_back(self, older_than_s: float = 0.0) -> list[Held]:
-        """Take out all jobs, or none where the one that waits longest was leased less than `older_than_s` ago."""
-        if older_than_s and (not self._jobs or time.monotonic() - self._jobs[0].leased < older_than_s):
+        """Take out all jobs, or none where the one that waits longest came less than `older_than_s` ago."""
+        if older_than_s and (not self._jobs or time.monotonic() - self._jobs[0].arrived < older_than_s):
             return []
         taken = []
         while self._jobs:

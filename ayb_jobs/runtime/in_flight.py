@@ -1,5 +1,6 @@
 """The jobs that this process holds: leased, and not yet settled or lost."""
 
+import time
 from collections.abc import Iterable, Sequence
 
 from ayb_jobs.handlers.context import JobContext
@@ -9,15 +10,16 @@ from ayb_jobs.model.job import Lease, LeasedJob
 class Held:
     """One held job.
 
-    `leased` is when it was leased, and `extended` when its lease was last known to start anew, on the monotonic clock.
+    `arrived` is when the leasing statement's answer came, long after its lease began where the database is slow, and
+    `extended` when its lease was last known to start anew, on the monotonic clock.
     `context` is set once its handler begins, and `abandoned` once its attempt was settled although the handler runs on.
     """
 
-    __slots__ = ("abandoned", "context", "extended", "job", "leased", "lost", "started")
+    __slots__ = ("abandoned", "arrived", "context", "extended", "job", "lost", "started")
 
-    def __init__(self, job: LeasedJob, leased: float) -> None:
+    def __init__(self, job: LeasedJob, leased: float, arrived: float | None = None) -> None:
         self.job = job
-        self.leased = leased
+        self.arrived = leased if arrived is None else arrived
         self.extended = leased
         self.context: JobContext | None = None
         self.started = 0.0
@@ -40,7 +42,8 @@ class InFlight:
 
     def add(self, jobs: Iterable[LeasedJob], leased: float) -> list[Held]:
         """Hold these jobs, whose leasing statement was sent at `leased` on the monotonic clock."""
-        held = [Held(job, leased) for job in jobs]
+        arrived = time.monotonic()
+        held = [Held(job, leased, arrived) for job in jobs]
         self._held.update([(one.job.lease_id, one) for one in held])
         return held
 

@@ -98,9 +98,9 @@ class Producer:
         return self._buffer.idle + ahead - waiting
 
     def _lease(self, limit: int, *, sweeping: bool) -> list[LeasedJob]:
-        began = time.monotonic()
         self._answer_lost = True
         with self._database.connection() as conn:
+            sent = time.monotonic()
             jobs = lease_jobs(
                 conn,
                 worker_id=self._worker_id,
@@ -112,10 +112,10 @@ class Producer:
         self._answer_lost = False
         failpoints.reach(failpoints.LEASED)
         if sweeping:
-            self._sweeps.swept(time.monotonic() - began)
+            self._sweeps.swept(time.monotonic() - sent)
         if jobs:
             self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) == limit)
-            self._buffer.put(self._in_flight.add(jobs, began))
+            self._buffer.put(self._in_flight.add(jobs, sent))
             self._emit(JobsLeased(jobs=jobs))
         return jobs
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ayb_jobs.events import JobsReleased
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import NewJob
@@ -29,13 +30,14 @@ def test_a_slow_database_loses_no_lease(database_url: str, conn: Connection) -> 
     @registry.handler("test")
     def run(ctx: JobContext) -> None:
         runs[ctx.job.id] += 1
-        assert not ctx.stopping.wait(8)
+        assert not ctx.stopping.wait(14)
 
     with Proxy.before(database_url) as proxy:
         proxy.delay_s = 0.5
         enqueue_many(conn, [NewJob(type="test") for _ in range(2)])
-        with running(proxy.url, registry, lease_duration_s=6, worker_concurrency=2):
+        with running(proxy.url, registry, lease_duration_s=12, worker_concurrency=2) as daemon:
             eventually(lambda: conn.execute(ENDED).fetchall() == [("completed", 2)], within_s=100)
+    assert not daemon.recorder.of(JobsReleased)
     assert set(runs.values()) == {1}
 
 
