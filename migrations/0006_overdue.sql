@@ -1,13 +1,15 @@
 -- Schedules that did not do what was expected of them, as anyone who can read the database may ask.
 -- `broken`: it cannot fire. `no_success`: no job of it has succeeded for as long as it was expected to. `not_fired`: it
 -- has been due for over a minute, so that no scheduler is at work. `since` is when it became so.
+-- An expectation that no interval holds (NaN, or a number of seconds beyond 178 million years) is as good as none. Plain
+-- SQL may write one, and it must not keep anyone from asking about the other schedules.
 CREATE VIEW _ayb_job_overdue AS
     WITH watched AS (
         SELECT
             schedule.id, schedule.name, schedule.next_run_at, schedule.last_error, schedule.watched_since,
             schedule.expect_success_within_s, latest.success_at,
             greatest(latest.success_at, schedule.watched_since)
-                + schedule.expect_success_within_s * interval '1 second' AS success_due_at
+                + least(schedule.expect_success_within_s, 1e10) * interval '1 second' AS success_due_at
         FROM _ayb_job_schedules AS schedule
         CROSS JOIN LATERAL (
             SELECT max(ended_at) AS success_at
