@@ -125,12 +125,25 @@ def due_fires(schedule: DueSchedule, now: datetime) -> tuple[list[datetime], dat
     return due[:kept], due[kept], False
 
 
-def passed_over(timing: Timing, due_at: datetime, last_fire_at: datetime | None, now: datetime) -> list[Fire]:
+def passed_over(
+    timing: Timing,
+    due_at: datetime | None,
+    last_fire_at: datetime | None,
+    now: datetime,
+    *,
+    since: datetime | None = None,
+) -> list[Fire]:
     """Return the fires that were due and undecided when a schedule was edited or disabled; they are skipped.
 
-    Where they are more than `MAX_PASSED_OVER`, these are the earliest.
+    `since` is given where the edit may have overwritten `due_at`: all fires up to then are decided, or none of the
+    timing's. Where there are more than `MAX_PASSED_OVER`, these are the earliest.
     """
     try:
+        if since is not None:
+            undecided = next_fire(timing.cron, timing.timezone, since, timing.dst)
+            due_at = undecided if due_at is None else min(due_at, undecided)
+        if due_at is None:
+            return []
         first = _first_undecided(timing, due_at, last_fire_at, now)
         due = _due(timing, first, now) if first <= now else iter(())
         return [_skipped(fire, "edited or disabled before it was made") for fire in islice(due, MAX_PASSED_OVER)]

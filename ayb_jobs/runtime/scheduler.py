@@ -117,9 +117,11 @@ def _planned(schedule: Unplanned) -> Plan:
 
 
 def _passed_over(schedule: Unplanned) -> list[Fire]:
-    if schedule.planned is None or schedule.next_run_at is None or schedule.next_run_at > schedule.now:
+    if schedule.planned is None or schedule.was_broken:
         return []
-    return passed_over(schedule.planned, schedule.next_run_at, schedule.last_fire_at, schedule.now)
+    return passed_over(
+        schedule.planned, schedule.next_run_at, schedule.last_fire_at, schedule.now, since=schedule.since
+    )
 
 
 def _decide(due: list[tuple[DueSchedule, datetime]]) -> tuple[list[Advance], list[tuple[DueSchedule, str]]]:

@@ -12,7 +12,8 @@ from ayb_jobs.storage.database import Connection
 class Unplanned(NamedTuple):
     """A schedule that was edited, enabled or disabled by whatever means since its next run was computed.
 
-    `planned` is the timing for which it was, and `next_run_at` the next run, both None where there was none.
+    `planned` is the timing for which it was, and `next_run_at` the next run, both None where there was none. That timing
+    has been in force since `since`, and whoever edits the row may have overwritten the next run of it.
     `was_broken` tells that it could not fire before it was edited. `now` is the database's clock.
     """
 
@@ -23,6 +24,7 @@ class Unplanned(NamedTuple):
     planned: Timing | None
     next_run_at: datetime | None
     last_fire_at: datetime | None
+    since: datetime
     was_broken: bool
     now: datetime
 
@@ -71,7 +73,7 @@ ADOPT_NEXT_RUNS = """
 # the end of time: it would never fire, and nobody would be told.
 LOCK_UNPLANNED = """
     SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
-        last_error IS NOT NULL, now()
+        greatest(last_fire_at, watched_since), last_error IS NOT NULL, now()
     FROM _ayb_job_schedules
     WHERE (enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst))
         OR (NOT enabled AND (next_run_at IS NOT NULL OR planned IS NOT NULL))
@@ -95,11 +97,12 @@ def lock_unplanned(conn: Connection, limit: int) -> list[Unplanned]:
             planned=Timing(*planned.rsplit(" ", 2)) if planned and planned.count(" ") > 1 else None,
             next_run_at=next_run_at,
             last_fire_at=last_fire_at,
+            since=since,
             was_broken=was_broken,
             now=now,
         )
         for (
-            id_, name, cron, timezone, dst, enabled, planned, next_run_at, last_fire_at, was_broken, now
+            id_, name, cron, timezone, dst, enabled, planned, next_run_at, last_fire_at, since, was_broken, now
         ) in conn.execute(LOCK_UNPLANNED, {"limit": limit})
     ]  # fmt: skip
 

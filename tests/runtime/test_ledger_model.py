@@ -115,6 +115,7 @@ class World:
     def do_pass(self, minutes: int) -> None:
         for statement in (
             "UPDATE _ayb_job_schedules SET next_run_at = next_run_at - %(by)s, last_fire_at = last_fire_at - %(by)s",
+            "UPDATE _ayb_job_schedules SET watched_since = watched_since - %(by)s",
             "UPDATE _ayb_jobs SET scheduled_for = scheduled_for - %(by)s, run_at = run_at - %(by)s",
             # By way of the Middle Ages, so that no row meets another on the way.
             "UPDATE _ayb_job_fires SET fire_at = fire_at - interval '800 years'",
@@ -168,6 +169,11 @@ class World:
     def do_cron_by_sql(self, cron: str) -> None:
         if cron != self.cron:
             self.by_sql("cron_expr = %s", cron)
+
+    def do_cron_as_ayb_does(self, cron: str) -> None:
+        """AYB writes a next run of its own making over the one that may not have been made yet."""
+        if cron != self.cron and get_schedule(self.conn, "s").enabled:
+            self.by_sql("next_run_at = date_trunc('minute', now()) + interval '1 minute', cron_expr = %s", cron)
 
     def do_enabled_by_sql(self, enabled: bool) -> None:  # noqa: FBT001
         if enabled != get_schedule(self.conn, "s").enabled:
@@ -232,6 +238,7 @@ actions = st.one_of(
     st.tuples(st.just("crash"), st.integers(0, 9)),
     st.tuples(st.just("cron"), crons),
     st.tuples(st.just("cron_by_sql"), crons),
+    st.tuples(st.just("cron_as_ayb_does"), crons),
     st.tuples(st.just("enabled"), st.booleans()),
     st.tuples(st.just("enabled_by_sql"), st.booleans()),
     st.tuples(st.just("finish")),

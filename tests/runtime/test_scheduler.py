@@ -466,6 +466,24 @@ def test_an_enabled_schedule_without_a_next_run_gets_one(bench: Bench, change: s
     assert bench.conn.execute("SELECT isfinite(next_run_at) FROM _ayb_job_schedules").fetchone() == (True,)
 
 
+def test_an_edit_that_overwrites_the_next_run_leaves_the_ledger_whole(bench: Bench) -> None:
+    """As AYB edits a schedule: the expression and the next run at once, while no scheduler was alive."""
+    bench.add(cron="0 * * * *")
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    assert len(bench.outcomes()) >= 3
+    bench.conn.execute("DELETE FROM _ayb_job_fires")
+    bench.conn.execute(
+        "UPDATE _ayb_job_schedules SET last_fire_at = last_fire_at - interval '3 hours', watched_since = '-infinity'"
+    )
+    bench.conn.execute(
+        "UPDATE _ayb_job_schedules SET cron_expr = '15 * * * *', next_run_at = now() + interval '10 minutes'"
+    )
+    bench.scheduler.tick()
+    assert len(bench.outcomes()) >= 3
+    assert set(bench.outcomes()) == {"skipped: edited or disabled before it was made"}
+
+
 # Waits for the test between its look at the tables and its locks.
 GATED_LOCK_DUE = LOCK_DUE.replace(
     "FROM _ayb_job_schedules AS schedule", "FROM (SELECT pg_advisory_lock(1)) AS gate, _ayb_job_schedules AS schedule"
