@@ -103,8 +103,14 @@ class Fault(NamedTuple):
         """Whether the fault struck the database and so every daemon."""
         return self.target == DATABASE
 
+    @property
+    def ends_target(self) -> bool:
+        """Whether the target is dead after it: what it had sent before may still be carried out."""
+        return self.kind not in PASSING
+
 
 DATABASE = "database"
+PASSING = frozenset({"pause", "cut"})
 
 
 class Snapshot(NamedTuple):

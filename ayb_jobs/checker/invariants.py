@@ -171,7 +171,7 @@ def unexplained_run(evidence: Evidence) -> Findings:
 def _was_struck(lease: LeaseLife, evidence: Evidence, *, before: float) -> bool:
     limits = evidence.limits
     mine = evidence.faults_by_target.get(lease.holder, ())
-    if any(fault.ended >= lease.given.at and fault.began <= before for fault in mine):
+    if any((fault.ends_target or fault.ended >= lease.given.at) and fault.began <= before for fault in mine):
         return True
     return any(
         fault.ended - fault.began >= limits.margin_s

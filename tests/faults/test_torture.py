@@ -13,7 +13,7 @@ from ayb_jobs.torture.phases import Torture
 from ayb_jobs.torture.plan import KINDS, missing
 
 # Counted faults are all injected, however long that takes.
-IN_EACH_CHANGE = "kill=40,term=20,pause=4,log_pipe=2,terminate=60,restart_immediate=6,restart_fast=2,exhaust=1"
+IN_EACH_CHANGE = "kill=30,term=15,pause=3,log_pipe=1,terminate=45,restart_immediate=5,restart_fast=1,exhaust=1"
 THOROUGH = "kill=200,term=100,pause=20,log_pipe=5,terminate=300,restart_immediate=30,restart_fast=10,exhaust=5"
 RELEASE = "kill=2000,term=2000,pause=500,log_pipe=20,terminate=5000,restart_immediate=300,restart_fast=50,exhaust=20"
 
@@ -34,25 +34,25 @@ def tormented(folder: Path, seconds: float, faults: str, *, daemons: int = 4, jo
 
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_under_fire(tmp_path: Path) -> None:
-    tormented(tmp_path, 45, IN_EACH_CHANGE)
+    tormented(tmp_path, 30, IN_EACH_CHANGE)
 
 
 @pytest.mark.timeout(300)
 def test_without_faults_no_job_runs_twice(tmp_path: Path) -> None:
-    result = tormented(tmp_path, 10, "none", daemons=2)
+    result = tormented(tmp_path, 8, "none", daemons=2)
     assert result.figures.extra_runs == 0
 
 
 @pytest.mark.timeout(300)
 def test_clocks_that_disagree_change_nothing(tmp_path: Path) -> None:
-    tormented(tmp_path, 10, "clock=4,term=2", daemons=2)
+    tormented(tmp_path, 6, "clock=2,term=2", daemons=2)
 
 
 @pytest.mark.timeout(300)
 def test_dropped_packets_cost_no_job(tmp_path: Path) -> None:
     if not network.can_have_own():
         pytest.skip("dropping packets needs root, unshare, ip and iptables: apt-get install iproute2 iptables")
-    cut = [sys.executable, "-m", "ayb_jobs", "torture", "--seconds", "12", "--faults", "cut=5", "--daemons", "3"]
+    cut = [sys.executable, "-m", "ayb_jobs", "torture", "--seconds", "12", "--faults", "cut=2", "--daemons", "3"]
     done = subprocess.run(
         [*cut, "--seed", "20261121", "--json"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -62,7 +62,7 @@ def test_dropped_packets_cost_no_job(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:] + done.stdout
-    assert '"cut": 5' in done.stdout
+    assert '"cut": 2' in done.stdout
 
 
 @pytest.mark.slow
