@@ -129,7 +129,7 @@ def _given_back_rightly(event: Event, evidence: Evidence) -> Findings:
         yield f"{event.was_attempts - event.attempts} attempts were given back at once", event.job_id
     if run is None:
         return
-    if run.ending != "stopped" or run.ended is None or run.ended > event.at + evidence.limits.clock_s:
+    if run.ending not in ("stopped", "error") or run.ended is None or run.ended > event.at + evidence.limits.clock_s:
         yield f"given back by {event.writer} although its handler ran ({run.ending})", event.job_id
     elif not any(fault.graceful for fault in evidence.faults_by_target.get(run.writer, ())):
         yield f"given back by {event.writer}, which nobody had asked to stop", event.job_id

@@ -35,18 +35,18 @@ def read(folder: Path) -> list[Run]:
 
 
 def _runs(path: Path) -> Iterator[Run]:
+    """Return the runs of one daemon; of two endings the later counts, as where a commit fails after the work was done."""
     writer = path.stem.removeprefix("effects-")
-    open_runs: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
     for line in _lines(path):
+        lease = line["lease"]
         if line["what"] == "start":
-            if line["lease"] in open_runs:
-                yield open_runs[line["lease"]]
-            open_runs[line["lease"]] = Run(
-                line["job"], line["lease"], line["attempt"], writer, line["at"], None, "unknown"
-            )
+            if lease in runs:
+                yield runs[lease]
+            runs[lease] = Run(line["job"], lease, line["attempt"], writer, line["at"], None, "unknown")
         elif line["what"] in get_args(Ending):
-            yield open_runs.pop(line["lease"])._replace(ended=line["at"], ending=line["what"])
-    yield from open_runs.values()
+            runs[lease] = runs[lease]._replace(ended=line["at"], ending=line["what"])
+    yield from runs.values()
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

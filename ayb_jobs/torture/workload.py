@@ -75,9 +75,13 @@ def progress(context: JobContext) -> None:
 def transaction(context: JobContext) -> None:
     """Leave a row in the table of effects, and complete in the same commit."""
     note(context, "start")
-    with context.transaction() as conn:
-        conn.execute(LEAVE_EFFECT, (context.job.id,))
-        note(context, "ok")
+    try:
+        with context.transaction() as conn:
+            conn.execute(LEAVE_EFFECT, (context.job.id,))
+            note(context, "ok")
+    except BaseException:
+        note(context, "error")
+        raise
 
 
 @registry.handler("torture_flaky")
