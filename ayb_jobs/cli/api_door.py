@@ -5,7 +5,7 @@ commands take in all.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -48,6 +48,11 @@ class ApiDoor:
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""
         return self._get(f"/api/admin/jobs/{checked_id(job_id)}/executions", limit=limit)
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        alive = decoded(self._get("/api/admin/workers"))["items"]
+        return {name for daemon in alive for name in daemon["types"]} if alive else None
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""

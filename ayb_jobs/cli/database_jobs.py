@@ -1,6 +1,6 @@
 """Jobs on the database itself, open while no daemon runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ayb_jobs.cli.bodies import new_job
@@ -13,6 +13,7 @@ from ayb_jobs.storage.audit import record_deed, recorded, snapshot
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.executions import list_executions
 from ayb_jobs.storage.stats import job_stats
+from ayb_jobs.storage.waiting import known_types, unclaimable_jobs, why_waiting
 
 
 class DatabaseJobs:
@@ -32,15 +33,20 @@ class DatabaseJobs:
 
     def job_stats(self) -> str:
         """Return the number of jobs in each state."""
-        return stats_text(job_stats(self._conn))
+        return stats_text(job_stats(self._conn), unclaimable=unclaimable_jobs(self._conn))
 
     def get_job(self, job_id: str) -> str:
-        """Return a job."""
-        return job_text(jobs.get_job(self._conn, job_id))
+        """Return a job, with why it waits."""
+        job = jobs.get_job(self._conn, job_id)
+        return job_text(job, wait_reason=why_waiting(self._conn, job))
 
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""
         return page_text(map(execution_text, list_executions(self._conn, job_id=job_id, limit=limit)))
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        return known_types(self._conn)
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""

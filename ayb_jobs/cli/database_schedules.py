@@ -1,6 +1,6 @@
 """Schedules on the database itself, open while no daemon runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from ayb_jobs.storage import schedules
 from ayb_jobs.storage.audit import record_deed, recorded, snapshot
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.jobs import get_job
+from ayb_jobs.storage.waiting import known_types
 
 
 class DatabaseSchedules:
@@ -28,6 +29,10 @@ class DatabaseSchedules:
     def list_schedules(self) -> str:
         """Return all schedules, by name."""
         return page_text(map(schedule_text, schedules.list_schedules(self._conn)))
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        return known_types(self._conn)
 
     def create_schedule(self, body: Mapping[str, Any]) -> str:
         """Create a schedule and return it."""

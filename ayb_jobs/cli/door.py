@@ -1,7 +1,7 @@
 """The way to the queue: its database, or the API of a daemon. Both answer with the JSON of the admin API."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -21,15 +21,19 @@ class JobsDoor(Protocol):
         ...
 
     def job_stats(self) -> str:
-        """Return the number of jobs in each state."""
+        """Return the number of jobs in each state, and of the due ones that no live daemon can run."""
         ...
 
     def get_job(self, job_id: str) -> str:
-        """Return a job."""
+        """Return a job, with why it waits."""
         ...
 
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""
+        ...
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
         ...
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
@@ -50,6 +54,10 @@ class SchedulesDoor(Protocol):
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""
+        ...
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
         ...
 
     def create_schedule(self, body: Mapping[str, Any]) -> str:

@@ -24,28 +24,37 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
 
     Exits with 1 where not, naming each reason. With --url, the daemon there says whether it is ready. Where jobs are
-    disabled, no daemon is looked for.
+    disabled, no daemon is looked for. Due jobs that no live daemon can run are told, and are no such reason.
     """
     url = api_url(options)
     if url:
         from ayb_jobs.cli.api_door import ApiDoor  # noqa: PLC0415 - only one of the two is needed
 
-        reasons: list[str] = json.loads(ApiDoor(url, token(options)).health())["reasons"]
+        found = json.loads(ApiDoor(url, token(options)).health())
+        reasons: list[str] = found["reasons"]
+        unclaimable: int = found.get("unclaimableJobs", 0)
     else:
-        reasons = database_reasons(options, this_host=this_host)
+        reasons, unclaimable = database_health(options, this_host=this_host)
     if options.json:
-        output.print_json(json.dumps({"status": "failing" if reasons else "ok", "reasons": reasons}))
+        told = {"status": "failing" if reasons else "ok", "reasons": reasons}
+        output.print_json(json.dumps(told | ({"unclaimableJobs": unclaimable} if unclaimable else {})))
     else:
         click.echo("\n".join(map(output.one_line, reasons)) or "ok")
+        if unclaimable:
+            output.say(f"{unclaimable:,} due jobs wait that no live daemon can run; see: ayb-jobs jobs stats")
     ctx.exit(ExitCode.FAILED if reasons else ExitCode.OK)
 
 
-def database_reasons(options: Options, *, this_host: bool) -> list[str]:
-    """Return a line for each reason why no work can be done."""
+def database_health(options: Options, *, this_host: bool) -> tuple[list[str], int]:
+    """Return a line for each reason why no work can be done, and how many due jobs no live daemon can run.
+
+    The latter are counted where there is no such reason, among the 10,000 that come first.
+    """
     from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - slow to import
     from ayb_jobs.storage.database import Timeouts, connect_to_primary  # noqa: PLC0415
     from ayb_jobs.storage.faults import worded_faults  # noqa: PLC0415
     from ayb_jobs.storage.fitness import database_unfitness  # noqa: PLC0415
+    from ayb_jobs.storage.waiting import unclaimable_jobs  # noqa: PLC0415
     from ayb_jobs.storage.workers import ALIVE_S, list_workers  # noqa: PLC0415
 
     disabled = not options.database_url and not settings(options).jobs.enabled
@@ -56,10 +65,13 @@ def database_reasons(options: Options, *, this_host: bool) -> list[str]:
         worded_faults(),
     ):
         if disabled:
-            return []
+            return [], 0
         reasons = database_unfitness(conn)
-        hosts = [seen.worker.host for seen in list_workers(conn)] if not reasons else []
-    if not reasons and not (hosts if not this_host else socket.gethostname() in hosts):
+        if reasons:
+            return reasons, 0
+        hosts = [seen.worker.host for seen in list_workers(conn)]
+        unclaimable = sum(unclaimable_jobs(conn).values()) if hosts else 0
+    if not (hosts if not this_host else socket.gethostname() in hosts):
         where = " on this host" if this_host else ""
         reasons.append(f"no daemon{where} was heard of in the last {ALIVE_S:.0f} s")
-    return reasons
+    return reasons, unclaimable

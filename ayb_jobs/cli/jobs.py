@@ -9,7 +9,8 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.door import open_jobs
 from ayb_jobs.cli.options import Options, door_options, pass_options
 from ayb_jobs.cli.output import STATE_STYLES, Column, ago, decoded, duration
-from ayb_jobs.cli.values import DURATION, INSTANT, JSON, MAX_LIMIT
+from ayb_jobs.cli.values import DURATION, INSTANT, JSON, MAX_LIMIT, WholeNumber
+from ayb_jobs.cli.warnings import warning_of_unknown_type
 
 STATES = ["queued", "running", "completed", "failed", "canceled"]
 
@@ -24,7 +25,7 @@ def jobs() -> None:
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
 @click.option("--type", "type_", metavar="TYPE", help="Only jobs of this type.")
 @click.option("--queue", metavar="QUEUE", help="Only jobs in this queue.")
-@click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=WholeNumber(1, MAX_LIMIT), default=50, show_default=True, help="At most so many.")
 @door_options
 @pass_options
 def list_(options: Options, state: str | None, type_: str | None, queue: str | None, limit: int) -> None:
@@ -81,7 +82,7 @@ def print_jobs(found: list[dict[str, Any]]) -> None:
 @jobs.command(short_help="Show one job and its attempts.")
 @click.argument("job_id", metavar="JOB-ID")
 @click.option(
-    "--limit", type=click.IntRange(1, MAX_LIMIT), default=20, show_default=True, help="At most so many attempts."
+    "--limit", type=WholeNumber(1, MAX_LIMIT), default=20, show_default=True, help="At most so many attempts."
 )
 @door_options
 @pass_options
@@ -113,6 +114,7 @@ def print_job(job: dict[str, Any]) -> None:
             "Queue": f"{job['queue']}, priority {job['priority']}",
             "Attempts": attempts_words(job),
             **{name: f"{text}  ({ago(text)})" for name, text in whens.items() if text},
+            **({"Waits": job["waitReason"]} if job.get("waitReason") else {}),
             **{name: str(job[key]) for name, key in DETAILS.items() if job.get(key) is not None},
             "Payload": json.dumps(job["payload"], indent=2, ensure_ascii=False),
             **({"Progress": json.dumps(job["progress"], ensure_ascii=False)} if "progress" in job else {}),
@@ -182,7 +184,7 @@ def took(execution: dict[str, Any]) -> str:
 @door_options
 @pass_options
 def stats(options: Options) -> None:
-    """Count jobs by state, and tell how long the oldest due job has waited."""
+    """Count jobs by state; tell how long the oldest due job has waited, and which ones no live daemon can run."""
     with open_jobs(options) as door:
         text = door.job_stats()
     if options.json:
@@ -199,6 +201,9 @@ def stats(options: Options) -> None:
     oldest_s = counts.get("oldestQueuedAgeSec")
     if oldest_s is not None:
         output.say(f"The oldest due job has waited for {duration(oldest_s)}.")
+    if unclaimable := counts.get("unclaimable"):
+        listed = ", ".join(f"{output.one_line(name)} {count:,}" for name, count in unclaimable.items())
+        output.say(f"Due, and no live daemon can run them: {listed}.")
 
 
 @jobs.command(short_help="Put a job into the queue.")
@@ -207,8 +212,8 @@ def stats(options: Options) -> None:
     "--payload", type=JSON, metavar="JSON", help="What the job is given: JSON, @FILE, or - for standard input."
 )
 @click.option("--queue", metavar="QUEUE", help="The queue; `default` where not given.")
-@click.option("--priority", type=click.IntRange(1, 4), help="1 goes first; 2 where not given.")
-@click.option("--max-attempts", type=click.IntRange(1), help="How often it may be tried.")
+@click.option("--priority", type=WholeNumber(1, 4), help="1 goes first; 2 where not given.")
+@click.option("--max-attempts", type=WholeNumber(1), help="How often it may be tried.")
 @click.option("--in", "delay_s", type=DURATION, metavar="TIME", help="Not before so long from now: 90s, 15m, 2h, 1d.")
 @click.option("--at", "run_at", type=INSTANT, metavar="WHEN", help="Not before then: 2030-01-31T09:00:00+01:00.")
 @click.option("--idempotency-key", metavar="KEY", help="Of all jobs with the same key, only the first is made.")
@@ -223,7 +228,7 @@ def enqueue(options: Options, /, type_: str, **asked: Any) -> None:
         "idempotency_key": "idempotencyKey",
     }
     body = {"type": type_} | {names.get(key, key): value for key, value in asked.items() if value is not None}
-    with open_jobs(options) as door:
+    with open_jobs(options) as door, warning_of_unknown_type(door, type_):
         text = door.enqueue(body)
     print_change(options, text, "{id} is {state}")
 

@@ -14,7 +14,7 @@ from ayb_jobs.cli.database import database
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import Column
 from ayb_jobs.cli.timeline import Lane, as_svg, as_text
-from ayb_jobs.cli.values import INSTANT
+from ayb_jobs.cli.values import INSTANT, WholeNumber
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.cron import check_cron, fires
 from ayb_jobs.model.foresight import Collision, Foreseen, collisions, examine, foresee
@@ -34,7 +34,7 @@ MOST_COLLISIONS = 20
 @click.option("--timezone", metavar="ZONE", help="The time zone, in place of the schedule's; UTC for an expression.")
 @click.option("--dst", type=click.Choice(["once", "skip", "both"]), help="The daylight-saving rule to try.")
 @click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="Fires after then; after now where not given.")
-@click.option("--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="So many fires.")
+@click.option("--count", type=WholeNumber(1, 1000), default=20, show_default=True, help="So many fires.")
 @common_options
 @json_option
 @pass_options
@@ -94,7 +94,7 @@ def print_foreseen(options: Options, found: Sequence[Foreseen]) -> None:
 
 
 @click.command(short_help="Draw when schedules fire and how long they run.")
-@click.option("--hours", type=click.IntRange(1, MOST_HOURS), default=24, show_default=True, help="How far ahead.")
+@click.option("--hours", type=WholeNumber(1, MOST_HOURS), default=24, show_default=True, help="How far ahead.")
 @click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="From then; from this hour where not given.")
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="Write the drawing as SVG; - for stdout.")
 @common_options

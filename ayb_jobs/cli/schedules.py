@@ -12,7 +12,8 @@ from ayb_jobs.cli.importing import import_
 from ayb_jobs.cli.options import Options, door_options, pass_options
 from ayb_jobs.cli.output import Column, ago, decoded
 from ayb_jobs.cli.prospects import lint, preview, timeline
-from ayb_jobs.cli.values import DURATION, JSON
+from ayb_jobs.cli.values import DURATION, JSON, TRUTH, WholeNumber
+from ayb_jobs.cli.warnings import warning_of_unknown_type
 from ayb_jobs.cli.watching import diff, fires, overdue
 from ayb_jobs.errors import InvalidInput, NotFound
 
@@ -46,10 +47,10 @@ def schedule_options(command: F) -> F:
     options: list[Callable[[Any], Any]] = [
         click.option("--timezone", metavar="ZONE", help="The IANA time zone of the cron expression, such as UTC."),
         click.option("--payload", type=JSON, metavar="JSON", help="What its jobs are given: JSON, @FILE, or -."),
-        click.option("--enabled", type=click.BOOL, metavar="true|false", help="Whether it fires."),
+        click.option("--enabled", type=TRUTH, metavar="true|false", help="Whether it fires."),
         click.option("--queue", metavar="QUEUE", help="The queue of its jobs."),
-        click.option("--priority", type=click.IntRange(1, 4), help="The priority of its jobs; 1 goes first."),
-        click.option("--max-attempts", type=click.IntRange(1), help="How often each job may be tried."),
+        click.option("--priority", type=WholeNumber(1, 4), help="The priority of its jobs; 1 goes first."),
+        click.option("--max-attempts", type=WholeNumber(1), help="How often each job may be tried."),
         click.option("--catchup", type=click.Choice(["latest", "all", "skip"]), help="What becomes of missed fires."),
         click.option(
             "--overlap",
@@ -201,7 +202,7 @@ def state_of(schedule: Mapping[str, Any]) -> str:
 @pass_options
 def create(options: Options, /, **given: Any) -> None:
     """Create a schedule. It fires first at the first time after now."""
-    with open_schedules(options) as door:
+    with open_schedules(options) as door, warning_of_unknown_type(door, given["job_type"]):
         text = door.create_schedule(body_of(given))
     print_schedule(options, text, "is created")
 

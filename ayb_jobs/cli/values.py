@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,29 @@ class JsonValue(click.ParamType[Any]):
             self.fail(f"cannot be read: {getattr(error, 'strerror', None) or error}", param, ctx)
 
 
+class WholeNumber(click.IntRange):
+    """A whole number within bounds, in whose error the bounds stand in words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number that the text stands for."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            wanted = f"of at least {self.min}" if self.max is None else f"from {self.min} to {self.max}"
+            self.fail(f"'{value}' is not a whole number {wanted}", param, ctx)
+
+
+class Truth(click.types.BoolParamType):
+    """A truth value."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the truth value that the text stands for; click would take an empty one for false."""
+        if value != "":
+            with suppress(click.BadParameter):
+                return super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is neither true nor false", param, ctx)
+
+
 class Duration(click.ParamType[float]):
     """A time span in seconds: `90`, `90s`, `15m`, `2h`, `1d`."""
 
@@ -84,5 +108,6 @@ def _refuse(name: str) -> Any:
 
 
 JSON = JsonValue()
+TRUTH = Truth()
 DURATION = Duration()
 INSTANT = Instant()

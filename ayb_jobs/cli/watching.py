@@ -10,6 +10,7 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.database import database
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import Column, ago
+from ayb_jobs.cli.values import WholeNumber
 from ayb_jobs.model.wire import instant_text, object_text, page_text
 from ayb_jobs.storage.ledger import LedgerRow, list_fires
 from ayb_jobs.storage.overdue import Overdue, list_overdue
@@ -68,7 +69,7 @@ def print_overdue(found: list[Overdue]) -> None:
 
 @click.command(short_help="Show what became of each fire.")
 @click.argument("schedule", metavar="[SCHEDULE]", required=False)
-@click.option("--limit", type=click.IntRange(1, MAX_FIRES), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=WholeNumber(1, MAX_FIRES), default=50, show_default=True, help="At most so many.")
 @common_options
 @json_option
 @pass_options

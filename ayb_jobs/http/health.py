@@ -12,9 +12,11 @@ from fastapi import APIRouter, Request, Response
 from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import LoopAge, Services
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fitness import database_unfitness
 from ayb_jobs.storage.overdue import count_overdue
 from ayb_jobs.storage.requests import probing
+from ayb_jobs.storage.waiting import unclaimable_jobs
 
 DATABASE_S = 2.0
 
@@ -23,12 +25,14 @@ DATABASE_S = 2.0
 class Health:
     """An answer to a probe: well where there is no reason against it.
 
-    `overdue` schedules are told and are no such reason: taking a daemon out of service would not make them run.
+    `overdue` schedules, and due jobs that are `unclaimable` since no live daemon can run them, are told and are no such
+    reason: taking a daemon out of service would not make them run.
     """
 
     reasons: Sequence[str]
     loops: Sequence[LoopAge]
     overdue: int | None = None
+    unclaimable: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -39,7 +43,8 @@ class Health:
         """Return the answer as JSON."""
         loops = {loop.name: {"ageSec": round(loop.age_s, 3), "limitSec": loop.limit_s} for loop in self.loops}
         answer = {"status": "ok" if self.ok else "failing", "reasons": list(self.reasons), "loops": loops}
-        return json.dumps(answer if self.overdue is None else answer | {"overdueSchedules": self.overdue})
+        counts = {"overdueSchedules": self.overdue, "unclaimableJobs": self.unclaimable}
+        return json.dumps(answer | {name: count for name, count in counts.items() if count is not None})
 
 
 def router() -> APIRouter:
@@ -91,11 +96,12 @@ def readiness(services: Services) -> Health:
     """Return everything that keeps work from being done."""
     loops = services.loops()
     unfit = _database_reasons(services)
-    overdue = None if unfit else _overdue(services)
+    overdue = None if unfit else _counted(services, count_overdue)
+    unclaimable = None if unfit else _counted(services, lambda conn: sum(unclaimable_jobs(conn).values()))
     reasons = stuck(loops) + unfit
     if services.draining():
         reasons.append("the daemon is stopping")
-    return Health(reasons=reasons, loops=loops, overdue=overdue)
+    return Health(reasons=reasons, loops=loops, overdue=overdue, unclaimable=unclaimable)
 
 
 def stuck(loops: Sequence[LoopAge]) -> list[str]:
@@ -124,11 +130,11 @@ def outage(message: str) -> str:
     return message
 
 
-def _overdue(services: Services) -> int | None:
-    """Return how many schedules are overdue, or None where the database does not say in time."""
+def _counted(services: Services, count: Callable[[Connection], int]) -> int | None:
+    """Return a count, or None where the database does not say it in time."""
     try:
         with probing(services.database, DATABASE_S) as conn:
-            return count_overdue(conn)
+            return count(conn)
     except AybJobsError:
         return None
 

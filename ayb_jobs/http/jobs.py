@@ -40,6 +40,7 @@ from ayb_jobs.storage.executions import list_executions
 from ayb_jobs.storage.jobs import Position
 from ayb_jobs.storage.requests import reading, writing
 from ayb_jobs.storage.stats import job_stats
+from ayb_jobs.storage.waiting import unclaimable_jobs, why_waiting
 
 # W3C's version 00: version, trace, parent, flags.
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -129,13 +130,14 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
 def stats(services: Given) -> Response:
     """Count jobs by state."""
     with reading(services.database, services.read_timeout_s) as conn:
-        return answer(stats_text(job_stats(conn)))
+        return answer(stats_text(job_stats(conn), unclaimable=unclaimable_jobs(conn)))
 
 
 def show(services: Given, job_id: JobId) -> Response:
-    """Show one job."""
+    """Show one job; `waitReason` tells why it waits, where it is queued and something keeps it."""
     with reading(services.database, services.read_timeout_s) as conn:
-        return answer(job_text(jobs.get_job(conn, job_id)))
+        job = jobs.get_job(conn, job_id)
+        return answer(job_text(job, wait_reason=why_waiting(conn, job)))
 
 
 def executions(

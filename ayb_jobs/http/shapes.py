@@ -25,7 +25,7 @@ class Shape(BaseModel):
 
 
 class JobShape(Shape):
-    """A job."""
+    """A job; `waitReason` comes only where one job is shown, and something keeps it waiting."""
 
     id: str
     type: str
@@ -49,6 +49,7 @@ class JobShape(Shape):
     updated_at: datetime
     completed_at: datetime | None = None
     canceled_at: datetime | None = None
+    wait_reason: str | None = None
 
 
 class JobPage(Shape):
@@ -60,7 +61,10 @@ class JobPage(Shape):
 
 
 class StatsShape(Shape):
-    """Jobs by state; how long the oldest due one has waited, in seconds; and which of the counts are estimates."""
+    """Jobs by state; how long the oldest due one has waited, in seconds; which of the counts are estimates.
+
+    `unclaimable` counts, by type, the due jobs that no live daemon can run, among the 10,000 that come first.
+    """
 
     queued: int
     running: int
@@ -69,6 +73,7 @@ class StatsShape(Shape):
     canceled: int
     oldest_queued_age_sec: float | None = None
     estimated: list[JobState] | None = None
+    unclaimable: dict[str, int] | None = None
 
 
 class ExecutionShape(Shape):

@@ -44,8 +44,8 @@ def page_text(items: Iterable[str], **further: str | int | None) -> str:
     return object_text({"items": Stored(f"[{','.join(texts)}]"), "count": len(texts), **further})
 
 
-def job_text(job: Job) -> str:
-    """Return a job's JSON."""
+def job_text(job: Job, *, wait_reason: str | None = None) -> str:
+    """Return a job's JSON, with why it waits where that is known."""
     return object_text(
         {
             "id": job.id,
@@ -70,17 +70,23 @@ def job_text(job: Job) -> str:
             "updatedAt": job.updated_at,
             "completedAt": job.completed_at,
             "canceledAt": job.canceled_at,
+            "waitReason": wait_reason,
         }
     )
 
 
-def stats_text(stats: JobStats) -> str:
-    """Return the JSON of the counts; `estimated` names those that are estimates, where there are any."""
+def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int]) -> str:
+    """Return the JSON of the counts.
+
+    `estimated` names those that are estimates, and `unclaimable` counts by type the due jobs that no live daemon can run,
+    each where there are any.
+    """
     return object_text(
         {
             **{state.value: count for state, count in stats.counts.items()},
             "oldestQueuedAgeSec": stats.oldest_queued_age_s,
             "estimated": sorted(stats.estimated) or None,
+            "unclaimable": dict(unclaimable) or None,
         }
     )
 

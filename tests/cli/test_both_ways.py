@@ -1,9 +1,13 @@
 """A command prints the same whether it goes to the database or through the API."""
 
+import json
+import re
+
 import pytest
 from psycopg import sql
 
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.workers import Worker, beat
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
 
@@ -74,3 +78,79 @@ def test_schedules_are_kept_the_same_way(cli: Cli, conn: Connection) -> None:
     assert conn.execute("SELECT type, payload, state FROM _ayb_jobs").fetchall() == [("a", {"a": 1}, "queued")]
     cli.ok("schedules", "delete", "nightly")
     assert conn.execute("SELECT count(*) FROM _ayb_job_schedules").fetchone() == (0,)
+
+
+# id suffix → what the job waits for, with one daemon alive that knows `mail` in `default` and one `report` in `slow`.
+LATE = {
+    "1": ("mail", "default", "2090-01-01", "it is due only at 2090-01-01T00:00:00Z"),
+    "2": ("mail", "heavy", "2001-01-01", "no live daemon serves its queue heavy; served are default, slow"),
+    "3": ("mial", "default", "2001-01-01", "no live daemon knows its type mial; did you mean mail?"),
+    "4": ("unheard-of", "default", "2001-01-01", "no live daemon knows its type unheard-of\n"),
+    "5": ("report", "default", "2001-01-01", "no live daemon that knows its type serves its queue default"),
+    "6": ("mail", "default", "2001-01-02", ""),
+    "7": ("mail", "default", "2001-01-03", "1 due job is ahead of it"),
+}
+
+
+def live_daemon(conn: Connection, name: str, *, types: list[str], queues: list[str]) -> None:
+    worker = Worker(id=name, host="h", pid=1, version="1", concurrency=4, queues=queues, types=types)
+    beat(conn, worker)
+
+
+def test_a_queued_job_says_why_it_waits(cli: Cli, conn: Connection) -> None:
+    live_daemon(conn, "a", types=["mail"], queues=["default"])
+    live_daemon(conn, "b", types=["report"], queues=["slow"])
+    ids = {
+        number: make_job(conn, type=type_, queue=queue, run_at=sql.SQL(f"'{due}+00'"))
+        for number, (type_, queue, due, _) in LATE.items()
+    }
+    for number, (*_, reason) in LATE.items():
+        shown = cli.ok("jobs", "show", ids[number])
+        assert re.findall(r"(?m)^Waits +(.*\n)", shown) == ([reason.removesuffix("\n") + "\n"] if reason else [])
+        told = json.loads(cli.ok("jobs", "show", ids[number], "--json")).get("waitReason", "")
+        assert told == reason.removesuffix("\n")
+    assert "Waits" not in cli.ok("jobs", "show", make_job(conn, "failed"))
+
+
+def test_a_job_waits_where_no_daemon_is_alive(cli: Cli, conn: Connection) -> None:
+    job_id = make_job(conn)
+    assert "no daemon is alive; none was heard of within a day" in cli.ok("jobs", "show", job_id)
+    live_daemon(conn, "a", types=["test"], queues=["default"])
+    conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '1 hour'")
+    assert "no daemon is alive; the last was heard of at " in cli.ok("jobs", "show", job_id)
+
+
+def test_stats_and_health_tell_of_jobs_that_no_live_daemon_can_run(cli: Cli, conn: Connection) -> None:
+    live_daemon(conn, "a", types=["mail"], queues=["default"])
+    make_job(conn, type="mail")
+    assert "no live daemon" not in cli("jobs", "stats").err + cli("health").err
+    for _ in range(2):
+        make_job(conn, type="mial")
+    make_job(conn, type="mial", run_at=sql.SQL("'2090-01-01'"))
+    assert "Due, and no live daemon can run them: mial 2." in cli("jobs", "stats").err
+    assert json.loads(cli.ok("jobs", "stats", "--json"))["unclaimable"] == {"mial": 2}
+    said = cli("health")
+    assert (said.code, said.out) == (0, "ok\n")
+    assert "2 due jobs wait that no live daemon can run" in said.err
+    assert json.loads(cli.ok("health", "--json")) == {"status": "ok", "reasons": [], "unclaimableJobs": 2}
+
+
+CREATE = ["schedules", "create", "--name", "n", "--cron", "@daily", "--job-type"]
+
+
+@pytest.mark.parametrize("command", [["jobs", "enqueue"], CREATE], ids=["enqueue", "create"])
+@pytest.mark.parametrize("types", [["mail", "report"], []])
+def test_a_type_that_no_live_daemon_knows_is_warned_of(
+    cli: Cli, conn: Connection, command: list[str], types: list[str]
+) -> None:
+    live_daemon(conn, "a", types=types, queues=["default"])
+    said = cli(*command, "mial")
+    near = "; did you mean mail?" if types else ""
+    assert (said.code, said.err) == (0, f"ayb-jobs: warning: no live daemon knows the job type mial{near}\n")
+
+
+def test_no_type_is_warned_of_where_it_is_known_or_no_daemon_is_alive(cli: Cli, conn: Connection) -> None:
+    assert cli("jobs", "enqueue", "mail").err == ""
+    live_daemon(conn, "a", types=["mail"], queues=["default"])
+    assert cli("jobs", "enqueue", "mail").err == ""
+    assert cli(*CREATE, "mail").err == ""

@@ -135,6 +135,7 @@ def test_the_stats_count_each_state(client: httpx.Client, conn: Connection) -> N
     conn.execute("UPDATE _ayb_jobs SET run_at = now() - interval '90 seconds' WHERE state = 'queued'")
     stats = client.get("/api/admin/jobs/stats").json()
     oldest = stats.pop("oldestQueuedAgeSec")
+    assert stats.pop("unclaimable") == {"test": 1}  # no daemon is alive
     assert stats == {"queued": 1, "running": 2, "completed": 3, "failed": 4, "canceled": 5}
     assert 90 <= oldest < 200
 
