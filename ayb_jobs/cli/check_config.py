@@ -1,16 +1,20 @@
-"""`ayb-jobs check-config`: what the daemon would run with, and where each setting came from."""
+"""`ayb-jobs check-config`: what the daemon would run with, where each setting came from, and whether it can work."""
 
 import json
 import os
+from collections.abc import Collection, Iterator
 
 import click
 
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.config import load_config
+from ayb_jobs.cli.output import one_line, say
+from ayb_jobs.config import Config, load_config
 from ayb_jobs.config.display import as_json, as_toml
 from ayb_jobs.config.reference import example as example_file
 from ayb_jobs.errors import ConfigError
+from ayb_jobs.handlers.packs import build_registry, default_schedules
+from ayb_jobs.model.names import did_you_mean
 
 
 @click.command("check-config", short_help="Check the settings and show where each came from.")
@@ -22,17 +26,41 @@ from ayb_jobs.errors import ConfigError
 def check_config(ctx: click.Context, options: Options, *, example: bool) -> None:
     """Check the settings; print the effective ones, each with where it came from, secrets masked.
 
-    Exits with 78 where they are invalid, naming every fault.
+    The handlers' modules are imported and SQL jobs are looked through, as the daemon does when it starts. Exits with 78
+    where something is invalid, naming every fault. A schedule whose job type is not known here is warned of: another
+    daemon may run it.
     """
     if example:
         click.echo(example_file(), nl=False)
         return
     try:
         config = load_config(options.config, os.environ, {"database.url": options.database_url})
+        warnings = list(unknown_job_types(config, build_registry(config).names()))
     except ConfigError as error:
         if not options.json:
             raise
         click.echo(json.dumps({"valid": False, "problems": error.problems}, indent=2))
         ctx.exit(ExitCode.CONFIG)
-    told = {"valid": True, "settings": as_json(config)}
+    told = {"valid": True, "warnings": warnings, "settings": as_json(config)}
     click.echo(json.dumps(told, indent=2) if options.json else as_toml(config))
+    for warning in warnings:
+        say(one_line(f"ayb-jobs: warning: {warning}"))
+    say(verdict(len(warnings)))
+
+
+def unknown_job_types(config: Config, known: Collection[str]) -> Iterator[str]:
+    """Yield a warning for each schedule of the packs and the settings whose job type is not known here."""
+    for name, schedule in default_schedules(config).items():
+        if schedule.job_type not in known:
+            near = did_you_mean(schedule.job_type, known)
+            yield (
+                f"schedules.{name}.job_type is {schedule.job_type}, which this daemon does not know, "
+                f"so that its jobs wait for another daemon{near}"
+            )
+
+
+def verdict(warnings: int) -> str:
+    """Say in a sentence what came out."""
+    if not warnings:
+        return "All is well."
+    return f"The daemon can start; {warnings} warning{'s' if warnings > 1 else ''}."

@@ -1,0 +1,95 @@
+"""`ayb-jobs check-config` says before the start what would keep the daemon from working."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ayb_jobs.cli.exits import ExitCode
+from tests.cli.processes import PROGRAM, environment
+
+MODULE = """
+from ayb_jobs import Registry
+
+registry = Registry()
+
+@registry.handler("send_mail")
+def send_mail(ctx):
+    pass
+"""
+FAULTY = """
+[handlers]
+modules = ["mine", "absent", "broken", "empty"]
+
+[job_types.tidy]
+statements = ["DELETE FROM t WHERE age > %(days)s"]
+"""
+SCHEDULES = """
+[handlers]
+modules = ["mine"]
+
+[schedules.known]
+job_type = "send_mail"
+cron = "@daily"
+
+[schedules.near]
+job_type = "sendmail"
+cron = "@daily"
+
+[schedules.far]
+job_type = "unheard-of"
+cron = "@daily"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with modules of handlers, good and bad."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "empty.py").write_text("")
+    return tmp_path
+
+
+def check(folder: Path, settings: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "ayb-jobs.toml").write_text(settings)
+    return subprocess.run(
+        [PROGRAM, "check-config", *arguments],
+        cwd=folder,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_all_is_well_is_said(folder: Path) -> None:
+    done = check(folder, '[handlers]\nmodules = ["mine"]\n')
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "All is well.\n")
+    assert '"mine"' in done.stdout
+
+
+def test_handlers_that_cannot_be_had_are_named_all_together(folder: Path) -> None:
+    done = check(folder, FAULTY)
+    assert (done.returncode, done.stdout) == (ExitCode.CONFIG, "")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4
+    for line, words in zip(lines, ("absent", "ZeroDivisionError", "no Registry", "%(days)s"), strict=True):
+        assert line.startswith("ayb-jobs: ")
+        assert words in line
+    told = json.loads(check(folder, FAULTY, "--json").stdout)
+    assert (told["valid"], len(told["problems"])) == (False, 4)
+
+
+def test_a_schedule_whose_job_type_is_not_known_here_is_warned_of(folder: Path) -> None:
+    done = check(folder, SCHEDULES)
+    assert done.returncode == ExitCode.OK
+    near, far, last = done.stderr.splitlines()
+    assert near.startswith("ayb-jobs: warning: schedules.near.job_type is sendmail, which this daemon does not know")
+    assert near.endswith("; did you mean send_mail?")
+    assert "schedules.far.job_type is unheard-of" in far
+    assert "did you mean" not in far
+    assert last == "The daemon can start; 2 warnings."
+    assert len(json.loads(check(folder, SCHEDULES, "--json").stdout)["warnings"]) == 2
