@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,8 +160,9 @@ def stay_up(url: str, log_file: Path, process: subprocess.Popen[bytes]) -> None:
     """Leave the daemon up until Ctrl-C."""
     say("")
     say("The daemon is up. From another terminal, look around:")
-    say(f"  ayb-jobs --database-url '{url}' jobs list")
-    say(f"  ayb-jobs --database-url '{url}' schedules list")
+    program = program_as_called()
+    say(f"  {program} --database-url '{url}' jobs list")
+    say(f"  {program} --database-url '{url}' schedules list")
     api = next((line["url"] for line in log_lines(log_file) if line.get("event") == "api.started"), None)
     if api:
         say(f"  curl {api}/metrics")
@@ -169,6 +172,14 @@ def stay_up(url: str, log_file: Path, process: subprocess.Popen[bytes]) -> None:
         process.wait()
     except KeyboardInterrupt:
         say("\nStopping …")
+
+
+def program_as_called() -> str:
+    """Return the words that start this program the way it was started, for a shell in the same folder."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m ayb_jobs"
+    return shlex.quote(Path(called).name if shutil.which(Path(called).name) == str(Path(called).absolute()) else called)
 
 
 def log_lines(log_file: Path) -> list[dict[str, str]]:

@@ -2,16 +2,37 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from ayb_jobs.cli.demo import program_as_called
 from ayb_jobs.demo.tour import DemoJob, enqueue_jobs, jobs_now, make_tables, only_valid_rows_left
 from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually
 
 PROGRAM = [sys.executable, "-m", "ayb_jobs", "demo"]
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "words"),
+    [
+        (".venv/bin/ayb-jobs", None, ".venv/bin/ayb-jobs"),
+        ("a b/ayb", "/usr/bin/ayb", "'a b/ayb'"),
+        ("/usr/bin/ayb", "/usr/bin/ayb", "ayb"),
+        ("/x/ayb_jobs/__main__.py", None, f"{sys.executable} -m ayb_jobs"),
+    ],
+)
+def test_hints_call_the_program_as_it_was_called(
+    monkeypatch: pytest.MonkeyPatch, called: str, found: str | None, words: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [called, "demo"])
+    monkeypatch.setattr("shutil.which", lambda _name: found)
+    assert program_as_called() == words
 
 
 def test_the_tour_completes_eight_jobs_and_says_so(tmp_path: Path) -> None:
@@ -32,6 +53,9 @@ def test_the_tour_leaves_the_daemon_up_until_ctrl_c(tmp_path: Path) -> None:
     with output.open("wb") as file, subprocess.Popen(PROGRAM, cwd=tmp_path, stdout=file, stderr=file) as tour:
         eventually(lambda: "The daemon is up." in output.read_text(), within_s=60)
         assert "exactly the expired rows are gone" in output.read_text()
+        hint = re.search(r"(?m)^ +(\S.*) jobs list$", output.read_text())
+        assert hint is not None
+        assert subprocess.run(["bash", "-c", hint[0]], cwd=tmp_path, check=False).returncode == 0
         log_file = Path(output.read_text().partition("tail -f ")[2].splitlines()[0])
         worker = json.loads(log_file.read_text().splitlines()[0])["worker"]
         os.kill(int(worker.split(":")[1]), 0)
