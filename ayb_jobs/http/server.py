@@ -101,7 +101,10 @@ def listening_socket(host: str, port: int) -> socket.socket:
 def _why(host: str, port: int, error: Exception) -> str:
     match getattr(error, "errno", None):
         case errno.EADDRINUSE:
-            return f"api.port: {port} on {host} is in use by another program; choose another port"
+            return (
+                f"api.port: {port} on {host} is in use by another program, maybe another ayb-jobs daemon; "
+                "choose another port by api.port or AYB_JOBS_API_PORT (0 takes any that is free)"
+            )
         case errno.EACCES:
             return f"api.port: {port} needs rights that this process lacks; choose a port above 1023"
         case _:

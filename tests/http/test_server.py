@@ -30,8 +30,10 @@ async def hello(scope: Any, _receive: Any, send: Any) -> None:
 def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"api\.port: {port} on 127\.0\.0\.1 is in use"):
+        with pytest.raises(ConfigError, match=rf"api\.port: {port} on 127\.0\.0\.1 is in use") as refused:
             ApiServer(lambda: hello, "127.0.0.1", port).start()
+    for words in ("another ayb-jobs daemon", "api.port or AYB_JOBS_API_PORT"):
+        assert words in str(refused.value)
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.1", "not a host", "x" * 300])
