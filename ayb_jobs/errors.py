@@ -39,12 +39,12 @@ class ConfigError(AybJobsError):
         self.problems = problems
 
 
-class MigrationError(AybJobsError):
-    """The schema cannot be brought up to date."""
-
-
 class DatabaseError(AybJobsError):
     """The database cannot be used."""
+
+
+class MigrationError(DatabaseError):
+    """The schema is not the one that is needed."""
 
 
 class LeaseLost(AybJobsError):

@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.model.job import JobState, NewJob
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import worded_lack_of_tables
 from ayb_jobs.storage.jobs import Position, refusing_bad_values
 from ayb_jobs.tracing import current_traceparent
 
@@ -45,12 +46,18 @@ def enqueue_many(conn: psycopg.Connection[Any], jobs: Iterable[NewJob]) -> int:
     Jobs that fall due at the same time are leased in the order in which they were given. Those whose idempotency key is
     taken are left out. It happens in the transaction that `conn` is in, else in one of its own, with one notification.
     Jobs are sent while `jobs` is still being read, so reading it must not use `conn`.
-    Raises `InvalidInput` for a job that cannot be stored.
+    Raises `InvalidInput` for a job that cannot be stored, and `MigrationError`, a `DatabaseError`, where the tables are
+    not there.
     """
     current = current_traceparent()
     others: list[tuple[object, ...]] = []
     copied = inserted = inserted_due = 0
-    with _all_or_none(conn), conn.cursor(row_factory=tuple_row) as cursor, refusing_bad_values():
+    with (
+        worded_lack_of_tables(),
+        _all_or_none(conn),
+        conn.cursor(row_factory=tuple_row) as cursor,
+        refusing_bad_values(),
+    ):
         with cursor.copy(COPY_DUE_JOBS) as copy:
             for id_, job in zip(time_ordered_ids(), jobs, strict=False):
                 trace = job.traceparent or current

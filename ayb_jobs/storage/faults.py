@@ -8,16 +8,16 @@ from psycopg import errors
 
 from ayb_jobs.errors import DatabaseError, MigrationError
 
+NOT_SET_UP = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
+
 
 @contextmanager
 def worded_faults() -> Iterator[None]:
     """Raise psycopg's errors as `DatabaseError`, or as `MigrationError` where the schema is not the one needed."""
     try:
         yield
-    except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction) as error:
-        raise MigrationError(
-            f"the database is not set up for this version of ayb-jobs ({_words(error)}); run: ayb-jobs migrate"
-        ) from error
+    except NOT_SET_UP as error:
+        raise _not_set_up(error) from error
     except errors.QueryCanceled as error:
         raise DatabaseError("the database took too long; narrow the question, or try again later") from error
     except errors.ReadOnlySqlTransaction as error:
@@ -26,6 +26,23 @@ def worded_faults() -> Iterator[None]:
         raise DatabaseError(f"the database's user lacks a right: {_words(error)}") from error
     except psycopg.Error as error:
         raise DatabaseError(f"the database failed: {_words(error)}") from error
+
+
+@contextmanager
+def worded_lack_of_tables() -> Iterator[None]:
+    """Raise `MigrationError` where something of ours is missing in the database; other errors pass as they are."""
+    try:
+        yield
+    except NOT_SET_UP as error:
+        if "_ayb_job" not in _words(error):  # of the caller's own doing
+            raise
+        raise _not_set_up(error) from error
+
+
+def _not_set_up(error: psycopg.Error) -> MigrationError:
+    return MigrationError(
+        f"the database is not set up for this version of ayb-jobs ({_words(error)}); run: ayb-jobs migrate"
+    )
 
 
 def _words(error: psycopg.Error) -> str:

@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow, tuple_row
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
 from ayb_jobs.model.job import Job, JobState, NewJob, checked_id, decode_payload
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import worded_lack_of_tables
 from ayb_jobs.tracing import current_traceparent
 
 # The order of the fields of `Job`. Payload and progress come as text, since jsonb stores what Python cannot decode.
@@ -61,7 +62,8 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
 
     `conn` is any psycopg connection of the application; the job exists once its transaction commits. Where a job with
     the same idempotency key exists, in whatever state, that one is the answer.
-    Raises `InvalidInput` for values that the database does not take, and `Conflict` where the key's job is hidden.
+    Raises `InvalidInput` for values that the database does not take, `Conflict` where the key's job is hidden, and
+    `MigrationError`, a `DatabaseError`, where the tables are not there.
     """
     values = {
         "type": job.type,
@@ -74,7 +76,7 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
         "idempotency_key": job.idempotency_key,
         "traceparent": job.traceparent or current_traceparent(),
     }
-    with conn.cursor(row_factory=tuple_row) as cursor, refusing_bad_values():
+    with conn.cursor(row_factory=tuple_row) as cursor, worded_lack_of_tables(), refusing_bad_values():
         for _ in range(TRIES):
             if added := cursor.execute(ENQUEUE, values).fetchone():
                 return Enqueued(id=added[0], created=True)
