@@ -89,6 +89,9 @@ def test_the_tutorial_works_command_by_command(tmp_path: Path) -> None:
         for line in after_run[:retry]:
             reader.type(line)
         reader.has_logged("Hello, Ada!")
+        reader.has_logged("Hello, Grace!")
+        attempts = {job["payload"].get("name"): job["maxAttempts"] for job in reader.jobs()}
+        assert attempts["Grace"] == 2  # as the handler declares
         eventually(lambda: [job["id"] for job in reader.jobs("--state", "failed")] == [reader.job_id])
         assert "KeyError" in reader.type("ayb-jobs jobs show ID")
     reader.mend()

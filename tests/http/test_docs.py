@@ -22,23 +22,27 @@ def test_every_curl_line_does_what_it_says(server: Server, conn: Connection) -> 
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("curl is not installed: apt-get install curl")
-    failed = make_job(conn, "failed", type="send_mail")
     make_job(conn, "failed", type="send_mail")
-    with server.client() as client:
-        cursor = client.get("/api/admin/jobs", params={"limit": 1}).json()["nextCursor"]
-    variables = {
-        "URL": server.url,
-        "TOKEN": ADMIN,
-        "CURSOR": cursor,
-        "JOB": failed,
-        "FAILED_JOB": failed,
-        "QUEUED_JOB": make_job(conn),
-        "SCHEDULE": make_schedule(conn),
-    }
+    failed = make_job(conn, "failed", type="send_mail")
+    queued = make_job(conn)
+    schedule = make_schedule(conn)
+    given = {"URL": server.url, "TOKEN": ADMIN}
+    variables = given | told_values(given)
     assert set(re.findall(r"\$(\w+)", "\n".join(LINES))) == set(variables)
+    assert (variables["FAILED_JOB"], variables["QUEUED_JOB"], variables["SCHEDULE"]) == (failed, queued, schedule)
     for line in LINES:
         done = subprocess.run(["bash", "-c", line], env={**os.environ, **variables}, capture_output=True, check=False)
         assert done.returncode == (STREAM_ENDED if "/stream" in line else 0), (line, done.stdout, done.stderr)
+
+
+def told_values(given: dict[str, str]) -> dict[str, str]:
+    """Run the lines that say where the values come from, and return the values by their names."""
+    lines = re.findall(r"(?m)^(?:first\(\)|[A-Z_]+=\$\().*$", TEXT)
+    names = re.findall(r"(?m)^([A-Z_]+)=", "\n".join(lines))
+    shown = [f'echo "{name}=${name}"' for name in names]
+    command = ["bash", "-ec", "\n".join([*lines, *shown])]
+    done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=True)
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
 def test_every_call_has_a_curl_line(server: Server) -> None:
