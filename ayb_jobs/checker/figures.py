@@ -17,7 +17,7 @@ LOSSES = frozenset({"acknowledged_enqueue_lost", "completed_without_its_run", "n
 class Figures:
     """The totals of a run.
 
-    `recovery_p99_s` is from a daemon's death until each job that it held was due again on a peer, the worst of 99 in 100
+    `recovery_p99_s` is from a daemon's death until a peer took over each job that it held, the worst of 99 in 100
     (None where no daemon died so); `extra_runs` are runs whose ending was not accepted.
     """
 
@@ -51,7 +51,7 @@ def figures(evidence: Evidence, violations: Sequence[Violation]) -> Figures:
 
 
 def recovery_times(evidence: Evidence) -> list[float]:
-    """Return, for each job that a killed daemon held, the seconds from the kill until the job was due again.
+    """Return, for each job that a killed daemon held, the seconds from the kill until a peer took it over.
 
     Left out are kills during an outage of the database, or with no peer at work, which nobody could make good.
     """
@@ -60,9 +60,9 @@ def recovery_times(evidence: Evidence) -> list[float]:
         if lease.end is None or not lease.end.recovers:
             continue
         kill = next((f for f in evidence.faults_by_target.get(lease.holder, ()) if f.kind == "kill"), None)
-        due = max(lease.end.at, lease.end.run_at)
-        if kill is not None and not _out(evidence, kill.began, due) and _has_peer(evidence, kill.began):
-            times.append(due - kill.began)
+        found = lease.end.at
+        if kill is not None and not _out(evidence, kill.began, found) and _has_peer(evidence, kill.began):
+            times.append(found - kill.began)
     return times
 
 
