@@ -41,7 +41,10 @@ LOOK_AROUND = """
                     FROM _ayb_jobs AS other
                     WHERE other.state = 'queued' AND other.queue = job.queue AND other.priority = level.priority
                         AND other.run_at <= now() AND other.type = ANY (%(types)s::text[])
-                        AND (level.priority < job.priority OR (other.run_at, other.id) < (job.run_at, job.id))
+                        AND (other.run_at, other.id) < (
+                            CASE WHEN level.priority < job.priority THEN 'infinity' ELSE job.run_at END, job.id
+                        )
+                    ORDER BY other.run_at, other.id
                     LIMIT %(most)s
                 ) AS in_lane
                 LIMIT %(most)s

@@ -112,6 +112,24 @@ def test_a_queued_job_says_why_it_waits(cli: Cli, conn: Connection) -> None:
     assert "Waits" not in cli.ok("jobs", "show", make_job(conn, "failed"))
 
 
+def test_only_jobs_that_are_leased_before_it_are_ahead_of_a_job(cli: Cli, conn: Connection) -> None:
+    live_daemon(conn, "a", types=["mail"], queues=["default", "slow"])
+    due = {day: sql.SQL(f"'2001-01-0{day}+00'") for day in (1, 2, 3)}
+    job_id = make_job(conn, type="mail", priority=2, run_at=due[2])
+    for queue, priority, run_at in (
+        ("default", 1, due[3]),  # ahead
+        ("default", 2, due[1]),  # ahead
+        ("default", 2, due[3]),
+        ("default", 3, due[1]),
+        ("default", 1, sql.SQL("'2090-01-01'")),
+        ("slow", 1, due[1]),
+    ):
+        make_job(conn, type="mail", queue=queue, priority=priority, run_at=run_at)
+    make_job(conn, type="unheard-of", run_at=due[1])
+    make_job(conn, "running", type="mail", run_at=due[1])
+    assert "Waits     2 due jobs are ahead of it" in cli.ok("jobs", "show", job_id)
+
+
 def test_a_job_waits_where_no_daemon_is_alive(cli: Cli, conn: Connection) -> None:
     job_id = make_job(conn)
     assert "no daemon is alive; none was heard of within a day" in cli.ok("jobs", "show", job_id)
