@@ -53,6 +53,8 @@ def router() -> APIRouter:
     failing: dict[int | str, dict[str, Any]] = {503: {"description": "Not well; the body lists the reasons"}}
     routes.add_api_route("/livez", livez, summary="Do the loops make progress?", responses=failing, response_model=None)
     routes.add_api_route("/readyz", readyz, summary="Can work be done?", responses=failing, response_model=None)
+    for path, probe in (("/livez", livez), ("/readyz", readyz)):
+        routes.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False, response_model=None)
     return routes
 
 

@@ -26,6 +26,7 @@ def test_a_daemon_whose_loops_turn_is_alive_and_ready(db: Database) -> None:
             told = answer.json()
             assert (told["status"], told["reasons"]) == ("ok", [])
             assert told["loops"] == {"producer": {"ageSec": 0.5, "limitSec": 10}}
+            assert (client.head(path).status_code, client.head(path).content) == (200, b"")
 
 
 def test_a_stuck_loop_is_neither_alive_nor_ready_and_is_named(db: Database) -> None:
