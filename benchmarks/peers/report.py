@@ -34,7 +34,8 @@ def write(results: Results) -> None:
     for name, meaning in MEANINGS.items():
         if name in results:
             command = f"python benchmarks/peers/run.py '{name}'"
-            text += f"\n## {name.capitalize()}\n\n{meaning}\n\n    {command}\n\n{table(results[name])}"
+            rounds = max(len(entry["rounds"]) for entry in results[name])
+            text += f"\n## {name.capitalize()}\n\n{meaning} {rounds} rounds.\n\n    {command}\n\n{table(results[name])}"
     if "bench" in results:
         text += bench(results["bench"])
     (DOCS / "benchmarks.md").write_text(text + "\n" + (HERE / "notes.md").read_text())
@@ -48,8 +49,8 @@ def environment(machine: Results | None) -> str:
     return (
         f"\nMeasured on {machine['date']}: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB;"
         f" PostgreSQL {machine['postgres']} on the same machine, over TCP, as durable as it is by default; Python"
-        f" {machine['python']}, Node {machine['node'].lstrip('v')}. Medians of {machine['rounds']} rounds, in each of which"
-        f" every queue had its turn. The machine was shared: its load was {machine['load']} when the run began.\n\n{versions}.\n"
+        f" {machine['python']}, Node {machine['node'].lstrip('v')}. Medians of rounds, in each of which every queue"
+        f" had its turn. The machine was shared: its load was {machine['load']} when the run began.\n\n{versions}.\n"
     )
 
 
