@@ -1,8 +1,29 @@
 -- The queue. The first two tables are AYB's own, column for column, so that a database in which AYB made them
 -- already is left as it stands; what this daemon needs beyond them is added below, with defaults only.
 
+-- Time-ordered ids. PostgreSQL 18 makes them itself; before it, the time in milliseconds replaces the first
+-- 48 bits of a random id, and the version nibble becomes 7.
+DO $$
+BEGIN
+    IF current_setting('server_version_num')::int >= 180000 THEN
+        CREATE OR REPLACE FUNCTION _ayb_job_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
+            AS 'SELECT uuidv7()';
+    ELSE
+        CREATE OR REPLACE FUNCTION _ayb_job_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $f$
+            SELECT encode(
+                set_bit(set_bit(
+                    overlay(uuid_send(gen_random_uuid())
+                        PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                        FROM 1 FOR 6),
+                    52, 1), 53, 1),
+                'hex')::uuid
+        $f$;
+    END IF;
+END
+$$;
+
 CREATE TABLE IF NOT EXISTS _ayb_job_schedules (
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    id uuid PRIMARY KEY DEFAULT _ayb_job_id(),
     name varchar(100) NOT NULL UNIQUE,
     job_type varchar(100) NOT NULL,
     payload jsonb NOT NULL DEFAULT '{}',
@@ -17,7 +38,7 @@ CREATE TABLE IF NOT EXISTS _ayb_job_schedules (
 );
 
 CREATE TABLE IF NOT EXISTS _ayb_jobs (
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    id uuid PRIMARY KEY DEFAULT _ayb_job_id(),
     type varchar(100) NOT NULL,
     payload jsonb NOT NULL DEFAULT '{}',
     state varchar(20) NOT NULL DEFAULT 'queued'
@@ -63,24 +84,3 @@ CREATE INDEX IF NOT EXISTS idx_ayb_jobs_failed ON _ayb_jobs (created_at, id, typ
 CREATE INDEX IF NOT EXISTS idx_ayb_jobs_canceled ON _ayb_jobs (created_at, id, type) WHERE state = 'canceled';
 -- Jobs of a schedule, for overlap rules and for deleting a schedule.
 CREATE INDEX IF NOT EXISTS idx_ayb_jobs_schedule ON _ayb_jobs (schedule_id) WHERE schedule_id IS NOT NULL;
-
--- Time-ordered ids. PostgreSQL 18 makes them itself; before it, the time in milliseconds replaces the first
--- 48 bits of a random id, and the version nibble becomes 7.
-DO $$
-BEGIN
-    IF current_setting('server_version_num')::int >= 180000 THEN
-        CREATE OR REPLACE FUNCTION _ayb_job_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
-            AS 'SELECT uuidv7()';
-    ELSE
-        CREATE OR REPLACE FUNCTION _ayb_job_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $f$
-            SELECT encode(
-                set_bit(set_bit(
-                    overlay(uuid_send(gen_random_uuid())
-                        PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                        FROM 1 FOR 6),
-                    52, 1), 53, 1),
-                'hex')::uuid
-        $f$;
-    END IF;
-END
-$$;
