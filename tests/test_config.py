@@ -13,7 +13,7 @@ import pytest
 import tomli
 from click.testing import CliRunner
 
-from ayb_jobs.cli.check_config import check_config
+from ayb_jobs.cli.main import program
 from ayb_jobs.config import Config, ScheduleSettings, load_config
 from ayb_jobs.config.display import as_toml
 from ayb_jobs.config.loading import environment_names
@@ -403,7 +403,7 @@ ping_url = "https://ping.example/canary-nine"
 def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     config = load(SECRETS, tmp_path)
     shown = as_toml(config) + repr(config)
-    runner = CliRunner().invoke(check_config, ["--config", str(tmp_path / "ayb-jobs.toml"), "--json"])
+    runner = CliRunner().invoke(program, ["check-config", "--config", str(tmp_path / "ayb-jobs.toml"), "--json"])
     assert runner.exit_code == 0, runner.output
     assert "canary" not in shown + runner.output
     assert 'url = "postgresql://me:***@h/db?sslpassword=***"' in shown

@@ -15,6 +15,7 @@ from ayb_jobs.bench.figures import Pair, figure
 from ayb_jobs.bench.processes import Drained
 from ayb_jobs.bench.works import WORKS
 from ayb_jobs.cli import bench
+from ayb_jobs.cli.main import main
 from ayb_jobs.storage.database import connect
 
 SMALL = ("--jobs", "60", "--rows", "600", "--rounds", "1")
@@ -67,7 +68,7 @@ def test_idle_measures_a_daemon_of_its_own(
     monkeypatch.setattr(idle, "WARM_UP_S", 0.2)
     monkeypatch.setattr(idle, "WATCHED_S", 0.5)
     with pytest.raises(SystemExit) as ended:
-        bench.bench.main(["idle", *SMALL, "--json", "--database-url", database_url])
+        main(["bench", "idle", *SMALL, "--json", "--database-url", database_url])
     assert ended.value.code == 0
     check([json.loads(line) for line in capsys.readouterr().out.splitlines()], "idle")
 
