@@ -12,6 +12,8 @@ from types import FrameType
 
 # Some send a signal to the process and, at once, to its group (timeout, shells): that is one signal, not two.
 ECHO_S = 0.2
+# What poll takes, in seconds; whoever waits longer asks again.
+LONGEST_S = 3600.0
 
 
 class Signals:
@@ -28,6 +30,8 @@ class Signals:
         self._first = 0.0
         self._readable, self._writable = os.pipe()
         os.set_blocking(self._writable, False)
+        self._poll = select.poll()  # unlike select, it takes descriptors of any number
+        self._poll.register(self._readable, select.POLLIN)
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Note a signal."""
@@ -50,7 +54,7 @@ class Signals:
     def wait(self, timeout_s: float) -> bool:
         """Wait until a stop is asked for, at most so long; tell whether it is."""
         if not self.stopping:
-            select.select([self._readable], [], [], timeout_s)
+            self._poll.poll(min(timeout_s, LONGEST_S) * 1000)
         return self.stopping
 
     def close(self) -> None:

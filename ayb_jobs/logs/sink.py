@@ -108,7 +108,9 @@ class Sink:
         try:
             return os.write(fd, data)
         except BlockingIOError:  # someone made the pipe non-blocking
-            select.select([], [fd], [], TICK_S)
+            room = select.poll()  # unlike select, it takes descriptors of any number
+            room.register(fd, select.POLLOUT)
+            room.poll(TICK_S * 1000)
             return 0
 
     def _is_writer(self) -> bool:
