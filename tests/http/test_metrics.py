@@ -1,6 +1,7 @@
 """What is counted, and how it is served."""
 
 import time
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -137,7 +138,7 @@ def test_scrapes_ask_the_database_at_most_every_five_seconds(server: Server, con
 
 def test_an_unreachable_database_stops_no_scrape() -> None:
     gone = Database("postgresql://127.0.0.1:1/none", timeouts=Timeouts(connect_s=0.5))
-    with serving(gone) as server:
+    with closing(gone), serving(gone) as server:
         assert value(server, "ayb_jobs_database_up") == 0
 
 
