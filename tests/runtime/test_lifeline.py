@@ -12,6 +12,7 @@ from ayb_jobs.runtime import lifeline
 from ayb_jobs.runtime.lifeline import BUSY_TURN_S, FOR_EVER_S, IDLE_TURN_S, LifelineKeeper
 from ayb_jobs.storage.database import Connection, Database, connect
 from ayb_jobs.storage.workers import Worker, beat
+from tests.eventually import eventually
 from tests.factories import make_job
 from tests.pgbouncer import PgBouncer
 
@@ -49,6 +50,7 @@ def test_a_dead_peers_jobs_are_due_again_after_two_looks(db: Database, conn: Con
             alive.tick()
             alive.tick()
             assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
+        await_lifelines(conn, 1)
         alive.tick()
         assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
         alive.tick()
@@ -79,7 +81,7 @@ def test_a_living_peer_without_its_lifeline_says_so(db: Database, conn: Connecti
         cut_off.tick()
         alive.tick()
         conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
         )
         with pytest.raises(Exception, match="terminating"):
             cut_off.tick()
@@ -91,6 +93,8 @@ def test_a_peer_that_beats_between_two_looks_is_alive(db: Database, conn: Connec
     with keeper(db, "alive") as alive:
         with keeper(db, "cut off") as cut_off:
             cut_off.tick()
+            alive.tick()
+        await_lifelines(conn, 1)
         alive.tick()
         beat(conn, worker("cut off"))
         alive.tick()
@@ -104,6 +108,7 @@ def test_nobody_is_judged_right_after_an_outage(
     make_job(conn, "running", worker_id="dead")
     with keeper(db, "dead") as dead:
         dead.tick()
+    await_lifelines(conn, 0)
     with keeper(db, "alive") as alive:
         for _ in range(4):
             alive.tick()
@@ -130,11 +135,20 @@ def test_through_a_pooler_leases_alone_decide(db: Database, pgbouncer: PgBouncer
         assert conn.execute("SELECT count(*) FROM _ayb_job_workers WHERE guarded").fetchone() == (0,)
 
 
+def await_lifelines(conn: Connection, count: int) -> None:
+    """Wait until the server has noticed who let go: it does so in its own time after a connection was closed."""
+    held = """
+        SELECT count(*) FROM pg_locks
+        WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    """
+    eventually(lambda: conn.execute(held).fetchone() == (count,))
+
+
 def terminate_lifelines(conn: Connection, *, but: str, db: Database) -> None:
     """Cut every lifeline but one, as a network does."""
     conn.execute(
         """
-        SELECT pg_terminate_backend(pid) FROM pg_locks
+        SELECT pg_terminate_backend(pid, 10000) FROM pg_locks
         WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
             AND (classid::bigint << 32 | objid::bigint) <> hashtextextended('_ayb_job_worker ' || %s, 0)
         """,
