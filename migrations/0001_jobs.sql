@@ -22,6 +22,21 @@ BEGIN
 END
 $$;
 
+-- JSON as text; null where that is more than anybody could use. A few kilobytes of jsonb may be gigabytes as text
+-- (numbers such as 1e131071), which PostgreSQL refuses to make, and with it the whole answer to a statement.
+CREATE OR REPLACE FUNCTION _ayb_job_text(value jsonb) RETURNS text LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+    AS $f$
+DECLARE
+    written text;
+BEGIN
+    written := value;
+    RETURN CASE WHEN octet_length(written) <= 64 * 1024 * 1024 THEN written END;
+EXCEPTION
+    WHEN program_limit_exceeded OR out_of_memory THEN
+        RETURN NULL;
+END
+$f$;
+
 CREATE TABLE IF NOT EXISTS _ayb_job_schedules (
     id uuid PRIMARY KEY DEFAULT _ayb_job_id(),
     name varchar(100) NOT NULL UNIQUE,

@@ -37,6 +37,11 @@ def make_job(conn: Connection, state: str = "queued", **columns: Any) -> str:
     return _insert(conn, "_ayb_jobs", {"type": "test", "state": state}, _OF_STATE[state], columns)
 
 
+def payload_bomb(numbers: int) -> sql.SQL:
+    """Return JSON that is small as stored, and 131 kB of text for each of its numbers."""
+    return sql.SQL(f"(SELECT jsonb_agg(1e131071) FROM generate_series(1, {numbers:d}))")
+
+
 def make_schedule(conn: Connection, **columns: Any) -> str:
     """Insert an enabled schedule, due now and every minute, and return its id; `columns` as in `make_job`."""
     filled_in = {"name": f"schedule_{next(_numbers)}", "job_type": "test", "cron_expr": "* * * * *"}

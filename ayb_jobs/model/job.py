@@ -43,13 +43,14 @@ class LeasedJob(NamedTuple):
     A tuple, not a dataclass: tens of thousands are made each second, and making one costs a quarter of the time.
     The payload is JSON text and instants are the database's text, decoded only when asked for: the database knows
     payloads and instants (infinity, year 20000) that Python cannot hold, and one such row must not stop its batch.
+    There is no text of a payload that would be too large.
     """
 
     id: str
     lease_id: str
     execution_id: int
     type: str
-    payload_text: str
+    payload_text: str | None
     queue: str
     priority: int
     attempt: int
@@ -203,12 +204,14 @@ def holds_nul(value: Any) -> bool:
             return False
 
 
-def decode_payload(text: str) -> Any:
+def decode_payload(text: str | None) -> Any:
     """Return a stored payload as a Python value.
 
     Raises `PayloadUndecodable` for what jsonb stores but Python refuses: nesting beyond the recursion limit, numbers of
-    more digits than Python converts.
+    more digits than Python converts. None stands for a text that is too large.
     """
+    if text is None:
+        raise PayloadUndecodable("the payload cannot be decoded: it is too large as text")
     try:
         value, _ = STORED_JSON.raw_decode(text)
     except RecursionError:

@@ -14,10 +14,12 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import worded_lack_of_tables
 from ayb_jobs.tracing import current_traceparent
 
-# The order of the fields of `Job`. Payload and progress come as text, since jsonb stores what Python cannot decode.
-JOB_COLUMNS = """
-    id, type, payload::text, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
-    last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, progress::text,
+# JSON comes as text, since jsonb stores what Python cannot decode.
+READABLE_PAYLOAD = """coalesce(_ayb_job_text(payload), '"unreadable: too large as text"')"""
+# The order of the fields of `Job`.
+JOB_COLUMNS = f"""
+    id, type, {READABLE_PAYLOAD}, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
+    last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, _ayb_job_text(progress),
     created_at, updated_at, completed_at, canceled_at
 """
 

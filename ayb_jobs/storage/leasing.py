@@ -8,7 +8,7 @@ statistics say that nothing runs, and then reads all of it for each batch.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import LockNotAvailable, ProgramLimitExceeded
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import Lease, LeasedJob
@@ -73,6 +73,9 @@ LEASE_JOBS = """
     ORDER BY leased.priority, leased.run_at, leased.id
 """
 
+# One payload that is too large as text would keep its whole batch from being leased for ever.
+LEASE_JOBS_WITH_CARE = LEASE_JOBS.replace("payload::text", "_ayb_job_text(payload)")
+
 
 def lease_jobs(
     conn: Connection, *, worker_id: str, lanes: Sequence[Lane], types: Sequence[str], limit: int, lease_s: float
@@ -81,19 +84,20 @@ def lease_jobs(
 
     Jobs that another transaction holds are passed over. Each leased job has counted one more attempt.
     """
-    rows = conn.execute(
-        LEASE_JOBS,
-        {
-            "worker_id": worker_id,
-            "queues": [lane.queue for lane in lanes],
-            "priorities": [lane.priority for lane in lanes],
-            "floor_run_ats": [lane.floor_run_at for lane in lanes],
-            "floor_ids": [lane.floor_id for lane in lanes],
-            "types": list(types),
-            "limit": limit,
-            "lease_s": lease_s,
-        },
-    ).fetchall()
+    values = {
+        "worker_id": worker_id,
+        "queues": [lane.queue for lane in lanes],
+        "priorities": [lane.priority for lane in lanes],
+        "floor_run_ats": [lane.floor_run_at for lane in lanes],
+        "floor_ids": [lane.floor_id for lane in lanes],
+        "types": list(types),
+        "limit": limit,
+        "lease_s": lease_s,
+    }
+    try:
+        rows = conn.execute(LEASE_JOBS, values).fetchall()
+    except ProgramLimitExceeded:
+        rows = conn.execute(LEASE_JOBS_WITH_CARE, values).fetchall()
     return [LeasedJob._make(row) for row in rows]
 
 

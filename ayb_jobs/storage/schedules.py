@@ -16,13 +16,13 @@ from ayb_jobs.model.job import encode_payload
 from ayb_jobs.model.schedule import TIMING, NewSchedule, Schedule, check_values
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fires import record_passed_over
-from ayb_jobs.storage.jobs import refusing_bad_values
+from ayb_jobs.storage.jobs import READABLE_PAYLOAD, refusing_bad_values
 
 DEFAULT_MAX_ATTEMPTS = 3
 
 # The order of the fields of `Schedule`, for statements in which the table is called `schedule`.
-SCHEDULE_COLUMNS = """
-    schedule.id::text, schedule.name, schedule.job_type, schedule.payload::text, schedule.cron_expr, schedule.timezone,
+SCHEDULE_COLUMNS = f"""
+    schedule.id::text, schedule.name, schedule.job_type, {READABLE_PAYLOAD}, schedule.cron_expr, schedule.timezone,
     schedule.enabled, schedule.max_attempts, schedule.queue, schedule.priority, schedule.catchup, schedule.catchup_max,
     schedule.catchup_window_s, schedule.overlap, schedule.dst, schedule.jitter_s, schedule.timeout_s,
     schedule.expect_success_within_s, schedule.ping_url,

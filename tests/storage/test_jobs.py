@@ -16,7 +16,7 @@ from ayb_jobs.storage import jobs
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.jobs import Position
 from tests.eventually import eventually
-from tests.factories import make_job
+from tests.factories import make_job, payload_bomb
 
 NOWHERE = "01890000-0000-7000-8000-000000000000"
 
@@ -257,3 +257,11 @@ def test_lists_walk_an_index(conn: Connection, *, analyzed: bool) -> None:
     assert "idx_ayb_jobs_failed" in plan(conn, jobs.LIST_JOBS, state="failed", type="a")
     assert "idx_ayb_jobs_canceled" in plan(conn, jobs.LIST_JOBS, state="canceled")
     assert "Seq Scan" not in plan(conn, jobs.LIST_JOBS, state="running")
+
+
+def test_a_payload_too_large_as_text_hides_no_other_job(conn: Connection) -> None:
+    bomb = make_job(conn, "failed", payload=payload_bomb(1000), progress=payload_bomb(1000))
+    make_job(conn)
+    assert sorted("unreadable" in job.payload_text for job in jobs.list_jobs(conn)) == [False, True]
+    assert jobs.get_job(conn, bomb).progress is None
+    assert jobs.retry_job(conn, bomb).state == JobState.QUEUED

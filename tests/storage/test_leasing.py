@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from ayb_jobs.errors import PayloadUndecodable
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import JobState, Lease, LeasedJob
+from ayb_jobs.model.job import JobState, Lease, LeasedJob, decode_payload
 from ayb_jobs.model.lifecycle import TRANSITIONS, Outcome, Settlement, settle_failure, settle_result
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, Database, connect
@@ -28,7 +29,7 @@ from ayb_jobs.storage.leasing import (
     report_progress,
     settle_jobs,
 )
-from tests.factories import make_job
+from tests.factories import make_job, payload_bomb
 
 LANES = [Lane("default", priority) for priority in (1, 2, 3, 4)]
 BACKOFF = Backoff()
@@ -156,6 +157,16 @@ def test_a_row_that_python_cannot_hold_does_not_stop_its_batch(conn: Connection,
     jobs = lease(conn)
     assert len(jobs) == 3
     assert len(settle(conn, *(succeeded(job) for job in jobs))) == 3
+
+
+def test_a_payload_too_large_as_text_does_not_stop_its_batch(conn: Connection) -> None:
+    whole = make_job(conn, payload={"n": 1})
+    bomb = make_job(conn, payload=payload_bomb(9000))
+    leased = {job.id: job for job in lease(conn)}
+    assert leased[whole].payload_text == '{"n": 1}'
+    with pytest.raises(PayloadUndecodable, match="too large"):
+        decode_payload(leased[bomb].payload_text)
+    assert row(conn, bomb, "state, attempts") == ("running", 1)
 
 
 def test_settling_writes_the_job_and_its_execution(conn: Connection) -> None:
