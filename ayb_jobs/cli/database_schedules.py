@@ -61,6 +61,7 @@ class DatabaseSchedules:
 
     def delete_schedule(self, key: str) -> None:
         """Delete a schedule, given by id or name."""
+        schedules.detach_ended_jobs(self._conn, key)
         with self._recorded_schedule(key, "schedule.delete") as schedule_id:
             schedules.delete_schedule(self._conn, schedule_id)
 

@@ -153,6 +153,31 @@ def disable_schedule(conn: Connection, key: str) -> Schedule:
     return update_schedule(conn, key, {"enabled": False})
 
 
+DETACHED_AT_ONCE = 5000
+DETACH_ENDED_JOBS = """
+    UPDATE _ayb_jobs
+    SET schedule_id = NULL
+    WHERE id = ANY (ARRAY(
+        SELECT id
+        FROM _ayb_jobs
+        WHERE schedule_id = %(id)s AND state NOT IN ('queued', 'running')
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    ))
+"""
+
+
+def detach_ended_jobs(conn: Connection, key: str) -> None:
+    """Take the schedule from its ended jobs, in batches, outside any transaction; to be called before it is deleted.
+
+    A schedule that fires each second has hundreds of thousands, too many to be changed in the deletion's statement.
+    Raises `NotFound`.
+    """
+    values = {"id": get_schedule(conn, key).id, "limit": DETACHED_AT_ONCE}
+    while conn.execute(DETACH_ENDED_JOBS, values).rowcount >= DETACHED_AT_ONCE:
+        pass
+
+
 DELETE_SCHEDULE = "DELETE FROM _ayb_job_schedules WHERE id = %(id)s"
 
 

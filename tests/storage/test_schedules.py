@@ -8,9 +8,11 @@ from psycopg.rows import TupleRow
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.schedule import NewSchedule
+from ayb_jobs.storage import schedules
 from ayb_jobs.storage.schedules import (
     create_schedule,
     delete_schedule,
+    detach_ended_jobs,
     disable_schedule,
     enable_schedule,
     get_schedule,
@@ -18,6 +20,7 @@ from ayb_jobs.storage.schedules import (
     trigger_schedule,
     update_schedule,
 )
+from tests.factories import make_job
 
 Conn = psycopg.Connection[TupleRow]
 
@@ -160,6 +163,18 @@ def test_deleting_a_schedule_keeps_its_jobs(conn: Conn) -> None:
     assert conn.execute("SELECT id::text, schedule_id FROM _ayb_jobs").fetchall() == [(job_id, None)]
 
 
+def test_ended_jobs_are_taken_from_a_schedule_batch_by_batch(conn: Conn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "DETACHED_AT_ONCE", 2)
+    made = create_schedule(conn, new())
+    for state in ("completed", "failed", "canceled", "completed", "completed", "queued"):
+        make_job(conn, state, schedule_id=made.id)
+    make_job(conn, "completed", schedule_id=create_schedule(conn, new("other")).id)
+    detach_ended_jobs(conn, "nightly")
+    left = conn.execute("SELECT state FROM _ayb_jobs WHERE schedule_id = %s", (made.id,)).fetchall()
+    assert left == [("queued",)]
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs WHERE schedule_id IS NULL").fetchone() == (5,)
+
+
 def test_triggering_makes_a_job_now_even_where_disabled(conn: Conn) -> None:
     made = create_schedule(
         conn, new(payload={"a": 1}, queue="slow", priority=1, max_attempts=7, timeout_s=9, enabled=False)
@@ -174,7 +189,9 @@ def test_triggering_makes_a_job_now_even_where_disabled(conn: Conn) -> None:
     assert get_schedule(conn, "nightly") == made
 
 
-@pytest.mark.parametrize("act", [get_schedule, enable_schedule, disable_schedule, delete_schedule, trigger_schedule])
+@pytest.mark.parametrize(
+    "act", [get_schedule, enable_schedule, disable_schedule, detach_ended_jobs, delete_schedule, trigger_schedule]
+)
 @pytest.mark.parametrize("key", ["nobody", "0190b6a0-0000-7000-8000-000000000000"])
 def test_what_is_not_there_is_not_found(conn: Conn, act: Any, key: str) -> None:
     with pytest.raises(NotFound, match=key):
