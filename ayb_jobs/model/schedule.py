@@ -107,6 +107,19 @@ class Schedule:
     updated_at: datetime
 
 
+# What a definition says of a schedule, beside its name and its payload.
+DEFINED = (
+    "job_type", "cron", "timezone", "enabled", "max_attempts", "queue", "priority", "catchup", "catchup_max",
+    "catchup_window_s", "overlap", "dst", "jitter_s", "timeout_s", "expect_success_within_s", "ping_url",
+)  # fmt: skip
+
+
+def defined_values(schedule: NewSchedule | Schedule) -> dict[str, Any]:
+    """Return what is defined of a schedule, by field, without its name and its payload."""
+    values = {name: getattr(schedule, name) for name in DEFINED}
+    return {name: str(value) if isinstance(value, StrEnum) else value for name, value in values.items()}
+
+
 # What decides when a schedule fires: a change of it makes the past none of its business.
 TIMING = frozenset({"cron", "timezone", "dst"})
 

@@ -108,13 +108,19 @@ class Batch(NamedTuple):
         return len(self.ids)
 
 
-COUNT_MATCHING = """
-    SELECT count(*)
-    FROM _ayb_jobs
-    WHERE state = %(state)s::text
-        AND (%(type)s::text IS NULL OR type = %(type)s::text)
-        AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+_MATCHING = """
+    (%(type)s::text IS NULL OR type = %(type)s::text) AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
 """
+# Each batch goes on behind the one before, so that a job that fails again meanwhile is not retried again.
+_NEXT_BATCH = f"""
+    {_MATCHING}
+        AND (%(after_id)s::uuid IS NULL OR (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
+    ORDER BY created_at, id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+"""
+
+COUNT_MATCHING = f"SELECT count(*) FROM _ayb_jobs WHERE state = %(state)s::text AND {_MATCHING}"  # noqa: S608 - literals only
 
 
 def count_jobs(conn: Connection, *, state: JobState, type: str | None = None, queue: str | None = None) -> int:  # noqa: A002 - the column's name
@@ -123,18 +129,9 @@ def count_jobs(conn: Connection, *, state: JobState, type: str | None = None, qu
     return row[0] if row else 0
 
 
-# Each batch goes on behind the one before, so that a job that fails again meanwhile is not retried again.
-RETRY_JOBS = """
+RETRY_JOBS = f"""
     WITH matching AS MATERIALIZED (
-        SELECT id, created_at
-        FROM _ayb_jobs
-        WHERE state = 'failed'
-            AND (%(type)s::text IS NULL OR type = %(type)s::text)
-            AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
-            AND (%(after_id)s::uuid IS NULL OR (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
-        ORDER BY created_at, id
-        LIMIT %(limit)s
-        FOR UPDATE SKIP LOCKED
+        SELECT id, created_at FROM _ayb_jobs WHERE state = 'failed' AND {_NEXT_BATCH}
     ),
     retried AS (
         UPDATE _ayb_jobs
@@ -146,7 +143,7 @@ RETRY_JOBS = """
         SELECT pg_notify('ayb_jobs', '') FROM matching LIMIT 1
     )
     SELECT matching.created_at, matching.id FROM matching LEFT JOIN woken ON true
-"""
+"""  # noqa: S608 - literals only
 
 
 def retry_jobs(
@@ -161,17 +158,9 @@ def retry_jobs(
     return _batch(conn.execute(RETRY_JOBS, _matching(type, queue, limit, after), prepare=False).fetchall(), limit)
 
 
-CANCEL_JOBS = """
+CANCEL_JOBS = f"""
     WITH matching AS MATERIALIZED (
-        SELECT id, created_at
-        FROM _ayb_jobs
-        WHERE state = 'queued'
-            AND (%(type)s::text IS NULL OR type = %(type)s::text)
-            AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
-            AND (%(after_id)s::uuid IS NULL OR (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
-        ORDER BY created_at, id
-        LIMIT %(limit)s
-        FOR UPDATE SKIP LOCKED
+        SELECT id, created_at FROM _ayb_jobs WHERE state = 'queued' AND {_NEXT_BATCH}
     ),
     canceled AS (
         UPDATE _ayb_jobs
@@ -180,7 +169,7 @@ CANCEL_JOBS = """
         WHERE _ayb_jobs.id = matching.id
     )
     SELECT created_at, id FROM matching
-"""
+"""  # noqa: S608 - literals only
 
 
 def cancel_jobs(

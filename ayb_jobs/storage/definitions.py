@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.job import encode_payload
-from ayb_jobs.model.schedule import NewSchedule
+from ayb_jobs.model.schedule import NewSchedule, defined_values
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules import DEFAULT_MAX_ATTEMPTS, create_schedule, update_schedule
 
@@ -131,21 +131,7 @@ def list_drift(
 def _definition(schedule: NewSchedule, default_max_attempts: int) -> dict[str, Any]:
     """Return what `_ayb_job_schedule_definition` makes of the schedule's row."""
     return {
-        "job_type": schedule.job_type,
+        **defined_values(schedule),
         "payload": schedule.payload,
-        "cron": schedule.cron,
-        "timezone": schedule.timezone,
-        "enabled": schedule.enabled,
         "max_attempts": schedule.max_attempts or default_max_attempts,
-        "queue": schedule.queue,
-        "priority": schedule.priority,
-        "catchup": str(schedule.catchup),
-        "catchup_max": schedule.catchup_max,
-        "catchup_window_s": schedule.catchup_window_s,
-        "overlap": str(schedule.overlap),
-        "dst": str(schedule.dst),
-        "jitter_s": schedule.jitter_s,
-        "timeout_s": schedule.timeout_s,
-        "expect_success_within_s": schedule.expect_success_within_s,
-        "ping_url": schedule.ping_url,
     }

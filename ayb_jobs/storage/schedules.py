@@ -13,7 +13,7 @@ from ayb_jobs.errors import Conflict, NotFound
 from ayb_jobs.model.cron import check_cron
 from ayb_jobs.model.fires import Fire, Timing, first_fire, passed_over
 from ayb_jobs.model.job import encode_payload
-from ayb_jobs.model.schedule import TIMING, NewSchedule, Schedule, check_values
+from ayb_jobs.model.schedule import TIMING, NewSchedule, Schedule, check_values, defined_values
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fires import record_passed_over
 from ayb_jobs.storage.jobs import READABLE_PAYLOAD, refusing_bad_values
@@ -124,7 +124,7 @@ def update_schedule(conn: Connection, key: str, changes: Mapping[str, Any]) -> S
     check_values(changes)
     with conn.transaction():
         current = _found(conn, LOCK_SCHEDULE, key)
-        values = {**_current_values(current), **changes}
+        values = {"name": current.name, **defined_values(current), **changes}
         if changes.get("max_attempts", current.max_attempts) is None:
             values["max_attempts"] = current.max_attempts
         values["payload"] = encode_payload(changes["payload"]) if "payload" in changes else None
@@ -250,33 +250,11 @@ def as_schedule(row: TupleRow) -> Schedule:
 def _columns(schedule: NewSchedule, default_max_attempts: int) -> dict[str, Any]:
     """Return the values of a new schedule as its statements bind them."""
     return {
+        **defined_values(schedule),
         "name": schedule.name,
-        "job_type": schedule.job_type,
         "payload": schedule.payload_text,
-        "cron": schedule.cron,
-        "timezone": schedule.timezone,
-        "enabled": schedule.enabled,
         "max_attempts": schedule.max_attempts or default_max_attempts,
-        "queue": schedule.queue,
-        "priority": schedule.priority,
-        "catchup": str(schedule.catchup),
-        "catchup_max": schedule.catchup_max,
-        "catchup_window_s": schedule.catchup_window_s,
-        "overlap": str(schedule.overlap),
-        "dst": str(schedule.dst),
-        "jitter_s": schedule.jitter_s,
-        "timeout_s": schedule.timeout_s,
-        "expect_success_within_s": schedule.expect_success_within_s,
-        "ping_url": schedule.ping_url,
     }
-
-
-def _current_values(schedule: Schedule) -> dict[str, Any]:
-    names = (
-        "name", "job_type", "cron", "timezone", "enabled", "max_attempts", "queue", "priority", "catchup", "catchup_max",
-        "catchup_window_s", "overlap", "dst", "jitter_s", "timeout_s", "expect_success_within_s", "ping_url",
-    )  # fmt: skip
-    return {name: getattr(schedule, name) for name in names}
 
 
 NOW = "SELECT now()"
