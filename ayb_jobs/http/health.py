@@ -19,6 +19,8 @@ from ayb_jobs.storage.requests import probing
 from ayb_jobs.storage.waiting import unclaimable_jobs
 
 DATABASE_S = 2.0
+# What a server says that refuses one more connection: for want of any, or of any that is left for this user.
+NO_CONNECTION_FREE = ("too many clients", "connection slots", "too many connections", "no more connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +129,8 @@ def outage(message: str) -> str:
     """Return what an error of the database says to strangers: no host, no user."""
     if "read-only" in message:
         return "the database takes no writes: it is a standby, or read-only"
+    if any(words in message for words in NO_CONNECTION_FREE):
+        return "the database has no connection free"
     if message.startswith("cannot connect"):
         return "the database cannot be reached; the log has the details"
     return message

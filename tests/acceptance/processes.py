@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,3 +112,15 @@ def daemon(folder: Path, url: str, **settings: Any) -> Iterator[DaemonProcess]:
             if process.poll() is None:
                 process.kill()
             process.wait()
+
+
+def readiness(port: int) -> tuple[int, list[str]]:
+    """Ask a daemon's /readyz; return the status, and the reasons that it names."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+            return answer.status, json.load(answer)["reasons"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)["reasons"]
+    except OSError as error:
+        raise AssertionError(f"no answer: {error}") from error

@@ -1,14 +1,10 @@
 """A standby in place of a primary, and its promotion under load."""
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +14,7 @@ from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.torture import parse_faults, report, torture
-from tests.acceptance.processes import daemon
+from tests.acceptance.processes import daemon, readiness
 from tests.cli.conftest import Cli
 from tests.cluster import Cluster
 from tests.eventually import eventually
@@ -26,6 +22,7 @@ from tests.factories import make_job
 from tests.pgbouncer import free_port
 from tests.servers import short_folder
 
+STANDBY = "the database takes no writes: it is a standby, or read-only"
 STATES = "SELECT state FROM _ayb_jobs"
 
 
@@ -33,18 +30,6 @@ STATES = "SELECT state FROM _ayb_jobs"
 def cluster(postgres: EmbeddedPostgres) -> Iterator[Cluster]:
     with short_folder() as folder, Cluster.running(postgres, folder) as cluster:
         yield cluster
-
-
-def readiness(port: int) -> tuple[int, Any]:
-    """Ask a daemon's /readyz; return the status, and the answer."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-    except OSError as error:
-        raise AssertionError(f"no answer: {error}") from error
 
 
 def test_a_daemon_on_a_standby_waits_and_says_so_until_it_is_promoted(tmp_path: Path, cluster: Cluster) -> None:
@@ -56,16 +41,14 @@ def test_a_daemon_on_a_standby_waits_and_says_so_until_it_is_promoted(tmp_path: 
         failed = running.await_event("loop.failed")
         assert failed["loop"] == "start-up"
         assert "read-only" in str(failed)
-        status, answer = eventually(lambda: readiness(port), within_s=20)
-        assert status == 503
-        assert answer["reasons"] == ["the database takes no writes: it is a standby, or read-only"]
+        eventually(lambda: readiness(port) == (503, [STANDBY]), within_s=20)
         cli = Cli({"AYB_JOBS_ENABLED": "true", "AYB_JOBS_DATABASE_URL": cluster.standby.url()})
         assert "the database is a standby; work needs the primary" in cli("health").out
         cluster.promote()
         cluster.build_standby()
         with closing(connect(cluster.primary.url())) as conn:
             eventually(lambda: conn.execute(STATES).fetchall() == [("completed",)], within_s=30)
-        assert eventually(lambda: readiness(port)[0] == 200, within_s=20)
+        eventually(lambda: readiness(port) == (200, []), within_s=20)
         assert [line["loop"] for line in running.events("loop.failed")] == ["start-up"]
         assert len(running.events("loop.recovered")) == 1
 
