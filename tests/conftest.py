@@ -4,21 +4,16 @@ import os
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from psycopg import sql
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.database import Connection, Database, connect
-from ayb_jobs.storage.migrate import migrate
+from tests.databases import Databases
 from tests.majors import MAJORS, how_to_install, programs
 from tests.pgbouncer import PgBouncer
-
-TEMPLATE = "ayb_jobs_template"
-_numbers = count(1)
 
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
 
@@ -34,24 +29,24 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def template(postgres: EmbeddedPostgres) -> str:
-    """The name of a migrated database, to copy from."""
-    _administer(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    with closing(connect(postgres.url(TEMPLATE))) as conn:
-        migrate(conn)
-    return TEMPLATE
+def databases(postgres: EmbeddedPostgres) -> Iterator[Databases]:
+    """Makes databases on `postgres`, empty ones or migrated ones."""
+    with Databases.on(postgres) as made:
+        yield made
 
 
 @pytest.fixture
-def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+def database_url(databases: Databases) -> Iterator[str]:
     """The address of a fresh, migrated database of the test's own."""
-    yield from _database(postgres, template)
+    with databases.migrated() as url:
+        yield url
 
 
 @pytest.fixture
-def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+def empty_database_url(databases: Databases) -> Iterator[str]:
     """The address of a fresh database of the test's own, with nothing in it."""
-    yield from _database(postgres, "template0")
+    with databases.empty() as url:
+        yield url
 
 
 @pytest.fixture(scope="session", params=MAJORS, ids=lambda major: f"postgresql{major}")
@@ -67,7 +62,8 @@ def each_postgres(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def each_empty_database_url(each_postgres: EmbeddedPostgres) -> Iterator[str]:
     """The address of a fresh database with nothing in it, on each major version in turn."""
-    yield from _database(each_postgres, "template0")
+    with Databases.on(each_postgres) as databases, databases.empty() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -91,20 +87,6 @@ def db(database_url: str) -> Iterator[Database]:
     """The daemon's connections to `database_url`."""
     with closing(Database(database_url, name="test")) as database:
         yield database
-
-
-def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
-    _administer(
-        postgres, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-    )
-    yield postgres.url(name)
-    _administer(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _administer(postgres: EmbeddedPostgres, statement: sql.Composed) -> None:
-    with closing(connect(postgres.url())) as connection:
-        connection.execute(statement)
 
 
 # Where TEST_REFUSE_SKIPS is set every real part is installed, and a test or module that is skipped has failed.

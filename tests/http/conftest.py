@@ -8,13 +8,12 @@ import httpx
 import pytest
 
 from ayb_jobs.config import Api, ApiToken, Config, Jobs
-from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import JobType, Registry
 from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.storage.database import Database
-from tests.conftest import _database
+from tests.databases import Databases
 
 ADMIN = "admin-token-0123456789-abcdefghijkl"
 READ = "read-token-0123456789-abcdefghijklm"
@@ -88,9 +87,9 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def shared_server(postgres: EmbeddedPostgres, template: str) -> Iterator[Server]:
+def shared_server(databases: Databases) -> Iterator[Server]:
     """A server for tests that change nothing."""
-    with contextmanager(_database)(postgres, template) as url, closing(Database(url)) as db, serving(db) as running:
+    with databases.migrated() as url, closing(Database(url)) as db, serving(db) as running:
         yield running
 
 
@@ -102,7 +101,7 @@ def shared_client(shared_server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def fuzzed_server(postgres: EmbeddedPostgres, template: str) -> Iterator[Server]:
+def fuzzed_server(databases: Databases) -> Iterator[Server]:
     """A server for generated requests, with a database of its own."""
-    with contextmanager(_database)(postgres, template) as url, closing(Database(url)) as db, serving(db) as running:
+    with databases.migrated() as url, closing(Database(url)) as db, serving(db) as running:
         yield running
