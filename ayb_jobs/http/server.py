@@ -65,7 +65,7 @@ class ApiServer:
         """Stop listening, let running requests end for up to 5 s, and wait for the thread. May come twice."""
         self._stopping.set()
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.stop()
         if self._thread is not None:
             self._thread.join(STOP_S + 2)
         if self._socket is not None:
