@@ -88,7 +88,8 @@ class Run(NamedTuple):
 class Fault(NamedTuple):
     """A fault that was injected. `target` is the application name of one start of a daemon, or `database`.
 
-    `graceful` is set where the target was asked to stop and not broken. `detail` is for people.
+    `graceful` is set where the target was asked to stop and not broken. `detail` is for people. `backends` tells how many
+    of the database's connections it terminated.
     """
 
     kind: str
@@ -97,6 +98,7 @@ class Fault(NamedTuple):
     ended: float
     graceful: bool = False
     detail: str = ""
+    backends: int = 0
 
     @property
     def on_database(self) -> bool:

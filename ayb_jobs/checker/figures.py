@@ -1,10 +1,10 @@
 """What a checked run comes to, in numbers."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ayb_jobs.checker.evidence import Evidence, LeaseLife, Violation
+from ayb_jobs.checker.evidence import Evidence, Fault, LeaseLife, Violation
 
 # A peer counts that was at work for so long before a kill and after it.
 PEER_BEFORE_S = 3.0
@@ -18,7 +18,8 @@ class Figures:
     """The totals of a run.
 
     `recovery_p99_s` is from a daemon's death until a peer took over each job that it held, the worst of 99 in 100
-    (None where no daemon died so); `extra_runs` are runs whose ending was not accepted.
+    (None where no daemon died so); `extra_runs` are runs whose ending was not accepted. `hit_running` tells how many of
+    the faults of each kind struck a daemon that held jobs then, and `backends` how many connections were terminated.
     """
 
     jobs: int
@@ -28,6 +29,8 @@ class Figures:
     stale_accepted: int
     violations: int
     faults: Mapping[str, int]
+    hit_running: Mapping[str, int]
+    backends: int
     recovered: int
     recovery_p99_s: float | None
 
@@ -43,11 +46,23 @@ def figures(evidence: Evidence, violations: Sequence[Violation]) -> Figures:
         stale_accepted=sum(violation.invariant == "stale_write_accepted" for violation in violations),
         violations=len(violations),
         faults=dict(sorted(Counter(fault.kind for fault in evidence.faults).items())),
+        hit_running=dict(sorted(Counter(fault.kind for fault in faults_that_hit_running(evidence)).items())),
+        backends=sum(fault.backends for fault in evidence.faults),
         recovered=len(recoveries),
         recovery_p99_s=round(recoveries[min(len(recoveries) - 1, len(recoveries) * 99 // 100)], 3)
         if recoveries
         else None,
     )
+
+
+def faults_that_hit_running(evidence: Evidence) -> Iterator[Fault]:
+    """Yield the faults that struck a daemon while it held jobs."""
+    held: defaultdict[str, list[LeaseLife]] = defaultdict(list)
+    for lease in evidence.leases.values():
+        held[lease.holder].append(lease)
+    for fault in evidence.faults:
+        if any(lease.given.at <= fault.began < lease.ended for lease in held[fault.target]):
+            yield fault
 
 
 def recovery_times(evidence: Evidence) -> list[float]:

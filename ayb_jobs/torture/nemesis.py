@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 
 import psycopg
@@ -22,11 +22,13 @@ from ayb_jobs.torture.plan import KINDS, dealt, libfaketime
 DAEMON_PAUSE_S = 4.0
 DATABASE_PAUSE_S = 1.0
 EXHAUSTED_S = 2.0
+# From a daemon's first run until a fault strikes it, on average, so that its slots are full by then.
+AT_WORK_S = 0.25
 # Some connections are terminated in most faults, and all of them in some.
 ALL = 0.2
 
 TERMINATE = """
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE application_name LIKE 'daemon%%' AND pid <> pg_backend_pid() AND random() < %s
 """
 
@@ -99,29 +101,47 @@ class Nemesis:
         lane = self._daemons.index(daemon)
         chance = self._chance(f"daemon/{lane}")
         pause_s = self._pause_s(self._on_daemons, len(self._daemons), DAEMON_PAUSE_S)
-        for kind in dealt(self._chance("daemons"), self._on_daemons, lane, len(self._daemons)):
-            daemon.await_work()
-            self._stopped.wait(chance.uniform(0, 2 * pause_s))
-            if self._stopped.is_set():
-                return
+        kinds = dealt(self._chance("daemons"), self._on_daemons, lane, len(self._daemons))
+        for kind in self._paced(kinds, chance, pause_s, at_least_s=AT_WORK_S, ready=daemon.await_work):
             getattr(self, f"_{kind}")(daemon, chance)
 
     def _torment_database(self) -> None:
         chance = self._chance("database")
         pause_s = self._pause_s(self._on_database, 1, DATABASE_PAUSE_S)
-        for kind in dealt(self._chance("database deck"), self._on_database):
-            self._stopped.wait(chance.uniform(0, 2 * pause_s))
+        for kind in self._paced(dealt(self._chance("database deck"), self._on_database), chance, pause_s):
+            getattr(self, f"_{kind}")(chance)
+
+    def _paced(
+        self,
+        kinds: Iterator[str],
+        chance: random.Random,
+        pause_s: float,
+        *,
+        at_least_s: float = 0.0,
+        ready: Callable[[], None] = lambda: None,
+    ) -> Iterator[str]:
+        """Yield each fault when it is due, about every `pause_s`, and the victim is `ready` and was so for a moment.
+
+        A fault that was late does not delay those after it.
+        """
+        due = time.monotonic()
+        for kind in kinds:
+            due += chance.uniform(0, 2 * pause_s)
+            ready()
+            self._stopped.wait(max(due - time.monotonic(), chance.uniform(0, 2 * at_least_s)))
             if self._stopped.is_set():
                 return
-            getattr(self, f"_{kind}")(chance)
+            yield kind
 
     def _pause_s(self, wanted: Mapping[str, int | None], lanes: int, usual_s: float) -> float:
         """Return the mean time between two faults of a lane, so that counted ones are spread over the whole time."""
         total = sum(count or 0 for count in wanted.values())
         return self._seconds * lanes / total if total else usual_s
 
-    def _note(self, kind: str, target: str, began: float, *, graceful: bool = False, detail: str = "") -> None:
-        self.faults.append(Fault(kind, target, began, time.monotonic(), graceful, detail))
+    def _note(
+        self, kind: str, target: str, began: float, *, graceful: bool = False, detail: str = "", backends: int = 0
+    ) -> None:
+        self.faults.append(Fault(kind, target, began, time.monotonic(), graceful, detail, backends))
 
     def _kill(self, daemon: Daemon, _chance: random.Random) -> None:
         began = time.monotonic()
@@ -170,16 +190,9 @@ class Nemesis:
     def _terminate(self, chance: random.Random) -> None:
         began = time.monotonic()
         share = 1.0 if chance.random() < ALL else chance.uniform(0.05, 0.5)
-        with suppress(psycopg.Error, DatabaseError):
-            self._ask(TERMINATE, share)
-            self._note("terminate", DATABASE, began)
-
-    def _ask(self, statement: str, *values: object) -> None:
-        conn = connect(self._url, name="torture-nemesis")
-        try:
-            conn.execute(statement, values)
-        finally:
-            conn.close()
+        with suppress(psycopg.Error, DatabaseError), closing(connect(self._url, name="torture-nemesis")) as conn:
+            row = conn.execute(TERMINATE, (share,)).fetchone()
+            self._note("terminate", DATABASE, began, backends=row[0] if row else 0)
 
     def _restart_immediate(self, _chance: random.Random) -> None:
         self._restart("restart_immediate")

@@ -24,6 +24,7 @@ from ayb_jobs.torture.clients import Client
 from ayb_jobs.torture.fleet import Daemon, Setting
 from ayb_jobs.torture.nemesis import Nemesis
 from ayb_jobs.torture.network import is_own
+from ayb_jobs.torture.nursery import Nursery
 from ayb_jobs.torture.plan import KINDS, missing
 from ayb_jobs.torture.workload import TRANSACTION
 
@@ -35,6 +36,7 @@ PROBES = 12
 POLL_MS = 10_000
 POOLED_POLL_MS = 500
 PROBED_WITHIN_S = 20.0
+STARTED_WITHIN_S = 60.0
 # A database that crashes must keep what it has acknowledged; only power cuts are left out.
 SERVER_SETTINGS = {"synchronous_commit": "on", "full_page_writes": "on", "max_connections": "120"}
 PORT = 54329
@@ -92,7 +94,7 @@ def torture(
     """
     home = folder or Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
     home.mkdir(parents=True, exist_ok=True)
-    with _database(database_url) as (url, server):
+    with _database(database_url) as (url, server), closing(Nursery()) as nursery:
         left_out = {
             name: reason
             for name in faults
@@ -101,6 +103,7 @@ def torture(
         run = _Run(
             url=url,
             server=server,
+            nursery=nursery,
             seconds=seconds,
             seed=seed,
             faults={name: count for name, count in faults.items() if name not in left_out},
@@ -140,6 +143,7 @@ class _Run:
         *,
         url: str,
         server: EmbeddedPostgres | None,
+        nursery: Nursery,
         seconds: float,
         seed: int,
         faults: Mapping[str, int | None],
@@ -159,7 +163,7 @@ class _Run:
             self._pooled = conn.prepare_threshold is None
         # Through a pooler no notification arrives, so that looking often is all there is.
         self._setting = Setting(url=url, folder=folder, poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS)
-        self._daemons = [Daemon(number, self._setting) for number in range(1, daemons + 1)]
+        self._daemons = [Daemon(number, self._setting, nursery) for number in range(1, daemons + 1)]
         self._room = threading.Event()
         self._history = history.History(folder / "history.jsonl")
         self._clients = [
@@ -205,7 +209,11 @@ class _Run:
             daemon.start()
         for client in self._clients:
             client.start()
-        self._until(lambda _: all(daemon.works for daemon in self._daemons), "warm")
+        give_up = time.monotonic() + STARTED_WITHIN_S
+        self._until(lambda now: now > give_up or all(daemon.works for daemon in self._daemons), "warm")
+        for daemon in self._daemons:
+            if not daemon.works:
+                raise DatabaseError(f"{daemon.name} runs no jobs: {daemon.last_words()}")
 
     def _strike(self) -> None:
         ends = time.monotonic() + self._seconds
@@ -265,7 +273,7 @@ class _Run:
         """Keep the backlog filled, take snapshots and tell of progress until it is over."""
         last_told = 0.0
         while True:
-            if self._ask_for(DUE) < BACKLOG and self._unfinished() < 5 * BACKLOG:
+            if self._ask_for(DUE) < BACKLOG and self._unfinished() < 3 * BACKLOG:
                 self._room.set()
             else:
                 self._room.clear()

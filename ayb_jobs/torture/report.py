@@ -1,9 +1,10 @@
 """What a torture run leaves for people and for programs."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 
-from ayb_jobs.checker import timeline
+from ayb_jobs.checker import Figures, timeline
 from ayb_jobs.torture.phases import Torture
 
 SHOWN = 20
@@ -29,13 +30,20 @@ def as_json(result: Torture) -> str:
 def as_line(result: Torture) -> str:
     """Return the totals as one line."""
     numbers = result.figures
-    faults = " ".join(f"{kind}={count}" for kind, count in numbers.faults.items()) or "none"
+    faults = " ".join(_faults(numbers)) or "none"
     recovery = "" if numbers.recovery_p99_s is None else f"  recovery p99 {numbers.recovery_p99_s:.2f} s"
     verdict = "passed" if result.passed else "FAILED"
     return (
         f"{verdict}: {numbers.jobs} jobs, {numbers.runs} runs, {numbers.lost} lost, {numbers.stale_accepted} stale writes"
         f" accepted, {numbers.violations} violations{recovery}  faults: {faults}  seed {result.seed}"
     )
+
+
+def _faults(numbers: Figures) -> Iterator[str]:
+    for kind, count in numbers.faults.items():
+        hit = f" ({numbers.hit_running[kind]} amid jobs)" if kind in numbers.hit_running else ""
+        backends = f" ({numbers.backends} connections)" if kind == "terminate" else ""
+        yield f"{kind}={count}{hit}{backends}"
 
 
 def failure(result: Torture) -> list[str]:

@@ -132,4 +132,4 @@ _MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
     ("torture_flaky", MANY, _QUICK, 0.0),
     (_LONG, MANY, (1.4, 1.4), 0.0),
 )
-_SHARES = (52, 27, 4, 4, 3, 3, 3, 1.5, 1.5, 1)
+_SHARES = (52, 27, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5)
