@@ -119,6 +119,11 @@ class NotificationsUnavailable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationsAvailable:
+    """Notifications reach this daemon again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStarted:
     """The daemon's parts are running."""
 

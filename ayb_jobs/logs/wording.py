@@ -78,6 +78,7 @@ LINES: Mapping[str, Line] = {
     "loop.failed": Line("error", "A part of the daemon fails; it tries again after `retry_s`."),
     "loop.failed_again": Line("debug", "It failed again."),
     "loop.recovered": Line("info", "It works again, after so many failures."),
+    "notify.available": Line("info", "Notifications arrive again."),
     "notify.unavailable": Line("warning", "Notifications do not arrive; polling alone finds jobs."),
     "tracing.unavailable": Line("warning", "Traces were asked for and cannot be made; jobs run without."),
     "log.dropped": Line("warning", "So many lines could not be written."),
@@ -226,6 +227,8 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "loop.failed_again", {"loop": event.loop} | exception_fields(event.error)
         case events.LoopRecovered():
             return "loop.recovered", {"loop": event.loop, "failures": event.failures}
+        case events.NotificationsAvailable():
+            return "notify.available", {}
         case events.NotificationsUnavailable():
             return "notify.unavailable", {"reason": event.reason}
         case events.DaemonStarted():

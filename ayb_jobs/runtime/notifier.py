@@ -1,16 +1,18 @@
 """Hears of new jobs and changed schedules, and wakes who cares. A notification is a hint; polling is the truth."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from ayb_jobs.events import NotificationsUnavailable
+from ayb_jobs.events import NotificationsAvailable, NotificationsUnavailable
 from ayb_jobs.storage.database import Listener, NotificationsBlocked, Timeouts
 
 # Middleboxes answer keepalives by themselves, so the server is asked for an answer this often.
 PROBE_S = 30.0
 # How long one wait may take, and so how late a stop is noticed.
 WAIT_S = 0.2
+NO_ROOM = "the server's queue of them is half full, behind a session that listens and stays in a transaction"
 FOR_EVER_S = 3600.0 * 24 * 365
 # What a notification says that is about more than new jobs.
 SCHEDULE_CHANGED = "schedule"
@@ -41,6 +43,7 @@ class Notifier:
         self._on_word = on_word
         self._listener: Listener | None = None
         self._last_answer = 0.0
+        self._had_room = True
 
     def tick(self) -> float:
         """Wait once; return 0 to wait again, or a long time where notifications cannot arrive."""
@@ -56,8 +59,7 @@ class Notifier:
             for word in heard & self._on_word.keys():
                 self._on_word[word]()
             if time.monotonic() - self._last_answer >= PROBE_S:
-                listener.probe()
-                self._last_answer = time.monotonic()
+                self._probe(listener)
         except Exception:
             self.close()
             raise
@@ -69,10 +71,17 @@ class Notifier:
             self._listener.close()
             self._listener = None
 
+    def _probe(self, listener: Listener) -> None:
+        has_room = listener.probe()
+        if has_room != self._had_room:
+            self._emit(NotificationsAvailable() if has_room else NotificationsUnavailable(reason=NO_ROOM))
+        self._had_room = has_room
+        self._last_answer = time.monotonic()
+
     def _connect(self) -> Listener:
         listener = Listener(self._url, name=self._name, timeouts=self._timeouts)
         self._listener = listener
-        self._last_answer = time.monotonic()
+        self._last_answer = -math.inf  # to be probed at once
         # Whatever was enqueued while nobody listened was not heard.
         self._notified()
         return listener

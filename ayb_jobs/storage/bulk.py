@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.model.job import JobState, NewJob
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 from ayb_jobs.storage.faults import worded_lack_of_tables
 from ayb_jobs.storage.jobs import Position, refusing_bad_values
 from ayb_jobs.tracing import current_traceparent
@@ -20,7 +20,7 @@ from ayb_jobs.tracing import current_traceparent
 COPY_DUE_JOBS = """
     COPY _ayb_jobs (id, type, payload, queue, priority, max_attempts, traceparent) FROM STDIN
 """
-NOTIFY = "SELECT pg_notify('ayb_jobs', '')"
+NOTIFY = f"SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END"
 
 INSERT_JOBS = """
     WITH added AS (
@@ -140,7 +140,7 @@ RETRY_JOBS = f"""
         WHERE _ayb_jobs.id = matching.id
     ),
     woken AS (
-        SELECT pg_notify('ayb_jobs', '') FROM matching LIMIT 1
+        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM matching LIMIT 1
     )
     SELECT matching.created_at, matching.id FROM matching LEFT JOIN woken ON true
 """  # noqa: S608 - literals only

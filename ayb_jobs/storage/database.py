@@ -20,6 +20,9 @@ from ayb_jobs.model.job import instant
 Connection = psycopg.Connection[TupleRow]
 
 CHANNEL = "ayb_jobs"
+# Once the server's queue of notifications is full, behind a session that listens and sits in a transaction, nobody who
+# notifies can commit. From the half on we send none, and jobs are found by polling.
+MAY_NOTIFY = "pg_notification_queue_usage() < 0.5"
 # After how long the pool's attempts to connect begin anew, at the shortest wait between them.
 RECONNECT_S = 1.0
 
@@ -243,6 +246,9 @@ def _begin_anew(pool: ConnectionPool[Connection]) -> None:
             pool.putconn(pool.getconn(timeout=0.1))
 
 
+ASK_FOR_ROOM = f"SELECT {MAY_NOTIFY}"
+
+
 class Listener:
     """A connection of its own that hears notifications. Raises `DatabaseError` where notifications cannot arrive."""
 
@@ -264,9 +270,10 @@ class Listener:
         """
         return frozenset(notify.payload for notify in self._conn.notifies(timeout=timeout_s, stop_after=1))
 
-    def probe(self) -> None:
-        """Ask the server for an answer, since middleboxes answer keepalives by themselves."""
-        self._conn.execute("SELECT 1")
+    def probe(self) -> bool:
+        """Ask the server, since middleboxes answer keepalives by themselves, whether its queue has room for notifications."""
+        row = self._conn.execute(ASK_FOR_ROOM).fetchone()
+        return row is None or bool(row[0])
 
     def close(self) -> None:
         """Close the connection."""

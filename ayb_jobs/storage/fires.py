@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ayb_jobs.model.fires import Advance, DueSchedule, Fire, Timing, jitter
 from ayb_jobs.model.schedule import Overlap
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 
 
 class Unplanned(NamedTuple):
@@ -219,7 +219,7 @@ def _unfinished(conn: Connection, schedule_ids: Sequence[str]) -> dict[str, Unfi
 # A schedule is advanced only from the very next run that the decision was made from. A fire that stands in the ledger
 # already makes no job, whatever the schedule's row says. Replaced jobs are ended as settling ends them, in the order
 # of their ids as other statements lock them, and their workers find the lease lost.
-FIRE = """
+FIRE = f"""
     WITH decided AS MATERIALIZED (
         SELECT *
         FROM unnest(%(ids)s::uuid[], %(due_ats)s::timestamptz[], %(next_ats)s::timestamptz[],
@@ -279,13 +279,14 @@ FIRE = """
         RETURNING run_at
     )
     SELECT
-        (SELECT coalesce(array_agg(id::text), '{}') FROM advanced),
+        (SELECT coalesce(array_agg(id::text), '{{}}') FROM advanced),
         (SELECT count(*) FROM made),
         CASE
+            WHEN NOT {MAY_NOTIFY} THEN NULL
             WHEN EXISTS (SELECT FROM canceled WHERE state_before = 'running') THEN pg_notify('ayb_jobs', 'replaced')::text
             WHEN EXISTS (SELECT FROM made WHERE run_at <= now()) THEN pg_notify('ayb_jobs', '')::text
         END
-"""
+"""  # noqa: S608 - literals only
 
 
 def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:

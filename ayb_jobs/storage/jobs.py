@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
 from ayb_jobs.model.job import Job, JobState, NewJob, checked_id, decode_payload
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 from ayb_jobs.storage.faults import worded_lack_of_tables
 from ayb_jobs.tracing import current_traceparent
 
@@ -46,7 +46,7 @@ class Position(NamedTuple):
     id: str
 
 
-ENQUEUE = """
+ENQUEUE = f"""
     INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
     VALUES (
         _ayb_job_id(), %(type)s, %(payload)s::jsonb, %(queue)s, %(priority)s, %(max_attempts)s,
@@ -54,8 +54,8 @@ ENQUEUE = """
         %(idempotency_key)s, %(traceparent)s
     )
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-    RETURNING id::text, CASE WHEN run_at <= now() THEN pg_notify('ayb_jobs', '')::text END
-"""
+    RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
+"""  # noqa: S608 - literals only
 FIND_BY_KEY = "SELECT id::text FROM _ayb_jobs WHERE idempotency_key = %(idempotency_key)s"
 
 
@@ -166,7 +166,7 @@ RETRY_JOB = f"""
         WHERE id = (SELECT found.id FROM found WHERE found.state = 'failed')
         RETURNING {JOB_COLUMNS}
     )
-    SELECT found.state, CASE WHEN retried.id IS NOT NULL THEN pg_notify('ayb_jobs', '')::text END, retried.*
+    SELECT found.state, CASE WHEN retried.id IS NOT NULL AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END, retried.*
     FROM found LEFT JOIN retried ON true
 """  # noqa: S608 - literals only
 

@@ -13,7 +13,7 @@ from psycopg.errors import LockNotAvailable, ProgramLimitExceeded
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import Lease, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 
 NO_FLOOR = ("-infinity", "00000000-0000-0000-0000-000000000000")
 
@@ -317,7 +317,7 @@ def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) 
     )
 
 
-RELEASE_JOBS = """
+RELEASE_JOBS = f"""
     WITH released AS (
         UPDATE _ayb_jobs AS job
         SET state = 'queued', attempts = greatest(job.attempts - 1, 0), lease_id = NULL, lease_until = NULL,
@@ -326,8 +326,9 @@ RELEASE_JOBS = """
         WHERE job.id = held.id AND job.lease_id = held.lease_id
         RETURNING job.id
     )
-    SELECT array_agg(id::text), CASE WHEN count(*) > 0 THEN pg_notify('ayb_jobs', '') END FROM released
-"""
+    SELECT array_agg(id::text), CASE WHEN count(*) > 0 AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
+    FROM released
+"""  # noqa: S608 - literals only
 
 
 def release_jobs(conn: Connection, leases: Sequence[Lease]) -> set[str]:
@@ -345,7 +346,7 @@ def release_jobs(conn: Connection, leases: Sequence[Lease]) -> set[str]:
     return set(row[0] or ()) if row else set()
 
 
-RELEASE_ORPHANS = """
+RELEASE_ORPHANS = f"""
     WITH released AS (
         UPDATE _ayb_jobs
         SET state = 'queued', attempts = greatest(attempts - 1, 0), lease_id = NULL, lease_until = NULL,
@@ -354,8 +355,9 @@ RELEASE_ORPHANS = """
             AND lease_id <> ALL (%(lease_ids)s::uuid[])
         RETURNING id
     )
-    SELECT array_agg(id::text), CASE WHEN count(*) > 0 THEN pg_notify('ayb_jobs', '') END FROM released
-"""
+    SELECT array_agg(id::text), CASE WHEN count(*) > 0 AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
+    FROM released
+"""  # noqa: S608 - literals only
 
 
 def release_orphans(conn: Connection, *, worker_id: str, held: Sequence[Lease]) -> set[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Recovery(NamedTuple):
 # A running row without a lease is nobody's: only a foreign statement can have left it, and nothing else would find it.
 # A row that AYB's own runner leased has no lease id, and no number for its attempt yet.
 # Backoff is `model.backoff`'s rule; a test holds the two against each other.
-RECOVER_JOBS = """
+RECOVER_JOBS = f"""
     WITH expired AS MATERIALIZED (
         SELECT * FROM (
             SELECT id, lease_id, lease_until, worker_id, coalesce(last_run_at, updated_at) AS started_at
@@ -104,10 +104,10 @@ RECOVER_JOBS = """
         FROM recovered
     )
     SELECT id, type, state, attempts, crashes, error, lease_until::text,
-        CASE WHEN cardinality(%(dead)s::text[]) > 0 THEN pg_notify('ayb_jobs', '')::text END
+        CASE WHEN cardinality(%(dead)s::text[]) > 0 AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
     FROM recovered
     ORDER BY lease_until
-"""
+"""  # noqa: S608 - literals only
 
 
 def recover_jobs(

@@ -14,7 +14,7 @@ from ayb_jobs.model.cron import check_cron
 from ayb_jobs.model.fires import Fire, Timing, first_fire, passed_over
 from ayb_jobs.model.job import encode_payload
 from ayb_jobs.model.schedule import TIMING, NewSchedule, Schedule, check_values, defined_values
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 from ayb_jobs.storage.fires import record_passed_over
 from ayb_jobs.storage.jobs import READABLE_PAYLOAD, refusing_bad_values
 
@@ -69,7 +69,7 @@ CREATE_SCHEDULE = f"""
         %(timeout_s)s, %(expect_success_within_s)s, %(ping_url)s, %(next_run_at)s::timestamptz,
         CASE WHEN %(enabled)s THEN concat_ws(' ', %(cron)s::varchar, %(timezone)s::varchar, %(dst)s::varchar) END
     )
-    RETURNING {SCHEDULE_COLUMNS}, pg_notify('ayb_jobs', 'schedule')::text
+    RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END
 """  # noqa: S608 - literals only
 
 
@@ -111,7 +111,7 @@ CHANGE_SCHEDULE = f"""
         watched_since = CASE WHEN %(replan)s THEN now() ELSE schedule.watched_since END,
         updated_at = now()
     WHERE schedule.id = %(id)s::uuid
-    RETURNING {SCHEDULE_COLUMNS}, pg_notify('ayb_jobs', 'schedule')::text
+    RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END
 """  # noqa: S608 - literals only
 
 
@@ -189,13 +189,13 @@ def delete_schedule(conn: Connection, key: str) -> Schedule:
     return schedule
 
 
-TRIGGER_SCHEDULE = """
+TRIGGER_SCHEDULE = f"""
     INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, timeout_s, schedule_id)
     SELECT _ayb_job_id(), job_type, payload, queue, priority, max_attempts, timeout_s, id
     FROM _ayb_job_schedules
     WHERE id = %(id)s
-    RETURNING id::text, pg_notify('ayb_jobs', '')::text
-"""
+    RETURNING id::text, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
+"""  # noqa: S608 - literals only
 
 
 def trigger_schedule(conn: Connection, key: str) -> str:
