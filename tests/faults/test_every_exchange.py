@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 from psycopg import sql
+from psycopg_pool.base import AttemptWithBackoff
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.runtime import lifeline
@@ -79,6 +80,8 @@ class Sweep:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifeline, "SETTLE_S", 0.0)
+    # The pool of handlers' connections waits a second after each that cannot be set up.
+    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.01)
 
 
 @pytest.mark.parametrize("name", LIFECYCLES)
@@ -89,16 +92,8 @@ def test_every_cut_before_and_after(name: str, postgres: EmbeddedPostgres, datab
             sweep.run(Break(number, how))
 
 
-# Left out is the migration, of which any statement that fails undoes the same transaction. The pool of handlers'
-# connections waits a second after each that cannot be set up.
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "Transaction" else [])
-        for name in LIFECYCLES
-        if name != "Migrate"
-    ],
-)
+# Left out is the migration, of which any statement that fails undoes the same transaction.
+@pytest.mark.parametrize("name", [name for name in LIFECYCLES if name != "Migrate"])
 def test_every_error_at_every_exchange(name: str, postgres: EmbeddedPostgres, database_url: str) -> None:
     sweep = Sweep(LIFECYCLES[name], postgres, database_url)
     for number in range(sweep.run(None)):
