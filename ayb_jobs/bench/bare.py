@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from operator import itemgetter
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,6 +22,7 @@ Row = tuple[Any, ...]
 PRIORITIES = [1, 2, 3, 4]
 # The columns of a leased row that a bare loop looks at.
 ID, LEASE_ID, PRIORITY, RUN_AT, PAYLOAD = 0, 1, 6, 10, 4
+BY_TURN = itemgetter(PRIORITY, RUN_AT, ID)
 # How many leased batches may wait for the settling connection.
 MOST_WAITING = 2
 
@@ -48,6 +50,7 @@ class Leasing:
                 "lease_s": 300.0,
             },
         ).fetchall()
+        rows.sort(key=BY_TURN)
         if len(rows) < self._limit:
             self._floors = [NO_FLOOR] * len(PRIORITIES)
         else:
@@ -57,23 +60,22 @@ class Leasing:
 
 def settle(conn: Connection, rows: Sequence[Row], *, remove: bool = False) -> None:
     """Complete a leased batch."""
-    count = len(rows)
-    nulls, zeros, completed = ("{" + ",".join([word] * count) + "}" for word in ("NULL", "0", "completed"))
+    zeros = "{" + ",".join(["0"] * len(rows)) + "}"
     conn.execute(
         SETTLE_AND_REMOVE_JOBS if remove else SETTLE_JOBS,
         {
             "worker_id": "bare",
             "ids": "{" + ",".join([row[ID] for row in rows]) + "}",
             "lease_ids": "{" + ",".join([row[LEASE_ID] for row in rows]) + "}",
-            "states": completed,
-            "outcomes": completed,
-            "delays": nulls,
-            "errors": [None] * count,
-            "records": nulls,
+            "states": "{}",
+            "outcomes": "{}",
+            "delays": "{}",
+            "errors": [],
+            "records": "{}",
             "started_ago": zeros,
             "ended_ago": zeros,
         },
-    ).fetchall()
+    )
 
 
 def draining(tell: Tell, *, url: str, remove: bool = False) -> Stop:

@@ -290,7 +290,7 @@ class NotificationsBlocked(DatabaseError):
 LIMIT = """
     SELECT set_config('statement_timeout', %(statement_ms)s, %(for_transaction)s),
         set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s),
-        set_config('DateStyle', 'ISO', %(for_transaction)s)
+        set_config('DateStyle', 'ISO', %(for_transaction)s), set_config('TimeZone', 'UTC', %(for_transaction)s)
 """
 
 

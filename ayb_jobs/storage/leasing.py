@@ -6,12 +6,13 @@ statistics say that nothing runs, and then reads all of it for each batch.
 """
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from psycopg.errors import LockNotAvailable, ProgramLimitExceeded
 
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.model.job import Lease, LeasedJob
+from ayb_jobs.model.job import JobState, Lease, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 
@@ -35,8 +36,13 @@ class Lane(NamedTuple):
 # enough, so that neither delayed jobs nor dead index entries below the floor are walked. The ids pass through an array
 # because a join may be planned as one that reads the whole table, and a sub-select with LIMIT and SKIP LOCKED in an IN
 # may run twice and lease more than the limit.
+# A lease id is random in its first 74 bits, drawn once for the batch, since a server may take microseconds for each draw;
+# the last 48 are the row's place in the table, which no two rows of a statement share.
+# The rows come in no order: sorting them here would have the server copy each of them twice.
 LEASE_JOBS = """
-    WITH due AS MATERIALIZED (
+    WITH batch AS MATERIALIZED (
+        SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
+    ), due AS MATERIALIZED (
         SELECT next_in_priority.id
         FROM generate_series(1, 4) AS level (priority)
         CROSS JOIN LATERAL (
@@ -58,23 +64,22 @@ LEASE_JOBS = """
             LIMIT %(limit)s
         ) AS next_in_priority
         LIMIT %(limit)s
-    ), leased AS (
-        UPDATE _ayb_jobs
-        SET state = 'running', attempts = least(attempts, 2147483646) + 1, lease_id = gen_random_uuid(),
-            lease_until = now() + %(lease_s)s * interval '1 second', worker_id = %(worker_id)s,
-            execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now()
-        WHERE id = ANY (ARRAY(SELECT id FROM due))
-        RETURNING id, lease_id, execution_id, type, payload, queue, priority, attempts, max_attempts, crashes, run_at,
-            scheduled_for, schedule_id, timeout_s, traceparent
     )
-    SELECT id, lease_id, execution_id, type, payload::text, queue, priority, attempts, max_attempts, crashes,
+    UPDATE _ayb_jobs
+    SET state = 'running', attempts = least(attempts, 2147483646) + 1,
+        lease_id = encode((SELECT random FROM batch) || tidsend(ctid), 'hex')::uuid,
+        lease_until = now() + %(lease_s)s * interval '1 second', worker_id = %(worker_id)s,
+        execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now()
+    WHERE id = ANY (ARRAY(SELECT id FROM due))
+    RETURNING id, lease_id, execution_id, type, payload::text, queue, priority, attempts, max_attempts, crashes,
         run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent
-    FROM leased
-    ORDER BY leased.priority, leased.run_at, leased.id
 """
 
 # One payload that is too large as text would keep its whole batch from being leased for ever.
 LEASE_JOBS_WITH_CARE = LEASE_JOBS.replace("payload::text", "_ayb_job_text(payload)")
+
+# The text of instants sorts as they do, in a zone without summer time, which the loops' connections are set to.
+BY_TURN = attrgetter("priority", "run_at_text", "id")
 
 
 def lease_jobs(
@@ -98,21 +103,23 @@ def lease_jobs(
         rows = conn.execute(LEASE_JOBS, values).fetchall()
     except ProgramLimitExceeded:
         rows = conn.execute(LEASE_JOBS_WITH_CARE, values).fetchall()
-    return [LeasedJob._make(row) for row in rows]
+    return sorted(map(LeasedJob._make, rows), key=BY_TURN)
 
 
-# `id = ANY` beside the join has the primary key searched once for all of a batch. A join alone, or a list whose length the
-# planner knows, may be planned as one that reads the whole table, while that is small or was never analyzed.
-SETTLE_JOBS = """
-    WITH impatient AS MATERIALIZED (
+# What both ways of settling share. The arrays that hold nothing but nulls come empty, and so do the states and outcomes
+# where every attempt completed: that is nearly every batch, and each element costs the server and its client.
+ENDED = """
+    impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', '1s', true)
     ), ended AS MATERIALIZED (
-        SELECT ended.*
+        SELECT id, lease_id, coalesce(state, 'completed') AS state, coalesce(outcome, 'completed') AS outcome,
+            delay_s, error, records, started_ago_us, ended_ago_us
         FROM impatient, unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(states)s::text[], %(outcomes)s::text[],
-                    %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[], %(started_ago)s::float8[],
-                    %(ended_ago)s::float8[])
-            AS ended (id, lease_id, state, outcome, delay_s, error, records, started_ago_s, ended_ago_s)
-    ), settled AS (
+                    %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[], %(started_ago)s::bigint[],
+                    %(ended_ago)s::bigint[])
+            AS ended (id, lease_id, state, outcome, delay_s, error, records, started_ago_us, ended_ago_us)
+    )"""
+END_JOBS = """
         UPDATE _ayb_jobs AS job
         SET state = ended.state,
             run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
@@ -124,65 +131,48 @@ SETTLE_JOBS = """
             completed_at = CASE ended.state WHEN 'completed' THEN now() END,
             canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
-        FROM ended
-        WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
+        FROM ended"""
+FENCED = """
             AND job.id = ended.id AND job.lease_id = ended.lease_id
+"""
+ATTEMPT = """
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
-            ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
-    ), logged AS (
+            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us"""
+# The answer is null where all were settled.
+LOG_AND_ANSWER = """
+    logged AS (
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
             error, records_processed, started_at, ended_at)
         SELECT execution_id, id, type, schedule_id, lease_id, attempts, %(worker_id)s, outcome, error, records,
-            now() - started_ago_s * interval '1 second', now() - ended_ago_s * interval '1 second'
+            now() - started_ago_us * interval '1 microsecond', now() - ended_ago_us * interval '1 microsecond'
         FROM settled
     )
-    SELECT lease_id FROM settled
+    SELECT CASE WHEN (SELECT count(*) FROM settled) < cardinality(%(ids)s::uuid[])
+        THEN ARRAY(SELECT lease_id::text FROM settled)
+    END
 """
 
+# `id = ANY` beside the join has the primary key searched once for all of a batch. A join alone, or a list whose length the
+# planner knows, may be planned as one that reads the whole table, while that is small or was never analyzed.
+SETTLE_JOBS = f"""
+    WITH {ENDED}, settled AS (
+        {END_JOBS}
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended)) {FENCED} {ATTEMPT}
+    ), {LOG_AND_ANSWER}
+"""  # noqa: S608 - literals only
+
 # The same, but what completed is deleted: its execution row is all that stays. Each half reads its own jobs alone.
-SETTLE_AND_REMOVE_JOBS = """
-    WITH impatient AS MATERIALIZED (
-        SELECT set_config('lock_timeout', '1s', true)
-    ), ended AS MATERIALIZED (
-        SELECT ended.*
-        FROM impatient, unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(states)s::text[], %(outcomes)s::text[],
-                    %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[], %(started_ago)s::float8[],
-                    %(ended_ago)s::float8[])
-            AS ended (id, lease_id, state, outcome, delay_s, error, records, started_ago_s, ended_ago_s)
-    ), removed AS (
-        DELETE FROM _ayb_jobs AS job
-        USING ended
-        WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state = 'completed'))
-            AND job.id = ended.id AND job.lease_id = ended.lease_id
-        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
-            ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
+SETTLE_AND_REMOVE_JOBS = f"""
+    WITH {ENDED}, removed AS (
+        DELETE FROM _ayb_jobs AS job USING ended
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state = 'completed')) {FENCED} {ATTEMPT}
     ), updated AS (
-        UPDATE _ayb_jobs AS job
-        SET state = ended.state,
-            run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
-            max_attempts = CASE ended.outcome
-                WHEN 'snoozed' THEN least(job.max_attempts, 2147483646) + 1
-                ELSE job.max_attempts
-            END,
-            last_error = coalesce(ended.error, job.last_error),
-            canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
-            lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
-        FROM ended
-        WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state <> 'completed'))
-            AND job.id = ended.id AND job.lease_id = ended.lease_id
-        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
-            ended.error, ended.records, ended.started_ago_s, ended.ended_ago_s
+        {END_JOBS}
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state <> 'completed')) {FENCED} {ATTEMPT}
     ), settled AS (
         SELECT * FROM removed UNION ALL SELECT * FROM updated
-    ), logged AS (
-        INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
-            error, records_processed, started_at, ended_at)
-        SELECT execution_id, id, type, schedule_id, lease_id, attempts, %(worker_id)s, outcome, error, records,
-            now() - started_ago_s * interval '1 second', now() - ended_ago_s * interval '1 second'
-        FROM settled
-    )
-    SELECT lease_id FROM settled
-"""
+    ), {LOG_AND_ANSWER}
+"""  # noqa: S608 - literals only
 
 
 def settle_jobs(
@@ -199,31 +189,41 @@ def settle_jobs(
         return set()
     statement = SETTLE_AND_REMOVE_JOBS if remove_completed else SETTLE_JOBS
     try:
-        rows = conn.execute(statement, _settled_values(settlements, worker_id, now)).fetchall()
+        row = conn.execute(statement, _settled_values(settlements, worker_id, now)).fetchone()
     except LockNotAvailable as error:
         raise RowsLocked from error
-    return {row[0] for row in rows}
+    if row is None or row[0] is None:
+        return {ended.job.lease_id for ended in settlements}
+    return set(row[0])
 
 
 def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: float) -> dict[str, object]:
     jobs, states, outcomes, delays, errors, records, started, ended = zip(*settlements, strict=True)
+    all_completed = states.count(JobState.COMPLETED) == len(states)
     return {
         "worker_id": worker_id,
         "ids": _plain_array([job.id for job in jobs]),
         "lease_ids": _plain_array([job.lease_id for job in jobs]),
-        "states": _plain_array(states),
-        "outcomes": _plain_array(outcomes),
-        "delays": _plain_array(["NULL" if delay_s is None else str(delay_s) for delay_s in delays]),
-        "errors": list(errors),
-        "records": _plain_array(["NULL" if count is None else str(count) for count in records]),
-        "started_ago": _plain_array([f"{now - at:.6f}" for at in started]),
-        "ended_ago": _plain_array([f"{now - at:.6f}" for at in ended]),
+        "states": _plain_array(() if all_completed else states),
+        "outcomes": _plain_array(() if all_completed else outcomes),
+        "delays": _numbers(delays),
+        "errors": [] if errors.count(None) == len(errors) else list(errors),
+        "records": _numbers(records),
+        "started_ago": _numbers([int((now - at) * 1e6) for at in started]),
+        "ended_ago": _numbers([int((now - at) * 1e6) for at in ended]),
     }
 
 
 def _plain_array(texts: Iterable[str]) -> str:
-    """Write an array of ids, numbers or fixed words, in which nothing needs quoting, at a tenth of psycopg's cost."""
+    """Write an array of ids or fixed words, in which nothing needs quoting, at a tenth of psycopg's cost."""
     return "{" + ",".join(texts) + "}"
+
+
+def _numbers(numbers: Sequence[float | None]) -> str:
+    """Write an array of numbers and nulls; an empty one where all are null, since `unnest` makes up for it."""
+    if numbers.count(None) == len(numbers):
+        return "{}"
+    return _plain_array(["NULL" if number is None else str(number) for number in numbers])
 
 
 FIND_SETTLED = """

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -78,6 +79,29 @@ def test_jobs_are_leased_by_priority_then_time_then_id(conn: Connection) -> None
     lazy = make_job(conn, priority=4, run_at=at(60))
     same_time = sorted(make_job(conn, priority=3, run_at="2026-01-01T00:00:00Z") for _ in range(5))
     assert [job.id for job in lease(conn)] == [urgent, early, late, *same_time, lazy]
+
+
+def test_the_loops_connections_have_a_zone_in_which_text_sorts_as_instants_do(
+    conn: Connection, database_url: str
+) -> None:
+    name = sql.Identifier(conn.info.dbname)
+    conn.execute(sql.SQL("ALTER DATABASE {} SET TimeZone = 'Europe/Berlin'").format(name))
+    # On this night, Berlin's clock read 02:30 twice.
+    after = make_job(conn, run_at="2025-10-26T01:20:00Z")
+    before = make_job(conn, run_at="2025-10-26T00:40:00Z")
+    with closing(Database(database_url)) as db, db.connection() as ours:
+        assert [job.id for job in lease(ours)] == [before, after]
+
+
+def test_each_attempt_has_a_lease_id_of_its_own(conn: Connection) -> None:
+    for _ in range(300):
+        make_job(conn)
+    first = lease(conn, limit=300)
+    release_jobs(conn, [job.lease for job in first])
+    second = lease(conn, limit=300)
+    lease_ids = [uuid.UUID(job.lease_id) for job in first + second]
+    assert len(set(lease_ids)) == 600
+    assert {lease_id.version for lease_id in lease_ids} == {4}
 
 
 def test_queues_of_one_priority_are_merged_in_order(conn: Connection) -> None:

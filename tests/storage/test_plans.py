@@ -28,13 +28,13 @@ SETTLE: Mapping[str, Any] = {
     "worker_id": "w",
     "ids": [NOBODY] * BATCH,
     "lease_ids": [NOBODY] * BATCH,
-    "states": ["completed"] * BATCH,
-    "outcomes": ["completed"] * BATCH,
-    "delays": [None] * BATCH,
-    "errors": [None] * BATCH,
-    "records": [None] * BATCH,
-    "started_ago": [0.1] * BATCH,
-    "ended_ago": [0.1] * BATCH,
+    "states": [],
+    "outcomes": [],
+    "delays": [],
+    "errors": [],
+    "records": [],
+    "started_ago": [1000] * BATCH,
+    "ended_ago": [10] * BATCH,
 }
 PROGRESS: Mapping[str, Any] = {"id": NOBODY, "lease_id": NOBODY, "progress": "{}", "lease_s": 300.0}
 RECOVER: Mapping[str, Any] = {
