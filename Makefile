@@ -27,16 +27,11 @@ demo: $(INSTALLED) ## Take the tour, on a database that is thrown away
 bench: $(INSTALLED) ## Measure this machine, on a database that is thrown away
 	@$(BIN)/ayb-jobs bench
 
-# The tests that start daemons as processes mostly wait, so the others run beside them; each half says how it ended.
-PROCESSES := tests/acceptance tests/docs tests/faults tests/models
-
 test: $(INSTALLED) ## Run the whole test suite
 ifdef ARGS
 	$(BIN)/pytest -m "not slow" $(ARGS)
 else
-	@log=$$(mktemp); $(BIN)/pytest -m "not slow" $(PROCESSES) >$$log 2>&1 & processes=$$!; \
-	$(BIN)/pytest -m "not slow" $(PROCESSES:%=--ignore=%); code=$$?; \
-	wait $$processes || code=$$?; cat $$log; rm $$log; exit $$code
+	@$(BIN)/python tests/side_by_side.py
 endif
 
 test-slow: $(INSTALLED) ## Run the long tests

@@ -1,0 +1,123 @@
+"""Runs the test suite in several pytest processes at the same time, since most tests wait more than they compute.
+
+What a process prints is shown in one piece when it ends; until then a line every 30 seconds tells how far each is.
+"""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parent.parent
+# The longest first. Tests that are not named here run in a process of their own.
+GROUPS = {
+    "faults": ["tests/faults"],
+    "programs": [
+        "tests/acceptance",
+        "tests/cli",
+        "tests/docs",
+        "tests/models",
+        "tests/test_daemon.py",
+        "tests/test_embedded.py",
+    ],
+}
+NAMED = [path for paths in GROUPS.values() for path in paths]
+ALL = GROUPS | {"others": ["tests", *(f"--ignore={path}" for path in NAMED)]}
+
+TELL_S = 30.0
+STOP_S = 30.0
+LOOK_S = 0.1
+
+
+class Group:
+    """A group of tests, which runs as a process of its own."""
+
+    def __init__(self, name: str, arguments: list[str], folder: Path) -> None:
+        self.name = name
+        self._output = folder / name
+        self._began = time.monotonic()
+        colours = "yes" if sys.stdout.isatty() else "no"
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", "-m", "not slow", f"--color={colours}", *arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # Ctrl-C comes from here, once
+            )
+
+    def so_far(self) -> str:
+        """Tell how much of it has run."""
+        percents = re.findall(r"\[ *(\d+)%\]", self._said())
+        return f"{self.name} {percents[-1] if percents else 0} %"
+
+    def show(self) -> None:
+        """Print all that it said, and how it ended."""
+        code = self.process.returncode
+        how = "passed" if code == 0 else f"FAILED with exit code {code}"
+        say(f"{self._said()}==> {self.name}: {how} after {time.monotonic() - self._began:.0f} s")
+
+    def await_end(self) -> None:
+        """Wait until it ends, and end it by force where that takes too long."""
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _said(self) -> str:
+        return self._output.read_text(errors="replace")
+
+
+def main() -> int:
+    """Run all groups to their end; return 0 where all passed."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a job in the background inherits that the first is ignored
+        signal.signal(number, signal.default_int_handler)
+    with TemporaryDirectory() as folder:
+        groups = [Group(name, arguments, Path(folder)) for name, arguments in ALL.items()]
+        try:
+            show_as_they_end(groups)
+        except KeyboardInterrupt:
+            say("Stopping …")
+            stop(groups)
+            return 130
+    return max(abs(group.process.returncode) for group in groups)
+
+
+def show_as_they_end(groups: list[Group]) -> None:
+    """Print each group when it has ended, and now and then how far the others are."""
+    began = told = time.monotonic()
+    say(f"Running {', '.join(group.name for group in groups)} side by side; each is shown when it ends.")
+    running = list(groups)
+    while running:
+        for group in [group for group in running if group.process.poll() is not None]:
+            running.remove(group)
+            group.show()
+        now = time.monotonic()
+        if running and now - told >= TELL_S:
+            told = now
+            say(f"After {now - began:.0f} s: {', '.join(group.so_far() for group in running)}")
+        time.sleep(LOOK_S)
+
+
+def stop(groups: list[Group]) -> None:
+    """Interrupt all, and show what they said."""
+    running = [group for group in groups if group.process.poll() is None]
+    for group in running:
+        group.process.send_signal(signal.SIGINT)
+    for group in running:
+        group.await_end()
+        group.show()
+
+
+def say(text: str) -> None:
+    """Print at once."""
+    print(text, flush=True)  # noqa: T201 - its output
+
+
+if __name__ == "__main__":
+    sys.exit(main())
