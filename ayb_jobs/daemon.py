@@ -148,7 +148,13 @@ class Daemon:
             chance=random.random,
             lease_s=jobs.lease_duration_s,
         )
-        recoverer = Recoverer(database=self.database, emit=events.emit, backoff=backoff, max_crashes=jobs.max_crashes)
+        recoverer = Recoverer(
+            database=self.database,
+            emit=events.emit,
+            backoff=backoff,
+            max_crashes=jobs.max_crashes,
+            beside=self._heartbeat.turn,
+        )
         pruner = Pruner(database=self.database, retention=config.retention, emit=events.emit, stopping=self.draining)
         self._add("lease keeper", self._keeper.tick)
         self._add("watchdog", watchdog.tick)
@@ -157,10 +163,9 @@ class Daemon:
         self._add("recoverer", recoverer.tick)
         self._add("lifeline", self._lifeline.tick)
         self._add("pruner", pruner.tick)
-        self._add("heartbeat", self._heartbeat.tick)
         if config.database.notify:
             self._add("notifier", self._notifier.tick)
-        alerting = alert_loops(config.alerts, self.database, events)
+        alerting = alert_loops(config.alerts, self.database, events, self._waker)
         self._alerting = tuple(alerting)
         for name, tick in alerting.items():
             self._add(name, tick, first_after_s=ALERT_AFTER_S)
@@ -206,7 +211,8 @@ class Daemon:
         running = self._in_flight.running()
         timeout_s = self._config.jobs.shutdown_timeout_s
         self._events.emit(DaemonStopping(reason=reason, running=len(running), timeout_s=timeout_s))
-        self._stop_loops("scheduler", "recoverer", "pruner", "notifier", "heartbeat")
+        self._notifier.interrupt()
+        self._stop_loops("scheduler", "recoverer", "pruner", "notifier")
         for name in self._alerting:
             self._loops[name].stop()  # not waited for: what an address has not taken, another daemon delivers
         self._buffer.close()

@@ -3,7 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from ayb_jobs.runtime.posting import host_of, post, signature
 from ayb_jobs.runtime.scheduler import Transactions
 from ayb_jobs.storage.alerts import (
     Alert,
+    find_waiting,
     note_failures,
     note_overdue,
     ping_targets,
@@ -29,10 +31,9 @@ from ayb_jobs.storage.alerts import (
     take_delivery,
 )
 
-WATCH_S = 5.0
-# While there is nothing to deliver, a courier looks less and less often: alerts are rare.
-COURIER_S = 2.0
-IDLE_COURIER_S = 10.0
+# An idle daemon should cost a database next to nothing: one look for all addresses, and couriers that sleep until woken.
+WATCH_S = 20.0
+COURIER_S = 3600.0
 PING_S = 1.0
 MOST_TRIES = 3
 
@@ -42,8 +43,13 @@ TURN_S = 20.0
 Emit = Callable[[object], None]
 
 
-def alert_loops(settings: Alerts, database: Transactions, events: Events) -> dict[str, Callable[[], float]]:
-    """Return what is to be called in a loop of its own each, by name, so that a slow address delays no other."""
+def alert_loops(
+    settings: Alerts, database: Transactions, events: Events, waker: Callable[[str], Callable[[], None]]
+) -> dict[str, Callable[[], float]]:
+    """Return what is to be called in a loop of its own each, by name, so that a slow address delays no other.
+
+    `waker` returns what wakes the loop of a name.
+    """
     pinger = Pinger(database, events.emit, base=settings.ping_url, timeout_s=settings.timeout_s)
     events.subscribe(pinger)
     addresses: dict[str, Address] = {
@@ -51,22 +57,32 @@ def alert_loops(settings: Alerts, database: Transactions, events: Events) -> dic
         for number, url in enumerate(settings.webhooks, start=1)
     }
     addresses["fail pings"] = FailPings(settings.ping_url, timeout_s=settings.timeout_s)
+    wakers = {address.key: waker(name) for name, address in addresses.items()}
     couriers = {name: Courier(database, address, events.emit).tick for name, address in addresses.items()}
-    return {"alerter": Alerter(database, events.emit).tick, "pinger": pinger.tick, **couriers}
+    return {"alerter": Alerter(database, events.emit, wakers).tick, "pinger": pinger.tick, **couriers}
 
 
 class Alerter:
-    """Finds schedules that are overdue or recovered, and scheduled jobs that failed for good, in any daemon."""
+    """Finds schedules that are overdue or recovered, and scheduled jobs that failed for good, in any daemon.
 
-    def __init__(self, database: Transactions, emit: Emit) -> None:
+    `couriers` wake those who deliver, by their address's key.
+    """
+
+    def __init__(
+        self, database: Transactions, emit: Emit, couriers: Mapping[str, Callable[[], None]] = MappingProxyType({})
+    ) -> None:
         self._database = database
         self._emit = emit
+        self._couriers = couriers
 
     def tick(self) -> float:
         """Note what has changed, each change once among all daemons; return the seconds until the next look."""
         with self._database.transaction() as conn:
             noted = note_overdue(conn)
             note_failures(conn)
+            waiting = find_waiting(conn, list(self._couriers))
+        for key in waiting:
+            self._couriers[key]()
         for each in noted.begun:
             self._emit(
                 ScheduleOverdue(schedule_id=each.schedule_id, name=each.name, reason=each.reason, message=each.words)
@@ -140,19 +156,18 @@ class Courier:
         self._address = address
         self._emit = emit
         self._failing = False
-        self._pause_s = COURIER_S
 
     def tick(self) -> float:
-        """Deliver what is due; return the seconds until the next look."""
+        """Deliver what is due; return the seconds until the next look, which the alerter cuts short."""
         end = time.monotonic() + TURN_S
-        while time.monotonic() < end and (alert := self._take()):
+        while alert := self._take():
             error = self._address.tell(alert)
             with self._database.transaction() as conn:
                 settle_delivery(conn, alert.id, self._address.key, error)
             self._tell_change(error)
-            self._pause_s = COURIER_S / 2
-        self._pause_s = min(2 * self._pause_s, IDLE_COURIER_S)
-        return self._pause_s
+            if time.monotonic() >= end:
+                return 0.0
+        return COURIER_S
 
     def _take(self) -> Alert | None:
         with self._database.transaction() as conn:

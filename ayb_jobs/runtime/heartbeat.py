@@ -4,34 +4,36 @@ import time
 from collections.abc import Callable
 
 from ayb_jobs.events import JobsUnclaimable
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.unclaimable import count_unclaimable
 from ayb_jobs.storage.workers import Worker, beat, forget_worker
 
-TURN_S = 10.0
+BEAT_S = 20.0
 LOOK_S = 60.0
 
 
 class Heartbeat:
-    """Keeps the daemon's row fresh in its `tick`."""
+    """Keeps the daemon's row fresh whenever it is lent a connection, `turn`, which must come every few seconds."""
 
     def __init__(self, *, database: Database, worker: Worker, emit: Callable[[object], None]) -> None:
         self._database = database
         self._worker = worker
         self._emit = emit
+        self._next_beat = 0.0
         self._next_look = 0.0
         self._is_known = False
 
-    def tick(self) -> float:
-        """Beat, and look for unclaimable jobs once a minute; return the seconds until the next beat."""
-        with self._database.connection() as conn:
+    def turn(self, conn: Connection) -> None:
+        """Beat every 20 s, and look for unclaimable jobs once a minute."""
+        now = time.monotonic()
+        if now >= self._next_beat:
             beat(conn, self._worker)
             self._is_known = True
-            if time.monotonic() >= self._next_look:
-                counts = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
-                self._emit(JobsUnclaimable(counts=counts))
-                self._next_look = time.monotonic() + LOOK_S
-        return TURN_S
+            self._next_beat = now + BEAT_S
+        if now >= self._next_look:
+            counts = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
+            self._emit(JobsUnclaimable(counts=counts))
+            self._next_look = now + LOOK_S
 
     def forget(self) -> None:
         """Remove the daemon's row, where there is one."""

@@ -1,8 +1,10 @@
 """Hears of new jobs and changed schedules, and wakes who cares. A notification is a hint; polling is the truth."""
 
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
 from ayb_jobs.events import NotificationsAvailable, NotificationsUnavailable
@@ -10,8 +12,6 @@ from ayb_jobs.storage.database import Listener, NotificationsBlocked, Timeouts
 
 # Middleboxes answer keepalives by themselves, so the server is asked for an answer this often.
 PROBE_S = 30.0
-# How long one wait may take, and so how late a stop is noticed.
-WAIT_S = 0.2
 NO_ROOM = "the server's queue of them is half full, behind a session that listens and stays in a transaction"
 FOR_EVER_S = 3600.0 * 24 * 365
 # What a notification says that is about more than new jobs.
@@ -44,6 +44,7 @@ class Notifier:
         self._listener: Listener | None = None
         self._last_answer = 0.0
         self._had_room = True
+        self._interrupted, self._interrupt = socket.socketpair()
 
     def tick(self) -> float:
         """Wait once; return 0 to wait again, or a long time where notifications cannot arrive."""
@@ -53,7 +54,7 @@ class Notifier:
             self._emit(NotificationsUnavailable(reason=str(blocked)))
             return FOR_EVER_S
         try:
-            heard = listener.wait(WAIT_S)
+            heard = listener.wait(max(0.0, self._last_answer + PROBE_S - time.monotonic()), self._interrupted.fileno())
             if heard:
                 self._notified()
             for word in heard & self._on_word.keys():
@@ -61,12 +62,22 @@ class Notifier:
             if time.monotonic() - self._last_answer >= PROBE_S:
                 self._probe(listener)
         except Exception:
-            self.close()
+            self._disconnect()
             raise
         return 0.0
 
+    def interrupt(self) -> None:
+        """End the wait under way and every later one, for a loop that stops."""
+        with suppress(OSError):  # closed: nobody waits any more
+            self._interrupt.send(b"!")
+
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, once the loop has ended."""
+        self._disconnect()
+        self._interrupted.close()
+        self._interrupt.close()
+
+    def _disconnect(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None

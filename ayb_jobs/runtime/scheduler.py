@@ -11,14 +11,15 @@ from ayb_jobs.events import ScheduleBroken, ScheduleRepaired, SchedulesFired
 from ayb_jobs.model.fires import Advance, DueSchedule, Fire, advance, first_fire, passed_over
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fires import (
+    Ahead,
     Plan,
     Unplanned,
     fire,
     lock_due,
     lock_unplanned,
+    look_ahead,
     retry_broken,
     save_plans,
-    seconds_until_next_run,
 )
 
 BATCH = 500
@@ -59,15 +60,24 @@ class Scheduler:
             with self._database.transaction() as conn:
                 retry_broken(conn)
             self._started = True
-        while self._plan() == self._batch:
-            pass
+        ahead = self._look()
+        if ahead.unplanned or _is_due(ahead):
+            self._plan_and_fire(ahead)
+            ahead = self._look()
+        if ahead.due_in_s is None:
+            return self._tick_s
+        return min(self._tick_s, HELD_ELSEWHERE_S if _is_due(ahead) else ahead.due_in_s)
+
+    def _look(self) -> Ahead:
+        with self._database.transaction() as conn:
+            return look_ahead(conn)
+
+    def _plan_and_fire(self, ahead: Ahead) -> None:
+        if ahead.unplanned:
+            while self._plan() == self._batch:
+                pass
         while self._fire():
             pass
-        with self._database.transaction() as conn:
-            wait_s = seconds_until_next_run(conn)
-        if wait_s is None:
-            return self._tick_s
-        return min(self._tick_s, wait_s if wait_s > 0 else HELD_ELSEWHERE_S)
 
     def _plan(self) -> int:
         with self._database.transaction() as conn:
@@ -103,6 +113,10 @@ class Scheduler:
             self._emit(SchedulesFired(advances=done, jobs=fired.jobs, now=due[0][1]))
         left_over = len(advances) + len(broken) < len(due)
         return left_over or len(due) == self._batch or any(each.next_at <= due[0][1] for each in advances)
+
+
+def _is_due(ahead: Ahead) -> bool:
+    return ahead.due_in_s is not None and ahead.due_in_s <= 0
 
 
 def _planned(schedule: Unplanned) -> Plan:

@@ -110,6 +110,30 @@ ADDRESS_ALERTS = """
     SELECT id, %(target)s FROM _ayb_job_alerts WHERE at > now() - interval '1 hour'
     ON CONFLICT DO NOTHING
 """
+FIND_WAITING = """
+    SELECT asked.target
+    FROM unnest(%(targets)s::text[]) AS asked (target)
+    WHERE EXISTS (
+            SELECT FROM _ayb_job_alert_deliveries AS delivery
+            WHERE delivered_at IS NULL AND target = asked.target AND try_at <= now() AND attempts < %(most)s
+        )
+        OR EXISTS (
+            SELECT FROM _ayb_job_alerts AS alert
+            WHERE at > now() - interval '1 hour' AND NOT EXISTS (
+                SELECT FROM _ayb_job_alert_deliveries AS delivery
+                WHERE alert_id = alert.id AND target = asked.target
+            )
+        )
+"""
+
+
+def find_waiting(conn: Connection, targets: Sequence[str]) -> list[str]:
+    """Return those of the targets for whom `take_delivery` has something now."""
+    by_id = {target_id(target): target for target in targets}
+    rows = conn.execute(FIND_WAITING, {"targets": list(by_id), "most": MOST_ATTEMPTS})
+    return [by_id[id_] for (id_,) in rows]
+
+
 # The time of the next attempt is set before the delivery is tried: a daemon that dies in between loses nothing.
 TAKE_DELIVERY = """
     WITH due AS MATERIALIZED (

@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, with every setting that this daemon relies on."""
 
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -263,12 +264,25 @@ class Listener:
             self._conn.close()
             raise
 
-    def wait(self, timeout_s: float) -> frozenset[str]:
+    def wait(self, timeout_s: float, interrupt: int | None = None) -> frozenset[str]:
         """Wait for notifications; return what those that came say: nothing for jobs, `schedule` for a changed schedule.
 
+        `interrupt` is a descriptor that ends the wait once there is something to read from it.
         Raises psycopg's errors where the connection broke.
         """
-        return frozenset(notify.payload for notify in self._conn.notifies(timeout=timeout_s, stop_after=1))
+        heard = self._heard()  # what came with an answer to a probe
+        if not heard:
+            # psycopg's own wait looks up ten times a second.
+            waiting = select.poll()
+            waiting.register(self._conn, select.POLLIN)
+            if interrupt is not None:
+                waiting.register(interrupt, select.POLLIN)
+            waiting.poll(timeout_s * 1000)
+            heard = self._heard()
+        return heard
+
+    def _heard(self) -> frozenset[str]:
+        return frozenset(notify.payload for notify in self._conn.notifies(timeout=0))
 
     def probe(self) -> bool:
         """Ask the server, since middleboxes answer keepalives by themselves, whether its queue has room for notifications."""

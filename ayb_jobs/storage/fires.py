@@ -71,18 +71,21 @@ ADOPT_NEXT_RUNS = """
 # A disabled schedule has no next run, so that enabling it by plain SQL makes it one that is to be planned; nor has one
 # whose next run lies so far back that it can only be a mistake. One that is enabled and not broken has one, and not at
 # the end of time: it would never fire, and nobody would be told.
-LOCK_UNPLANNED = """
-    SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
-        greatest(last_fire_at, watched_since), last_error IS NOT NULL, now()
-    FROM _ayb_job_schedules
-    WHERE (enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst))
+_UNPLANNED = """
+    (enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst))
         OR (NOT enabled AND (next_run_at IS NOT NULL OR planned IS NOT NULL))
         OR (enabled AND next_run_at IS NULL AND last_error IS NULL)
         OR (enabled AND next_run_at = 'infinity')
         OR next_run_at < now() - interval '10 years'
+"""
+LOCK_UNPLANNED = f"""
+    SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
+        greatest(last_fire_at, watched_since), last_error IS NOT NULL, now()
+    FROM _ayb_job_schedules
+    WHERE {_UNPLANNED}
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
-"""
+"""  # noqa: S608 - literals only
 
 
 def lock_unplanned(conn: Connection, limit: int) -> list[Unplanned]:
@@ -313,15 +316,26 @@ def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:
     return Fired(schedule_ids=frozenset(row[0]), jobs=row[1])
 
 
-# Those that another scheduler is just advancing are due all the same.
-SECONDS_UNTIL_NEXT_RUN = """
-    SELECT extract(epoch FROM min(next_run_at) - clock_timestamp())::float8
+# Those that another scheduler is just planning or advancing are counted all the same.
+LOOK_AHEAD = f"""
+    SELECT
+        count(*) FILTER (WHERE {_UNPLANNED}) > 0,
+        extract(epoch FROM min(next_run_at) FILTER (WHERE enabled AND isfinite(next_run_at)) - clock_timestamp())::float8
     FROM _ayb_job_schedules
-    WHERE enabled AND isfinite(next_run_at)
-"""
+"""  # noqa: S608 - literals only
 
 
-def seconds_until_next_run(conn: Connection) -> float | None:
-    """Return the seconds until the next schedule is due by the database's clock; negative where one is, None without any."""
-    row = conn.execute(SECONDS_UNTIL_NEXT_RUN).fetchone()
-    return None if row is None or row[0] is None else float(row[0])
+class Ahead(NamedTuple):
+    """What schedules have ahead: whether any is to be planned, and the seconds until the next one is due.
+
+    By the database's clock; negative where one is due, None where none will be.
+    """
+
+    unplanned: bool
+    due_in_s: float | None
+
+
+def look_ahead(conn: Connection) -> Ahead:
+    """Tell whether there is anything to do for schedules, and when there will be."""
+    unplanned, due_in_s = conn.execute(LOOK_AHEAD).fetchall()[0]
+    return Ahead(unplanned, due_in_s)

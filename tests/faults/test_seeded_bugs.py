@@ -145,7 +145,7 @@ BUGS = [
     bug(
         "nobody listens again after a lost connection",
         "runtime/notifier.py",
-        "        except Exception:\n            self.close()\n            raise\n",
+        "        except Exception:\n            self._disconnect()\n            raise\n",
         "        except Exception:\n            return FOR_EVER_S\n",
         "terminate=25",
         "notifications_unheard",

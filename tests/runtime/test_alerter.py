@@ -25,7 +25,7 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.schedule import NewSchedule
 from ayb_jobs.runtime.alerter import Alerter, Courier, FailPings, Pinger, Webhook, alert_loops
-from ayb_jobs.storage.alerts import MOST_ATTEMPTS
+from ayb_jobs.storage.alerts import MOST_ATTEMPTS, target_id
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.schedules import create_schedule
 from tests.eventually import eventually
@@ -283,12 +283,39 @@ def test_an_address_that_is_none_is_a_failure_like_any_other(
 
 def test_the_settings_make_one_loop_for_each_address(conn: Conn, database: Database, receiver: Receiver) -> None:
     settings = Alerts(webhooks=[f"{receiver.url}/a", f"{receiver.url}/b"])
-    loops = alert_loops(settings, database, Events())
+    loops = alert_loops(settings, database, Events(), lambda _: lambda: None)
     add(conn, expect_success_within_s=3600)
     make_overdue(conn)
     for tick in loops.values():
         tick()
     eventually(lambda: sorted(receiver.paths()) == ["/a", "/b"])
+
+
+def test_couriers_are_woken_for_what_they_have_to_deliver(conn: Conn, database: Database, receiver: Receiver) -> None:
+    address = Webhook(receiver.url, secret="", timeout_s=5)
+    woken: list[str] = []
+    alerter = Alerter(database, lambda _: None, {address.key: lambda: woken.append("it"), "other": woken.clear})
+    courier = Courier(database, address, lambda _: None)
+    add(conn, expect_success_within_s=3600)
+    alerter.tick()
+    assert woken == []
+    make_overdue(conn)
+    Alerter(database, lambda _: None).tick()
+    conn.execute("INSERT INTO _ayb_job_alert_deliveries SELECT id, %s, 12 FROM _ayb_job_alerts", (target_id("other"),))
+    alerter.tick()
+    assert woken == ["it"]
+    receiver.status = 500
+    courier.tick()
+    alerter.tick()
+    assert woken == ["it"]
+    again(conn)
+    alerter.tick()
+    assert woken == ["it", "it"]
+    receiver.status = 200
+    courier.tick()
+    again(conn)
+    alerter.tick()
+    assert woken == ["it", "it"]
 
 
 def test_a_schedule_that_is_overdue_again_for_the_same_reason_is_told_again(conn: Conn, database: Database) -> None:
