@@ -14,13 +14,16 @@ from types import FrameType
 ECHO_S = 0.2
 # What poll takes, in seconds; whoever waits longer asks again.
 LONGEST_S = 3600.0
+PIPE_BYTES = 65536
 
 
 class Signals:
     """Notes signals: the first asks for a stop, each further one cuts it short.
 
     A handler runs between any two steps of the main thread, so it takes no lock, not even an event's: it sets plain
-    values, and writes to a pipe that `wait` waits on.
+    values. What ends `wait` is the interpreter's own byte in a pipe, written as the signal comes in (see `waking`): the
+    handler cannot, since it runs only once the main thread does, which may be about to wait, or wait while the signal
+    is given to another thread.
     """
 
     def __init__(self) -> None:
@@ -29,6 +32,7 @@ class Signals:
         self.on_second: Callable[[], None] = lambda: None  # called in the handler, so it must take no lock either
         self._first = 0.0
         self._readable, self._writable = os.pipe()
+        os.set_blocking(self._readable, False)
         os.set_blocking(self._writable, False)
         self._poll = select.poll()  # unlike select, it takes descriptors of any number
         self._poll.register(self._readable, select.POLLIN)
@@ -41,8 +45,6 @@ class Signals:
         self._first = self._first if self.count else now
         self.count += 1
         self.reason = self.reason or signal.Signals(number).name
-        with suppress(OSError):  # a pipe full of earlier signals
-            os.write(self._writable, b"!")
         if self.count > 1:
             self.on_second()
 
@@ -52,10 +54,19 @@ class Signals:
         return self.count > 0
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until a stop is asked for, at most so long; tell whether it is."""
-        if not self.stopping:
-            self._poll.poll(min(timeout_s, LONGEST_S) * 1000)
+        """Wait until a stop is asked for, at most so long, less where another signal comes; tell whether it is."""
+        if not self.stopping and self._poll.poll(min(timeout_s, LONGEST_S) * 1000):
+            os.read(self._readable, PIPE_BYTES)  # or any other signal's byte would end every later wait
         return self.stopping
+
+    @contextmanager
+    def waking(self) -> Iterator[None]:
+        """Have every signal that comes in wake `wait`, whichever thread it is given to."""
+        before = signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
 
     def close(self) -> None:
         """Close the pipe."""
@@ -71,7 +82,8 @@ def watched_signals() -> Iterator[Signals]:
     with suppress(AttributeError, ValueError, OSError):  # stderr may be closed, or no file
         faulthandler.register(signal.SIGQUIT, file=sys.stderr)
     try:
-        yield signals
+        with signals.waking():
+            yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
