@@ -89,7 +89,8 @@ class Fault(NamedTuple):
     """A fault that was injected. `target` is the application name of one start of a daemon, or `database`.
 
     `graceful` is set where the target was asked to stop and not broken. `detail` is for people. `backends` tells how many
-    of the database's connections it terminated.
+    of the database's connections it terminated. `noticed` is when the target complained of it (infinity where it never
+    did), for a fault that no daemon is told of; None where nobody looked.
     """
 
     kind: str
@@ -99,6 +100,7 @@ class Fault(NamedTuple):
     graceful: bool = False
     detail: str = ""
     backends: int = 0
+    noticed: float | None = None
 
     @property
     def on_database(self) -> bool:
@@ -118,7 +120,8 @@ PASSING = frozenset({"pause", "cut"})
 class Snapshot(NamedTuple):
     """The table at one moment: rows by state, and how many were ever inserted and deleted by the event log.
 
-    `metrics` are the same numbers as a daemon's metrics told them, where they were asked for at a quiet moment.
+    `metrics` are the daemons' counters, added up, by their names; for a quiet moment of a run in which no daemon died,
+    since what it counted dies with it.
     """
 
     at: float
@@ -142,7 +145,7 @@ class Limits:
 
     A lease lasts `lease_s`. What it lost is found within `recovery_s` of its expiry by a daemon that can work. Two clocks
     were aligned to within `clock_s`. An outage shorter than `margin_s` costs no run. A daemon that is asked to stop ends within `stop_s`, and an idle fleet
-    notices a new job within `pickup_s`, most of the time.
+    notices a new job within `pickup_s`, most of the time. A daemon notices within `notice_s` that its packets are dropped.
     """
 
     lease_s: float
@@ -151,6 +154,7 @@ class Limits:
     margin_s: float = 0.0
     stop_s: float = 30.0
     pickup_s: float = 1.0
+    notice_s: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)

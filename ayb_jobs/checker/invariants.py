@@ -301,14 +301,42 @@ def _broken(daemon: str, evidence: Evidence) -> bool:
 
 
 def rows_do_not_add_up(evidence: Evidence) -> Findings:
-    """At each snapshot, rows in less rows out are the rows there, by the event log and by the metrics."""
+    """At each snapshot, rows in less rows out are the rows there."""
     for snapshot in evidence.snapshots:
         there = sum(snapshot.rows.values())
         if snapshot.inserted - snapshot.deleted != there:
             yield f"{snapshot.inserted} in, {snapshot.deleted} out, and {there} there", None
-        for state, told in (snapshot.metrics or {}).items():
-            if told != snapshot.rows.get(state, 0):
-                yield f"metrics tell of {told:g} {state} jobs, the table holds {snapshot.rows.get(state, 0)}", None
+
+
+def metrics_do_not_add_up(evidence: Evidence) -> Findings:
+    """At each quiet moment at which the daemons' counters were asked for, they are what the event log says."""
+    for snapshot in evidence.snapshots:
+        if snapshot.metrics is None:
+            continue
+        so_far = [event for event in evidence.events if event.at <= snapshot.at]
+        for names, counts in COUNTED.items():
+            told = sum(snapshot.metrics.get(f"ayb_jobs_{name}", 0) for name in names)
+            happened = sum(map(counts, so_far))
+            if told != happened:
+                yield f"the metrics tell of {told:g} {' and '.join(names)}, the event log of {happened}", None
+
+
+def _ends(event: Event, state: str) -> bool:
+    """Tell whether a daemon's word, and not a client's, ended a run so."""
+    return event.ends_lease and event.state == state and not event.recovers
+
+
+# Counters of the daemons, by what they count in the event log; snoozed and retried differ in no column.
+COUNTED: Mapping[tuple[str, ...], Callable[[Event], bool]] = {
+    ("enqueued",): lambda event: event.change == "insert" and event.schedule_id is not None,
+    ("leased",): lambda event: event.leases,
+    ("completed",): lambda event: _ends(event, "completed"),
+    ("failed",): lambda event: event.ends_lease and event.state == "failed",
+    ("canceled",): lambda event: _ends(event, "canceled"),
+    ("retried", "snoozed"): lambda event: _ends(event, "queued") and not event.gives_back,
+    ("released",): lambda event: event.gives_back,
+    ("recovered",): lambda event: event.recovers,
+}
 
 
 def stop_not_graceful(evidence: Evidence) -> Findings:
@@ -323,6 +351,13 @@ def stop_not_graceful(evidence: Evidence) -> Findings:
             yield f"{fault.target} took {fault.ended - fault.began:.1f} s to stop", None
         if fault.detail not in ("", "exit 0") and not (fault.detail == "exit 1" and _away(fault, evidence)):
             yield f"{fault.target} was asked to stop and ended with {fault.detail}", None
+
+
+def noticed_late(evidence: Evidence) -> Findings:
+    """A daemon whose packets are dropped without a word notices it in time."""
+    for fault in evidence.faults:
+        if fault.noticed is not None and fault.noticed - fault.began > evidence.limits.notice_s:
+            yield f"{fault.target} was cut off, and {fault.detail}", None
 
 
 INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
@@ -347,7 +382,9 @@ INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
         acknowledged_cancel_undone,
         stop_used_up_an_attempt,
         rows_do_not_add_up,
+        metrics_do_not_add_up,
         stop_not_graceful,
+        noticed_late,
     )
 }
 

@@ -1,5 +1,6 @@
 """The daemons: real processes of `ayb-jobs run`, each start under a name of its own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -28,7 +29,8 @@ shutdown_timeout_s = {shutdown_s}
 modules = ["ayb_jobs.torture.workload"]
 packs = []
 [api]
-enabled = false
+enabled = {api}
+port = 0
 [log]
 format = "json"
 [schedules.torture_ticks]
@@ -37,6 +39,8 @@ cron = "* * * * * *"
 catchup = "all"
 """
 
+API_STARTED = '"event":"api.started"'
+COMPLAINT = b'"level":"error"'
 STARTED_WITHIN_S = 20.0
 STOPPED_WITHIN_S = 60.0
 
@@ -51,6 +55,7 @@ class Setting:
     concurrency: int = 4
     poll_ms: int = 10_000
     shutdown_s: int = 5
+    api: bool = False
 
     @property
     def config_file(self) -> Path:
@@ -64,6 +69,7 @@ class Setting:
             "poll_ms": self.poll_ms,
             "lease_s": self.lease_s,
             "shutdown_s": self.shutdown_s,
+            "api": str(self.api).lower(),
         }
         self.config_file.write_text(CONFIG.format(**values))
 
@@ -134,10 +140,26 @@ class Daemon:
     def _exit_code(self) -> int | None:
         return None if self._process is None else self._process.poll()
 
+    def api_url(self) -> str:
+        """Return where the process serves its API, as its log says; for a setting with `api`, once it works."""
+        started = next(line for line in self.log.read_text().splitlines() if API_STARTED in line)
+        return str(json.loads(started)["url"])
+
     @property
     def log(self) -> Path:
         """The log of the process that runs now, or ran last; not there where it goes to a pipe."""
         return self._setting.folder / f"{self.name}.log"
+
+    def await_complaint(self, since: int, *, within_s: float) -> float:
+        """Wait for an error in its log, behind so many bytes; return when it was there, infinity where it never was."""
+        give_up = time.monotonic() + within_s
+        while time.monotonic() < give_up:
+            with self.log.open("rb") as log:
+                log.seek(since)
+                if any(COMPLAINT in line for line in log):
+                    return time.monotonic()
+            time.sleep(0.05)
+        return float("inf")
 
     def last_words(self) -> str:
         """Return the last lines of its log."""

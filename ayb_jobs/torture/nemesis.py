@@ -24,6 +24,8 @@ DATABASE_PAUSE_S = 1.0
 EXHAUSTED_S = 2.0
 # From a daemon's first run until a fault strikes it, on average, so that its slots are full by then.
 AT_WORK_S = 0.25
+# A daemon that has complained of nothing by then has not noticed that it is cut off.
+UNNOTICED_S = 15.0
 # Some connections are terminated in most faults, and all of them in some.
 ALL = 0.2
 
@@ -139,9 +141,17 @@ class Nemesis:
         return self._seconds * lanes / total if total else usual_s
 
     def _note(
-        self, kind: str, target: str, began: float, *, graceful: bool = False, detail: str = "", backends: int = 0
+        self,
+        kind: str,
+        target: str,
+        began: float,
+        *,
+        graceful: bool = False,
+        detail: str = "",
+        backends: int = 0,
+        noticed: float | None = None,
     ) -> None:
-        self.faults.append(Fault(kind, target, began, time.monotonic(), graceful, detail, backends))
+        self.faults.append(Fault(kind, target, began, time.monotonic(), graceful, detail, backends, noticed))
 
     def _kill(self, daemon: Daemon, _chance: random.Random) -> None:
         began = time.monotonic()
@@ -183,9 +193,12 @@ class Nemesis:
 
     def _cut(self, daemon: Daemon, chance: random.Random) -> None:
         began = time.monotonic()
+        log = daemon.log.stat().st_size if daemon.log.exists() else None
         with self._network.cut(daemon.pid):
-            time.sleep(self._lease_s + chance.uniform(5, 8))
-        self._note("cut", daemon.name, began)
+            noticed = None if log is None else daemon.await_complaint(log, within_s=UNNOTICED_S)
+            time.sleep(max(0.0, began + self._lease_s + chance.uniform(1, 3) - time.monotonic()))
+        detail = "" if noticed is None else f"noticed after {noticed - began:.1f} s"
+        self._note("cut", daemon.name, began, detail=detail, noticed=noticed)
 
     def _terminate(self, chance: random.Random) -> None:
         began = time.monotonic()

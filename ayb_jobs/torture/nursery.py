@@ -84,6 +84,7 @@ class Nursery:
                     self._codes[told["ended"]] = told["code"]
                 else:
                     self._started.append(told["started"])
+                    self._codes.pop(told["started"], None)  # of an earlier child that had the same number
                 self._changed.notify_all()
         with self._changed:
             self._closed = True

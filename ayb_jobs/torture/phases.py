@@ -21,6 +21,7 @@ from ayb_jobs.storage.jobs import enqueue
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.torture import effects, event_log, history
 from ayb_jobs.torture.clients import Client
+from ayb_jobs.torture.counters import counters
 from ayb_jobs.torture.fleet import Daemon, Setting
 from ayb_jobs.torture.nemesis import Nemesis
 from ayb_jobs.torture.network import is_own
@@ -162,7 +163,9 @@ class _Run:
         with closing(connect(url, name="torture")) as conn:
             self._pooled = conn.prepare_threshold is None
         # Through a pooler no notification arrives, so that looking often is all there is.
-        self._setting = Setting(url=url, folder=folder, poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS)
+        self._setting = Setting(
+            url=url, folder=folder, poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS, api=not faults
+        )
         self._daemons = [Daemon(number, self._setting, nursery) for number in range(1, daemons + 1)]
         self._room = threading.Event()
         self._history = history.History(folder / "history.jsonl")
@@ -190,7 +193,9 @@ class _Run:
             self._warm_up()
             self._strike()
             self._drain()
+            self._compare_counters()
             probes = self._probe()
+            self._compare_counters()
         finally:
             self._stop_daemons()
         return self._collect(probes)
@@ -260,6 +265,13 @@ class _Run:
             while self._unfinished() and time.monotonic() < give_up:
                 time.sleep(0.02)
         return probes
+
+    def _compare_counters(self) -> None:
+        """Take a snapshot with what the daemons counted, where none has died, and with it what it had counted."""
+        if self._setting.api and self._unfinished() == 0:
+            told = counters(self._daemons)
+            snapshot = self._retrying(lambda conn: event_log.count(conn, time.monotonic()))
+            self._snapshots.append(snapshot._replace(metrics=told))
 
     def _stop_daemons(self) -> None:
         for client in self._clients:

@@ -104,10 +104,24 @@ def test_taking_a_lease_from_the_living_is_stale_and_from_the_dead_is_not() -> N
 def test_rows_that_do_not_add_up_are_told() -> None:
     snapshot = Snapshot(at=2.0, rows={"queued": 1}, inserted=2, deleted=0)
     assert broken(replace(SOUND, snapshots=[snapshot])) == {"rows_do_not_add_up"}
-    unequal = Snapshot(at=2.0, rows={"queued": 1}, inserted=1, deleted=0, metrics={"queued": 2})
-    assert broken(replace(SOUND, snapshots=[unequal])) == {"rows_do_not_add_up"}
+
+
+def test_counters_that_differ_from_the_event_log_are_told() -> None:
+    counted = {"ayb_jobs_leased": 1.0, "ayb_jobs_completed": 1.0}
+    snapshot = Snapshot(at=4.0, rows={"completed": 1}, inserted=1, deleted=0, metrics=counted)
+    assert broken(replace(SOUND, snapshots=[snapshot])) == set()
+    for twice in ({"ayb_jobs_leased": 2.0}, {"ayb_jobs_completed": 0.0}, {"ayb_jobs_snoozed": 1.0}):
+        unequal = snapshot._replace(metrics=counted | twice)
+        assert broken(replace(SOUND, snapshots=[unequal])) == {"metrics_do_not_add_up"}
 
 
 def test_a_stop_that_fails_is_told() -> None:
     fault = Fault("term", "other", 1.0, 2.0, graceful=True, detail="exit 70")
     assert broken(replace(SOUND, faults=[fault])) == {"stop_not_graceful"}
+
+
+def test_a_cut_that_is_noticed_late_is_told() -> None:
+    cut = Fault("cut", "other", 1.0, 20.0, noticed=10.5)
+    assert broken(replace(SOUND, faults=[cut])) == set()
+    assert broken(replace(SOUND, faults=[cut._replace(noticed=11.5)])) == {"noticed_late"}
+    assert broken(replace(SOUND, faults=[cut._replace(noticed=float("inf"))])) == {"noticed_late"}
