@@ -6,7 +6,9 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import pytest
@@ -20,13 +22,18 @@ from ayb_jobs.torture.counters import counters
 from ayb_jobs.torture.fleet import Daemon, Setting
 from tests.eventually import eventually
 
+MILLION = 1_000_000
 DAEMONS = 2
 ROUND = 20_000
 JOB_TYPE = "torture_work"
-# After so many jobs every buffer has its size, every connection is open, and every code path was taken.
-WARM_UP_ROUNDS = 2
-# glibc gives freed memory back in whole pages and rounds of jobs differ a little: what leaks even 100 bytes a job shows.
-GROWTH_MIB = 5.0
+# By then most buffers have their size and every code path was taken.
+WARM_UP_ROUNDS = 3
+# What leaks grows in each round, by 50 bytes a job or less where this holds; what the allocator keeps for good comes in
+# a few steps of a MiB or two at any time, so that half of the rounds may grow by more.
+ROUND_MIB = 0.5
+GROWTH_MIB = 10.0
+# Pools open a connection more where several threads want one at the same moment, and keep it.
+POOLED = 3
 
 PRUNE = "DELETE FROM _ayb_jobs WHERE state = 'completed' AND type = %s"
 ENDED = """
@@ -94,39 +101,42 @@ def started(files: Iterable[Path]) -> Iterator[str]:
                 yield told["job"]
 
 
-def rounds(url: str, fleet: list[Daemon], folder: Path, *, jobs: int, each: int) -> None:
-    """Work through `jobs` after a warm-up, round by round; hold what each daemon takes against the first round's end."""
+def rounds(url: str, fleet: list[Daemon], folder: Path, *, jobs: int, each: int, growth_mib: float) -> None:
+    """Work through `jobs` after a warm-up, round by round, and hold what each daemon takes at their ends.
+
+    Its memory may grow by `growth_mib` in a million jobs, or in all where there are fewer.
+    """
+    taken: list[list[Resources]] = []
     with closing(connect(url, name="test")) as conn:
-        for _ in range(WARM_UP_ROUNDS):
+        for number in range(WARM_UP_ROUNDS + jobs // each):
             work_through(conn, folder, each)
-        before = [Resources.of(daemon.pid) for daemon in fleet]
-        taken = [before]
-        for _ in range(jobs // each):
-            work_through(conn, folder, each)
-            taken.append([Resources.of(daemon.pid) for daemon in fleet])
-        story = "\n".join(str(row) for row in taken)
-        print(story)  # noqa: T201 - the figures of the run
-        ran = each * WARM_UP_ROUNDS + jobs
-        told = counters(fleet)
-        for name in ("leased", "completed"):
-            assert told[f"ayb_jobs_{name}"] - told["ayb_jobs_enqueued"] == ran, f"{name}: {told}"
-    for first, last in zip(before, taken[-1], strict=True):
-        assert last.memory - first.memory <= GROWTH_MIB, story
-        assert last.threads <= first.threads, story
-        assert last.descriptors <= first.descriptors, story
+            if number >= WARM_UP_ROUNDS - 1:
+                taken.append([Resources.of(daemon.pid) for daemon in fleet])
+    told = counters(fleet)
+    for name in ("leased", "completed"):
+        assert told[f"ayb_jobs_{name}"] - told["ayb_jobs_enqueued"] == each * WARM_UP_ROUNDS + jobs, told
+    story = "\n".join(str(row) for row in taken)
+    print(story)  # noqa: T201 - the figures of the run
+    for daemon in zip(*taken, strict=True):
+        assert median(later.memory - earlier.memory for earlier, later in pairwise(daemon)) <= ROUND_MIB, story
+        span = min(len(daemon) - 1, MILLION // each)
+        growths = [later.memory - earlier.memory for earlier, later in zip(daemon, daemon[span:], strict=False)]
+        assert max(growths) <= growth_mib, story
+        assert daemon[-1].threads <= daemon[0].threads, story
+        assert daemon[-1].descriptors <= daemon[0].descriptors + POOLED, story
 
 
 @pytest.mark.timeout(600)
 def test_a_hundred_thousand_jobs_run_once_each_and_the_daemon_does_not_grow(
     url: str, fleet: list[Daemon], tmp_path: Path
 ) -> None:
-    rounds(url, fleet, tmp_path, jobs=100_000, each=ROUND)
+    rounds(url, fleet, tmp_path, jobs=100_000, each=ROUND, growth_mib=GROWTH_MIB)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.skipif("RELEASE" not in os.environ, reason="takes half an hour or more: RELEASE=1 make test-slow")
-def test_five_million_jobs_run_once_each_and_the_daemon_does_not_grow(
+def test_five_million_jobs_run_once_each_and_a_million_take_five_mebibytes_at_most(
     url: str, fleet: list[Daemon], tmp_path: Path
 ) -> None:
-    rounds(url, fleet, tmp_path, jobs=5_000_000, each=100_000)
+    rounds(url, fleet, tmp_path, jobs=5_000_000, each=100_000, growth_mib=5.0)
