@@ -1,7 +1,7 @@
 """What the checker reads. All instants are seconds on one clock, the monotonic clock of the host that collected them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeVar
@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeVar
 Change = Literal["insert", "update", "delete"]
 Answer = Literal["ok", "fail", "unknown"]
 Ending = Literal["ok", "error", "stopped", "unknown"]
+Findings = Iterator[tuple[str, str | None]]  # what is wrong, and the job concerned, if any
 K = TypeVar("K")
 V = TypeVar("V")
 

@@ -8,15 +8,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import LiteralString, TypeVar
-
-import psycopg
 
 from ayb_jobs.checker import Evidence, Figures, Limits, Snapshot, Violation, check, figures
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import Conflict, DatabaseError
 from ayb_jobs.model.job import NewJob
-from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.jobs import enqueue
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.torture import effects, event_log, history
@@ -26,10 +23,9 @@ from ayb_jobs.torture.fleet import Daemon, Setting
 from ayb_jobs.torture.nemesis import Nemesis
 from ayb_jobs.torture.network import is_own
 from ayb_jobs.torture.nursery import Nursery
+from ayb_jobs.torture.patient import Patient
 from ayb_jobs.torture.plan import KINDS, missing
 from ayb_jobs.torture.workload import TRANSACTION
-
-T = TypeVar("T")
 
 CLIENTS = 3
 BACKLOG = 300
@@ -155,6 +151,7 @@ class _Run:
         progress: Progress,
     ) -> None:
         self._url = url
+        self._database = Patient(url, give_up_s=drain_s)
         self._seconds = seconds
         self._most_jobs = jobs
         self._drain_s = drain_s
@@ -183,7 +180,6 @@ class _Run:
             lease_s=self._setting.lease_s,
         )
         self._snapshots: list[Snapshot] = []
-        self._conn: Connection | None = None
         self._began = time.monotonic()
 
     def __call__(self) -> Evidence:
@@ -245,7 +241,7 @@ class _Run:
         self._until(lambda _: True, "heal")
         for client in self._clients:
             client.stop()
-        self._retrying(lambda conn: conn.execute(DISABLE_SCHEDULES))
+        self._database.ask(lambda conn: conn.execute(DISABLE_SCHEDULES))
         give_up = time.monotonic() + self._drain_s
         self._until(lambda _: self._unfinished() == 0 or time.monotonic() > give_up, "drain", hurry=True)
 
@@ -259,7 +255,7 @@ class _Run:
             key = f"probe-{number}"
             self._history.note("enqueue", key, "ask")
             job = NewJob(type="torture_work", idempotency_key=key)
-            made = self._retrying(partial(enqueue, job=job))
+            made = self._database.ask(partial(enqueue, job=job))
             self._history.note("enqueue", key, "ok", made.id)
             probes.append(key)
             while self._unfinished() and time.monotonic() < give_up:
@@ -270,7 +266,7 @@ class _Run:
         """Take a snapshot with what the daemons counted, where none has died, and with it what it had counted."""
         if self._setting.api and self._unfinished() == 0:
             told = counters(self._daemons)
-            snapshot = self._retrying(lambda conn: event_log.count(conn, time.monotonic()))
+            snapshot = self._database.ask(lambda conn: event_log.count(conn, time.monotonic()))
             self._snapshots.append(snapshot._replace(metrics=told))
 
     def _stop_daemons(self) -> None:
@@ -285,14 +281,14 @@ class _Run:
         """Keep the backlog filled, take snapshots and tell of progress until it is over."""
         last_told = 0.0
         while True:
-            if self._ask_for(DUE) < BACKLOG and self._unfinished() < 3 * BACKLOG:
+            if self._database.number(DUE) < BACKLOG and self._unfinished() < 3 * BACKLOG:
                 self._room.set()
             else:
                 self._room.clear()
             elapsed = time.monotonic() - self._began
             if elapsed - last_told >= 1.0:
                 last_told = elapsed
-                self._snapshots.append(self._retrying(lambda conn: event_log.count(conn, time.monotonic())))
+                self._snapshots.append(self._database.ask(lambda conn: event_log.count(conn, time.monotonic())))
                 numbers = {
                     "jobs": self._enqueued(),
                     "unfinished": self._unfinished(),
@@ -300,42 +296,21 @@ class _Run:
                 }
                 self._progress(phase, {"elapsed_s": elapsed, **numbers})
                 if hurry:
-                    self._retrying(lambda conn: conn.execute(HURRY))
+                    self._database.ask(lambda conn: conn.execute(HURRY))
             if over(time.monotonic()):
                 return
             time.sleep(0.05)
 
     def _unfinished(self) -> int:
-        return self._ask_for(UNFINISHED)
-
-    def _ask_for(self, number: LiteralString) -> int:
-        row = self._retrying(lambda conn: conn.execute(number).fetchone())
-        return int(row[0]) if row else 0
-
-    def _retrying(self, ask: Callable[[Connection], T]) -> T:
-        """Ask the database until it answers, whatever is being done to it."""
-        give_up = time.monotonic() + self._drain_s
-        while True:
-            try:
-                if self._conn is None:
-                    self._conn = connect(self._url, name="torture")
-                return ask(self._conn)
-            except (psycopg.Error, DatabaseError):
-                if self._conn is not None:
-                    self._conn.close()
-                self._conn = None
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(0.05)
+        return self._database.number(UNFINISHED)
 
     def _collect(self, probes: list[str]) -> Evidence:
-        self._snapshots.append(self._retrying(lambda conn: event_log.count(conn, time.monotonic())))
-        offset_s, error_s = self._retrying(_clock_offset)
-        events = self._retrying(lambda conn: event_log.read(conn, offset_s))
-        committed = self._retrying(event_log.committed_effects)
-        schedules = self._retrying(lambda conn: conn.execute(SCHEDULES).fetchall())
-        if self._conn is not None:
-            self._conn.close()
+        self._snapshots.append(self._database.ask(lambda conn: event_log.count(conn, time.monotonic())))
+        offset_s, error_s = self._database.ask(event_log.clock_offset)
+        events = self._database.ask(lambda conn: event_log.read(conn, offset_s))
+        committed = self._database.ask(event_log.committed_effects)
+        schedules = self._database.ask(lambda conn: conn.execute(SCHEDULES).fetchall())
+        self._database.close()
         setting = self._setting
         return Evidence(
             events=events,
@@ -356,17 +331,3 @@ class _Run:
                 pickup_s=setting.poll_ms / 1000 * 0.08,
             ),
         )
-
-
-def _clock_offset(conn: Connection) -> tuple[float, float]:
-    """Return what makes the database's clock ours, and by how much that may be wrong."""
-    best: tuple[float, float] | None = None
-    for _ in range(20):
-        before = time.monotonic()
-        theirs = event_log.database_now(conn)
-        after = time.monotonic()
-        error_s = (after - before) / 2
-        if best is None or error_s < best[1]:
-            best = ((before + after) / 2 - theirs, error_s)
-    assert best is not None  # noqa: S101 - it was measured twenty times
-    return best
