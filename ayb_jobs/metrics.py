@@ -5,12 +5,13 @@ they are served.
 """
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import sub
 
 from ayb_jobs import events
 from ayb_jobs.model.job import JobState
@@ -27,7 +28,7 @@ WAIT_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 
 LAG_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0)
 
 # The jobs of one batch were leased at one moment, and lie close together in the queue: a few tell of all.
-WAITS_PER_BATCH = 50
+WAITS_PER_BATCH = 10
 
 Labels = tuple[str, ...]
 
@@ -98,6 +99,17 @@ class Histogram:
         """Count a value, standing for `weight` of them."""
         self.counts[bisect_left(buckets, value)] += weight
         self.sum += value * weight
+
+    def add_all(self, buckets: tuple[float, ...], values: Iterable[float]) -> None:
+        """Count many values, at a cost for each bound and next to none for each value."""
+        ordered = sorted(values)
+        below = 0
+        for place, bound in enumerate(buckets):
+            upto = bisect_right(ordered, bound, below)
+            self.counts[place] += upto - below
+            below = upto
+        self.counts[-1] += len(ordered) - below
+        self.sum += sum(ordered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,24 +230,23 @@ class Metrics:
                 self._observe("ayb_jobs_schedule_lag_seconds", max(0.0, (event.now - fire.fire_at).total_seconds()))
 
     def _settled(self, event: events.JobsSettled) -> None:
-        endings = Counter([(ending.job.type, ending.state, ending.outcome) for ending in event.settlements])
-        for (job_type, state, outcome), count in endings.items():
-            self._ended(self._type(job_type), state, outcome, count)
-        for job_type in {ending.job.type for ending in event.settlements}:
-            self._ran(self._type(job_type), [ending for ending in event.settlements if ending.job.type == job_type])
+        types = {ending.job.type for ending in event.settlements}
+        for job_type in types:
+            endings = event.settlements
+            if len(types) > 1:
+                endings = [ending for ending in endings if ending.job.type == job_type]
+            self._ended_all(self._type(job_type), endings)
 
-    def _ran(self, job_type: str, endings: Sequence[Settlement]) -> None:
-        """Count the run times and records of one type's endings; a loop of few steps, since it runs for each job."""
-        histogram = self._histogram("ayb_jobs_run_duration_seconds", job_type)
-        counts, total_s = histogram.counts, 0.0
-        for ending in endings:
-            run_s = ending.ended - ending.started
-            counts[bisect_left(RUN_BUCKETS, run_s)] += 1
-            total_s += run_s
-        histogram.sum += total_s
-        records = sum(ending.records for ending in endings if ending.records)
-        if records:
-            self._add("ayb_jobs_records_processed", job_type, by=records)
+    def _ended_all(self, job_type: str, endings: Sequence[Settlement]) -> None:
+        """Count one type's endings, run times and records, column by column: no step of Python's own for each job."""
+        _, states, outcomes, _, _, records, started, ended = zip(*endings, strict=True)
+        for (state, outcome), count in Counter(zip(states, outcomes, strict=True)).items():
+            self._ended(job_type, state, outcome, count)
+        runs_s = map(sub, ended, started)
+        self._histogram("ayb_jobs_run_duration_seconds", job_type).add_all(RUN_BUCKETS, runs_s)
+        processed = sum(filter(None, records))
+        if processed:
+            self._add("ayb_jobs_records_processed", job_type, by=processed)
 
     def _ended(self, job_type: str, state: JobState, outcome: Outcome, count: int) -> None:
         match state:

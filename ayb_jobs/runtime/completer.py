@@ -101,7 +101,7 @@ class Completer:
     def _settle_batch(self) -> None:
         batch = self._batch
         try:
-            settled = self._write(batch)
+            lost = self._write(batch)
         except RowsLocked:
             self._set_locked_aside()
             return
@@ -113,25 +113,28 @@ class Completer:
         self._most = BATCH
         self._batch = []
         self._in_flight.remove([ended.job.lease_id for ended in batch])
-        self._report(batch, settled)
+        self._report(batch, lost)
 
-    def _write(self, batch: Sequence[Settlement]) -> set[str]:
-        """Settle a batch; return the leases that are settled now, by this statement or by one whose answer was lost."""
+    def _write(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
+        """Settle a batch; return what is settled neither by this statement nor by one whose answer was lost."""
         with self._database.connection() as conn:
             failpoints.reach(failpoints.SETTLING)
             settled = settle_jobs(
                 conn, batch, worker_id=self._worker_id, now=time.monotonic(), remove_completed=self._remove_completed
             )
+            if len(settled) == len(batch):
+                return ()
             missing = [ended for ended in batch if ended.job.lease_id not in settled]
-            return settled | find_settled(conn, missing) if missing else settled
+            settled = find_settled(conn, missing)
+            return [ended for ended in missing if ended.job.lease_id not in settled]
 
-    def _report(self, batch: Sequence[Settlement], settled: set[str]) -> None:
-        lost = [ended.job.id for ended in batch if ended.job.lease_id not in settled]
-        written = [ended for ended in batch if ended.job.lease_id in settled] if lost else batch
+    def _report(self, batch: Sequence[Settlement], lost: Sequence[Settlement]) -> None:
+        gone = {ended.job.lease_id for ended in lost}
+        written = [ended for ended in batch if ended.job.lease_id not in gone] if gone else batch
         if written:
             self._emit(JobsSettled(settlements=written, now=time.monotonic()))
         if lost:
-            self._emit(LeasesLost(job_ids=lost, during="settle"))
+            self._emit(LeasesLost(job_ids=[ended.job.id for ended in lost], during="settle"))
 
     def _set_locked_aside(self) -> None:
         """Go on without the jobs whose rows somebody else has locked, so that the others need not wait for them."""

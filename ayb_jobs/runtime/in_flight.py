@@ -40,11 +40,11 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, jobs: Iterable[LeasedJob], leased: float) -> list[Held]:
+    def add(self, jobs: Sequence[LeasedJob], leased: float) -> list[Held]:
         """Hold these jobs, whose leasing statement was sent at `leased` on the monotonic clock."""
         arrived = time.monotonic()
         held = [Held(job, leased, arrived) for job in jobs]
-        self._held.update([(one.job.lease_id, one) for one in held])
+        self._held.update(zip([job.lease_id for job in jobs], held, strict=True))
         return held
 
     def remove(self, lease_ids: Iterable[str]) -> None:

@@ -85,10 +85,11 @@ class Worker:
                 self._run(held)
 
     def _run(self, held: Held) -> None:
-        job_type = self._find(held.job.type)
+        job = held.job
+        job_type = self._find(job.type)
         started = time.monotonic()
-        timeout_s = held.job.timeout_s or (job_type.timeout_s if job_type else None)
-        context = JobContext(held.job, self._services, started + timeout_s if timeout_s else None)
+        timeout_s = job.timeout_s or (job_type.timeout_s if job_type else None)
+        context = JobContext(job, self._services, started + timeout_s if timeout_s else None)
         held.started = self._busy_since = started
         held.context = context
         self._current = held
@@ -96,12 +97,12 @@ class Worker:
             context.stop("lease_lost")
         try:
             failpoints.reach(failpoints.BEGUN)
-            result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))
+            result = checked(job_type.run(readable(context)) if job_type else unknown(job))
             failpoints.reach(failpoints.ENDED)
             ended = self._note_end(started)
             if result is None:
                 result = context.records_processed
-            settlement = settle_result(held.job, result, started, ended)
+            settlement = settle_result(job, result, started, ended)
         except BaseException as error:  # noqa: BLE001 - even SystemExit ends an attempt, not the daemon
             self._fail(held, context, error, started)
         else:

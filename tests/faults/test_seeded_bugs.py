@@ -128,9 +128,9 @@ BUGS = [
     bug(
         "a job is settled before its handler ends",
         "runtime/worker.py",
-        "            result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))\n",
-        "            self._settle(held, settle_result(held.job, None, started, started))\n"
-        "            result = checked(job_type.run(readable(context)) if job_type else unknown(held.job))\n",
+        "            result = checked(job_type.run(readable(context)) if job_type else unknown(job))\n",
+        "            self._settle(held, settle_result(job, None, started, started))\n"
+        "            result = checked(job_type.run(readable(context)) if job_type else unknown(job))\n",
         "none",
         "stale_write_accepted completed_without_its_run",
     ),
