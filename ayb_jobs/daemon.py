@@ -153,6 +153,7 @@ class Daemon:
             emit=events.emit,
             backoff=backoff,
             max_crashes=jobs.max_crashes,
+            lease_s=jobs.lease_duration_s,
             beside=self._heartbeat.turn,
         )
         pruner = Pruner(database=self.database, retention=config.retention, emit=events.emit, stopping=self.draining)

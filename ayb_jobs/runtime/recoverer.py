@@ -11,13 +11,18 @@ from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.recovery import Recovery, recover_jobs
 
 BATCH = 500
-# A lost lease is found within 5 s of its expiry: the rest is for the statement itself.
-TURN_S = 4.4
+# A lease that runs out before the next turn is looked at as soon as it has; these bound how often and how seldom. One
+# that a daemon with shorter leases gives is found within 5 s of its end all the same: the rest is for the statement itself.
+SHORTEST_TURN_S = 0.25
+LONGEST_TURN_S = 4.4
+# Lets a lease that was seen to run out have run out for certain.
+MARGIN_S = 0.02
 
 
 class Recoverer:
-    """Looks for expired leases in its `tick`, at start-up and every four seconds or so.
+    """Looks for expired leases in its `tick`: at start-up, when the next one runs out, and every four seconds or so.
 
+    `lease_s` is how long the fleet's leases last: one that is given after a look is then never lost before the next.
     `beside` is done in the same transaction, where nothing was found: an idle daemon should cost a database next to
     nothing, and whatever goes wrong there must not undo a recovery.
     """
@@ -29,8 +34,10 @@ class Recoverer:
         emit: Callable[[object], None],
         backoff: Backoff,
         max_crashes: int,
+        lease_s: float,
         beside: Callable[[Connection], None] = lambda _conn: None,
     ) -> None:
+        self._turn_s = min(LONGEST_TURN_S, max(SHORTEST_TURN_S, lease_s))
         self._database = database
         self._emit = emit
         self._backoff = backoff
@@ -60,7 +67,10 @@ class Recoverer:
                     error=job.error,
                 )
             )
-        return 0.0 if found.jobs else TURN_S
+        return 0.0 if found.jobs else self._until_next(found.next_s)
+
+    def _until_next(self, next_s: float | None) -> float:
+        return self._turn_s if next_s is None else min(self._turn_s, max(SHORTEST_TURN_S, next_s + MARGIN_S))
 
     def _recover(self, conn: Connection) -> Recovery:
         sweeping = self._sweeps.wait_s() == 0
@@ -71,6 +81,7 @@ class Recoverer:
             max_crashes=self._max_crashes,
             backoff=self._backoff,
             floor="-infinity" if sweeping else self._floor,
+            ahead_s=self._turn_s,
         )
         if sweeping:
             self._sweeps.swept(time.monotonic() - began)

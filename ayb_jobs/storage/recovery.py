@@ -21,10 +21,15 @@ class RecoveredJob:
 
 
 class Recovery(NamedTuple):
-    """What one look at the expired leases found, and the last expiry it saw (None where it found nothing)."""
+    """What one look at the expired leases found.
+
+    `floor` is the last expiry that it saw (None where it found nothing), `next_s` the seconds until the next lease runs out
+    (None where none does within the seconds that were looked ahead).
+    """
 
     jobs: Sequence[RecoveredJob]
     floor: str | None
+    next_s: float | None
 
 
 # A running row without a lease is nobody's: only a foreign statement can have left it, and nothing else would find it.
@@ -102,11 +107,20 @@ RECOVER_JOBS = f"""
             END,
             started_at, now()
         FROM recovered
+    ), next AS (
+        SELECT min(lease_until) AS lease_until
+        FROM _ayb_jobs
+        WHERE state = 'running' AND lease_until >= now()
+            AND lease_until < now() + %(ahead_s)s * interval '1 second'
     )
-    SELECT id, type, state, attempts, crashes, error, lease_until::text,
-        CASE WHEN cardinality(%(dead)s::text[]) > 0 AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
-    FROM recovered
-    ORDER BY lease_until
+    SELECT extract(epoch FROM next.lease_until - now())::float8, recovered.id, type, state, attempts, crashes, error,
+        recovered.lease_until::text,
+        CASE
+            WHEN cardinality(%(dead)s::text[]) > 0 AND recovered.id IS NOT NULL AND {MAY_NOTIFY}
+                THEN pg_notify('ayb_jobs', '')::text
+        END
+    FROM next LEFT JOIN recovered ON true
+    ORDER BY recovered.lease_until
 """  # noqa: S608 - literals only
 
 
@@ -118,12 +132,14 @@ def recover_jobs(
     backoff: Backoff,
     floor: str = "-infinity",
     dead: Sequence[str] = (),
+    ahead_s: float = 0.0,
 ) -> Recovery:
     """Take up to `limit` jobs from workers whose lease ran out, whatever their type, the longest expired first.
 
     Each counts a crash beside its attempt, and has an execution row with outcome `lost`. It is queued again after
     backoff, or fails where its attempts or `max_crashes` are used up. Only leases that ran out after `floor` are seen.
-    Jobs of the workers `dead` are taken before their lease runs out, and are due at once.
+    Jobs of the workers `dead` are taken before their lease runs out, and are due at once. The answer tells when the next
+    lease runs out, where that is within `ahead_s` seconds.
     """
     rows = conn.execute(
         RECOVER_JOBS,
@@ -132,14 +148,16 @@ def recover_jobs(
             "max_crashes": max_crashes,
             "floor": floor,
             "dead": list(dead),
+            "ahead_s": ahead_s,
             "base_s": backoff.base_s,
             "most_s": backoff.most_s,
             "jitter_s": backoff.jitter_s,
         },
     ).fetchall()
     jobs = [
-        RecoveredJob(id=row[0], type=row[1], state=row[2], attempts=row[3], crashes=row[4], error=row[5])
-        for row in rows
+        RecoveredJob(id=id_, type=type_, state=state, attempts=attempts, crashes=crashes, error=error)
+        for _, id_, type_, state, attempts, crashes, error, *_ in rows
+        if id_ is not None
     ]
-    expiries = [row[6] for row in rows if row[6] is not None]
-    return Recovery(jobs, expiries[-1] if expiries else None)
+    expiries = [row[7] for row in rows if row[7] is not None]
+    return Recovery(jobs, expiries[-1] if expiries else None, rows[0][0])

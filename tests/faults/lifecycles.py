@@ -265,7 +265,7 @@ class Recover(Lifecycle):
             make_job(conn, "running", lease_until=SQL("now() - interval '1 second'"))
 
     def act(self, db: Database) -> None:
-        persistently(Recoverer(database=db, emit=lambda _: None, backoff=Backoff(), max_crashes=3).tick)
+        persistently(Recoverer(database=db, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=60).tick)
 
     def judge(self, conn: Connection) -> None:
         assert column(conn, "SELECT state, crashes, attempts FROM _ayb_jobs") == [("queued", 1, 1)] * JOBS

@@ -45,6 +45,7 @@ RECOVER: Mapping[str, Any] = {
     "base_s": 5.0,
     "most_s": 300.0,
     "jitter_s": 1.0,
+    "ahead_s": 4.0,
 }
 
 # Whether the table was analyzed, and how many jobs of each state are in it.

@@ -104,3 +104,19 @@ def test_recovery_is_by_batches_the_longest_expired_first(conn: Connection) -> N
 def test_unknown_types_are_recovered(conn: Connection) -> None:
     make_job(conn, "running", lease_until=PAST, type="nobody_knows")
     assert len(recover(conn).jobs) == 1
+
+
+def test_a_look_tells_when_the_next_lease_runs_out(conn: Connection) -> None:
+    def look() -> Recovery:
+        return recover_jobs(conn, limit=100, max_crashes=3, backoff=NO_JITTER, ahead_s=60)
+
+    assert look().next_s is None
+    make_job(conn, "running", lease_until=sql.SQL("now() + interval '2 minutes'"))
+    assert look().next_s is None
+    make_job(conn, "running", lease_until=sql.SQL("now() + interval '50 seconds'"))
+    make_job(conn, "running", lease_until=sql.SQL("now() + interval '40 seconds'"))
+    make_job(conn, "running", lease_until=PAST)
+    found = look()
+    assert len(found.jobs) == 1
+    assert found.next_s is not None
+    assert 10 < found.next_s <= 40
