@@ -5,7 +5,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.database import Listener, connect
@@ -13,6 +14,7 @@ from ayb_jobs.torture.network import Network
 
 PORT = 54330
 GIVE_UP_S = 40.0
+EACH = 2
 
 
 def noticed(wait: Callable[[], object], into: dict[str, float], name: str) -> None:
@@ -26,18 +28,25 @@ def noticed(wait: Callable[[], object], into: dict[str, float], name: str) -> No
 
 
 def main() -> None:
-    """Cut what is idle, what waits for a reply, and what is sent after the cut."""
+    """Cut connections of each kind: what is idle, what waits for a reply, and what is sent after the cut."""
     taken: dict[str, float] = {}
-    with EmbeddedPostgres.throwaway(tcp_port=PORT) as server:
+    with EmbeddedPostgres.throwaway(tcp_port=PORT) as server, ExitStack() as opened:
         url = server.url(tcp=True)
-        listener = Listener(url, name="listener")
-        waiting, sending = connect(url, name="waiting"), connect(url, name="sending")
-        threads = [
-            threading.Thread(target=noticed, args=(lambda: listener.wait(1.0), taken, "idle")),
-            threading.Thread(target=noticed, args=(lambda: waiting.execute("SELECT pg_sleep(29)"), taken, "waiting")),
-            threading.Thread(target=noticed, args=(lambda: sending.execute("SELECT 1"), taken, "sending")),
-        ]
-        with closing(listener), closing(waiting), closing(sending), Network().cut(os.getpid()):
+        threads = []
+        for number in range(EACH):
+            listener = opened.enter_context(closing(Listener(url, name="listener")))
+            waiting, sending = (
+                opened.enter_context(closing(connect(url, name=name))) for name in ("waiting", "sending")
+            )
+            waits: dict[str, Callable[[], object]] = {
+                "idle": partial(listener.wait, 1.0),
+                "waiting": partial(waiting.execute, "SELECT pg_sleep(29)"),
+                "sending": partial(sending.execute, "SELECT 1"),
+            }
+            threads += [
+                threading.Thread(target=noticed, args=(wait, taken, f"{kind} {number}")) for kind, wait in waits.items()
+            ]
+        with Network().cut(os.getpid()):
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.torture.network import can_have_own
+from tests.faults.half_open import EACH
 
 ROOT = Path(__file__).parents[2]
 IN_OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
@@ -27,5 +28,5 @@ def test_a_half_open_connection_is_noticed() -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     taken = json.loads(done.stdout)
-    assert set(taken) == {"idle", "waiting", "sending"}
+    assert set(taken) == {f"{kind} {number}" for kind in ("idle", "waiting", "sending") for number in range(EACH)}
     assert max(taken.values()) <= 10, taken
