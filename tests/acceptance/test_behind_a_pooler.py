@@ -1,15 +1,34 @@
 """The real daemon behind PgBouncer in transaction mode."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from ayb_jobs.storage.database import Connection
+from tests.acceptance import test_life_and_death as life
+from tests.acceptance import test_schedules as schedules
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.pgbouncer import PgBouncer
+
+Scenario = Callable[[Path, str, Connection], None]
+# Left out are those that wait for a notification, which no pooler passes on.
+SCENARIOS: list[Scenario] = [
+    life.test_sigterm_under_load_uses_up_no_attempt,
+    life.test_sigterm_lets_a_handler_end_and_gives_its_attempt_back,
+    life.test_a_handler_that_runs_on_is_told_by_the_exit_code,
+    schedules.test_a_killed_schedulers_fires_are_made_up_for_by_the_next,
+]
+LONG: list[Scenario] = [
+    life.test_a_killed_daemons_jobs_run_on_another,
+    life.test_a_job_that_kills_its_process_does_not_loop_for_ever,
+    life.test_a_second_signal_cuts_the_stop_short,
+    life.test_a_newer_schema_is_refused_in_one_line,
+]
 
 
 def all_completed(conn: Connection) -> bool:
@@ -46,3 +65,20 @@ def test_a_direct_address_brings_notifications_back(
         conn.execute("NOTIFY ayb_jobs")
         eventually(lambda: all_completed(conn), within_s=30)
         assert running.events("notify.unavailable") == []
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [*SCENARIOS, *(pytest.param(scenario, marks=pytest.mark.slow) for scenario in LONG)],
+    ids=lambda scenario: scenario.__name__,
+)
+def test_what_is_accepted_on_a_server_is_accepted_behind_a_pooler(
+    scenario: Scenario, tmp_path: Path, pgbouncer: PgBouncer, database_url: str, conn: Connection
+) -> None:
+    scenario(tmp_path, pgbouncer.url(database_url), conn)
+
+
+def test_eight_daemons_may_start_at_once_behind_a_pooler(
+    tmp_path: Path, pgbouncer: PgBouncer, empty_database_url: str
+) -> None:
+    life.test_eight_daemons_may_start_at_once_on_an_empty_database(tmp_path, pgbouncer.url(empty_database_url))
