@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from ayb_jobs.bench.drain import backlog
 from ayb_jobs.bench.figures import Figure, Pair, figure
-from ayb_jobs.bench.scratch import Bench
+from ayb_jobs.bench.processes import drain
+from ayb_jobs.bench.scratch import Bench, load_jobs
 
 COUNTS = (2, 4, 8)
 
@@ -13,8 +13,15 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Drain with one daemon, then with several together, in turn."""
     rounds: dict[int, list[Pair]] = {count: [] for count in COUNTS}
     for _ in range(bench.rounds):
-        alone = backlog(bench, "daemon")
+        alone = together(bench, 1)
         for count in COUNTS:
-            rounds[count].append(Pair(backlog(bench, "daemon", processes=count), alone))
+            rounds[count].append(Pair(together(bench, count), alone))
     for count in COUNTS:
         yield figure("daemons", f"{count} daemons", "jobs/s", rounds[count], against="one daemon")
+
+
+def together(bench: Bench, count: int) -> float:
+    """Return at what rate so many daemons drain a backlog that is there once all of them have started."""
+    bench.tell(f"daemons: {count}")
+    with bench.database() as url:
+        return drain("daemon", url, bench.jobs, processes=count, once_ready=lambda: load_jobs(url, bench.jobs)).rate

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -113,18 +113,34 @@ class Drained(NamedTuple):
         return earlier
 
 
-def drain(kind: str, url: str, jobs: int, *, processes: int = 1, **options: Any) -> Drained:
-    """Have processes of one kind work until `jobs` are settled, and return how it went."""
+def drain(
+    kind: str,
+    url: str,
+    jobs: int,
+    *,
+    processes: int = 1,
+    once_ready: Callable[[], object] = lambda: None,
+    **options: Any,
+) -> Drained:
+    """Have processes of one kind work until `jobs` are settled, and return how it went.
+
+    `once_ready` is called when all of them have started: jobs that are made then find none that still starts.
+    """
     told: SimpleQueue[Told] = SimpleQueue()
     with ExitStack() as stack:
         running = [stack.enter_context(measured(kind, url, told=told, **options)) for _ in range(processes)]
         began: float | None = None
+        starting = processes
         count, marks = 0, []
         give_up = time.monotonic() + 60 + jobs / 200
         while count < jobs:
             event, value = running[0].tell(max(0.1, give_up - time.monotonic()))
             if event == "began":
                 began = value if began is None else min(began, value)
+            elif event == "ready":
+                starting -= 1
+                if not starting:
+                    once_ready()
             elif event == "settled":
                 at, settled = value
                 count += settled

@@ -81,10 +81,11 @@ INSERT_JOBS = """
 
 
 def load_jobs(url: str, count: int, *, priority: int = 2, delay_s: float = 0.0) -> None:
-    """Put no-op jobs into the queue; nothing is analyzed, as after any bulk load."""
-    with closing(connect(url)) as conn:
+    """Put no-op jobs into the queue, all at one moment; nothing is analyzed, as after any bulk load."""
+    with closing(connect(url)) as conn, conn.transaction():
         for batch in batches(count):
             conn.execute(INSERT_JOBS, {"count": batch, "priority": priority, "delay_s": delay_s})
+        conn.execute("NOTIFY ayb_jobs")
 
 
 INSERT_FINISHED = """
