@@ -197,7 +197,7 @@ class Nemesis:
         with self._network.cut(daemon.pid):
             noticed = None if log is None else daemon.await_complaint(log, within_s=UNNOTICED_S)
             time.sleep(max(0.0, began + self._lease_s + chance.uniform(1, 3) - time.monotonic()))
-        detail = "" if noticed is None else f"noticed after {noticed - began:.1f} s"
+        detail = "" if noticed is None else f"noticed it after {noticed - began:.1f} s"
         self._note("cut", daemon.name, began, detail=detail, noticed=noticed)
 
     def _terminate(self, chance: random.Random) -> None:

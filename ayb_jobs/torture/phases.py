@@ -28,7 +28,8 @@ from ayb_jobs.torture.plan import KINDS, missing
 from ayb_jobs.torture.workload import TRANSACTION
 
 CLIENTS = 3
-BACKLOG = 300
+# Due jobs for each daemon, so that all slots are busy and the rest is soon worked off; and all that have not ended.
+BACKLOG, UNENDED = 75, 225
 PROBES = 12
 POLL_MS = 10_000
 POOLED_POLL_MS = 500
@@ -281,7 +282,8 @@ class _Run:
         """Keep the backlog filled, take snapshots and tell of progress until it is over."""
         last_told = 0.0
         while True:
-            if self._database.number(DUE) < BACKLOG and self._unfinished() < 3 * BACKLOG:
+            fleet = len(self._daemons)
+            if self._database.number(DUE) < BACKLOG * fleet and self._unfinished() < UNENDED * fleet:
                 self._room.set()
             else:
                 self._room.clear()
