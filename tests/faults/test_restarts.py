@@ -21,7 +21,7 @@ DURABLE = {"synchronous_commit": "on", "full_page_writes": "on"}
 OUTAGES = 3
 JOBS = 100
 # Beyond it a loop has waited for as long as it ever does between two tries.
-TRIES = 6
+TRIES = 5
 STATES = "SELECT state, max(attempts), count(*) FROM _ayb_jobs GROUP BY state"
 FIRST_LEASED = """
     SELECT extract(epoch FROM min(last_run_at) - pg_postmaster_start_time())::float8
@@ -48,7 +48,9 @@ def test_work_goes_on_as_soon_as_the_database_answers_and_nothing_runs_twice() -
         with closing(connect(server.url())) as conn:
             assert conn.execute(STATES).fetchall() == [("completed", 1, OUTAGES * JOBS)]
     assert set(runs.values()) == {1}
-    assert median(waited) <= 1.5, waited  # a second between two tries at most, and the server's own recovery
+    # A second between two tries at most, and the server's own recovery; a busy machine may delay one of them.
+    assert median(waited) <= 1.5, waited
+    assert max(waited) <= 5, waited
 
 
 def outage(server: EmbeddedPostgres, daemon: Running, runs: Counter[str]) -> float:

@@ -75,7 +75,7 @@ def lose_nothing_over(times: int, cluster: Cluster, folder: Path) -> None:
     """Run a fleet while the standby is promoted so many times; assert that every promise was kept."""
     promotions = Promotions(cluster, times)
     result = torture(
-        seconds=3 * times,
+        seconds=2 * times,
         seed=20_261_122,
         faults=parse_faults(f"kill={times}"),
         database_url=cluster.url,
