@@ -115,6 +115,7 @@ class Fault(NamedTuple):
 
 
 DATABASE = "database"
+TERMINATE = "terminate"
 PASSING = frozenset({"pause", "cut"})
 
 
@@ -206,6 +207,22 @@ class Evidence:
     def outages(self) -> Sequence[Fault]:
         """The faults that struck the database, in the order of time."""
         return sorted((fault for fault in self.faults if fault.on_database), key=lambda fault: fault.began)
+
+    @cached_property
+    def times_away(self) -> Sequence[tuple[float, float]]:
+        """From when until when the database could not be had; several outages without a second between them are one.
+
+        Connections that are terminated can be had again at once.
+        """
+        spans: list[tuple[float, float]] = []
+        for fault in self.outages:
+            if fault.kind == TERMINATE:
+                continue
+            began, ended = fault.began, fault.ended
+            if spans and began - spans[-1][1] < 1.0:
+                began, ended = spans[-1][0], max(ended, spans.pop()[1])
+            spans.append((began, ended))
+        return spans
 
     @cached_property
     def working(self) -> Mapping[str, tuple[float, float]]:

@@ -6,6 +6,9 @@ from statistics import median
 
 from ayb_jobs.checker.evidence import Event, Evidence, Fault, Findings
 
+# So long after an outage a daemon may still be connecting.
+BACK_S = 1.0
+
 
 def schedule_fired_twice(evidence: Evidence) -> Findings:
     """Each nominal fire of each schedule made at most one job, and none before its time."""
@@ -48,12 +51,12 @@ def recovered_late(evidence: Evidence) -> Findings:
 
 
 def _worked_s(evidence: Evidence, daemon: str, since: float, until: float) -> float:
-    """Return for how long a daemon was at work in an interval, outages and a second after each not counted."""
+    """Return for how long a daemon was at work in an interval, times without the database not counted."""
     first, last = evidence.working[daemon]
     reached, end = max(since, first), min(until, last)
     worked_s = max(0.0, end - reached)
-    for fault in evidence.outages:
-        began, ended = max(fault.began, reached), min(fault.ended + 1.0, end)
+    for away, back in evidence.times_away:
+        began, ended = max(away, reached), min(back + BACK_S, end)
         if ended > began:
             worked_s -= ended - began
             reached = ended
@@ -87,8 +90,11 @@ def stop_used_up_an_attempt(evidence: Evidence) -> Findings:
 
 
 def _away(fault: Fault, evidence: Evidence) -> bool:
-    """Tell whether the database was away during a fault, or right before it."""
-    return any(away.began <= fault.ended and away.ended + 1.0 >= fault.began for away in evidence.outages)
+    """Tell whether the database was away during a fault, or right before it, for longer than a daemon has to bear."""
+    return any(
+        ended - began >= evidence.limits.margin_s and began <= fault.ended and ended + BACK_S >= fault.began
+        for began, ended in evidence.times_away
+    )
 
 
 def _broken(daemon: str, evidence: Evidence) -> bool:

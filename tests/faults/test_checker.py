@@ -125,3 +125,14 @@ def test_a_cut_that_is_noticed_late_is_told() -> None:
     assert broken(replace(SOUND, faults=[cut])) == set()
     assert broken(replace(SOUND, faults=[cut._replace(noticed=11.5)])) == {"noticed_late"}
     assert broken(replace(SOUND, faults=[cut._replace(noticed=float("inf"))])) == {"noticed_late"}
+
+
+def test_only_a_long_outage_excuses_a_stop() -> None:
+    fault = Fault("term", "other", 1.0, 2.0, graceful=True, detail="exit 1")
+    terminated = [Fault("terminate", "database", 1.0 + n / 4, 1.01 + n / 4) for n in range(8)]
+    assert broken(replace(SOUND, faults=[fault, *terminated])) == {"stop_not_graceful"}
+    limits = replace(SOUND.limits, margin_s=1.0)
+    crash = Fault("restart_immediate", "database", 1.2, 1.7)
+    assert broken(replace(SOUND, limits=limits, faults=[fault, crash])) == {"stop_not_graceful"}
+    crashes = [crash, crash._replace(began=2.0, ended=2.3)]
+    assert broken(replace(SOUND, limits=limits, faults=[fault, *crashes])) == set()
