@@ -98,6 +98,11 @@ class Drained(NamedTuple):
         ended, count = self.marks[-1]
         return count / max(ended - self.began, 1e-9)
 
+    def rate_of_first(self, share: float) -> float:
+        """Jobs settled in a second, up to this share of them."""
+        count = self.marks[-1][1] * share
+        return count / max(self._when(count) - self.began, 1e-9)
+
     def part(self, number: int, of: int) -> float:
         """Jobs settled in a second in one of so many equal parts, from 0."""
         share = self.marks[-1][1] / of

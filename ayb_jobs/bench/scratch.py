@@ -105,6 +105,13 @@ def load_finished(url: str, count: int) -> None:
         conn.execute("VACUUM (ANALYZE) _ayb_jobs")
 
 
+def write_back(url: str) -> None:
+    """Have the server write what was filled in to disk now, so that it does not in the middle of what is measured."""
+    with closing(connect(url)) as conn:
+        no_time_limit(conn)
+        conn.execute("CHECKPOINT")
+
+
 def no_time_limit(conn: Connection) -> None:
     """Let this connection's statements take as long as they do."""
     conn.execute("SET statement_timeout = 0")
