@@ -231,7 +231,7 @@ class Daemon:
 
     def _release_unstarted(self) -> None:
         """Give back what no worker has begun; through the completer, which tries again where the database fails."""
-        for held in self._buffer.take_back():
+        for held in [*self._buffer.take_back(), *self._producer.take_back()]:
             self._completer.release(held)
         self._attempt("producer", self._producer.release_orphans)
 

@@ -59,6 +59,7 @@ class Producer:
         self._sweeps = SweepClock()
         self._more_waiting = False
         self._answer_lost = False
+        self._stale: list[Held] = []
 
     def tick(self) -> float:
         """Lease what there is room for; return the seconds until the next turn."""
@@ -143,16 +144,20 @@ class Producer:
             for lane in self._lanes
         ]
 
+    def take_back(self) -> list[Held]:
+        """Take over what is being given back and, for all that is known, has not been yet; for a stop."""
+        stale, self._stale = self._stale, []
+        return stale
+
     def _give_back_stale(self) -> None:
-        """Release what should have started long ago: the handlers have become slow, and another daemon may be idle."""
-        stale = self._buffer.take_back(older_than_s=STALE_S)
-        if not stale:
-            return
-        try:
-            self.release(stale)
-        except Exception:
-            self._buffer.put(stale)
-            raise
+        """Release what should have started long ago: the handlers have become slow, and another daemon may be idle.
+
+        Where the answer is lost it is tried again, and no worker gets them any more: they may be another daemon's by now.
+        """
+        self._stale += self._buffer.take_back(older_than_s=STALE_S)
+        if self._stale:
+            self.release(self._stale)
+            self._stale = []
 
     def release(self, held: Sequence[Held]) -> None:
         """Give jobs back that never started, each with its attempt."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
+from psycopg import OperationalError
 
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import InFlight
@@ -86,3 +87,28 @@ def test_an_empty_queue_is_not_asked_again_before_the_next_poll(bench: Bench, co
     bench.producer.tick()
     bench.producer.room_made()
     assert bench.wakes == 0
+
+
+def test_what_may_have_been_given_back_is_given_to_no_worker(
+    bench: Bench, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.producer.tick()
+    bench.run_s = 10.0
+    monkeypatch.setattr("ayb_jobs.runtime.producer.STALE_S", 1e-9)
+    with monkeypatch.context() as lost:
+        lost.setattr("ayb_jobs.failpoints.reach", answer_lost)
+        with pytest.raises(OperationalError):
+            bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (0,)
+    assert len(bench.buffer) == 0
+    bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (len(bench.buffer),)
+    assert bench.producer.take_back() == []
+
+
+def answer_lost(_step: str) -> None:
+    """Fail once the statement is carried out, as where the connection breaks before its answer comes."""
+    raise OperationalError("server closed the connection unexpectedly")
+
+
+RUNNING = "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'"
