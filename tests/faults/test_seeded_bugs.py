@@ -104,7 +104,7 @@ BUGS = [
         "recovery takes leases that are still valid",
         RECOVERY,
         "WHERE state = 'running' AND lease_until < now() AND",
-        "WHERE state = 'running' AND lease_until < now() + interval '1.7 seconds' AND",
+        "WHERE state = 'running' AND lease_until < now() + interval '2.5 seconds' AND",
         "none",
         RECOVERED_FROM_A_LIVING_WORKER,
     ),
