@@ -12,10 +12,23 @@ import pytest
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.database import Connection, Database, connect
 from tests.databases import Databases
+from tests.leaks import no_leaks
 from tests.majors import MAJORS, how_to_install, programs
 from tests.pgbouncer import PgBouncer
 
+SHARED = {"shared_server", "fuzzed_server"}
+
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves threads or open descriptors. A server that tests share may open more as they use it."""
+    if SHARED.isdisjoint(request.fixturenames):
+        with no_leaks():
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")

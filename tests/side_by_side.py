@@ -74,7 +74,7 @@ class Group:
 
 
 def main() -> int:
-    """Run all groups to their end; return 0 where all passed."""
+    """Run all groups to their end; return 0 where all passed, and 1 where not."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a job in the background inherits that the first is ignored
         signal.signal(number, signal.default_int_handler)
     with TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def main() -> int:
             say("Stopping …")
             stop(groups)
             return 130
-    return max(abs(group.process.returncode) for group in groups)
+    return int(any(group.process.returncode for group in groups))
 
 
 def show_as_they_end(groups: list[Group]) -> None:

@@ -250,7 +250,7 @@ def test_nothing_is_said_about_nothing() -> None:
 
 def test_every_line_that_our_own_handlers_write_is_in_the_list() -> None:
     package = Path(__file__).parent.parent / "ayb_jobs"
-    written = re.compile(r"\blog(?:ger)?\.(\w+)\(\s*\"([a-z_.]+)\"")
+    written = re.compile(r"\blog(?:ger)?\.(debug|info|warning|error)\(\s*\"([a-z_.]+)\"")
     found = [call for file in package.rglob("*.py") for call in written.findall(file.read_text("utf-8"))]
     assert found
     for level, name in found:
@@ -362,6 +362,7 @@ def test_a_full_pipe_stops_nobody_and_what_was_dropped_is_told() -> None:
         logs.logger.info("handler.says", number=-1)
     reader._stream.close()
     drain.join()
+    os.close(reader.read_fd)
     entries = [json.loads(line) for line in b"".join(received).splitlines()]
     told = [entry["count"] for entry in entries if entry["event"] == "log.dropped"]
     assert sum(told) == dropped
@@ -399,6 +400,7 @@ def test_a_pipe_made_non_blocking_loses_nothing() -> None:
         drain.start()
     reader._stream.close()
     drain.join()
+    os.close(reader.read_fd)
     assert [json.loads(line)["number"] for line in b"".join(received).splitlines()] == list(range(500))
 
 

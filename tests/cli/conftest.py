@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from ayb_jobs.cli.main import main
 from ayb_jobs.storage.database import Database
+from tests.databases import Databases
 from tests.http.conftest import ADMIN, serving
 
 
@@ -67,7 +68,7 @@ def api_cli(db: Database) -> Iterator[Cli]:
 
 
 @pytest.fixture(params=["database", "api"])
-def cli(request: pytest.FixtureRequest) -> Cli:
-    """The command line, both ways."""
+def cli(request: pytest.FixtureRequest, databases: Databases) -> Cli:
+    """The command line, both ways. (`databases` outlive the test, so they are asked for before it begins.)"""
     found: Cli = request.getfixturevalue(f"{request.param}_cli")
     return found
