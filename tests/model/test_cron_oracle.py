@@ -1,6 +1,6 @@
 """Fires around every change of clocks, held against a brute-force oracle.
 
-What always runs is one zone of each set of zones whose clocks change alike, in two years. `make test-slow
+What always runs is one zone of each set of zones whose clocks change alike in a year. `make test-slow
 ARGS=tests/model/test_cron_oracle.py` takes every zone and every change from 2020 to 2037, in about half an hour.
 """
 
@@ -19,8 +19,8 @@ ZONES = sorted(available_timezones() - {"localtime", "posixrules", "Factory"})
 
 
 def test_fires_around_changes_of_clocks_are_those_of_the_oracle() -> None:
-    alike = {tuple(changes_shown(name, 2026, 2027)): name for name in ZONES}
-    assert sum(check_zone(name, 2026, 2027) for name in alike.values()) > 100
+    alike = {tuple(changes_shown(name, 2026, 2026)): name for name in ZONES}
+    assert sum(check_zone(name, 2026, 2026) for name in alike.values()) > 40
 
 
 @pytest.mark.slow
