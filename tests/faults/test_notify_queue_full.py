@@ -89,9 +89,7 @@ def test_a_full_queue_of_notifications_keeps_no_job_from_being_made_or_run(
     with closing(connect(url)) as conn:
         with (
             full_queue(url),
-            running(
-                url, handlers.registry, poll_interval_ms=50, scheduler_enabled=True, scheduler_tick_s=1
-            ) as daemon,
+            running(url, handlers.registry, poll_interval_ms=50, scheduler_enabled=True, scheduler_tick_s=1) as daemon,
         ):
             eventually(lambda: daemon.recorder.of(NotificationsUnavailable))
             enqueue(conn, NewJob(type="work"))
