@@ -5,11 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """An exponential backoff, in seconds."""
+    """An exponential backoff, in seconds.
+
+    `apart_s` is about crashes: jobs whose next one would be their last begin at random times within so long, or within ten
+    times as long as they had run. One of those that were lost together may be what kills the process, and the others are
+    not to be beside it each time.
+    """
 
     base_s: float = 5.0
     most_s: float = 300.0
     jitter_s: float = 1.0
+    apart_s: float = 30.0
 
     def delay_s(self, attempt: int, chance: float) -> float:
         """Return the wait after attempt number `attempt` (from 1); `chance` is a random number from 0 to 1."""

@@ -84,6 +84,9 @@ RECOVER_JOBS = f"""
         SET state = CASE WHEN judged.used_up THEN 'failed' ELSE 'queued' END,
             run_at = CASE
                 WHEN judged.used_up THEN job.run_at
+                WHEN job.crashes + 2 >= %(max_crashes)s THEN
+                    now() + random() * least(interval '1 hour', %(apart_s)s * greatest(interval '1 second',
+                        CASE WHEN isfinite(judged.started_at) THEN (now() - judged.started_at) / 3 END))
                 WHEN job.worker_id = ANY (%(dead)s::text[]) THEN now()
                 ELSE now() + interval '1 second' * (%(jitter_s)s * random()
                     + least(%(base_s)s * 2.0 ^ least(greatest(job.attempts, 1) - 1, 60), %(most_s)s))
@@ -151,6 +154,7 @@ def recover_jobs(
             "ahead_s": ahead_s,
             "base_s": backoff.base_s,
             "most_s": backoff.most_s,
+            "apart_s": backoff.apart_s,
             "jitter_s": backoff.jitter_s,
         },
     ).fetchall()

@@ -2,7 +2,8 @@
 
 import threading
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.bulk import enqueue_many
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.torture import parse_faults, report, torture
+from tests.acceptance.processes import DaemonProcess, daemon
 from tests.eventually import eventually
 from tests.faults.proxy import Proxy
 from tests.pgbouncer import PgBouncer
 from tests.running import running
 
+UNFINISHED = "SELECT count(*) FROM _ayb_jobs WHERE state IN ('queued', 'running')"
 ENDED = "SELECT state, count(*) FROM _ayb_jobs GROUP BY state"
 
 
@@ -35,9 +38,9 @@ def test_a_slow_database_loses_no_lease(database_url: str, conn: Connection) -> 
     with Proxy.before(database_url) as proxy:
         proxy.delay_s = 0.5
         enqueue_many(conn, [NewJob(type="test") for _ in range(2)])
-        with running(proxy.url, registry, lease_duration_s=12, worker_concurrency=2) as daemon:
+        with running(proxy.url, registry, lease_duration_s=12, worker_concurrency=2) as slow:
             eventually(lambda: conn.execute(ENDED).fetchall() == [("completed", 2)], within_s=100)
-    assert not daemon.recorder.of(JobsReleased)
+    assert not slow.recorder.of(JobsReleased)
     assert set(runs.values()) == {1}
 
 
@@ -72,6 +75,37 @@ def test_a_thousand_innocents_survive_a_pill(database_url: str, conn: Connection
         )
 
 
+@pytest.mark.slow  # before its last chance each job of a crash waits for up to half a minute
+def test_a_job_that_kills_its_process_takes_no_other_job_with_it(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    """Two daemons, each started again whenever it dies, as a supervisor does."""
+    numbers = count(1)
+    enqueue_many(
+        conn,
+        [
+            NewJob(type="deadly" if number == 20 else "quick", payload={"s": 0.05}, max_attempts=10)
+            for number in range(200)
+        ],
+    )
+    with ExitStack() as stack:
+
+        def started() -> DaemonProcess:
+            return stack.enter_context(daemon(tmp_path / str(next(numbers)), database_url, lease_duration_s=5))
+
+        supervised = [started(), started()]
+
+        def ended() -> bool:
+            for place, running_one in enumerate(supervised):
+                if running_one.process.poll() is not None:
+                    supervised[place] = started()
+            return conn.execute(UNFINISHED).fetchone() == (0,)
+
+        eventually(ended, within_s=100)
+    by_type = "SELECT type, state, count(*) FROM _ayb_jobs GROUP BY type, state ORDER BY type"
+    assert conn.execute(by_type).fetchall() == [("deadly", "failed", 1), ("quick", "completed", 199)]
+
+
 def test_a_job_that_cannot_be_written_down_waits_for_room(database_url: str, conn: Connection) -> None:
     """Disk full at each settling: the endings are kept, and written once there is room."""
     over = threading.Event()
@@ -90,9 +124,9 @@ def test_a_job_that_cannot_be_written_down_waits_for_room(database_url: str, con
             "CREATE TRIGGER full_disk BEFORE INSERT ON _ayb_job_executions FOR EACH ROW EXECUTE FUNCTION full_disk()"
         )
         enqueue_many(conn, [NewJob(type="test")])
-        with running(database_url, registry) as daemon:
+        with running(database_url, registry) as full:
             assert over.wait(20)
-            eventually(lambda: any(loop.failing for loop in daemon.daemon.loops() if loop.name == "completer"))
+            eventually(lambda: any(loop.failing for loop in full.daemon.loops() if loop.name == "completer"))
             other.execute("DROP TRIGGER full_disk ON _ayb_job_executions")
             eventually(lambda: conn.execute(ENDED).fetchall() == [("completed", 1)], within_s=30)
     assert conn.execute("SELECT attempt FROM _ayb_job_executions").fetchall() == [(1,)]

@@ -23,7 +23,7 @@ from ayb_jobs.storage.leasing import Lane, extend_leases, lease_jobs, release_jo
 from ayb_jobs.storage.recovery import recover_jobs
 
 WORKERS = ("first", "second", "third")
-AT_ONCE = Backoff(base_s=0, jitter_s=0)
+AT_ONCE = Backoff(base_s=0, jitter_s=0, apart_s=0)
 MAX_CRASHES = 3
 LANES = [Lane("default", priority) for priority in range(1, 5)]
 EMPTY = "DELETE FROM _ayb_job_executions; DELETE FROM _ayb_jobs"

@@ -46,6 +46,7 @@ RECOVER: Mapping[str, Any] = {
     "most_s": 300.0,
     "jitter_s": 1.0,
     "ahead_s": 4.0,
+    "apart_s": 30.0,
 }
 
 # Whether the table was analyzed, and how many jobs of each state are in it.

@@ -68,6 +68,22 @@ def test_attempts_and_crashes_are_bounded(
     assert (found.state, found.crashes, found.error) == (state, crashes + 1, error)
 
 
+@pytest.mark.parametrize(("ran", "most_s"), [("1 second", 30), ("1 minute", 600), ("1 year", 3600), ("-infinity", 30)])
+@pytest.mark.parametrize("dead", [[], ["w"]])
+def test_jobs_that_crashed_together_are_parted_before_their_last_chance(
+    conn: Connection, ran: str, most_s: int, dead: list[str]
+) -> None:
+    began = sql.SQL("'-infinity'" if ran == "-infinity" else f"now() - interval '{ran}'")
+    until = sql.SQL("now() + interval '1 minute'" if dead else "now() - interval '1 second'")
+    for _ in range(20):
+        make_job(conn, "running", lease_until=until, worker_id="w", last_run_at=began, crashes=1, max_attempts=9)
+    assert len(recover_jobs(conn, limit=100, max_crashes=3, backoff=NO_JITTER, dead=dead).jobs) == 20
+    waits = [row[0] for row in conn.execute("SELECT extract(epoch FROM run_at - updated_at)::float8 FROM _ayb_jobs")]
+    assert min(waits) >= 0
+    assert max(waits) <= most_s * 1.1
+    assert max(waits) - min(waits) >= most_s / 4
+
+
 def test_a_lost_attempt_has_an_execution_with_its_progress(conn: Connection) -> None:
     make_job(conn, "running", lease_until=PAST, progress={"records_processed": 12}, worker_id="w")
     recover(conn)
