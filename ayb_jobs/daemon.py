@@ -279,9 +279,9 @@ class Daemon:
         self._keeper.suspect()
         self._loops["lease keeper"].wake()
 
-    def _notified(self) -> None:
-        self._producer.notified()
+    def _notified(self) -> float:
         self._lifeline.notified()
+        return self._producer.notified()
 
     def _room_made(self) -> None:
         self._producer.room_made()

@@ -22,7 +22,8 @@ JOBS_REPLACED = "replaced"
 class Notifier:
     """Waits for notifications in its `tick`, on a connection of its own.
 
-    `notified` is called for each, and for those that say a word of `on_word` what stands there.
+    `notified` is called for each, and returns the seconds until it wants to be called again although nothing is heard.
+    For notifications that say a word of `on_word`, what stands there is called.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Notifier:
         name: str,
         timeouts: Timeouts,
         emit: Callable[[object], None],
-        notified: Callable[[], None],
+        notified: Callable[[], float],
         on_word: Mapping[str, Callable[[], None]] = MappingProxyType({}),
     ) -> None:
         self._url = url
@@ -43,6 +44,7 @@ class Notifier:
         self._on_word = on_word
         self._listener: Listener | None = None
         self._last_answer = 0.0
+        self._look_again = math.inf
         self._had_room = True
         self._interrupted, self._interrupt = socket.socketpair()
 
@@ -54,11 +56,12 @@ class Notifier:
             self._emit(NotificationsUnavailable(reason=str(blocked)))
             return FOR_EVER_S
         try:
-            heard = listener.wait(max(0.0, self._last_answer + PROBE_S - time.monotonic()), self._interrupted.fileno())
-            if heard:
-                self._notified()
+            until = min(self._last_answer + PROBE_S, self._look_again)
+            heard = listener.wait(max(0.0, until - time.monotonic()), self._interrupted.fileno())
             for word in heard & self._on_word.keys():
                 self._on_word[word]()
+            if heard or time.monotonic() >= self._look_again:
+                self._look()
             if time.monotonic() - self._last_answer >= PROBE_S:
                 self._probe(listener)
         except Exception:
@@ -89,10 +92,13 @@ class Notifier:
         self._had_room = has_room
         self._last_answer = time.monotonic()
 
+    def _look(self) -> None:
+        self._look_again = time.monotonic() + self._notified()
+
     def _connect(self) -> Listener:
         listener = Listener(self._url, name=self._name, timeouts=self._timeouts)
         self._listener = listener
         self._last_answer = -math.inf  # to be probed at once
         # Whatever was enqueued while nobody listened was not heard.
-        self._notified()
+        self._look()
         return listener

@@ -1,10 +1,12 @@
 """Leases jobs into the buffer: as many as can start soon, in large batches while there is a backlog."""
 
+import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import JobsLeased, JobsReleased
+from ayb_jobs.events import JobsLeased, JobsReleased, LoopErrorRepeated
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
@@ -16,6 +18,8 @@ BATCH = 500
 # Jobs are leased ahead of a free slot only where they can start within this time.
 AHEAD_S = 0.05
 MOST_AHEAD = 2 * BATCH
+# About as long as a thread takes to wake up.
+LET_OTHERS_START_S = 0.00005
 # What has waited this long although it was to start at once is given back, for others to run.
 STALE_S = 1.0
 
@@ -23,8 +27,8 @@ STALE_S = 1.0
 class Producer:
     """Keeps the buffer filled. Its `tick` is one turn: lease a batch where there is room.
 
-    `mean_run_s` tells how long a handler runs on average, as far as known, and `wake` cuts the wait for the next turn
-    short.
+    `notified` takes a turn as well. `mean_run_s` tells how long a handler runs on average, as far as known, and `wake`
+    cuts the wait for the next turn short.
     """
 
     def __init__(
@@ -60,9 +64,14 @@ class Producer:
         self._more_waiting = False
         self._answer_lost = False
         self._stale: list[Held] = []
+        self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
     def tick(self) -> float:
         """Lease what there is room for; return the seconds until the next turn."""
+        with self._turn:
+            return self._take_turn()
+
+    def _take_turn(self) -> float:
         self.release_orphans()
         self._give_back_stale()
         # Before the room is measured: a worker that finds the buffer low from now on asks for another turn.
@@ -77,10 +86,26 @@ class Producer:
             return 0.0 if self._room() > 0 else self._poll_s
         return self._poll_s if sweeping else min(self._poll_s, self._sweeps.wait_s())
 
-    def notified(self) -> None:
-        """Look again at once: there may be new jobs."""
+    def notified(self) -> float:
+        """Look at once, since there may be new jobs; return the seconds until a further look is wanted, for ever mostly.
+
+        In the caller's own thread, unless a turn is under way: waking another takes a lone job as long as all else that
+        this process does before its handler starts.
+        """
         self._more_waiting = True
-        self._wake()
+        if not self._turn.acquire(blocking=False):
+            self._wake()
+            return math.inf
+        try:
+            pause_s = self._take_turn()
+        except Exception as error:  # noqa: BLE001 - not the caller's: counted here, and met again by the loop's own turn
+            self._emit(LoopErrorRepeated(loop="producer", error=error))
+            pause_s = 0.0
+        finally:
+            self._turn.release()
+        if pause_s == 0:
+            self._wake()
+        return pause_s if 0 < pause_s < self._poll_s else math.inf
 
     def room_made(self) -> None:
         """Look again at once where the last look left jobs behind. Called whenever the buffer runs low."""
@@ -116,7 +141,10 @@ class Producer:
             self._sweeps.swept(time.monotonic() - sent)
         if jobs:
             self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) == limit)
+            workers_wait = self._buffer.idle > 0
             self._buffer.put(self._in_flight.add(jobs, sent))
+            if workers_wait:
+                time.sleep(LET_OTHERS_START_S)  # they need the interpreter first; counting can wait
             self._emit(JobsLeased(jobs=jobs))
         return jobs
 

@@ -1,13 +1,16 @@
 """The producer is asked for more as soon as the buffer runs low, and never forgets that it was."""
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
 from psycopg import OperationalError
 
+from ayb_jobs.events import LoopErrorRepeated
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import InFlight
 from ayb_jobs.runtime.producer import Producer
+from ayb_jobs.runtime.sweep import SweepClock
 from ayb_jobs.storage.database import Connection, Database
 
 POLL_S = 60.0
@@ -20,6 +23,7 @@ class Bench:
     db: Database
     run_s: float = 0.001
     wakes: int = 0
+    events: list[object] = field(default_factory=list)
     buffer: Buffer = field(init=False)
     producer: Producer = field(init=False)
 
@@ -29,7 +33,7 @@ class Bench:
             database=self.db,
             buffer=self.buffer,
             in_flight=InFlight(),
-            emit=lambda _event: None,
+            emit=self.events.append,
             worker_id="w",
             queues=["default"],
             types=["test"],
@@ -112,3 +116,36 @@ def answer_lost(_step: str) -> None:
 
 
 RUNNING = "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'"
+
+
+def test_a_notification_is_followed_by_a_lease_without_another_thread(bench: Bench) -> None:
+    assert bench.producer.notified() == math.inf
+    assert len(bench.buffer) == 200
+    assert bench.wakes == 0
+
+
+def test_a_notification_during_a_turn_asks_for_another(bench: Bench) -> None:
+    with bench.producer._turn:
+        assert bench.producer.notified() == math.inf
+    assert len(bench.buffer) == 0
+    assert bench.wakes == 1
+
+
+def test_what_a_notified_look_leaves_to_a_sweep_is_asked_for_soon(
+    bench: Bench, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.execute("DELETE FROM _ayb_jobs")
+    monkeypatch.setattr(SweepClock, "wait_s", lambda _: 0.3)
+    assert bench.producer.notified() == 0.3
+    monkeypatch.setattr(SweepClock, "wait_s", lambda _: 0.0)
+    assert bench.producer.notified() == math.inf
+
+
+def test_a_notified_look_that_fails_is_counted_and_left_to_the_next_turn(bench: Bench, conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_jobs RENAME TO elsewhere")
+    assert bench.producer.notified() == math.inf
+    assert [type(event) for event in bench.events] == [LoopErrorRepeated]
+    assert bench.wakes == 1
+    conn.execute("ALTER TABLE elsewhere RENAME TO _ayb_jobs")
+    bench.producer.tick()
+    assert len(bench.buffer) == 200
