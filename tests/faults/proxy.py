@@ -55,7 +55,8 @@ class Proxy:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / f".s.PGSQL.{PORT}"))
         self._listener.listen(64)
-        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, name="proxy", daemon=True)
+        self._accepting.start()
 
     @classmethod
     @contextmanager
@@ -78,7 +79,8 @@ class Proxy:
 
     def close(self) -> None:
         """Cut everything."""
-        self._listener.close()
+        _cut(self._listener)  # closing alone would leave the thread waiting for ever
+        self._accepting.join()
         with self._lock:
             sockets = list(self._open)
         for one in sockets:
@@ -95,6 +97,7 @@ class Proxy:
                 server.connect(self._server)
             except OSError:
                 client.close()
+                server.close()
                 continue
             with self._lock:
                 self._open |= {client, server}
