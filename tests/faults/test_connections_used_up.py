@@ -103,13 +103,22 @@ def test_a_daemon_that_loses_all_its_connections_to_others_loses_no_job(tmp_path
         cli = Cli({"AYB_JOBS_ENABLED": "true", "AYB_JOBS_DATABASE_URL": crowd.url})
         assert "too many clients" in cli("health").err
         does_not_spin(running, crowd, while_waiting=30)
-        failed = Counter(line["loop"] for line in running.events("loop.failed"))
-        assert set(failed.values()) == {1}
+        # Some may have found a connection and lost it again, before all were taken.
+        unmended = Counter(line["loop"] for line in running.events("loop.failed"))
+        unmended.subtract(line["loop"] for line in running.events("loop.recovered"))
+        assert set(unmended.values()) <= {0, 1}
         crowd.leave()
         eventually(lambda: crowd.conn.execute(STATES).fetchall() == [("completed", jobs)], within_s=30)
-        eventually(lambda: Counter(line["loop"] for line in running.events("loop.recovered")) == failed, within_s=20)
+        eventually(lambda: every_loop_recovered(running), within_s=20)
         eventually(lambda: readiness(port)[0] == 200, within_s=20)
         assert crowd.conn.execute(EXECUTIONS).fetchone() == (jobs, jobs, 1)
+
+
+def every_loop_recovered(running: DaemonProcess) -> bool:
+    failed, recovered = (
+        Counter(line["loop"] for line in running.events(event)) for event in ("loop.failed", "loop.recovered")
+    )
+    return failed == recovered
 
 
 def does_not_spin(running: DaemonProcess, crowd: Crowd, *, while_waiting: int) -> None:
