@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parent.parent
 # The longest first. Tests that are not named here run in a process of their own.
 GROUPS = {
-    "faults": ["tests/faults"],
+    "torture": ["tests/faults/test_torture.py", "tests/faults/test_fault_free.py"],
+    "faults": ["tests/faults", "--ignore=tests/faults/test_torture.py", "--ignore=tests/faults/test_fault_free.py"],
     "programs": [
         "tests/acceptance",
         "tests/cli",
@@ -24,7 +25,7 @@ GROUPS = {
         "tests/test_embedded.py",
     ],
 }
-NAMED = [path for paths in GROUPS.values() for path in paths]
+NAMED = [path for paths in GROUPS.values() for path in paths if not path.startswith("--")]
 ALL = GROUPS | {"others": ["tests", *(f"--ignore={path}" for path in NAMED)]}
 
 TELL_S = 30.0
