@@ -263,9 +263,17 @@ class Recover(Lifecycle):
     def prepare(self, conn: Connection) -> None:
         for _ in range(JOBS):
             make_job(conn, "running", lease_until=SQL("now() - interval '1 second'"))
+        self.conn = conn
 
     def act(self, db: Database) -> None:
-        persistently(Recoverer(database=db, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=60).tick)
+        recoverer = Recoverer(database=db, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=60)
+
+        def recovered() -> bool:
+            persistently(recoverer.tick)
+            return column(self.conn, "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'") == [0]
+
+        # A connection that was cut keeps the jobs locked until the server notices.
+        eventually(recovered)
 
     def judge(self, conn: Connection) -> None:
         assert column(conn, "SELECT state, crashes, attempts FROM _ayb_jobs") == [("queued", 1, 1)] * JOBS
