@@ -70,7 +70,6 @@ def connect(
     try:
         _configure(conn, limits)
     except psycopg.Error as error:
-        conn.close()
         raise DatabaseError(f"cannot use the database: {_first_line(error)}") from error
     return conn
 
@@ -103,13 +102,18 @@ SET_SESSION = "SELECT set_config('statement_timeout', %s, false), set_config('Da
 
 
 def _configure(conn: Connection, limits: Timeouts) -> None:
+    """Set up a new connection; one that cannot be is closed, which psycopg's pool leaves to the garbage collector."""
     conn.adapters.register_loader("uuid", TextLoader)
     conn.adapters.register_loader("timestamptz", _ClampedInstant)
-    if is_pooled(conn):
-        # A pooler hands each transaction to any server connection: nothing may be left behind on one.
-        return
-    conn.prepare_threshold = 5
-    conn.execute(SET_SESSION, (_milliseconds(limits.statement_s),))
+    try:
+        if is_pooled(conn):
+            # A pooler hands each transaction to any server connection: nothing may be left behind on one.
+            return
+        conn.prepare_threshold = 5
+        conn.execute(SET_SESSION, (_milliseconds(limits.statement_s),))
+    except psycopg.Error:
+        conn.close()
+        raise
 
 
 def is_pooled(conn: Connection) -> bool:
