@@ -12,6 +12,7 @@ from tests.eventually import eventually
 DESCRIPTORS = Path("/proc/self/fd")
 SOON_S = 0.2
 PATIENCE_S = 10.0
+SHOWN = 5
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def no_leaks() -> Iterator[None]:
 
 def not_held(before: set[str]) -> bool:
     left = held() - before
-    assert not left, f"the test has left behind: {', '.join(sorted(left))}"
+    assert not left, f"the test has left behind {len(left)}: {', '.join(sorted(left)[:SHOWN])}"
     return True
 
 
