@@ -26,14 +26,16 @@ class Heartbeat:
     def turn(self, conn: Connection) -> None:
         """Beat every 20 s, and look for unclaimable jobs once a minute."""
         now = time.monotonic()
+        if now >= self._next_look:
+            # Noted first, and before the beat, which shares its transaction: a look that fails comes again in a minute, and
+            # keeps neither the row from being written nor lost leases from being looked for until then.
+            self._next_look = now + LOOK_S
+            counts = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
+            self._emit(JobsUnclaimable(counts=counts))
         if now >= self._next_beat:
             beat(conn, self._worker)
             self._is_known = True
             self._next_beat = now + BEAT_S
-        if now >= self._next_look:
-            counts = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
-            self._emit(JobsUnclaimable(counts=counts))
-            self._next_look = now + LOOK_S
 
     def forget(self) -> None:
         """Remove the daemon's row, where there is one."""

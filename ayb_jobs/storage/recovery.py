@@ -40,7 +40,7 @@ RECOVER_JOBS = f"""
         SELECT * FROM (
             SELECT id, lease_id, lease_until, worker_id, coalesce(last_run_at, updated_at) AS started_at
             FROM _ayb_jobs
-            WHERE state = 'running' AND lease_until < now() AND lease_until > %(floor)s::timestamptz
+            WHERE state = 'running' AND lease_until < now() AND lease_until >= %(floor)s::timestamptz
             ORDER BY lease_until
             LIMIT %(limit)s
             FOR UPDATE SKIP LOCKED
@@ -68,14 +68,14 @@ RECOVER_JOBS = f"""
                 WHEN job.attempts >= job.max_attempts THEN
                     format('lease lost by worker %%s; attempts used up (%%s of %%s)',
                         coalesce(expired.worker_id, 'unknown'), job.attempts, job.max_attempts)
-                WHEN job.crashes + 1 >= %(max_crashes)s THEN
+                WHEN job.crashes >= %(max_crashes)s - 1 THEN
                     format('lease lost by worker %%s; crashes used up (%%s of %%s)',
-                        coalesce(expired.worker_id, 'unknown'), job.crashes + 1, %(max_crashes)s)
+                        coalesce(expired.worker_id, 'unknown'), job.crashes::bigint + 1, %(max_crashes)s)
                 ELSE
                     format('lease lost by worker %%s (attempt %%s of %%s)',
                         coalesce(expired.worker_id, 'unknown'), job.attempts, job.max_attempts)
             END AS error,
-            job.attempts >= job.max_attempts OR job.crashes + 1 >= %(max_crashes)s AS used_up
+            job.attempts >= job.max_attempts OR job.crashes >= %(max_crashes)s - 1 AS used_up
         FROM _ayb_jobs AS job
         JOIN expired ON expired.id = job.id
         WHERE job.id = ANY (ARRAY(SELECT id FROM expired))
@@ -84,14 +84,14 @@ RECOVER_JOBS = f"""
         SET state = CASE WHEN judged.used_up THEN 'failed' ELSE 'queued' END,
             run_at = CASE
                 WHEN judged.used_up THEN job.run_at
-                WHEN job.crashes + 2 >= %(max_crashes)s THEN
+                WHEN job.crashes >= %(max_crashes)s - 2 THEN
                     now() + random() * least(interval '1 hour', %(apart_s)s * greatest(interval '1 second',
                         CASE WHEN isfinite(judged.started_at) THEN (now() - judged.started_at) / 3 END))
                 WHEN job.worker_id = ANY (%(dead)s::text[]) THEN now()
                 ELSE now() + interval '1 second' * (%(jitter_s)s * random()
                     + least(%(base_s)s * 2.0 ^ least(greatest(job.attempts, 1) - 1, 60), %(most_s)s))
             END,
-            crashes = job.crashes + 1, last_error = judged.error, lease_id = NULL, lease_until = NULL,
+            crashes = least(job.crashes, 2147483646) + 1, last_error = judged.error, lease_id = NULL, lease_until = NULL,
             worker_id = NULL, updated_at = now(),
             execution_id = CASE
                 WHEN judged.lease_id IS NULL THEN nextval('_ayb_job_execution_ids')
@@ -106,7 +106,8 @@ RECOVER_JOBS = f"""
             error, records_processed, started_at, ended_at)
         SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id, 'lost', error,
             CASE jsonb_typeof(progress -> 'records_processed')
-                WHEN 'number' THEN (progress ->> 'records_processed')::numeric::bigint
+                WHEN 'number' THEN
+                    least(greatest((progress ->> 'records_processed')::numeric, 0), 9223372036854775807)::bigint
             END,
             started_at, now()
         FROM recovered
@@ -140,7 +141,7 @@ def recover_jobs(
     """Take up to `limit` jobs from workers whose lease ran out, whatever their type, the longest expired first.
 
     Each counts a crash beside its attempt, and has an execution row with outcome `lost`. It is queued again after
-    backoff, or fails where its attempts or `max_crashes` are used up. Only leases that ran out after `floor` are seen.
+    backoff, or fails where its attempts or `max_crashes` are used up. Only leases that ran out at `floor` or after it are seen.
     Jobs of the workers `dead` are taken before their lease runs out, and are due at once. The answer tells when the next
     lease runs out, where that is within `ahead_s` seconds.
     """

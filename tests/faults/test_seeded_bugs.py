@@ -95,7 +95,7 @@ BUGS = [
     bug(
         "recovery ignores the attempts",
         RECOVERY,
-        "job.attempts >= job.max_attempts OR job.crashes + 1 >= %(max_crashes)s AS used_up",
+        "job.attempts >= job.max_attempts OR job.crashes >= %(max_crashes)s - 1 AS used_up",
         "false AS used_up",
         "kill=14",
         "attempts_out_of_bounds",

@@ -1,10 +1,15 @@
 """How often lost leases are looked for: seldom, and at once when one runs out."""
 
+import pytest
+from psycopg import errors
 from psycopg.sql import SQL
 
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.runtime.recoverer import LONGEST_TURN_S, SHORTEST_TURN_S, Recoverer
+from ayb_jobs.runtime import heartbeat
+from ayb_jobs.runtime.heartbeat import Heartbeat
+from ayb_jobs.runtime.recoverer import BATCH, LONGEST_TURN_S, SHORTEST_TURN_S, Recoverer
 from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.workers import Worker, list_workers
 from tests.eventually import eventually
 from tests.factories import make_job
 
@@ -40,3 +45,30 @@ def test_looks_are_never_hasty(db: Database, conn: Connection) -> None:
 
 def test_a_lease_given_after_a_look_is_never_lost_before_the_next(db: Database) -> None:
     assert recoverer(db, lease_s=2).tick() == 2
+
+
+def test_leases_that_ran_out_together_are_found_in_turns_without_pause(db: Database, conn: Connection) -> None:
+    with conn.transaction():  # in which `now()` stands still
+        for _ in range(BATCH + 1):
+            make_job(conn, "running", lease_until=SQL("now() - interval '1 second'"))
+    looking = recoverer(db)
+    assert [looking.tick(), looking.tick()] == [0, 0]
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs WHERE state = 'running'").fetchone() == (0,)
+
+
+def test_a_look_for_unclaimable_jobs_that_fails_makes_no_daemon_look_dead(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(conn: Connection, **_: object) -> None:
+        conn.execute("SELECT 1 / 0")
+
+    monkeypatch.setattr(heartbeat, "count_unclaimable", fail)
+    me = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+    beating = Heartbeat(database=db, worker=me, emit=lambda _: None)
+    looking = Recoverer(
+        database=db, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=30, beside=beating.turn
+    )
+    with pytest.raises(errors.DivisionByZero):
+        looking.tick()
+    looking.tick()
+    assert [seen.worker.id for seen in list_workers(conn)] == ["me"]

@@ -93,11 +93,25 @@ def test_a_lost_attempt_has_an_execution_with_its_progress(conn: Connection) -> 
     assert rows == [("lost", 1, "w", 12, "lease lost by worker w (attempt 1 of 3)", True)]
 
 
-@pytest.mark.parametrize("progress", ["[]", '{"records_processed": "many"}', '{"records_processed": null}', "5"])
+@pytest.mark.parametrize(
+    "progress",
+    ["[]", '{"records_processed": "many"}', '{"records_processed": null}', "5", '{"records_processed": 1e30}'],
+)
 def test_foreign_progress_does_not_stop_recovery(conn: Connection, progress: str) -> None:
     make_job(conn, "running", lease_until=PAST, progress=sql.Literal(progress))
     make_job(conn, "running", lease_until=PAST)
     assert len(recover(conn).jobs) == 2
+
+
+def test_a_count_of_crashes_that_can_rise_no_more_does_not_stop_recovery(conn: Connection) -> None:
+    make_job(conn, "running", lease_until=PAST, crashes=2**31 - 1)
+    make_job(conn, "running", lease_until=PAST)
+    assert sorted(job.crashes for job in recover(conn).jobs) == [1, 2**31 - 1]
+
+
+def test_a_lease_that_ran_out_before_all_time_is_found(conn: Connection) -> None:
+    make_job(conn, "running", lease_until="-infinity")
+    assert len(recover(conn).jobs) == 1
 
 
 def test_what_another_runner_leased_is_recovered_too(conn: Connection) -> None:
