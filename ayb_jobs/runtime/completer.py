@@ -15,7 +15,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
 from ayb_jobs.storage.database import Database, blames_the_rows
-from ayb_jobs.storage.leasing import RowsLocked, find_locked, find_settled, release_jobs, settle_jobs
+from ayb_jobs.storage.leasing import RowsLocked, find_held, find_locked, find_settled, release_jobs, settle_jobs
 
 BATCH = 500
 # How often jobs are tried again whose rows somebody else has locked.
@@ -52,6 +52,7 @@ class Completer:
         self._returned: deque[Held] = deque()
         self._batch: list[Settlement] = []
         self._locked: list[Settlement] = []
+        self._locked_returned: list[Held] = []
         self._look_at_locked = 0.0
         self._most = BATCH
         self._asleep = True
@@ -76,7 +77,9 @@ class Completer:
     @property
     def pending(self) -> int:
         """How many endings are not yet written."""
-        return len(self._batch) + len(self._ended) + len(self._locked) + len(self._returned)
+        return (
+            len(self._batch) + len(self._ended) + len(self._locked) + len(self._returned) + len(self._locked_returned)
+        )
 
     def tick(self) -> float:
         """Write one batch; return 0 while there is more, else a long time."""
@@ -92,7 +95,7 @@ class Completer:
     def _sleep(self) -> float:
         self._asleep = True
         # An ending put in between saw us awake and did not wake us: look once more.
-        return 0.0 if self._ended else LOCKED_S if self._locked else 60.0
+        return 0.0 if self._ended else LOCKED_S if self._locked or self._locked_returned else 60.0
 
     def _next_batch(self) -> list[Settlement]:
         ended = self._ended
@@ -144,7 +147,11 @@ class Completer:
         self._look_at_locked = time.monotonic() + LOCKED_S
 
     def _take_up_unlocked(self) -> None:
-        if not self._locked or time.monotonic() < self._look_at_locked:
+        if time.monotonic() < self._look_at_locked:
+            return
+        while self._locked_returned:
+            self._returned.append(self._locked_returned.pop())
+        if not self._locked:
             return
         free, self._locked = self._by_lock(self._locked)
         self._ended.extend(free)
@@ -189,7 +196,12 @@ class Completer:
             return
         with self._database.connection() as conn:
             released = release_jobs(conn, leases_of(returned))
+            locked = find_held(conn, leases_of(returned)) if len(released) < len(returned) else set()
         for _ in returned:
             self._returned.popleft()
-        self._in_flight.remove(held.job.lease_id for held in returned)
-        self._emit(JobsReleased(job_ids=sorted(released)))
+        if locked:
+            self._locked_returned += [held for held in returned if held.job.lease_id in locked]
+            self._look_at_locked = time.monotonic() + LOCKED_S
+        self._in_flight.remove(held.job.lease_id for held in returned if held.job.lease_id not in locked)
+        if released:
+            self._emit(JobsReleased(job_ids=sorted(released)))

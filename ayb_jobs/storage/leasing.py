@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from psycopg.errors import LockNotAvailable, ProgramLimitExceeded
+from psycopg.pq import TransactionStatus
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import JobState, Lease, LeasedJob
@@ -99,9 +100,13 @@ def lease_jobs(
         "limit": limit,
         "lease_s": lease_s,
     }
+    # An error would end a transaction under way, as there is one behind a pooler, and nothing could be tried again in it.
+    careful = conn.info.transaction_status != TransactionStatus.IDLE
     try:
-        rows = conn.execute(LEASE_JOBS, values).fetchall()
+        rows = conn.execute(LEASE_JOBS_WITH_CARE if careful else LEASE_JOBS, values).fetchall()
     except ProgramLimitExceeded:
+        if careful:
+            raise
         rows = conn.execute(LEASE_JOBS_WITH_CARE, values).fetchall()
     return sorted(map(LeasedJob._make, rows), key=BY_TURN)
 
@@ -317,13 +322,21 @@ def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) 
     )
 
 
+# A row that somebody else has locked is passed over, so that it keeps no other job from being given back.
 RELEASE_JOBS = f"""
-    WITH released AS (
+    WITH free AS MATERIALIZED (
+        SELECT job.id, job.lease_id
+        FROM _ayb_jobs AS job
+        JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS held (id, lease_id)
+            ON held.id = job.id AND held.lease_id = job.lease_id
+        WHERE job.id = ANY (%(ids)s::uuid[])
+        FOR NO KEY UPDATE OF job SKIP LOCKED
+    ), released AS (
         UPDATE _ayb_jobs AS job
         SET state = 'queued', attempts = greatest(job.attempts - 1, 0), lease_id = NULL, lease_until = NULL,
             worker_id = NULL, updated_at = now()
-        FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS held (id, lease_id)
-        WHERE job.id = held.id AND job.lease_id = held.lease_id
+        FROM free
+        WHERE job.id = free.id AND job.lease_id = free.lease_id
         RETURNING job.id
     )
     SELECT array_agg(id::text), CASE WHEN count(*) > 0 AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
@@ -334,7 +347,8 @@ RELEASE_JOBS = f"""
 def release_jobs(conn: Connection, leases: Sequence[Lease]) -> set[str]:
     """Give these jobs back to the queue with their attempt. Answers with the ids of the jobs given back.
 
-    Only for jobs that no thread runs: two would run at once.
+    Only for jobs that no thread runs: two would run at once. Left out are those that were lost, and those whose rows
+    somebody else has locked: `find_held` tells them apart.
     """
     row = conn.execute(
         RELEASE_JOBS,
@@ -344,6 +358,18 @@ def release_jobs(conn: Connection, leases: Sequence[Lease]) -> set[str]:
         },
     ).fetchone()
     return set(row[0] or ()) if row else set()
+
+
+FIND_HELD = "SELECT lease_id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[])"
+
+
+def find_held(conn: Connection, leases: Sequence[Lease]) -> set[str]:
+    """Return which of these leases (their ids) are held still."""
+    values = {
+        "ids": _plain_array(lease.job_id for lease in leases),
+        "lease_ids": _plain_array(lease.lease_id for lease in leases),
+    }
+    return {row[0] for row in conn.execute(FIND_HELD, values).fetchall()}
 
 
 RELEASE_ORPHANS = f"""

@@ -1,5 +1,6 @@
 """A job whose row an operator's open transaction has locked: it waits, and nothing else does."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -72,3 +73,28 @@ def test_other_leases_are_extended_meanwhile(database_url: str, conn: Connection
         lost = {job_id for event in daemon.recorder.of(LeasesLost) for job_id in event.job_ids}
     assert lost == {jobs[0]}
     assert [column(conn, job, "crashes") for job in jobs[1:]] == [0, 0]
+
+
+def test_it_is_given_back_once_the_lock_goes_and_keeps_no_ending_from_being_written(
+    database_url: str, conn: Connection
+) -> None:
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        ctx.stopping.wait(30)
+        if ctx.payload:
+            ctx.check()
+        else:
+            time.sleep(0.3)
+
+    held, ended = make_job(conn, payload={"returns": True}), make_job(conn)
+    with running(database_url, registry) as daemon:
+        eventually(lambda: column(conn, held, "state") == column(conn, ended, "state") == "running")
+        with locked(database_url, held):
+            stopping = threading.Thread(target=daemon.daemon.stop)
+            stopping.start()
+            eventually(lambda: column(conn, ended, "state") == "completed")
+            assert column(conn, held, "state") == "running"
+        stopping.join(20)
+    assert (column(conn, held, "state"), column(conn, held, "attempts")) == ("queued", 0)

@@ -1,17 +1,20 @@
 """The producer is asked for more as soon as the buffer runs low, and never forgets that it was."""
 
 import math
+import time
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import pytest
 from psycopg import OperationalError
 
 from ayb_jobs.events import LoopErrorRepeated
+from ayb_jobs.runtime import producer
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import InFlight
 from ayb_jobs.runtime.producer import Producer
 from ayb_jobs.runtime.sweep import SweepClock
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.database import Connection, Database, connect
 
 POLL_S = 60.0
 
@@ -149,3 +152,23 @@ def test_a_notified_look_that_fails_is_counted_and_left_to_the_next_turn(bench: 
     conn.execute("ALTER TABLE elsewhere RENAME TO _ayb_jobs")
     bench.producer.tick()
     assert len(bench.buffer) == 200
+
+
+def test_a_locked_job_that_is_to_be_given_back_keeps_no_other_from_being_leased(
+    bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "STALE_S", 0.001)
+    bench.producer.tick()
+    time.sleep(0.002)
+    bench.run_s = 0.05  # so that there is room for four
+    stale = bench.buffer.take()
+    assert stale is not None
+    bench.buffer.put([stale])
+    with closing(connect(database_url)) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (stale.job.id,))
+        bench.producer.tick()
+        assert conn.execute(RUNNING).fetchone() == (5,)
+        assert len(bench.buffer) == 4
+    bench.producer.tick()
+    state = conn.execute("SELECT state, attempts FROM _ayb_jobs WHERE id = %s", (stale.job.id,)).fetchone()
+    assert state == ("queued", 0)

@@ -22,6 +22,7 @@ from ayb_jobs.storage.leasing import (
     Lane,
     RowsLocked,
     extend_leases,
+    find_held,
     find_locked,
     find_settled,
     lease_jobs,
@@ -193,6 +194,12 @@ def test_a_payload_too_large_as_text_does_not_stop_its_batch(conn: Connection) -
     assert row(conn, bomb, "state, attempts") == ("running", 1)
 
 
+def test_nor_does_it_in_a_transaction_as_behind_a_pooler(conn: Connection) -> None:
+    whole, bomb = make_job(conn), make_job(conn, payload=payload_bomb(9000))
+    with conn.transaction():
+        assert {job.id for job in lease(conn)} == {whole, bomb}
+
+
 def test_settling_writes_the_job_and_its_execution(conn: Connection) -> None:
     make_job(conn)
     (job,) = lease(conn)
@@ -326,6 +333,18 @@ def test_releasing_gives_the_attempt_back(conn: Connection) -> None:
     assert release_jobs(conn, [job.lease]) == {job.id}
     assert row(conn, job.id, "state, attempts, lease_id, worker_id") == ("queued", 0, None, None)
     assert conn.execute("SELECT count(*) FROM _ayb_job_executions").fetchone() == (0,)
+
+
+def test_a_locked_row_keeps_no_other_job_from_being_given_back(conn: Connection, database_url: str) -> None:
+    make_job(conn)
+    make_job(conn)
+    locked, free = lease(conn)
+    with closing(connect(database_url)) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (locked.id,))
+        assert release_jobs(conn, [locked.lease, free.lease]) == {free.id}
+        assert find_held(conn, [locked.lease, free.lease]) == {locked.lease_id}
+    assert release_jobs(conn, [locked.lease, free.lease]) == {locked.id}
+    assert find_held(conn, [locked.lease, free.lease]) == set()
 
 
 def test_orphans_of_a_lost_answer_are_released_and_what_is_held_is_not(conn: Connection) -> None:
