@@ -50,6 +50,7 @@ def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
 
     With --once, exits with 0 where all eight jobs completed and exactly the expired rows are gone, else with 1.
     """
+    end_as_by_ctrl_c()
     with EmbeddedPostgres.throwaway() as server, tempfile.TemporaryDirectory(prefix="ayb-jobs-demo-") as folder:
         url = server.url()
         with closing(connect(url, name="ayb-jobs-demo")) as conn:
@@ -63,6 +64,13 @@ def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
                 if not once:
                     stay_up(url, Path(folder) / "daemon.log", process)
     ctx.exit(ExitCode.OK if succeeded else ExitCode.FAILED)
+
+
+def end_as_by_ctrl_c() -> None:
+    """Have SIGTERM and a terminal that is closed end the tour as Ctrl-C does, or its daemon would be left behind."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
 
 
 def prepare(conn: Connection) -> list[str]:

@@ -65,6 +65,7 @@ def database_health(options: Options, *, this_host: bool) -> tuple[list[str], in
         worded_faults(),
     ):
         if disabled:
+            output.say("jobs are disabled here (jobs.enabled), so that neither the schema nor a daemon was looked for")
             return [], 0
         reasons = database_unfitness(conn)
         if reasons:

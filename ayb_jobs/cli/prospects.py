@@ -215,4 +215,4 @@ def print_findings(findings: Sequence[Any], met: Sequence[Collision], count: int
         click.echo(f"{click.style(finding.level, fg=colour)}  {name}: {output.one_line(finding.message)}")
     print_collisions(met)
     if not findings and not met:
-        output.say(f"Nothing looks wrong about {count} schedules.")
+        output.say(f"Nothing looks wrong about {count} schedule{'' if count == 1 else 's'}.")

@@ -68,7 +68,7 @@ class Database(Section):
         "", "The same database without a pooler between; for notifications and migrations.", secret=True
     )
     direct_url_file: str = setting("", "A file that holds `direct_url`.")
-    data_dir: str = setting("", "Where the embedded database keeps its data. Empty: a place of the user's own.")
+    data_dir: str = setting("", "Where the embedded database keeps its data. Empty: `.ayb-jobs/postgres` here.")
     work_connections: int = setting(0, "Connections for handlers. 0: as many as `worker_concurrency`.", ge=0, le=10_000)
     connect_timeout_s: int = setting(5, "How long connecting may take.", ge=1, le=300)
     statement_timeout_s: int = setting(30, "How long one statement of the daemon's own may take.", ge=1, le=DAY_S)

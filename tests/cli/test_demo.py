@@ -48,7 +48,8 @@ def test_the_tour_completes_eight_jobs_and_says_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_tour_leaves_the_daemon_up_until_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_tour_leaves_the_daemon_up_until_it_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "output"
     with output.open("wb") as file, subprocess.Popen(PROGRAM, cwd=tmp_path, stdout=file, stderr=file) as tour:
         eventually(lambda: "The daemon is up." in output.read_text(), within_s=60)
@@ -58,10 +59,13 @@ def test_the_tour_leaves_the_daemon_up_until_ctrl_c(tmp_path: Path) -> None:
         assert subprocess.run(["bash", "-c", hint[0]], cwd=tmp_path, check=False).returncode == 0
         log_file = Path(output.read_text().partition("tail -f ")[2].splitlines()[0])
         worker = json.loads(log_file.read_text().splitlines()[0])["worker"]
-        os.kill(int(worker.split(":")[1]), 0)
-        tour.send_signal(signal.SIGINT)
+        daemon = int(worker.split(":")[1])
+        os.kill(daemon, 0)
+        tour.send_signal(number)
         assert tour.wait(30) == 0
     assert not log_file.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(daemon, 0)
 
 
 def test_what_is_left_undone_is_no_success(conn: Connection) -> None:

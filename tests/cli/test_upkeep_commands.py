@@ -85,7 +85,9 @@ def test_a_schema_that_is_behind_is_a_reason(empty_cli: Cli) -> None:
 
 
 def test_where_jobs_are_disabled_a_database_is_enough(empty_cli: Cli) -> None:
-    assert empty_cli.ok("health", AYB_JOBS_ENABLED="false") == "ok\n"
+    said = empty_cli("health", AYB_JOBS_ENABLED="false")
+    assert (said.code, said.out) == (ExitCode.OK, "ok\n")
+    assert "jobs are disabled here" in said.err
 
 
 def test_the_api_says_whether_its_daemon_is_ready(api_cli: Cli, conn: Connection) -> None:
