@@ -56,7 +56,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     }
     for number, (name, (unit, factor)) in enumerate(units.items()):
         pairs = [Pair(ours[number] * factor, plain[number] * factor) for ours, plain in rounds]
-        yield figure("cleanup", name, unit, pairs, against=PLAIN)
+        yield figure("cleanup", f"{name}, {bench.rows:,} rows", unit, pairs, against=PLAIN)
 
 
 def cleaned(bench: Bench, name: str, delete: Callable[[str], float]) -> Cleaned:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ayb_jobs.bench.figures import Figure, Pair, figure
 from ayb_jobs.bench.processes import drain
-from ayb_jobs.bench.scratch import Bench, load_jobs
+from ayb_jobs.bench.scratch import Bench, load_jobs, write_back
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -22,5 +22,6 @@ def backlog(bench: Bench, kind: str, **options: Any) -> float:
     """Return at what rate processes of one kind drain a fresh database."""
     bench.tell(f"drain: {kind}")
     with bench.database() as url:
+        write_back(url)
         load_jobs(url, bench.jobs)
         return drain(kind, url, bench.jobs, **options).rate

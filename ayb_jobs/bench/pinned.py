@@ -18,8 +18,9 @@ def measure(bench: Bench) -> Iterator[Figure]:
         free, pinned = drained(bench, pin=False), drained(bench, pin=True)
         firsts.append(Pair(pinned.part(0, PARTS), free.part(0, PARTS)))
         lasts.append(Pair(pinned.part(PARTS - 1, PARTS), pinned.part(0, PARTS)))
-    yield figure("pinned", "first fifth, pinned", "jobs/s", firsts, against="first fifth, not pinned")
-    yield figure("pinned", "last fifth, pinned", "jobs/s", lasts, against="first fifth, pinned")
+    of = f"fifth of {bench.jobs:,}, pinned"
+    yield figure("pinned", f"first {of}", "jobs/s", firsts, against="first fifth, not pinned")
+    yield figure("pinned", f"last {of}", "jobs/s", lasts, against="first fifth, pinned")
 
 
 def drained(bench: Bench, *, pin: bool) -> Drained:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ayb_jobs.bench import cleanup, daemons, deep, drain, enqueue, idle, latency, pinned, schedules, waiting
+from ayb_jobs.bench import cleanup, daemons, deep, drain, enqueue, idle, latency, pinned, reads, schedules, waiting
 from ayb_jobs.bench.figures import Figure
 from ayb_jobs.bench.scratch import Bench
 
@@ -12,6 +12,7 @@ WORKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "enqueue": enqueue.measure,
     "latency": latency.measure,
     "deep": deep.measure,
+    "reads": reads.measure,
     "pinned": pinned.measure,
     "daemons": daemons.measure,
     "idle": idle.measure,

@@ -11,7 +11,9 @@ import click
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 
 # Named here too, so that help and completion need not import what measures.
-WORKS = ("drain", "waiting", "enqueue", "latency", "deep", "pinned", "daemons", "idle", "cleanup", "schedules")
+WORKS = (
+    "drain", "waiting", "enqueue", "latency", "deep", "reads", "pinned", "daemons", "idle", "cleanup", "schedules",
+)  # fmt: skip
 
 
 @click.command(short_help="Measure the daemon on this machine.")
@@ -22,7 +24,7 @@ WORKS = ("drain", "waiting", "enqueue", "latency", "deep", "pinned", "daemons", 
     default=300_000,
     show_default=True,
     type=click.IntRange(10),
-    help="Rows in the tables of deep and cleanup.",
+    help="Rows in the tables of deep, reads and cleanup.",
 )
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="How often each side is measured.")
 @json_option
@@ -31,8 +33,8 @@ WORKS = ("drain", "waiting", "enqueue", "latency", "deep", "pinned", "daemons", 
 def bench(options: Options, works: tuple[str, ...], jobs: int, rows: int, rounds: int) -> None:
     """Measure the daemon on this machine, each figure beside a bare loop: the same SQL with nothing around it.
 
-    WORK is any of drain, waiting, enqueue, latency, deep, pinned, daemons, idle, cleanup and schedules; without one, all are
-    measured. The ratio beside each figure is what can be compared between machines.
+    WORK is any of drain, waiting, enqueue, latency, deep, reads, pinned, daemons, idle, cleanup and schedules; without one,
+    all are measured. The ratio beside each figure is what can be compared between machines.
 
     Without --database-url an embedded PostgreSQL is made for it and removed. On a server that is named, each round
     makes a database of its own and drops it; the named database itself is not touched.

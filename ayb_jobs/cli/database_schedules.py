@@ -61,7 +61,8 @@ class DatabaseSchedules:
 
     def delete_schedule(self, key: str) -> None:
         """Delete a schedule, given by id or name."""
-        schedules.detach_ended_jobs(self._conn, key)
+        while schedules.detach_ended_jobs(self._conn, key):
+            pass
         with self._recorded_schedule(key, "schedule.delete") as schedule_id:
             schedules.delete_schedule(self._conn, schedule_id)
 

@@ -180,8 +180,10 @@ def disable(services: Given, caller: Operator, key: ScheduleKey) -> Response:
 
 def delete(services: Given, caller: Admin, key: ScheduleKey) -> Response:
     """Delete a schedule; its jobs stay."""
-    with writing(services.database, services.write_timeout_s) as conn:
-        schedules.detach_ended_jobs(conn, key)
+    more = True
+    while more:
+        with writing(services.database, services.write_timeout_s) as conn:
+            more = schedules.detach_ended_jobs(conn, key)
     _change(services, caller, key, "schedule.delete", schedules.delete_schedule)
     return Response(status_code=204)
 

@@ -167,15 +167,14 @@ DETACH_ENDED_JOBS = """
 """
 
 
-def detach_ended_jobs(conn: Connection, key: str) -> None:
-    """Take the schedule from its ended jobs, in batches, outside any transaction; to be called before it is deleted.
+def detach_ended_jobs(conn: Connection, key: str) -> bool:
+    """Take a schedule that is to be deleted from a batch of its ended jobs; True where there may be more.
 
     A schedule that fires each second has hundreds of thousands, too many to be changed in the deletion's statement.
     Raises `NotFound`.
     """
     values = {"id": get_schedule(conn, key).id, "limit": DETACHED_AT_ONCE}
-    while conn.execute(DETACH_ENDED_JOBS, values).rowcount >= DETACHED_AT_ONCE:
-        pass
+    return conn.execute(DETACH_ENDED_JOBS, values).rowcount >= DETACHED_AT_ONCE
 
 
 DELETE_SCHEDULE = "DELETE FROM _ayb_job_schedules WHERE id = %(id)s"

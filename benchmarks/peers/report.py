@@ -23,6 +23,18 @@ MEANINGS = {
     " removed. Jobs a second in each fifth.",
 }
 
+# What `--bench` was given the output of.
+BENCHES = """\
+    ayb-jobs bench waiting enqueue latency deep reads idle cleanup schedules
+    ayb-jobs bench drain --jobs 100000 --rounds 5
+    ayb-jobs bench daemons --jobs 100000
+    ayb-jobs bench deep --rows 1000000 --jobs 50000 --rounds 1
+    ayb-jobs bench deep --rows 10000000 --jobs 100000 --rounds 1
+    ayb-jobs bench reads --rows 10000000
+    ayb-jobs bench pinned --jobs 1000000 --rounds 1
+    ayb-jobs bench cleanup --rows 6000000 --rounds 1
+"""
+
 
 def write(results: Results) -> None:
     """Write the document and the chart."""
@@ -92,7 +104,7 @@ def bench(figures: Sequence[Results]) -> str:
     ]
     return (
         "\n## Beside a bare loop\n\nThe daemon beside the same SQL with nothing around it, in the same run; the ratio is"
-        " what survives a slow or a busy machine.\n\n    ayb-jobs bench\n\n" + "\n".join(lines) + "\n"
+        f" what survives a slow or a busy machine.\n\n{BENCHES}\n" + "\n".join(lines) + "\n"
     )
 
 

@@ -55,7 +55,8 @@ def main() -> None:
                 results[name] = measure(url, name, present, options)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     if options.bench:
-        results["bench"] = [json.loads(line) for line in options.bench.read_text().splitlines() if line.startswith("{")]
+        lines = [line for file in options.bench for line in file.read_text().splitlines()]
+        results["bench"] = [json.loads(line) for line in lines if line.startswith("{")]
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     report.write(results)
 
@@ -68,7 +69,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender has its turn")
     parser.add_argument("--jobs", type=int, help="jobs in a round, in place of each workload's own number")
     parser.add_argument("--database-url", help="a server to measure on, in place of an embedded one: host, port, user")
-    parser.add_argument("--bench", type=Path, metavar="FILE", help="put in the figures of `ayb-jobs bench --json`")
+    parser.add_argument(
+        "--bench", action="append", type=Path, metavar="FILE", help="put in the figures of `ayb-jobs bench --json`"
+    )
     parser.add_argument("--report", action="store_true", help="only write the document from what was measured")
     options = parser.parse_args()
     if unknown := set(options.workloads) - set(WORKLOADS):

@@ -25,9 +25,10 @@ FIGURES = {
     "enqueue": ["one by one", "1,000 a call"],
     "latency": ["p50", "p99"],
     "deep": ["on 600 finished", "first of a backlog of 660", "with 600 delayed of higher priority"],
-    "pinned": ["first fifth, pinned", "last fifth, pinned"],
+    "reads": [f"{asked}, 600 finished" for asked in ("list", "list of one state", "show", "stats")],
+    "pinned": ["first fifth of 60, pinned", "last fifth of 60, pinned"],
     "daemons": ["2 daemons", "4 daemons", "8 daemons"],
-    "cleanup": ["time", "WAL", "longest transaction", "a writer's p99"],
+    "cleanup": [f"{cost}, 600 rows" for cost in ("time", "WAL", "longest transaction", "a writer's p99")],
     "idle": ["transactions", "CPU", "memory", "start to first lease", "jobs list"],
 }
 

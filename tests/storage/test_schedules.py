@@ -169,7 +169,7 @@ def test_ended_jobs_are_taken_from_a_schedule_batch_by_batch(conn: Conn, monkeyp
     for state in ("completed", "failed", "canceled", "completed", "completed", "queued"):
         make_job(conn, state, schedule_id=made.id)
     make_job(conn, "completed", schedule_id=create_schedule(conn, new("other")).id)
-    detach_ended_jobs(conn, "nightly")
+    assert [detach_ended_jobs(conn, "nightly") for _ in range(3)] == [True, True, False]
     left = conn.execute("SELECT state FROM _ayb_jobs WHERE schedule_id = %s", (made.id,)).fetchall()
     assert left == [("queued",)]
     assert conn.execute("SELECT count(*) FROM _ayb_jobs WHERE schedule_id IS NULL").fetchone() == (5,)
