@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ayb_jobs.model.fires import Advance
-from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
 
 
@@ -54,12 +54,7 @@ class JobsReleased:
 class JobRecovered:
     """A lost lease was found; the job was queued again, or failed where its attempts or crashes were used up."""
 
-    job_id: str
-    job_type: str
-    state: str
-    attempts: int
-    crashes: int
-    error: str
+    job: RecoveredJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

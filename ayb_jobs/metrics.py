@@ -183,9 +183,9 @@ class Metrics:
             case events.JobsReleased():
                 self._add("ayb_jobs_released", by=len(event.job_ids))
             case events.JobRecovered():
-                self._add("ayb_jobs_recovered", event.state)
-                if event.state == JobState.FAILED:
-                    self._add("ayb_jobs_failed", self._type(event.job_type), Outcome.LOST.value)
+                self._add("ayb_jobs_recovered", event.job.state)
+                if event.job.state == JobState.FAILED:
+                    self._add("ayb_jobs_failed", self._type(event.job.type), Outcome.LOST.value)
             case events.JobOverran(abandoned=False):
                 self._add("ayb_jobs_overran", self._type(event.job.type))
             case events.RowsPruned():

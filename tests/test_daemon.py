@@ -30,7 +30,7 @@ from ayb_jobs.model.job import Lease, NewJob
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.jobs import enqueue
-from ayb_jobs.storage.leasing import release_jobs
+from ayb_jobs.storage.leasing import Touched, release_jobs
 from ayb_jobs.storage.migrate import migrate
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -313,11 +313,11 @@ def test_stopping_gives_back_what_was_leased_ahead(
     assert conn.execute("SELECT DISTINCT attempts FROM _ayb_jobs WHERE state = 'queued'").fetchall() in ([(0,)], [])
 
 
-def failing_once() -> Callable[..., set[str]]:
+def failing_once() -> Callable[..., Touched]:
     """Return `release_jobs` as it is while the database fails over."""
     failures = iter([psycopg.OperationalError("the connection was cut")])
 
-    def release(conn: Connection, leases: Sequence[Lease]) -> set[str]:
+    def release(conn: Connection, leases: Sequence[Lease]) -> Touched:
         for failure in failures:
             raise failure
         return release_jobs(conn, leases)

@@ -26,7 +26,7 @@ from ayb_jobs.logs.reference import table
 from ayb_jobs.logs.sink import MOST_WAITING
 from ayb_jobs.logs.wording import MOST_FAILURES, MOST_SUCCESSES, event_line
 from ayb_jobs.model.fires import Advance, DueSchedule, Fire, FireOutcome
-from ayb_jobs.model.job import JobState, LeasedJob
+from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.redact import Redactor, passwords, redact
 from tests.eventually import eventually
@@ -68,7 +68,7 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (events.SettlementRefused(job=job(), error=OSError("no")), "settlement.refused"),
     (events.JobsReleased(job_ids=["a"]), "jobs.released"),
     (
-        events.JobRecovered(job_id="a", job_type="t", state="queued", attempts=1, crashes=1, error="lost"),
+        events.JobRecovered(job=RecoveredJob(id="a", type="t", state="queued", attempts=1, crashes=1, error="lost")),
         "job.recovered",
     ),
     (events.JobOverran(job=job(), timeout_s=1.0, abandoned=False), "job.overran"),

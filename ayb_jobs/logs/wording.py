@@ -212,9 +212,10 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.SettlementRefused():
             return "settlement.refused", job_fields(event.job) | exception_fields(event.error)
         case events.JobRecovered():
-            name = "job.failed" if event.state == JobState.FAILED else "job.recovered"
-            told = {"job_id": event.job_id, "job_type": event.job_type, "attempt": event.attempts}
-            return name, told | {"crashes": event.crashes} | error_fields(event.error)
+            job = event.job
+            name = "job.failed" if job.state == JobState.FAILED else "job.recovered"
+            told = {"job_id": job.id, "job_type": job.type, "attempt": job.attempts, "crashes": job.crashes}
+            return name, told | error_fields(job.error)
         case events.JobOverran():
             name = "job.abandoned" if event.abandoned else "job.overran"
             return name, job_fields(event.job) | {"timeout_s": event.timeout_s}

@@ -79,6 +79,18 @@ class LeasedJob(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredJob:
+    """A job taken from a worker that lost it: queued again, or failed where its attempts or crashes are used up."""
+
+    id: str
+    type: str
+    state: str
+    attempts: int
+    crashes: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored."""
 

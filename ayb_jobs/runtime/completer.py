@@ -15,7 +15,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
 from ayb_jobs.storage.database import Database, blames_the_rows
-from ayb_jobs.storage.leasing import RowsLocked, find_held, find_locked, find_settled, release_jobs, settle_jobs
+from ayb_jobs.storage.leasing import RowsLocked, find_locked, find_settled, release_jobs, settle_jobs
 
 BATCH = 500
 # How often jobs are tried again whose rows somebody else has locked.
@@ -195,8 +195,7 @@ class Completer:
         if not returned:
             return
         with self._database.connection() as conn:
-            released = release_jobs(conn, leases_of(returned))
-            locked = find_held(conn, leases_of(returned)) if len(released) < len(returned) else set()
+            released, locked = release_jobs(conn, leases_of(returned))
         for _ in returned:
             self._returned.popleft()
         if locked:
@@ -204,4 +203,4 @@ class Completer:
             self._look_at_locked = time.monotonic() + LOCKED_S
         self._in_flight.remove(held.job.lease_id for held in returned if held.job.lease_id not in locked)
         if released:
-            self._emit(JobsReleased(job_ids=sorted(released)))
+            self._emit(JobsReleased(job_ids=[held.job.id for held in returned if held.job.lease_id in released]))

@@ -41,9 +41,9 @@ class LeaseKeeper:
             kept = extend_leases(conn, leases_of(due), lease_s=self._lease_s)
         failpoints.reach(failpoints.EXTENDED)
         for held in due:
-            if held.job.lease_id in kept.extended:
+            if held.job.lease_id in kept.done:
                 held.extended = began
-        held_still = kept.extended | kept.locked
+        held_still = kept.done | kept.locked
         self._lose([held for held in due if held.job.lease_id not in held_still])
         return min(LOCKED_S, self._lease_s * EXTEND_AT) if kept.locked else self._lease_s * EXTEND_AT
 

@@ -118,16 +118,7 @@ class LifelineKeeper:
                     conn, limit=BATCH, max_crashes=self._max_crashes, backoff=self._backoff, dead=dead
                 ).jobs
                 for job in found:
-                    self._emit(
-                        JobRecovered(
-                            job_id=job.id,
-                            job_type=job.type,
-                            state=job.state,
-                            attempts=job.attempts,
-                            crashes=job.crashes,
-                            error=job.error,
-                        )
-                    )
+                    self._emit(JobRecovered(job=job))
                 full = len(found) >= BATCH
             for worker_id in dead:
                 forget_worker(conn, worker_id)

@@ -12,7 +12,7 @@ from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.sweep import SweepClock
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.leasing import Lane, find_held, lease_jobs, release_jobs, release_orphans
+from ayb_jobs.storage.leasing import Lane, lease_jobs, release_jobs, release_orphans
 
 BATCH = 500
 # Jobs are leased ahead of a free slot only where they can start within this time.
@@ -189,10 +189,9 @@ class Producer:
     def release(self, held: Sequence[Held]) -> list[Held]:
         """Give jobs back that never started, each with its attempt; return those whose rows somebody else has locked."""
         with self._database.connection() as conn:
-            released = release_jobs(conn, leases_of(held))
-            locked = find_held(conn, leases_of(held)) if len(released) < len(held) else set()
+            released, locked = release_jobs(conn, leases_of(held))
         failpoints.reach(failpoints.RELEASED)
         self._in_flight.remove(one.job.lease_id for one in held if one.job.lease_id not in locked)
         if released:
-            self._emit(JobsReleased(job_ids=sorted(released)))
+            self._emit(JobsReleased(job_ids=[one.job.id for one in held if one.job.lease_id in released]))
         return [one for one in held if one.job.lease_id in locked]

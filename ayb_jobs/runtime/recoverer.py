@@ -57,16 +57,7 @@ class Recoverer:
         if found.floor is not None:
             self._floor = found.floor
         for job in found.jobs:
-            self._emit(
-                JobRecovered(
-                    job_id=job.id,
-                    job_type=job.type,
-                    state=job.state,
-                    attempts=job.attempts,
-                    crashes=job.crashes,
-                    error=job.error,
-                )
-            )
+            self._emit(JobRecovered(job=job))
         return 0.0 if found.jobs else self._until_next(found.next_s)
 
     def _until_next(self, next_s: float | None) -> float:

@@ -275,8 +275,9 @@ def find_locked(conn: Connection, settlements: Sequence[Settlement]) -> set[str]
     return {row[0] for row in rows}
 
 
-# A row that somebody else has locked is passed over, so that it keeps no other lease from being extended.
-EXTEND_LEASES = """
+# Those of the leases asked for that are still held, and of these the ones whose rows nobody else has locked: one that is
+# locked is passed over, so that it keeps no other waiting.
+HELD_AND_FREE = """
     WITH held AS MATERIALIZED (
         SELECT job.id, job.lease_id
         FROM _ayb_jobs AS job
@@ -288,7 +289,9 @@ EXTEND_LEASES = """
         FROM _ayb_jobs AS job
         JOIN held ON held.id = job.id AND held.lease_id = job.lease_id
         FOR NO KEY UPDATE OF job SKIP LOCKED
-    ), extended AS (
+    )"""
+
+EXTEND_LEASES = f"""{HELD_AND_FREE}, extended AS (
         UPDATE _ayb_jobs AS job
         SET lease_until = now() + %(lease_s)s * interval '1 second'
         FROM free
@@ -296,80 +299,60 @@ EXTEND_LEASES = """
         RETURNING job.id
     )
     SELECT lease_id, id IN (SELECT id FROM extended) FROM held
-"""
+"""  # noqa: S608 - literals only
 
 
-class Extended(NamedTuple):
-    """The ids of leases that were extended, and of those still held whose rows somebody else has locked."""
+class Touched(NamedTuple):
+    """The ids of leases that a statement wrote, and of those still held whose rows somebody else has locked.
 
-    extended: set[str]
+    Those in neither are lost.
+    """
+
+    done: set[str]
     locked: set[str]
 
 
-def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) -> Extended:
-    """Let these leases run `lease_s` seconds from now, without waiting for any. Those in neither answer are lost."""
-    rows = conn.execute(
-        EXTEND_LEASES,
-        {
-            "ids": _plain_array(lease.job_id for lease in leases),
-            "lease_ids": _plain_array(lease.lease_id for lease in leases),
-            "lease_s": lease_s,
-        },
-    ).fetchall()
-    return Extended(
-        extended={lease_id for lease_id, is_extended in rows if is_extended},
-        locked={lease_id for lease_id, is_extended in rows if not is_extended},
-    )
+def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) -> Touched:
+    """Let these leases run `lease_s` seconds from now, without waiting for any."""
+    return _touch(conn, EXTEND_LEASES, leases, {"lease_s": lease_s})
 
 
-# A row that somebody else has locked is passed over, so that it keeps no other job from being given back.
-RELEASE_JOBS = f"""
-    WITH free AS MATERIALIZED (
-        SELECT job.id, job.lease_id
-        FROM _ayb_jobs AS job
-        JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS held (id, lease_id)
-            ON held.id = job.id AND held.lease_id = job.lease_id
-        WHERE job.id = ANY (%(ids)s::uuid[])
-        FOR NO KEY UPDATE OF job SKIP LOCKED
-    ), released AS (
+# Where the notification is asked for, `told` is read once, whatever the number of rows.
+RELEASE_JOBS = f"""{HELD_AND_FREE}, released AS (
         UPDATE _ayb_jobs AS job
         SET state = 'queued', attempts = greatest(job.attempts - 1, 0), lease_id = NULL, lease_until = NULL,
             worker_id = NULL, updated_at = now()
         FROM free
         WHERE job.id = free.id AND job.lease_id = free.lease_id
         RETURNING job.id
+    ), told AS MATERIALIZED (
+        SELECT CASE WHEN count(*) > 0 AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM released
     )
-    SELECT array_agg(id::text), CASE WHEN count(*) > 0 AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
-    FROM released
+    SELECT lease_id, id IN (SELECT id FROM released) FROM held CROSS JOIN told
 """  # noqa: S608 - literals only
 
 
-def release_jobs(conn: Connection, leases: Sequence[Lease]) -> set[str]:
-    """Give these jobs back to the queue with their attempt. Answers with the ids of the jobs given back.
+def release_jobs(conn: Connection, leases: Sequence[Lease]) -> Touched:
+    """Give these jobs back to the queue with their attempt, without waiting for any.
 
-    Only for jobs that no thread runs: two would run at once. Left out are those that were lost, and those whose rows
-    somebody else has locked: `find_held` tells them apart.
+    Only for jobs that no thread runs: two would run at once.
     """
-    row = conn.execute(
-        RELEASE_JOBS,
+    return _touch(conn, RELEASE_JOBS, leases, {})
+
+
+def _touch(conn: Connection, statement: str, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
+    rows = conn.execute(
+        statement,
         {
             "ids": _plain_array(lease.job_id for lease in leases),
             "lease_ids": _plain_array(lease.lease_id for lease in leases),
+            **values,
         },
-    ).fetchone()
-    return set(row[0] or ()) if row else set()
-
-
-FIND_HELD = "SELECT lease_id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[])"
-
-
-def find_held(conn: Connection, leases: Sequence[Lease]) -> set[str]:
-    """Return which of these leases (their ids) are held still."""
-    values = {
-        "ids": _plain_array(lease.job_id for lease in leases),
-        "lease_ids": _plain_array(lease.lease_id for lease in leases),
-    }
-    return {row[0] for row in conn.execute(FIND_HELD, values).fetchall()}
+    ).fetchall()
+    return Touched(
+        done={lease_id for lease_id, is_done in rows if is_done},
+        locked={lease_id for lease_id, is_done in rows if not is_done},
+    )
 
 
 RELEASE_ORPHANS = f"""

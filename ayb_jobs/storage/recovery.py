@@ -1,23 +1,11 @@
 """Jobs whose lease ran out: their worker crashed, was paused or cut off."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.job import RecoveredJob
 from ayb_jobs.storage.database import MAY_NOTIFY, Connection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveredJob:
-    """A job taken from a worker that lost it: queued again, or failed where its attempts or crashes are used up."""
-
-    id: str
-    type: str
-    state: str
-    attempts: int
-    crashes: int
-    error: str
 
 
 class Recovery(NamedTuple):

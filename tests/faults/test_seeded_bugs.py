@@ -57,7 +57,7 @@ BUGS = [
         "stale_write_accepted change_after_completion illegal_transition",
     ),
     bug(
-        "extending is not fenced",
+        "extending and giving back are not fenced",
         LEASING,
         " AND asked.lease_id = job.lease_id",
         "",

@@ -13,7 +13,7 @@ from psycopg.sql import SQL
 from ayb_jobs import events
 from ayb_jobs.http import LoopAge
 from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, MOST_TYPES, Kind, Metrics, first_sqlstate
-from ayb_jobs.model.job import JobState, LeasedJob
+from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.storage.database import Connection, Database, Timeouts
 from tests.factories import make_job
@@ -61,13 +61,13 @@ def value(server: Server, name: str, **labels: str) -> float | None:
         (events.LeasesLost(job_ids=["1", "2"], during="settle"), "stale_settles_refused", {"during": "settle"}, 2),
         (events.JobsReleased(job_ids=["1"]), "released", {}, 1),
         (
-            events.JobRecovered(job_id="1", job_type="t", state="queued", attempts=1, crashes=1, error=""),
+            events.JobRecovered(job=RecoveredJob(id="1", type="t", state="queued", attempts=1, crashes=1, error="")),
             "recovered",
             {"state": "queued"},
             1,
         ),
         (
-            events.JobRecovered(job_id="1", job_type="t", state="failed", attempts=1, crashes=1, error=""),
+            events.JobRecovered(job=RecoveredJob(id="1", type="t", state="failed", attempts=1, crashes=1, error="")),
             "failed",
             {"job_type": "t", "reason": "lost"},
             1,

@@ -111,7 +111,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(job=held)
     def extend(self, job: LeasedJob) -> None:
-        kept = extend_leases(self.conn, [job.lease], lease_s=60).extended
+        kept = extend_leases(self.conn, [job.lease], lease_s=60).done
         row = self.model[job.id]
         assert kept == ({job.lease_id} if row.lease_id == job.lease_id else set())
         if kept:
@@ -119,9 +119,9 @@ class Queue(RuleBasedStateMachine):
 
     @rule(job=held)
     def release(self, job: LeasedJob) -> None:
-        released = release_jobs(self.conn, [job.lease])
+        released = release_jobs(self.conn, [job.lease]).done
         row = self.model[job.id]
-        assert released == ({job.id} if row.lease_id == job.lease_id else set())
+        assert released == ({job.lease_id} if row.lease_id == job.lease_id else set())
         if released:
             row.attempts -= 1
             row.end("queued")

@@ -56,7 +56,7 @@ def test_a_dead_peers_jobs_are_due_again_after_two_looks(db: Database, conn: Con
         alive.tick()
     row = conn.execute("SELECT state, run_at <= now(), crashes, attempts, lease_id FROM _ayb_jobs").fetchone()
     assert row == ("queued", True, 1, 1, None)
-    assert [event.job_id for event in seen if isinstance(event, JobRecovered)] == [job_id]
+    assert [event.job.id for event in seen if isinstance(event, JobRecovered)] == [job_id]
     assert conn.execute("SELECT id FROM _ayb_job_workers").fetchall() == [("alive",)]
     assert conn.execute("SELECT outcome FROM _ayb_job_executions").fetchall() == [("lost",)]
 

@@ -22,7 +22,6 @@ from ayb_jobs.storage.leasing import (
     Lane,
     RowsLocked,
     extend_leases,
-    find_held,
     find_locked,
     find_settled,
     lease_jobs,
@@ -276,8 +275,8 @@ STALE_WRITES: dict[str, Callable[[Connection, LeasedJob], object]] = {
     "fail and remove": lambda conn, job: settle(conn, failed(job), remove_completed=True),
     "snooze": lambda conn, job: settle(conn, succeeded(job, Snooze(1))),
     "cancel": lambda conn, job: settle(conn, succeeded(job, Cancel())),
-    "extend": lambda conn, job: extend_leases(conn, [job.lease], lease_s=1000).extended,
-    "release": lambda conn, job: release_jobs(conn, [job.lease]),
+    "extend": lambda conn, job: any(extend_leases(conn, [job.lease], lease_s=1000)),
+    "release": lambda conn, job: any(release_jobs(conn, [job.lease])),
     "progress": lambda conn, job: report_progress(conn, job.lease, '{"records_processed": 1}', lease_s=1000),
 }
 
@@ -330,7 +329,7 @@ def test_extending_answers_with_the_leases_still_held(conn: Connection) -> None:
 def test_releasing_gives_the_attempt_back(conn: Connection) -> None:
     make_job(conn)
     (job,) = lease(conn)
-    assert release_jobs(conn, [job.lease]) == {job.id}
+    assert release_jobs(conn, [job.lease]) == ({job.lease_id}, set())
     assert row(conn, job.id, "state, attempts, lease_id, worker_id") == ("queued", 0, None, None)
     assert conn.execute("SELECT count(*) FROM _ayb_job_executions").fetchone() == (0,)
 
@@ -341,10 +340,9 @@ def test_a_locked_row_keeps_no_other_job_from_being_given_back(conn: Connection,
     locked, free = lease(conn)
     with closing(connect(database_url)) as other, other.transaction():
         other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (locked.id,))
-        assert release_jobs(conn, [locked.lease, free.lease]) == {free.id}
-        assert find_held(conn, [locked.lease, free.lease]) == {locked.lease_id}
-    assert release_jobs(conn, [locked.lease, free.lease]) == {locked.id}
-    assert find_held(conn, [locked.lease, free.lease]) == set()
+        assert release_jobs(conn, [locked.lease, free.lease]) == ({free.lease_id}, {locked.lease_id})
+    assert release_jobs(conn, [locked.lease, free.lease]) == ({locked.lease_id}, set())
+    assert release_jobs(conn, [locked.lease, free.lease]) == (set(), set())
 
 
 def test_orphans_of_a_lost_answer_are_released_and_what_is_held_is_not(conn: Connection) -> None:
