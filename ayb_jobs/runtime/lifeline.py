@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from ayb_jobs.events import JobRecovered
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.lifelines import Lifeline, set_guarded
+from ayb_jobs.storage.lifelines import Lifeline, Sign, set_guarded
 from ayb_jobs.storage.recovery import recover_jobs
-from ayb_jobs.storage.workers import Worker, forget_worker
+from ayb_jobs.storage.workers import Worker, forget_dead_worker
 
 # While jobs run anywhere; two looks make a verdict, so that a dead peer's jobs run again within two seconds.
 BUSY_TURN_S = 0.5
@@ -53,7 +53,7 @@ class LifelineKeeper:
         self._held = False
         self._judging_from = 0.0
         self._busy_until = 0.0
-        self._suspects: Mapping[str, str] = {}
+        self._suspects: Mapping[str, Sign] = {}
 
     def notified(self) -> None:
         """Look more often: jobs are about to run. Called for each notification: it must cost next to nothing."""
@@ -104,13 +104,15 @@ class LifelineKeeper:
         with self._database.connection() as conn:
             set_guarded(conn, self._worker.id, guarded=False)
 
-    def _judge(self, free: Mapping[str, str]) -> None:
-        dead = [worker_id for worker_id, beat in free.items() if self._suspects.get(worker_id) == beat]
+    def _judge(self, free: Mapping[str, Sign]) -> None:
+        dead = {
+            worker_id: sign.lease_until for worker_id, sign in free.items() if self._suspects.get(worker_id) == sign
+        }
         self._suspects = free if time.monotonic() >= self._judging_from else {}
         if dead:
             self._take_over(dead)
 
-    def _take_over(self, dead: list[str]) -> None:
+    def _take_over(self, dead: Mapping[str, str]) -> None:
         with self._database.connection() as conn:
             full = True
             while full:
@@ -121,4 +123,4 @@ class LifelineKeeper:
                     self._emit(JobRecovered(job=job))
                 full = len(found) >= BATCH
             for worker_id in dead:
-                forget_worker(conn, worker_id)
+                forget_dead_worker(conn, worker_id)

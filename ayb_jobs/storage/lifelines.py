@@ -11,7 +11,8 @@ TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(wor
 SET_GUARDED = "UPDATE _ayb_job_workers SET guarded = %(guarded)s, heartbeat_at = now() WHERE id = %(worker_id)s"
 
 # A lock that can be had is nobody's; having it for the length of this statement keeps nobody from taking his own, who
-# tries again. Whoever is not among the rows, or not guarded, cannot be judged.
+# tries again. Whoever is not among the rows, or not guarded, cannot be judged. Where a daemon cannot even beat, leasing
+# and extending show that it lives: its last lease then ends later than before.
 LOOK = """
     WITH guarded AS MATERIALIZED (
         SELECT id, heartbeat_at FROM _ayb_job_workers WHERE guarded AND id <> %(worker_id)s
@@ -20,22 +21,37 @@ LOOK = """
         EXISTS (SELECT FROM _ayb_job_workers WHERE guarded AND id = %(worker_id)s),
         EXISTS (SELECT FROM _ayb_jobs WHERE state = 'running'),
         ARRAY(
-            SELECT ARRAY[id, heartbeat_at::text] FROM guarded
-            WHERE pg_try_advisory_xact_lock(hashtextextended('_ayb_job_worker ' || id, 0))
+            SELECT ARRAY[id, heartbeat_at::text, last_lease.ends::text]
+            FROM (
+                SELECT * FROM guarded WHERE pg_try_advisory_xact_lock(hashtextextended('_ayb_job_worker ' || id, 0))
+                OFFSET 0
+            ) AS free
+            CROSS JOIN LATERAL (
+                SELECT coalesce(max(lease_until), '-infinity') AS ends
+                FROM _ayb_jobs
+                WHERE state = 'running' AND worker_id = free.id
+            ) AS last_lease
         )
 """
+
+
+class Sign(NamedTuple):
+    """A daemon's last signs of life: its heartbeat, and when the last of its leases runs out, as the database's text."""
+
+    heartbeat_at: str
+    lease_until: str
 
 
 class Look(NamedTuple):
     """What a look at the lifelines found.
 
     Whether the others know that this daemon holds its own, whether any job runs, and whose lifeline is free, each with
-    the last sign of life.
+    the last signs of life.
     """
 
     guarded: bool
     jobs_run: bool
-    free: Mapping[str, str]
+    free: Mapping[str, Sign]
 
 
 class Lifeline:
@@ -64,7 +80,10 @@ class Lifeline:
     def look(self) -> Look:
         """Look at the lifelines of the others."""
         row = self._conn.execute(LOOK, {"worker_id": self._worker.id}).fetchone()
-        return Look(False, False, {}) if row is None else Look(row[0], row[1], dict(row[2]))
+        if row is None:
+            return Look(False, False, {})
+        guarded, jobs_run, free = row
+        return Look(guarded, jobs_run, {worker_id: Sign(*sign) for worker_id, *sign in free})
 
     def close(self) -> None:
         """Close the connection, and so let go of the lifeline."""

@@ -1,6 +1,7 @@
 """Jobs whose lease ran out: their worker crashed, was paused or cut off."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ayb_jobs.model.backoff import Backoff
@@ -47,6 +48,10 @@ RECOVER_JOBS = f"""
             FROM _ayb_jobs
             WHERE cardinality(%(dead)s::text[]) > 0
                 AND state = 'running' AND lease_until >= now() AND worker_id = ANY (%(dead)s::text[])
+                AND EXISTS (
+                    SELECT FROM unnest(%(dead)s::text[], %(last_leases)s::timestamptz[]) AS seen (worker_id, lease_until)
+                    WHERE seen.worker_id = _ayb_jobs.worker_id AND seen.lease_until >= _ayb_jobs.lease_until
+                )
             LIMIT %(limit)s
             FOR UPDATE SKIP LOCKED
         ) AS of_the_dead
@@ -123,15 +128,16 @@ def recover_jobs(
     max_crashes: int,
     backoff: Backoff,
     floor: str = "-infinity",
-    dead: Sequence[str] = (),
+    dead: Mapping[str, str] = MappingProxyType({}),
     ahead_s: float = 0.0,
 ) -> Recovery:
     """Take up to `limit` jobs from workers whose lease ran out, whatever their type, the longest expired first.
 
     Each counts a crash beside its attempt, and has an execution row with outcome `lost`. It is queued again after
     backoff, or fails where its attempts or `max_crashes` are used up. Only leases that ran out at `floor` or after it are seen.
-    Jobs of the workers `dead` are taken before their lease runs out, and are due at once. The answer tells when the next
-    lease runs out, where that is within `ahead_s` seconds.
+    Jobs of the workers `dead` are taken before their lease runs out, and are due at once; `dead` tells when the last lease
+    runs out that each was seen to have, and later ones stay: who got them lives. The answer tells when the next lease
+    runs out, where that is within `ahead_s` seconds.
     """
     rows = conn.execute(
         RECOVER_JOBS,
@@ -140,6 +146,7 @@ def recover_jobs(
             "max_crashes": max_crashes,
             "floor": floor,
             "dead": list(dead),
+            "last_leases": list(dead.values()),
             "ahead_s": ahead_s,
             "base_s": backoff.base_s,
             "most_s": backoff.most_s,

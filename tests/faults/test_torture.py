@@ -34,6 +34,8 @@ def tormented(
             pytest.skip(f"{name}: {reason}")
     result = torture(seconds=seconds, seed=seed, faults=wanted, folder=folder, daemons=daemons, jobs=jobs)
     print(report.as_line(result))  # noqa: T201 - the figures of the run
+    if not result.passed:
+        report.write_logs(result)
     assert result.passed, "\n".join([report.as_line(result), *report.failure(result)])
     assert result.figures.jobs > 100
     for name, count in wanted.items():

@@ -142,7 +142,8 @@ class Queue(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS))
     def take_over(self, worker: str) -> None:
-        found = recover_jobs(self.conn, limit=100, max_crashes=MAX_CRASHES, backoff=AT_ONCE, dead=[worker]).jobs
+        dead = {worker: "infinity"}
+        found = recover_jobs(self.conn, limit=100, max_crashes=MAX_CRASHES, backoff=AT_ONCE, dead=dead).jobs
         lost = {job_id: row for job_id, row in self.model.items() if row.run_out or row.worker == worker}
         assert {job.id for job in found} == set(lost)
         for row in lost.values():

@@ -101,6 +101,49 @@ def test_a_peer_that_beats_between_two_looks_is_alive(db: Database, conn: Connec
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
 
 
+def lease_another(conn: Connection) -> None:
+    make_job(conn, "running", worker_id="cut off", lease_until=SQL("now() + interval '2 hours'"))
+
+
+def extend(conn: Connection) -> None:
+    conn.execute("UPDATE _ayb_jobs SET lease_until = lease_until + interval '1 second'")
+
+
+@pytest.mark.parametrize("write", [lease_another, extend])
+def test_a_peer_that_leases_or_extends_between_two_looks_is_alive(
+    db: Database, conn: Connection, write: Callable[[Connection], None]
+) -> None:
+    make_job(conn, "running", worker_id="cut off")
+    with keeper(db, "alive") as alive:
+        with keeper(db, "cut off") as cut_off:
+            cut_off.tick()
+            alive.tick()
+        await_lifelines(conn, 1)
+        alive.tick()
+        write(conn)
+        alive.tick()
+        assert conn.execute("SELECT DISTINCT state FROM _ayb_jobs").fetchall() == [("running",)]
+        alive.tick()
+        assert conn.execute("SELECT DISTINCT state FROM _ayb_jobs").fetchall() == [("queued",)]
+
+
+def test_a_dead_peers_job_that_somebody_has_locked_is_taken_over_at_a_later_look(
+    db: Database, conn: Connection
+) -> None:
+    job_id = make_job(conn, "running", worker_id="dead")
+    with keeper(db, "alive") as alive:
+        with keeper(db, "dead") as dead:
+            dead.tick()
+        await_lifelines(conn, 0)
+        with closing(connect(db.url, name="somebody")) as somebody, somebody.transaction():
+            somebody.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (job_id,))
+            alive.tick()
+            alive.tick()
+            assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
+        alive.tick()
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("queued",)
+
+
 def test_nobody_is_judged_right_after_an_outage(
     db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ RECOVER: Mapping[str, Any] = {
     "max_crashes": 3,
     "floor": "-infinity",
     "dead": [],
+    "last_leases": [],
     "base_s": 5.0,
     "most_s": 300.0,
     "jitter_s": 1.0,

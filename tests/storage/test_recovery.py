@@ -9,6 +9,7 @@ from ayb_jobs.storage.recovery import Recovery, recover_jobs
 from tests.factories import make_job
 
 PAST = sql.SQL("now() - interval '1 second'")
+SEEN, LATER = "timestamptz '2100-01-01 00:00:00+00'", "timestamptz '2100-01-01 00:00:01+00'"
 NO_JITTER = Backoff(jitter_s=0)
 
 
@@ -69,9 +70,9 @@ def test_attempts_and_crashes_are_bounded(
 
 
 @pytest.mark.parametrize(("ran", "most_s"), [("1 second", 30), ("1 minute", 600), ("1 year", 3600), ("-infinity", 30)])
-@pytest.mark.parametrize("dead", [[], ["w"]])
+@pytest.mark.parametrize("dead", [{}, {"w": "infinity"}])
 def test_jobs_that_crashed_together_are_parted_before_their_last_chance(
-    conn: Connection, ran: str, most_s: int, dead: list[str]
+    conn: Connection, ran: str, most_s: int, dead: dict[str, str]
 ) -> None:
     began = sql.SQL("'-infinity'" if ran == "-infinity" else f"now() - interval '{ran}'")
     until = sql.SQL("now() + interval '1 minute'" if dead else "now() - interval '1 second'")
@@ -82,6 +83,13 @@ def test_jobs_that_crashed_together_are_parted_before_their_last_chance(
     assert min(waits) >= 0
     assert max(waits) <= most_s * 1.1
     assert max(waits) - min(waits) >= most_s / 4
+
+
+def test_a_lease_that_was_given_after_the_verdict_stays(conn: Connection) -> None:
+    seen, fresh = (make_job(conn, "running", worker_id="w", lease_until=sql.SQL(until)) for until in (SEEN, LATER))
+    found = recover_jobs(conn, limit=100, max_crashes=3, backoff=NO_JITTER, dead={"w": "2100-01-01 00:00:00+00"}).jobs
+    assert [job.id for job in found] == [seen]
+    assert conn.execute("SELECT state, crashes FROM _ayb_jobs WHERE id = %s", (fresh,)).fetchone() == ("running", 0)
 
 
 def test_a_lost_attempt_has_an_execution_with_its_progress(conn: Connection) -> None:
