@@ -209,9 +209,10 @@ class SchemaMigrated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiStarted:
-    """HTTP is served at `url`."""
+    """HTTP is served at `url`; where no token is configured, `authenticated` is false and every caller may do all."""
 
     url: str
+    authenticated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

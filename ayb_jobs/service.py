@@ -184,7 +184,7 @@ def served(
     )
     with closing(database):
         server.start()
-        events.emit(ApiStarted(url=server.url))
+        events.emit(ApiStarted(url=server.url, authenticated=config.api.wants_token))
         try:
             yield
         finally:

@@ -98,7 +98,7 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (events.RequestFailed(request="GET /", error=OSError("gone")), "request.failed"),
     (events.EmbeddedDatabaseUsed(home="/h"), "database.embedded"),
     (events.SchemaMigrated(migrations=["0001"], notices=[]), "schema.migrated"),
-    (events.ApiStarted(url="http://h"), "api.started"),
+    (events.ApiStarted(url="http://h", authenticated=True), "api.started"),
     (events.ApiFailed(error=OSError("in use")), "api.failed"),
 ]
 

@@ -111,6 +111,11 @@ class Api(Section):
     allowed_origins: list[str] = setting([], "Further `Origin`s that may write, such as `https://ops.example.com`.")
     tokens: dict[str, ApiToken] = Field(default={}, description="Further tokens, by name.")
 
+    @property
+    def wants_token(self) -> bool:
+        """Whether a request has to show a token: one is configured."""
+        return bool(self.admin_token or self.tokens)
+
     def contradictions(self) -> Iterator[Fault]:
         """Refuse tokens that nobody could show, and an API that is open to the network."""
         tokens: dict[tuple[str, ...], str] = {("admin_token",): self.admin_token}

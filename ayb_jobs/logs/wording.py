@@ -37,7 +37,7 @@ LINES: Mapping[str, Line] = {
     ),
     "database.embedded": Line("info", "No database is configured: the embedded one is used."),
     "schema.migrated": Line("info", "The schema was brought up to date."),
-    "api.started": Line("info", "HTTP is served."),
+    "api.started": Line("info", "HTTP is served; without a token configured, `authentication` is `none`."),
     "api.failed": Line("error", "HTTP is not served; jobs go on."),
     "jobs.enqueued": Line("debug", "This daemon put jobs into the queue, by type."),
     "jobs.leased": Line("debug", "A batch of jobs was leased."),
@@ -263,7 +263,7 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.SchemaMigrated():
             return "schema.migrated", {"migrations": list(event.migrations), "notices": list(event.notices)}
         case events.ApiStarted():
-            return "api.started", {"url": event.url}
+            return "api.started", {"url": event.url, "authentication": "token" if event.authenticated else "none"}
         case events.ApiFailed():
             return "api.failed", exception_fields(event.error)
         case events.TracingUnavailable():

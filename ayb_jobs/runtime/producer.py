@@ -12,7 +12,7 @@ from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.sweep import SweepClock
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.leasing import Lane, lease_jobs, release_jobs, release_orphans
+from ayb_jobs.storage.leasing import Lane, find_orphans, lease_jobs, release_jobs
 
 BATCH = 500
 # Jobs are leased ahead of a free slot only where they can start within this time.
@@ -63,6 +63,7 @@ class Producer:
         self._sweeps = SweepClock()
         self._more_waiting = False
         self._answer_lost = False
+        self._orphans_locked = False
         self._stale: list[Held] = []
         self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
@@ -150,13 +151,15 @@ class Producer:
 
     def release_orphans(self) -> None:
         """Give back what the database leased to us in a statement whose answer never came, if there was one."""
-        if not self._answer_lost:
+        if not (self._answer_lost or self._orphans_locked):
             return
         with self._database.connection() as conn:
-            released = release_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
+            orphans = find_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
+            released, locked = release_jobs(conn, orphans)
         self._answer_lost = False
+        self._orphans_locked = bool(locked)
         if released:
-            self._emit(JobsReleased(job_ids=sorted(released)))
+            self._emit(JobsReleased(job_ids=[orphan.job_id for orphan in orphans if orphan.lease_id in released]))
 
     def _raise_floors(self, jobs: Sequence[LeasedJob], *, sweeping: bool, full: bool) -> None:
         """Start the next look of each lane where this one ended.

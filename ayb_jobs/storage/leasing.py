@@ -355,31 +355,20 @@ def _touch(conn: Connection, statement: str, leases: Sequence[Lease], values: di
     )
 
 
-RELEASE_ORPHANS = f"""
-    WITH released AS (
-        UPDATE _ayb_jobs
-        SET state = 'queued', attempts = greatest(attempts - 1, 0), lease_id = NULL, lease_until = NULL,
-            worker_id = NULL, updated_at = now()
-        WHERE state = 'running' AND worker_id = %(worker_id)s AND lease_id IS NOT NULL
-            AND lease_id <> ALL (%(lease_ids)s::uuid[])
-        RETURNING id
-    )
-    SELECT array_agg(id::text), CASE WHEN count(*) > 0 AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
-    FROM released
-"""  # noqa: S608 - literals only
+FIND_ORPHANS = """
+    SELECT id::text, lease_id::text
+    FROM _ayb_jobs
+    WHERE state = 'running' AND worker_id = %(worker_id)s AND lease_id <> ALL (%(lease_ids)s::uuid[])
+"""
 
 
-def release_orphans(conn: Connection, *, worker_id: str, held: Sequence[Lease]) -> set[str]:
-    """Give back what is leased to this worker but not among what it holds, with its attempt.
+def find_orphans(conn: Connection, *, worker_id: str, held: Sequence[Lease]) -> list[Lease]:
+    """Return what is leased to this worker but not among what it holds.
 
-    To be called by the one thread that leases for this worker, after a leasing whose answer was lost. Answers with the
-    ids given back.
+    To be called by the one thread that leases for this worker, after a leasing whose answer was lost.
     """
-    row = conn.execute(
-        RELEASE_ORPHANS,
-        {"worker_id": worker_id, "lease_ids": _plain_array(lease.lease_id for lease in held)},
-    ).fetchone()
-    return set(row[0] or ()) if row else set()
+    values = {"worker_id": worker_id, "lease_ids": _plain_array(lease.lease_id for lease in held)}
+    return [Lease(*row) for row in conn.execute(FIND_ORPHANS, values).fetchall()]
 
 
 REPORT_PROGRESS = """

@@ -74,7 +74,9 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path: Path, database_url: str) ->
 def test_a_disabled_daemon_answers_503_and_is_alive(tmp_path: Path, database_url: str) -> None:
     settings = {"enabled": "false", "api_enabled": "true", "api_port": "0"}
     with daemon(tmp_path, database_url, **settings) as process:
-        url = process.await_event("api.started")["url"]
+        started = process.await_event("api.started")
+        assert started["authentication"] == "none"
+        url = started["url"]
         assert httpx.get(f"{url}/api/admin/jobs", timeout=30).status_code == 503
         assert httpx.get(f"{url}/livez", timeout=30).status_code == 200
 
@@ -96,7 +98,9 @@ def test_no_secret_is_ever_told(tmp_path: Path, database_url: str, conn: Connect
         "log_level": "debug",
     }
     with daemon(tmp_path, url, **environ) as process:
-        address = process.await_event("api.started")["url"]
+        started = process.await_event("api.started")
+        assert started["authentication"] == "token"
+        address = started["url"]
         make_job(conn, type="quick")
         process.await_event("alerts.undelivered")  # the ping was tried
         told = everything_told(address, canaries["admin"])

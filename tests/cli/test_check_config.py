@@ -52,12 +52,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(folder: Path, settings: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def check(folder: Path, settings: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     (folder / "ayb-jobs.toml").write_text(settings)
     return subprocess.run(
         [PROGRAM, "check-config", *arguments],
         cwd=folder,
-        env=environment({}),
+        env=environment(environ),
         capture_output=True,
         text=True,
         check=False,
@@ -93,3 +93,12 @@ def test_a_schedule_whose_job_type_is_not_known_here_is_warned_of(folder: Path) 
     assert "did you mean" not in far
     assert last == "The daemon can start; 2 warnings."
     assert len(json.loads(check(folder, SCHEDULES, "--json").stdout)["warnings"]) == 2
+
+
+def test_a_token_that_protects_nothing_is_warned_of(folder: Path) -> None:
+    token = "0123456789abcdef0123456789abcdef"
+    done = check(folder, "", AYB_JOBS_ADMIN_TOKEN=token)
+    warning, last = done.stderr.splitlines()
+    assert warning.startswith("ayb-jobs: warning: AYB_JOBS_ADMIN_TOKEN is what commands show")
+    assert last == "The daemon can start; 1 warning."
+    assert check(folder, "", AYB_JOBS_ADMIN_TOKEN=token, AYB_JOBS_API_ADMIN_TOKEN=token).stderr == "All is well.\n"

@@ -4,6 +4,7 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import pytest
 from psycopg import OperationalError
@@ -15,6 +16,7 @@ from ayb_jobs.runtime.in_flight import InFlight
 from ayb_jobs.runtime.producer import Producer
 from ayb_jobs.runtime.sweep import SweepClock
 from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.leasing import lease_jobs
 
 POLL_S = 60.0
 
@@ -113,7 +115,28 @@ def test_what_may_have_been_given_back_is_given_to_no_worker(
     assert bench.producer.take_back() == []
 
 
-def answer_lost(_step: str) -> None:
+def test_what_was_leased_in_a_lost_answer_goes_back_and_a_locked_row_delays_no_other(
+    bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lease_and_lose(*args: Any, **values: Any) -> NoReturn:
+        lease_jobs(*args, **values)
+        answer_lost("leased")
+
+    with monkeypatch.context() as lost:
+        lost.setattr("ayb_jobs.runtime.producer.lease_jobs", lease_and_lose)
+        with pytest.raises(OperationalError):
+            bench.producer.tick()
+    (locked,) = conn.execute("SELECT id FROM _ayb_jobs WHERE state = 'running' LIMIT 1").fetchone() or ()
+    with closing(connect(database_url, name="operator")) as operator, operator.transaction():
+        operator.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (locked,))
+        bench.producer.tick()
+        assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,)
+    bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (len(bench.buffer),)
+    assert conn.execute("SELECT DISTINCT attempts FROM _ayb_jobs WHERE state = 'queued'").fetchall() == [(0,)]
+
+
+def answer_lost(_step: str) -> NoReturn:
     """Fail once the statement is carried out, as where the connection breaks before its answer comes."""
     raise OperationalError("server closed the connection unexpectedly")
 
