@@ -268,6 +268,13 @@ def test_a_wrong_value_is_one_clear_line(text: str, expected: str, tmp_path: Pat
     assert "ayb-jobs.toml" in problem
 
 
+def test_a_schedule_with_a_wrong_zone_and_a_wrong_expression_names_both(tmp_path: Path) -> None:
+    text = "[schedules.x]\njob_type = 'a'\ncron = '61 * * * *'\ntimezone = 'Mars/X'"
+    zone, cron = problems(text, tmp_path)
+    assert zone.startswith("schedules.x.timezone cannot be used")
+    assert cron.startswith("schedules.x.cron cannot be used")
+
+
 def test_a_key_in_a_multi_line_string_is_not_taken_for_the_place(tmp_path: Path) -> None:
     text = '[log]\n[job_types.a]\nstatements = ["""\n[api]\nport = 1\n"""]\n[api]\nport = -1'
     assert only_problem(text, tmp_path).endswith("(ayb-jobs.toml, line 8)")

@@ -96,16 +96,26 @@ class ScheduleSettings(Section):
 
     def contradictions(self) -> Iterator[Fault]:
         """Refuse what would never fire, or could not be stored."""
-        # The parser of cron expressions is slow to import, and most configurations have no schedule.
-        from ayb_jobs.model.cron import check_cron  # noqa: PLC0415
-
-        try:
-            check_cron(self.cron, self.timezone)
-        except InvalidInput as error:
-            yield (error.field or "cron",), f"cannot be used: {error}"
+        yield from self._faults_of_time()
         if self.ping_url and not is_http(self.ping_url):
             yield ("ping_url",), "is no http:// or https:// URL"
         yield from payload_faults(self.payload)
+
+    def _faults_of_time(self) -> Iterator[Fault]:
+        # The parser of cron expressions is slow to import, and most configurations have no schedule.
+        from ayb_jobs.model.cron import check_cron  # noqa: PLC0415
+        from ayb_jobs.model.zones import find_zone  # noqa: PLC0415
+
+        zone = self.timezone
+        try:
+            find_zone(zone)
+        except InvalidInput as error:
+            yield ("timezone",), f"cannot be used: {error}"
+            zone = "UTC"
+        try:
+            check_cron(self.cron, zone)
+        except InvalidInput as error:
+            yield ("cron",), f"cannot be used: {error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

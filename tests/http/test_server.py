@@ -112,9 +112,9 @@ def test_a_stop_leaves_no_thread_behind_although_clients_stay_connected(db: Data
         assert api_threads() == before
 
 
-def test_importing_the_package_imports_no_web_framework() -> None:
+def test_importing_the_service_imports_no_web_framework() -> None:
     heavy = "{'fastapi', 'uvicorn', 'starlette', 'strawberry', 'graphql', 'prometheus_client'}"
-    code = f"import sys, ayb_jobs.http, ayb_jobs.metrics; print({heavy} & set(sys.modules))"
+    code = f"import sys, ayb_jobs.service; print({heavy} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert shown.stdout == "set()\n"
 
