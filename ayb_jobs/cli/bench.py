@@ -9,6 +9,7 @@ from dataclasses import asdict
 import click
 
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 
 # Named here too, so that help and completion need not import what measures.
 WORKS = (
@@ -42,6 +43,7 @@ def bench(options: Options, works: tuple[str, ...], jobs: int, rows: int, rounds
     from ayb_jobs.bench.scratch import Bench, server  # noqa: PLC0415 - kept out of other commands
     from ayb_jobs.bench.works import WORKS as MEASURES  # noqa: PLC0415
 
+    end_as_by_ctrl_c()
     if not options.json:
         click.echo(f"{'WORK':9} {'FIGURE':44} {'VALUE':>10} {'':7} {'BESIDE':>10} {'RATIO':>6}  OF")
     with telling() as tell:

@@ -19,6 +19,7 @@ import click
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import Column, print_table, say
+from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 from ayb_jobs.demo.tour import DemoJob, enqueue_jobs, jobs_now, make_tables, only_valid_rows_left
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
@@ -64,13 +65,6 @@ def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
                 if not once:
                     stay_up(url, Path(folder) / "daemon.log", process)
     ctx.exit(ExitCode.OK if succeeded else ExitCode.FAILED)
-
-
-def end_as_by_ctrl_c() -> None:
-    """Have SIGTERM and a terminal that is closed end the tour as Ctrl-C does, or its daemon would be left behind."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)
 
 
 def prepare(conn: Connection) -> list[str]:

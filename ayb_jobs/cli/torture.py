@@ -3,12 +3,16 @@
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 
 TOLD_EVERY_S = 10.0
 
@@ -68,16 +72,19 @@ def torture(
     wanted = parse_faults(faults)
     if "cut" in wanted and not options.database_url and not network.is_own() and network.can_have_own():
         network.enter_own([sys.executable, "-m", "ayb_jobs", *sys.argv[1:]])
-    result = run_torture(
-        seconds=seconds,
-        seed=secrets.randbelow(2**31) if seed is None else seed,
-        faults=wanted,
-        database_url=options.database_url,
-        daemons=daemons,
-        jobs=jobs,
-        drain_s=drain_s,
-        progress=Display(),
-    )
+    end_as_by_ctrl_c()
+    with folder_for_logs() as folder:
+        result = run_torture(
+            seconds=seconds,
+            seed=secrets.randbelow(2**31) if seed is None else seed,
+            faults=wanted,
+            database_url=options.database_url,
+            daemons=daemons,
+            jobs=jobs,
+            drain_s=drain_s,
+            folder=folder,
+            progress=Display(),
+        )
     for name, reason in result.left_out.items():
         click.echo(f"left out: {name}: {reason}", err=True)
     if not result.passed:
@@ -88,6 +95,17 @@ def torture(
         shutil.rmtree(result.folder, ignore_errors=True)
     click.echo(report.as_json(result) if options.json else report.as_line(result))
     ctx.exit(ExitCode.OK if result.passed else ExitCode.FAILED)
+
+
+@contextmanager
+def folder_for_logs() -> Iterator[Path]:
+    """Give a new folder, and remove it where the run does not come to its end."""
+    folder = Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 class Display:
