@@ -87,7 +87,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", LIFECYCLES)
 def test_every_cut_before_and_after(name: str, postgres: EmbeddedPostgres, database_url: str) -> None:
     sweep = Sweep(LIFECYCLES[name], postgres, database_url)
-    for number in range(sweep.run(None)):
+    exchanges = sweep.run(None)
+    print(f"{name}: {exchanges} exchanges")  # noqa: T201 - the figures of the run
+    for number in range(exchanges):
         for how in ("before", "after"):
             sweep.run(Break(number, how))
 
