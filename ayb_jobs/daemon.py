@@ -39,6 +39,8 @@ from ayb_jobs.storage.workers import Worker as WorkerRow
 
 # What is written at the very end (endings, jobs given back) may take this long beyond the shutdown timeout.
 FLUSH_S = 5.0
+# How often locked rows are tried again meanwhile.
+LOOK_S = 0.05
 # How long a loop's last turn is waited for; a statement that hangs must not keep the process.
 JOIN_S = 10.0
 # What was missed while no daemon ran is caught up first, and is then no reason for an alert.
@@ -221,6 +223,7 @@ class Daemon:
         self._release_unstarted()
         abandoned = self._await_handlers(time.monotonic() + timeout_s)
         self._flush_completer(time.monotonic() + FLUSH_S)
+        self._release_locked_orphans(time.monotonic() + FLUSH_S)
         self._stop_loops("completer", "watchdog", "lease keeper", "lifeline")
         self._attempt("heartbeat", self._heartbeat.forget)
         self._notifier.close()
@@ -250,6 +253,12 @@ class Daemon:
             self._loops["completer"].wake()
             self._loops["completer"].join(0.005)
 
+    def _release_locked_orphans(self, until: float) -> None:
+        while self._producer.orphans_locked and time.monotonic() < until:
+            if not self._attempt("producer", self._producer.release_orphans):
+                return
+            time.sleep(LOOK_S)
+
     def _stop_loops(self, *names: str) -> None:
         stopping = [self._loops[name] for name in names if name in self._loops]
         for loop in stopping:
@@ -257,12 +266,17 @@ class Daemon:
         for loop in stopping:
             loop.join(JOIN_S)
 
-    def _attempt(self, part: str, action: Callable[[], None]) -> None:
-        """Do something last of all; where it fails, leases and rows that expire by themselves make up for it."""
+    def _attempt(self, part: str, action: Callable[[], None]) -> bool:
+        """Do something last of all, and tell whether it succeeded.
+
+        Where it fails, leases and rows that expire by themselves make up for it.
+        """
         try:
             action()
         except Exception as error:  # noqa: BLE001 - reported, and stopping goes on
             self._events.emit(LoopFailed(loop=part, error=error, retry_s=0.0))
+            return False
+        return True
 
     def _add(self, name: str, tick: Callable[[], float], *, first_after_s: float = 0.0) -> None:
         self._loops[name] = Loop(name, tick, self._events.emit, first_after_s=first_after_s)

@@ -13,6 +13,7 @@ import click
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
+from ayb_jobs.errors import Conflict
 
 TOLD_EVERY_S = 10.0
 
@@ -99,12 +100,18 @@ def torture(
 
 @contextmanager
 def folder_for_logs() -> Iterator[Path]:
-    """Give a new folder, and remove it where the run does not come to its end."""
+    """Give a new folder; remove it where the run is stopped or cannot begin, and say where it is where the run fails."""
     folder = Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
     try:
         yield folder
-    except BaseException:
+    except (KeyboardInterrupt, Conflict):
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except BaseException:
+        if any(folder.iterdir()):
+            click.echo(f"the logs are in {folder}", err=True)
+        else:
+            folder.rmdir()
         raise
 
 

@@ -14,7 +14,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.lifelines import Lifeline, Sign, set_guarded
 from ayb_jobs.storage.recovery import recover_jobs
-from ayb_jobs.storage.workers import Worker, forget_dead_worker
+from ayb_jobs.storage.workers import Worker, beat, forget_worker
 
 # While jobs run anywhere; two looks make a verdict, so that a dead peer's jobs run again within two seconds.
 BUSY_TURN_S = 0.5
@@ -24,6 +24,8 @@ IDLE_TURN_S = 20.0
 BUSY_S = 5.0
 # After an outage all lifelines are free; the living need this long to take theirs again.
 SETTLE_S = 2.0
+# What a dead daemon had sent may still be carried out for as long as statements may take, and some seconds more.
+LATE_S = 15.0
 BATCH = 500
 FOR_EVER_S = 3600.0 * 24 * 365
 
@@ -54,6 +56,7 @@ class LifelineKeeper:
         self._judging_from = 0.0
         self._busy_until = 0.0
         self._suspects: Mapping[str, Sign] = {}
+        self._buried: dict[str, float] = {}
 
     def notified(self) -> None:
         """Look more often: jobs are about to run. Called for each notification: it must cost next to nothing."""
@@ -71,7 +74,7 @@ class LifelineKeeper:
             return FOR_EVER_S  # through a pooler nothing can be held; leases alone decide
         try:
             self._held = self._held or line.take()
-            look = line.look()
+            look = line.look(self._buried)
             self._held = self._held and look.guarded
         except Exception:
             self.close()
@@ -102,25 +105,35 @@ class LifelineKeeper:
     def _tell_that_it_is_lost(self) -> None:
         """Keep the peers from taking this daemon for dead, by way of whatever connection works."""
         with self._database.connection() as conn:
+            beat(conn, self._worker)
             set_guarded(conn, self._worker.id, guarded=False)
 
     def _judge(self, free: Mapping[str, Sign]) -> None:
-        dead = {
-            worker_id: sign.lease_until for worker_id, sign in free.items() if self._suspects.get(worker_id) == sign
-        }
+        dead = {worker_id: sign for worker_id, sign in free.items() if self._suspects.get(worker_id) == sign}
         self._suspects = free if time.monotonic() >= self._judging_from else {}
         if dead:
-            self._take_over(dead)
+            self._take_over({worker_id: sign.lease_until for worker_id, sign in dead.items() if sign.lease_until})
+            self._bury(dead)
+        now = time.monotonic()
+        self._buried = {worker_id: until for worker_id, until in self._buried.items() if now < until}
 
-    def _take_over(self, dead: Mapping[str, str]) -> None:
-        with self._database.connection() as conn:
-            full = True
-            while full:
+    def _take_over(self, last_leases: Mapping[str, str]) -> None:
+        full = bool(last_leases)
+        while full:
+            with self._database.connection() as conn:
                 found = recover_jobs(
-                    conn, limit=BATCH, max_crashes=self._max_crashes, backoff=self._backoff, dead=dead
+                    conn, limit=BATCH, max_crashes=self._max_crashes, backoff=self._backoff, dead=last_leases
                 ).jobs
-                for job in found:
-                    self._emit(JobRecovered(job=job))
-                full = len(found) >= BATCH
-            for worker_id in dead:
-                forget_dead_worker(conn, worker_id)
+            for job in found:
+                self._emit(JobRecovered(job=job))
+            full = len(found) >= BATCH
+
+    def _bury(self, dead: Mapping[str, Sign]) -> None:
+        """Forget the dead, but look at them for a while: a statement under way may yet lease, and rows may be locked."""
+        until = time.monotonic() + self._database.timeouts.statement_s + LATE_S
+        for worker_id, sign in dead.items():
+            if sign.heartbeat_at is not None:
+                with self._database.connection() as conn:
+                    forget_worker(conn, worker_id)
+            if sign.heartbeat_at is not None or sign.lease_until is not None:
+                self._buried[worker_id] = until

@@ -20,6 +20,10 @@ AHEAD_S = 0.05
 MOST_AHEAD = 2 * BATCH
 # About as long as a thread takes to wake up.
 LET_OTHERS_START_S = 0.00005
+# Where an answer was lost, its statement may still be carried out for as long as statements may take, and some seconds more.
+LATE_S = 15.0
+# How often what is to be given back is looked at again: rows that somebody else has locked, and what may yet be leased.
+LOOK_S = 1.0
 # What has waited this long although it was to start at once is given back, for others to run.
 STALE_S = 1.0
 
@@ -62,9 +66,10 @@ class Producer:
         self._bottom = list(self._lanes)
         self._sweeps = SweepClock()
         self._more_waiting = False
-        self._answer_lost = False
+        self._orphans_until = 0.0
         self._orphans_locked = False
         self._stale: list[Held] = []
+        self._look_again = 0.0
         self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
     def tick(self) -> float:
@@ -73,8 +78,11 @@ class Producer:
             return self._take_turn()
 
     def _take_turn(self) -> float:
-        self.release_orphans()
-        self._give_back_stale()
+        self._give_back()
+        pause_s = self._fill()
+        return min(pause_s, LOOK_S) if self._owes else pause_s
+
+    def _fill(self) -> float:
         # Before the room is measured: a worker that finds the buffer low from now on asks for another turn.
         self._more_waiting = True
         limit = min(self._room(), BATCH)
@@ -125,18 +133,21 @@ class Producer:
         return self._buffer.idle + ahead - waiting
 
     def _lease(self, limit: int, *, sweeping: bool) -> list[LeasedJob]:
-        self._answer_lost = True
-        with self._database.connection() as conn:
-            sent = time.monotonic()
-            jobs = lease_jobs(
-                conn,
-                worker_id=self._worker_id,
-                lanes=self._bottom if sweeping else self._lanes,
-                types=self._types,
-                limit=limit,
-                lease_s=self._lease_s,
-            )
-        self._answer_lost = False
+        try:
+            with self._database.connection() as conn:
+                sent = time.monotonic()
+                jobs = lease_jobs(
+                    conn,
+                    worker_id=self._worker_id,
+                    lanes=self._bottom if sweeping else self._lanes,
+                    types=self._types,
+                    limit=limit,
+                    lease_s=self._lease_s,
+                )
+        except BaseException:
+            self._orphans_until = time.monotonic() + self._database.timeouts.statement_s + LATE_S
+            self._look_again = 0.0
+            raise
         failpoints.reach(failpoints.LEASED)
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)
@@ -148,18 +159,6 @@ class Producer:
                 time.sleep(LET_OTHERS_START_S)  # they need the interpreter first; counting can wait
             self._emit(JobsLeased(jobs=jobs))
         return jobs
-
-    def release_orphans(self) -> None:
-        """Give back what the database leased to us in a statement whose answer never came, if there was one."""
-        if not (self._answer_lost or self._orphans_locked):
-            return
-        with self._database.connection() as conn:
-            orphans = find_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
-            released, locked = release_jobs(conn, orphans)
-        self._answer_lost = False
-        self._orphans_locked = bool(locked)
-        if released:
-            self._emit(JobsReleased(job_ids=[orphan.job_id for orphan in orphans if orphan.lease_id in released]))
 
     def _raise_floors(self, jobs: Sequence[LeasedJob], *, sweeping: bool, full: bool) -> None:
         """Start the next look of each lane where this one ended.
@@ -180,14 +179,41 @@ class Producer:
         stale, self._stale = self._stale, []
         return stale
 
-    def _give_back_stale(self) -> None:
-        """Release what should have started long ago: the handlers have become slow, and another daemon may be idle.
+    @property
+    def _owes(self) -> bool:
+        """Whether there is, or may yet be, something to be given back."""
+        return bool(self._stale) or self._orphans_locked or time.monotonic() < self._orphans_until
 
-        Where the answer is lost it is tried again, and no worker gets them any more: they may be another daemon's by now.
+    def _give_back(self) -> None:
+        """Give back what this daemon should not keep; at once, and once a second what cannot be given back yet.
+
+        That is what should have started long ago, since the handlers have become slow and another daemon may be idle, and
+        what was leased in a lost answer. Where the answer to giving back is lost it is tried again, and no worker gets
+        such jobs any more: they may be another daemon's by now.
         """
         self._stale += self._buffer.take_back(older_than_s=STALE_S)
+        if not self._owes or time.monotonic() < self._look_again:
+            return
+        self.release_orphans()
         if self._stale:
             self._stale = self.release(self._stale)
+        self._look_again = time.monotonic() + LOOK_S if self._owes else 0.0
+
+    @property
+    def orphans_locked(self) -> bool:
+        """Whether there are orphans left because somebody else has their rows locked."""
+        return self._orphans_locked
+
+    def release_orphans(self) -> None:
+        """Give back what the database leased to us in a statement whose answer never came, if there was one."""
+        if not self._orphans_locked and time.monotonic() >= self._orphans_until:
+            return
+        with self._database.connection() as conn:
+            orphans = find_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
+            released, locked = release_jobs(conn, orphans) if orphans else (set[str](), set[str]())
+        self._orphans_locked = bool(locked)
+        if released:
+            self._emit(JobsReleased(job_ids=[orphan.job_id for orphan in orphans if orphan.lease_id in released]))
 
     def release(self, held: Sequence[Held]) -> list[Held]:
         """Give jobs back that never started, each with its attempt; return those whose rows somebody else has locked."""

@@ -358,7 +358,8 @@ def _touch(conn: Connection, statement: str, leases: Sequence[Lease], values: di
 FIND_ORPHANS = """
     SELECT id::text, lease_id::text
     FROM _ayb_jobs
-    WHERE state = 'running' AND worker_id = %(worker_id)s AND lease_id <> ALL (%(lease_ids)s::uuid[])
+    WHERE state = 'running' AND worker_id = %(worker_id)s AND lease_id IS NOT NULL
+        AND lease_id <> ALL (%(lease_ids)s::uuid[])
 """
 
 

@@ -1,6 +1,6 @@
 """Lifelines: advisory locks that tell within milliseconds that a daemon's process has died."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ayb_jobs.storage.database import Connection, Timeouts, connect
@@ -11,35 +11,42 @@ TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(wor
 SET_GUARDED = "UPDATE _ayb_job_workers SET guarded = %(guarded)s, heartbeat_at = now() WHERE id = %(worker_id)s"
 
 # A lock that can be had is nobody's; having it for the length of this statement keeps nobody from taking his own, who
-# tries again. Whoever is not among the rows, or not guarded, cannot be judged. Where a daemon cannot even beat, leasing
-# and extending show that it lives: its last lease then ends later than before.
+# tries again. Whoever is not among the rows, or not guarded, cannot be judged; but who was `buried` was.
 LOOK = """
-    WITH guarded AS MATERIALIZED (
-        SELECT id, heartbeat_at FROM _ayb_job_workers WHERE guarded AND id <> %(worker_id)s
+    WITH others AS MATERIALIZED (
+        SELECT id, heartbeat_at::text AS beat FROM _ayb_job_workers WHERE guarded AND id <> %(worker_id)s
+        UNION ALL
+        SELECT id, NULL
+        FROM unnest(%(buried)s::text[]) AS buried (id)
+        WHERE NOT EXISTS (SELECT FROM _ayb_job_workers AS risen WHERE risen.id = buried.id)
     )
     SELECT
         EXISTS (SELECT FROM _ayb_job_workers WHERE guarded AND id = %(worker_id)s),
-        EXISTS (SELECT FROM _ayb_jobs WHERE state = 'running'),
+        (SELECT true FROM _ayb_jobs WHERE state = 'running' ORDER BY lease_until DESC LIMIT 1) IS NOT NULL,
         ARRAY(
-            SELECT ARRAY[id, heartbeat_at::text, last_lease.ends::text]
-            FROM (
-                SELECT * FROM guarded WHERE pg_try_advisory_xact_lock(hashtextextended('_ayb_job_worker ' || id, 0))
-                OFFSET 0
-            ) AS free
-            CROSS JOIN LATERAL (
-                SELECT coalesce(max(lease_until), '-infinity') AS ends
-                FROM _ayb_jobs
-                WHERE state = 'running' AND worker_id = free.id
-            ) AS last_lease
+            SELECT ARRAY[id, beat] FROM others
+            WHERE pg_try_advisory_xact_lock(hashtextextended('_ayb_job_worker ' || id, 0))
         )
+"""
+
+# Where a daemon cannot even beat, leasing and extending show that it lives: its last lease then ends later than before.
+# A statement of its own, so that no lock of the one above is held meanwhile.
+LAST_LEASES = """
+    SELECT worker_id, max(lease_until)::text
+    FROM _ayb_jobs
+    WHERE state = 'running' AND worker_id = ANY (%(worker_ids)s::text[])
+    GROUP BY worker_id
 """
 
 
 class Sign(NamedTuple):
-    """A daemon's last signs of life: its heartbeat, and when the last of its leases runs out, as the database's text."""
+    """A daemon's last signs of life, as the database's text.
 
-    heartbeat_at: str
-    lease_until: str
+    Its heartbeat (None where it is forgotten), and when the last of its leases runs out (None where it has none).
+    """
+
+    heartbeat_at: str | None
+    lease_until: str | None
 
 
 class Look(NamedTuple):
@@ -77,13 +84,17 @@ class Lifeline:
         set_guarded(self._conn, self._worker.id, guarded=True)
         return True
 
-    def look(self) -> Look:
-        """Look at the lifelines of the others."""
-        row = self._conn.execute(LOOK, {"worker_id": self._worker.id}).fetchone()
+    def look(self, buried: Iterable[str] = ()) -> Look:
+        """Look at the lifelines of the others, and at those of the dead that were `buried`: forgotten since."""
+        row = self._conn.execute(LOOK, {"worker_id": self._worker.id, "buried": list(buried)}).fetchone()
         if row is None:
             return Look(False, False, {})
         guarded, jobs_run, free = row
-        return Look(guarded, jobs_run, {worker_id: Sign(*sign) for worker_id, *sign in free})
+        last = self._last_leases([worker_id for worker_id, _ in free]) if free else {}
+        return Look(guarded, jobs_run, {worker_id: Sign(beat_at, last.get(worker_id)) for worker_id, beat_at in free})
+
+    def _last_leases(self, worker_ids: list[str]) -> dict[str, str | None]:
+        return dict(self._conn.execute(LAST_LEASES, {"worker_ids": worker_ids}).fetchall())
 
     def close(self) -> None:
         """Close the connection, and so let go of the lifeline."""

@@ -67,17 +67,6 @@ def forget_worker(conn: Connection, worker_id: str) -> None:
     conn.execute(FORGET_WORKER, {"id": worker_id})
 
 
-FORGET_DEAD_WORKER = """
-    DELETE FROM _ayb_job_workers
-    WHERE id = %(id)s AND NOT EXISTS (SELECT FROM _ayb_jobs WHERE state = 'running' AND worker_id = %(id)s)
-"""
-
-
-def forget_dead_worker(conn: Connection, worker_id: str) -> None:
-    """Remove the row of a daemon that died, once none of its jobs is left to be taken over."""
-    conn.execute(FORGET_DEAD_WORKER, {"id": worker_id})
-
-
 LIST_WORKERS = """
     SELECT id, host, pid, version, concurrency, queues, types, started_at, heartbeat_at,
         greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8,

@@ -79,7 +79,7 @@ class Nemesis:
         return any(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
-        """Let the fault under way be the last, and wait for it: every daemon runs then, and the database too."""
+        """Let the faults under way be the last, and wait for them: every daemon runs then, and the database too."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()

@@ -194,6 +194,7 @@ class _Run:
             probes = self._probe()
             self._compare_counters()
         finally:
+            self._nemesis.stop()  # or it would start daemons that nobody stops
             self._stop_daemons()
         return self._collect(probes)
 

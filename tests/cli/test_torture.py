@@ -12,19 +12,24 @@ from tests.eventually import eventually
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_that_is_stopped_amid_a_fault_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     told = tmp_path / "told"
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    command: list[str | Path] = [PROGRAM, "torture", "--seconds", "60", "--daemons", "2"]
+    command: list[str | Path] = [PROGRAM, "torture", "--seconds", "60", "--daemons", "2", "--faults", "log_pipe=60"]
     with told.open("wb") as file:
         run = subprocess.Popen(command, env=environment({"TMPDIR": str(temporary)}), stdout=file, stderr=file)
-        eventually(lambda: list(temporary.glob("ayb-jobs-torture-*/effects-*")), within_s=60)
+        eventually(lambda: is_stopping(temporary), within_s=60)
         run.send_signal(number)
         assert run.wait(60) == ExitCode.INTERRUPTED
     assert "Traceback" not in told.read_text()
     assert list(temporary.iterdir()) == []
     assert not processes_that_name(temporary)
+
+
+def is_stopping(folder: Path) -> bool:
+    """Tell whether a fault has asked a daemon to stop."""
+    return any("daemon.stopping" in log.read_text() for log in folder.glob("ayb-jobs-torture-*/daemon*.log"))
 
 
 def processes_that_name(folder: Path) -> list[str]:

@@ -137,11 +137,42 @@ def test_a_dead_peers_job_that_somebody_has_locked_is_taken_over_at_a_later_look
         await_lifelines(conn, 0)
         with closing(connect(db.url, name="somebody")) as somebody, somebody.transaction():
             somebody.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (job_id,))
-            alive.tick()
-            alive.tick()
+            for _ in range(4):
+                alive.tick()
             assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
         alive.tick()
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("queued",)
+
+
+def test_what_a_dead_peer_leased_last_of_all_is_taken_over_although_it_came_after_the_verdict(
+    db: Database, conn: Connection
+) -> None:
+    with keeper(db, "alive") as alive:
+        with keeper(db, "dead") as dead:
+            dead.tick()
+        await_lifelines(conn, 0)
+        alive.tick()
+        alive.tick()
+        assert conn.execute("SELECT id FROM _ayb_job_workers").fetchall() == [("alive",)]
+        make_job(conn, "running", worker_id="dead")
+        assert alive.tick() == BUSY_TURN_S
+        alive.tick()
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("queued",)
+
+
+def test_a_peer_that_was_wrongly_held_to_be_dead_keeps_what_it_leases_then(db: Database, conn: Connection) -> None:
+    with keeper(db, "alive") as alive, keeper(db, "cut off") as cut_off:
+        cut_off.tick()
+        terminate_lifelines(conn, but="alive", db=db)
+        alive.tick()
+        alive.tick()
+        assert conn.execute("SELECT id FROM _ayb_job_workers").fetchall() == [("alive",)]
+        with pytest.raises(Exception, match="terminating"):
+            cut_off.tick()
+        make_job(conn, "running", worker_id="cut off")
+        for _ in range(3):
+            alive.tick()
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
 
 
 def test_nobody_is_judged_right_after_an_outage(

@@ -4,13 +4,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any, NoReturn
 
-from psycopg import sql
+import pytest
+from psycopg import OperationalError, sql
 
 from ayb_jobs.events import LeasesLost
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.leasing import lease_jobs
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.running import running
@@ -98,3 +101,31 @@ def test_it_is_given_back_once_the_lock_goes_and_keeps_no_ending_from_being_writ
             assert column(conn, held, "state") == "running"
         stopping.join(20)
     assert (column(conn, held, "state"), column(conn, held, "attempts")) == ("queued", 0)
+
+
+def test_a_job_of_a_lost_answer_is_given_back_at_a_stop_once_the_lock_goes(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = threading.Event()
+
+    def lease_and_lose(*args: Any, **values: Any) -> NoReturn:
+        lost.wait()
+        lease_jobs(*args, **values)
+        lost.set()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    job_id = make_job(conn)
+    monkeypatch.setattr("ayb_jobs.runtime.producer.lease_jobs", lease_and_lose)
+    monkeypatch.setattr("ayb_jobs.runtime.producer.LATE_S", 600.0)
+    with running(database_url, until_stopped()) as daemon:
+        monkeypatch.setattr(
+            daemon.daemon._producer, "_give_back", lambda: None
+        )  # it comes to stop before the next turn
+        lost.set()
+        eventually(lambda: column(conn, job_id, "state") == "running")
+        with locked(database_url, job_id):
+            stopping = threading.Thread(target=daemon.daemon.stop)
+            stopping.start()
+            eventually(lambda: daemon.daemon._producer.orphans_locked)
+        stopping.join(20)
+    assert (column(conn, job_id, "state"), column(conn, job_id, "attempts")) == ("queued", 0)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -13,10 +14,10 @@ from ayb_jobs.events import LoopErrorRepeated
 from ayb_jobs.runtime import producer
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import InFlight
-from ayb_jobs.runtime.producer import Producer
+from ayb_jobs.runtime.producer import LOOK_S, Producer
 from ayb_jobs.runtime.sweep import SweepClock
 from ayb_jobs.storage.database import Connection, Database, connect
-from ayb_jobs.storage.leasing import lease_jobs
+from ayb_jobs.storage.leasing import Lane, lease_jobs
 
 POLL_S = 60.0
 
@@ -129,11 +130,44 @@ def test_what_was_leased_in_a_lost_answer_goes_back_and_a_locked_row_delays_no_o
     (locked,) = conn.execute("SELECT id FROM _ayb_jobs WHERE state = 'running' LIMIT 1").fetchone() or ()
     with closing(connect(database_url, name="operator")) as operator, operator.transaction():
         operator.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (locked,))
-        bench.producer.tick()
+        assert bench.producer.tick() == LOOK_S
         assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,)
+    assert bench.producer.tick() == LOOK_S
+    assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,), "it looked again before a second was over"
+    monkeypatch.setattr("ayb_jobs.runtime.producer.time.monotonic", later(LOOK_S))
     bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (len(bench.buffer),)
     assert conn.execute("SELECT DISTINCT attempts FROM _ayb_jobs WHERE state = 'queued'").fetchall() == [(0,)]
+
+
+def test_what_is_leased_only_after_its_answer_was_lost_goes_back_too(
+    bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(connect(database_url, name="server")) as server, server.transaction():
+        lease_jobs(server, worker_id="w", lanes=LANES, types=["test"], limit=10, lease_s=300)
+        with monkeypatch.context() as lost:
+            lost.setattr("ayb_jobs.runtime.producer.lease_jobs", lambda *_, **__: answer_lost("leased"))
+            with pytest.raises(OperationalError):
+                bench.producer.tick()
+        bench.producer.tick()
+        bench.take_down_to(0)
+        held = len(bench.producer._in_flight)
+    monkeypatch.setattr("ayb_jobs.runtime.producer.time.monotonic", later(LOOK_S))
+    monkeypatch.setattr(bench.producer, "_room", lambda: 0)
+    assert conn.execute(RUNNING).fetchone() == (held + 10,)
+    bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (held,)
+    monkeypatch.setattr("ayb_jobs.runtime.producer.time.monotonic", later(60))
+    assert bench.producer.tick() == POLL_S
+
+
+def later(seconds: float) -> Callable[[], float]:
+    """Return a clock that is so much ahead."""
+    monotonic = time.monotonic
+    return lambda: monotonic() + seconds
+
+
+LANES = [Lane("default", priority) for priority in range(1, 5)]
 
 
 def answer_lost(_step: str) -> NoReturn:
@@ -181,6 +215,7 @@ def test_a_locked_job_that_is_to_be_given_back_keeps_no_other_from_being_leased(
     bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(producer, "STALE_S", 0.001)
+    monkeypatch.setattr(producer, "LOOK_S", 0.0)
     bench.producer.tick()
     time.sleep(0.002)
     bench.run_s = 0.05  # so that there is room for four

@@ -350,8 +350,10 @@ def test_orphans_of_a_lost_answer_are_found_and_what_is_held_is_none(conn: Conne
     make_job(conn)
     held, orphan = lease(conn)
     make_job(conn, "running", worker_id="w2")
+    make_job(conn, "running", worker_id="w1", lease_id=None)
     make_job(conn)
     assert find_orphans(conn, worker_id="w1", held=[held.lease]) == [orphan.lease]
+    assert set(find_orphans(conn, worker_id="w1", held=[])) == {held.lease, orphan.lease}
     assert find_orphans(conn, worker_id="w3", held=[]) == []
 
 

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 import pytest
 from psycopg import sql
 
-from ayb_jobs.storage import leasing, recovery
+from ayb_jobs.storage import leasing, lifelines, recovery
 from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.leasing import NO_FLOOR
 
@@ -49,6 +49,8 @@ RECOVER: Mapping[str, Any] = {
     "ahead_s": 4.0,
     "apart_s": 30.0,
 }
+
+TOUCH: Mapping[str, Any] = {"ids": [NOBODY] * 5, "lease_ids": [NOBODY] * 5, "lease_s": 300.0}
 
 # Whether the table was analyzed, and how many jobs of each state are in it.
 TABLES: Mapping[str, tuple[bool, Mapping[str, int]]] = {
@@ -128,6 +130,17 @@ def test_settling_finds_its_jobs_by_their_ids(table: Connection, mode: str, stat
 
 
 @MODES
+@pytest.mark.parametrize("statement", [leasing.EXTEND_LEASES, leasing.RELEASE_JOBS], ids=["extend", "release"])
+def test_extending_and_giving_back_find_their_jobs_by_their_ids(
+    table: Connection, mode: str, statement: LiteralString
+) -> None:
+    found = plan(table, mode, statement, TOUCH)
+    assert READS_ALL not in found
+    assert "_ayb_jobs_pkey" in found
+    assert "idx_ayb_jobs_lease" not in found
+
+
+@MODES
 def test_progress_finds_its_job_by_its_id(table: Connection, mode: str) -> None:
     found = plan(table, mode, leasing.REPORT_PROGRESS, PROGRESS)
     assert "_ayb_jobs_pkey" in found
@@ -139,3 +152,27 @@ def test_recovering_walks_the_lease_index(table: Connection, mode: str) -> None:
     found = plan(table, mode, recovery.RECOVER_JOBS, RECOVER)
     assert READS_ALL not in found
     assert "Index Scan using idx_ayb_jobs_lease" in found
+
+
+@MODES
+def test_taking_over_walks_the_lease_index(table: Connection, mode: str) -> None:
+    found = plan(table, mode, recovery.RECOVER_JOBS, {**RECOVER, "dead": ["w"], "last_leases": ["infinity"]})
+    assert READS_ALL not in found
+    assert "Index Scan using idx_ayb_jobs_lease" in found
+
+
+LOOKS: Mapping[LiteralString, Mapping[str, Any]] = {
+    lifelines.LOOK: {"worker_id": "w", "buried": ["dead"]},
+    lifelines.LAST_LEASES: {"worker_ids": ["dead"]},
+    leasing.FIND_ORPHANS: {"worker_id": "w", "lease_ids": []},
+}
+
+
+@MODES
+@pytest.mark.parametrize("statement", LOOKS, ids=["look", "last leases", "orphans"])
+def test_looking_for_what_runs_reads_the_lease_index_alone(
+    table: Connection, mode: str, statement: LiteralString
+) -> None:
+    found = plan(table, mode, statement, LOOKS[statement])
+    assert READS_ALL not in found
+    assert "idx_ayb_jobs_lease" in found
