@@ -136,6 +136,7 @@ class Daemon:
             emit=events.emit,
             backoff=backoff,
             max_crashes=jobs.max_crashes,
+            lease_s=jobs.lease_duration_s,
             wake=self._waker("lifeline"),
         )
         self._heartbeat = Heartbeat(database=self.database, worker=self._row(), emit=events.emit)

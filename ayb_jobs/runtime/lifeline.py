@@ -42,6 +42,7 @@ class LifelineKeeper:
         emit: Callable[[object], None],
         backoff: Backoff,
         max_crashes: int,
+        lease_s: float,
         wake: Callable[[], None],
     ) -> None:
         self._database = database
@@ -50,6 +51,7 @@ class LifelineKeeper:
         self._emit = emit
         self._backoff = backoff
         self._max_crashes = max_crashes
+        self._lease_s = lease_s
         self._wake = wake
         self._line: Lifeline | None = None
         self._held = False
@@ -95,7 +97,13 @@ class LifelineKeeper:
 
     def _connect(self) -> Lifeline:
         try:
-            self._line = Lifeline(self._url, self._worker, name="ayb-jobs-lifeline", timeouts=self._database.timeouts)
+            self._line = Lifeline(
+                self._url,
+                self._worker,
+                name="ayb-jobs-lifeline",
+                lease_s=self._lease_s,
+                timeouts=self._database.timeouts,
+            )
         except Exception:
             self._tell_that_it_is_lost()
             raise

@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, with every setting that this daemon relies on."""
 
+import math
 import select
 import threading
 from collections.abc import Iterator
@@ -97,11 +98,23 @@ def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     return make_conninfo(url, **{key: value for key, value in ours.items() if key not in theirs})
 
 
-# Instants are read in ISO style, whatever the database or the role prefers.
-SET_SESSION = "SELECT set_config('statement_timeout', %s, false), set_config('DateStyle', 'ISO', false)"
+# Instants are read in ISO style, whatever the database or the role prefers. The server notices that a client is gone as soon
+# as we notice that of the server; by itself it would keep the connection, one of a hundred that it has, for two hours.
+SET_SESSION = """
+    SELECT set_config('statement_timeout', %s, false), set_config('DateStyle', 'ISO', false),
+        set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '1', false),
+        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', %s, false)
+"""
+BEAR_SILENCE = """
+    SELECT set_config('tcp_keepalives_interval', %s, false), set_config('tcp_keepalives_count', '100', false),
+        set_config('tcp_user_timeout', %s, false)
+"""
+SILENCE_S = 5.0
+# A handler may take its time to read an answer, and the server's system decides when that has been too long.
+UNBOUNDED_S = 0.0
 
 
-def _configure(conn: Connection, limits: Timeouts) -> None:
+def _configure(conn: Connection, limits: Timeouts, *, silence_s: float = SILENCE_S) -> None:
     """Set up a new connection; one that cannot be is closed, which psycopg's pool leaves to the garbage collector."""
     conn.adapters.register_loader("uuid", TextLoader)
     conn.adapters.register_loader("timestamptz", _ClampedInstant)
@@ -110,10 +123,18 @@ def _configure(conn: Connection, limits: Timeouts) -> None:
             # A pooler hands each transaction to any server connection: nothing may be left behind on one.
             return
         conn.prepare_threshold = 5
-        conn.execute(SET_SESSION, (_milliseconds(limits.statement_s),))
+        conn.execute(SET_SESSION, (_milliseconds(limits.statement_s), str(round(silence_s * 1000))))
     except psycopg.Error:
         conn.close()
         raise
+
+
+def bear_silence(conn: Connection, seconds: float) -> None:
+    """Have the server keep a connection for so long whose client is silent, answers being under way or not.
+
+    That the client has given it up is noticed sooner, once packets arrive again.
+    """
+    conn.execute(BEAR_SILENCE, (str(math.ceil(seconds / 100)), _milliseconds(seconds)))
 
 
 def is_pooled(conn: Connection) -> bool:
@@ -157,7 +178,7 @@ class Database:
             reconnect_timeout=RECONNECT_S,
             reconnect_failed=_begin_anew,
             check=ConnectionPool.check_connection,
-            configure=lambda conn: _configure(conn, self.timeouts),
+            configure=lambda conn: _configure(conn, self.timeouts, silence_s=UNBOUNDED_S),
             kwargs={"autocommit": True, "prepare_threshold": None},
         )
 

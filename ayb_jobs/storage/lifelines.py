@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ayb_jobs.storage.database import Connection, Timeouts, connect
+from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect
 from ayb_jobs.storage.workers import Worker, beat
 
 TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0))"
@@ -64,13 +64,16 @@ class Look(NamedTuple):
 class Lifeline:
     """A direct connection that holds a daemon's lifeline for as long as the process and the connection live.
 
+    A daemon that is cut off keeps its lifeline for `lease_s`, since it works on, and its jobs are its own until then.
     Raises `DatabaseError` where there is no connection, psycopg's errors where it broke.
     """
 
-    def __init__(self, url: str, worker: Worker, *, name: str, timeouts: Timeouts) -> None:
+    def __init__(self, url: str, worker: Worker, *, name: str, lease_s: float, timeouts: Timeouts) -> None:
         self._worker = worker
         self._conn = connect(url, name=name, timeouts=timeouts, writable=True)
         self.possible = self._conn.prepare_threshold is not None  # through a pooler no session is our own
+        if self.possible:
+            bear_silence(self._conn, lease_s)
 
     def take(self) -> bool:
         """Take the lifeline and tell everyone.

@@ -41,7 +41,9 @@ catchup = "all"
 
 API_STARTED = '"event":"api.started"'
 COMPLAINT = b'"level":"error"'
+LOOP = b'"event":"loop.'
 STARTED_WITHIN_S = 20.0
+RECOVERED_WITHIN_S = 30.0
 STOPPED_WITHIN_S = 60.0
 
 
@@ -160,6 +162,21 @@ class Daemon:
                     return time.monotonic()
             time.sleep(0.05)
         return float("inf")
+
+    def await_recovery(self) -> None:
+        """Wait until by its log all its loops work, or a while where they do not."""
+        give_up = time.monotonic() + RECOVERED_WITHIN_S
+        while self._failing_loops() and time.monotonic() < give_up:
+            time.sleep(0.1)
+
+    def _failing_loops(self) -> set[str]:
+        failing: set[str] = set()
+        with self.log.open("rb") as log:
+            for line in log:
+                if LOOP in line and line.endswith(b"\n"):
+                    told = json.loads(line)
+                    (failing.discard if told["event"] == "loop.recovered" else failing.add)(told["loop"])
+        return failing
 
     def last_words(self) -> str:
         """Return the last lines of its log."""

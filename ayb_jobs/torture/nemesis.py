@@ -199,6 +199,7 @@ class Nemesis:
             time.sleep(max(0.0, began + self._lease_s + chance.uniform(1, 3) - time.monotonic()))
         detail = "" if noticed is None else f"noticed it after {noticed - began:.1f} s"
         self._note("cut", daemon.name, began, detail=detail, noticed=noticed)
+        daemon.await_recovery()  # what has not recovered has no more to say when it is cut off again
 
     def _terminate(self, chance: random.Random) -> None:
         began = time.monotonic()

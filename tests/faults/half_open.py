@@ -1,4 +1,7 @@
-"""Run in a network of its own: how soon each kind of wait notices that packets are dropped. Prints JSON."""
+"""Run in a network of its own: how soon each kind of wait notices that packets are dropped. Prints JSON.
+
+Among what waits is the server, for clients that are gone.
+"""
 
 import json
 import os
@@ -9,7 +12,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 
 from ayb_jobs.embedded import EmbeddedPostgres
-from ayb_jobs.storage.database import Listener, connect
+from ayb_jobs.storage.database import Connection, Listener, connect
 from ayb_jobs.torture.network import Network
 
 PORT = 54330
@@ -27,6 +30,20 @@ def noticed(wait: Callable[[], object], into: dict[str, float], name: str) -> No
         into[name] = round(time.monotonic() - began, 2)
 
 
+LISTENERS = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'listener%'"
+
+
+def let_go(local: Connection, into: dict[str, float]) -> None:
+    """Note how long the server keeps each idle connection."""
+    began = time.monotonic()
+    left = {name for (name,) in local.execute(LISTENERS)}
+    while left and time.monotonic() - began < GIVE_UP_S:
+        there = {name for (name,) in local.execute(LISTENERS)}
+        into |= {f"server's {name}": round(time.monotonic() - began, 2) for name in left - there}
+        left &= there
+        time.sleep(0.1)
+
+
 def main() -> None:
     """Cut connections of each kind: what is idle, what waits for a reply, and what is sent after the cut."""
     taken: dict[str, float] = {}
@@ -34,7 +51,7 @@ def main() -> None:
         url = server.url(tcp=True)
         threads = []
         for number in range(EACH):
-            listener = opened.enter_context(closing(Listener(url, name="listener")))
+            listener = opened.enter_context(closing(Listener(url, name=f"listener {number}")))
             waiting, sending = (
                 opened.enter_context(closing(connect(url, name=name))) for name in ("waiting", "sending")
             )
@@ -46,6 +63,8 @@ def main() -> None:
             threads += [
                 threading.Thread(target=noticed, args=(wait, taken, f"{kind} {number}")) for kind, wait in waits.items()
             ]
+        local = opened.enter_context(closing(connect(server.url(), name="local")))
+        threads.append(threading.Thread(target=let_go, args=(local, taken)))
         with Network().cut(os.getpid()):
             for thread in threads:
                 thread.start()

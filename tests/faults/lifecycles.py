@@ -300,6 +300,7 @@ class TakeOver(Lifecycle):
             emit=lambda _: None,
             backoff=Backoff(),
             max_crashes=3,
+            lease_s=300.0,
             wake=lambda: None,
         )
         with closing(keeper):

@@ -30,6 +30,7 @@ def keeper(db: Database, name: str, emit: Callable[[object], None] = lambda _: N
         emit=emit,
         backoff=Backoff(),
         max_crashes=3,
+        lease_s=300.0,
         wake=lambda: None,
     )
     with closing(made):
