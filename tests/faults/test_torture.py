@@ -82,6 +82,7 @@ def cut_off(folder: Path, cuts: int, *, daemons: int) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:] + done.stdout
+    print(done.stdout)  # noqa: T201 - the figures of the run
     assert json.loads(done.stdout)["faults"]["cut"] == cuts
 
 
