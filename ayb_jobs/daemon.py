@@ -99,6 +99,7 @@ class Daemon:
             poll_s=jobs.poll_interval_ms / 1000,
             mean_run_s=self._mean_run_s,
             wake=self._waker("producer"),
+            leased=self._leased,
         )
         services = ContextServices(
             database=self.database,
@@ -223,6 +224,7 @@ class Daemon:
         self._stop_loops("producer")
         self._release_unstarted()
         abandoned = self._await_handlers(time.monotonic() + timeout_s)
+        self._release_unstarted()  # what a statement has leased that was still under way
         self._flush_completer(time.monotonic() + FLUSH_S)
         self._release_locked_orphans(time.monotonic() + FLUSH_S)
         self._stop_loops("completer", "watchdog", "lease keeper", "lifeline")
@@ -297,6 +299,9 @@ class Daemon:
     def _notified(self) -> float:
         self._lifeline.notified()
         return self._producer.notified()
+
+    def _leased(self) -> None:
+        self._lifeline.notified()
 
     def _room_made(self) -> None:
         self._producer.room_made()

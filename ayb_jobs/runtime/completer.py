@@ -187,7 +187,7 @@ class Completer:
                 )
             )
             return
-        self._in_flight.remove([ended.job.lease_id])
+        self._in_flight.disown(ended.job.lease)
         self._emit(SettlementRefused(job=ended.job, error=error))
 
     def _release_returned(self) -> None:

@@ -1,10 +1,14 @@
 """The jobs that this process holds: leased, and not yet settled or lost."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.model.job import Lease, LeasedJob
+
+# Each is a job whose ending the database refuses to store, and not one leaves a trace once its lease is over.
+MOST_DISOWNED = 1000
 
 
 class Held:
@@ -36,6 +40,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
+        self.disowned: deque[Lease] = deque(maxlen=MOST_DISOWNED)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -51,6 +56,11 @@ class InFlight:
         """Hold these no longer."""
         for lease_id in lease_ids:
             self._held.pop(lease_id, None)
+
+    def disown(self, held_lease: Lease) -> None:
+        """Hold a lease no longer that is left to run out: its job must not be given back before."""
+        self.disowned.append(held_lease)
+        self.remove([held_lease.lease_id])
 
     def all(self) -> list[Held]:
         """Return what is held now."""

@@ -11,7 +11,7 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.buffer import Buffer
 from ayb_jobs.runtime.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.sweep import SweepClock
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.database import Database, is_refused
 from ayb_jobs.storage.leasing import Lane, find_orphans, lease_jobs, release_jobs
 
 BATCH = 500
@@ -31,8 +31,8 @@ STALE_S = 1.0
 class Producer:
     """Keeps the buffer filled. Its `tick` is one turn: lease a batch where there is room.
 
-    `notified` takes a turn as well. `mean_run_s` tells how long a handler runs on average, as far as known, and `wake`
-    cuts the wait for the next turn short.
+    `notified` takes a turn as well. `mean_run_s` tells how long a handler runs on average, as far as known, `wake`
+    cuts the wait for the next turn short, and `leased` is called for each batch: it must cost next to nothing.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Producer:
         poll_s: float,
         mean_run_s: Callable[[], float | None],
         wake: Callable[[], None],
+        leased: Callable[[], None],
     ) -> None:
         self._database = database
         self._buffer = buffer
@@ -62,6 +63,7 @@ class Producer:
         self._poll_s = poll_s
         self._mean_run_s = mean_run_s
         self._wake = wake
+        self._leased = leased
         self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in queues]
         self._bottom = list(self._lanes)
         self._sweeps = SweepClock()
@@ -80,7 +82,11 @@ class Producer:
     def _take_turn(self) -> float:
         self._give_back()
         pause_s = self._fill()
-        return min(pause_s, LOOK_S) if self._owes else pause_s
+        if self._stale or self._orphans_locked:
+            return min(pause_s, LOOK_S)
+        if self._orphans_until:
+            return min(pause_s, max(LOOK_S, self._orphans_until - time.monotonic()))
+        return pause_s
 
     def _fill(self) -> float:
         # Before the room is measured: a worker that finds the buffer low from now on asks for another turn.
@@ -133,9 +139,11 @@ class Producer:
         return self._buffer.idle + ahead - waiting
 
     def _lease(self, limit: int, *, sweeping: bool) -> list[LeasedJob]:
-        try:
-            with self._database.connection() as conn:
-                sent = time.monotonic()
+        with self._database.connection() as conn:
+            sent = time.monotonic()
+            owed_until = self._orphans_until
+            self._orphans_until = sent + 2 * self._database.timeouts.statement_s + LATE_S  # until there is an answer
+            try:
                 jobs = lease_jobs(
                     conn,
                     worker_id=self._worker_id,
@@ -144,14 +152,18 @@ class Producer:
                     limit=limit,
                     lease_s=self._lease_s,
                 )
-        except BaseException:
-            self._orphans_until = time.monotonic() + self._database.timeouts.statement_s + LATE_S
-            self._look_again = 0.0
-            raise
+                self._orphans_until = owed_until
+            except Exception as error:
+                if is_refused(error):
+                    self._orphans_until = owed_until
+                else:
+                    self._look_again = 0.0
+                raise
         failpoints.reach(failpoints.LEASED)
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)
         if jobs:
+            self._leased()
             self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) == limit)
             workers_wait = self._buffer.idle > 0
             self._buffer.put(self._in_flight.add(jobs, sent))
@@ -182,10 +194,10 @@ class Producer:
     @property
     def _owes(self) -> bool:
         """Whether there is, or may yet be, something to be given back."""
-        return bool(self._stale) or self._orphans_locked or time.monotonic() < self._orphans_until
+        return bool(self._stale or self._orphans_locked or self._orphans_until)
 
     def _give_back(self) -> None:
-        """Give back what this daemon should not keep; at once, and once a second what cannot be given back yet.
+        """Give back what this daemon should not keep; at once, and once a second at most what cannot be given back yet.
 
         That is what should have started long ago, since the handlers have become slow and another daemon may be idle, and
         what was leased in a lost answer. Where the answer to giving back is lost it is tried again, and no worker gets
@@ -206,12 +218,16 @@ class Producer:
 
     def release_orphans(self) -> None:
         """Give back what the database leased to us in a statement whose answer never came, if there was one."""
-        if not self._orphans_locked and time.monotonic() >= self._orphans_until:
+        if not (self._orphans_locked or self._orphans_until):
             return
+        began = time.monotonic()
         with self._database.connection() as conn:
-            orphans = find_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
+            held = [*leases_of(self._in_flight.all()), *self._in_flight.disowned]
+            orphans = find_orphans(conn, worker_id=self._worker_id, held=held)
             released, locked = release_jobs(conn, orphans) if orphans else (set[str](), set[str]())
         self._orphans_locked = bool(locked)
+        if began >= self._orphans_until:
+            self._orphans_until = 0.0
         if released:
             self._emit(JobsReleased(job_ids=[orphan.job_id for orphan in orphans if orphan.lease_id in released]))
 

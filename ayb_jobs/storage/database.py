@@ -101,20 +101,19 @@ def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
 # Instants are read in ISO style, whatever the database or the role prefers. The server notices that a client is gone as soon
 # as we notice that of the server; by itself it would keep the connection, one of a hundred that it has, for two hours.
 SET_SESSION = """
-    SELECT set_config('statement_timeout', %s, false), set_config('DateStyle', 'ISO', false),
+    SELECT set_config('statement_timeout', %(statement_ms)s, false), set_config('DateStyle', 'ISO', false),
         set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '1', false),
-        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', %s, false)
+        set_config('tcp_keepalives_count', '3', false)
 """
+# A handler may take its time to read an answer: its connections are left as the server has them.
+SET_USER_TIMEOUT = ", set_config('tcp_user_timeout', '5000', false)"
 BEAR_SILENCE = """
     SELECT set_config('tcp_keepalives_interval', %s, false), set_config('tcp_keepalives_count', '100', false),
         set_config('tcp_user_timeout', %s, false)
 """
-SILENCE_S = 5.0
-# A handler may take its time to read an answer, and the server's system decides when that has been too long.
-UNBOUNDED_S = 0.0
 
 
-def _configure(conn: Connection, limits: Timeouts, *, silence_s: float = SILENCE_S) -> None:
+def _configure(conn: Connection, limits: Timeouts, *, reads_at_once: bool = True) -> None:
     """Set up a new connection; one that cannot be is closed, which psycopg's pool leaves to the garbage collector."""
     conn.adapters.register_loader("uuid", TextLoader)
     conn.adapters.register_loader("timestamptz", _ClampedInstant)
@@ -123,7 +122,8 @@ def _configure(conn: Connection, limits: Timeouts, *, silence_s: float = SILENCE
             # A pooler hands each transaction to any server connection: nothing may be left behind on one.
             return
         conn.prepare_threshold = 5
-        conn.execute(SET_SESSION, (_milliseconds(limits.statement_s), str(round(silence_s * 1000))))
+        statement = SET_SESSION + SET_USER_TIMEOUT if reads_at_once else SET_SESSION
+        conn.execute(statement, {"statement_ms": _milliseconds(limits.statement_s)})
     except psycopg.Error:
         conn.close()
         raise
@@ -146,6 +146,15 @@ def is_pooled(conn: Connection) -> bool:
 def blames_the_rows(error: BaseException) -> bool:
     """Tell whether a statement failed because of the values in it, so that repeating it as it is cannot help."""
     return isinstance(error, psycopg.DataError | psycopg.IntegrityError | UnicodeError)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Tell whether the server refused a statement, so that for certain nothing of it was done.
+
+    A server that shuts down may say so of a statement that it has carried out, while that waited for a standby.
+    """
+    sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return sqlstate is not None and not sqlstate.startswith(("08", "57P"))
 
 
 class Database:
@@ -178,7 +187,7 @@ class Database:
             reconnect_timeout=RECONNECT_S,
             reconnect_failed=_begin_anew,
             check=ConnectionPool.check_connection,
-            configure=lambda conn: _configure(conn, self.timeouts, silence_s=UNBOUNDED_S),
+            configure=lambda conn: _configure(conn, self.timeouts, reads_at_once=False),
             kwargs={"autocommit": True, "prepare_threshold": None},
         )
 

@@ -171,6 +171,8 @@ class Daemon:
 
     def _failing_loops(self) -> set[str]:
         failing: set[str] = set()
+        if not self.log.exists():
+            return failing
         with self.log.open("rb") as log:
             for line in log:
                 if LOOP in line and line.endswith(b"\n"):

@@ -194,8 +194,10 @@ class _Run:
             probes = self._probe()
             self._compare_counters()
         finally:
-            self._nemesis.stop()  # or it would start daemons that nobody stops
-            self._stop_daemons()
+            try:
+                self._nemesis.stop()  # or it would start daemons that nobody stops
+            finally:
+                self._stop_daemons()
         return self._collect(probes)
 
     def _prepare(self) -> None:

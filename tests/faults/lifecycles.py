@@ -145,6 +145,7 @@ class Running(Lifecycle):
             poll_s=1,
             mean_run_s=lambda: None,
             wake=lambda: None,
+            leased=lambda: None,
         )
         self.completer = Completer(
             database=db,

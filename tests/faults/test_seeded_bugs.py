@@ -195,7 +195,7 @@ BUGS = [
         "            self._batch = []\n"
         "            if blames_the_rows(error):\n",
         "terminate=40",
-        "unexplained_run",
+        "unexplained_run attempts_out_of_bounds",
     ),
     bug(
         "a batch of leases counts one too many",

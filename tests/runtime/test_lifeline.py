@@ -7,6 +7,8 @@ import pytest
 from psycopg.sql import SQL
 
 from ayb_jobs.events import JobRecovered
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.runtime import lifeline
 from ayb_jobs.runtime.lifeline import BUSY_TURN_S, FOR_EVER_S, IDLE_TURN_S, LifelineKeeper
@@ -15,6 +17,7 @@ from ayb_jobs.storage.workers import Worker, beat
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.pgbouncer import PgBouncer
+from tests.running import running
 
 
 def worker(name: str) -> Worker:
@@ -174,6 +177,34 @@ def test_a_peer_that_was_wrongly_held_to_be_dead_keeps_what_it_leases_then(db: D
         for _ in range(3):
             alive.tick()
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",)
+
+
+def test_a_peer_that_lost_its_lifeline_while_idle_says_so_as_soon_as_it_leases(
+    db: Database, conn: Connection, database_url: str
+) -> None:
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        ctx.stopping.wait(30)
+
+    with (
+        keeper(db, "alive") as alive,
+        running(database_url, registry, notify=False, poll_interval_ms=100) as daemon,
+    ):
+        alive.tick()
+        await_lifelines(conn, 2)
+        eventually(lambda: daemon.daemon._lifeline._held)
+        terminate_lifelines(conn, but="alive", db=db)
+        alive.tick()
+        alive.tick()
+        assert conn.execute("SELECT id FROM _ayb_job_workers").fetchall() == [("alive",)]
+        make_job(conn)
+        eventually(lambda: conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("running",))
+        eventually(lambda: conn.execute("SELECT count(*) FROM _ayb_job_workers").fetchone() == (2,), within_s=5)
+        for _ in range(4):
+            alive.tick()
+        assert conn.execute("SELECT state, crashes FROM _ayb_jobs").fetchone() == ("running", 0)
 
 
 def test_nobody_is_judged_right_after_an_outage(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import pytest
-from psycopg import OperationalError
+from psycopg import OperationalError, errors
 
 from ayb_jobs.events import LoopErrorRepeated
 from ayb_jobs.runtime import producer
@@ -48,6 +48,7 @@ class Bench:
             poll_s=POLL_S,
             mean_run_s=lambda: self.run_s,
             wake=self.woken,
+            leased=lambda: None,
         )
 
     def low(self) -> None:
@@ -119,10 +120,6 @@ def test_what_may_have_been_given_back_is_given_to_no_worker(
 def test_what_was_leased_in_a_lost_answer_goes_back_and_a_locked_row_delays_no_other(
     bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lease_and_lose(*args: Any, **values: Any) -> NoReturn:
-        lease_jobs(*args, **values)
-        answer_lost("leased")
-
     with monkeypatch.context() as lost:
         lost.setattr("ayb_jobs.runtime.producer.lease_jobs", lease_and_lose)
         with pytest.raises(OperationalError):
@@ -157,8 +154,54 @@ def test_what_is_leased_only_after_its_answer_was_lost_goes_back_too(
     assert conn.execute(RUNNING).fetchone() == (held + 10,)
     bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (held,)
-    monkeypatch.setattr("ayb_jobs.runtime.producer.time.monotonic", later(60))
+    assert 0 < bench.producer.tick() <= POLL_S
+    monkeypatch.setattr("ayb_jobs.runtime.producer.time.monotonic", later(120))
     assert bench.producer.tick() == POLL_S
+    assert not bench.producer._owes
+
+
+@pytest.mark.parametrize(
+    ("error", "may_have_leased"),
+    [
+        (errors.UndefinedTable(), False),
+        (errors.QueryCanceled(), False),
+        (errors.AdminShutdown(), True),
+        (OperationalError(), True),
+    ],
+)
+def test_what_the_server_refused_is_not_looked_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, *, may_have_leased: bool
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("ayb_jobs.runtime.producer.lease_jobs", fail)
+    with pytest.raises(type(error)):
+        bench.producer.tick()
+    assert bench.producer._owes == may_have_leased
+
+
+def test_a_lost_answer_is_looked_for_until_a_look_succeeds(
+    bench: Bench, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ayb_jobs.runtime.producer.LATE_S", -1000.0)  # the outage is longer than that
+    with monkeypatch.context() as lost:
+        lost.setattr("ayb_jobs.runtime.producer.lease_jobs", lease_and_lose)
+        with pytest.raises(OperationalError):
+            bench.producer.tick()
+        lost.setattr("ayb_jobs.runtime.producer.find_orphans", lambda *_, **__: answer_lost("look"))
+        with pytest.raises(OperationalError):
+            bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (200,)
+    monkeypatch.setattr(bench.producer, "_room", lambda: 0)
+    bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (0,)
+
+
+def lease_and_lose(*args: Any, **values: Any) -> NoReturn:
+    """Lease, as where the connection breaks before the answer comes."""
+    lease_jobs(*args, **values)
+    answer_lost("leased")
 
 
 def later(seconds: float) -> Callable[[], float]:
