@@ -31,6 +31,8 @@ CLIENTS = 3
 # Due jobs for each daemon, so that all slots are busy and the rest is soon worked off; and all that have not ended.
 BACKLOG, UNENDED = 75, 225
 PROBES = 12
+# After a job a daemon looks once more by itself, which is not to be taken for its having heard of the next.
+BETWEEN_PROBES_S = 0.3
 POLL_MS = 10_000
 POOLED_POLL_MS = 500
 PROBED_WITHIN_S = 20.0
@@ -256,6 +258,7 @@ class _Run:
         probes = []
         give_up = time.monotonic() + PROBED_WITHIN_S
         for number in range(PROBES):
+            time.sleep(BETWEEN_PROBES_S)
             key = f"probe-{number}"
             self._history.note("enqueue", key, "ask")
             job = NewJob(type="torture_work", idempotency_key=key)
