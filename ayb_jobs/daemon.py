@@ -210,7 +210,8 @@ class Daemon:
         """Stop every part, in order; return the number of handlers that were still running at the end.
 
         Jobs that never started go back to the queue, with their attempt. Handlers that run are told to stop and waited
-        for; those that run on keep their jobs until the leases expire.
+        for; those that run on keep their jobs until the process has ended, which peers notice by the lifeline, or until the
+        leases expire.
         """
         self.draining.set()
         running = self._in_flight.running()
@@ -228,9 +229,11 @@ class Daemon:
         self._flush_completer(time.monotonic() + FLUSH_S)
         self._release_locked_orphans(time.monotonic() + FLUSH_S)
         self._stop_loops("completer", "watchdog", "lease keeper", "lifeline")
-        self._attempt("heartbeat", self._heartbeat.forget)
+        if not (abandoned and self._lifeline.held):
+            # Else the end of the process is what tells the peers that nobody runs these jobs any more.
+            self._attempt("heartbeat", self._heartbeat.forget)
+            self._lifeline.close()
         self._notifier.close()
-        self._lifeline.close()
         self.database.close()
         self._events.emit(DaemonStopped(abandoned=abandoned))
         return abandoned

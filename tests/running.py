@@ -62,6 +62,7 @@ def running(
     finally:
         if not daemon.draining.is_set():
             daemon.stop()
+        daemon._lifeline.close()
     assert events.listener_failures == 0
 
 

@@ -112,7 +112,7 @@ def print_fires(found: list[LedgerRow]) -> None:
     ]
     rows = [
         [
-            f"{row.fire_at:%F %T}",
+            instant_text(row.fire_at),
             row.schedule,
             row.outcome,
             f"{max(0.0, (row.recorded_at - row.fire_at).total_seconds()):.3f} s",

@@ -33,7 +33,7 @@ LINES: Mapping[str, Line] = {
     "daemon.stopping": Line("info", "The daemon was told to stop, and waits for the handlers that run."),
     "daemon.stopped": Line("info", "The daemon has stopped."),
     "daemon.abandoned": Line(
-        "warning", "The daemon has stopped although handlers still ran; their leases will expire."
+        "warning", "The daemon has stopped although handlers still ran; their jobs will run again."
     ),
     "database.embedded": Line("info", "No database is configured: the embedded one is used."),
     "schema.migrated": Line("info", "The schema was brought up to date."),

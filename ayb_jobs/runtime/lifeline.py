@@ -87,6 +87,11 @@ class LifelineKeeper:
         self._judge(look.free)
         return BUSY_TURN_S if time.monotonic() < self._busy_until or look.free or not self._held else IDLE_TURN_S
 
+    @property
+    def held(self) -> bool:
+        """Whether peers would notice at once that this process has ended."""
+        return self._held
+
     def close(self) -> None:
         """Let go of the lifeline."""
         if self._line is not None:

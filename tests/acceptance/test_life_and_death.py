@@ -57,6 +57,27 @@ def test_a_handler_that_runs_on_is_told_by_the_exit_code(tmp_path: Path, databas
     assert states(conn) == {"running": 1}
 
 
+def test_a_handler_that_ran_on_until_its_process_ended_runs_again_on_a_peer_long_before_its_lease_is_over(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    make_job(conn, type="deaf", max_attempts=3)
+    with ExitStack() as stack:
+        first = stack.enter_context(daemon(tmp_path / "1", database_url, shutdown_timeout_s=0.5, lease_duration_s=600))
+        eventually(lambda: states(conn) == {"running": 1})
+        stack.enter_context(daemon(tmp_path / "2", database_url, shutdown_timeout_s=0.5, lease_duration_s=600))
+        eventually(lambda: conn.execute(GUARDED).fetchone() == (2,))
+        time.sleep(2.5)  # nobody is judged sooner after a start
+        first.send(signal.SIGTERM)
+        assert first.wait() == 1
+        eventually(
+            lambda: conn.execute("SELECT state, attempts FROM _ayb_jobs").fetchone() == ("running", 2), within_s=20
+        )
+    assert conn.execute("SELECT outcome FROM _ayb_job_executions").fetchall()[0] == ("lost",)
+
+
+GUARDED = "SELECT count(*) FROM _ayb_job_workers WHERE guarded"
+
+
 def test_a_second_signal_cuts_the_stop_short(tmp_path: Path, database_url: str, conn: Connection) -> None:
     make_job(conn, type="deaf")
     with daemon(tmp_path, database_url, shutdown_timeout_s=60) as running:
