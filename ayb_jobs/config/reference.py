@@ -57,7 +57,8 @@ MARKDOWN_HEAD = """\
 
 Flags go over environment variables, those over the file, and the file over the defaults. The file is the one that
 `--config` or `AYB_JOBS_CONFIG` names, else `ayb-jobs.toml` in the working directory where there is one. Unknown keys
-and variables are errors, and all faults are reported at once, each with its key and where it came from (exit code 78).
+and variables are errors, and all faults of the settings are reported at once, each with its key and where it came from
+(exit code 78); handlers are imported once the settings are right.
 
 In the environment a list is written with commas, a yes or no as `true` or `false`, and an empty variable counts as not
 set. The variables that Kubernetes sets for a service called `ayb-jobs` are left alone.

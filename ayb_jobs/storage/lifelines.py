@@ -72,8 +72,12 @@ class Lifeline:
         self._worker = worker
         self._conn = connect(url, name=name, timeouts=timeouts, writable=True)
         self.possible = self._conn.prepare_threshold is not None  # through a pooler no session is our own
-        if self.possible:
-            bear_silence(self._conn, lease_s)
+        try:
+            if self.possible:
+                bear_silence(self._conn, lease_s)
+        except Exception:
+            self._conn.close()
+            raise
 
     def take(self) -> bool:
         """Take the lifeline and tell everyone.

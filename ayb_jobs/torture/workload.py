@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import psycopg
+
 from ayb_jobs.errors import Stopped
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.model.results import Snooze
+from ayb_jobs.storage.database import is_refused
 from ayb_jobs.torture.effects import note
 
 registry = Registry()
@@ -73,14 +76,18 @@ def progress(context: JobContext) -> None:
 
 @registry.handler(TRANSACTION)
 def transaction(context: JobContext) -> None:
-    """Leave a row in the table of effects, and complete in the same commit."""
+    """Leave a row in the table of effects, and complete in the same commit; one whose answer is lost may have acted."""
     note(context, "start")
+    committing = False
     try:
         with context.transaction() as conn:
             conn.execute(LEAVE_EFFECT, (context.job.id,))
             note(context, "ok")
-    except BaseException:
-        note(context, "error")
+            committing = True
+    except BaseException as error:
+        in_doubt = committing and isinstance(error, psycopg.OperationalError) and not is_refused(error)
+        if not in_doubt:
+            note(context, "error")
         raise
 
 
