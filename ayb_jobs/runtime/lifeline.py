@@ -24,8 +24,6 @@ IDLE_TURN_S = 20.0
 BUSY_S = 5.0
 # After an outage all lifelines are free; the living need this long to take theirs again.
 SETTLE_S = 2.0
-# What a dead daemon had sent may still be carried out for as long as statements may take, and some seconds more.
-LATE_S = 15.0
 BATCH = 500
 FOR_EVER_S = 3600.0 * 24 * 365
 
@@ -143,7 +141,7 @@ class LifelineKeeper:
 
     def _bury(self, dead: Mapping[str, Sign]) -> None:
         """Forget the dead, but look at them for a while: a statement under way may yet lease, and rows may be locked."""
-        until = time.monotonic() + self._database.timeouts.statement_s + LATE_S
+        until = time.monotonic() + self._database.timeouts.late_s
         for worker_id, sign in dead.items():
             if sign.heartbeat_at is not None:
                 with self._database.connection() as conn:

@@ -20,8 +20,6 @@ AHEAD_S = 0.05
 MOST_AHEAD = 2 * BATCH
 # About as long as a thread takes to wake up.
 LET_OTHERS_START_S = 0.00005
-# Where an answer was lost, its statement may still be carried out for as long as statements may take, and some seconds more.
-LATE_S = 15.0
 # How often what is to be given back is looked at again: rows that somebody else has locked, and what may yet be leased.
 LOOK_S = 1.0
 # What has waited this long although it was to start at once is given back, for others to run.
@@ -142,7 +140,8 @@ class Producer:
         with self._database.connection() as conn:
             sent = time.monotonic()
             owed_until = self._orphans_until
-            self._orphans_until = sent + 2 * self._database.timeouts.statement_s + LATE_S  # until there is an answer
+            timeouts = self._database.timeouts
+            self._orphans_until = sent + timeouts.statement_s + timeouts.late_s  # until there is an answer
             try:
                 jobs = lease_jobs(
                     conn,
@@ -163,12 +162,12 @@ class Producer:
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)
         if jobs:
-            self._leased()
             self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) == limit)
             workers_wait = self._buffer.idle > 0
             self._buffer.put(self._in_flight.add(jobs, sent))
             if workers_wait:
                 time.sleep(LET_OTHERS_START_S)  # they need the interpreter first; counting can wait
+            self._leased()
             self._emit(JobsLeased(jobs=jobs))
         return jobs
 
@@ -224,7 +223,7 @@ class Producer:
         with self._database.connection() as conn:
             held = [*leases_of(self._in_flight.all()), *self._in_flight.disowned]
             orphans = find_orphans(conn, worker_id=self._worker_id, held=held)
-            released, locked = release_jobs(conn, orphans) if orphans else (set[str](), set[str]())
+            released, locked = release_jobs(conn, orphans)
         self._orphans_locked = bool(locked)
         if began >= self._orphans_until:
             self._orphans_until = 0.0

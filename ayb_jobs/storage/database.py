@@ -25,6 +25,7 @@ CHANNEL = "ayb_jobs"
 # Once the server's queue of notifications is full, behind a session that listens and sits in a transaction, nobody who
 # notifies can commit. From the half on we send none, and jobs are found by polling.
 MAY_NOTIFY = "pg_notification_queue_usage() < 0.5"
+LATE_S = 15.0
 # After how long the pool's attempts to connect begin anew, at the shortest wait between them.
 RECONNECT_S = 1.0
 
@@ -52,6 +53,11 @@ class Timeouts:
 
     connect_s: float = 5.0
     statement_s: float = 30.0
+
+    @property
+    def late_s(self) -> float:
+        """For how long after its client is gone a statement may still be carried out, with some seconds to spare."""
+        return self.statement_s + LATE_S
 
 
 def connect(

@@ -317,7 +317,7 @@ def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) 
     return _touch(conn, EXTEND_LEASES, leases, {"lease_s": lease_s})
 
 
-# Where the notification is asked for, `told` is read once, whatever the number of rows.
+# One notification, whatever the number of rows.
 RELEASE_JOBS = f"""{HELD_AND_FREE}, released AS (
         UPDATE _ayb_jobs AS job
         SET state = 'queued', attempts = greatest(job.attempts - 1, 0), lease_id = NULL, lease_until = NULL,
@@ -341,6 +341,8 @@ def release_jobs(conn: Connection, leases: Sequence[Lease]) -> Touched:
 
 
 def _touch(conn: Connection, statement: str, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
+    if not leases:
+        return Touched(set(), set())
     rows = conn.execute(
         statement,
         {

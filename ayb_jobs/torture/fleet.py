@@ -177,7 +177,10 @@ class Daemon:
             for line in log:
                 if LOOP in line and line.endswith(b"\n"):
                     told = json.loads(line)
-                    (failing.discard if told["event"] == "loop.recovered" else failing.add)(told["loop"])
+                    if told["event"] == "loop.recovered":
+                        failing.discard(told["loop"])
+                    else:
+                        failing.add(told["loop"])
         return failing
 
     def last_words(self) -> str:

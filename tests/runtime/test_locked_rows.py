@@ -116,11 +116,10 @@ def test_a_job_of_a_lost_answer_is_given_back_at_a_stop_once_the_lock_goes(
 
     job_id = make_job(conn)
     monkeypatch.setattr("ayb_jobs.runtime.producer.lease_jobs", lease_and_lose)
-    monkeypatch.setattr("ayb_jobs.runtime.producer.LATE_S", 600.0)
+    monkeypatch.setattr("ayb_jobs.storage.database.LATE_S", 600.0)
     with running(database_url, until_stopped()) as daemon:
-        monkeypatch.setattr(
-            daemon.daemon._producer, "_give_back", lambda: None
-        )  # it comes to stop before the next turn
+        # It comes to stop before the next turn.
+        monkeypatch.setattr(daemon.daemon._producer, "_give_back", lambda: None)
         lost.set()
         eventually(lambda: column(conn, job_id, "state") == "running")
         with locked(database_url, job_id):

@@ -184,7 +184,7 @@ def test_what_the_server_refused_is_not_looked_for(
 def test_a_lost_answer_is_looked_for_until_a_look_succeeds(
     bench: Bench, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ayb_jobs.runtime.producer.LATE_S", -1000.0)  # the outage is longer than that
+    monkeypatch.setattr("ayb_jobs.storage.database.LATE_S", -1000.0)  # the outage is longer than that
     with monkeypatch.context() as lost:
         lost.setattr("ayb_jobs.runtime.producer.lease_jobs", lease_and_lose)
         with pytest.raises(OperationalError):
