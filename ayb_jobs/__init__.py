@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ayb_jobs.handlers.registry import Registry
     from ayb_jobs.model.job import Job, JobState, NewJob
     from ayb_jobs.model.results import Cancel, Snooze
-    from ayb_jobs.storage.bulk import enqueue_many
-    from ayb_jobs.storage.jobs import Enqueued, cancel_job, enqueue, get_job, retry_job
+    from ayb_jobs.storage.queue.bulk import enqueue_many
+    from ayb_jobs.storage.queue.jobs import Enqueued, cancel_job, enqueue, get_job, retry_job
 
 __version__ = "0.1.0"
 
@@ -25,8 +25,8 @@ _HOMES = {
     "ayb_jobs.handlers.registry": ("Registry",),
     "ayb_jobs.model.job": ("Job", "JobState", "NewJob"),
     "ayb_jobs.model.results": ("Cancel", "Snooze"),
-    "ayb_jobs.storage.bulk": ("enqueue_many",),
-    "ayb_jobs.storage.jobs": ("Enqueued", "cancel_job", "enqueue", "get_job", "retry_job"),
+    "ayb_jobs.storage.queue.bulk": ("enqueue_many",),
+    "ayb_jobs.storage.queue.jobs": ("Enqueued", "cancel_job", "enqueue", "get_job", "retry_job"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ayb_jobs.model.fires import Advance
 from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.model.schedules.fires import Advance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import structlog
 
 from ayb_jobs.config import Config, Jobs, Retention
 from ayb_jobs.config import Database as DatabaseSettings
-from ayb_jobs.daemon import Daemon, new_worker_id
+from ayb_jobs.daemon.daemon import Daemon, new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
 

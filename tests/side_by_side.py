@@ -21,7 +21,7 @@ GROUPS = {
         "tests/cli",
         "tests/docs",
         "tests/models",
-        "tests/test_daemon.py",
+        "tests/daemon/test_daemon.py",
         "tests/test_embedded.py",
     ],
 }

@@ -17,16 +17,16 @@ from ayb_jobs.errors import AybJobsError, ConfigError
 
 # Where each command is defined, in the order of the help.
 COMMANDS = {
-    "run": "ayb_jobs.cli.run:run",
-    "migrate": "ayb_jobs.cli.migrate:migrate",
-    "check-config": "ayb_jobs.cli.check_config:check_config",
-    "health": "ayb_jobs.cli.health:health",
-    "jobs": "ayb_jobs.cli.jobs:jobs",
-    "schedules": "ayb_jobs.cli.schedules:schedules",
-    "demo": "ayb_jobs.cli.demo:demo",
-    "torture": "ayb_jobs.cli.torture:torture",
-    "bench": "ayb_jobs.cli.bench:bench",
-    "completion": "ayb_jobs.cli.completion:completion",
+    "run": "ayb_jobs.cli.commands.run:run",
+    "migrate": "ayb_jobs.cli.commands.migrate:migrate",
+    "check-config": "ayb_jobs.cli.commands.check_config:check_config",
+    "health": "ayb_jobs.cli.commands.health:health",
+    "jobs": "ayb_jobs.cli.commands.jobs:jobs",
+    "schedules": "ayb_jobs.cli.commands.schedules:schedules",
+    "demo": "ayb_jobs.cli.commands.demo:demo",
+    "torture": "ayb_jobs.cli.commands.torture:torture",
+    "bench": "ayb_jobs.cli.commands.bench:bench",
+    "completion": "ayb_jobs.cli.commands.completion:completion",
 }
 
 

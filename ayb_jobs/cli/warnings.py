@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.door import JobsDoor, SchedulesDoor
+from ayb_jobs.cli.backend.backend import JobsDoor, SchedulesDoor
 from ayb_jobs.model.waiting import unknown_type
 
 

@@ -16,7 +16,7 @@ from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
 from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.results import MOST_RECORDS
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.leasing import report_progress, settle_jobs
+from ayb_jobs.storage.queue.leasing import report_progress, settle_jobs
 
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
 

@@ -5,10 +5,10 @@ from contextlib import suppress
 
 from ayb_jobs.config import Config, JobTypeSettings, ScheduleSettings, read_pack
 from ayb_jobs.errors import ConfigError, InvalidInput
-from ayb_jobs.handlers.cleanup import TableMissing, delete_in_batches
+from ayb_jobs.handlers.kinds.cleanup import TableMissing, delete_in_batches
+from ayb_jobs.handlers.kinds.sql import bound, deletes_of, sql_faults, sql_job_type
 from ayb_jobs.handlers.modules import load_registry
 from ayb_jobs.handlers.registry import JobType, Registry
-from ayb_jobs.handlers.sql import bound, deletes_of, sql_faults, sql_job_type
 from ayb_jobs.storage.database import Database
 
 

@@ -3,7 +3,7 @@
 from ayb_jobs.config import Config
 from ayb_jobs.handlers.packs import default_schedules
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.schedule import NewSchedule
+from ayb_jobs.model.schedules.schedule import NewSchedule
 
 
 def shipped_schedules(config: Config, registry: Registry) -> list[NewSchedule]:

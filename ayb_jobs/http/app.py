@@ -7,10 +7,12 @@ from starlette.types import ASGIApp
 
 import ayb_jobs
 from ayb_jobs.events import RequestFailed
-from ayb_jobs.http import audit, bulk, exposition, graphql, health, jobs, openapi, schedules, stream, workers
-from ayb_jobs.http.auth import Authenticator, tokens_of
-from ayb_jobs.http.guard import Doors, Guard
-from ayb_jobs.http.problems import answer_errors
+from ayb_jobs.http.edge.auth import Authenticator, tokens_of
+from ayb_jobs.http.edge.guard import Doors, Guard
+from ayb_jobs.http.edge.problems import answer_errors
+from ayb_jobs.http.routes import audit, bulk, graphql, health, jobs, openapi, schedules, stream
+from ayb_jobs.http.routes import daemons as workers
+from ayb_jobs.http.routes import metrics as exposition
 from ayb_jobs.http.services import Services
 
 # In this order, since /api/admin/jobs/{id} would take whatever comes after it.

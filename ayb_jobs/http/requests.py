@@ -12,11 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.http.auth import Caller, Scope, requires
-from ayb_jobs.http.problems import NOT_ENABLED, InvalidBody, Problem, Refused, field_problems
+from ayb_jobs.http.edge.auth import Caller, Scope, requires
+from ayb_jobs.http.edge.problems import NOT_ENABLED, InvalidBody, Problem, Refused, field_problems
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.job import checked_id
-from ayb_jobs.storage.jobs import Position
+from ayb_jobs.storage.queue.jobs import Position
 
 MAX_PAGE = 500
 DEFAULT_PAGE = 50

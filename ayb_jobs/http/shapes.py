@@ -13,9 +13,9 @@ from pydantic.alias_generators import to_camel
 
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome
-from ayb_jobs.model.wire import Stored, object_text
 from ayb_jobs.storage.audit import Deed
-from ayb_jobs.storage.workers import SeenWorker
+from ayb_jobs.storage.fleet.daemons import SeenWorker
+from ayb_jobs.wire.jobs import Stored, object_text
 
 
 class Shape(BaseModel):

@@ -11,9 +11,9 @@ from structlog.typing import FilteringBoundLogger
 from ayb_jobs import events
 from ayb_jobs.errors import AybJobsError
 from ayb_jobs.logs.bursts import Burst
-from ayb_jobs.model.fires import Advance, Fire
 from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
+from ayb_jobs.model.schedules.fires import Advance, Fire
 
 # Single lines a second, for what goes well and for what does not; beyond that a line a second with counts.
 MOST_SUCCESSES = 20

@@ -9,7 +9,7 @@ from psycopg.errors import QueryCanceled
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.jobs import refusing_bad_values
+from ayb_jobs.storage.queue.jobs import refusing_bad_values
 
 # Set for one transaction, so that nothing stays behind on a connection that a pooler lends to others.
 LIMIT_TRANSACTION = "SELECT set_config('statement_timeout', %(timeout)s, true)"

@@ -24,8 +24,8 @@ import workloads
 from contenders import Contender, Queue, Runtime
 from install import INSTALLED, NODE, install, output, version
 
-from ayb_jobs.bench.scratch import DURABLE
 from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.lab.bench.scratch import DURABLE
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"

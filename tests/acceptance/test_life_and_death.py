@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from ayb_jobs.signals import ECHO_S
+from ayb_jobs.process.signals import ECHO_S
 from ayb_jobs.storage.database import Connection, connect
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from ayb_jobs.model.schedule import NewSchedule
-from ayb_jobs.storage.schedules import create_schedule
+from ayb_jobs.model.schedules.schedule import NewSchedule
+from ayb_jobs.storage.schedules.schedules import create_schedule
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
 from tests.receiver import Receiver

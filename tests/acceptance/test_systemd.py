@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ayb_jobs import sd_notify
+from ayb_jobs.process import sd_notify
 from tests.acceptance.processes import daemon
 
 

@@ -14,9 +14,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.tracing import traced
 from ayb_jobs.model.job import NewJob
-from ayb_jobs.storage.bulk import enqueue_many
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.jobs import enqueue
+from ayb_jobs.storage.queue.bulk import enqueue_many
+from ayb_jobs.storage.queue.jobs import enqueue
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
 

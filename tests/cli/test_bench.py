@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ayb_jobs.bench import idle
-from ayb_jobs.bench.figures import Pair, figure
-from ayb_jobs.bench.processes import Drained
-from ayb_jobs.bench.works import WORKS
-from ayb_jobs.cli import bench
+from ayb_jobs.cli.commands import bench
 from ayb_jobs.cli.main import main
+from ayb_jobs.lab.bench import idle
+from ayb_jobs.lab.bench.figures import Pair, figure
+from ayb_jobs.lab.bench.processes import Drained
+from ayb_jobs.lab.bench.works import WORKS
 from ayb_jobs.storage.database import connect
 
 SMALL = ("--jobs", "60", "--rows", "600", "--rounds", "1")

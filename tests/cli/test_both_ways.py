@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.workers import Worker, beat
+from ayb_jobs.storage.fleet.daemons import Worker, beat
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
 

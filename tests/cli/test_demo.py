@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ayb_jobs.cli.demo import program_as_called
-from ayb_jobs.demo.tour import DemoJob, enqueue_jobs, jobs_now, make_tables, only_valid_rows_left
+from ayb_jobs.cli.commands.demo import program_as_called
+from ayb_jobs.lab.demo.tour import DemoJob, enqueue_jobs, jobs_now, make_tables, only_valid_rows_left
 from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually
 

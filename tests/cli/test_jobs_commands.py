@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.jobs import get_job
+from ayb_jobs.storage.queue.jobs import get_job
 from tests.cli.conftest import Cli
 from tests.factories import make_job
 

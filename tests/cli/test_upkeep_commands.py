@@ -8,8 +8,8 @@ import pytest
 
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.fleet.daemons import Worker, beat
 from ayb_jobs.storage.migrate import shipped_migrations
-from ayb_jobs.storage.workers import Worker, beat
 from tests.cli.conftest import Cli
 
 NAMES = [migration.name for migration in shipped_migrations()]

@@ -12,8 +12,8 @@ from contextlib import ExitStack, closing
 from functools import partial
 
 from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.lab.torture.network import Network
 from ayb_jobs.storage.database import Connection, Listener, connect
-from ayb_jobs.torture.network import Network
 
 PORT = 54330
 GIVE_UP_S = 40.0

@@ -19,20 +19,20 @@ from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.model.lifecycle import settle_failure, settle_result
-from ayb_jobs.runtime.buffer import Buffer
-from ayb_jobs.runtime.completer import Completer
-from ayb_jobs.runtime.in_flight import Held, InFlight
-from ayb_jobs.runtime.lease_keeper import LeaseKeeper
-from ayb_jobs.runtime.lifeline import LifelineKeeper
-from ayb_jobs.runtime.producer import Producer
-from ayb_jobs.runtime.pruner import Pruner
-from ayb_jobs.runtime.recoverer import Recoverer
-from ayb_jobs.runtime.scheduler import HELD_ELSEWHERE_S, Scheduler
-from ayb_jobs.storage.bulk import enqueue_many
+from ayb_jobs.runtime.chores.pruner import Pruner
+from ayb_jobs.runtime.chores.scheduler import HELD_ELSEWHERE_S, Scheduler
+from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
+from ayb_jobs.runtime.fleet.recoverer import Recoverer
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.completer import Completer
+from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
+from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
+from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.storage.database import Connection, Database, connect
-from ayb_jobs.storage.jobs import cancel_job, enqueue, retry_job
+from ayb_jobs.storage.fleet.daemons import Worker
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.workers import Worker
+from ayb_jobs.storage.queue.bulk import enqueue_many
+from ayb_jobs.storage.queue.jobs import cancel_job, enqueue, retry_job
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
 from tests.running import silent_logger

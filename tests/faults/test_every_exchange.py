@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg_pool.base import AttemptWithBackoff
 
 from ayb_jobs.embedded import EmbeddedPostgres
-from ayb_jobs.runtime import lifeline
+from ayb_jobs.runtime.fleet import lifeline
 from ayb_jobs.storage.database import Connection, Database, connect
 from tests.faults.lifecycles import LIFECYCLES, Lifecycle
 from tests.faults.proxy import Break, Proxy

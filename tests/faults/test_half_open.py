@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ayb_jobs.torture.network import can_have_own
+from ayb_jobs.lab.torture.network import can_have_own
 from tests.faults.half_open import EACH
 
 ROOT = Path(__file__).parents[2]

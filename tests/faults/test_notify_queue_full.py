@@ -14,13 +14,13 @@ from ayb_jobs.events import LoopFailed, NotificationsAvailable, NotificationsUna
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import JobState, NewJob
-from ayb_jobs.model.schedule import NewSchedule
+from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime import notifier
-from ayb_jobs.storage.bulk import enqueue_many, retry_jobs
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.jobs import enqueue, get_job, retry_job
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.schedules import create_schedule, trigger_schedule
+from ayb_jobs.storage.queue.bulk import enqueue_many, retry_jobs
+from ayb_jobs.storage.queue.jobs import enqueue, get_job, retry_job
+from ayb_jobs.storage.schedules.schedules import create_schedule, trigger_schedule
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
 from tests.running import running

@@ -10,9 +10,9 @@ from ayb_jobs.events import LoopErrorRepeated
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import NewJob
-from ayb_jobs.storage.bulk import enqueue_many
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.migrate import migrate
+from ayb_jobs.storage.queue.bulk import enqueue_many
 from tests.eventually import eventually
 from tests.running import Running, running
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ayb_jobs.checker import Fault, check
-from ayb_jobs.checker.evidence import DATABASE
 from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.lab.checker import Fault, check
+from ayb_jobs.lab.checker.evidence import DATABASE
+from ayb_jobs.lab.torture import parse_faults, report, torture
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.torture import parse_faults, report, torture
 from tests.acceptance.processes import daemon, readiness
 from tests.cli.conftest import Cli
 from tests.cluster import Cluster

@@ -9,7 +9,7 @@ from structlog.testing import LogCapture
 
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 from tests.factories import make_job
 
 AYB_TABLES = """

@@ -11,12 +11,12 @@ import pytest
 import structlog
 
 from ayb_jobs.config import load_config
-from ayb_jobs.daemon import Daemon, new_worker_id
+from ayb_jobs.daemon.daemon import Daemon, new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.jobs import enqueue
+from ayb_jobs.storage.queue.jobs import enqueue
 from tests.eventually import eventually
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"

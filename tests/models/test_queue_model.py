@@ -18,9 +18,9 @@ from ayb_jobs.model.job import LeasedJob, NewJob
 from ayb_jobs.model.lifecycle import Settlement, settle_failure, settle_result
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.jobs import cancel_job, enqueue, retry_job
-from ayb_jobs.storage.leasing import Lane, extend_leases, lease_jobs, release_jobs, settle_jobs
-from ayb_jobs.storage.recovery import recover_jobs
+from ayb_jobs.storage.queue.jobs import cancel_job, enqueue, retry_job
+from ayb_jobs.storage.queue.leasing import Lane, extend_leases, lease_jobs, release_jobs, settle_jobs
+from ayb_jobs.storage.queue.recovery import recover_jobs
 
 WORKERS = ("first", "second", "third")
 AT_ONCE = Backoff(base_s=0, jitter_s=0, apart_s=0)

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 
 from ayb_jobs.config import Config, Jobs
-from ayb_jobs.daemon import Daemon, new_worker_id
+from ayb_jobs.daemon.daemon import Daemon, new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.notifier import PROBE_S
-from ayb_jobs.runtime.sweep import SweepClock
 from tests.running import silent_logger
 
 MINUTE_S = 60.0

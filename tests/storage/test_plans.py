@@ -7,9 +7,10 @@ from typing import Any, LiteralString
 import pytest
 from psycopg import sql
 
-from ayb_jobs.storage import leasing, lifelines, recovery
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.leasing import NO_FLOOR
+from ayb_jobs.storage.fleet import lifelines
+from ayb_jobs.storage.queue import leasing, recovery
+from ayb_jobs.storage.queue.leasing import NO_FLOOR
 
 BATCH = 500
 NOBODY = "00000000-0000-4000-8000-000000000000"

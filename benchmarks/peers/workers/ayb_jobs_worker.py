@@ -8,7 +8,7 @@ from typing import Any
 from common import URL, Count, main, paced, parts, timed, until_input_ends
 
 from ayb_jobs.config import Config, Jobs, Log, Retention
-from ayb_jobs.daemon import Daemon, new_worker_id
+from ayb_jobs.daemon.daemon import Daemon, new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
@@ -16,10 +16,10 @@ from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.runtime.garbage import collect_rarely
-from ayb_jobs.storage.bulk import enqueue_many
 from ayb_jobs.storage.database import connect
-from ayb_jobs.storage.jobs import enqueue
 from ayb_jobs.storage.migrate import migrate
+from ayb_jobs.storage.queue.bulk import enqueue_many
+from ayb_jobs.storage.queue.jobs import enqueue
 
 PRESETS = {"defaults": Retention(), "removed on completion": Retention(completed_h=0)}
 

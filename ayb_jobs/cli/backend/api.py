@@ -1,0 +1,180 @@
+"""The commands' way to the API of a running daemon.
+
+By the standard library's client: a handful of plain calls need no more, and others take longer to import than most
+commands take in all.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+from ayb_jobs.cli.backend.bodies import new_job
+from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
+from ayb_jobs.cli.output import decoded, patience
+from ayb_jobs.errors import Conflict, InvalidInput, NotFound
+from ayb_jobs.model.job import checked_id
+
+TIMEOUT_S = 30.0
+GOOD = range(200, 300)
+SERVICE_UNAVAILABLE = 503
+
+
+class ApiDoor:
+    """A `JobsDoor` and a `SchedulesDoor` that is a daemon's admin API at `url`, such as http://127.0.0.1:8091."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._base = checked_url(url)
+        self._headers = {"Accept": "application/json"}
+        if token:
+            if not token.isascii() or not token.isprintable():
+                raise InvalidInput("the admin token holds characters that no token has", field="admin_token")
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
+        """Return a page of jobs, the newest first."""
+        return self._get("/api/admin/jobs", state=state, type=type, queue=queue, limit=limit)
+
+    def job_stats(self) -> str:
+        """Return the number of jobs in each state."""
+        return self._get("/api/admin/jobs/stats")
+
+    def get_job(self, job_id: str) -> str:
+        """Return a job."""
+        return self._get(f"/api/admin/jobs/{checked_id(job_id)}")
+
+    def list_executions(self, job_id: str, *, limit: int) -> str:
+        """Return a page of a job's attempts, the newest first."""
+        return self._get(f"/api/admin/jobs/{checked_id(job_id)}/executions", limit=limit)
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        alive = decoded(self._get("/api/admin/workers"))["items"]
+        return {name for daemon in alive for name in daemon["types"]} if alive else None
+
+    def enqueue(self, body: Mapping[str, Any]) -> str:
+        """Enqueue a job and return it, or the one that has its idempotency key."""
+        new_job(body).payload_text  # says what is wrong as the database's way does  # noqa: B018
+        return self._send("POST", "/api/admin/jobs", body)
+
+    def retry_job(self, job_id: str) -> str:
+        """Queue a failed job again and return it."""
+        return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/retry")
+
+    def cancel_job(self, job_id: str) -> str:
+        """Cancel a queued job and return it."""
+        return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/cancel")
+
+    def list_schedules(self) -> str:
+        """Return all schedules, by name."""
+        return self._get("/api/admin/schedules")
+
+    def create_schedule(self, body: Mapping[str, Any]) -> str:
+        """Create a schedule and return it."""
+        return self._send("POST", "/api/admin/schedules", body)
+
+    def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
+        """Change a schedule, given by id or name, and return it."""
+        return self._send("PUT", f"/api/admin/schedules/{self._schedule(key)}", changes)
+
+    def enable_schedule(self, key: str) -> str:
+        """Enable a schedule, given by id or name, and return it."""
+        return self._send("POST", f"/api/admin/schedules/{self._schedule(key)}/enable")
+
+    def disable_schedule(self, key: str) -> str:
+        """Disable a schedule, given by id or name, and return it."""
+        return self._send("POST", f"/api/admin/schedules/{self._schedule(key)}/disable")
+
+    def delete_schedule(self, key: str) -> None:
+        """Delete a schedule, given by id or name."""
+        self._send("DELETE", f"/api/admin/schedules/{self._schedule(key)}")
+
+    def trigger_schedule(self, key: str) -> str:
+        """Enqueue a job of a schedule now and return the job."""
+        return self._send("POST", f"/api/admin/schedules/{self._schedule(key)}/trigger")
+
+    def health(self) -> str:
+        """Return whether work can be done: `status` is `ok` or `failing`, and `reasons` say why."""
+        status, text = self._exchange("GET", "/readyz")
+        return text if status == SERVICE_UNAVAILABLE else self._understood(status, text)
+
+    def _schedule(self, key: str) -> str:
+        """Return a schedule's id or name as one segment of a path; for a name that cannot be one, return its id."""
+        if key and "/" not in key and key not in {".", ".."}:
+            return quote(key, safe="")
+        for schedule in decoded(self.list_schedules())["items"]:
+            if schedule["name"] == key:
+                return str(schedule["id"])
+        raise NotFound(f"there is no schedule {key}")
+
+    def _get(self, path: str, **query: Any) -> str:
+        asked = {name: value for name, value in query.items() if value is not None}
+        return self._understood(*self._exchange("GET", f"{path}?{urlencode(asked)}"))
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
+        return self._understood(*self._exchange(method, path, None if body is None else json.dumps(body)))
+
+    def _exchange(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
+        """Return the status and the text of an answer. Redirects are not followed: the token is for nobody else."""
+        headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
+        client = HTTPSConnection if self._base.scheme == "https" else HTTPConnection
+        with (
+            patience(f"asking {self._base.geturl()} …"),
+            closing(client(self._base.netloc, timeout=TIMEOUT_S)) as conn,
+        ):
+            try:
+                conn.request(method, self._base.path + path, body, headers)
+                answer = conn.getresponse()
+                return answer.status, answer.read().decode()
+            except (HTTPException, OSError, UnicodeError) as error:
+                reason = getattr(error, "strerror", None) or error or type(error).__name__
+                raise ApiUnavailable(f"{self._base.geturl()} cannot be reached: {reason}") from error
+
+    def _understood(self, status: int, text: str) -> str:
+        """Return the text of a good answer, or raise what it says."""
+        if status in GOOD and (text.startswith("{") or not text):
+            return text
+        message = error_message(text)
+        match status:
+            case _ if status in GOOD or message is None:
+                raise ApiUnavailable(
+                    f"{self._base.geturl()} is not the API of an ayb-jobs daemon; it answers {status} without what is due"
+                )
+            case 400 | 413:
+                raise InvalidInput(message)
+            case 401:
+                raise NotPermitted(
+                    f"{self._base.geturl()} wants a valid token; give one in AYB_JOBS_ADMIN_TOKEN or with --admin-token"
+                )
+            case 403:
+                raise NotPermitted(message)
+            case 404:
+                raise NotFound(message)
+            case 409:
+                raise Conflict(message)
+            case 503:
+                raise ApiBusy(message)
+            case _:
+                raise ApiUnavailable(f"{self._base.geturl()} answers {status}: {message}")
+
+
+def checked_url(url: str) -> SplitResult:
+    """Return the parts of an API's address, without a slash at its end, or raise `InvalidInput`."""
+    try:
+        parts = urlsplit(url.rstrip("/"))
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or parts.username or not url.isascii() or not url.isprintable():
+        raise InvalidInput("the URL of the API is none such as http://127.0.0.1:8091", field="url")
+    return parts
+
+
+def error_message(text: str) -> str | None:
+    """Return what an error of the API says; None where it is none of the API's."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

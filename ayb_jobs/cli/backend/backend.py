@@ -1,0 +1,131 @@
+"""The way to the queue: its database, or the API of a daemon. Both answer with the JSON of the admin API."""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ayb_jobs.cli.options import Options
+from ayb_jobs.errors import InvalidInput
+
+
+class JobsDoor(Protocol):
+    """What commands may ask about jobs. Answers are JSON text, as the admin API gives it.
+
+    Each raises one of our errors where it is refused, and nothing is changed then. Fields of bodies and changes are in
+    the API's camelCase.
+    """
+
+    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
+        """Return a page of jobs, the newest first."""
+        ...
+
+    def job_stats(self) -> str:
+        """Return the number of jobs in each state, and of the due ones that no live daemon can run."""
+        ...
+
+    def get_job(self, job_id: str) -> str:
+        """Return a job, with why it waits."""
+        ...
+
+    def list_executions(self, job_id: str, *, limit: int) -> str:
+        """Return a page of a job's attempts, the newest first."""
+        ...
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        ...
+
+    def enqueue(self, body: Mapping[str, Any]) -> str:
+        """Enqueue a job and return it, or the one that has its idempotency key."""
+        ...
+
+    def retry_job(self, job_id: str) -> str:
+        """Queue a failed job again and return it."""
+        ...
+
+    def cancel_job(self, job_id: str) -> str:
+        """Cancel a queued job and return it."""
+        ...
+
+
+class SchedulesDoor(Protocol):
+    """What commands may ask about schedules, answered like `JobsDoor`. A schedule is given by its id or its name."""
+
+    def list_schedules(self) -> str:
+        """Return all schedules, by name."""
+        ...
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        ...
+
+    def create_schedule(self, body: Mapping[str, Any]) -> str:
+        """Create a schedule and return it."""
+        ...
+
+    def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
+        """Change a schedule and return it."""
+        ...
+
+    def enable_schedule(self, key: str) -> str:
+        """Enable a schedule and return it."""
+        ...
+
+    def disable_schedule(self, key: str) -> str:
+        """Disable a schedule and return it."""
+        ...
+
+    def delete_schedule(self, key: str) -> None:
+        """Delete a schedule."""
+        ...
+
+    def trigger_schedule(self, key: str) -> str:
+        """Enqueue a job of a schedule now and return the job."""
+        ...
+
+
+@contextmanager
+def open_jobs(options: Options) -> Iterator[JobsDoor]:
+    """Open the way that was asked for: an API where a URL was given, else the database.
+
+    A flag goes over the environment, whichever way it names.
+    """
+    if url := api_url(options):
+        from ayb_jobs.cli.backend.api import ApiDoor  # noqa: PLC0415 - only one of the two is needed
+
+        yield ApiDoor(url, token(options))
+        return
+    from ayb_jobs.cli.backend.database import database  # noqa: PLC0415
+    from ayb_jobs.cli.backend.database_jobs import DatabaseJobs  # noqa: PLC0415
+
+    with database(options) as conn:
+        yield DatabaseJobs(conn, options)
+
+
+@contextmanager
+def open_schedules(options: Options) -> Iterator[SchedulesDoor]:
+    """Open the way to the schedules, as `open_jobs` does to the jobs."""
+    if url := api_url(options):
+        from ayb_jobs.cli.backend.api import ApiDoor  # noqa: PLC0415 - only one of the two is needed
+
+        yield ApiDoor(url, token(options))
+        return
+    from ayb_jobs.cli.backend.database import database  # noqa: PLC0415
+    from ayb_jobs.cli.backend.database_schedules import DatabaseSchedules  # noqa: PLC0415
+
+    with database(options) as conn:
+        yield DatabaseSchedules(conn, options)
+
+
+def api_url(options: Options) -> str:
+    """Return the address of the API that was asked for; empty where the database is meant."""
+    if options.url and options.database_url:
+        raise InvalidInput("give --url (a daemon's API) or --database-url, not both", field="url")
+    return options.url or ("" if options.database_url else os.environ.get("AYB_JOBS_URL", ""))
+
+
+def token(options: Options) -> str:
+    """Return the admin token: the flag's, else the environment's; empty where there is none."""
+    environ = os.environ
+    return options.admin_token or environ.get("AYB_JOBS_ADMIN_TOKEN") or environ.get("AYB_ADMIN_TOKEN") or ""

@@ -1,0 +1,33 @@
+"""The database that a command is about, and who gives the command."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from ayb_jobs.cli.backend.reach import database_url
+from ayb_jobs.cli.options import Options
+from ayb_jobs.cli.output import patience
+from ayb_jobs.storage.database import Connection, connect_to_primary
+from ayb_jobs.storage.faults import worded_faults
+
+
+@contextmanager
+def database(options: Options) -> Iterator[Connection]:
+    """Open the configured database; the embedded one is started for the time of the command where it is down."""
+    with (
+        database_url(options) as url,
+        patience("asking the database …"),
+        closing(connect_to_primary(url, name="ayb-jobs-cli")) as conn,
+        worded_faults(),
+    ):
+        yield conn
+
+
+def actor() -> str:
+    """Return who gives the command, as the record of changes by hand names them."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        name = f"user {os.getuid()}"
+    return f"command line ({name})"

@@ -1,0 +1,76 @@
+"""Jobs on the database itself, open while no daemon runs."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from ayb_jobs.cli.backend.bodies import new_job
+from ayb_jobs.cli.backend.database import actor
+from ayb_jobs.cli.options import Options
+from ayb_jobs.model.job import Job, JobState
+from ayb_jobs.storage.audit import record_deed, recorded, snapshot
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.waiting import known_types, unclaimable_jobs, why_waiting
+from ayb_jobs.storage.queue import jobs
+from ayb_jobs.storage.queue.executions import list_executions
+from ayb_jobs.storage.queue.stats import job_stats
+from ayb_jobs.wire.jobs import execution_text, job_text, page_text, stats_text
+
+
+class DatabaseJobs:
+    """A `JobsDoor` that is the database itself."""
+
+    def __init__(self, conn: Connection, options: Options) -> None:
+        self._conn = conn
+        self._options = options
+        self._actor = actor()
+
+    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
+        """Return a page of jobs, the newest first."""
+        found = jobs.list_jobs(
+            self._conn, state=None if state is None else JobState(state), type=type, queue=queue, limit=limit
+        )
+        return page_text(map(job_text, found))
+
+    def job_stats(self) -> str:
+        """Return the number of jobs in each state."""
+        return stats_text(job_stats(self._conn), unclaimable=unclaimable_jobs(self._conn))
+
+    def get_job(self, job_id: str) -> str:
+        """Return a job, with why it waits."""
+        job = jobs.get_job(self._conn, job_id)
+        return job_text(job, wait_reason=why_waiting(self._conn, job))
+
+    def list_executions(self, job_id: str, *, limit: int) -> str:
+        """Return a page of a job's attempts, the newest first."""
+        return page_text(map(execution_text, list_executions(self._conn, job_id=job_id, limit=limit)))
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        return known_types(self._conn)
+
+    def enqueue(self, body: Mapping[str, Any]) -> str:
+        """Enqueue a job and return it, or the one that has its idempotency key."""
+        if not {"payload", "maxAttempts"} <= body.keys():
+            from ayb_jobs.cli.settings import job_defaults  # noqa: PLC0415 - slow to import, and mostly not needed
+
+            defaults = job_defaults(self._options, body["type"])
+            body = {"payload": defaults.payload, "maxAttempts": defaults.max_attempts, **body}
+        new = new_job(body)
+        with self._conn.transaction():
+            made = jobs.enqueue(self._conn, new)
+            if made.created:
+                after_text = snapshot(self._conn, "job", made.id)
+                record_deed(self._conn, actor=self._actor, action="job.enqueue", target=made.id, after_text=after_text)
+            return job_text(jobs.get_job(self._conn, made.id))
+
+    def retry_job(self, job_id: str) -> str:
+        """Queue a failed job again and return it."""
+        return self._change_job(job_id, "job.retry", jobs.retry_job)
+
+    def cancel_job(self, job_id: str) -> str:
+        """Cancel a queued job and return it."""
+        return self._change_job(job_id, "job.cancel", jobs.cancel_job)
+
+    def _change_job(self, job_id: str, action: str, change: Callable[[Connection, str], Job]) -> str:
+        with self._conn.transaction(), recorded(self._conn, "job", job_id, actor=self._actor, action=action):
+            return job_text(change(self._conn, job_id))

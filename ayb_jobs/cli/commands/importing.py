@@ -1,0 +1,149 @@
+"""`ayb-jobs schedules import`: the schedules of other schedulers as ours."""
+
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.database import database
+from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.errors import Conflict, InvalidInput
+from ayb_jobs.model.schedules.importing.celery_beat import beat_settings, read_beat
+from ayb_jobs.model.schedules.importing.crontab import JOB_TYPE, read_crontab
+from ayb_jobs.model.schedules.importing.imported import Imported, as_toml
+from ayb_jobs.model.schedules.importing.pg_cron import read_pg_cron
+from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.faults import worded_faults
+from ayb_jobs.storage.schedules.importing import beat_tasks, pg_cron_jobs
+from ayb_jobs.storage.schedules.schedules import create_schedule
+from ayb_jobs.wire.jobs import Stored, object_text, page_text
+
+
+@click.command("import", short_help="Read the schedules of cron, pg_cron or Celery beat.")
+@click.argument("source", type=click.Choice(["crontab", "pg_cron", "celery"]))
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option("--from-url", metavar="URL", help="The database that holds the tables; the configured one if not given.")
+@click.option("--timezone", metavar="ZONE", help="The zone of a crontab's machine, or of Celery's settings.")
+@click.option("--job-type", default=JOB_TYPE, show_default=True, metavar="TYPE", help="The type of a crontab's jobs.")
+@click.option("--system", is_flag=True, help="The crontab has a user in its sixth column, as /etc/crontab has.")
+@click.option("--create", is_flag=True, help="Create the schedules, all or none, in place of printing settings.")
+@common_options
+@json_option
+@pass_options
+def import_(
+    options: Options,
+    /,
+    *,
+    source: str,
+    file: str | None,
+    from_url: str | None,
+    timezone: str | None,
+    job_type: str,
+    create: bool,
+    system: bool,
+) -> int:
+    """Read the schedules of another scheduler, and print them as settings, with what means something else here.
+
+    `crontab FILE` (- for standard input), `pg_cron` (its table), `celery` (django-celery-beat's tables) or `celery FILE`
+    (the Python settings with `beat_schedule`, which are read and not run). Ends with 1 where an entry cannot be had here.
+    """
+    match source:
+        case "crontab":
+            if file is None:
+                raise InvalidInput("give the crontab's file, or - for standard input: crontab -l | … import crontab -")
+            found = list(read_crontab(text_of(file), timezone=timezone, job_type=job_type, system=system))
+        case "celery" if file is not None:
+            found = list(read_beat(beat_settings(text_of(file), timezone=timezone)))
+        case _:
+            found = from_tables(options, source, from_url, timezone)
+    if create:
+        create_all(options, found)
+    report(options, found, created=create)
+    return int(any(entry.schedule is None for entry in found))
+
+
+def text_of(file: str) -> str:
+    """Return a file's text, or that of standard input for `-`."""
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="file") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file} is not UTF-8 (byte {error.start})", field="file") from None
+
+
+def from_tables(options: Options, source: str, from_url: str | None, timezone: str | None) -> list[Imported]:
+    """Read another scheduler's tables."""
+    if from_url is None:
+        with database(options) as conn:
+            return read_tables(conn, source, timezone)
+    with closing(connect(from_url, name="ayb-jobs-import")) as conn, worded_faults():
+        return read_tables(conn, source, timezone)
+
+
+def read_tables(conn: Connection, source: str, timezone: str | None) -> list[Imported]:
+    """Read the tables of pg_cron or django-celery-beat."""
+    if source == "pg_cron":
+        jobs, zone = pg_cron_jobs(conn)
+        return list(read_pg_cron(jobs, timezone or zone))
+    return list(read_beat(beat_tasks(conn), timezone=timezone))
+
+
+def create_all(options: Options, found: Iterable[Imported]) -> None:
+    """Create the schedules in one transaction, so that a name that is taken leaves nothing behind."""
+    with database(options) as conn, conn.transaction():
+        for entry in found:
+            if entry.schedule is not None:
+                try:
+                    create_schedule(conn, entry.schedule)
+                except Conflict as error:
+                    raise Conflict(f"{error}; nothing was created") from None
+
+
+def report(options: Options, found: list[Imported], *, created: bool) -> None:
+    """Print what was read: JSON, or settings, or what was created; notes go to stderr where settings do not hold them."""
+    if options.json:
+        output.print_json(page_text(map(entry_text, found)))
+        return
+    if not found:
+        output.say("There is no schedule to import.")
+        return
+    if not created:
+        click.echo(as_toml(found))
+        return
+    for entry in found:
+        name = output.one_line(entry.schedule.name) if entry.schedule else "not imported"
+        click.echo(f"{name}  ({output.one_line(entry.source)})")
+        for note in entry.notes:
+            click.echo(f"    {output.one_line(note)}")
+        for statement in entry.statements:
+            click.echo(f"    its job type is yet to be defined: statements = [{output.one_line(statement)!r}]")
+
+
+def entry_text(entry: Imported) -> str:
+    """Return an entry's JSON."""
+    schedule = entry.schedule
+    fields = None
+    if schedule is not None:
+        fields = object_text(
+            {
+                "name": schedule.name,
+                "jobType": schedule.job_type,
+                "cronExpr": schedule.cron,
+                "timezone": schedule.timezone,
+                "payload": Stored(schedule.payload_text),
+                "enabled": schedule.enabled,
+                "queue": schedule.queue,
+            }
+        )
+    return object_text(
+        {
+            "source": entry.source,
+            "schedule": None if fields is None else Stored(fields),
+            "notes": list(entry.notes),
+            "statements": list(entry.statements),
+        }
+    )

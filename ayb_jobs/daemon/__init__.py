@@ -1,0 +1,1 @@
+"""Builds every part of a daemon, starts them and stops them."""

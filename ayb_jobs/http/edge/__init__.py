@@ -1,0 +1,1 @@
+"""The edge that every request passes: server, connection, guard, authorization, problems."""

@@ -1,0 +1,111 @@
+"""The API's own thread: listening at once, answering as soon as the application is built."""
+
+import asyncio
+import contextlib
+import errno
+import importlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ayb_jobs.errors import ConfigError
+
+STOP_S = 5.0
+
+
+class ApiServer:
+    """Serves an application at one address, in a thread of its own.
+
+    `app_factory` is called in that thread, so that a daemon need not wait for its imports. `stopping` is set when the
+    server stops, for streams that would otherwise go on. `on_failure` is told where the application could not be built
+    or the server ended by itself; the daemon goes on without it.
+    """
+
+    def __init__(
+        self,
+        app_factory: Callable[[], Any],
+        host: str,
+        port: int,
+        *,
+        stopping: threading.Event | None = None,
+        on_failure: Callable[[BaseException], None] = lambda _error: None,
+    ) -> None:
+        self._app_factory = app_factory
+        self._host = host
+        self._port = port
+        self._stopping = stopping or threading.Event()
+        self._on_failure = on_failure
+        self._socket: socket.socket | None = None
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on: the configured one, or the one that the system chose where that is 0."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where the API is, for people."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Listen; raises `ConfigError`, naming api.host or api.port, where that address cannot be had.
+
+        Requests that come before the application is built wait for it.
+        """
+        self._socket = listening_socket(self._host, self._port)
+        self._port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, args=(self._socket,), name="ayb-http", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening, let running requests end for up to 5 s, and wait for the thread. May come twice."""
+        self._stopping.set()
+        if self._server is not None:
+            self._server.stop()
+        if self._thread is not None:
+            self._thread.join(STOP_S + 2)
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+
+    def _serve(self, listening: socket.socket) -> None:
+        try:
+            # uvicorn, like FastAPI, takes time to import, which must not delay the first job.
+            app = self._app_factory()
+            self._server = importlib.import_module("ayb_jobs.http.edge.serving").bounded_server(app, STOP_S)
+            if not self._stopping.is_set():
+                asyncio.run(self._server.serve(sockets=[listening]))
+        except Exception as error:  # noqa: BLE001 - jobs go on without HTTP; the daemon is told
+            self._on_failure(error)
+        finally:
+            listening.close()  # whoever waits is told at once
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address, or raise `ConfigError` saying which setting to change."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.create_server((str(address[0]), port), family=family, backlog=256)
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise ConfigError([_why(host, port, error)]) from error
+    # Connections inherit it. asyncio would set it, but not on sockets made without naming TCP; and without it the body
+    # of an answer waits 40 ms for the client's delayed acknowledgement of the header.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+def _why(host: str, port: int, error: Exception) -> str:
+    match getattr(error, "errno", None):
+        case errno.EADDRINUSE:
+            return (
+                f"api.port: {port} on {host} is in use by another program, maybe another ayb-jobs daemon; "
+                "choose another port by api.port or AYB_JOBS_API_PORT (0 takes any that is free)"
+            )
+        case errno.EACCES:
+            return f"api.port: {port} needs rights that this process lacks; choose a port above 1023"
+        case _:
+            return f"api.host: cannot listen on {host}: {error}"

@@ -1,0 +1,35 @@
+"""What operators changed by hand, over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from ayb_jobs.http.requests import DEFAULT_PAGE, GUARDED, Given, Limit, documented, page_size
+from ayb_jobs.http.shapes import DeedPage, answer, deed_text
+from ayb_jobs.model.job import checked_text
+from ayb_jobs.storage.audit import list_deeds
+from ayb_jobs.storage.requests import reading
+from ayb_jobs.wire.jobs import page_text
+
+
+def router() -> APIRouter:
+    """Return the route of the audit trail."""
+    routes = APIRouter(prefix="/api/admin/audit", tags=["audit"], dependencies=GUARDED)
+    routes.add_api_route(
+        "", list_all, summary="List changes by hand", **documented(DeedPage, "Changes, the newest first")
+    )
+    return routes
+
+
+def list_all(
+    services: Given,
+    target: Annotated[str, Query(max_length=100, description="The id of a job or schedule")] = "",
+    limit: Limit = DEFAULT_PAGE,
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="nextBefore of the page before")] = None,
+) -> Response:
+    """List changes by hand, the newest first."""
+    size = page_size(limit)
+    wanted = checked_text(target, "target", 100) or None
+    with reading(services.database, services.read_timeout_s) as conn:
+        found = list_deeds(conn, target=wanted, before=before, limit=size)
+    return answer(page_text(map(deed_text, found), nextBefore=found[-1].id if len(found) == size else None))

@@ -1,0 +1,22 @@
+"""Who is alive, over HTTP."""
+
+from fastapi import APIRouter, Response
+
+from ayb_jobs.http.requests import GUARDED, Given, documented
+from ayb_jobs.http.shapes import WorkerPage, answer, worker_text
+from ayb_jobs.storage.fleet.daemons import list_workers
+from ayb_jobs.storage.requests import reading
+from ayb_jobs.wire.jobs import page_text
+
+
+def router() -> APIRouter:
+    """Return the route of the daemons."""
+    routes = APIRouter(prefix="/api/admin/workers", tags=["workers"], dependencies=GUARDED)
+    routes.add_api_route("", list_alive, summary="List daemons", **documented(WorkerPage, "The daemons that are alive"))
+    return routes
+
+
+def list_alive(services: Given) -> Response:
+    """List the daemons that were heard of within the last minute, and the jobs that each runs now."""
+    with reading(services.database, services.read_timeout_s) as conn:
+        return answer(page_text(map(worker_text, list_workers(conn))))

@@ -1,0 +1,149 @@
+"""Is the daemon alive, and is it ready? For probes over HTTP and for `ayb-jobs health`."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from ayb_jobs.errors import AybJobsError, DatabaseError
+from ayb_jobs.http.requests import Given
+from ayb_jobs.http.services import LoopAge, Services
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fitness import database_unfitness
+from ayb_jobs.storage.fleet.waiting import unclaimable_jobs
+from ayb_jobs.storage.requests import probing
+from ayb_jobs.storage.schedules.overdue import count_overdue
+
+DATABASE_S = 2.0
+# What a server says that refuses one more connection: for want of any, or of any that is left for this user.
+NO_CONNECTION_FREE = ("too many clients", "connection slots", "too many connections", "no more connections")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """An answer to a probe: well where there is no reason against it.
+
+    `overdue` schedules, and due jobs that are `unclaimable` since no live daemon can run them, are told and are no such
+    reason: taking a daemon out of service would not make them run.
+    """
+
+    reasons: Sequence[str]
+    loops: Sequence[LoopAge]
+    overdue: int | None = None
+    unclaimable: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is well."""
+        return not self.reasons
+
+    def text(self) -> str:
+        """Return the answer as JSON."""
+        loops = {loop.name: {"ageSec": round(loop.age_s, 3), "limitSec": loop.limit_s} for loop in self.loops}
+        answer = {"status": "ok" if self.ok else "failing", "reasons": list(self.reasons), "loops": loops}
+        counts = {"overdueSchedules": self.overdue, "unclaimableJobs": self.unclaimable}
+        return json.dumps(answer | {name: count for name, count in counts.items() if count is not None})
+
+
+def router() -> APIRouter:
+    """Return the routes of the probes; no token is needed, and nothing secret is told."""
+    routes = APIRouter(tags=["health"])
+    failing: dict[int | str, dict[str, Any]] = {503: {"description": "Not well; the body lists the reasons"}}
+    routes.add_api_route("/livez", livez, summary="Do the loops make progress?", responses=failing, response_model=None)
+    routes.add_api_route("/readyz", readyz, summary="Can work be done?", responses=failing, response_model=None)
+    for path, probe in (("/livez", livez), ("/readyz", readyz)):
+        routes.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False, response_model=None)
+    return routes
+
+
+async def livez(services: Given) -> Response:
+    """Tell whether every loop makes progress. Asks no database, whose outage no restart of this daemon would end."""
+    return _answer(liveness(services))
+
+
+def readyz(request: Request, services: Given) -> Response:
+    """Tell whether work can be done: the database is there, can be written to and has our schema, and loops turn."""
+    prober: Prober = request.app.state.prober
+    return _answer(prober.ask(lambda: readiness(services)))
+
+
+class Prober:
+    """Asks one question at a time, so that a crowd of probes takes one connection of the database.
+
+    Whoever asks is told what was found after they asked, by themselves or by another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: tuple[float, Health] | None = None
+
+    def ask(self, question: Callable[[], Health]) -> Health:
+        """Return the answer to a question that was put no sooner than now."""
+        asked = time.monotonic()
+        with self._lock:
+            if self._found is None or self._found[0] < asked:
+                self._found = (time.monotonic(), question())
+            return self._found[1]
+
+
+def liveness(services: Services) -> Health:
+    """Return the state of the loops."""
+    loops = services.loops()
+    return Health(reasons=stuck(loops), loops=loops)
+
+
+def readiness(services: Services) -> Health:
+    """Return everything that keeps work from being done."""
+    loops = services.loops()
+    unfit = _database_reasons(services)
+    overdue = None if unfit else _counted(services, count_overdue)
+    unclaimable = None if unfit else _counted(services, lambda conn: sum(unclaimable_jobs(conn).values()))
+    reasons = stuck(loops) + unfit
+    if services.draining():
+        reasons.append("the daemon is stopping")
+    return Health(reasons=reasons, loops=loops, overdue=overdue, unclaimable=unclaimable)
+
+
+def stuck(loops: Sequence[LoopAge]) -> list[str]:
+    """Return a line for each loop that has been silent for longer than it may."""
+    return [
+        f"loop {loop.name} has made no progress for {loop.age_s:.1f} s; {loop.limit_s:g} s are its limit"
+        for loop in loops
+        if loop.age_s > loop.limit_s
+    ]
+
+
+def _database_reasons(services: Services) -> list[str]:
+    try:
+        with probing(services.database, DATABASE_S) as conn:
+            return database_unfitness(conn)
+    except DatabaseError as error:
+        return [outage(str(error))]
+
+
+def outage(message: str) -> str:
+    """Return what an error of the database says to strangers: no host, no user."""
+    if "read-only" in message:
+        return "the database takes no writes: it is a standby, or read-only"
+    if any(words in message for words in NO_CONNECTION_FREE):
+        return "the database has no connection free"
+    if message.startswith("cannot connect"):
+        return "the database cannot be reached; the log has the details"
+    return message
+
+
+def _counted(services: Services, count: Callable[[Connection], int]) -> int | None:
+    """Return a count, or None where the database does not say it in time."""
+    try:
+        with probing(services.database, DATABASE_S) as conn:
+            return count(conn)
+    except AybJobsError:
+        return None
+
+
+def _answer(health: Health) -> Response:
+    return Response(health.text(), 200 if health.ok else 503, media_type="application/json")

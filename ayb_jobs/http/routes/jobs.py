@@ -1,0 +1,234 @@
+"""Jobs over HTTP: AYB's calls, enqueueing, and paging by cursor."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Response
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from ayb_jobs.errors import Conflict, InvalidInput, NotFound
+from ayb_jobs.events import JobsEnqueued
+from ayb_jobs.http.edge.auth import Caller
+from ayb_jobs.http.requests import (
+    DEFAULT_PAGE,
+    GUARDED,
+    Body,
+    Given,
+    Limit,
+    Offset,
+    Operator,
+    RawBody,
+    cursor_text,
+    documented,
+    documented_body,
+    page_size,
+    read_body,
+    read_cursor,
+    row_offset,
+)
+from ayb_jobs.http.services import Services
+from ayb_jobs.http.shapes import ExecutionPage, JobPage, JobShape, StatsShape, answer
+from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, Job, JobState, NewJob, checked_text
+from ayb_jobs.storage.audit import record_deed, recorded, snapshot
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.waiting import unclaimable_jobs, why_waiting
+from ayb_jobs.storage.queue import jobs
+from ayb_jobs.storage.queue.executions import list_executions
+from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.queue.stats import job_stats
+from ayb_jobs.storage.requests import reading, writing
+from ayb_jobs.wire.jobs import execution_text, job_text, page_text, stats_text
+
+# W3C's version 00: version, trace, parent, flags.
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+JobId = Annotated[str, Path(alias="id", description="The job's UUID")]
+
+
+class EnqueueBody(Body):
+    """A job to be enqueued; give `runAt` (an instant with its zone) or `delaySec`, or neither for now."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
+
+    type: str = Field(min_length=1, max_length=MAX_NAME)
+    payload: Any = None
+    queue: str = Field(default="default", min_length=1, max_length=MAX_NAME)
+    priority: int = Field(default=2, ge=1, le=4)
+    max_attempts: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    run_at: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
+    delay_sec: float | None = Field(default=None, ge=0, le=10 * 365 * 86400)
+    idempotency_key: str | None = Field(default=None, max_length=MAX_IDEMPOTENCY_KEY)
+
+
+def router() -> APIRouter:
+    """Return the routes below /api/admin/jobs that are about single jobs and lists of them."""
+    routes = APIRouter(prefix="/api/admin/jobs", tags=["jobs"], dependencies=GUARDED)
+    routes.add_api_route("", list_jobs, summary="List jobs", **documented(JobPage, "Jobs, the newest first"))
+    routes.add_api_route(
+        "",
+        enqueue,
+        methods=["POST"],
+        summary="Enqueue a job",
+        openapi_extra=documented_body(EnqueueBody),
+        **documented(
+            JobShape, "The job that was made", 409, success=201, also={200: "The job that has the key already"}
+        ),
+    )
+    routes.add_api_route("/stats", stats, summary="Count jobs by state", **documented(StatsShape, "Counts"))
+    routes.add_api_route("/{id}", show, summary="Show a job", **documented(JobShape, "The job", 404))
+    routes.add_api_route(
+        "/{id}/executions",
+        executions,
+        summary="List a job's attempts",
+        **documented(ExecutionPage, "Attempts, the newest first; a running one has no outcome", 404),
+    )
+    routes.add_api_route(
+        "/{id}/retry",
+        retry,
+        methods=["POST"],
+        summary="Queue a failed job again, with all its attempts",
+        **documented(JobShape, "The job, queued", 409),
+    )
+    routes.add_api_route(
+        "/{id}/cancel",
+        cancel,
+        methods=["POST"],
+        summary="Cancel a queued job",
+        **documented(JobShape, "The job, canceled", 409),
+    )
+    return routes
+
+
+def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
+    services: Given,
+    state: Annotated[Literal["", "queued", "running", "completed", "failed", "canceled"], Query()] = "",
+    type: Annotated[str, Query(max_length=MAX_NAME)] = "",  # noqa: A002 - AYB's name
+    queue: Annotated[str, Query(max_length=MAX_NAME)] = "",
+    limit: Limit = DEFAULT_PAGE,
+    offset: Offset = 0,
+    cursor: Annotated[str, Query(description="nextCursor of the page before")] = "",
+) -> Response:
+    """List jobs, the newest first."""
+    size = page_size(limit)
+    with reading(services.database, services.read_timeout_s) as conn:
+        found = jobs.list_jobs(
+            conn,
+            state=JobState(state) if state else None,
+            type=checked_text(type, "type", MAX_NAME) or None,
+            queue=checked_text(queue, "queue", MAX_NAME) or None,
+            limit=size,
+            offset=row_offset(offset),
+            before=read_cursor(cursor) if cursor else None,
+        )
+    next_cursor = cursor_text(Position(found[-1].created_at, found[-1].id)) if len(found) == size else None
+    return answer(page_text(map(job_text, found), nextCursor=next_cursor))
+
+
+def stats(services: Given) -> Response:
+    """Count jobs by state."""
+    with reading(services.database, services.read_timeout_s) as conn:
+        return answer(stats_text(job_stats(conn), unclaimable=unclaimable_jobs(conn)))
+
+
+def show(services: Given, job_id: JobId) -> Response:
+    """Show one job; `waitReason` tells why it waits, where it is queued and something keeps it."""
+    with reading(services.database, services.read_timeout_s) as conn:
+        job = jobs.get_job(conn, job_id)
+        return answer(job_text(job, wait_reason=why_waiting(conn, job)))
+
+
+def executions(
+    services: Given,
+    job_id: JobId,
+    limit: Limit = DEFAULT_PAGE,
+    before: Annotated[int | None, Query(description="nextBefore of the page before", ge=1, le=2**63 - 1)] = None,
+) -> Response:
+    """List a job's attempts, the newest first."""
+    size = page_size(limit)
+    with reading(services.database, services.read_timeout_s) as conn:
+        jobs.get_job(conn, job_id)
+        found = list_executions(conn, job_id=job_id, before=before, limit=size)
+    return answer(page_text(map(execution_text, found), nextBefore=found[-1].id if len(found) == size else None))
+
+
+def retry(services: Given, caller: Operator, job_id: JobId) -> Response:
+    """Queue a failed job again."""
+    return _change(services, caller, job_id, "job.retry", jobs.retry_job)
+
+
+def cancel(services: Given, caller: Operator, job_id: JobId) -> Response:
+    """Cancel a queued job."""
+    return _change(services, caller, job_id, "job.cancel", jobs.cancel_job)
+
+
+def _change(
+    services: Services, caller: Caller, job_id: str, action: str, change: Callable[[Connection, str], Job]
+) -> Response:
+    try:
+        with (
+            writing(services.database, services.write_timeout_s) as conn,
+            recorded(conn, "job", job_id, actor=caller.name, action=action),
+        ):
+            return answer(job_text(change(conn, job_id)))
+    except NotFound as error:
+        raise Conflict(str(error)) from None  # AYB answers 409 for a job that is missing, too
+
+
+def enqueue(
+    services: Given,
+    caller: Operator,
+    body: RawBody,
+    idempotency_key: Annotated[
+        str | None, Header(description="A second call with the same key answers with the first call's job")
+    ] = None,
+    traceparent: Annotated[str | None, Header(description="The W3C trace that the job belongs to")] = None,
+) -> Response:
+    """Enqueue a job; 200 and the earlier job where the idempotency key is taken."""
+    asked = read_body(body, EnqueueBody)
+    new = _new_job(services, asked, idempotency_key, traceparent)
+    with writing(services.database, services.write_timeout_s) as conn:
+        made = jobs.enqueue(conn, new)
+        job = jobs.get_job(conn, made.id)
+        if made.created:
+            after_text = snapshot(conn, "job", job.id)
+            record_deed(conn, actor=caller.name, action="job.enqueue", target=job.id, after_text=after_text)
+        elif job.type != new.type:
+            raise Conflict(f"the idempotency key belongs to job {job.id}, which is of type {job.type}")
+    if made.created:
+        services.events.emit(JobsEnqueued(source="api", counts={job.type: 1}))
+    return answer(job_text(job), 201 if made.created else 200)
+
+
+def _new_job(services: Services, asked: EnqueueBody, header_key: str | None, traceparent: str | None) -> NewJob:
+    job_type = services.registry.get(asked.type)
+    payload = asked.payload if asked.payload is not None else dict(job_type.payload) if job_type else {}
+    attempts = asked.max_attempts or (job_type and job_type.max_attempts) or services.config.jobs.max_retries_default
+    return NewJob(
+        type=asked.type,
+        payload=payload,
+        queue=asked.queue,
+        priority=asked.priority,
+        max_attempts=attempts,
+        run_at=_instant(asked.run_at),
+        delay=None if asked.delay_sec is None else timedelta(seconds=asked.delay_sec),
+        idempotency_key=_one_key(asked.idempotency_key, header_key),
+        traceparent=traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None,
+    )
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput("runAt is no instant; write it as 2030-01-31T08:00:00Z", field="run_at") from None
+
+
+def _one_key(in_body: str | None, in_header: str | None) -> str | None:
+    if in_body and in_header and in_body != in_header:
+        raise InvalidInput("the header Idempotency-Key and idempotencyKey differ; give one", field="idempotency_key")
+    return in_body or in_header or None

@@ -1,0 +1,216 @@
+"""Schedules over HTTP: AYB's calls, and running one now."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Response
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from ayb_jobs.events import JobsEnqueued
+from ayb_jobs.http.edge.auth import Caller
+from ayb_jobs.http.requests import (
+    GUARDED,
+    Admin,
+    Body,
+    Given,
+    Operator,
+    RawBody,
+    documented,
+    documented_body,
+    read_body,
+)
+from ayb_jobs.http.services import Services
+from ayb_jobs.http.shapes import JobShape, SchedulePage, ScheduleShape, answer
+from ayb_jobs.model.job import MAX_ATTEMPTS, MAX_NAME
+from ayb_jobs.model.schedules.schedule import Catchup, NewSchedule, Overlap, Schedule
+from ayb_jobs.storage.audit import record_deed, recorded, snapshot
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.jobs import get_job
+from ayb_jobs.storage.requests import reading, writing
+from ayb_jobs.storage.schedules import schedules
+from ayb_jobs.wire.jobs import job_text, page_text
+from ayb_jobs.wire.schedules import schedule_text
+
+ScheduleKey = Annotated[str, Path(alias="id", description="The schedule's UUID, or its name")]
+
+# The model's names where the API's differ by more than camelCase.
+MODEL_NAMES = {
+    "cron_expr": "cron",
+    "catchup_window_sec": "catchup_window_s",
+    "jitter_sec": "jitter_s",
+    "timeout_sec": "timeout_s",
+    "expect_success_within_sec": "expect_success_within_s",
+}
+# What only the daemon writes: accepted and left alone, so that a client may send back what it got.
+READ_ONLY = frozenset({"id", "nextRunAt", "lastRunAt", "lastFireAt", "lastError", "origin", "pingUrlSet", "createdAt", "updatedAt"})  # fmt: skip
+# Here null is a value; everywhere else it means "not given".
+CLEARABLE = frozenset({"timeout_sec", "expect_success_within_sec", "ping_url"})
+
+
+class _Further(Body):
+    """What a schedule may say beyond AYB's fields."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
+
+    queue: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
+    priority: int | None = Field(default=None, ge=1, le=4)
+    catchup: str | None = Field(default=None, json_schema_extra={"enum": [*Catchup, None]})
+    catchup_max: int | None = Field(default=None, ge=1, le=1000)
+    catchup_window_sec: float | None = Field(default=None, gt=0)
+    overlap: str | None = Field(default=None, json_schema_extra={"enum": [*Overlap, None]})
+    dst: str | None = Field(default=None, json_schema_extra={"enum": ["once", "skip", "both", None]})
+    jitter_sec: float | None = Field(default=None, ge=0, le=86400)
+    timeout_sec: float | None = Field(default=None, gt=0)
+    expect_success_within_sec: float | None = Field(default=None, gt=0)
+    ping_url: str | None = Field(default=None, max_length=1000)
+
+
+class CreateBody(_Further):
+    """A schedule to be created."""
+
+    name: str = Field(min_length=1, max_length=MAX_NAME)
+    job_type: str = Field(min_length=1, max_length=MAX_NAME)
+    cron_expr: str = Field(min_length=1, max_length=100)
+    timezone: str | None = Field(default=None, min_length=1, max_length=50)
+    payload: Any = None
+    enabled: bool | None = None
+    max_attempts: int | None = Field(default=None, ge=1, le=MAX_ATTEMPTS)
+
+
+class UpdateBody(_Further):
+    """What is to be changed; keys that are not given keep their value."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
+    job_type: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
+    cron_expr: str | None = Field(default=None, min_length=1, max_length=100)
+    timezone: str | None = Field(default=None, min_length=1, max_length=50)
+    payload: Any = None
+    enabled: bool | None = None
+    max_attempts: int | None = Field(default=None, ge=1, le=MAX_ATTEMPTS)
+
+
+def router() -> APIRouter:
+    """Return the routes below /api/admin/schedules."""
+    routes = APIRouter(prefix="/api/admin/schedules", tags=["schedules"], dependencies=GUARDED)
+    routes.add_api_route("", list_all, summary="List schedules", **documented(SchedulePage, "Schedules, by name"))
+    routes.add_api_route(
+        "",
+        create,
+        methods=["POST"],
+        summary="Create a schedule",
+        openapi_extra=documented_body(CreateBody),
+        **documented(ScheduleShape, "The schedule", 409, success=201),
+    )
+    routes.add_api_route("/{id}", show, summary="Show a schedule", **documented(ScheduleShape, "The schedule", 404))
+    routes.add_api_route(
+        "/{id}",
+        update,
+        methods=["PUT"],
+        summary="Change a schedule",
+        openapi_extra=documented_body(UpdateBody),
+        **documented(ScheduleShape, "The schedule as it is now", 404, 409),
+    )
+    routes.add_api_route(
+        "/{id}",
+        delete,
+        methods=["DELETE"],
+        summary="Delete a schedule; its jobs stay",
+        **documented(None, "Deleted", 404, success=204),
+    )
+    for name, route in (("enable", enable), ("disable", disable)):
+        routes.add_api_route(
+            f"/{{id}}/{name}",
+            route,
+            methods=["POST"],
+            summary=f"{name.title()} a schedule",
+            **documented(ScheduleShape, "The schedule as it is now", 404),
+        )
+    routes.add_api_route(
+        "/{id}/trigger",
+        trigger,
+        methods=["POST"],
+        summary="Enqueue a schedule's job now",
+        **documented(JobShape, "The job", 404, success=201),
+    )
+    return routes
+
+
+def list_all(services: Given) -> Response:
+    """List every schedule, by name."""
+    with reading(services.database, services.read_timeout_s) as conn:
+        return answer(page_text(map(schedule_text, schedules.list_schedules(conn))))
+
+
+def show(services: Given, key: ScheduleKey) -> Response:
+    """Show one schedule."""
+    with reading(services.database, services.read_timeout_s) as conn:
+        return answer(schedule_text(schedules.get_schedule(conn, key)))
+
+
+def create(services: Given, caller: Admin, body: RawBody) -> Response:
+    """Create a schedule; its first run is the first one after now."""
+    new = NewSchedule(**_given(read_body(body, CreateBody)))
+    job_type = services.registry.get(new.job_type)
+    attempts = (job_type and job_type.max_attempts) or services.config.jobs.max_retries_default
+    with writing(services.database, services.write_timeout_s) as conn:
+        made = schedules.create_schedule(conn, new, default_max_attempts=attempts)
+        after_text = snapshot(conn, "schedule", made.id)
+        record_deed(conn, actor=caller.name, action="schedule.create", target=made.id, after_text=after_text)
+    return answer(schedule_text(made), 201)
+
+
+def update(services: Given, caller: Admin, key: ScheduleKey, body: RawBody) -> Response:
+    """Change a schedule; its next run is computed anew where its timing changed or it was enabled."""
+    changes = _given(read_body(body, UpdateBody, ignoring=READ_ONLY))
+    return _change(
+        services, caller, key, "schedule.update", lambda conn, id_: schedules.update_schedule(conn, id_, changes)
+    )
+
+
+def enable(services: Given, caller: Operator, key: ScheduleKey) -> Response:
+    """Enable a schedule; its next run is the first one after now."""
+    return _change(services, caller, key, "schedule.enable", schedules.enable_schedule)
+
+
+def disable(services: Given, caller: Operator, key: ScheduleKey) -> Response:
+    """Disable a schedule."""
+    return _change(services, caller, key, "schedule.disable", schedules.disable_schedule)
+
+
+def delete(services: Given, caller: Admin, key: ScheduleKey) -> Response:
+    """Delete a schedule; its jobs stay."""
+    more = True
+    while more:
+        with writing(services.database, services.write_timeout_s) as conn:
+            more = schedules.detach_ended_jobs(conn, key)
+    _change(services, caller, key, "schedule.delete", schedules.delete_schedule)
+    return Response(status_code=204)
+
+
+def _change(
+    services: Services, caller: Caller, key: str, action: str, change: Callable[[Connection, str], Schedule]
+) -> Response:
+    with writing(services.database, services.write_timeout_s) as conn:
+        found = schedules.get_schedule(conn, key)
+        with recorded(conn, "schedule", found.id, actor=caller.name, action=action):
+            changed = change(conn, found.id)
+    return answer(schedule_text(changed))
+
+
+def trigger(services: Given, caller: Operator, key: ScheduleKey) -> Response:
+    """Enqueue a schedule's job now, whether it is enabled or not."""
+    with writing(services.database, services.write_timeout_s) as conn:
+        job = get_job(conn, schedules.trigger_schedule(conn, key))
+        after_text = snapshot(conn, "job", job.id)
+        record_deed(conn, actor=caller.name, action="schedule.trigger", target=job.schedule_id, after_text=after_text)
+    services.events.emit(JobsEnqueued(source="api", counts={job.type: 1}))
+    return answer(job_text(job), 201)
+
+
+def _given(body: CreateBody | UpdateBody) -> Mapping[str, Any]:
+    """Return what a body says, by the model's names."""
+    said = {name: getattr(body, name) for name in body.model_fields_set}
+    return {
+        MODEL_NAMES.get(name, name): value for name, value in said.items() if value is not None or name in CLEARABLE
+    }

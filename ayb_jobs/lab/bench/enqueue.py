@@ -1,0 +1,85 @@
+"""Enqueue: job by job on one connection, each in a commit of its own; and in bulk."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
+
+from ayb_jobs.lab.bench.figures import Figure, Pair, figure
+from ayb_jobs.lab.bench.scratch import Bench
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.queue.bulk import COPY_DUE_JOBS, NOTIFY, enqueue_many, time_ordered_ids
+from ayb_jobs.storage.queue.jobs import ENQUEUE, enqueue
+
+# So many on one side, then on the other: whatever disturbs the machine disturbs both.
+AT_ONCE = 200
+IN_BULK = 1000
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Enqueue by our functions and by the bare statements, in turn on one connection."""
+    bench.tell("enqueue: one by one")
+    with bench.database() as url, closing(connect(url)) as conn:
+        yield compare("one by one", conn, one_by_one, bare_inserts, jobs=bench.jobs, at_once=AT_ONCE)
+    bench.tell("enqueue: in bulk")
+    with bench.database() as url, closing(connect(url)) as conn:
+        yield compare(f"{IN_BULK:,} a call", conn, in_bulk, bare_copy, jobs=bench.jobs * 5, at_once=IN_BULK)
+
+
+Enqueue = Callable[[Connection, int], object]
+
+
+def compare(name: str, conn: Connection, ours: Enqueue, bare: Enqueue, *, jobs: int, at_once: int) -> Figure:
+    """Enqueue `jobs` on each side, so many at once, and return the rates."""
+    ours(conn, at_once)
+    bare(conn, at_once)
+    rounds = [
+        Pair(at_once / seconds(lambda: ours(conn, at_once)), at_once / seconds(lambda: bare(conn, at_once)))
+        for _ in range(max(3, jobs // (2 * at_once)))
+    ]
+    return figure("enqueue", name, "jobs/s", rounds)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Return how long something takes."""
+    began = time.perf_counter()
+    action()
+    return max(time.perf_counter() - began, 1e-9)
+
+
+def one_by_one(conn: Connection, count: int) -> None:
+    """Call `enqueue` so many times."""
+    for number in range(count):
+        enqueue(conn, NewJob(type="noop", payload={"n": number}))
+
+
+def bare_inserts(conn: Connection, count: int) -> None:
+    """Execute its statement so many times."""
+    values = {
+        "type": "noop",
+        "payload": '{"n": 1}',
+        "queue": "default",
+        "priority": 2,
+        "max_attempts": 3,
+        "run_at": None,
+        "delay": None,
+        "idempotency_key": None,
+        "traceparent": None,
+    }
+    for _ in range(count):
+        conn.execute(ENQUEUE, values)
+
+
+def in_bulk(conn: Connection, count: int) -> None:
+    """Call `enqueue_many` once."""
+    enqueue_many(conn, (NewJob(type="noop", payload={"n": number}) for number in range(count)))
+
+
+def bare_copy(conn: Connection, count: int) -> None:
+    """Copy as many rows, ready as text."""
+    rows = "".join(f'{id_}\tnoop\t{{"n": 1}}\tdefault\t2\t3\t\\N\n' for id_ in islice(time_ordered_ids(), count))
+    with conn.transaction(), conn.cursor() as cursor:
+        with cursor.copy(COPY_DUE_JOBS) as copy:
+            copy.write(rows)
+        cursor.execute(NOTIFY)

@@ -1,0 +1,103 @@
+"""What runs in a measured process: `python -m ayb_jobs.lab.bench.measured KIND OPTIONS`, OPTIONS being JSON.
+
+It tells lines of JSON, each an event and its value, and ends when its standard input does. Times are on the monotonic
+clock, which all processes of a machine share.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from ayb_jobs.config import Config, Database, Jobs, Log, Retention
+from ayb_jobs.daemon.daemon import Daemon, new_worker_id
+from ayb_jobs.events import Events, JobsSettled
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.lab.bench.bare import BARE
+from ayb_jobs.logs import configure_logging
+from ayb_jobs.metrics import Metrics
+from ayb_jobs.runtime.garbage import collect_rarely
+
+_output = threading.Lock()
+
+
+def tell(event: str, value: Any) -> None:
+    """Write one line for the process that measures."""
+    with _output:
+        sys.stdout.write(json.dumps([event, value]) + "\n")
+        sys.stdout.flush()
+
+
+class Handler:
+    """A no-op, or a wait of `work_s`; tells when it first began, and how long ago a payload says it was sent."""
+
+    def __init__(self, work_s: float) -> None:
+        self._work_s = work_s
+        self._began = False
+
+    def __call__(self, context: JobContext) -> None:
+        """Run as a job's handler."""
+        if not self._began:
+            self._began = True
+            tell("began", time.monotonic())
+        sent = context.payload.get("sent")
+        if sent is not None:
+            tell("latency", time.monotonic() - sent)
+        if self._work_s:
+            time.sleep(self._work_s)
+
+
+def daemon(
+    url: str, *, completed_h: int = 720, concurrency: int | None = None, work_s: float = 0.0
+) -> Callable[[], object]:
+    """Start a daemon, at its default settings where nothing is said; return what stops it.
+
+    Everything that a daemon reports goes where it does in production: counted, and worded into a log, which goes
+    nowhere.
+    """
+    jobs = Jobs(enabled=True) if concurrency is None else Jobs(enabled=True, worker_concurrency=concurrency)
+    config = Config(jobs=jobs, retention=Retention(completed_h=completed_h), database=Database(url=url), log=Log())
+    registry = Registry()
+    registry.handler("noop")(Handler(work_s))
+    events = Events()
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no file of anyone
+        logs = configure_logging(config.log, stream=nowhere)
+    events.subscribe(logs.subscriber)
+    events.subscribe(Metrics())
+    events.subscribe(tell_settled)
+    running = Daemon(
+        config=config,
+        url=url,
+        registry=registry,
+        events=events,
+        logger=structlog.get_logger(),
+        worker_id=new_worker_id(),
+    )
+    collect_rarely()
+    running.start()
+    return running.stop
+
+
+def tell_settled(event: object) -> None:
+    """Tell of each settled batch."""
+    if isinstance(event, JobsSettled):
+        tell("settled", (time.monotonic(), len(event.settlements)))
+
+
+def main(kind: str, options: str) -> None:
+    """Run one kind of process until standard input ends."""
+    settings = json.loads(options)
+    stop = daemon(**settings) if kind == "daemon" else BARE[kind](tell, **settings)
+    tell("ready", time.monotonic())
+    sys.stdin.read()
+    stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,21 @@
+"""All works by name, in the order in which they are measured."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ayb_jobs.lab.bench import cleanup, daemons, deep, drain, enqueue, idle, latency, pinned, reads, schedules, waiting
+from ayb_jobs.lab.bench.figures import Figure
+from ayb_jobs.lab.bench.scratch import Bench
+
+WORKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
+    "drain": drain.measure,
+    "waiting": waiting.measure,
+    "enqueue": enqueue.measure,
+    "latency": latency.measure,
+    "deep": deep.measure,
+    "reads": reads.measure,
+    "pinned": pinned.measure,
+    "daemons": daemons.measure,
+    "idle": idle.measure,
+    "cleanup": cleanup.measure,
+    "schedules": schedules.measure,
+}

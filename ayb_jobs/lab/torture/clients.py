@@ -1,0 +1,96 @@
+"""The clients: threads that enqueue and cancel jobs, and try again under the same key whenever no answer came."""
+
+import random
+import threading
+from collections import deque
+from contextlib import suppress
+
+import psycopg
+
+from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, NotFound
+from ayb_jobs.lab.torture.history import History
+from ayb_jobs.lab.torture.workload import new_job
+from ayb_jobs.storage.database import Connection, Timeouts, connect
+from ayb_jobs.storage.queue.jobs import cancel_job, enqueue
+
+NAME = "torture-client"
+CANCELED = 0.02
+RECENT = 50
+
+
+class Client:
+    """One client. It enqueues while there is `room`, and always finishes what it has begun."""
+
+    def __init__(
+        self, number: int, *, url: str, seed: int, history: History, room: threading.Event, lease_s: float
+    ) -> None:
+        self.enqueued = 0
+        self._number = number
+        self._url = url
+        self._chance = random.Random(f"{seed}/client/{number}")  # noqa: S311 - a repeatable choice, not a secret
+        self._history = history
+        self._room = room
+        self._lease_s = lease_s
+        self._stopped = threading.Event()
+        self._conn: Connection | None = None
+        self._recent: deque[tuple[str, str]] = deque(maxlen=RECENT)
+        self._thread = threading.Thread(target=self._work, name=f"client-{number}", daemon=True)
+
+    def start(self) -> None:
+        """Start enqueueing."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop enqueueing, and wait for the last answer."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            if not self._room.wait(0.05):
+                continue
+            self._enqueue()
+            if self._recent and self._chance.random() < CANCELED:
+                self._cancel(*self._chance.choice(self._recent))
+        if self._conn is not None:
+            self._conn.close()
+
+    def _enqueue(self) -> None:
+        key = f"{self._number}-{self.enqueued}"
+        job = new_job(self._chance, key, lease_s=self._lease_s)
+        self.enqueued += 1
+        while True:
+            self._history.note("enqueue", key, "ask")
+            try:
+                made = enqueue(self._connection(), job)
+            except (psycopg.Error, AybJobsError):
+                self._history.note("enqueue", key, "unknown")
+                self._reconnect()
+                continue
+            self._history.note("enqueue", key, "ok", made.id)
+            self._recent.append((key, made.id))
+            return
+
+    def _cancel(self, key: str, job_id: str) -> None:
+        self._history.note("cancel", key, "ask", job_id)
+        try:
+            cancel_job(self._connection(), job_id)
+        except (Conflict, NotFound):
+            self._history.note("cancel", key, "fail", job_id)
+        except (psycopg.Error, DatabaseError):
+            self._history.note("cancel", key, "unknown", job_id)
+            self._reconnect()
+        else:
+            self._history.note("cancel", key, "ok", job_id)
+
+    def _connection(self) -> Connection:
+        if self._conn is None:
+            self._conn = connect(self._url, name=NAME, timeouts=Timeouts(connect_s=3, statement_s=10))
+        return self._conn
+
+    def _reconnect(self) -> None:
+        if self._conn is not None:
+            with suppress(psycopg.Error):
+                self._conn.close()
+        self._conn = None
+        self._stopped.wait(0.05)

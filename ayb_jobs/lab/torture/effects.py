@@ -1,0 +1,56 @@
+"""The effect log: what handlers did, one line of JSON each, appended by the handlers to their daemon's own file."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.lab.checker import Run
+from ayb_jobs.lab.checker.evidence import Ending
+
+FOLDER = "TORTURE_FOLDER"
+WRITER = "TORTURE_WRITER"
+
+
+@cache
+def _file() -> int:
+    path = Path(os.environ[FOLDER]) / f"effects-{os.environ[WRITER]}.jsonl"
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
+def note(context: JobContext, what: str) -> None:
+    """Write that a run has started, or how it ended. In the file before this returns, so that a kill cannot take it."""
+    job = context.job
+    line = {"job": job.id, "lease": job.lease_id, "attempt": job.attempt, "what": what, "at": time.monotonic()}
+    os.write(_file(), json.dumps(line).encode() + b"\n")
+
+
+def read(folder: Path) -> list[Run]:
+    """Return every run that any daemon's handlers told of."""
+    return [run for path in sorted(folder.glob("effects-*.jsonl")) for run in _runs(path)]
+
+
+def _runs(path: Path) -> Iterator[Run]:
+    """Return the runs of one daemon; of two endings the later counts, as where a commit fails after the work was done."""
+    writer = path.stem.removeprefix("effects-")
+    runs: dict[str, Run] = {}
+    for line in _lines(path):
+        lease = line["lease"]
+        if line["what"] == "start":
+            if lease in runs:
+                yield runs[lease]
+            runs[lease] = Run(line["job"], lease, line["attempt"], writer, line["at"], None, "unknown")
+        elif line["what"] in get_args(Ending):
+            runs[lease] = runs[lease]._replace(ended=line["at"], ending=line["what"])
+    yield from runs.values()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open() as file:
+        for text in file:
+            if text.endswith("\n"):
+                yield json.loads(text)

@@ -1,0 +1,129 @@
+"""The event log: a trigger that writes down each change of a job, in the transaction that makes it."""
+
+import time
+from collections.abc import Iterator
+
+from ayb_jobs.lab.checker import Event, Snapshot
+from ayb_jobs.storage.database import Connection
+
+# After the change, so that the row is locked: the numbers of one job's events are in the order of its changes.
+# Statements without an order of time (`clock_timestamp`) would all bear the instant of their transaction's beginning.
+INSTALL = """
+    CREATE TABLE _ayb_job_events (
+        seq bigint GENERATED ALWAYS AS IDENTITY,
+        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        writer text NOT NULL DEFAULT current_setting('application_name'),
+        backend int NOT NULL DEFAULT pg_backend_pid(),
+        change text NOT NULL,
+        was _ayb_jobs,
+        became _ayb_jobs
+    );
+    CREATE TABLE _ayb_job_torture_effects (job_id uuid NOT NULL);
+    CREATE OR REPLACE FUNCTION _ayb_job_log_event() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            INSERT INTO _ayb_job_events (change, became) VALUES ('insert', NEW);
+        ELSIF TG_OP = 'DELETE' THEN
+            INSERT INTO _ayb_job_events (change, was) VALUES ('delete', OLD);
+        ELSE
+            INSERT INTO _ayb_job_events (change, was, became) VALUES ('update', OLD, NEW);
+        END IF;
+        RETURN NULL;
+    END
+    $$;
+    CREATE OR REPLACE TRIGGER _ayb_job_log_event AFTER INSERT OR UPDATE OR DELETE ON _ayb_jobs
+        FOR EACH ROW EXECUTE FUNCTION _ayb_job_log_event();
+"""
+UNINSTALL = """
+    DROP TRIGGER IF EXISTS _ayb_job_log_event ON _ayb_jobs;
+    DROP FUNCTION IF EXISTS _ayb_job_log_event;
+    DROP TABLE IF EXISTS _ayb_job_events, _ayb_job_torture_effects;
+"""
+
+
+def install(conn: Connection) -> None:
+    """Begin an empty event log."""
+    conn.execute(UNINSTALL)
+    conn.execute(INSTALL)
+
+
+def uninstall(conn: Connection) -> None:
+    """Remove the event log."""
+    conn.execute(UNINSTALL)
+
+
+# Beyond any instant that is compared stands infinity, for which there is no number of seconds in PostgreSQL before 17.
+READ = """
+    SELECT seq, extract(epoch FROM at)::float8, change, coalesce((became).id, (was).id)::text,
+        coalesce((became).type, (was).type), coalesce((became).idempotency_key, (was).idempotency_key),
+        (was).state, (became).state, coalesce((was).attempts, 0), coalesce((became).attempts, 0),
+        coalesce((became).max_attempts, (was).max_attempts), coalesce((was).crashes, 0), coalesce((became).crashes, 0),
+        (was).lease_id::text, (became).lease_id::text, extract(epoch FROM (was).lease_until)::float8,
+        extract(epoch FROM (became).lease_until)::float8,
+        extract(epoch FROM coalesce((became).run_at, (was).run_at))::float8,
+        coalesce((became).schedule_id, (was).schedule_id)::text,
+        extract(epoch FROM coalesce((became).scheduled_for, (was).scheduled_for))::float8, writer
+    FROM _ayb_job_events
+    ORDER BY seq
+"""
+
+
+def read(conn: Connection, offset_s: float) -> list[Event]:
+    """Return the log; `offset_s` is added to the database's clock to make it the reader's."""
+    with conn.transaction(), conn.cursor("events") as cursor:
+        cursor.itersize = 20_000
+        return list(_events(cursor.execute(READ), offset_s))
+
+
+def _events(rows: Iterator[tuple[object, ...]], offset_s: float) -> Iterator[Event]:
+    instants = [
+        Event._fields.index(name) for name in ("at", "was_lease_until", "lease_until", "run_at", "scheduled_for")
+    ]
+    for row in rows:
+        values = list(row)
+        for index in instants:
+            value = values[index]
+            if isinstance(value, float):
+                values[index] = value + offset_s
+        yield Event._make(values)
+
+
+COUNT_EFFECTS = "SELECT job_id::text, count(*) FROM _ayb_job_torture_effects GROUP BY job_id"
+
+
+def committed_effects(conn: Connection) -> dict[str, int]:
+    """Return how often each transactional job left its effect."""
+    return {row[0]: row[1] for row in conn.execute(COUNT_EFFECTS)}
+
+
+CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+
+def clock_offset(conn: Connection) -> tuple[float, float]:
+    """Return what, added to the database's clock, makes it the monotonic one, and by how much that may be wrong."""
+    best: tuple[float, float] | None = None
+    for _ in range(20):
+        before = time.monotonic()
+        row = conn.execute(CLOCK).fetchone()
+        after = time.monotonic()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        error_s = (after - before) / 2
+        if best is None or error_s < best[1]:
+            best = ((before + after) / 2 - float(row[0]), error_s)
+    assert best is not None  # noqa: S101 - it was measured twenty times
+    return best
+
+
+# One statement, and so one snapshot.
+COUNT = """
+    SELECT (SELECT jsonb_object_agg(state, count) FROM (SELECT state, count(*) FROM _ayb_jobs GROUP BY state) AS states),
+        (SELECT count(*) FROM _ayb_job_events WHERE change = 'insert'),
+        (SELECT count(*) FROM _ayb_job_events WHERE change = 'delete')
+"""
+
+
+def count(conn: Connection, at: float) -> Snapshot:
+    """Return the table's rows by state beside what the log says went in and out."""
+    row = conn.execute(COUNT).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return Snapshot(at=at, rows=row[0] or {}, inserted=row[1], deleted=row[2])

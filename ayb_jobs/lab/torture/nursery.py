@@ -1,0 +1,171 @@
+"""Starts daemons quickly: a process that has imported the program already forks one for each start.
+
+What it forks is a process of `ayb-jobs run` like any other, with its own environment, log and connections; only the half
+second of imports is saved, which would else be most of what a run with many kills costs.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from ayb_jobs.errors import DatabaseError
+
+END_S = 10.0
+# What a daemon imports; nothing of it starts a thread, which a fork would lose.
+PRELOADED = (
+    "ayb_jobs.cli.main",
+    "ayb_jobs.cli.commands.run",
+    "ayb_jobs.cli.settings",
+    "ayb_jobs.process.service",
+    "ayb_jobs.lab.torture.workload",
+)
+
+
+class Nursery:
+    """The process that forks, for the time of a block. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._started: list[int] = []
+        self._codes: dict[int, int] = {}
+        self._closed = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from ayb_jobs.lab.torture.nursery import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, name="nursery", daemon=True)
+        self._reader.start()
+
+    def start(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> "Child":
+        """Start `ayb-jobs` with `arguments`, what it writes going to `log`. Raises `DatabaseError` where it cannot."""
+        order = json.dumps({"arguments": list(arguments), "environ": dict(environ), "log": str(log)})
+        with self._lock, self._changed:
+            assert self._process.stdin is not None  # noqa: S101 - asked for above
+            self._process.stdin.write(order + "\n")
+            self._process.stdin.flush()
+            self._changed.wait_for(lambda: self._started or self._closed)
+            if not self._started:
+                raise DatabaseError("the process that starts the daemons is gone")
+            return Child(self, self._started.pop())
+
+    def code(self, pid: int, within_s: float = 0.0) -> int | None:
+        """Wait for a child to end, and return its exit code, negative for a signal; None where it runs on."""
+        with self._changed:
+            self._changed.wait_for(lambda: pid in self._codes or self._closed, within_s)
+            return -signal.SIGKILL if self._closed and pid not in self._codes else self._codes.get(pid)
+
+    def close(self) -> None:
+        """End it, and kill the children that still run."""
+        assert self._process.stdin is not None  # noqa: S101 - asked for above
+        assert self._process.stdout is not None  # noqa: S101
+        with suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait(END_S)
+        self._reader.join(END_S)
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            told = json.loads(line)
+            with self._changed:
+                if "ended" in told:
+                    self._codes[told["ended"]] = told["code"]
+                else:
+                    self._started.append(told["started"])
+                    self._codes.pop(told["started"], None)  # of an earlier child that had the same number
+                self._changed.notify_all()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Child:
+    """A process that a nursery started, used like a `subprocess.Popen`."""
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self.pid = pid
+        self._nursery = nursery
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        return self._nursery.code(self.pid)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end and return the exit code. Raises `subprocess.TimeoutExpired`."""
+        code = self._nursery.code(self.pid, timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired("ayb-jobs", timeout)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
+def serve() -> None:
+    """Start what is asked for on standard input, line by line, and tell of each start and each end; in the child, run it."""
+    for module in PRELOADED:
+        importlib.import_module(module)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemons, which end gracefully, and for the harness
+    children: set[int] = set()
+
+    def reap(_number: int, _frame: FrameType | None) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                children.discard(pid)
+                _tell(ended=pid, code=os.waitstatus_to_exitcode(status))
+
+    signal.signal(signal.SIGCHLD, reap)
+    for line in sys.stdin:
+        # A child that ends at once is told of after its start.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        pid = os.fork()
+        if pid == 0:
+            _become(**json.loads(line))
+        children.add(pid)
+        _tell(started=pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    for pid in list(children):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _become(arguments: list[str], environ: dict[str, str], log: str) -> NoReturn:
+    """Be an `ayb-jobs` with these arguments, until it ends."""
+    from ayb_jobs.cli.main import main  # noqa: PLC0415 - imported before the fork
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    os.environ.clear()
+    os.environ.update(environ)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for ours, theirs in ((nowhere, 0), (written, 1), (written, 2)):
+        os.dup2(ours, theirs)
+    os.close(nowhere)
+    os.close(written)
+    sys.argv = ["ayb-jobs", *arguments]
+    main()
+
+
+def _tell(**what: int) -> None:
+    os.write(1, json.dumps(what).encode() + b"\n")

@@ -1,0 +1,341 @@
+"""A torture run from beginning to end: warm up, faults, heal, drain, check."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.errors import Conflict, DatabaseError
+from ayb_jobs.lab.checker import Evidence, Figures, Limits, Snapshot, Violation, check, figures
+from ayb_jobs.lab.torture import effects, event_log, history
+from ayb_jobs.lab.torture.clients import Client
+from ayb_jobs.lab.torture.counters import counters
+from ayb_jobs.lab.torture.fleet import Daemon, Setting
+from ayb_jobs.lab.torture.nemesis import Nemesis
+from ayb_jobs.lab.torture.network import is_own
+from ayb_jobs.lab.torture.nursery import Nursery
+from ayb_jobs.lab.torture.patient import Patient
+from ayb_jobs.lab.torture.plan import KINDS, missing
+from ayb_jobs.lab.torture.workload import TRANSACTION
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.migrate import migrate
+from ayb_jobs.storage.queue.jobs import enqueue
+
+CLIENTS = 3
+# Due jobs for each daemon, so that all slots are busy and the rest is soon worked off; and all that have not ended.
+BACKLOG, UNENDED = 75, 225
+PROBES = 12
+# After a job a daemon looks once more by itself, which is not to be taken for its having heard of the next.
+BETWEEN_PROBES_S = 0.3
+POLL_MS = 10_000
+POOLED_POLL_MS = 500
+PROBED_WITHIN_S = 20.0
+STARTED_WITHIN_S = 60.0
+# A database that crashes must keep what it has acknowledged; only power cuts are left out.
+SERVER_SETTINGS = {"synchronous_commit": "on", "full_page_writes": "on", "max_connections": "120"}
+PORT = 54329
+
+UNFINISHED = "SELECT count(*) FROM _ayb_jobs WHERE state IN ('queued', 'running')"
+DUE = "SELECT count(*) FROM _ayb_jobs WHERE state = 'queued' AND run_at <= now()"
+DISABLE_SCHEDULES = "UPDATE _ayb_job_schedules SET enabled = false WHERE name LIKE 'torture%'"
+HURRY = """
+    WITH hurried AS (
+        UPDATE _ayb_jobs SET run_at = now() WHERE state = 'queued' AND run_at > now() + interval '1 second' RETURNING id
+    )
+    SELECT pg_notify('ayb_jobs', '') FROM (SELECT count(*) FROM hurried) AS counted
+"""
+SCHEDULES = "SELECT id::text FROM _ayb_job_schedules WHERE name LIKE 'torture%'"
+FOREIGN_JOBS = "SELECT count(*) FROM _ayb_jobs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Torture:
+    """What came of a torture run. `folder` holds the three logs and the daemons' own."""
+
+    seed: int
+    figures: Figures
+    violations: list[Violation]
+    evidence: Evidence
+    folder: Path
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was lost and no invariant broken."""
+        return not self.violations
+
+
+Progress = Callable[[str, Mapping[str, float]], None]
+
+
+def torture(
+    *,
+    seconds: float,
+    seed: int,
+    faults: Mapping[str, int | None],
+    database_url: str | None = None,
+    daemons: int = 4,
+    jobs: int = 0,
+    drain_s: float = 180.0,
+    folder: Path | None = None,
+    progress: Progress = lambda _phase, _numbers: None,
+) -> Torture:
+    """Run a fleet of `daemons` under `faults` (see `parse_faults`) for `seconds`, until at least `jobs` were enqueued.
+
+    Without `database_url` an embedded database is made and removed; a database of the caller's has to be empty of jobs,
+    and faults are left out that are not ours to inject there. What has not ended `drain_s` after the last fault is lost. `progress` is told the phase, and numbers, every second.
+    Raises `DatabaseError` and `Conflict`.
+    """
+    home = folder or Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
+    home.mkdir(parents=True, exist_ok=True)
+    with _database(database_url) as (url, server), closing(Nursery()) as nursery:
+        left_out = {
+            name: reason
+            for name in faults
+            if (reason := missing(KINDS[name], own_server=server is not None, own_network=is_own()))
+        }
+        run = _Run(
+            url=url,
+            server=server,
+            nursery=nursery,
+            seconds=seconds,
+            seed=seed,
+            faults={name: count for name, count in faults.items() if name not in left_out},
+            daemons=daemons,
+            jobs=jobs,
+            drain_s=drain_s,
+            folder=home,
+            progress=progress,
+        )
+        evidence = run()
+    violations = check(evidence)
+    return Torture(
+        seed=seed,
+        figures=figures(evidence, violations),
+        violations=violations,
+        evidence=evidence,
+        folder=home,
+        left_out=left_out,
+    )
+
+
+@contextmanager
+def _database(url: str | None) -> Iterator[tuple[str, EmbeddedPostgres | None]]:
+    if url:
+        yield url, None
+        return
+    port = PORT if is_own() else None
+    with EmbeddedPostgres.throwaway(settings=SERVER_SETTINGS, tcp_port=port) as server:
+        yield server.url(tcp=port is not None), server
+
+
+class _Run:
+    """One run, with the state that its phases share."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        server: EmbeddedPostgres | None,
+        nursery: Nursery,
+        seconds: float,
+        seed: int,
+        faults: Mapping[str, int | None],
+        daemons: int,
+        jobs: int,
+        drain_s: float,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self._url = url
+        self._database = Patient(url, give_up_s=drain_s)
+        self._seconds = seconds
+        self._most_jobs = jobs
+        self._drain_s = drain_s
+        self._folder = folder
+        self._progress = progress
+        with closing(connect(url, name="torture")) as conn:
+            self._pooled = conn.prepare_threshold is None
+        # Through a pooler no notification arrives, so that looking often is all there is.
+        self._setting = Setting(
+            url=url, folder=folder, poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS, api=not faults
+        )
+        self._daemons = [Daemon(number, self._setting, nursery) for number in range(1, daemons + 1)]
+        self._room = threading.Event()
+        self._history = history.History(folder / "history.jsonl")
+        self._clients = [
+            Client(number, url=url, seed=seed, history=self._history, room=self._room, lease_s=self._setting.lease_s)
+            for number in range(CLIENTS)
+        ]
+        self._nemesis = Nemesis(
+            daemons=self._daemons,
+            server=server,
+            url=url,
+            seed=seed,
+            wanted=faults,
+            seconds=seconds,
+            lease_s=self._setting.lease_s,
+        )
+        self._snapshots: list[Snapshot] = []
+        self._began = time.monotonic()
+
+    def __call__(self) -> Evidence:
+        """Go through the phases, and return what was written down."""
+        self._prepare()
+        try:
+            self._warm_up()
+            self._strike()
+            self._drain()
+            self._compare_counters()
+            probes = self._probe()
+            self._compare_counters()
+        finally:
+            try:
+                self._nemesis.stop()  # or it would start daemons that nobody stops
+            finally:
+                self._stop_daemons()
+        return self._collect(probes)
+
+    def _prepare(self) -> None:
+        with closing(connect(self._url, name="torture")) as conn:
+            migrate(conn)
+            row = conn.execute(FOREIGN_JOBS).fetchone()
+            if row and row[0]:
+                raise Conflict(f"the database holds {row[0]} jobs already; torture needs one without any")
+            event_log.install(conn)
+        self._setting.write_config()
+
+    def _warm_up(self) -> None:
+        for daemon in self._daemons:
+            daemon.start()
+        for client in self._clients:
+            client.start()
+        give_up = time.monotonic() + STARTED_WITHIN_S
+        self._until(lambda now: now > give_up or all(daemon.works for daemon in self._daemons), "warm")
+        for daemon in self._daemons:
+            if not daemon.works:
+                raise DatabaseError(f"{daemon.name} runs no jobs: {daemon.last_words()}")
+
+    def _strike(self) -> None:
+        ends = time.monotonic() + self._seconds
+        self._nemesis.start()
+        self._until(
+            lambda now: (
+                now >= ends
+                and self._enqueued() >= self._most_jobs
+                and not (self._nemesis.counted and self._nemesis.running())
+            ),
+            "faults",
+        )
+        self._nemesis.stop()
+        if self._nemesis.errors:
+            raise self._nemesis.errors[0]
+
+    def _enqueued(self) -> int:
+        return sum(client.enqueued for client in self._clients)
+
+    def _drain(self) -> None:
+        for daemon in self._daemons:
+            if not daemon.alive:
+                daemon.start()
+        self._until(lambda _: True, "heal")
+        for client in self._clients:
+            client.stop()
+        self._database.ask(lambda conn: conn.execute(DISABLE_SCHEDULES))
+        give_up = time.monotonic() + self._drain_s
+        self._until(lambda _: self._unfinished() == 0 or time.monotonic() > give_up, "drain", hurry=True)
+
+    def _probe(self) -> list[str]:
+        """Enqueue jobs one by one on an idle fleet, to see how soon each is noticed; through a pooler none is."""
+        if self._pooled:
+            return []
+        probes = []
+        give_up = time.monotonic() + PROBED_WITHIN_S
+        for number in range(PROBES):
+            time.sleep(BETWEEN_PROBES_S)
+            key = f"probe-{number}"
+            self._history.note("enqueue", key, "ask")
+            job = NewJob(type="torture_work", idempotency_key=key)
+            made = self._database.ask(partial(enqueue, job=job))
+            self._history.note("enqueue", key, "ok", made.id)
+            probes.append(key)
+            while self._unfinished() and time.monotonic() < give_up:
+                time.sleep(0.02)
+        return probes
+
+    def _compare_counters(self) -> None:
+        """Take a snapshot with what the daemons counted, where none has died, and with it what it had counted."""
+        if self._setting.api and self._unfinished() == 0:
+            told = counters(self._daemons)
+            snapshot = self._database.ask(lambda conn: event_log.count(conn, time.monotonic()))
+            self._snapshots.append(snapshot._replace(metrics=told))
+
+    def _stop_daemons(self) -> None:
+        for client in self._clients:
+            client.stop()
+        for daemon in self._daemons:
+            if daemon.alive:
+                self._nemesis.stop_gracefully(daemon, "stop")
+        self._history.close()
+
+    def _until(self, over: Callable[[float], bool], phase: str, *, hurry: bool = False) -> None:
+        """Keep the backlog filled, take snapshots and tell of progress until it is over."""
+        last_told = 0.0
+        while True:
+            fleet = len(self._daemons)
+            if self._database.number(DUE) < BACKLOG * fleet and self._unfinished() < UNENDED * fleet:
+                self._room.set()
+            else:
+                self._room.clear()
+            elapsed = time.monotonic() - self._began
+            if elapsed - last_told >= 1.0:
+                last_told = elapsed
+                self._snapshots.append(self._database.ask(lambda conn: event_log.count(conn, time.monotonic())))
+                numbers = {
+                    "jobs": self._enqueued(),
+                    "unfinished": self._unfinished(),
+                    "faults": len(self._nemesis.faults),
+                }
+                self._progress(phase, {"elapsed_s": elapsed, **numbers})
+                if hurry:
+                    self._database.ask(lambda conn: conn.execute(HURRY))
+            if over(time.monotonic()):
+                return
+            time.sleep(0.05)
+
+    def _unfinished(self) -> int:
+        return self._database.number(UNFINISHED)
+
+    def _collect(self, probes: list[str]) -> Evidence:
+        self._snapshots.append(self._database.ask(lambda conn: event_log.count(conn, time.monotonic())))
+        offset_s, error_s = self._database.ask(event_log.clock_offset)
+        events = self._database.ask(lambda conn: event_log.read(conn, offset_s))
+        committed = self._database.ask(event_log.committed_effects)
+        schedules = self._database.ask(lambda conn: conn.execute(SCHEDULES).fetchall())
+        self._database.close()
+        setting = self._setting
+        return Evidence(
+            events=events,
+            operations=history.read(self._folder / "history.jsonl"),
+            runs=effects.read(self._folder),
+            faults=list(self._nemesis.faults),
+            snapshots=self._snapshots,
+            probes=probes,
+            transactional=TRANSACTION,
+            committed=committed,
+            every_second={row[0]: 1.0 for row in schedules},
+            limits=Limits(
+                lease_s=setting.lease_s,
+                margin_s=setting.lease_s / 3,
+                clock_s=0.02 + error_s,
+                recovery_s=8.0,
+                stop_s=setting.shutdown_s + 15.0,
+                pickup_s=setting.poll_ms / 1000 * 0.08,
+            ),
+        )

@@ -1,0 +1,142 @@
+"""The jobs of a torture run: what their handlers do, and how they are mixed."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psycopg
+
+from ayb_jobs.errors import Stopped
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.lab.torture.effects import note
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.results import Snooze
+from ayb_jobs.storage.database import is_refused
+
+registry = Registry()
+
+TICK = "torture_tick"
+TRANSACTION = "torture_transaction"
+LEAVE_EFFECT = "INSERT INTO _ayb_job_torture_effects (job_id) VALUES (%s)"
+
+
+class MeantToFail(Exception):
+    """This attempt was meant to fail."""
+
+
+@contextmanager
+def _noted(context: JobContext) -> Iterator[None]:
+    note(context, "start")
+    try:
+        yield
+    except Stopped:
+        note(context, "stopped")
+        raise
+    except BaseException:
+        note(context, "error")
+        raise
+    note(context, "ok")
+
+
+@registry.handler(TICK)
+def tick(context: JobContext) -> None:
+    """Do nothing, once a second."""
+    with _noted(context):
+        pass
+
+
+@registry.handler("torture_work")
+def work(context: JobContext) -> None:
+    """Take as long as the payload says, and end early when asked to."""
+    with _noted(context):
+        if seconds := context.payload.get("s"):
+            context.stopping.wait(seconds)
+            context.check()
+
+
+@registry.handler("torture_deaf")
+def deaf(context: JobContext) -> None:
+    """Take as long as the payload says, and not listen."""
+    with _noted(context):
+        threading.Event().wait(context.payload["s"])  # libfaketime knows no time.sleep
+
+
+@registry.handler("torture_progress")
+def progress(context: JobContext) -> None:
+    """Tell of progress, step by step."""
+    with _noted(context):
+        for step in range(3):
+            context.progress(records_processed=step)
+            context.stopping.wait(0.05)
+            context.check()
+
+
+@registry.handler(TRANSACTION)
+def transaction(context: JobContext) -> None:
+    """Leave a row in the table of effects, and complete in the same commit; one whose answer is lost may have acted."""
+    note(context, "start")
+    committing = False
+    try:
+        with context.transaction() as conn:
+            conn.execute(LEAVE_EFFECT, (context.job.id,))
+            note(context, "ok")
+            committing = True
+    except BaseException as error:
+        in_doubt = committing and isinstance(error, psycopg.OperationalError) and not is_refused(error)
+        if not in_doubt:
+            note(context, "error")
+        raise
+
+
+@registry.handler("torture_flaky")
+def flaky(context: JobContext) -> None:
+    """Fail at the first attempt."""
+    with _noted(context):
+        if context.attempt == 1:
+            raise MeantToFail
+
+
+@registry.handler("torture_snooze")
+def snooze(context: JobContext) -> Snooze | None:
+    """Ask to run later, once."""
+    with _noted(context):
+        return Snooze(0.5) if context.attempt == 1 else None
+
+
+MANY = 50
+FEW = 2
+
+
+def new_job(chance: random.Random, key: str, *, lease_s: float) -> NewJob:
+    """Return the next job of the mix: most are quick, a few outlast their first lease, a few may fail by crashes."""
+    kind, max_attempts, seconds, delay_s = chance.choices(_MIX, _SHARES)[0]
+    takes_s = chance.uniform(*seconds) * (lease_s if kind is _LONG else 1)
+    return NewJob(
+        type="torture_work" if kind is _LONG else kind,
+        payload={"s": takes_s} if takes_s else {},
+        max_attempts=max_attempts,
+        priority=chance.choice((1, 2, 2, 3)),
+        delay=timedelta(seconds=chance.uniform(0.2, delay_s)) if delay_s else None,
+        idempotency_key=key,
+    )
+
+
+_LONG = "longer than a lease"
+_QUICK = (0.0, 0.0)
+# Type, attempts, the bounds of how long it takes (of leases, where it is to outlast one), and of its delay, in seconds.
+_MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
+    ("torture_work", MANY, _QUICK, 0.0),
+    ("torture_work", MANY, (0.01, 0.3), 0.0),
+    ("torture_deaf", MANY, (0.1, 0.5), 0.0),
+    ("torture_work", FEW, (0.2, 0.8), 0.0),
+    ("torture_progress", MANY, _QUICK, 0.0),
+    (TRANSACTION, MANY, _QUICK, 0.0),
+    ("torture_work", MANY, _QUICK, 2.0),
+    ("torture_snooze", MANY, _QUICK, 0.0),
+    ("torture_flaky", MANY, _QUICK, 0.0),
+    (_LONG, MANY, (1.4, 1.4), 0.0),
+)
+_SHARES = (52, 27, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5)

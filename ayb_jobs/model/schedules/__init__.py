@@ -1,0 +1,1 @@
+"""When schedules fire: cron, time zones, missed fires and overlaps, previews, imports. Pure."""

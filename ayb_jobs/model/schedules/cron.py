@@ -1,0 +1,227 @@
+"""When a schedule fires: cron expressions, `@every`, and what happens to them when clocks change.
+
+croniter steps through plain calendar time, which knows no zone. The zone is laid over it here, one stretch of constant
+UTC offset after another, so that the daylight-saving rule is ours alone and has one place:
+
+- a wildcard or step in the hour field follows real elapsed time: every instant whose local reading matches;
+- with a fixed hour, a local time that clocks skip fires once, right after the gap, and one that clocks repeat fires
+  once, the first time. `skip` leaves the skipped out, `both` fires the repeated both times.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from itertools import chain
+from threading import Lock
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.schedules.cron_fields import NICKNAMES, read_fields
+from ayb_jobs.model.schedules.zones import find_zone, first_shift, shifts, utc_offset
+
+MAX_EXPRESSION = 100
+HORIZON = timedelta(days=5 * 366)
+MAX_INTERVAL = timedelta(days=366)
+
+_SECOND = timedelta(seconds=1)
+# A leap year and no leap second: whatever can fire at all within five years does so within five years of this instant.
+_REFERENCE = datetime(2024, 1, 1, tzinfo=UTC)
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+class Dst(StrEnum):
+    """What a schedule with a fixed hour does when clocks change."""
+
+    ONCE = "once"
+    SKIP = "skip"
+    BOTH = "both"
+
+
+class Effect(StrEnum):
+    """What a change of clocks did to a fire."""
+
+    MOVED = "moved"
+    REPEATED = "repeated"
+    REPEAT = "repeat"
+
+
+@dataclass(frozen=True, slots=True)
+class _Calendar:
+    """A parsed expression: `step(local)` is the next match after a zoneless instant."""
+
+    stepper: croniter
+    lock: Lock
+    elapsed: bool
+
+    def step(self, local: datetime) -> datetime:
+        with self.lock:  # croniter keeps its place in itself
+            self.stepper.set_current(local, force=True)
+            found = self.stepper.get_next(datetime)
+        assert isinstance(found, datetime)  # noqa: S101 - croniter bears no types
+        return found
+
+
+def next_fire(expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE) -> datetime:
+    """Return the first instant after `after`, in UTC, at which `expr` fires in `timezone`.
+
+    Raises `InvalidInput`, naming the field, for an expression or zone that is wrong, and where there is no further fire.
+    """
+    parsed = _parse(expr)
+    zone = find_zone(timezone)
+    try:
+        if isinstance(parsed, timedelta):
+            return after.astimezone(UTC).replace(microsecond=0) + parsed
+        return _next_calendar_fire(parsed, zone, timezone, after.astimezone(UTC), Dst(dst))
+    except (OverflowError, ValueError) as error:  # croniter's "no such date" is a ValueError too
+        raise InvalidInput(f"cron expression {expr!r} has no fire after {after.isoformat()}", field="cron") from error
+
+
+def next_fire_beside(expr: str, timezone: str, fire: datetime, after: datetime, dst: str = Dst.ONCE) -> datetime:
+    """Return the first fire after `after` of a schedule that has a fire at `fire`, from which `@every` counts.
+
+    Raises `InvalidInput` as `next_fire` does.
+    """
+    interval = _parse(expr)
+    if not isinstance(interval, timedelta):
+        return next_fire(expr, timezone, after, dst)
+    counted = fire.astimezone(UTC).replace(microsecond=0)
+    try:
+        return counted + interval * ((after - counted) // interval + 1)
+    except OverflowError as error:
+        raise InvalidInput(f"cron expression {expr!r} has no fire after {after.isoformat()}", field="cron") from error
+
+
+def fires(
+    expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE, *, beside: datetime | None = None
+) -> Iterator[datetime]:
+    """Yield every fire after `after`, in UTC, each computed from the one before.
+
+    `@every` counts from `beside`, a fire that is known, or from `after`.
+    """
+    if beside is not None:
+        after = next_fire_beside(expr, timezone, beside, after, dst)
+        yield after
+    while True:
+        after = next_fire(expr, timezone, after, dst)
+        yield after
+
+
+def check_cron(expr: str, timezone: str, after: datetime = _REFERENCE) -> None:
+    """Raise `InvalidInput` unless `expr` is well formed and fires in `timezone` within five years of `after`."""
+    _parse(expr)
+    find_zone(timezone)
+    message = f"cron expression {expr!r} does not fire within five years; no such date comes round"
+    try:
+        fire = next_fire(expr, timezone, after)
+    except InvalidInput:
+        raise InvalidInput(message, field="cron") from None
+    if fire > after + HORIZON:
+        raise InvalidInput(message, field="cron")
+
+
+def clock_effect(expr: str, timezone: str, fire: datetime) -> Effect | None:
+    """Tell what a change of clocks did to a fire: moved to the end of a gap, or at a local time that comes twice."""
+    parsed = _parse(expr)
+    if isinstance(parsed, timedelta):
+        return None
+    local = fire.astimezone(find_zone(timezone))
+    if parsed.step(_naive(local) - _SECOND) != _naive(local) or _skipped_match(parsed, timezone, fire):
+        return Effect.MOVED
+    if local.replace(fold=0).utcoffset() == local.replace(fold=1).utcoffset():
+        return None
+    return Effect.REPEAT if local.fold else Effect.REPEATED
+
+
+def parse_duration(text: str, field: str = "duration") -> timedelta:
+    """Return a duration such as `90s`, `1h30m` or `2d`; raise `InvalidInput` for anything else."""
+    parts = re.findall(r"(\d{1,9})([dhms])", text, re.ASCII)
+    if not parts or "".join(chain.from_iterable(parts)) != text:
+        raise InvalidInput(f"{field} {text!r} is no duration; write one such as 90s, 15m, 1h30m or 2d", field=field)
+    return timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in parts))
+
+
+def follows_elapsed_time(expr: str) -> bool:
+    """Tell whether an expression follows real elapsed time, so that no daylight-saving rule applies to it."""
+    parsed = _parse(expr)
+    return isinstance(parsed, timedelta) or parsed.elapsed
+
+
+# Laying the zone over the calendar
+
+
+def _next_calendar_fire(calendar: _Calendar, zone: ZoneInfo, key: str, after: datetime, dst: Dst) -> datetime:
+    repeats = calendar.elapsed or dst is Dst.BOTH
+    gaps = not calendar.elapsed and dst is not Dst.SKIP
+    instant = after
+    offset = utc_offset(zone, instant)
+    local = _naive(instant + offset)
+    if not repeats and instant.astimezone(zone).fold:
+        local = max(local, _end_of_repeated(zone, key, instant) - _SECOND)
+    while True:
+        match = calendar.step(local)
+        shift = first_shift(key, instant, match.replace(tzinfo=UTC) - offset)
+        if shift is None:
+            return match.replace(tzinfo=UTC) - offset
+        offset_after = utc_offset(zone, shift)
+        shift_before, shift_after = _naive(shift + offset), _naive(shift + offset_after)
+        if gaps and match < shift_after:  # a skipped time; where clocks go back there is none before `shift_after`
+            return shift
+        resume = shift_after if repeats else max(shift_before, shift_after)
+        instant, offset, local = shift, offset_after, resume - _SECOND
+
+
+def _end_of_repeated(zone: ZoneInfo, key: str, instant: datetime) -> datetime:
+    """Return the local time at which the repeated times end, for an instant among them on their second round."""
+    shift = max(s for year in (instant.year - 1, instant.year) for s in shifts(key, year) if s <= instant)
+    return _naive(shift + utc_offset(zone, shift - _SECOND))
+
+
+def _skipped_match(calendar: _Calendar, key: str, fire: datetime) -> bool:
+    """Tell whether `fire` is the end of a gap in which the calendar matches while it does not match at its end."""
+    zone = find_zone(key)
+    if calendar.elapsed or fire not in shifts(key, fire.year):
+        return False
+    before, after = _naive(fire + utc_offset(zone, fire - _SECOND)), _naive(fire + utc_offset(zone, fire))
+    return before < after and calendar.step(before - _SECOND) < after
+
+
+def _naive(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=None, fold=0)
+
+
+# Parsing
+
+
+@lru_cache(maxsize=4096)
+def _parse(expr: str) -> _Calendar | timedelta:
+    if len(expr) > MAX_EXPRESSION:
+        message = f"cron expression has {len(expr)} characters; at most {MAX_EXPRESSION} are allowed"
+        raise InvalidInput(message, field="cron")
+    text = expr.strip().lower()
+    if text.startswith("@every"):
+        return _interval(expr, text.removeprefix("@every").strip())
+    if text.startswith("@") and text not in NICKNAMES:
+        known = ", ".join([*NICKNAMES, "@every 90s"])
+        raise InvalidInput(f"cron expression {expr!r} is not known; there are {known}", field="cron")
+    return _calendar(expr, text)
+
+
+def _interval(expr: str, text: str) -> timedelta:
+    interval = parse_duration(text, "cron")
+    if not _SECOND <= interval <= MAX_INTERVAL:
+        raise InvalidInput(f"{expr!r} is no usable interval; it goes from 1s to 366d", field="cron")
+    return interval
+
+
+def _calendar(expr: str, text: str) -> _Calendar:
+    fields = read_fields(expr, text)
+    try:
+        stepper = croniter(fields.plain, _naive(_REFERENCE), second_at_beginning=True)
+    except ValueError as error:
+        raise InvalidInput(f"cron expression {expr!r}: {error}", field="cron") from None
+    return _Calendar(stepper, Lock(), fields.elapsed)

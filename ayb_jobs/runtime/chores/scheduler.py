@@ -1,0 +1,158 @@
+"""Turns due schedules into jobs. Any number of schedulers may run: the row locks and the ledger decide."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from ayb_jobs import failpoints
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.events import ScheduleBroken, ScheduleRepaired, SchedulesFired
+from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, advance, first_fire, passed_over
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.schedules.fires import (
+    Ahead,
+    Plan,
+    Unplanned,
+    fire,
+    lock_due,
+    lock_unplanned,
+    look_ahead,
+    retry_broken,
+    save_plans,
+)
+
+BATCH = 500
+# One statement records no more fires than this (a long outage of frequent schedules), so that it stays short.
+FIRES_PER_STATEMENT = 20_000
+# The wait where another scheduler holds all that is due.
+HELD_ELSEWHERE_S = 0.05
+
+
+class Transactions(Protocol):
+    """What a scheduler needs of a database."""
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Lend a connection inside one transaction."""
+
+
+class Scheduler:
+    """Plans schedules that are new or edited, and fires those that are due.
+
+    A schedule that cannot fire is marked and reported once, and the others go on.
+    """
+
+    def __init__(
+        self, database: Transactions, emit: Callable[[object], None], *, tick_s: float, batch: int = BATCH
+    ) -> None:
+        self._database = database
+        self._tick_s = tick_s
+        self._emit = emit
+        self._batch = batch
+        self._started = False
+
+    def tick(self) -> float:
+        """Do all that is due, and return the seconds until the next schedule is, at most `tick_s`.
+
+        The first turn tries broken schedules again: what broke them may have been this machine's time zone data.
+        """
+        if not self._started:
+            with self._database.transaction() as conn:
+                retry_broken(conn)
+            self._started = True
+        ahead = self._look()
+        if ahead.unplanned or _is_due(ahead):
+            self._plan_and_fire(ahead)
+            ahead = self._look()
+        if ahead.due_in_s is None:
+            return self._tick_s
+        return min(self._tick_s, HELD_ELSEWHERE_S if _is_due(ahead) else ahead.due_in_s)
+
+    def _look(self) -> Ahead:
+        with self._database.transaction() as conn:
+            return look_ahead(conn)
+
+    def _plan_and_fire(self, ahead: Ahead) -> None:
+        if ahead.unplanned:
+            while self._plan() == self._batch:
+                pass
+        while self._fire():
+            pass
+
+    def _plan(self) -> int:
+        with self._database.transaction() as conn:
+            unplanned = lock_unplanned(conn, self._batch)
+            plans = [_planned(schedule) for schedule in unplanned]
+            if plans:
+                save_plans(conn, plans)
+        for schedule, plan in zip(unplanned, plans, strict=True):
+            self._tell_planned(schedule, plan)
+        return len(plans)
+
+    def _tell_planned(self, schedule: Unplanned, plan: Plan) -> None:
+        if plan.error is not None:
+            self._emit(ScheduleBroken(schedule_id=schedule.id, name=schedule.name, error=plan.error))
+        elif schedule.was_broken and schedule.enabled:
+            self._emit(ScheduleRepaired(schedule_id=schedule.id, name=schedule.name))
+
+    def _fire(self) -> bool:
+        """Fire one batch; tell whether there may be more."""
+        with self._database.transaction() as conn:
+            due = lock_due(conn, self._batch)
+            advances, broken = _decide(due)
+            if broken:
+                save_plans(conn, [Plan(schedule.id, None, error) for schedule, error in broken])
+            fired = fire(conn, advances) if advances else None
+            if fired is not None:
+                failpoints.reach(failpoints.FIRING)
+        for schedule, error in broken:
+            self._emit(ScheduleBroken(schedule_id=schedule.id, name=schedule.name, error=error))
+        if fired is not None:
+            failpoints.reach(failpoints.FIRED)
+            done = [each for each in advances if each.schedule.id in fired.schedule_ids]
+            self._emit(SchedulesFired(advances=done, jobs=fired.jobs, now=due[0][1]))
+        left_over = len(advances) + len(broken) < len(due)
+        return left_over or len(due) == self._batch or any(each.next_at <= due[0][1] for each in advances)
+
+
+def _is_due(ahead: Ahead) -> bool:
+    return ahead.due_in_s is not None and ahead.due_in_s <= 0
+
+
+def _planned(schedule: Unplanned) -> Plan:
+    passed = _passed_over(schedule)
+    if not schedule.enabled:
+        return Plan(schedule.id, None, None, passed)
+    try:
+        next_run_at = first_fire(*schedule.timing, schedule.now, schedule.last_fire_at)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one schedule, the others go on
+        return Plan(schedule.id, None, _wording(error), passed)
+    return Plan(schedule.id, next_run_at, None, passed)
+
+
+def _passed_over(schedule: Unplanned) -> list[Fire]:
+    if schedule.planned is None or schedule.was_broken:
+        return []
+    return passed_over(
+        schedule.planned, schedule.next_run_at, schedule.last_fire_at, schedule.now, since=schedule.since
+    )
+
+
+def _decide(due: list[tuple[DueSchedule, datetime]]) -> tuple[list[Advance], list[tuple[DueSchedule, str]]]:
+    advances: list[Advance] = []
+    broken: list[tuple[DueSchedule, str]] = []
+    fires = 0
+    for schedule, now in due:
+        try:
+            advances.append(advance(schedule, now))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one schedule, the others go on
+            broken.append((schedule, _wording(error)))
+            continue
+        fires += len(advances[-1].fires)
+        if fires >= FIRES_PER_STATEMENT:
+            break
+    return advances, broken
+
+
+def _wording(error: Exception) -> str:
+    return str(error) if isinstance(error, InvalidInput) else f"{type(error).__name__}: {error}"

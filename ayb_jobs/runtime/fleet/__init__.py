@@ -1,0 +1,1 @@
+"""What daemons do for each other: heartbeat, lifeline, recoverer."""

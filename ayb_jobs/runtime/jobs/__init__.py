@@ -1,0 +1,1 @@
+"""What a job passes on its way: producer, buffer, slot, completer; lease keeper and watchdog beside it."""

@@ -1,0 +1,78 @@
+"""What the producer leased and no worker has begun: the queue inside the process."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from ayb_jobs.runtime.jobs.in_flight import Held
+
+
+class Buffer:
+    """Hands jobs to workers in order, one at a time, so that none waits behind a job that another worker could start.
+
+    Taking one costs one `deque.popleft`; a lock is touched only where a worker finds nothing and has to wait.
+    `on_low` is called whenever at most `low_mark` are left, in the taking worker's thread.
+    """
+
+    def __init__(self, on_low: Callable[[], None]) -> None:
+        self._jobs: deque[Held] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._on_low = on_low
+        self.low_mark = 0
+        self.idle = 0  # workers that wait for a job
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, jobs: Sequence[Held]) -> None:
+        """Add jobs, and wake as many waiting workers as there are jobs."""
+        self._jobs.extend(jobs)
+        if self.idle:
+            with self._changed:
+                self._changed.notify(len(jobs))
+
+    def take(self) -> Held | None:
+        """Return the next job, waiting for one; None once the buffer is closed."""
+        if self._closed:
+            return None
+        try:
+            job = self._jobs.popleft()
+        except IndexError:
+            return self._wait_for_one()
+        if len(self._jobs) <= self.low_mark:
+            self._on_low()
+        return job
+
+    def take_back(self, older_than_s: float = 0.0) -> list[Held]:
+        """Take out all jobs, or none where the one that waits longest came less than `older_than_s` ago."""
+        if older_than_s and (not self._jobs or time.monotonic() - self._jobs[0].arrived < older_than_s):
+            return []
+        taken = []
+        while self._jobs:
+            try:
+                taken.append(self._jobs.popleft())
+            except IndexError:
+                break
+        return taken
+
+    def close(self) -> None:
+        """Have every worker stop once it asks for its next job. What is still in the buffer stays there."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _wait_for_one(self) -> Held | None:
+        with self._changed:
+            self.idle += 1
+            try:
+                self._on_low()
+                while not self._closed:
+                    try:
+                        return self._jobs.popleft()
+                    except IndexError:
+                        self._changed.wait()
+                return None
+            finally:
+                self.idle -= 1

@@ -1,0 +1,78 @@
+"""Tells handlers to stop: those past their timeout, and those whose lease may run out before it can be extended.
+
+It touches no database, so that it keeps time while the database does not answer.
+"""
+
+import time
+from collections.abc import Callable
+
+from ayb_jobs.events import JobOverran, LeasesLost
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure
+from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
+
+# Beyond two thirds of a lease another daemon may soon start the job.
+GIVE_UP_AT = 2 / 3
+# How long a handler past its timeout may take to notice that it was told to stop.
+GRACE_S = 5.0
+TURN_S = 0.5
+
+
+class Watchdog:
+    """Looks at every held job in its `tick`."""
+
+    def __init__(
+        self,
+        *,
+        in_flight: InFlight,
+        settle: Callable[[Held, Settlement], None],
+        emit: Callable[[object], None],
+        backoff: Backoff,
+        chance: Callable[[], float],
+        lease_s: float,
+    ) -> None:
+        self._in_flight = in_flight
+        self._settle = settle
+        self._emit = emit
+        self._backoff = backoff
+        self._chance = chance
+        self._lease_s = lease_s
+
+    def tick(self) -> float:
+        """Look once; return the seconds until the next look."""
+        now = time.monotonic()
+        for held in self._in_flight.all():
+            if not held.lost and now - held.extended >= self._lease_s * GIVE_UP_AT:
+                self._in_flight.lose(held)
+                self._emit(LeasesLost(job_ids=[held.job.id], during="watch"))
+            deadline = None if held.context is None else held.context.deadline
+            if deadline is not None and now >= deadline:
+                self._overran(held, now, deadline)
+        return min(TURN_S, self._lease_s / 12)
+
+    def _overran(self, held: Held, now: float, deadline: float) -> None:
+        timeout_s = deadline - held.started
+        if held.context is not None and held.context.stop_reason is None:
+            held.context.stop("timeout")
+            self._emit(JobOverran(job=held.job, timeout_s=timeout_s, abandoned=False))
+        elif not held.abandoned and now >= deadline + GRACE_S:
+            self._abandon(held, now, timeout_s)
+
+    def _abandon(self, held: Held, now: float, timeout_s: float) -> None:
+        """Settle the attempt although its handler runs on: a thread cannot be ended, but its job need not wait for it."""
+        held.abandoned = True
+        self._emit(JobOverran(job=held.job, timeout_s=timeout_s, abandoned=True))
+        error = f"timed out after {timeout_s:g} s, and the handler did not stop within {GRACE_S:g} s of being told"
+        self._settle(
+            held,
+            settle_failure(
+                held.job,
+                error,
+                held.started,
+                now,
+                backoff=self._backoff,
+                chance=self._chance(),
+                outcome=Outcome.TIMED_OUT,
+                records=None if held.context is None else held.context.records_processed,
+            ),
+        )

@@ -1,0 +1,1 @@
+"""The SQL of daemons: who is alive, whose lifeline broke, what waits although nobody can run it."""

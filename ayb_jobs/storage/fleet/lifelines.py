@@ -1,0 +1,113 @@
+"""Lifelines: advisory locks that tell within milliseconds that a daemon's process has died."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect
+from ayb_jobs.storage.fleet.daemons import Worker, beat
+
+TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0))"
+
+SET_GUARDED = "UPDATE _ayb_job_workers SET guarded = %(guarded)s, heartbeat_at = now() WHERE id = %(worker_id)s"
+
+# A lock that can be had is nobody's; having it for the length of this statement keeps nobody from taking his own, who
+# tries again. Whoever is not among the rows, or not guarded, cannot be judged; but who was `buried` was.
+LOOK = """
+    WITH others AS MATERIALIZED (
+        SELECT id, heartbeat_at::text AS beat FROM _ayb_job_workers WHERE guarded AND id <> %(worker_id)s
+        UNION ALL
+        SELECT id, NULL
+        FROM unnest(%(buried)s::text[]) AS buried (id)
+        WHERE NOT EXISTS (SELECT FROM _ayb_job_workers AS risen WHERE risen.id = buried.id)
+    )
+    SELECT
+        EXISTS (SELECT FROM _ayb_job_workers WHERE guarded AND id = %(worker_id)s),
+        (SELECT true FROM _ayb_jobs WHERE state = 'running' ORDER BY lease_until DESC LIMIT 1) IS NOT NULL,
+        ARRAY(
+            SELECT ARRAY[id, beat] FROM others
+            WHERE pg_try_advisory_xact_lock(hashtextextended('_ayb_job_worker ' || id, 0))
+        )
+"""
+
+# Where a daemon cannot even beat, leasing and extending show that it lives: its last lease then ends later than before.
+# A statement of its own, so that no lock of the one above is held meanwhile.
+LAST_LEASES = """
+    SELECT worker_id, max(lease_until)::text
+    FROM _ayb_jobs
+    WHERE state = 'running' AND worker_id = ANY (%(worker_ids)s::text[])
+    GROUP BY worker_id
+"""
+
+
+class Sign(NamedTuple):
+    """A daemon's last signs of life, as the database's text.
+
+    Its heartbeat (None where it is forgotten), and when the last of its leases runs out (None where it has none).
+    """
+
+    heartbeat_at: str | None
+    lease_until: str | None
+
+
+class Look(NamedTuple):
+    """What a look at the lifelines found.
+
+    Whether the others know that this daemon holds its own, whether any job runs, and whose lifeline is free, each with
+    the last signs of life.
+    """
+
+    guarded: bool
+    jobs_run: bool
+    free: Mapping[str, Sign]
+
+
+class Lifeline:
+    """A direct connection that holds a daemon's lifeline for as long as the process and the connection live.
+
+    A daemon that is cut off keeps its lifeline for `lease_s`, since it works on, and its jobs are its own until then.
+    Raises `DatabaseError` where there is no connection, psycopg's errors where it broke.
+    """
+
+    def __init__(self, url: str, worker: Worker, *, name: str, lease_s: float, timeouts: Timeouts) -> None:
+        self._worker = worker
+        self._conn = connect(url, name=name, timeouts=timeouts, writable=True)
+        self.possible = self._conn.prepare_threshold is not None  # through a pooler no session is our own
+        try:
+            if self.possible:
+                bear_silence(self._conn, lease_s)
+        except Exception:
+            self._conn.close()
+            raise
+
+    def take(self) -> bool:
+        """Take the lifeline and tell everyone.
+
+        False where that has to wait for the server to notice that the connection before this one is gone.
+        """
+        row = self._conn.execute(TAKE, {"worker_id": self._worker.id}).fetchone()
+        if row is None or not row[0]:
+            return False
+        beat(self._conn, self._worker)
+        set_guarded(self._conn, self._worker.id, guarded=True)
+        return True
+
+    def look(self, buried: Iterable[str] = ()) -> Look:
+        """Look at the lifelines of the others, and at those of the dead that were `buried`: forgotten since."""
+        row = self._conn.execute(LOOK, {"worker_id": self._worker.id, "buried": list(buried)}).fetchone()
+        if row is None:
+            return Look(False, False, {})
+        guarded, jobs_run, free = row
+        last = self._last_leases([worker_id for worker_id, _ in free]) if free else {}
+        return Look(guarded, jobs_run, {worker_id: Sign(beat_at, last.get(worker_id)) for worker_id, beat_at in free})
+
+    def _last_leases(self, worker_ids: list[str]) -> dict[str, str | None]:
+        return dict(self._conn.execute(LAST_LEASES, {"worker_ids": worker_ids}).fetchall())
+
+    def close(self) -> None:
+        """Close the connection, and so let go of the lifeline."""
+        self._conn.close()
+
+
+def set_guarded(conn: Connection, worker_id: str, *, guarded: bool) -> None:
+    """Say whether a daemon holds its lifeline, which is a sign of life as well."""
+    conn.execute(SET_GUARDED, {"worker_id": worker_id, "guarded": guarded})

@@ -1,0 +1,1 @@
+"""The SQL of jobs: enqueue, lease, settle, recover, prune, count."""

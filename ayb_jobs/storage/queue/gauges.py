@@ -1,0 +1,70 @@
+"""The figures of the queue that are measured, not counted: how many wait, and for how long."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import ALIVE_S
+
+# Queued jobs are counted up to here: a scrape every few seconds must cost next to nothing.
+COUNTED = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """The queue at one moment. Ages are in seconds, 0 where there is nothing to be old.
+
+    `queued` is by queue; None stands for all queues beyond the number that was asked for.
+    """
+
+    queued: dict[str | None, int]
+    running: int
+    oldest_ready_s: float
+    oldest_expired_lease_s: float
+    workers: int
+    overdue: int
+
+
+# The partial index of queued jobs answers this alone, and in its own order, so that the count ends at its limit.
+# Queues are named by whoever enqueues: beyond the deepest few, those of no name here are counted together.
+COUNT_QUEUED = """
+    WITH queues AS (
+        SELECT queue, count(*) AS jobs, min(run_at) FILTER (WHERE run_at <= now()) AS oldest,
+            row_number() OVER (ORDER BY queue = ANY (%(named)s::text[]) DESC, count(*) DESC, queue) AS place
+        FROM (
+            SELECT queue, run_at FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority, run_at, id LIMIT %(most)s
+        ) AS queued
+        GROUP BY queue
+    )
+    SELECT CASE WHEN place <= %(most_queues)s THEN queue END, sum(jobs)::bigint,
+        coalesce(extract(epoch FROM now() - min(oldest)), 0)::float8
+    FROM queues
+    GROUP BY 1
+"""
+
+MEASURE_REST = """
+    SELECT
+        (SELECT count(*) FROM _ayb_jobs WHERE state = 'running'),
+        (
+            SELECT coalesce(extract(epoch FROM now() - min(lease_until)), 0)::float8
+            FROM _ayb_jobs WHERE state = 'running' AND lease_until < now()
+        ),
+        (SELECT count(*) FROM _ayb_job_workers WHERE heartbeat_at > now() - make_interval(secs => %(alive_s)s)),
+        (SELECT count(*) FROM _ayb_job_overdue)
+"""
+
+
+def measure(conn: Connection, *, queues: Sequence[str], most_queues: int) -> Gauges:
+    """Measure the queue, naming at most so many queues: first `queues`, then the deepest."""
+    values = {"most": COUNTED, "named": list(queues), "most_queues": most_queues}
+    queued = conn.execute(COUNT_QUEUED, values).fetchall()
+    row = conn.execute(MEASURE_REST, {"alive_s": ALIVE_S}).fetchone()
+    running, expired_s, workers, overdue = row or (0, 0.0, 0, 0)
+    return Gauges(
+        queued={queue: count for queue, count, _ in queued},
+        running=running,
+        oldest_ready_s=max((age_s for _, _, age_s in queued), default=0.0),
+        oldest_expired_lease_s=expired_s,
+        workers=workers,
+        overdue=overdue,
+    )

@@ -1,0 +1,1 @@
+"""The SQL of schedules: definitions, due fires, their ledger, what is overdue, alerts."""

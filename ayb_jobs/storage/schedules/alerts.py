@@ -1,0 +1,215 @@
+"""Alerts about schedules: noted once however many daemons watch, and delivered to each address until it takes them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.schedules.overdue import Overdue, as_overdue
+
+MOST_ATTEMPTS = 12
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """What is told. `kind` is `overdue`, `recovered` or `failed` (a scheduled job failed for good)."""
+
+    id: str
+    kind: str
+    schedule_id: str
+    schedule: str
+    ping_url: str | None
+    message: str
+    at: datetime
+    attempt: int
+
+
+class Noted(NamedTuple):
+    """What one look found: schedules that have become overdue, and names of those that are no longer."""
+
+    begun: Sequence[Overdue]
+    ended: Sequence[str]
+
+
+# The row locks let one daemon alone note each change.
+LOCK_NEWLY_OVERDUE = """
+    SELECT schedule_id::text, overdue.name, reason, since, last_success_at, overdue.next_run_at,
+        overdue.expect_success_within_s, overdue.last_error
+    FROM _ayb_job_schedules AS schedule JOIN _ayb_job_overdue AS overdue ON overdue.schedule_id = schedule.id
+    WHERE schedule.overdue_since IS NULL
+    LIMIT %(limit)s
+    FOR NO KEY UPDATE OF schedule SKIP LOCKED
+"""
+NOTE_OVERDUE = """
+    WITH found AS (
+        SELECT * FROM unnest(%(ids)s::uuid[], %(sinces)s::timestamptz[], %(messages)s::text[])
+            AS found (id, since, message)
+    ), marked AS (
+        UPDATE _ayb_job_schedules AS schedule SET overdue_since = found.since FROM found WHERE schedule.id = found.id
+    )
+    INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message)
+    SELECT 'overdue', id, 'noted at ' || now(), message FROM found
+    ON CONFLICT DO NOTHING
+"""
+NOTE_RECOVERED = """
+    WITH recovered AS (
+        UPDATE _ayb_job_schedules
+        SET overdue_since = NULL
+        WHERE id IN (
+            SELECT id
+            FROM _ayb_job_schedules AS schedule
+            WHERE overdue_since IS NOT NULL
+                AND NOT EXISTS (SELECT FROM _ayb_job_overdue AS overdue WHERE overdue.schedule_id = schedule.id)
+            FOR NO KEY UPDATE SKIP LOCKED
+        )
+        RETURNING id, name
+    ), noted AS (
+        INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message)
+        SELECT 'recovered', id, 'at ' || now(), 'it is no longer overdue' FROM recovered
+        ON CONFLICT DO NOTHING
+    )
+    SELECT name FROM recovered
+"""
+
+
+def note_overdue(conn: Connection, limit: int = BATCH) -> Noted:
+    """Note schedules that have become overdue, and those that are no longer, in the transaction that `conn` is in."""
+    begun = [as_overdue(row) for row in conn.execute(LOCK_NEWLY_OVERDUE, {"limit": limit})]
+    if begun:
+        values = {
+            "ids": [each.schedule_id for each in begun],
+            "sinces": [each.since for each in begun],
+            "messages": [each.words for each in begun],
+        }
+        conn.execute(NOTE_OVERDUE, values)
+    return Noted(begun=begun, ended=[row[0] for row in conn.execute(NOTE_RECOVERED)])
+
+
+# `about` tells one failure from the next after a retry by hand.
+NOTE_FAILURES = """
+    INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message)
+    SELECT 'failed', schedule_id, id || ' ' || extract(epoch FROM updated_at),
+        'job ' || id || ' failed after ' || attempts || ' attempts: ' || left(coalesce(last_error, ''), 2000)
+    FROM _ayb_jobs
+    WHERE state = 'failed' AND schedule_id IS NOT NULL AND updated_at > now() - interval '1 hour'
+    ON CONFLICT DO NOTHING
+"""
+
+
+def note_failures(conn: Connection) -> int:
+    """Note jobs of schedules that failed for good within the last hour, and return how many were not noted before."""
+    return conn.execute(NOTE_FAILURES).rowcount
+
+
+# An address is told of what was noted before its daemon started, but not of old stories.
+ADDRESS_ALERTS = """
+    INSERT INTO _ayb_job_alert_deliveries (alert_id, target)
+    SELECT id, %(target)s FROM _ayb_job_alerts WHERE at > now() - interval '1 hour'
+    ON CONFLICT DO NOTHING
+"""
+FIND_WAITING = """
+    SELECT asked.target
+    FROM unnest(%(targets)s::text[]) AS asked (target)
+    WHERE EXISTS (
+            SELECT FROM _ayb_job_alert_deliveries AS delivery
+            WHERE delivered_at IS NULL AND target = asked.target AND try_at <= now() AND attempts < %(most)s
+        )
+        OR EXISTS (
+            SELECT FROM _ayb_job_alerts AS alert
+            WHERE at > now() - interval '1 hour' AND NOT EXISTS (
+                SELECT FROM _ayb_job_alert_deliveries AS delivery
+                WHERE alert_id = alert.id AND target = asked.target
+            )
+        )
+"""
+
+
+def find_waiting(conn: Connection, targets: Sequence[str]) -> list[str]:
+    """Return those of the targets for whom `take_delivery` has something now."""
+    by_id = {target_id(target): target for target in targets}
+    rows = conn.execute(FIND_WAITING, {"targets": list(by_id), "most": MOST_ATTEMPTS})
+    return [by_id[id_] for (id_,) in rows]
+
+
+# The time of the next attempt is set before the delivery is tried: a daemon that dies in between loses nothing.
+TAKE_DELIVERY = """
+    WITH due AS MATERIALIZED (
+        SELECT alert_id, target
+        FROM _ayb_job_alert_deliveries
+        WHERE delivered_at IS NULL AND target = %(target)s AND try_at <= now() AND attempts < %(most)s
+        ORDER BY try_at
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        UPDATE _ayb_job_alert_deliveries AS delivery
+        SET attempts = delivery.attempts + 1,
+            try_at = now() + least(3600, 15 * 2 ^ delivery.attempts) * interval '1 second'
+        FROM due
+        WHERE delivery.alert_id = due.alert_id AND delivery.target = due.target
+        RETURNING delivery.alert_id, delivery.attempts
+    )
+    SELECT alert.id::text, alert.kind, alert.schedule_id::text, schedule.name, schedule.ping_url, alert.message,
+        alert.at, taken.attempts
+    FROM taken
+        JOIN _ayb_job_alerts AS alert ON alert.id = taken.alert_id
+        JOIN _ayb_job_schedules AS schedule ON schedule.id = alert.schedule_id
+"""
+
+
+def take_delivery(conn: Connection, target: str) -> Alert | None:
+    """Return an alert that `target` is to be told now, or None.
+
+    Each is tried 12 times, with pauses that double from 15 s up to an hour.
+    """
+    target_hash = target_id(target)
+    conn.execute(ADDRESS_ALERTS, {"target": target_hash})
+    row = conn.execute(TAKE_DELIVERY, {"target": target_hash, "most": MOST_ATTEMPTS}).fetchone()
+    if row is None:
+        return None
+    id_, kind, schedule_id, schedule, ping_url, message, at, attempt = row
+    return Alert(
+        id=id_,
+        kind=kind,
+        schedule_id=schedule_id,
+        schedule=schedule,
+        ping_url=ping_url,
+        message=message,
+        at=at,
+        attempt=attempt,
+    )
+
+
+SETTLE_DELIVERY = """
+    UPDATE _ayb_job_alert_deliveries
+    SET delivered_at = CASE WHEN %(error)s::text IS NULL THEN now() END, last_error = %(error)s::text
+    WHERE alert_id = %(alert_id)s AND target = %(target)s
+"""
+
+
+def settle_delivery(conn: Connection, alert_id: str, target: str, error: str | None) -> None:
+    """Record that an alert was delivered, or why it was not."""
+    conn.execute(SETTLE_DELIVERY, {"alert_id": alert_id, "target": target_id(target), "error": error})
+
+
+class PingTarget(NamedTuple):
+    """A schedule as pings need it."""
+
+    name: str
+    ping_url: str | None
+
+
+PING_TARGETS = "SELECT id::text, name, ping_url FROM _ayb_job_schedules WHERE id = ANY(%(ids)s::uuid[])"
+
+
+def ping_targets(conn: Connection, schedule_ids: Sequence[str]) -> dict[str, PingTarget]:
+    """Return the schedules that are there, by id."""
+    rows = conn.execute(PING_TARGETS, {"ids": list(schedule_ids)})
+    return {id_: PingTarget(name, ping_url) for id_, name, ping_url in rows}
+
+
+def target_id(target: str) -> str:
+    """Return what an address is called in the database, where a secret in it must not be."""
+    return hashlib.sha256(target.encode()).hexdigest()

@@ -1,0 +1,295 @@
+"""Schedules as their users see them: look, create, change, delete, and run one now."""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from ayb_jobs.errors import Conflict, NotFound
+from ayb_jobs.model.job import encode_payload
+from ayb_jobs.model.schedules.cron import check_cron
+from ayb_jobs.model.schedules.fires import Fire, Timing, first_fire, passed_over
+from ayb_jobs.model.schedules.schedule import TIMING, NewSchedule, Schedule, check_values, defined_values
+from ayb_jobs.storage.database import MAY_NOTIFY, Connection
+from ayb_jobs.storage.queue.jobs import READABLE_PAYLOAD, refusing_bad_values
+from ayb_jobs.storage.schedules.fires import record_passed_over
+
+DEFAULT_MAX_ATTEMPTS = 3
+
+# The order of the fields of `Schedule`, for statements in which the table is called `schedule`.
+SCHEDULE_COLUMNS = f"""
+    schedule.id::text, schedule.name, schedule.job_type, {READABLE_PAYLOAD}, schedule.cron_expr, schedule.timezone,
+    schedule.enabled, schedule.max_attempts, schedule.queue, schedule.priority, schedule.catchup, schedule.catchup_max,
+    schedule.catchup_window_s, schedule.overlap, schedule.dst, schedule.jitter_s, schedule.timeout_s,
+    schedule.expect_success_within_s, schedule.ping_url,
+    CASE
+        WHEN schedule.definition IS NULL THEN 'operator'
+        WHEN schedule.definition = _ayb_job_schedule_definition(schedule) THEN 'shipped'
+        ELSE 'edited'
+    END,
+    schedule.next_run_at, schedule.last_run_at, schedule.last_fire_at, schedule.last_error,
+    schedule.created_at, schedule.updated_at
+"""
+
+LIST_SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM _ayb_job_schedules AS schedule ORDER BY schedule.name"  # noqa: S608
+
+
+def list_schedules(conn: Connection) -> list[Schedule]:
+    """Return every schedule, by name."""
+    return [as_schedule(row) for row in conn.execute(LIST_SCHEDULES)]
+
+
+# An id goes before a name, so that a schedule that bears another's id as its name hides nothing.
+GET_SCHEDULE = f"""
+    SELECT {SCHEDULE_COLUMNS}
+    FROM _ayb_job_schedules AS schedule
+    WHERE schedule.id = %(id)s::uuid OR schedule.name = %(name)s
+    ORDER BY schedule.id = %(id)s::uuid DESC NULLS LAST
+    LIMIT 1
+"""  # noqa: S608 - literals only
+
+
+def get_schedule(conn: Connection, key: str) -> Schedule:
+    """Return a schedule by its id or its name. Raises `NotFound`."""
+    return _found(conn, GET_SCHEDULE, key)
+
+
+CREATE_SCHEDULE = f"""
+    INSERT INTO _ayb_job_schedules AS schedule (
+        id, name, job_type, payload, cron_expr, timezone, enabled, max_attempts, queue, priority, catchup, catchup_max,
+        catchup_window_s, overlap, dst, jitter_s, timeout_s, expect_success_within_s, ping_url, next_run_at, planned
+    )
+    VALUES (
+        _ayb_job_id(), %(name)s, %(job_type)s, %(payload)s::jsonb, %(cron)s, %(timezone)s, %(enabled)s, %(max_attempts)s,
+        %(queue)s, %(priority)s, %(catchup)s, %(catchup_max)s, %(catchup_window_s)s, %(overlap)s, %(dst)s, %(jitter_s)s,
+        %(timeout_s)s, %(expect_success_within_s)s, %(ping_url)s, %(next_run_at)s::timestamptz,
+        CASE WHEN %(enabled)s THEN concat_ws(' ', %(cron)s::varchar, %(timezone)s::varchar, %(dst)s::varchar) END
+    )
+    RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END
+"""  # noqa: S608 - literals only
+
+
+def create_schedule(
+    conn: Connection, schedule: NewSchedule, *, default_max_attempts: int = DEFAULT_MAX_ATTEMPTS
+) -> Schedule:
+    """Create a schedule, whose first fire is the first one after now, and return it.
+
+    Raises `InvalidInput` for values that cannot be used, `Conflict` where the name is taken.
+    """
+    values = _columns(schedule, default_max_attempts)
+    next_run_at = _first_fire_after_now(conn, values, None) if schedule.enabled else None
+    with refusing_bad_values(), _refusing_taken_name(schedule.name):
+        row = conn.execute(CREATE_SCHEDULE, {**values, "next_run_at": next_run_at}).fetchone()
+    assert row is not None  # noqa: S101 - an INSERT without conflict clause returns its row or raises
+    return as_schedule(row[:-1])
+
+
+LOCK_SCHEDULE = f"{GET_SCHEDULE} FOR NO KEY UPDATE"
+CHANGE_SCHEDULE = f"""
+    UPDATE _ayb_job_schedules AS schedule
+    SET name = %(name)s, job_type = %(job_type)s, payload = coalesce(%(payload)s::jsonb, schedule.payload),
+        cron_expr = %(cron)s, timezone = %(timezone)s, enabled = %(enabled)s, max_attempts = %(max_attempts)s,
+        queue = %(queue)s, priority = %(priority)s, catchup = %(catchup)s, catchup_max = %(catchup_max)s,
+        catchup_window_s = %(catchup_window_s)s, overlap = %(overlap)s, dst = %(dst)s, jitter_s = %(jitter_s)s,
+        timeout_s = %(timeout_s)s, expect_success_within_s = %(expect_success_within_s)s, ping_url = %(ping_url)s,
+        next_run_at = CASE
+            WHEN NOT %(enabled)s THEN NULL
+            WHEN %(replan)s THEN %(next_run_at)s::timestamptz
+            ELSE schedule.next_run_at
+        END,
+        planned = CASE
+            WHEN NOT %(enabled)s THEN NULL
+            WHEN %(replan)s THEN concat_ws(' ', %(cron)s::varchar, %(timezone)s::varchar, %(dst)s::varchar)
+            ELSE schedule.planned
+        END,
+        last_error = CASE WHEN %(replan)s THEN NULL ELSE schedule.last_error END,
+        last_fire_at = greatest(schedule.last_fire_at, %(passed_at)s::timestamptz),
+        watched_since = CASE WHEN %(replan)s THEN now() ELSE schedule.watched_since END,
+        updated_at = now()
+    WHERE schedule.id = %(id)s::uuid
+    RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END
+"""  # noqa: S608 - literals only
+
+
+def update_schedule(conn: Connection, key: str, changes: Mapping[str, Any]) -> Schedule:
+    """Change the fields of a schedule that are given, by their names in `NewSchedule`, and return it.
+
+    Where its timing changes or it is enabled again, its next run is the first after now; the past is not made up for.
+    Raises `InvalidInput`, `NotFound`, or `Conflict` where a new name is taken; nothing is changed then.
+    """
+    check_values(changes)
+    with conn.transaction():
+        current = _found(conn, LOCK_SCHEDULE, key)
+        values = {"name": current.name, **defined_values(current), **changes}
+        if changes.get("max_attempts", current.max_attempts) is None:
+            values["max_attempts"] = current.max_attempts
+        values["payload"] = encode_payload(changes["payload"]) if "payload" in changes else None
+        retimed = any(values[name] != getattr(current, name) for name in TIMING)
+        if retimed:
+            check_values({"cron": values["cron"], "timezone": values["timezone"]})
+        replan = values["enabled"] and (retimed or not current.enabled)
+        passed = _passed_over(conn, current) if retimed or not values["enabled"] else []
+        next_run_at = _first_fire_after_now(conn, values, current.last_fire_at) if replan else None
+        with refusing_bad_values(), _refusing_taken_name(values["name"]):
+            change = {"id": current.id, "replan": replan, "next_run_at": next_run_at}
+            change["passed_at"] = passed[-1].fire_at if passed else None
+            row = conn.execute(CHANGE_SCHEDULE, values | change).fetchone()
+        record_passed_over(conn, current.id, passed)
+    assert row is not None  # noqa: S101 - its row is locked
+    return as_schedule(row[:-1])
+
+
+def enable_schedule(conn: Connection, key: str) -> Schedule:
+    """Enable a schedule and return it; its next run is the first after now. Raises `NotFound`."""
+    return update_schedule(conn, key, {"enabled": True})
+
+
+def disable_schedule(conn: Connection, key: str) -> Schedule:
+    """Disable a schedule and return it. Raises `NotFound`."""
+    return update_schedule(conn, key, {"enabled": False})
+
+
+DETACHED_AT_ONCE = 5000
+DETACH_ENDED_JOBS = """
+    UPDATE _ayb_jobs
+    SET schedule_id = NULL
+    WHERE id = ANY (ARRAY(
+        SELECT id
+        FROM _ayb_jobs
+        WHERE schedule_id = %(id)s AND state NOT IN ('queued', 'running')
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    ))
+"""
+
+
+def detach_ended_jobs(conn: Connection, key: str) -> bool:
+    """Take a schedule that is to be deleted from a batch of its ended jobs; True where there may be more.
+
+    A schedule that fires each second has hundreds of thousands, too many to be changed in the deletion's statement.
+    Raises `NotFound`.
+    """
+    values = {"id": get_schedule(conn, key).id, "limit": DETACHED_AT_ONCE}
+    return conn.execute(DETACH_ENDED_JOBS, values).rowcount >= DETACHED_AT_ONCE
+
+
+DELETE_SCHEDULE = "DELETE FROM _ayb_job_schedules WHERE id = %(id)s"
+
+
+def delete_schedule(conn: Connection, key: str) -> Schedule:
+    """Delete a schedule with its ledger, and return what it was; its jobs stay. Raises `NotFound`."""
+    with conn.transaction():
+        schedule = _found(conn, LOCK_SCHEDULE, key)
+        conn.execute(DELETE_SCHEDULE, {"id": schedule.id})
+    return schedule
+
+
+TRIGGER_SCHEDULE = f"""
+    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, timeout_s, schedule_id)
+    SELECT _ayb_job_id(), job_type, payload, queue, priority, max_attempts, timeout_s, id
+    FROM _ayb_job_schedules
+    WHERE id = %(id)s
+    RETURNING id::text, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
+"""  # noqa: S608 - literals only
+
+
+def trigger_schedule(conn: Connection, key: str) -> str:
+    """Enqueue a job of a schedule now, enabled or not, and return the job's id; its fires stay as they are.
+
+    Raises `NotFound`.
+    """
+    schedule = get_schedule(conn, key)
+    row = conn.execute(TRIGGER_SCHEDULE, {"id": schedule.id}).fetchone()
+    if row is None:
+        raise NotFound(f"there is no schedule {key}")
+    return str(row[0])
+
+
+def as_schedule(row: TupleRow) -> Schedule:
+    """Return a row of `SCHEDULE_COLUMNS` as a schedule."""
+    (
+        id_, name, job_type, payload_text, cron, timezone, enabled, max_attempts, queue, priority, catchup, catchup_max,
+        catchup_window_s, overlap, dst, jitter_s, timeout_s, expect_success_within_s, ping_url, origin,
+        next_run_at, last_run_at, last_fire_at, last_error, created_at, updated_at,
+    ) = row  # fmt: skip
+    return Schedule(
+        id=id_,
+        name=name,
+        job_type=job_type,
+        payload_text=payload_text,
+        cron=cron,
+        timezone=timezone,
+        enabled=enabled,
+        max_attempts=max_attempts,
+        queue=queue,
+        priority=priority,
+        catchup=catchup,
+        catchup_max=catchup_max,
+        catchup_window_s=catchup_window_s,
+        overlap=overlap,
+        dst=dst,
+        jitter_s=jitter_s,
+        timeout_s=timeout_s,
+        expect_success_within_s=expect_success_within_s,
+        ping_url=ping_url,
+        origin=origin,
+        next_run_at=next_run_at,
+        last_run_at=last_run_at,
+        last_fire_at=last_fire_at,
+        last_error=last_error,
+        created_at=created_at,
+        updated_at=updated_at,
+    )
+
+
+def _columns(schedule: NewSchedule, default_max_attempts: int) -> dict[str, Any]:
+    """Return the values of a new schedule as its statements bind them."""
+    return {
+        **defined_values(schedule),
+        "name": schedule.name,
+        "payload": schedule.payload_text,
+        "max_attempts": schedule.max_attempts or default_max_attempts,
+    }
+
+
+NOW = "SELECT now()"
+
+
+def _first_fire_after_now(conn: Connection, values: Mapping[str, Any], last_fire_at: datetime | None) -> datetime:
+    row = conn.execute(NOW).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    check_cron(values["cron"], values["timezone"], row[0])
+    return first_fire(values["cron"], values["timezone"], values["dst"], row[0], last_fire_at)
+
+
+def _passed_over(conn: Connection, schedule: Schedule) -> list[Fire]:
+    """Return the fires that a schedule, as it was before an edit, has not made although they were due."""
+    row = conn.execute(NOW).fetchone()
+    if row is None or not schedule.enabled or schedule.next_run_at is None or schedule.next_run_at > row[0]:
+        return []
+    timing = Timing(schedule.cron, schedule.timezone, schedule.dst)
+    return passed_over(timing, schedule.next_run_at, schedule.last_fire_at, row[0])
+
+
+def _found(conn: Connection, statement: LiteralString, key: str) -> Schedule:
+    try:
+        id_ = str(uuid.UUID(key))
+    except ValueError:
+        id_ = None
+    with refusing_bad_values():
+        row = conn.execute(statement, {"id": id_, "name": key}).fetchone()
+    if row is None:
+        raise NotFound(f"there is no schedule {key}")
+    return as_schedule(row)
+
+
+@contextmanager
+def _refusing_taken_name(name: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.UniqueViolation:
+        raise Conflict(f"there is a schedule named {name} already") from None

@@ -1,0 +1,120 @@
+"""Probes: alive, ready, and who is."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+import httpx
+import pytest
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.http import LoopAge
+from ayb_jobs.http.routes import health
+from ayb_jobs.http.routes import metrics as exposition
+from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.fleet.daemons import Worker, beat, forget_worker
+from tests.factories import make_job
+from tests.http.conftest import serving
+
+WELL = LoopAge("producer", 0.5, 10)
+STUCK = LoopAge("producer", 11.25, 10)
+
+
+def test_a_daemon_whose_loops_turn_is_alive_and_ready(db: Database) -> None:
+    with serving(db, loops=lambda: [WELL]) as server, server.client(None) as client:
+        for path in ("/livez", "/readyz"):
+            answer = client.get(path)
+            assert answer.status_code == 200
+            told = answer.json()
+            assert (told["status"], told["reasons"]) == ("ok", [])
+            assert told["loops"] == {"producer": {"ageSec": 0.5, "limitSec": 10}}
+            assert (client.head(path).status_code, client.head(path).content) == (200, b"")
+
+
+def test_a_stuck_loop_is_neither_alive_nor_ready_and_is_named(db: Database) -> None:
+    loops: Sequence[LoopAge] = [STUCK]
+    with serving(db, loops=lambda: loops) as server, server.client(None) as client:
+        for path in ("/livez", "/readyz"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert answer.json()["status"] == "failing"
+            assert "producer" in answer.json()["reasons"][0]
+        loops = [WELL]
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_stopping_daemon_is_alive_but_not_ready(db: Database) -> None:
+    with serving(db, draining=lambda: True) as server, server.client(None) as client:
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").json()["reasons"] == ["the daemon is stopping"]
+
+
+def test_a_read_only_database_is_not_ready(db: Database, conn: Connection) -> None:
+    (name,) = conn.execute("SELECT current_database()").fetchone() or ("",)
+    conn.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+    with serving(db) as server, server.client(None) as client:
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["reasons"] == ["the database takes no writes: it is a standby, or read-only"]
+        assert client.get("/livez").status_code == 200
+
+
+def test_another_schema_is_not_ready(db: Database, conn: Connection) -> None:
+    conn.execute("DELETE FROM _ayb_jobs_migrations WHERE version = 1")
+    with serving(db) as server, server.client(None) as client:
+        assert "migrate" in client.get("/readyz").json()["reasons"][0]
+        conn.execute("INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (1, '', ''), (9999, '', '')")
+        assert "9999" in client.get("/readyz").json()["reasons"][0]
+
+
+def test_a_crowd_of_probes_takes_one_connection_and_each_is_told_what_is_so(db: Database, conn: Connection) -> None:
+    with serving(db) as server, server.client(None) as client:
+        with conn.transaction():
+            conn.execute("LOCK TABLE _ayb_job_schedules IN ACCESS EXCLUSIVE MODE")
+            with ThreadPoolExecutor(20) as crowd:
+                statuses = list(crowd.map(lambda _: client.get("/readyz").status_code, range(20)))
+        assert set(statuses) == {200}
+        names = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()"
+        assert conn.execute(names).fetchone() == (2,)  # the server's, and this test's own
+
+
+def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def computed(*_: object, **__: object) -> NoReturn:
+        raise InvalidInput("the database refuses a value: interval out of range")
+
+    monkeypatch.setattr(health, "count_overdue", computed)
+    monkeypatch.setattr(exposition, "measure", computed)
+    with serving(db) as server, server.client(None) as client:
+        answer = client.get("/readyz")
+        assert answer.status_code == 200
+        assert "overdueSchedules" not in answer.json()
+        assert "ayb_jobs_database_up 0.0" in client.get("/metrics").text
+
+
+def worker(name: str) -> Worker:
+    return Worker(id=name, host="h", pid=7, version="1", concurrency=4, queues=["default"], types=["send_mail"])
+
+
+def test_daemons_are_listed_while_they_are_heard_of_with_what_each_runs(client: httpx.Client, conn: Connection) -> None:
+    for name in ("one", "two", "silent", "stopped"):
+        beat(conn, worker(name))
+    conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '2 minutes' WHERE id = 'silent'")
+    forget_worker(conn, "stopped")
+    job_id = make_job(conn, "running", worker_id="two")
+    page = client.get("/api/admin/workers").json()
+    assert [(one["id"], one["running"]) for one in page["items"]] == [("one", []), ("two", [job_id])]
+    assert page["count"] == 2
+    assert page["items"][0].keys() == {
+        "id", "host", "pid", "version", "concurrency", "queues", "types", "startedAt", "heartbeatAt", "silentSec",
+        "running",
+    }  # fmt: skip
+
+
+def test_a_beat_keeps_the_start_and_forgets_the_long_gone(conn: Connection) -> None:
+    beat(conn, worker("one"))
+    beat(conn, worker("old"))
+    conn.execute("UPDATE _ayb_job_workers SET started_at = now() - interval '1 hour' WHERE id = 'one'")
+    conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '2 days' WHERE id = 'old'")
+    beat(conn, worker("one"))
+    rows = conn.execute("SELECT id, now() - started_at > '59 minutes' FROM _ayb_job_workers").fetchall()
+    assert rows == [("one", True)]

@@ -1,0 +1,138 @@
+"""The checker on evidence made by hand: it finds what is broken, and nothing where nothing is."""
+
+from dataclasses import replace
+
+from ayb_jobs.lab.checker import Event, Evidence, Fault, Limits, Operation, Run, Snapshot, check, timeline
+
+INSERTED = Event(
+    1,
+    1.0,
+    "insert",
+    "job",
+    "test",
+    "key",
+    None,
+    "queued",
+    0,
+    0,
+    3,
+    0,
+    0,
+    None,
+    None,
+    None,
+    None,
+    1.0,
+    None,
+    None,
+    "client",
+)
+LEASED = INSERTED._replace(
+    seq=2, at=2.0, change="update", was_state="queued", state="running", attempts=1, lease_id="lease", lease_until=5.0,
+    writer="daemon",
+)  # fmt: skip
+COMPLETED = LEASED._replace(
+    seq=3, at=3.0, was_state="running", state="completed", was_attempts=1, was_lease_id="lease", lease_id=None,
+    was_lease_until=5.0, lease_until=None,
+)  # fmt: skip
+LOST = COMPLETED._replace(state="queued", crashes=1, writer="peer", at=2.6)
+RAN = Run("job", "lease", 1, "daemon", 2.1, 2.9, "ok")
+ENQUEUED = Operation("enqueue", "key", "ok", "job", 0.9, 1.1)
+SOUND = Evidence(
+    events=[INSERTED, LEASED, COMPLETED], operations=[ENQUEUED], runs=[RAN], limits=Limits(lease_s=3, clock_s=0)
+)
+
+
+def broken(evidence: Evidence) -> set[str]:
+    return {violation.invariant for violation in check(evidence)}
+
+
+def test_a_sound_life_breaks_nothing() -> None:
+    assert broken(SOUND) == set()
+
+
+def test_a_job_that_never_came_to_be_is_lost() -> None:
+    other = ENQUEUED._replace(key="other", job_id="elsewhere")
+    assert broken(replace(SOUND, operations=[ENQUEUED, other])) == {"acknowledged_enqueue_lost"}
+
+
+def test_an_unknown_answer_may_have_made_no_job() -> None:
+    other = ENQUEUED._replace(key="other", job_id=None, answer="unknown")
+    assert broken(replace(SOUND, operations=[ENQUEUED, other])) == set()
+
+
+def test_a_settling_by_another_is_stale() -> None:
+    events = [INSERTED, LEASED, COMPLETED._replace(writer="another")]
+    assert broken(replace(SOUND, events=events)) == {"stale_write_accepted"}
+
+
+def test_a_completion_before_the_handler_ended_is_stale() -> None:
+    assert broken(replace(SOUND, runs=[RAN._replace(ended=4.0)])) == {"stale_write_accepted"}
+
+
+def test_a_completion_without_a_run_is_told() -> None:
+    assert "completed_without_its_run" in broken(replace(SOUND, runs=[]))
+
+
+def test_a_lease_before_the_job_is_due_is_told() -> None:
+    assert broken(replace(SOUND, events=[INSERTED, LEASED._replace(run_at=2.5), COMPLETED])) == {"ran_before_due"}
+
+
+def test_a_change_after_completion_is_told() -> None:
+    again = COMPLETED._replace(seq=4, at=4.0, was_state="completed", was_lease_id=None, state="queued")
+    assert {"change_after_completion", "illegal_transition"} <= broken(replace(SOUND, events=[*SOUND.events, again]))
+
+
+def test_taking_a_lease_from_the_living_is_stale_and_from_the_dead_is_not() -> None:
+    again = LEASED._replace(
+        seq=4, at=6.0, was_attempts=1, attempts=2, lease_id="second", writer="peer", was_crashes=1, crashes=1
+    )
+    done = COMPLETED._replace(
+        seq=5, at=7.0, was_attempts=2, attempts=2, was_lease_id="second", writer="peer", was_crashes=1, crashes=1
+    )
+    evidence = replace(
+        SOUND,
+        events=[INSERTED, LEASED, LOST, again, done],
+        runs=[RAN._replace(ended=None, ending="unknown"), Run("job", "second", 2, "peer", 6.1, 6.9, "ok")],
+    )
+    assert broken(evidence) == {"stale_write_accepted", "unexplained_run"}
+    killed = Fault("kill", "daemon", 1.9, 1.95)
+    assert broken(replace(evidence, faults=[killed])) == set()
+    assert any("kill of daemon" in line for line in timeline(replace(evidence, faults=[killed]), "job"))
+
+
+def test_rows_that_do_not_add_up_are_told() -> None:
+    snapshot = Snapshot(at=2.0, rows={"queued": 1}, inserted=2, deleted=0)
+    assert broken(replace(SOUND, snapshots=[snapshot])) == {"rows_do_not_add_up"}
+
+
+def test_counters_that_differ_from_the_event_log_are_told() -> None:
+    counted = {"ayb_jobs_leased": 1.0, "ayb_jobs_completed": 1.0}
+    snapshot = Snapshot(at=4.0, rows={"completed": 1}, inserted=1, deleted=0, metrics=counted)
+    assert broken(replace(SOUND, snapshots=[snapshot])) == set()
+    for twice in ({"ayb_jobs_leased": 2.0}, {"ayb_jobs_completed": 0.0}, {"ayb_jobs_snoozed": 1.0}):
+        unequal = snapshot._replace(metrics=counted | twice)
+        assert broken(replace(SOUND, snapshots=[unequal])) == {"metrics_do_not_add_up"}
+
+
+def test_a_stop_that_fails_is_told() -> None:
+    fault = Fault("term", "other", 1.0, 2.0, graceful=True, detail="exit 70")
+    assert broken(replace(SOUND, faults=[fault])) == {"stop_not_graceful"}
+
+
+def test_a_cut_that_is_noticed_late_is_told() -> None:
+    cut = Fault("cut", "other", 1.0, 20.0, noticed=10.5)
+    assert broken(replace(SOUND, faults=[cut])) == set()
+    assert broken(replace(SOUND, faults=[cut._replace(noticed=11.5)])) == {"noticed_late"}
+    assert broken(replace(SOUND, faults=[cut._replace(noticed=float("inf"))])) == {"noticed_late"}
+
+
+def test_only_a_long_outage_excuses_a_stop() -> None:
+    fault = Fault("term", "other", 1.0, 2.0, graceful=True, detail="exit 1")
+    terminated = [Fault("terminate", "database", 1.0 + n / 4, 1.01 + n / 4) for n in range(8)]
+    assert broken(replace(SOUND, faults=[fault, *terminated])) == {"stop_not_graceful"}
+    limits = replace(SOUND.limits, margin_s=1.0)
+    crash = Fault("restart_immediate", "database", 1.2, 1.7)
+    assert broken(replace(SOUND, limits=limits, faults=[fault, crash])) == {"stop_not_graceful"}
+    crashes = [crash, crash._replace(began=2.0, ended=2.3)]
+    assert broken(replace(SOUND, limits=limits, faults=[fault, *crashes])) == set()

@@ -1,0 +1,513 @@
+"""The scheduler turns due schedules into jobs, each fire once."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from ayb_jobs.config import Retention
+from ayb_jobs.events import RowsPruned, ScheduleBroken, ScheduleRepaired, SchedulesFired
+from ayb_jobs.model.schedules.fires import Advance, Fire, FireOutcome, jitter
+from ayb_jobs.model.schedules.schedule import NewSchedule
+from ayb_jobs.runtime.chores.pruner import Pruner
+from ayb_jobs.runtime.chores.scheduler import Scheduler
+from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.schedules import fires as statements
+from ayb_jobs.storage.schedules.fires import LOCK_DUE, fire, lock_due
+from ayb_jobs.storage.schedules.ledger import prune_fires
+from ayb_jobs.storage.schedules.schedules import create_schedule, enable_schedule, get_schedule, update_schedule
+from tests.eventually import eventually
+
+Conn = psycopg.Connection[TupleRow]
+
+
+class Bench:
+    """A scheduler on a database of its own, turned by hand."""
+
+    def __init__(self, url: str, conn: Conn) -> None:
+        self.conn = conn
+        self.events: list[object] = []
+        self.database = Database(url)
+        self.scheduler = Scheduler(self.database, self.events.append, tick_s=15)
+
+    def add(self, name: str = "s", cron: str = "* * * * *", **values: Any) -> str:
+        return create_schedule(
+            self.conn, NewSchedule(**{"name": name, "job_type": "report", "cron": cron, **values})
+        ).id
+
+    def ago(self, interval: str, name: str = "s") -> None:
+        """Put a schedule's next run back to the whole minute that lies `interval` ago."""
+        self.conn.execute(
+            "UPDATE _ayb_job_schedules SET next_run_at = date_trunc('minute', now() - %s::interval) WHERE name = %s",
+            (interval, name),
+        )
+
+    def jobs(self) -> list[TupleRow]:
+        return self.conn.execute("SELECT type, state, scheduled_for FROM _ayb_jobs ORDER BY scheduled_for").fetchall()
+
+    def outcomes(self) -> list[str]:
+        rows = self.conn.execute("SELECT outcome || coalesce(': ' || reason, '') FROM _ayb_job_fires ORDER BY fire_at")
+        return [row[0] for row in rows]
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def end_jobs(self, state: str = "completed") -> None:
+        self.conn.execute("UPDATE _ayb_jobs SET state = %s", (state,))
+
+
+@pytest.fixture
+def bench(database_url: str, conn: Conn) -> Iterator[Bench]:
+    bench = Bench(database_url, conn)
+    yield bench
+    bench.database.close()
+
+
+def test_a_due_schedule_makes_one_job_for_its_nominal_time(bench: Bench) -> None:
+    schedule_id = bench.add(cron="0 3 * * *", payload={"a": 1}, queue="slow", priority=1, max_attempts=7, timeout_s=9)
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now() - interval '2 seconds'")
+    nominal = get_schedule(bench.conn, "s").next_run_at
+    bench.scheduler.tick()
+    columns = "type, payload, queue, priority, max_attempts, timeout_s, schedule_id::text, scheduled_for"
+    assert bench.conn.execute(f"SELECT {columns} FROM _ayb_jobs").fetchall() == [
+        ("report", {"a": 1}, "slow", 1, 7, 9.0, schedule_id, nominal)
+    ]
+    after = get_schedule(bench.conn, "s")
+    assert after.last_fire_at == nominal
+    assert after.next_run_at is not None
+    assert nominal is not None
+    assert after.next_run_at > nominal
+    assert bench.outcomes() == ["enqueued"]
+
+
+def test_the_job_in_the_ledger_is_the_job(bench: Bench) -> None:
+    bench.add()
+    bench.ago("1 minute")
+    bench.scheduler.tick()
+    found = bench.conn.execute(
+        "SELECT count(*) FROM _ayb_jobs JOIN _ayb_job_fires AS fire ON fire.job_id = id AND fire_at = scheduled_for"
+    ).fetchone()
+    assert found == (1,)
+
+
+def test_what_is_not_due_makes_no_job(bench: Bench) -> None:
+    bench.add(cron="0 0 1 1 *")
+    assert 0 < bench.scheduler.tick() <= 15
+    assert bench.jobs() == []
+
+
+def test_a_second_turn_makes_no_second_job(bench: Bench) -> None:
+    bench.add(cron="0 3 * * *")
+    bench.ago("1 second")
+    bench.scheduler.tick()
+    bench.scheduler.tick()
+    assert len(bench.jobs()) == 1
+
+
+def test_the_wait_ends_when_the_next_schedule_is_due(bench: Bench) -> None:
+    bench.add(cron="* * * * * *")
+    assert 0 < bench.scheduler.tick() <= 1
+
+
+def test_many_schedulers_make_one_job_for_each_fire(bench: Bench, database_url: str) -> None:
+    for number in range(300):
+        bench.add(f"s{number}")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = date_trunc('minute', now())")
+    databases = [Database(database_url) for _ in range(4)]
+    start = threading.Barrier(4)
+
+    def turn(database: Database) -> None:
+        start.wait()
+        Scheduler(database, lambda _: None, tick_s=15, batch=7).tick()
+
+    threads = [threading.Thread(target=turn, args=(database,)) for database in databases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+        assert not thread.is_alive()
+    for database in databases:
+        database.close()
+    bench.scheduler.tick()
+    row = bench.conn.execute("SELECT count(*), count(DISTINCT (schedule_id, scheduled_for)) FROM _ayb_jobs").fetchone()
+    assert row is not None
+    assert row[0] == row[1] >= 300  # more where the minute turned meanwhile
+
+
+def test_a_schedule_advanced_by_another_meanwhile_makes_no_job(bench: Bench) -> None:
+    """Without the row lock, the comparison with the old next run still decides."""
+    bench.add()
+    bench.ago("1 minute")
+
+    class Racing:
+        @contextmanager
+        def transaction(self) -> Iterator[Any]:
+            with bench.database.transaction() as conn:
+                yield Overtaken(conn)
+
+    class Overtaken:
+        def __init__(self, conn: Any) -> None:
+            self._conn = conn
+
+        def execute(self, statement: str, *args: Any, **options: Any) -> Any:
+            if "decided AS" in statement:
+                self._conn.execute("UPDATE _ayb_job_schedules SET next_run_at = next_run_at + interval '1 hour'")
+            return self._conn.execute(statement, *args, **options)
+
+    Scheduler(Racing(), lambda _: None, tick_s=15).tick()
+    assert bench.jobs() == []
+    assert bench.outcomes() == []
+
+
+def test_a_schedule_disabled_meanwhile_makes_no_job(bench: Bench) -> None:
+    bench.add()
+    bench.ago("1 minute")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET enabled = false")
+    bench.scheduler.tick()
+    assert bench.jobs() == []
+
+
+def test_a_fire_in_the_ledger_is_never_made_again(bench: Bench) -> None:
+    """Not even where the schedule's own row has forgotten it, as after a restore of that table alone."""
+    bench.add()
+    bench.ago("0 minutes")
+    nominal = get_schedule(bench.conn, "s").next_run_at
+    bench.scheduler.tick()
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = %s, last_fire_at = NULL", (nominal,))
+    bench.scheduler.tick()
+    assert [job[2] for job in bench.jobs()].count(nominal) == 1
+
+
+def test_pruning_the_ledger_does_not_let_a_fire_come_again(bench: Bench) -> None:
+    bench.add()
+    bench.ago("0 minutes")
+    nominal = get_schedule(bench.conn, "s").next_run_at
+    bench.scheduler.tick()
+    bench.conn.execute("DELETE FROM _ayb_job_fires")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = %s", (nominal,))
+    bench.scheduler.tick()
+    assert [job[2] for job in bench.jobs()].count(nominal) == 1
+
+
+def test_a_row_inserted_by_plain_sql_is_planned(bench: Bench) -> None:
+    bench.conn.execute("INSERT INTO _ayb_job_schedules (name, job_type, cron_expr) VALUES ('s', 'report', '0 3 * * *')")
+    bench.scheduler.tick()
+    planned = get_schedule(bench.conn, "s")
+    assert planned.next_run_at is not None
+    assert planned.next_run_at.hour == 3
+    assert bench.jobs() == []
+
+
+def test_a_row_that_ayb_planned_keeps_its_next_run(bench: Bench) -> None:
+    bench.conn.execute(
+        "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, next_run_at) "
+        "VALUES ('s', 'report', '0 3 * * *', now() - interval '2 hours')"
+    )
+    bench.scheduler.tick()
+    assert len(bench.jobs()) == 1
+
+
+def test_an_edit_by_plain_sql_takes_effect_and_never_fires_for_the_past(bench: Bench) -> None:
+    bench.add(cron="0 3 * * *")
+    bench.conn.execute(
+        "UPDATE _ayb_job_schedules SET cron_expr = '30 4 * * *', next_run_at = now() - interval '1 hour'"
+    )
+    bench.scheduler.tick()
+    after = get_schedule(bench.conn, "s").next_run_at
+    assert after is not None
+    assert (after.hour, after.minute) == (4, 30)
+    assert bench.jobs() == []
+
+
+def test_enabling_by_plain_sql_never_fires_for_the_past(bench: Bench) -> None:
+    bench.add()
+    bench.conn.execute("UPDATE _ayb_job_schedules SET enabled = false, next_run_at = now() - interval '1 hour'")
+    bench.scheduler.tick()
+    bench.conn.execute("UPDATE _ayb_job_schedules SET enabled = true")
+    bench.scheduler.tick()
+    assert bench.jobs() == []
+    assert get_schedule(bench.conn, "s").next_run_at is not None
+
+
+def test_a_broken_schedule_is_told_once_and_the_others_go_on(bench: Bench) -> None:
+    bench.add("good")
+    bench.add("bad")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET cron_expr = '99 * * * *' WHERE name = 'bad'")
+    for _ in range(3):
+        bench.ago("1 second", "good")
+        bench.scheduler.tick()
+    assert [event.name for event in bench.of(ScheduleBroken)] == ["bad"]
+    broken = get_schedule(bench.conn, "bad")
+    assert broken.next_run_at is None
+    assert broken.last_error is not None
+    assert "99" in broken.last_error
+    assert len(bench.jobs()) >= 1
+
+
+def test_a_schedule_that_breaks_when_it_is_due_is_isolated(bench: Bench) -> None:
+    bench.conn.execute(
+        "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, next_run_at) "
+        "SELECT name, 'report', cron, now() - interval '1 second' "
+        "FROM (VALUES ('bad', 'R * * * *'), ('good', '0 3 * * *')) AS made (name, cron)"
+    )
+    bench.scheduler.tick()
+    assert [event.name for event in bench.of(ScheduleBroken)] == ["bad"]
+    assert len(bench.jobs()) == 1
+
+
+@pytest.mark.parametrize("by_sql", [False, True])
+def test_a_repaired_schedule_fires_again(bench: Bench, *, by_sql: bool) -> None:
+    bench.add()
+    bench.conn.execute("UPDATE _ayb_job_schedules SET timezone = 'Mars/Olympus'")
+    bench.scheduler.tick()
+    assert get_schedule(bench.conn, "s").last_error is not None
+    if by_sql:
+        bench.conn.execute("UPDATE _ayb_job_schedules SET timezone = 'UTC'")
+        bench.scheduler.tick()
+        assert [event.name for event in bench.of(ScheduleRepaired)] == ["s"]
+    else:
+        update_schedule(bench.conn, "s", {"timezone": "UTC"})
+    repaired = get_schedule(bench.conn, "s")
+    assert repaired.last_error is None
+    assert repaired.next_run_at is not None
+
+
+def test_what_broke_a_schedule_may_be_gone_at_the_next_start(bench: Bench) -> None:
+    """As after time zone data was installed; here the row is made to look broken although it is not."""
+    bench.add()
+    bench.conn.execute(
+        "UPDATE _ayb_job_schedules SET next_run_at = NULL, last_error = 'there is no time zone', "
+        "planned = concat_ws(' ', cron_expr, timezone, dst)"
+    )
+    bench.scheduler.tick()
+    assert [event.name for event in bench.of(ScheduleRepaired)] == ["s"]
+    assert get_schedule(bench.conn, "s").next_run_at is not None
+
+
+def test_an_outage_makes_one_job_for_all_that_was_missed(bench: Bench) -> None:
+    bench.add()
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    assert len(bench.jobs()) == 1
+    assert bench.outcomes()[-1] == "caught_up"
+    assert set(bench.outcomes()[:-1]) == {"coalesced"}
+    assert len(bench.outcomes()) in (181, 182)
+    assert bench.jobs()[0][2] == get_schedule(bench.conn, "s").last_fire_at
+
+
+def test_catching_up_with_all_is_bounded_by_count(bench: Bench) -> None:
+    bench.add(catchup="all", catchup_max=5)
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    made = [outcome for outcome in bench.outcomes() if outcome in ("caught_up", "enqueued", "late")]
+    assert len(bench.jobs()) == len(made)
+    assert made.count("caught_up") == 5
+    assert "skipped: more were missed than are caught up" in bench.outcomes()
+
+
+def test_catching_up_with_all_is_bounded_by_age(bench: Bench) -> None:
+    bench.add(catchup="all", catchup_window_s=600)
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    row = bench.conn.execute("SELECT count(*), bool_and(scheduled_for >= now() - interval '11 minutes') FROM _ayb_jobs")
+    assert row.fetchone() in [(10, True), (11, True)]
+    assert "skipped: outside the catch-up window" in bench.outcomes()
+
+
+def test_without_catching_up_missed_fires_are_skipped(bench: Bench) -> None:
+    bench.add(cron="0 * * * *", catchup="skip")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = date_trunc('hour', now() - interval '5 hours')")
+    bench.scheduler.tick()
+    assert bench.outcomes()[:5] == ["skipped: missed"] * 5
+    assert len(bench.jobs()) <= 1  # the hour may just have turned
+
+
+def test_a_long_outage_of_a_fast_schedule_leaves_one_row_for_each_fire(bench: Bench) -> None:
+    bench.add(cron="* * * * * *")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = date_trunc('second', now() - interval '12 hours')")
+    first = get_schedule(bench.conn, "s").next_run_at
+    bench.scheduler.tick()
+    row = bench.conn.execute(
+        "SELECT count(*), 1 + extract(epoch FROM max(fire_at) - min(fire_at))::int, min(fire_at) FROM _ayb_job_fires"
+    ).fetchone()
+    assert row is not None
+    assert row[0] == row[1] >= 43_200
+    assert row[2] == first
+    assert bench.outcomes().count("caught_up") == 1
+    assert len(bench.of(SchedulesFired)) > 1
+
+
+@pytest.mark.parametrize(
+    ("overlap", "state", "expected"),
+    [
+        ("allow", "queued", "enqueued"),
+        ("allow", "running", "enqueued"),
+        ("skip", "queued", "skipped: an earlier job has not ended"),
+        ("skip", "running", "skipped: an earlier job has not ended"),
+        ("skip", "completed", "enqueued"),
+        ("skip", "failed", "enqueued"),
+        ("queue_one", "queued", "skipped: an earlier job is still waiting"),
+        ("queue_one", "running", "enqueued"),
+        ("cancel_running", "running", "enqueued"),
+    ],
+)
+def test_overlaps_follow_the_policy(bench: Bench, overlap: str, state: str, expected: str) -> None:
+    bench.add(cron="0 0 1 1 *", overlap=overlap)
+    for _ in range(2):
+        bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = clock_timestamp()")
+        bench.scheduler.tick()
+        if len(bench.outcomes()) == 1:
+            bench.end_jobs(state)
+    assert bench.outcomes() == ["enqueued", expected]
+
+
+def test_a_replaced_job_is_canceled_and_its_lease_is_lost(bench: Bench) -> None:
+    bench.add(cron="0 0 1 1 *", overlap="cancel_running")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    bench.scheduler.tick()
+    bench.conn.execute(
+        "UPDATE _ayb_jobs SET state = 'running', lease_id = gen_random_uuid(), lease_until = now() + interval '1 hour', "
+        "execution_id = nextval('_ayb_job_execution_ids'), attempts = 1, last_run_at = now(), worker_id = 'w'"
+    )
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    bench.scheduler.tick()
+    rows = bench.conn.execute("SELECT state, lease_id, last_error FROM _ayb_jobs ORDER BY scheduled_for").fetchall()
+    assert rows == [("canceled", None, "replaced by a later fire"), ("queued", None, None)]
+    attempts = bench.conn.execute("SELECT outcome, worker_id, attempt FROM _ayb_job_executions").fetchall()
+    assert attempts == [("canceled", "w", 1)]
+
+
+def test_jitter_puts_a_job_off_by_a_hash_of_schedule_and_fire(bench: Bench) -> None:
+    schedule_id = bench.add(cron="0 0 1 1 *", jitter_s=86_400)
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    bench.scheduler.tick()
+    row = bench.conn.execute(
+        "SELECT run_at, scheduled_for, recorded_at FROM _ayb_jobs JOIN _ayb_job_fires ON job_id = id"
+    ).fetchone()
+    assert row is not None
+    run_at, fire_at, made_at = row
+    assert run_at == max(made_at, fire_at + jitter(schedule_id, fire_at, 86_400))
+
+
+def test_a_fire_wakes_the_workers_once_for_all_its_jobs(bench: Bench, database_url: str) -> None:
+    for number in range(5):
+        bench.add(f"s{number}")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now() - interval '1 second'")
+    with psycopg.connect(database_url, autocommit=True) as listener:
+        listener.execute("LISTEN ayb_jobs")
+        bench.scheduler.tick()
+        assert len(list(listener.notifies(timeout=0.5))) == 1
+
+
+def test_an_absurd_next_run_does_not_stop_the_scheduler(bench: Bench) -> None:
+    for name, instant in (("a", "-infinity"), ("b", "infinity"), ("c", "0044-03-15 BC"), ("d", "294276-01-01")):
+        bench.add(name, cron="@yearly")
+        bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = %s WHERE name = %s", (instant, name))
+    bench.add("good", cron="0 3 * * *")
+    bench.ago("1 minute", "good")
+    assert bench.scheduler.tick() > 0
+    assert len(bench.jobs()) == 1
+
+
+def test_enabling_again_after_an_outage_records_nothing_for_the_past(bench: Bench) -> None:
+    bench.add()
+    bench.ago("3 hours")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET enabled = false")
+    enable_schedule(bench.conn, "s")
+    bench.scheduler.tick()
+    assert bench.outcomes() == []
+
+
+def test_old_fires_are_pruned_and_young_ones_kept(bench: Bench) -> None:
+    bench.add()
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    bench.conn.execute("UPDATE _ayb_job_fires SET recorded_at = now() - interval '2 days' WHERE outcome = 'coalesced'")
+    with bench.database.connection() as conn:
+        assert prune_fires(conn, keep=timedelta(days=1), batch=100) == 100
+        assert prune_fires(conn, keep=timedelta(days=1), batch=100) < 100
+    assert bench.outcomes() == ["caught_up"]
+
+
+def test_retention_prunes_the_ledger_and_alerts_as_it_does_executions(bench: Bench) -> None:
+    bench.add()
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    bench.conn.execute("UPDATE _ayb_job_fires SET recorded_at = now() - interval '3 hours' WHERE outcome = 'coalesced'")
+    bench.conn.execute(
+        "INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message, at) "
+        "SELECT 'failed', id, age, 'm', now() - age::interval FROM _ayb_job_schedules, (VALUES ('3 hours'), ('1 hour')) v (age)"
+    )
+    for hours, left in ((-1, 2), (2, 1)):
+        pruner = Pruner(
+            database=bench.database,
+            retention=Retention(executions_h=hours),
+            emit=bench.events.append,
+            stopping=threading.Event(),
+        )
+        pruner.tick()
+        assert bench.conn.execute("SELECT count(*) FROM _ayb_job_alerts").fetchone() == (left,)
+    assert bench.outcomes() == ["caught_up"]
+    assert {event.table for event in bench.of(RowsPruned)} == {"fires", "alerts"}
+
+
+@pytest.mark.parametrize(
+    "change", ["next_run_at = NULL", "next_run_at = 'infinity'", "next_run_at = 'infinity', planned = ''"]
+)
+def test_an_enabled_schedule_without_a_next_run_gets_one(bench: Bench, change: str) -> None:
+    bench.add()
+    bench.conn.execute(f"UPDATE _ayb_job_schedules SET {change}")
+    bench.scheduler.tick()
+    assert bench.conn.execute("SELECT isfinite(next_run_at) FROM _ayb_job_schedules").fetchone() == (True,)
+
+
+def test_an_edit_that_overwrites_the_next_run_leaves_the_ledger_whole(bench: Bench) -> None:
+    """As AYB edits a schedule: the expression and the next run at once, while no scheduler was alive."""
+    bench.add(cron="0 * * * *")
+    bench.ago("3 hours")
+    bench.scheduler.tick()
+    assert len(bench.outcomes()) >= 3
+    bench.conn.execute("DELETE FROM _ayb_job_fires")
+    bench.conn.execute(
+        "UPDATE _ayb_job_schedules SET last_fire_at = last_fire_at - interval '3 hours', watched_since = '-infinity'"
+    )
+    bench.conn.execute(
+        "UPDATE _ayb_job_schedules SET cron_expr = '15 * * * *', next_run_at = now() + interval '10 minutes'"
+    )
+    bench.scheduler.tick()
+    assert len(bench.outcomes()) >= 3
+    assert set(bench.outcomes()) == {"skipped: edited or disabled before it was made"}
+
+
+# Waits for the test between its look at the tables and its locks.
+GATED_LOCK_DUE = LOCK_DUE.replace(
+    "FROM _ayb_job_schedules AS schedule", "FROM (SELECT pg_advisory_lock(1)) AS gate, _ayb_job_schedules AS schedule"
+).replace("FOR NO KEY UPDATE", "FOR NO KEY UPDATE OF schedule")
+
+
+def test_a_scheduler_that_looked_before_another_fired_sees_the_others_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add(overlap="skip")
+    bench.ago("2 minutes")
+    bench.conn.execute("SELECT pg_advisory_lock(1)")
+    with bench.database.transaction() as conn:
+        [(schedule, now)] = lock_due(conn, 10)
+        monkeypatch.setattr(statements, "LOCK_DUE", GATED_LOCK_DUE)
+        second = threading.Thread(target=bench.scheduler.tick)
+        second.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        eventually(lambda: bench.conn.execute(waiting).fetchone() == (1,))
+        first_fire = Fire(schedule.due_at, FireOutcome.CAUGHT_UP)
+        later = schedule.due_at + timedelta(minutes=1)
+        fire(conn, [Advance(schedule=schedule, fires=[first_fire], next_at=later, cancels_running=False)])
+        assert later < now
+    monkeypatch.setattr(statements, "LOCK_DUE", LOCK_DUE)
+    bench.conn.execute("SELECT pg_advisory_unlock(1)")
+    second.join()
+    assert [scheduled_for for _, _, scheduled_for in bench.jobs()] == [schedule.due_at]

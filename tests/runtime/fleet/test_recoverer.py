@@ -1,0 +1,74 @@
+"""How often lost leases are looked for: seldom, and at once when one runs out."""
+
+import pytest
+from psycopg import errors
+from psycopg.sql import SQL
+
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.runtime.fleet import heartbeat
+from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
+from ayb_jobs.runtime.fleet.recoverer import BATCH, LONGEST_TURN_S, SHORTEST_TURN_S, Recoverer
+from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.fleet.daemons import Worker, list_workers
+from tests.eventually import eventually
+from tests.factories import make_job
+
+
+def recoverer(db: Database, *, lease_s: float = 30) -> Recoverer:
+    return Recoverer(database=db, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=lease_s)
+
+
+def test_looks_are_rare_while_no_lease_is_about_to_run_out(db: Database, conn: Connection) -> None:
+    assert recoverer(db).tick() == LONGEST_TURN_S
+    make_job(conn, "running")
+    assert recoverer(db).tick() == LONGEST_TURN_S
+
+
+def test_the_next_look_comes_when_the_next_lease_runs_out(db: Database, conn: Connection) -> None:
+    make_job(conn, "running", lease_until=SQL("now() + interval '3 seconds'"))
+    make_job(conn, "running", lease_until=SQL("now() - interval '1 second'"))
+    looking = recoverer(db)
+    assert looking.tick() == 0  # it found one, and there may be more
+    assert SHORTEST_TURN_S <= looking.tick() < 3.1
+
+
+def test_looks_are_never_hasty(db: Database, conn: Connection) -> None:
+    looking = recoverer(db)
+
+    def look() -> float:
+        """Look at a lease that is about to run out; 0 where it has run out by the time of the look."""
+        make_job(conn, "running", lease_until=SQL("now() + interval '0.1 seconds'"))
+        return looking.tick()
+
+    assert eventually(look) == SHORTEST_TURN_S
+
+
+def test_a_lease_given_after_a_look_is_never_lost_before_the_next(db: Database) -> None:
+    assert recoverer(db, lease_s=2).tick() == 2
+
+
+def test_leases_that_ran_out_together_are_found_in_turns_without_pause(db: Database, conn: Connection) -> None:
+    with conn.transaction():  # in which `now()` stands still
+        for _ in range(BATCH + 1):
+            make_job(conn, "running", lease_until=SQL("now() - interval '1 second'"))
+    looking = recoverer(db)
+    assert [looking.tick(), looking.tick()] == [0, 0]
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs WHERE state = 'running'").fetchone() == (0,)
+
+
+def test_a_look_for_unclaimable_jobs_that_fails_makes_no_daemon_look_dead(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(conn: Connection, **_: object) -> None:
+        conn.execute("SELECT 1 / 0")
+
+    monkeypatch.setattr(heartbeat, "count_unclaimable", fail)
+    me = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+    beating = Heartbeat(database=db, worker=me, emit=lambda _: None)
+    looking = Recoverer(
+        database=db, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=30, beside=beating.turn
+    )
+    with pytest.raises(errors.DivisionByZero):
+        looking.tick()
+    looking.tick()
+    assert [seen.worker.id for seen in list_workers(conn)] == ["me"]

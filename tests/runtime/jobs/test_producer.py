@@ -1,0 +1,275 @@
+"""The producer is asked for more as soon as the buffer runs low, and never forgets that it was."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import pytest
+from psycopg import OperationalError, errors
+
+from ayb_jobs.events import LoopErrorRepeated
+from ayb_jobs.runtime.jobs import producer
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.producer import LOOK_S, Producer
+from ayb_jobs.runtime.jobs.sweep import SweepClock
+from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+
+POLL_S = 60.0
+
+
+@dataclass
+class Bench:
+    """A producer whose turns the test takes, and handlers that take as long as the test says."""
+
+    db: Database
+    run_s: float = 0.001
+    wakes: int = 0
+    events: list[object] = field(default_factory=list)
+    buffer: Buffer = field(init=False)
+    producer: Producer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.buffer = Buffer(on_low=self.low)
+        self.producer = Producer(
+            database=self.db,
+            buffer=self.buffer,
+            in_flight=InFlight(),
+            emit=self.events.append,
+            worker_id="w",
+            queues=["default"],
+            types=["test"],
+            concurrency=4,
+            lease_s=300.0,
+            poll_s=POLL_S,
+            mean_run_s=lambda: self.run_s,
+            wake=self.woken,
+            leased=lambda: None,
+        )
+
+    def low(self) -> None:
+        self.producer.room_made()
+
+    def woken(self) -> None:
+        self.wakes += 1
+
+    def take_down_to(self, left: int) -> None:
+        while len(self.buffer) > left:
+            self.buffer.take()
+
+
+@pytest.fixture
+def bench(db: Database, conn: Connection) -> Bench:
+    conn.execute("INSERT INTO _ayb_jobs (type) SELECT 'test' FROM generate_series(1, 1000)")
+    return Bench(db)
+
+
+def test_a_buffer_that_runs_low_asks_for_more(bench: Bench) -> None:
+    assert bench.producer.tick() == POLL_S  # 4 handlers of 1 ms: 200 jobs can start within 50 ms
+    assert len(bench.buffer) == 200
+    bench.take_down_to(101)
+    assert bench.wakes == 0
+    bench.take_down_to(100)
+    assert bench.wakes == 1
+    bench.producer.tick()
+    assert len(bench.buffer) == 200
+
+
+def test_a_turn_that_finds_no_room_leaves_the_question_open(bench: Bench) -> None:
+    bench.producer.tick()
+    bench.take_down_to(100)
+    assert bench.wakes == 1
+    bench.run_s = 0.002  # meanwhile handlers have become slower: now 100 is more than enough
+    assert bench.producer.tick() == POLL_S
+    assert len(bench.buffer) == 100
+    bench.take_down_to(50)
+    assert bench.wakes == 2
+    bench.producer.tick()
+    assert len(bench.buffer) == 100
+
+
+def test_an_empty_queue_is_not_asked_again_before_the_next_poll(bench: Bench, conn: Connection) -> None:
+    conn.execute("DELETE FROM _ayb_jobs")
+    bench.producer.tick()
+    bench.producer.tick()
+    bench.producer.room_made()
+    assert bench.wakes == 0
+
+
+def test_what_may_have_been_given_back_is_given_to_no_worker(
+    bench: Bench, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.producer.tick()
+    bench.run_s = 10.0
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.producer.STALE_S", 1e-9)
+    with monkeypatch.context() as lost:
+        lost.setattr("ayb_jobs.failpoints.reach", answer_lost)
+        with pytest.raises(OperationalError):
+            bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (0,)
+    assert len(bench.buffer) == 0
+    bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (len(bench.buffer),)
+    assert bench.producer.take_back() == []
+
+
+def test_what_was_leased_in_a_lost_answer_goes_back_and_a_locked_row_delays_no_other(
+    bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as lost:
+        lost.setattr("ayb_jobs.runtime.jobs.producer.lease_jobs", lease_and_lose)
+        with pytest.raises(OperationalError):
+            bench.producer.tick()
+    (locked,) = conn.execute("SELECT id FROM _ayb_jobs WHERE state = 'running' LIMIT 1").fetchone() or ()
+    with closing(connect(database_url, name="operator")) as operator, operator.transaction():
+        operator.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (locked,))
+        assert bench.producer.tick() == LOOK_S
+        assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,)
+    assert bench.producer.tick() == LOOK_S
+    assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,), "it looked again before a second was over"
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.producer.time.monotonic", later(LOOK_S))
+    bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (len(bench.buffer),)
+    assert conn.execute("SELECT DISTINCT attempts FROM _ayb_jobs WHERE state = 'queued'").fetchall() == [(0,)]
+
+
+def test_what_is_leased_only_after_its_answer_was_lost_goes_back_too(
+    bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(connect(database_url, name="server")) as server, server.transaction():
+        lease_jobs(server, worker_id="w", lanes=LANES, types=["test"], limit=10, lease_s=300)
+        with monkeypatch.context() as lost:
+            lost.setattr("ayb_jobs.runtime.jobs.producer.lease_jobs", lambda *_, **__: answer_lost("leased"))
+            with pytest.raises(OperationalError):
+                bench.producer.tick()
+        bench.producer.tick()
+        bench.take_down_to(0)
+        held = len(bench.producer._in_flight)
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.producer.time.monotonic", later(LOOK_S))
+    monkeypatch.setattr(bench.producer, "_room", lambda: 0)
+    assert conn.execute(RUNNING).fetchone() == (held + 10,)
+    bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (held,)
+    assert 0 < bench.producer.tick() <= POLL_S
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.producer.time.monotonic", later(120))
+    assert bench.producer.tick() == POLL_S
+    assert not bench.producer._owes
+
+
+@pytest.mark.parametrize(
+    ("error", "may_have_leased"),
+    [
+        (errors.UndefinedTable(), False),
+        (errors.QueryCanceled(), False),
+        (errors.AdminShutdown(), True),
+        (OperationalError(), True),
+    ],
+)
+def test_what_the_server_refused_is_not_looked_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, *, may_have_leased: bool
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.producer.lease_jobs", fail)
+    with pytest.raises(type(error)):
+        bench.producer.tick()
+    assert bench.producer._owes == may_have_leased
+
+
+def test_a_lost_answer_is_looked_for_until_a_look_succeeds(
+    bench: Bench, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ayb_jobs.storage.database.LATE_S", -1000.0)  # the outage is longer than that
+    with monkeypatch.context() as lost:
+        lost.setattr("ayb_jobs.runtime.jobs.producer.lease_jobs", lease_and_lose)
+        with pytest.raises(OperationalError):
+            bench.producer.tick()
+        lost.setattr("ayb_jobs.runtime.jobs.producer.find_orphans", lambda *_, **__: answer_lost("look"))
+        with pytest.raises(OperationalError):
+            bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (200,)
+    monkeypatch.setattr(bench.producer, "_room", lambda: 0)
+    bench.producer.tick()
+    assert conn.execute(RUNNING).fetchone() == (0,)
+
+
+def lease_and_lose(*args: Any, **values: Any) -> NoReturn:
+    """Lease, as where the connection breaks before the answer comes."""
+    lease_jobs(*args, **values)
+    answer_lost("leased")
+
+
+def later(seconds: float) -> Callable[[], float]:
+    """Return a clock that is so much ahead."""
+    monotonic = time.monotonic
+    return lambda: monotonic() + seconds
+
+
+LANES = [Lane("default", priority) for priority in range(1, 5)]
+
+
+def answer_lost(_step: str) -> NoReturn:
+    """Fail once the statement is carried out, as where the connection breaks before its answer comes."""
+    raise OperationalError("server closed the connection unexpectedly")
+
+
+RUNNING = "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'"
+
+
+def test_a_notification_is_followed_by_a_lease_without_another_thread(bench: Bench) -> None:
+    assert bench.producer.notified() == math.inf
+    assert len(bench.buffer) == 200
+    assert bench.wakes == 0
+
+
+def test_a_notification_during_a_turn_asks_for_another(bench: Bench) -> None:
+    with bench.producer._turn:
+        assert bench.producer.notified() == math.inf
+    assert len(bench.buffer) == 0
+    assert bench.wakes == 1
+
+
+def test_what_a_notified_look_leaves_to_a_sweep_is_asked_for_soon(
+    bench: Bench, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.execute("DELETE FROM _ayb_jobs")
+    monkeypatch.setattr(SweepClock, "wait_s", lambda _: 0.3)
+    assert bench.producer.notified() == 0.3
+    monkeypatch.setattr(SweepClock, "wait_s", lambda _: 0.0)
+    assert bench.producer.notified() == math.inf
+
+
+def test_a_notified_look_that_fails_is_counted_and_left_to_the_next_turn(bench: Bench, conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_jobs RENAME TO elsewhere")
+    assert bench.producer.notified() == math.inf
+    assert [type(event) for event in bench.events] == [LoopErrorRepeated]
+    assert bench.wakes == 1
+    conn.execute("ALTER TABLE elsewhere RENAME TO _ayb_jobs")
+    bench.producer.tick()
+    assert len(bench.buffer) == 200
+
+
+def test_a_locked_job_that_is_to_be_given_back_keeps_no_other_from_being_leased(
+    bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "STALE_S", 0.001)
+    monkeypatch.setattr(producer, "LOOK_S", 0.0)
+    bench.producer.tick()
+    time.sleep(0.002)
+    bench.run_s = 0.05  # so that there is room for four
+    stale = bench.buffer.take()
+    assert stale is not None
+    bench.buffer.put([stale])
+    with closing(connect(database_url)) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (stale.job.id,))
+        bench.producer.tick()
+        assert conn.execute(RUNNING).fetchone() == (5,)
+        assert len(bench.buffer) == 4
+    bench.producer.tick()
+    state = conn.execute("SELECT state, attempts FROM _ayb_jobs WHERE id = %s", (stale.job.id,)).fetchone()
+    assert state == ("queued", 0)
