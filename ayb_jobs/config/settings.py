@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Literal
 
 from pydantic import Field
@@ -172,6 +173,9 @@ class Alerts(Section):
                 yield ("webhooks",), "holds what is no http:// or https:// URL"
         if self.ping_url and not is_http(self.ping_url):
             yield ("ping_url",), "is no http:// or https:// URL"
+        if (self.webhooks or self.ping_url) and find_spec("aiohttp") is None:
+            key = "webhooks" if self.webhooks else "ping_url"
+            yield (key,), "needs the extra `http`; install it with: pip install 'ayb-jobs[http]'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,35 +1,46 @@
-"""Sending a small request to an address of the outside world, without ever hanging or following it elsewhere."""
+"""Posting what the outside world is told: in bounded time, signed, and worded without the address."""
 
 import hashlib
 import hmac
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException
-from typing import Any
 from urllib.parse import urlsplit
 
-USER_AGENT = "ayb-jobs"
+NOT_INSTALLED = "the extra `http` is not installed; install it with: pip install 'ayb-jobs[http]'"
 
 
 def post(url: str, body: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float) -> str | None:
-    """Post to an address; return None where it answers with a 2xx status, else what went wrong, without the address."""
+    """Post to an address; return None if it answers with a 2xx status, else what went wrong, without the address.
+
+    `timeout_s` bounds the whole exchange. Redirects are not followed, proxies of the environment are not used.
+    """
+    if not _is_http(url):  # it may have been written by plain SQL
+        return "it is no http:// or https:// address"
     try:
-        if urlsplit(url).scheme.lower() not in ("http", "https"):  # it may have been written by plain SQL
-            return "it is no http:// or https:// address"
-        request = urllib.request.Request(  # noqa: S310 - of a scheme that was looked at
-            url, data=body, headers={"User-Agent": USER_AGENT, **(headers or {})}, method="POST"
-        )
-        with _OPENER.open(request, timeout=timeout_s):
-            return None
-    except urllib.error.HTTPError as error:
-        with error:
-            return f"it answered {error.code} {error.reason}"
-    except urllib.error.URLError as error:
-        return f"it cannot be reached: {error.reason}"
-    except (OSError, HTTPException, ValueError) as error:
-        return f"it cannot be reached: {type(error).__name__}"
+        # An extra, and slow to import: only who has an address to post to pays for it.
+        from ayb_jobs.runtime import http_client  # noqa: PLC0415
+    except ImportError:
+        return NOT_INSTALLED
+    try:
+        http_client.post_to_end(url, body, headers=headers or {}, timeout_s=timeout_s)
+    except TimeoutError:
+        return f"it did not answer within {timeout_s:g} s"
+    except Exception as error:  # noqa: BLE001 - an address can make a client raise anything; the courier tells it
+        return str(error) if isinstance(error, http_client.Answered) else f"it cannot be reached: {_cause(error)}"
+    return None
+
+
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme.lower() in ("http", "https")
+    except ValueError:
+        return False
+
+
+def _cause(error: Exception) -> str:
+    """Name an error without the address, which may be secret: the system's words for it, else its class."""
+    strerror = getattr(error, "strerror", None)
+    return strerror if isinstance(strerror, str) and "://" not in strerror else type(error).__name__
 
 
 def signature(secret: str, body: bytes) -> str:
@@ -40,18 +51,8 @@ def signature(secret: str, body: bytes) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the host of an address, which may be shown where the rest may be secret."""
+    """Return the host of an address, which may be shown even if the rest is secret."""
     try:
         return urlsplit(url).hostname or "?"
     except ValueError:
         return "?"
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Lets a redirect fail as the error that it is here: a signed body goes where it was meant to go."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)

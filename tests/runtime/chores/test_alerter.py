@@ -24,7 +24,9 @@ from ayb_jobs.events import (
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.schedules.schedule import NewSchedule
-from ayb_jobs.runtime.chores.alerter import Alerter, Courier, FailPings, Pinger, Webhook, alert_loops
+from ayb_jobs.runtime.chores.alerter import Alerter, alert_loops
+from ayb_jobs.runtime.chores.courier import Courier, FailPings, Webhook
+from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.schedules.alerts import MOST_ATTEMPTS, target_id
 from ayb_jobs.storage.schedules.schedules import create_schedule
