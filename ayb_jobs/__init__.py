@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 # Each name is imported when it is first asked for: the command line starts without what it does not use.
 if TYPE_CHECKING:
-    from ayb_jobs.errors import AybJobsError, Conflict, Discard, InvalidInput, LeaseLost, NotFound, Stopped
+    from ayb_jobs.errors import (
+        AybJobsError,
+        Conflict,
+        Discard,
+        InvalidInput,
+        LeaseLost,
+        NotFound,
+        Stopped,
+        TransactionLost,
+    )
     from ayb_jobs.handlers.context import JobContext
     from ayb_jobs.handlers.registry import Registry
     from ayb_jobs.model.job import Job, JobState, NewJob
@@ -20,7 +29,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ayb_jobs.errors": ("AybJobsError", "Conflict", "Discard", "InvalidInput", "LeaseLost", "NotFound", "Stopped"),
+    "ayb_jobs.errors": (
+        "AybJobsError",
+        "Conflict",
+        "Discard",
+        "InvalidInput",
+        "LeaseLost",
+        "NotFound",
+        "Stopped",
+        "TransactionLost",
+    ),
     "ayb_jobs.handlers.context": ("JobContext",),
     "ayb_jobs.handlers.registry": ("Registry",),
     "ayb_jobs.model.job": ("Job", "JobState", "NewJob"),
@@ -46,6 +64,7 @@ __all__ = [
     "Registry",
     "Snooze",
     "Stopped",
+    "TransactionLost",
     "cancel_job",
     "enqueue",
     "enqueue_many",

@@ -59,6 +59,10 @@ class Discard(AybJobsError):
     """The handler discarded the job: it fails now, without another attempt."""
 
 
+class TransactionLost(AybJobsError):
+    """The transaction was rolled back inside its block, so nothing that was done in it is kept."""
+
+
 class Stopped(AybJobsError):
     """The handler was asked to stop. `reason` says why: `shutdown` or `timeout`."""
 

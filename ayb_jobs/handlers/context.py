@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from psycopg.pq import TransactionStatus
 from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
-from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
+from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped, TransactionLost
 from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
 from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.results import MOST_RECORDS
@@ -137,14 +138,19 @@ class JobContext:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection for one transaction: committed at the end of the block, rolled back where it raises.
+        """Lend a connection for one transaction: committed at the end of the block, rolled back if the block raises.
 
-        A statement in it may take as long as is left of the type's timeout, or any time where there is none. Nothing that outlives the transaction may
-        be set on the connection (use SET LOCAL), since the next user of it may be anyone.
+        Raises `TransactionLost` at the end if the transaction is gone by then: a statement failed and the block went on
+        all the same, the connection was lost, or the block ended the transaction itself. A statement that may fail
+        belongs into a savepoint: `with conn.transaction():`.
+
+        A statement may take as long as is left of the type's timeout, or any time if there is none. Set nothing on the
+        connection that outlives the transaction (use SET LOCAL): the next user of it may be anyone.
         """
         with self._services.database.work() as conn, conn.transaction():
             set_statement_timeout(conn, self.remaining_s())
             yield conn
+            check_transaction(conn)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -159,6 +165,7 @@ class JobContext:
             raise InvalidInput("transaction() has completed this job already; it can be used once")
         with self.connection() as conn:
             yield conn
+            check_transaction(conn)
             settlement = self._completion()
             held = settle_jobs(
                 conn,
@@ -198,6 +205,28 @@ class JobContext:
         if not held:
             self.stop("lease_lost")
             raise LeaseLost
+
+
+def check_transaction(conn: Connection) -> None:
+    """Raise `TransactionLost` if what was done on this connection in one transaction would not be committed.
+
+    The server answers COMMIT with a plain ROLLBACK if a statement has failed, and psycopg says nothing of that.
+    """
+    if conn.closed:
+        raise TransactionLost("the connection was lost inside the block, and what was done on it is not kept")
+    match conn.info.transaction_status:
+        case TransactionStatus.INERROR:
+            raise TransactionLost(
+                "a statement failed inside the block, so that nothing of the block is kept; let its error leave the"
+                " block, or run the statement within a savepoint: with conn.transaction():"
+            )
+        case TransactionStatus.IDLE:
+            conn.close()  # whoever takes control of transactions may have changed other things that would stay
+            raise TransactionLost(
+                "the block ended its transaction itself, by COMMIT or ROLLBACK; leave that to the end of the block"
+            )
+        case _:
+            check_transaction(conn)
 
 
 # What the setting holds, nearly 25 days.

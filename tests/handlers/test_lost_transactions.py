@@ -1,0 +1,163 @@
+"""A block that ends well has been committed: whatever rolls its transaction back inside it makes its end raise."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import psycopg
+import pytest
+
+from ayb_jobs.errors import TransactionLost
+from ayb_jobs.events import JobsSettled
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.storage.database import Connection, Database
+from tests.eventually import eventually
+from tests.factories import make_job
+from tests.handlers.conftest import Lease
+from tests.running import running
+
+Block = Callable[[Connection], object]
+
+
+def write(lent: Connection) -> None:
+    lent.execute("INSERT INTO work VALUES (1)")
+
+
+def swallow_an_error(lent: Connection) -> None:
+    write(lent)
+    with suppress(psycopg.Error):
+        lent.execute("SELECT 1 / 0")
+
+
+def swallow_all_later_errors(lent: Connection) -> None:
+    for divisor in (1, 0, 2):
+        with suppress(psycopg.Error):
+            lent.execute("INSERT INTO work VALUES (10 / %s::int)", (divisor,))
+
+
+def swallow_a_lost_connection(lent: Connection) -> None:
+    write(lent)
+    with suppress(psycopg.Error):
+        lent.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def close_the_connection(lent: Connection) -> None:
+    write(lent)
+    lent.close()
+
+
+def roll_back(lent: Connection) -> None:
+    write(lent)
+    lent.execute("ROLLBACK")
+
+
+def roll_back_and_go_on(lent: Connection) -> None:
+    roll_back(lent)
+    lent.execute("SELECT 1")
+
+
+def commit_nothing(lent: Connection) -> None:
+    lent.execute("COMMIT")
+
+
+def leave_autocommit(lent: Connection) -> None:
+    roll_back(lent)
+    lent.autocommit = False
+
+
+LOSING: list[Block] = [
+    swallow_an_error,
+    swallow_all_later_errors,
+    swallow_a_lost_connection,
+    close_the_connection,
+    roll_back,
+    roll_back_and_go_on,
+    commit_nothing,
+    leave_autocommit,
+]
+
+
+@pytest.fixture
+def work(conn: Connection) -> Callable[[], int]:
+    """Returns a function that counts the rows of the table that blocks write to."""
+    conn.execute("CREATE TABLE work (n int)")
+
+    def rows() -> int:
+        return int(conn.execute("SELECT count(*) FROM work").fetchall()[0][0])
+
+    return rows
+
+
+@pytest.mark.parametrize("block", LOSING)
+def test_a_block_whose_transaction_is_gone_raises_at_its_end(
+    block: Block, work: Callable[[], int], lease: Lease, db: Database
+) -> None:
+    with pytest.raises(TransactionLost), lease().connection() as lent:
+        block(lent)
+    assert work() == 0
+    with db.work() as later:
+        assert later.autocommit
+        later.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("block", LOSING)
+def test_a_transaction_that_is_gone_does_not_complete_its_job(
+    block: Block, work: Callable[[], int], lease: Lease, conn: Connection
+) -> None:
+    context = lease()
+    with pytest.raises(TransactionLost), context.transaction() as lent:
+        block(lent)
+    assert not context.settled
+    assert work() == 0
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchall() == [("running",)]
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_psycopg_refuses_to_end_the_block_s_transaction(end: str, work: Callable[[], int], lease: Lease) -> None:
+    with lease().connection() as lent:
+        write(lent)
+        with suppress(psycopg.ProgrammingError):
+            getattr(lent, end)()
+    assert work() == 1
+
+
+def test_an_error_within_a_savepoint_costs_the_savepoint_alone(work: Callable[[], int], lease: Lease) -> None:
+    with lease().connection() as lent:
+        for divisor in (1, 0, 2):
+            with suppress(psycopg.Error), lent.transaction():
+                lent.execute("INSERT INTO work VALUES (10 / %s::int)", (divisor,))
+        lent.execute("SAVEPOINT mine")
+        with suppress(psycopg.Error):
+            lent.execute("SELECT 1 / 0")
+        lent.execute("ROLLBACK TO mine")
+        with lent.transaction(force_rollback=True):
+            write(lent)
+    assert work() == 2
+
+
+def test_an_error_that_leaves_the_block_is_the_attempt_s(work: Callable[[], int], lease: Lease) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero), lease().connection() as lent:
+        lent.execute("INSERT INTO work VALUES (1 / 0)")
+    assert work() == 0
+
+
+def test_a_job_whose_work_was_rolled_back_has_failed(
+    work: Callable[[], int], database_url: str, conn: Connection
+) -> None:
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> int:
+        with ctx.connection() as lent:
+            swallow_an_error(lent)
+        return 2
+
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        make_job(conn, max_attempts=1)
+        eventually(lambda: daemon.recorder.of(JobsSettled))
+    state, error = conn.execute("SELECT state, last_error FROM _ayb_jobs").fetchall()[0]
+    assert (state, error.partition(";")[0]) == (
+        "failed",
+        "a statement failed inside the block, so that nothing of the block is kept",
+    )
+    assert work() == 0
