@@ -83,11 +83,17 @@ class JobsUnclaimable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopFailed:
-    """A loop's turn failed; it will try again after `retry_s`. Told once when it begins to fail."""
+    """A loop's turn failed; it tries again after `retry_s`.
+
+    Told when it begins to fail, when it fails in another way, and at growing intervals for as long as it goes on.
+    `failures` turns in a row have failed, over `failing_s` seconds.
+    """
 
     loop: str
     error: BaseException
     retry_s: float
+    failures: int = 1
+    failing_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +106,11 @@ class LoopRecovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopErrorRepeated:
-    """A failing loop failed again: counted, not told."""
+    """A failing loop failed again: counted, not told. It tries again after `retry_s`."""
 
     loop: str
     error: BaseException
+    retry_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

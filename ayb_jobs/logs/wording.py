@@ -75,7 +75,9 @@ LINES: Mapping[str, Line] = {
         "error", "The database refuses what is to be written about an attempt's end; its lease will expire."
     ),
     "rows.pruned": Line("info", "Retention removed rows."),
-    "loop.failed": Line("error", "A part of the daemon fails; it tries again after `retry_s`."),
+    "loop.failed": Line(
+        "error", "A part of the daemon fails and tries again after `retry_s`. Told again for as long as it goes on."
+    ),
     "loop.failed_again": Line("debug", "It failed again."),
     "loop.recovered": Line("info", "It works again, after so many failures."),
     "notify.available": Line("info", "Notifications arrive again."),
@@ -223,6 +225,8 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return ("rows.pruned", {"table": event.table, "rows": event.rows}) if event.rows else None
         case events.LoopFailed():
             told = {"loop": event.loop, "retry_s": round(event.retry_s, 3)}
+            if event.failures > 1:
+                told |= {"failures": event.failures, "failing_s": round(event.failing_s, 1)}
             return "loop.failed", told | exception_fields(event.error)
         case events.LoopErrorRepeated():
             return "loop.failed_again", {"loop": event.loop} | exception_fields(event.error)

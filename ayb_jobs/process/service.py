@@ -53,6 +53,8 @@ STUCK_S = 120.0
 HTTP_CONNECTIONS = 4
 # HTTP lets the first job come first for at most so long.
 FIRST_JOB_S = 0.5
+# One that fails in every turn for so long is not healthy. A server that restarts takes less.
+FAILING_S = 60.0
 # Pruning a large backlog is one long turn of many short batches.
 SLOW_LOOPS = {"pruner": 6 * 3600.0, "legacy pruning": 6 * 3600.0}
 
@@ -205,14 +207,23 @@ def after(started: threading.Event, build: Callable[[], Any]) -> Callable[[], An
 
 
 def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals) -> None:
-    """Report readiness, then feed systemd's watchdog for as long as every loop turns."""
+    """Report readiness, then feed systemd's watchdog for as long as no loop needs a restart."""
     sd_notify.ready()
     pause_s = sd_notify.watchdog_interval_s() or FOR_EVER_S
     while not signals.wait(min(pause_s, threading.TIMEOUT_MAX)):
-        if all(age.age_s < age.limit_s for age in loop_ages(daemon.loops())):
+        if not any(loop.needs_restart for loop in loop_ages(daemon.loops())):
             sd_notify.watchdog()
 
 
 def loop_ages(loops: Sequence[Loop]) -> list[LoopAge]:
-    """Return how long ago each loop made progress, and how long it may take."""
-    return [LoopAge(loop.name, loop.overdue_s, SLOW_LOOPS.get(loop.name, STUCK_S)) for loop in loops]
+    """Return for how long each loop has made no progress, and for how long it may."""
+    return [
+        LoopAge(
+            loop.name,
+            loop.overdue_s,
+            FAILING_S if loop.failing else SLOW_LOOPS.get(loop.name, STUCK_S),
+            failing=loop.failing,
+            waits_for_database=loop.waits_for_database,
+        )
+        for loop in loops
+    ]

@@ -11,6 +11,17 @@ from ayb_jobs.errors import DatabaseError, MigrationError
 NOT_SET_UP = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 
 
+# Classes of SQLSTATE that tell of the server or the connection: lost, refused for want of room, shutting down.
+OUTAGES = ("08", "57P", "53300", "25006")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether an error says that there is no database to work with just now, whatever was asked of it."""
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        return error.sqlstate.startswith(OUTAGES)
+    return isinstance(error, DatabaseError | psycopg.OperationalError | OSError)
+
+
 @contextmanager
 def worded_faults() -> Iterator[None]:
     """Raise psycopg's errors as `DatabaseError`, or as `MigrationError` where the schema is not the one needed."""

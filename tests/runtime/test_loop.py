@@ -3,9 +3,12 @@
 import threading
 
 import pytest
+from psycopg import OperationalError
+from psycopg.errors import AdminShutdown
 
+from ayb_jobs.errors import DatabaseError
 from ayb_jobs.events import LoopErrorRepeated, LoopFailed, LoopRecovered
-from ayb_jobs.runtime.loop import Loop
+from ayb_jobs.runtime.loop import Failures, Loop
 from tests.eventually import eventually
 
 
@@ -45,7 +48,7 @@ def test_a_wake_during_a_turn_is_not_lost() -> None:
     assert loop.join(5)
 
 
-def test_a_failing_turn_is_told_once_counted_and_told_when_it_works_again() -> None:
+def test_each_kind_of_failure_is_told_once_counted_and_told_when_it_works_again() -> None:
     told: list[object] = []
     answers = [ValueError("one"), ValueError("two"), KeyError("three"), 3600.0]
 
@@ -61,9 +64,85 @@ def test_a_failing_turn_is_told_once_counted_and_told_when_it_works_again() -> N
     eventually(lambda: len(told) == 4)
     loop.stop()
     assert loop.join(5)
-    assert [type(event) for event in told] == [LoopFailed, LoopErrorRepeated, LoopErrorRepeated, LoopRecovered]
+    assert [type(event) for event in told] == [LoopFailed, LoopErrorRepeated, LoopFailed, LoopRecovered]
     assert isinstance(told[3], LoopRecovered)
     assert told[3].failures == 3
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_a_loop_whose_turns_all_fail_makes_no_progress_whatever_they_raise(error: BaseException) -> None:
+    told: list[object] = []
+
+    def tick() -> float:
+        raise error
+
+    loop = Loop("test", tick, told.append)
+    loop.start()
+    eventually(lambda: len(told) > 2)
+    assert loop.failing
+    assert not loop.waits_for_database
+    assert loop.overdue_s > 0.2
+    loop.stop()
+    assert loop.join(5)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("gone"), DatabaseError("cannot connect"), OperationalError("lost"), AdminShutdown()]
+)
+def test_a_loop_without_a_database_says_so(error: Exception) -> None:
+    def tick() -> float:
+        raise error
+
+    loop = Loop("test", tick, lambda _: None)
+    loop.start()
+    eventually(lambda: loop.failing)
+    assert loop.waits_for_database
+    loop.stop()
+    assert loop.join(5)
+
+
+def test_a_turn_that_succeeds_after_failures_is_progress() -> None:
+    answers: list[BaseException | float] = [ValueError("no"), ValueError("no"), 3600.0]
+
+    def tick() -> float:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    loop = Loop("test", tick, lambda _: None)
+    loop.start()
+    eventually(lambda: not answers and not loop.failing)
+    assert loop.overdue_s == 0
+    loop.stop()
+    assert loop.join(5)
+
+
+def test_a_failure_that_goes_on_is_told_again_at_growing_intervals_and_a_new_kind_at_once() -> None:
+    failures = Failures("test")
+    told = [second for second in range(2000) if isinstance(failures.another(ValueError(), second), LoopFailed)]
+    assert told == [0, 60, 180, 420, 900, 1860]
+    new = failures.another(KeyError(), 2000)
+    assert isinstance(new, LoopFailed)
+    assert (new.failures, new.failing_s) == (2001, 2000)
+    assert isinstance(failures.another(ValueError(), 2001), LoopErrorRepeated)
+
+
+def test_listeners_that_raise_end_no_loop() -> None:
+    turns: list[int] = []
+
+    def tick() -> float:
+        turns.append(1)
+        raise ValueError
+
+    def emit(_: object) -> None:
+        raise SystemExit
+
+    loop = Loop("test", tick, emit)
+    loop.start()
+    eventually(lambda: len(turns) > 1)
+    loop.stop()
+    assert loop.join(5)
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -61,7 +61,7 @@ def router() -> APIRouter:
 
 
 async def livez(services: Given) -> Response:
-    """Tell whether every loop makes progress. Asks no database, whose outage no restart of this daemon would end."""
+    """Tell whether every loop makes progress. Passes over an outage of the database, which no restart would end."""
     return _answer(liveness(services))
 
 
@@ -91,9 +91,9 @@ class Prober:
 
 
 def liveness(services: Services) -> Health:
-    """Return the state of the loops."""
+    """Return the state of the loops; those that wait for the database are passed over."""
     loops = services.loops()
-    return Health(reasons=stuck(loops), loops=loops)
+    return Health(reasons=stuck([loop for loop in loops if loop.needs_restart]), loops=loops)
 
 
 def readiness(services: Services) -> Health:
@@ -109,11 +109,13 @@ def readiness(services: Services) -> Health:
 
 
 def stuck(loops: Sequence[LoopAge]) -> list[str]:
-    """Return a line for each loop that has been silent for longer than it may."""
+    """Return a line for each loop that has made no progress for longer than it may."""
     return [
-        f"loop {loop.name} has made no progress for {loop.age_s:.1f} s; {loop.limit_s:g} s are its limit"
+        f"loop {loop.name} has failed for {loop.age_s:.1f} s; the log has the details"
+        if loop.failing
+        else f"loop {loop.name} has made no progress for {loop.age_s:.1f} s; {loop.limit_s:g} s are its limit"
         for loop in loops
-        if loop.age_s > loop.limit_s
+        if loop.is_stuck
     ]
 
 

@@ -43,6 +43,22 @@ def test_a_stuck_loop_is_neither_alive_nor_ready_and_is_named(db: Database) -> N
         assert client.get("/livez").status_code == 200
 
 
+def test_a_loop_that_fails_in_every_turn_is_neither_alive_nor_ready(db: Database) -> None:
+    failing = LoopAge("recoverer", 61.5, 60, failing=True)
+    with serving(db, loops=lambda: [failing]) as server, server.client(None) as client:
+        for path in ("/livez", "/readyz"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert answer.json()["reasons"] == ["loop recoverer has failed for 61.5 s; the log has the details"]
+
+
+def test_a_loop_that_waits_for_the_database_is_alive_and_not_ready(db: Database) -> None:
+    waiting = LoopAge("recoverer", 61.5, 60, failing=True, waits_for_database=True)
+    with serving(db, loops=lambda: [waiting]) as server, server.client(None) as client:
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").status_code == 503
+
+
 def test_a_stopping_daemon_is_alive_but_not_ready(db: Database) -> None:
     with serving(db, draining=lambda: True) as server, server.client(None) as client:
         assert client.get("/livez").status_code == 200
