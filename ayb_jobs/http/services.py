@@ -1,10 +1,9 @@
 """What the API stands on: everything that a route may use, in one frozen value."""
 
-import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ayb_jobs.config import Api, Config
 from ayb_jobs.events import Events
@@ -75,8 +74,3 @@ class Services:
     def enabled(self) -> bool:
         """Whether jobs are enabled; where they are not, every jobs and schedules call answers 503."""
         return self.config.jobs.enabled
-
-
-def app_factory(services: Services) -> Callable[[], Any]:
-    """Return what makes the application, and imports FastAPI no sooner than that."""
-    return lambda: importlib.import_module("ayb_jobs.http.app").build_app(services)

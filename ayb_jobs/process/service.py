@@ -27,8 +27,8 @@ from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.shipped import shipped_schedules
 from ayb_jobs.handlers.tracing import traced
-from ayb_jobs.http.edge.server import ApiServer
-from ayb_jobs.http.services import LoopAge, Services, app_factory
+from ayb_jobs.http.edge.server import ApiServer, app_factory
+from ayb_jobs.http.services import LoopAge, Services
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.process import sd_notify

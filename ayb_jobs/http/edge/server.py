@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import errno
-import importlib
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from ayb_jobs.errors import ConfigError
+from ayb_jobs.http.services import Services
 
 STOP_S = 5.0
 
@@ -74,15 +74,28 @@ class ApiServer:
 
     def _serve(self, listening: socket.socket) -> None:
         try:
-            # uvicorn, like FastAPI, takes time to import, which must not delay the first job.
             app = self._app_factory()
-            self._server = importlib.import_module("ayb_jobs.http.edge.serving").bounded_server(app, STOP_S)
+            # uvicorn, like FastAPI, takes time to import, which must not delay the first job.
+            from ayb_jobs.http.edge.serving import bounded_server  # noqa: PLC0415
+
+            self._server = bounded_server(app, STOP_S)
             if not self._stopping.is_set():
                 asyncio.run(self._server.serve(sockets=[listening]))
         except Exception as error:  # noqa: BLE001 - jobs go on without HTTP; the daemon is told
             self._on_failure(error)
         finally:
             listening.close()  # whoever waits is told at once
+
+
+def app_factory(services: Services) -> Callable[[], Any]:
+    """Return what makes the API's application; FastAPI is imported when that is called, in the server's thread."""
+
+    def build() -> Any:
+        from ayb_jobs.http.app import build_app  # noqa: PLC0415 - takes time that the first job must not wait for
+
+        return build_app(services)
+
+    return build
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
