@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 import ayb_jobs
 from ayb_jobs.events import RequestFailed
@@ -30,7 +29,7 @@ ROUTERS = (
 )
 
 
-def build_app(services: Services) -> ASGIApp:
+def build_app(services: Services) -> Guard:
     """Return the API as an ASGI application on these services."""
     app = FastAPI(
         title="ayb-jobs",
@@ -40,7 +39,8 @@ def build_app(services: Services) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.services = services
-    app.state.authenticator = Authenticator(tokens_of(services.api))
+    authenticator = Authenticator(tokens_of(services.api))
+    app.state.authenticator = authenticator
     app.state.prober = health.Prober()
     answer_errors(app)
     for router in ROUTERS:
@@ -51,7 +51,7 @@ def build_app(services: Services) -> ASGIApp:
         allowed_hosts=services.api.allowed_hosts,
         allowed_origins=services.api.allowed_origins,
     )
-    return Guard(app, doors=doors, on_error=_reporter(services))
+    return Guard(app, doors=doors, authenticator=authenticator, on_error=_reporter(services))
 
 
 def _reporter(services: Services) -> Callable[[str, BaseException], None]:

@@ -100,9 +100,7 @@ def requires(scope: Scope) -> Callable[[Request], Coroutine[Any, Any, Caller]]:
         authenticator: Authenticator = request.app.state.authenticator
         caller = authenticator.caller(request.scope["headers"])
         if caller is None:
-            raise Refused(
-                401, "an admin token is needed: Authorization: Bearer <token>", {"WWW-Authenticate": "Bearer"}
-            )
+            raise no_token()
         if caller.scope < scope:
             raise Refused(
                 403, f"the token {caller.name} has scope {caller.scope.name.lower()}; {scope.name.lower()} is needed"
@@ -110,6 +108,11 @@ def requires(scope: Scope) -> Callable[[Request], Coroutine[Any, Any, Caller]]:
         return caller
 
     return check
+
+
+def no_token() -> Refused:
+    """Return the refusal of a request without a valid token."""
+    return Refused(401, "an admin token is needed: Authorization: Bearer <token>", {"WWW-Authenticate": "Bearer"})
 
 
 def _digest(secret: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,17 +17,41 @@ REQUEST_S = 20.0
 ANSWER_S = 30.0
 LINGER_S = 3.0
 MAX_CONNECTIONS = 512
+# Each chunk of a body costs the event loop as much as a small request, however short it is.
+MAX_CHUNKS = 1024
 
 Timer = asyncio.TimerHandle
 
 
-class BoundedConnection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection plus three timers, a bound on their number, and refusals in the API's own shape."""
+class CountingConnection(h11.Connection):
+    """h11's connection, which takes at most `MAX_CHUNKS` chunks in a body."""
 
+    chunks = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next event; raises `RemoteProtocolError` at a chunk too many."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.chunks = 0
+        elif isinstance(event, h11.Data) and event.chunk_start:
+            self.chunks += 1
+            if self.chunks > MAX_CHUNKS:
+                raise h11.RemoteProtocolError("too many chunks")
+        return event
+
+
+class BoundedConnection(H11Protocol):
+    """uvicorn's HTTP/1.1 connection plus three timers, bounds on numbers, and refusals in the API's own shape."""
+
+    conn: CountingConnection
     _request_timer: Timer | None = None
     _answer_timer: Timer | None = None
     _refused = False
     silent_since = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = CountingConnection(h11.SERVER, MAX_HEADER)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Start the clock for the first request."""
@@ -83,14 +108,28 @@ class BoundedConnection(H11Protocol):
         """Refuse what is no HTTP, or whose header is too large; a token too long to be read is no valid token."""
         received, _ = self.conn.trailing_data
         status, message = 400, msg
-        if len(received) > MAX_HEADER:
+        if self.conn.chunks > MAX_CHUNKS:
+            status, message = 413, f"the body comes in more than {MAX_CHUNKS} chunks; send larger ones"
+        elif len(received) > MAX_HEADER:
             status, message = 431, f"the header is larger than {MAX_HEADER} bytes"
             if b"\nauthorization:" in received.lower():
                 status, message = 401, f"{message}, so that it shows no valid token"
         self._refuse(status, message)
 
     def _refuse(self, status: int, message: str) -> None:
+        """Give an answer of our own, unless the request was answered already, and take nothing more."""
         self._refused = True
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self._send_problem(status, message)
+        if self.cycle is not None:  # it may wait for the rest of the body
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._request_timer = stopped(self._request_timer)
+        self._request_timer = self._after(LINGER_S, self.transport.abort)
+
+    def _send_problem(self, status: int, message: str) -> None:
         body = problem_text(status, message)
         headers = [
             (b"content-type", b"application/json"),
@@ -99,10 +138,6 @@ class BoundedConnection(H11Protocol):
         ]
         for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self._request_timer = stopped(self._request_timer)
-        self._request_timer = self._after(LINGER_S, self.transport.abort)
 
     def _after(self, delay_s: float, action: Callable[[], None]) -> Timer:
         return self.loop.call_later(delay_s, action)

@@ -1,4 +1,4 @@
-"""The door that every request passes before any route: Host, Origin, size of the body; and no exception leaves it."""
+"""The guard that every request passes before any route: token, Host, Origin, body; and no exception leaves it."""
 
 import ipaddress
 from collections.abc import Callable, Sequence
@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ayb_jobs.http.edge.auth import is_loopback
-from ayb_jobs.http.edge.problems import INTERNAL, problem
+from ayb_jobs.http.edge.auth import Authenticator, is_loopback, no_token
+from ayb_jobs.http.edge.bodies import Budget, Replay, read_body
+from ayb_jobs.http.edge.problems import INTERNAL, Refused, problem
 
-MAX_BODY = 1024 * 1024
 MAX_HEADER = 32 * 1024
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+# Below these every route asks for a token, and only here are bodies read at all.
+GUARDED = ("/api/", "/admin/")
 
 # On every answer: nothing of it is kept, guessed at, framed, or read by another site.
 HEADERS = (
@@ -61,10 +63,19 @@ class Doors:
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, doors: Doors, on_error: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        doors: Doors,
+        authenticator: Authenticator,
+        on_error: Callable[[str, BaseException], None],
+    ) -> None:
         self._app = app
         self._doors = doors
+        self._authenticator = authenticator
         self._on_error = on_error
+        self.budget = Budget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -73,18 +84,10 @@ class Guard:
             return
         answer = _Answer(send)
         try:
-            if header_size(scope) > MAX_HEADER:
-                await problem(431, f"the header is larger than {MAX_HEADER} bytes")(scope, receive, answer)
-                return
-            refusal = self._refusal(scope)
-            if refusal is not None:
-                await problem(403, refusal)(scope, receive, answer)
-                return
-            body = await _read_body(scope, receive)
-            if body is None:
-                await problem(413, f"the body is larger than {MAX_BODY} bytes")(scope, receive, answer)
-                return
-            await self._app(scope, _Replay(body, receive), answer)
+            self._check(scope)
+            await self._pass_on(scope, receive, answer)
+        except Refused as refused:
+            await problem(refused.status, str(refused), headers=refused.headers)(scope, receive, answer)
         except ClientDisconnect:
             return  # nobody is there to answer, and half a body is no request
         except Exception as error:  # the last door: told, counted, and answered
@@ -93,6 +96,24 @@ class Guard:
                 await problem(500, INTERNAL)(scope, receive, answer)
             elif not answer.complete:
                 raise  # so that the connection is closed, and half an answer is not taken for a whole one
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].startswith(GUARDED):
+            await self._app(scope, receive, send)
+            return
+        with self.budget.share() as share:
+            body = await read_body(scope, receive, share)
+            await self._app(scope, Replay(body, receive), send)
+
+    def _check(self, scope: Scope) -> None:
+        """Refuse what the header alone shows to be wrong: whoever has no token is told nothing else."""
+        if header_size(scope) > MAX_HEADER:
+            raise Refused(431, f"the header is larger than {MAX_HEADER} bytes")
+        if scope["path"].startswith(GUARDED) and self._authenticator.caller(scope["headers"]) is None:
+            raise no_token()
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            raise Refused(403, refusal)
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = dict(scope["headers"])
@@ -125,39 +146,6 @@ class _Answer:
             message = {**message, "headers": [*message.get("headers", ()), *added]}
         await self._send(message)
         self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
-
-
-class _Replay:
-    """Gives the body that was read already, then whatever comes from the connection."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._body: bytes | None = body
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        body, self._body = self._body, None
-        if body is None:
-            return await self._receive()
-        return {"type": "http.request", "body": body, "more_body": False}
-
-
-async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
-    """Return the whole body, or None where it is larger than allowed, said or found so."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > MAX_BODY:
-            return None
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > MAX_BODY:
-            return None
-        if not message.get("more_body", False):
-            return b"".join(chunks)
 
 
 def header_size(scope: Scope) -> int:
