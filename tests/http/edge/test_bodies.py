@@ -84,9 +84,7 @@ def test_as_many_chunks_as_allowed_are_a_body(shared_server: Server) -> None:
             assert status(client) == 400  # a body without a type: it was read
 
 
-def test_all_bodies_under_way_share_a_budget_that_is_given_back(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_bodies_under_way_share_a_budget_that_is_given_back(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies.Budget.__init__, "__defaults__", (250_000,))
     with serving(db) as server, ExitStack() as slow, server.client() as other:
         for _ in range(5):
