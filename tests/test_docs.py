@@ -19,6 +19,7 @@ from ayb_jobs.config.settings import SECTIONS
 from ayb_jobs.logs.wording import LINES
 from ayb_jobs.metrics import CATALOGUE
 from ayb_jobs.storage.database import Connection
+from tests.ayb_database import OTHER_TABLES
 from tests.docs.reading import ROOT, Block, anchors, blocks, documents, inline_code, links, our_commands, shell_lines
 
 SHELLS = ("console", "bash", "sh", "shell")
@@ -118,6 +119,7 @@ def test_python_in_a_document_compiles_and_imports_public_names(block: Block) ->
 @pytest.mark.parametrize("block", blocks_of("sql"), ids=where)
 def test_sql_in_a_document_runs(block: Block, conn: Connection) -> None:
     with conn.transaction(force_rollback=True):
+        conn.execute(OTHER_TABLES)  # which AYB's users have beside ours
         conn.execute(block.text.encode())
 
 

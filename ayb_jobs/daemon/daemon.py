@@ -328,16 +328,16 @@ class Daemon:
 
 
 class DisabledDaemon:
-    """What runs where `jobs.enabled` is false: AYB's legacy timer, which prunes webhook deliveries each hour.
+    """What runs if `jobs.enabled` is false: AYB's legacy timer, which prunes webhook deliveries each hour.
 
-    It starts and stops like a `Daemon`.
+    It starts and stops like a `Daemon`. The first hour it deletes nothing, so that a start by mistake does no harm.
     """
 
-    def __init__(self, *, config: Config, url: str, events: Events) -> None:
+    def __init__(self, *, config: Config, url: str, events: Events, first_after_s: float = LEGACY_TURN_S) -> None:
         self.draining = threading.Event()
         self.database = open_database(config, url)
         self._events = events
-        self._loop = Loop("legacy pruning", self._prune, events.emit)
+        self._loop = Loop("legacy pruning", self._prune, events.emit, first_after_s=first_after_s)
 
     def start(self) -> None:
         """Start pruning."""

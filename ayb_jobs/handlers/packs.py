@@ -1,15 +1,16 @@
 """Puts together what a daemon runs: the handlers of the user's modules, the built-in packs, and jobs written as SQL."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from ayb_jobs.config import Config, JobTypeSettings, ScheduleSettings, read_pack
 from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.handlers.kinds.cleanup import TableMissing, delete_in_batches
-from ayb_jobs.handlers.kinds.sql import bound, deletes_of, sql_faults, sql_job_type
+from ayb_jobs.handlers.kinds.sql import deletes_of, sql_faults, sql_job_type
 from ayb_jobs.handlers.modules import load_registry
 from ayb_jobs.handlers.registry import JobType, Registry
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.schedules.retention import longest_retention_hours
 
 
 def build_registry(config: Config) -> Registry:
@@ -68,18 +69,31 @@ def add(registry: Registry, job_type: JobType, key: str) -> Iterator[str]:
         yield f"{key} cannot be used: {error}"
 
 
-def prune_webhook_deliveries(database: Database, stopping: Callable[[], bool] = lambda: False) -> int:
-    """Delete webhook deliveries older than 7 days, as AYB does where jobs are not enabled; return how many went.
+# AYB's own default, in hours.
+DELIVERIES_KEPT_H = 168.0
 
-    Runs the very delete of the job `webhook_delivery_prune`, batch by batch, until `stopping` says so. Without the table
-    nothing is deleted.
+
+def prune_webhook_deliveries(database: Database, stopping: Callable[[], bool] = lambda: False) -> int:
+    """Delete old webhook deliveries, as AYB does if jobs are not enabled; return how many went.
+
+    Old are those older than 7 days and than the longest retention that a schedule in the database names. Runs the delete
+    of the job `webhook_delivery_prune`, batch by batch, until `stopping` says so. Without the table nothing is deleted.
     """
     settings = read_pack("ayb").job_types["webhook_delivery_prune"]
+    with database.connection() as conn:
+        kept_h = max(DELIVERIES_KEPT_H, longest_retention_hours(conn) or 0.0)
     deleted = 0
     with suppress(TableMissing):
         for delete in deletes_of(settings):
-            for rows in delete_in_batches(database.transaction, delete, bound({}, settings.payload)):
+            for rows in delete_in_batches(lambda: _transaction(database), delete, {"retention_hours": kept_h}):
                 deleted += rows
                 if stopping():
                     break
     return deleted
+
+
+@contextmanager
+def _transaction(database: Database) -> Iterator[Connection]:
+    """Lend a connection that finds the application's tables, for one transaction."""
+    with database.work() as conn, conn.transaction():
+        yield conn

@@ -1,14 +1,19 @@
 """Each built-in job deletes exactly the rows that its origin's documentation says."""
 
+import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 
 import pytest
 from structlog.testing import LogCapture
 
-from ayb_jobs.config import load_config
+from ayb_jobs.config import Config, load_config
+from ayb_jobs.daemon.daemon import DisabledDaemon
+from ayb_jobs.events import Events
 from ayb_jobs.handlers.packs import build_registry, default_schedules, prune_webhook_deliveries
 from ayb_jobs.handlers.registry import JobType
 from ayb_jobs.storage.database import Connection, Database
+from tests.factories import make_schedule
 from tests.handlers.conftest import Lease
 
 Rows = Mapping[str, Mapping[str, str]]
@@ -164,8 +169,44 @@ def test_the_legacy_pruning_deletes_deliveries_older_than_seven_days(db: Databas
     assert labels("_ayb_webhook_deliveries") == {"0 h", "1 h", "24 h", "100 h"}
 
 
+@pytest.mark.usefixtures("origin_tables")
+@pytest.mark.parametrize(
+    ("retentions", "kept_h"),
+    [
+        ([720], 720),
+        ([24], 168),  # AYB's own timer keeps seven days
+        ([24, 720, 200], 720),
+        ([None, "never", -1, 0], 168),
+        (["720"], 720),
+        ([10**30], float("inf")),
+    ],
+)
+def test_the_legacy_pruning_keeps_what_any_schedule_in_the_database_keeps(
+    retentions: list[object], kept_h: float, db: Database, conn: Connection, fill: Fill, labels: Labels
+) -> None:
+    for hours in retentions:
+        make_schedule(conn, job_type="webhook_delivery_prune", payload={"retention_hours": hours}, enabled=False)
+    make_schedule(conn, job_type="another", payload={"retention_hours": 9999})
+    fill("_ayb_webhook_deliveries", DELIVERIES)
+    prune_webhook_deliveries(db)
+    assert labels("_ayb_webhook_deliveries") == {label for label in DELIVERIES if int(label.split()[0]) < kept_h}
+
+
 def test_the_legacy_pruning_does_without_its_table(db: Database) -> None:
     assert prune_webhook_deliveries(db) == 0
+
+
+def test_the_legacy_pruning_does_without_our_tables(empty_database_url: str) -> None:
+    with closing(Database(empty_database_url)) as database:
+        assert prune_webhook_deliveries(database) == 0
+
+
+def test_a_disabled_daemon_prunes_after_an_hour_and_then_each_hour(db: Database) -> None:
+    disabled = DisabledDaemon(config=Config(), url=db.url, events=Events())
+    (loop,) = disabled.loops()
+    assert 3500 < loop._next_turn - time.monotonic() <= 3600
+    assert disabled._prune() == 3600
+    disabled.stop()
 
 
 def test_the_schedules_are_those_of_the_origins() -> None:
