@@ -1,6 +1,5 @@
 """The program: its commands, and how it ends."""
 
-import importlib
 import os
 import sys
 import traceback
@@ -12,47 +11,28 @@ import click
 
 import ayb_jobs
 from ayb_jobs.cli.exits import ExitCode, exit_code_of
+from ayb_jobs.cli.lazy import Lazy, LazyGroup
 from ayb_jobs.cli.options import Options, door_options
+from ayb_jobs.cli.output import one_line
 from ayb_jobs.errors import AybJobsError, ConfigError
+from ayb_jobs.redact import Redactor, passwords
 
-# Where each command is defined, in the order of the help.
 COMMANDS = {
-    "run": "ayb_jobs.cli.commands.run:run",
-    "migrate": "ayb_jobs.cli.commands.migrate:migrate",
-    "check-config": "ayb_jobs.cli.commands.check_config:check_config",
-    "health": "ayb_jobs.cli.commands.health:health",
-    "jobs": "ayb_jobs.cli.commands.jobs:jobs",
-    "schedules": "ayb_jobs.cli.commands.schedules:schedules",
-    "demo": "ayb_jobs.cli.commands.demo:demo",
-    "torture": "ayb_jobs.cli.commands.torture:torture",
-    "bench": "ayb_jobs.cli.commands.bench:bench",
-    "completion": "ayb_jobs.cli.commands.completion:completion",
+    "run": Lazy("run:run", "Run the daemon in the foreground."),
+    "migrate": Lazy("migrate:migrate", "Bring the database's schema up to date."),
+    "check-config": Lazy("check_config:check_config", "Check the settings and show where each came from."),
+    "health": Lazy("health:health", "Tell whether work can be done."),
+    "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them."),
+    "schedules": Lazy("schedules:schedules", "Look at schedules; create, change and watch them."),
+    "demo": Lazy("demo:demo", "Take a tour on a database that is thrown away."),
+    "torture": Lazy("torture:torture", "Break daemons on purpose, and check that no job is lost."),
+    "bench": Lazy("bench:bench", "Measure the daemon on this machine."),
+    "completion": Lazy("completion:completion", "Print the script that completes commands in a shell."),
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
-        return list(COMMANDS)
-
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command by its name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that was asked for; where there is none such, the error names those that are near."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as error:
-            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+class Program(LazyGroup):
+    """The group of all commands."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
@@ -66,7 +46,7 @@ class ReaderGone(Exception):
     """Whoever read the output went away."""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(ayb_jobs.__version__, prog_name="ayb-jobs")
 @door_options
 def program() -> None:
@@ -107,8 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def usage_line(error: click.ClickException) -> str:
     """Return what is wrong with the command line, and where to read what would be right."""
-    from ayb_jobs.cli.output import one_line  # noqa: PLC0415 - nothing of it is needed where all goes well
-
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     words = one_line(error.format_message())
     return f"{words} (see: {ctx.command_path} --help)" if ctx else words
@@ -116,9 +94,6 @@ def usage_line(error: click.ClickException) -> str:
 
 def _tell(error: Exception, options: Options) -> None:
     """Print an error as one line, with what led to it where that was asked for, and without secrets."""
-    from ayb_jobs.cli.output import one_line  # noqa: PLC0415 - nothing of it is needed where all goes well
-    from ayb_jobs.redact import Redactor, passwords  # noqa: PLC0415
-
     given = options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL", "")
     redact = Redactor({*passwords(given), given, options.admin_token or ""})
     if options.debug:

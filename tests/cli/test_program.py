@@ -370,29 +370,6 @@ def test_it_runs_as_a_module_too(database_url: str) -> None:
     assert done.stdout == '{"items":[],"count":0}\n'
 
 
-def test_listing_imports_nothing_that_it_does_not_need(database_url: str) -> None:
-    python = PROGRAM.with_name("python")
-    done = subprocess.run(
-        [python, "-X", "importtime", "-m", "ayb_jobs", "jobs", "list"],
-        env=environment({"AYB_JOBS_DATABASE_URL": database_url}),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
-    assert "psycopg" in imported
-    assert not imported & {
-        "pydantic",
-        "structlog",
-        "rich.console",
-        "fastapi",
-        "croniter",
-        "http.client",
-        "ayb_jobs.config",
-    }
-
-
 def test_the_embedded_database_is_started_for_the_command(nowhere: Cli, tmp_path: Path) -> None:
     home = tmp_path / "home"
     environ = {"AYB_JOBS_DATABASE_DATA_DIR": str(home)}

@@ -10,6 +10,8 @@ import click
 
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
+from ayb_jobs.lab.bench.scratch import Bench, server
+from ayb_jobs.lab.bench.works import WORKS as MEASURES
 
 # Named here too, so that help and completion need not import what measures.
 WORKS = (
@@ -17,7 +19,7 @@ WORKS = (
 )  # fmt: skip
 
 
-@click.command(short_help="Measure the daemon on this machine.")
+@click.command
 @click.argument("works", nargs=-1, metavar="[WORK]...", type=click.Choice(WORKS))
 @click.option("--jobs", default=20_000, show_default=True, type=click.IntRange(10), help="Jobs in one round.")
 @click.option(
@@ -40,9 +42,6 @@ def bench(options: Options, works: tuple[str, ...], jobs: int, rows: int, rounds
     Without --database-url an embedded PostgreSQL is made for it and removed. On a server that is named, each round
     makes a database of its own and drops it; the named database itself is not touched.
     """
-    from ayb_jobs.lab.bench.scratch import Bench, server  # noqa: PLC0415 - kept out of other commands
-    from ayb_jobs.lab.bench.works import WORKS as MEASURES  # noqa: PLC0415
-
     end_as_by_ctrl_c()
     if not options.json:
         click.echo(f"{'WORK':9} {'FIGURE':44} {'VALUE':>10} {'':7} {'BESIDE':>10} {'RATIO':>6}  OF")

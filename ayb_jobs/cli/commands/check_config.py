@@ -17,7 +17,7 @@ from ayb_jobs.handlers.packs import build_registry, default_schedules
 from ayb_jobs.model.names import did_you_mean
 
 
-@click.command("check-config", short_help="Check the settings and show where each came from.")
+@click.command("check-config")
 @click.option("--example", is_flag=True, help="Print a file with every setting at its default instead.")
 @common_options
 @json_option

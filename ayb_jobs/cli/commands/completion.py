@@ -6,7 +6,7 @@ from click.shell_completion import get_completion_class
 PROGRAMS = {"ayb-jobs": "_AYB_JOBS_COMPLETE", "ayb": "_AYB_COMPLETE"}
 
 
-@click.command(short_help="Print the script that completes commands in a shell.")
+@click.command
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

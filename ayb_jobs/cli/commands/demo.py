@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
@@ -37,7 +39,7 @@ COLUMNS = [
 PATIENCE_S = 120.0
 
 
-@click.command(short_help="Take a tour on a database that is thrown away.")
+@click.command
 @click.option("--once", is_flag=True, help="End when the jobs have ended, instead of leaving the daemon up.")
 @common_options
 @json_option
@@ -108,9 +110,6 @@ def watch(
     conn: Connection, ids: list[str], process: subprocess.Popen[bytes], log_file: Path, *, quiet: bool
 ) -> list[DemoJob]:
     """Wait until all jobs have ended, showing how far each is; return how they stand then."""
-    from rich.console import Console  # noqa: PLC0415 - kept out of every other command's start
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-
     console = Console(stderr=True, quiet=quiet)
     give_up = time.monotonic() + PATIENCE_S
     with Progress(

@@ -7,15 +7,22 @@ from contextlib import closing
 import click
 
 from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.api import ApiDoor
 from ayb_jobs.cli.backend.backend import api_url, token
 from ayb_jobs.cli.backend.reach import database_url
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.settings import settings
+from ayb_jobs.storage.database import Timeouts, connect_to_primary
+from ayb_jobs.storage.faults import worded_faults
+from ayb_jobs.storage.fitness import database_unfitness
+from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers
+from ayb_jobs.storage.fleet.waiting import unclaimable_jobs
 
 CONNECT_S = 3.0
 
 
-@click.command(short_help="Tell whether work can be done.")
+@click.command
 @click.option("--this-host", is_flag=True, help="Count only daemons on this host, as a container's probe does.")
 @door_options
 @pass_options
@@ -28,8 +35,6 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """
     url = api_url(options)
     if url:
-        from ayb_jobs.cli.backend.api import ApiDoor  # noqa: PLC0415 - only one of the two is needed
-
         found = json.loads(ApiDoor(url, token(options)).health())
         reasons: list[str] = found["reasons"]
         unclaimable: int = found.get("unclaimableJobs", 0)
@@ -50,13 +55,6 @@ def database_health(options: Options, *, this_host: bool) -> tuple[list[str], in
 
     The latter are counted where there is no such reason, among the 10,000 that come first.
     """
-    from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - slow to import
-    from ayb_jobs.storage.database import Timeouts, connect_to_primary  # noqa: PLC0415
-    from ayb_jobs.storage.faults import worded_faults  # noqa: PLC0415
-    from ayb_jobs.storage.fitness import database_unfitness  # noqa: PLC0415
-    from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers  # noqa: PLC0415
-    from ayb_jobs.storage.fleet.waiting import unclaimable_jobs  # noqa: PLC0415
-
     disabled = not options.database_url and not settings(options).jobs.enabled
     timeouts = Timeouts(connect_s=CONNECT_S, statement_s=CONNECT_S)
     with (

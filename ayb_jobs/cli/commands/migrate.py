@@ -1,5 +1,6 @@
 """`ayb-jobs migrate`: bring the database's schema up to date."""
 
+import json
 from contextlib import closing
 
 import click
@@ -7,20 +8,19 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.reach import direct_url
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.faults import worded_faults
+from ayb_jobs.storage.migrate import migrate as apply
+from ayb_jobs.storage.migrate import pending
 
 
-@click.command(short_help="Bring the database's schema up to date.")
+@click.command
 @click.option("--plan", is_flag=True, help="Say what would be done, and do nothing.")
 @common_options
 @json_option
 @pass_options
 def migrate(options: Options, *, plan: bool) -> None:
     """Bring the database's schema up to date: all that is missing in one transaction, or nothing."""
-    from ayb_jobs.storage.database import connect  # noqa: PLC0415 - slow to import
-    from ayb_jobs.storage.faults import worded_faults  # noqa: PLC0415
-    from ayb_jobs.storage.migrate import migrate as apply  # noqa: PLC0415
-    from ayb_jobs.storage.migrate import pending  # noqa: PLC0415
-
     with (
         direct_url(options) as url,
         closing(connect(url, name="ayb-jobs-migrate", writable=not plan)) as conn,
@@ -40,8 +40,6 @@ def migrate(options: Options, *, plan: bool) -> None:
 def print_names(options: Options, names: list[str], done: str, none: str) -> None:
     """Print the names of migrations."""
     if options.json:
-        import json  # noqa: PLC0415 - only here
-
         output.print_json(json.dumps({"migrations": names}))
     elif names:
         for name in names:

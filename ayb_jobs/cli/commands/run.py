@@ -3,9 +3,11 @@
 import click
 
 from ayb_jobs.cli.options import Options, common_options, pass_options
+from ayb_jobs.cli.settings import settings
+from ayb_jobs.process.service import run_service
 
 
-@click.command(short_help="Run the daemon in the foreground.")
+@click.command
 @common_options
 @pass_options
 @click.pass_context
@@ -15,7 +17,4 @@ def run(ctx: click.Context, options: Options) -> None:
     Its database is brought up to date first. Exits with 0 after a clean stop, with 1 where jobs were still running
     when the shutdown timeout was over, and with 143 after a second signal.
     """
-    from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - kept out of every other command's start
-    from ayb_jobs.process.service import run_service  # noqa: PLC0415
-
     ctx.exit(run_service(settings(options)))

@@ -14,11 +14,13 @@ from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 from ayb_jobs.errors import Conflict
+from ayb_jobs.lab.torture import KINDS, network, parse_faults, report
+from ayb_jobs.lab.torture import torture as run_torture
 
 TOLD_EVERY_S = 10.0
 
 
-@click.command(short_help="Break daemons on purpose, and check that no job is lost.")
+@click.command
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(min=3), help="How long faults come.")
 @click.option("--seed", type=click.IntRange(min=0), help="Repeat the choices of an earlier run. Default: a new one.")
 @click.option(
@@ -63,9 +65,6 @@ def torture(
 
     Exits with 0 only where no job was lost and no invariant broken. Else the logs are kept, and it says where.
     """
-    from ayb_jobs.lab.torture import KINDS, network, parse_faults, report  # noqa: PLC0415 - kept out of other commands
-    from ayb_jobs.lab.torture import torture as run_torture  # noqa: PLC0415
-
     if list_faults:
         for kind in KINDS.values():
             click.echo(f"{kind.name:18} {kind.meaning}")

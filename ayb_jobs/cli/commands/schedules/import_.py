@@ -22,7 +22,7 @@ from ayb_jobs.storage.schedules.schedules import create_schedule
 from ayb_jobs.wire.jobs import Stored, object_text, page_text
 
 
-@click.command("import", short_help="Read the schedules of cron, pg_cron or Celery beat.")
+@click.command("import")
 @click.argument("source", type=click.Choice(["crontab", "pg_cron", "celery"]))
 @click.argument("file", metavar="[FILE]", required=False)
 @click.option("--from-url", metavar="URL", help="The database that holds the tables; the configured one if not given.")

@@ -1,0 +1,113 @@
+"""`ayb-jobs jobs show`."""
+
+import json
+from typing import Any
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.backend import open_jobs
+from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES
+from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.output import Column, ago, decoded, duration
+from ayb_jobs.cli.values import MAX_LIMIT, WholeNumber
+
+MINUTE_S = 60
+WHENS = {
+    "Created": "createdAt",
+    "Due": "runAt",
+    "Scheduled for": "scheduledFor",
+    "Last run": "lastRunAt",
+    "Leased until": "leaseUntil",
+    "Completed": "completedAt",
+    "Canceled": "canceledAt",
+}
+DETAILS = {"Worker": "workerId", "Schedule": "scheduleId", "Idempotency key": "idempotencyKey"}
+
+
+@click.command
+@click.argument("job_id", metavar="JOB-ID")
+@click.option(
+    "--limit", type=WholeNumber(1, MAX_LIMIT), default=20, show_default=True, help="At most so many attempts."
+)
+@door_options
+@pass_options
+def show(options: Options, job_id: str, limit: int) -> None:
+    """Show one job and its attempts, the newest first. With --json, the attempts are under `executions`."""
+    with open_jobs(options) as door:
+        job_text = door.get_job(job_id)
+        executions_text = door.list_executions(job_id, limit=limit)
+    executions = decoded(executions_text)["items"]
+    if options.json:  # the job as it stands, since it may hold what Python cannot decode
+        output.print_json(f'{job_text[:-1]},"executions":{json.dumps(executions)}}}')
+        return
+    print_job(decoded(job_text))
+    click.echo()
+    if executions:
+        print_executions(executions)
+    else:
+        click.echo("No attempt is on record.")
+
+
+def print_job(job: dict[str, Any]) -> None:
+    """Print all that is known of a job."""
+    whens = {name: job.get(key) for name, key in WHENS.items()}
+    output.print_fields(
+        {
+            "Id": job["id"],
+            "Type": job["type"],
+            "State": job["state"],
+            "Queue": f"{job['queue']}, priority {job['priority']}",
+            "Attempts": attempts_words(job),
+            **{name: f"{text}  ({ago(text)})" for name, text in whens.items() if text},
+            **({"Waits": job["waitReason"]} if job.get("waitReason") else {}),
+            **{name: str(job[key]) for name, key in DETAILS.items() if job.get(key) is not None},
+            "Payload": json.dumps(job["payload"], indent=2, ensure_ascii=False),
+            **({"Progress": json.dumps(job["progress"], ensure_ascii=False)} if "progress" in job else {}),
+            **({"Last error": job["lastError"]} if job.get("lastError") else {}),
+        },
+        {"State": STATE_STYLES[job["state"]]},
+    )
+
+
+def attempts_words(job: dict[str, Any]) -> str:
+    """Return how many attempts a job has had, and how many of them lost their worker."""
+    words = f"{job['attempts']} of {job['maxAttempts']}"
+    return f"{words}, {job['crashes']} lost with their worker" if job["crashes"] else words
+
+
+def print_executions(executions: list[dict[str, Any]]) -> None:
+    """Print attempts as a table."""
+    columns = [
+        Column(title="ATTEMPT", right=True, key=True),
+        Column(title="OUTCOME"),
+        Column(title="STARTED"),
+        Column(title="TOOK", right=True),
+        Column(title="RECORDS", right=True),
+        Column(title="WORKER"),
+        Column(title="ERROR", flexible=True),
+    ]
+    when = ago if output.is_terminal() else str
+    rows = [
+        [
+            str(execution["attempt"]),
+            execution.get("outcome", "running"),
+            when(execution["startedAt"]),
+            took(execution),
+            str(execution.get("recordsProcessed", "")),
+            execution.get("workerId", ""),
+            execution.get("error", ""),
+        ]
+        for execution in executions
+    ]
+    output.print_table(columns, rows)
+
+
+def took(execution: dict[str, Any]) -> str:
+    """Return how long an attempt took."""
+    if "endedAt" not in execution:
+        return ""
+    seconds = (output.instant(execution["endedAt"]) - output.instant(execution["startedAt"])).total_seconds()
+    return (
+        f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < MINUTE_S else duration(seconds)
+    )

@@ -1,0 +1,35 @@
+"""`ayb-jobs jobs stats`."""
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.backend import open_jobs
+from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES, STATES
+from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.output import Column, decoded, duration
+
+
+@click.command
+@door_options
+@pass_options
+def stats(options: Options) -> None:
+    """Count jobs by state; tell how long the oldest due job has waited, and which ones no live daemon can run."""
+    with open_jobs(options) as door:
+        text = door.job_stats()
+    if options.json:
+        output.print_json(text)
+        return
+    counts = decoded(text)
+    estimated = counts.get("estimated", [])
+    rows = [[state, f"{'about ' if state in estimated else ''}{counts[state]:,}"] for state in STATES]
+    output.print_table(
+        [Column(title="STATE", key=True), Column(title="JOBS", right=True, key=True)],
+        rows,
+        [STATE_STYLES[state] for state in STATES],
+    )
+    oldest_s = counts.get("oldestQueuedAgeSec")
+    if oldest_s is not None:
+        output.say(f"The oldest due job has waited for {duration(oldest_s)}.")
+    if unclaimable := counts.get("unclaimable"):
+        listed = ", ".join(f"{output.one_line(name)} {count:,}" for name, count in unclaimable.items())
+        output.say(f"Due, and no live daemon can run them: {listed}.")

@@ -1,0 +1,67 @@
+"""The flags that stand for a schedule's fields."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from ayb_jobs.cli.values import DURATION, JSON, TRUTH, WholeNumber
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Flags by the names of the API's fields.
+FIELDS: Mapping[str, str] = {
+    "name": "name",
+    "job_type": "jobType",
+    "cron": "cronExpr",
+    "timezone": "timezone",
+    "payload": "payload",
+    "enabled": "enabled",
+    "max_attempts": "maxAttempts",
+    "queue": "queue",
+    "priority": "priority",
+    "catchup": "catchup",
+    "overlap": "overlap",
+    "dst": "dst",
+    "jitter": "jitterSec",
+    "timeout": "timeoutSec",
+    "expect_success_within": "expectSuccessWithinSec",
+    "ping_url": "pingUrl",
+}
+
+
+def schedule_options(command: F) -> F:
+    """Give a command a flag for each field of a schedule besides its name, job type and timing."""
+    options: list[Callable[[Any], Any]] = [
+        click.option("--timezone", metavar="ZONE", help="The IANA time zone of the cron expression, such as UTC."),
+        click.option("--payload", type=JSON, metavar="JSON", help="What its jobs are given: JSON, @FILE, or -."),
+        click.option("--enabled", type=TRUTH, metavar="true|false", help="Whether it fires."),
+        click.option("--queue", metavar="QUEUE", help="The queue of its jobs."),
+        click.option("--priority", type=WholeNumber(1, 4), help="The priority of its jobs; 1 goes first."),
+        click.option("--max-attempts", type=WholeNumber(1), help="How often each job may be tried."),
+        click.option("--catchup", type=click.Choice(["latest", "all", "skip"]), help="What becomes of missed fires."),
+        click.option(
+            "--overlap",
+            type=click.Choice(["allow", "skip", "queue_one", "cancel_running"]),
+            help="What a fire does while an earlier job has not ended.",
+        ),
+        click.option(
+            "--dst",
+            type=click.Choice(["once", "skip", "both"]),
+            help="What a fixed hour does when clocks skip or repeat it.",
+        ),
+        click.option("--jitter", type=DURATION, metavar="TIME", help="Spread its jobs over so long: 90s, 15m."),
+        click.option("--timeout", type=DURATION, metavar="TIME", help="How long one run may take."),
+        click.option(
+            "--expect-success-within", type=DURATION, metavar="TIME", help="Overdue once no job succeeded for so long."
+        ),
+        click.option("--ping-url", metavar="URL", help="A healthchecks-style address of its own."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def body_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was given as the API's fields."""
+    return {FIELDS[flag]: value for flag, value in given.items() if value is not None}

@@ -1,0 +1,49 @@
+"""`ayb-jobs schedules lint`."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.database import database
+from ayb_jobs.cli.commands.schedules.collisions import collision_json, fires_between, print_collisions
+from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.model.schedules.preview import Collision, collisions, examine
+from ayb_jobs.storage.schedules.schedules import list_schedules
+
+
+@click.command
+@common_options
+@json_option
+@pass_options
+def lint(options: Options) -> int:
+    """Name what looks wrong about schedules: what cannot fire, what may not mean what it looks like, what collides.
+
+    Ends with 1 where a schedule cannot fire, and with 0 where there are warnings alone.
+    """
+    now = datetime.now(UTC)
+    with database(options) as conn:
+        found = list_schedules(conn)
+    findings = [finding for schedule in found for finding in examine(schedule, now)]
+    end = now + timedelta(hours=24)
+    met = collisions({each.name: list(fires_between(each, now, end)) for each in found if each.enabled})
+    if options.json:
+        items = [finding._asdict() for finding in findings]
+        output.print_json(json.dumps({"items": items, "collisions": [collision_json(each) for each in met]}))
+    else:
+        print_findings(findings, met, len(found))
+    return int(any(finding.level == "error" for finding in findings))
+
+
+def print_findings(findings: Sequence[Any], met: Sequence[Collision], count: int) -> None:
+    """Print what looks wrong, or that nothing does."""
+    for finding in findings:
+        colour = "red" if finding.level == "error" else "yellow"
+        name = output.one_line(finding.schedule)
+        click.echo(f"{click.style(finding.level, fg=colour)}  {name}: {output.one_line(finding.message)}")
+    print_collisions(met)
+    if not findings and not met:
+        output.say(f"Nothing looks wrong about {count} schedule{'' if count == 1 else 's'}.")

@@ -1,0 +1,63 @@
+"""`ayb-jobs schedules overdue`."""
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.database import database
+from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.output import Column, ago
+from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
+from ayb_jobs.wire.jobs import instant_text, object_text, page_text
+
+
+@click.command
+@common_options
+@json_option
+@pass_options
+def overdue(options: Options) -> int:
+    """List schedules that did not do what was expected of them, and end with 1 where there are any.
+
+    It asks the database alone, so that it is right even where no daemon runs: put it into a monitor or a cron line.
+    """
+    with database(options) as conn:
+        found = list_overdue(conn)
+    if options.json:
+        output.print_json(page_text(map(overdue_text, found)))
+    elif found:
+        print_overdue(found)
+    else:
+        output.say("No schedule is overdue.")
+    return int(bool(found))
+
+
+def overdue_text(each: Overdue) -> str:
+    """Return an overdue schedule's JSON."""
+    return object_text(
+        {
+            "scheduleId": each.schedule_id,
+            "name": each.name,
+            "reason": each.reason,
+            "since": each.since,
+            "lastSuccessAt": each.last_success_at,
+            "nextRunAt": each.next_run_at,
+            "expectSuccessWithinSec": each.expect_success_within_s,
+            "message": each.words,
+        }
+    )
+
+
+def print_overdue(found: list[Overdue]) -> None:
+    """Print overdue schedules."""
+    columns = [
+        Column(title="NAME", key=True),
+        Column(title="REASON"),
+        Column(title="SINCE"),
+        Column(title="WHY", flexible=True),
+    ]
+    rows = [[each.name, each.reason, when(instant_text(each.since)), each.words] for each in found]
+    output.print_table(columns, rows)
+
+
+def when(text: str) -> str:
+    """Return an instant: how far away for people, as it is for programs."""
+    return ago(text) if output.is_terminal() else text

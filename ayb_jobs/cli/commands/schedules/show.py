@@ -1,0 +1,67 @@
+"""`ayb-jobs schedules show`."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.backend import open_schedules
+from ayb_jobs.cli.commands.schedules.printing import STATE_STYLES, state_of
+from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.output import ago, decoded
+from ayb_jobs.errors import NotFound
+
+ORIGINS = {
+    "shipped": "packs or settings",
+    "edited": "packs or settings, and edited by an operator since",
+    "operator": "an operator",
+}
+
+
+@click.command
+@click.argument("schedule", metavar="SCHEDULE")
+@door_options
+@pass_options
+def show(options: Options, schedule: str) -> None:
+    """Show all that is known of SCHEDULE, an id or a name; `fires` and `preview` show what it did and will do."""
+    with open_schedules(options) as door:
+        found = decoded(door.list_schedules())["items"]
+    by_id = [each for each in found if each["id"] == schedule]
+    by_name = [each for each in found if each["name"] == schedule]
+    for each in by_id or by_name:
+        if options.json:
+            output.print_json(json.dumps(each, ensure_ascii=False))
+        else:
+            print_details(each)
+        return
+    raise NotFound(f"there is no schedule {schedule}")
+
+
+def print_details(schedule: Mapping[str, Any]) -> None:
+    """Print all that is known of a schedule."""
+    words = {"nextRunAt": "Next run", "lastRunAt": "Last run", "lastFireAt": "Last fire", "lastError": "Error"}
+    fields = {
+        "Id": schedule["id"],
+        "Name": schedule["name"],
+        "State": state_of(schedule),
+        "Job type": f"{schedule['jobType']}, queue {schedule['queue']}, priority {schedule['priority']}",
+        "Cron": f"{schedule['cronExpr']}  ({schedule['timezone']}, dst {schedule['dst']})",
+        "Missed fires": f"catchup {schedule['catchup']}",
+        "Overlaps": schedule["overlap"],
+        "Jitter": f"{schedule['jitterSec']:g} s",
+        "Attempts": str(schedule["maxAttempts"]),
+        "Timeout": f"{schedule['timeoutSec']:g} s" if "timeoutSec" in schedule else "that of the job type",
+        "Success": f"expected within {schedule['expectSuccessWithinSec']:g} s"
+        if "expectSuccessWithinSec" in schedule
+        else "not watched",
+        "Defined by": ORIGINS[schedule["origin"]],
+        **{
+            title: f"{schedule[key]}  ({ago(schedule[key])})" if key != "lastError" else schedule[key]
+            for key, title in words.items()
+            if schedule.get(key)
+        },
+        "Payload": json.dumps(schedule["payload"], indent=2, ensure_ascii=False),
+    }
+    output.print_fields(fields, {"State": STATE_STYLES[state_of(schedule)]})

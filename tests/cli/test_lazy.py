@@ -1,0 +1,72 @@
+"""Commands are imported when they are asked for, and no sooner."""
+
+import subprocess
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from ayb_jobs.cli.lazy import Lazy, LazyGroup
+from ayb_jobs.cli.main import program
+from tests.cli.processes import PROGRAM, environment
+
+
+def entries(group: LazyGroup = program) -> Iterator[tuple[str, Lazy]]:
+    for name, lazy in group.table.items():
+        yield name, lazy
+        command = lazy.load()
+        if isinstance(command, LazyGroup):
+            yield from entries(command)
+
+
+def imported(*arguments: str, **environ: str) -> set[str]:
+    """Run the program as a process, and return the modules that it imported."""
+    done = subprocess.run(
+        [PROGRAM, *arguments],
+        env=environment({"PYTHONPROFILEIMPORTTIME": "1", **environ}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+
+
+@pytest.mark.parametrize(("name", "lazy"), [pytest.param(*entry, id=entry[1].place) for entry in entries()])
+def test_every_entry_of_a_table_leads_to_the_command_of_that_name(name: str, lazy: Lazy) -> None:
+    command = lazy.load()
+    assert isinstance(command, click.Command)
+    assert command.name == name
+    assert command.help
+    assert lazy.help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [
+        ([], {}),
+        (["jobs"], {}),
+        (["schedules"], {}),
+        ([], {"_AYB_JOBS_COMPLETE": "bash_complete", "COMP_WORDS": "ayb-jobs schedules l", "COMP_CWORD": "2"}),
+    ],
+    ids=["the program's help", "jobs' help", "schedules' help", "completion"],
+)
+def test_neither_help_nor_completion_imports_a_command(arguments: list[str], environ: dict[str, str]) -> None:
+    found = imported(*arguments, *([] if environ else ["--help"]), **environ)
+    commands = {name for name in found if name.startswith("ayb_jobs.cli.commands.")}
+    assert commands <= {"ayb_jobs.cli.commands.jobs", "ayb_jobs.cli.commands.schedules"}
+    assert not found & {"psycopg", "pydantic", "croniter", "structlog"}
+
+
+def test_listing_imports_nothing_that_it_does_not_need(database_url: str) -> None:
+    found = imported("jobs", "list", AYB_JOBS_DATABASE_URL=database_url)
+    assert "psycopg" in found
+    assert not found & {
+        "pydantic",
+        "structlog",
+        "rich.console",
+        "fastapi",
+        "croniter",
+        "http.client",
+        "ayb_jobs.config",
+    }
