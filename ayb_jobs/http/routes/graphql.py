@@ -1,15 +1,22 @@
 """Barycenter's admin queries: `POST /admin/jobs`."""
 
 import json
+from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from typing import Any
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from ayb_jobs.http.edge.problems import Refused
 from ayb_jobs.http.requests import GUARDED, Body, Given, RawBody, Reader, documented, documented_body, read_body
 from ayb_jobs.http.shapes import answer
+
+# Documents are executed in threads of their own, so that no crowd of them keeps a probe waiting.
+THREADS = 4
+MOST_WAITING = 100
 
 
 class Document(Body):
@@ -29,17 +36,20 @@ class AnswerShape(BaseModel):
 
 def router() -> APIRouter:
     """Return the route of Barycenter's admin queries."""
+    threads = CapacityLimiter(THREADS)
 
-    @cache
-    def executor(*, introspection: bool) -> Any:
-        return import_module("ayb_jobs.http.routes.graphql_schema").Executor(introspection=introspection)
-
-    def execute(request: Request, services: Given, caller: Reader, raw: RawBody) -> Response:
+    async def execute(request: Request, services: Given, caller: Reader, raw: RawBody) -> Response:
         """Execute a GraphQL document; its errors are in the answer, with status 200."""
-        asked = read_body(raw, Document)
+        if threads.statistics().tasks_waiting >= MOST_WAITING:
+            raise Refused(503, "too many documents wait already; try again in a second", {"Retry-After": "1"})
         with_token = not request.app.state.authenticator.open
-        run = executor(introspection=with_token)
-        return answer(json.dumps(run(services, caller, asked.query, asked.variables, asked.operation_name)))
+
+        def run() -> str:
+            asked = read_body(raw, Document)
+            execute = executor(introspection=with_token)
+            return json.dumps(execute(services, caller, asked.query, asked.variables, asked.operation_name))
+
+        return answer(await run_sync(run, limiter=threads))
 
     routes = APIRouter(tags=["graphql"], dependencies=GUARDED)
     routes.add_api_route(
@@ -51,3 +61,11 @@ def router() -> APIRouter:
         **documented(AnswerShape, "`data`, and `errors` where there are any"),
     )
     return routes
+
+
+@cache
+def executor(*, introspection: bool) -> Callable[..., Any]:
+    """Return what executes documents; it is made when the first one comes, since graphql-core is large."""
+    from ayb_jobs.http.routes.graphql_schema import Executor  # noqa: PLC0415
+
+    return Executor(introspection=introspection)
