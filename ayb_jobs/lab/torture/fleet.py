@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.lab.torture import effects
-from ayb_jobs.lab.torture.nursery import Child, Nursery
+from ayb_jobs.lab.torture.fork_server import Child, ForkServer
 
 CONFIG = """
 [jobs]
@@ -77,12 +77,12 @@ class Setting:
 
 
 class Daemon:
-    """One place in the fleet, in which one process after the other runs; a `nursery` starts them quicker."""
+    """One place in the fleet, in which one process after the other runs; a fork server starts them quicker."""
 
-    def __init__(self, number: int, setting: Setting, nursery: Nursery | None = None) -> None:
+    def __init__(self, number: int, setting: Setting, fork_server: ForkServer | None = None) -> None:
         self.number = number
         self._setting = setting
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._starts = 0
         self._process: subprocess.Popen[bytes] | Child | None = None
         self._unread: int | None = None
@@ -109,13 +109,12 @@ class Daemon:
             effects.WRITER: self.name,
             **(environ or {}),
         }
-        arguments = ["run", "--config", str(setting.config_file)]
-        if self._nursery and not environ and not unread_log:  # a preloaded library would not be loaded after a fork
-            self._process = self._nursery.start(arguments, variables, self.log)
+        if self._fork_server and not environ and not unread_log:  # a preloaded library would not be loaded after a fork
+            self._process = self._fork_server.start(setting.config_file, variables, self.log)
             return
         log = self._unread_pipe() if unread_log else os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._process = subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-m", "ayb_jobs", *arguments],
+            [sys.executable, "-m", "ayb_jobs", "run", "--config", str(setting.config_file)],
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -16,11 +16,11 @@ from ayb_jobs.lab.torture import effects, event_log, history
 from ayb_jobs.lab.torture.clients import Client
 from ayb_jobs.lab.torture.counters import counters
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
+from ayb_jobs.lab.torture.fork_server import ForkServer
 from ayb_jobs.lab.torture.nemesis import Nemesis
 from ayb_jobs.lab.torture.network import is_own
-from ayb_jobs.lab.torture.nursery import Nursery
-from ayb_jobs.lab.torture.patient import Patient
 from ayb_jobs.lab.torture.plan import KINDS, missing
+from ayb_jobs.lab.torture.retrying import RetryingConnection
 from ayb_jobs.lab.torture.workload import TRANSACTION
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import connect
@@ -94,7 +94,7 @@ def torture(
     """
     home = folder or Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
     home.mkdir(parents=True, exist_ok=True)
-    with _database(database_url) as (url, server), closing(Nursery()) as nursery:
+    with _database(database_url) as (url, server), closing(ForkServer()) as fork_server:
         left_out = {
             name: reason
             for name in faults
@@ -103,7 +103,7 @@ def torture(
         run = _Run(
             url=url,
             server=server,
-            nursery=nursery,
+            fork_server=fork_server,
             seconds=seconds,
             seed=seed,
             faults={name: count for name, count in faults.items() if name not in left_out},
@@ -143,7 +143,7 @@ class _Run:
         *,
         url: str,
         server: EmbeddedPostgres | None,
-        nursery: Nursery,
+        fork_server: ForkServer,
         seconds: float,
         seed: int,
         faults: Mapping[str, int | None],
@@ -154,7 +154,7 @@ class _Run:
         progress: Progress,
     ) -> None:
         self._url = url
-        self._database = Patient(url, give_up_s=drain_s)
+        self._database = RetryingConnection(url, give_up_s=drain_s)
         self._seconds = seconds
         self._most_jobs = jobs
         self._drain_s = drain_s
@@ -166,7 +166,7 @@ class _Run:
         self._setting = Setting(
             url=url, folder=folder, poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS, api=not faults
         )
-        self._daemons = [Daemon(number, self._setting, nursery) for number in range(1, daemons + 1)]
+        self._daemons = [Daemon(number, self._setting, fork_server) for number in range(1, daemons + 1)]
         self._room = threading.Event()
         self._history = history.History(folder / "history.jsonl")
         self._clients = [

@@ -1,7 +1,7 @@
-"""Starts daemons quickly: a process that has imported the program already forks one for each start.
+"""Starts daemons quickly: a process that has imported the daemon already forks a child for each start.
 
-What it forks is a process of `ayb-jobs run` like any other, with its own environment, log and connections; only the half
-second of imports is saved, which would else be most of what a run with many kills costs.
+The child is a process like that of `ayb-jobs run`, with its own environment, log and connections. A fork saves half a
+second of imports, which is most of what a run with many kills would cost.
 """
 
 import importlib
@@ -11,26 +11,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from ayb_jobs.config import load_config
 from ayb_jobs.errors import DatabaseError
+from ayb_jobs.process.service import run_service
 
 END_S = 10.0
-# What a daemon imports; nothing of it starts a thread, which a fork would lose.
-PRELOADED = (
-    "ayb_jobs.cli.main",
-    "ayb_jobs.cli.commands.run",
-    "ayb_jobs.cli.settings",
-    "ayb_jobs.process.service",
-    "ayb_jobs.lab.torture.workload",
-)
+# What the daemons' configuration names, so that no child imports it anew. Like all that is imported here, it starts no
+# thread, which a fork would lose.
+HANDLERS = "ayb_jobs.lab.torture.workload"
 
 
-class Nursery:
+class ForkServer:
     """The process that forks, for the time of a block. Thread-safe."""
 
     def __init__(self) -> None:
@@ -40,17 +37,17 @@ class Nursery:
         self._codes: dict[int, int] = {}
         self._closed = False
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from ayb_jobs.lab.torture.nursery import serve; serve()"],
+            [sys.executable, "-c", "from ayb_jobs.lab.torture.fork_server import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._reader = threading.Thread(target=self._read, name="nursery", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="fork-server", daemon=True)
         self._reader.start()
 
-    def start(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> "Child":
-        """Start `ayb-jobs` with `arguments`, what it writes going to `log`. Raises `DatabaseError` where it cannot."""
-        order = json.dumps({"arguments": list(arguments), "environ": dict(environ), "log": str(log)})
+    def start(self, config: Path, environ: Mapping[str, str], log: Path) -> "Child":
+        """Start a daemon with a configuration file; it writes to `log`. Raises `DatabaseError` if it cannot."""
+        order = json.dumps({"config": str(config), "environ": dict(environ), "log": str(log)})
         with self._lock, self._changed:
             assert self._process.stdin is not None  # noqa: S101 - asked for above
             self._process.stdin.write(order + "\n")
@@ -92,19 +89,19 @@ class Nursery:
 
 
 class Child:
-    """A process that a nursery started, used like a `subprocess.Popen`."""
+    """A process that a fork server started, used like a `subprocess.Popen`."""
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
+    def __init__(self, fork_server: ForkServer, pid: int) -> None:
         self.pid = pid
-        self._nursery = nursery
+        self._fork_server = fork_server
 
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
-        return self._nursery.code(self.pid)
+        return self._fork_server.code(self.pid)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end and return the exit code. Raises `subprocess.TimeoutExpired`."""
-        code = self._nursery.code(self.pid, timeout)
+        code = self._fork_server.code(self.pid, timeout)
         if code is None:
             raise subprocess.TimeoutExpired("ayb-jobs", timeout)
         return code
@@ -121,9 +118,8 @@ class Child:
 
 
 def serve() -> None:
-    """Start what is asked for on standard input, line by line, and tell of each start and each end; in the child, run it."""
-    for module in PRELOADED:
-        importlib.import_module(module)
+    """Fork a daemon for each line on standard input; tell each start and each end on standard output."""
+    importlib.import_module(HANDLERS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemons, which end gracefully, and for the harness
     children: set[int] = set()
 
@@ -148,10 +144,8 @@ def serve() -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _become(arguments: list[str], environ: dict[str, str], log: str) -> NoReturn:
-    """Be an `ayb-jobs` with these arguments, until it ends."""
-    from ayb_jobs.cli.main import main  # noqa: PLC0415 - imported before the fork
-
+def _become(config: str, environ: dict[str, str], log: str) -> NoReturn:
+    """Be a daemon until it ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
@@ -163,8 +157,7 @@ def _become(arguments: list[str], environ: dict[str, str], log: str) -> NoReturn
         os.dup2(ours, theirs)
     os.close(nowhere)
     os.close(written)
-    sys.argv = ["ayb-jobs", *arguments]
-    main()
+    sys.exit(run_service(load_config(Path(config), os.environ)))
 
 
 def _tell(**what: int) -> None:

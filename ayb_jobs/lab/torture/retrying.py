@@ -13,7 +13,7 @@ T = TypeVar("T")
 AGAIN_S = 0.05
 
 
-class Patient:
+class RetryingConnection:
     """Asks the database until it answers, for up to `give_up_s` seconds; then raises what kept it from answering."""
 
     def __init__(self, url: str, *, give_up_s: float) -> None:
