@@ -226,7 +226,7 @@ def check_transaction(conn: Connection) -> None:
                 "the block ended its transaction itself, by COMMIT or ROLLBACK; leave that to the end of the block"
             )
         case _:
-            check_transaction(conn)
+            pass
 
 
 # What the setting holds, nearly 25 days.
