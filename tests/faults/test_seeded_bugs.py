@@ -42,8 +42,8 @@ def bug(
     )
 
 
-LEASING = "storage/leasing.py"
-RECOVERY = "storage/recovery.py"
+LEASING = "storage/queue/leasing.py"
+RECOVERY = "storage/queue/recovery.py"
 HELD = "SELECT job.id, job.lease_id\n        FROM _ayb_jobs AS job\n        JOIN "
 RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_without_lease"
 
@@ -119,7 +119,7 @@ BUGS = [
     ),
     bug(
         "leases are never extended",
-        "runtime/lease_keeper.py",
+        "runtime/jobs/lease_keeper.py",
         "        if not due:\n",
         "        if True:\n",
         "none",
@@ -127,7 +127,7 @@ BUGS = [
     ),
     bug(
         "a job is settled before its handler ends",
-        "runtime/worker.py",
+        "runtime/jobs/slot.py",
         "            result = checked(job_type.run(readable(context)) if job_type else unknown(job))\n",
         "            self._settle(held, settle_result(job, None, started, started))\n"
         "            result = checked(job_type.run(readable(context)) if job_type else unknown(job))\n",
@@ -136,7 +136,7 @@ BUGS = [
     ),
     bug(
         "a stop gives back jobs whose handlers run on",
-        "daemon.py",
+        "daemon/daemon.py",
         "        abandoned = self._await_handlers(time.monotonic() + timeout_s)\n",
         "        self._producer.release(self._in_flight.all())\n        abandoned = 0\n",
         "term=6",
@@ -152,7 +152,7 @@ BUGS = [
     ),
     bug(
         "a schedule fires by the host's clock",
-        "runtime/scheduler.py",
+        "runtime/chores/scheduler.py",
         "    for schedule, now in due:\n",
         "    for schedule, now in due:\n        now = datetime.now(now.tzinfo)\n",
         "clock=6",
@@ -160,7 +160,7 @@ BUGS = [
     ),
     bug(
         "a fire is recorded and its job not made",
-        "storage/fires.py",
+        "storage/schedules/fires.py",
         "        WHERE recorded.job_id IS NOT NULL\n",
         "        WHERE recorded.job_id IS NOT NULL AND extract(second FROM recorded.fire_at)::int %% 5 <> 0\n",
         "none",
@@ -169,14 +169,14 @@ BUGS = [
     bug(
         "a loop does not survive an error",
         "runtime/loop.py",
-        "            return self._failed(error)\n",
-        "            self._stopped.set()\n            return self._failed(error)\n",
+        "            self._emit(event)\n",
+        "            self._emit(event)\n            self._stopped.set()\n",
         "terminate=25",
         "never_ended recovered_late notifications_unheard unexplained_run",
     ),
     bug(
         "an enqueue is acknowledged before it is committed",
-        "storage/jobs.py",
+        "storage/queue/jobs.py",
         "            if added := cursor.execute(ENQUEUE, values).fetchone():\n"
         "                return Enqueued(id=added[0], created=True)\n",
         "            if added := cursor.execute(ENQUEUE, values).fetchone():\n"
@@ -188,7 +188,7 @@ BUGS = [
     ),
     bug(
         "what cannot be settled at once is forgotten",
-        "runtime/completer.py",
+        "runtime/jobs/completer.py",
         "        except Exception as error:\n            if blames_the_rows(error):\n",
         "        except Exception as error:\n"
         "            self._in_flight.remove([ended.job.lease_id for ended in batch])\n"
