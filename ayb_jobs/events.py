@@ -3,7 +3,7 @@
 Whatever happens for every job is reported a batch at a time, so that reporting costs next to nothing per job.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -181,14 +181,6 @@ class ScheduleRepaired:
 
     schedule_id: str
     name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobsEnqueued:
-    """This daemon put jobs into the queue: so many of each type, for the API or for its scheduler."""
-
-    source: str
-    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

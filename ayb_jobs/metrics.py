@@ -14,6 +14,7 @@ from enum import StrEnum
 from operator import sub
 
 from ayb_jobs import events
+from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 
@@ -174,8 +175,9 @@ class Metrics:
                 self._leased(event)
             case events.JobsSettled():
                 self._settled(event)
-            case events.JobsEnqueued():
-                self._add("ayb_jobs_enqueued", event.source, by=sum(event.counts.values()))
+            case ActionTaken():
+                if event.enqueued:
+                    self._add("ayb_jobs_enqueued", "api", by=sum(event.enqueued.values()))
             case events.SchedulesFired():
                 self._fired(event)
             case events.LeasesLost():

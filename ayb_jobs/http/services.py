@@ -9,6 +9,7 @@ from ayb_jobs.config import Api, Config
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.metrics import Metrics
+from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.database import Database
 
 
@@ -74,3 +75,9 @@ class Services:
     def enabled(self) -> bool:
         """Whether jobs are enabled; where they are not, every jobs and schedules call answers 503."""
         return self.config.jobs.enabled
+
+    def defaults(self, job_type: str) -> Defaults:
+        """Return what a job of a type is given if its enqueuer says nothing."""
+        known = self.registry.get(job_type)
+        attempts = known.max_attempts if known else None
+        return Defaults(dict(known.payload) if known else {}, attempts or self.config.jobs.max_retries_default)

@@ -11,9 +11,9 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from ayb_jobs.model.actions import Deed
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome
-from ayb_jobs.storage.audit import Deed
 from ayb_jobs.storage.fleet.daemons import SeenWorker
 from ayb_jobs.wire.jobs import Stored, object_text
 

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from ayb_jobs import events
 from ayb_jobs.errors import AybJobsError
 from ayb_jobs.logs.bursts import Burst
+from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.model.schedules.fires import Advance, Fire
@@ -39,6 +40,7 @@ LINES: Mapping[str, Line] = {
     "schema.migrated": Line("info", "The schema was brought up to date."),
     "api.started": Line("info", "HTTP is served; without a token configured, `authentication` is `none`."),
     "api.failed": Line("error", "HTTP is not served; jobs go on."),
+    "action.taken": Line("info", "Someone changed a job or a schedule by the API: `action`, `actor` and `target`."),
     "jobs.enqueued": Line("debug", "This daemon put jobs into the queue, by type."),
     "jobs.leased": Line("debug", "A batch of jobs was leased."),
     "jobs.released": Line("info", "Jobs that never started were given back with their attempt."),
@@ -87,6 +89,7 @@ LINES: Mapping[str, Line] = {
     "log.unrenderable": Line("error", "A line could not be made."),
     "library.message": Line("info", "A library or a handler wrote to Python's own logging; at its own level."),
 }
+ENQUEUE = "job.enqueue"
 HOW_TO_ENABLE = "set enabled = true under [jobs], or AYB_JOBS_ENABLED=true"
 
 
@@ -114,8 +117,8 @@ class LogSubscriber:
             self._leased(event)
         elif isinstance(event, events.JobsUnclaimable):
             self._waiting(event)
-        elif isinstance(event, events.JobsEnqueued):
-            self._enqueued(event)
+        elif isinstance(event, ActionTaken):
+            self._acted(event)
         elif isinstance(event, events.SchedulesFired):
             self._some(self._fires, [fire_line(one, fire) for one in event.advances for fire in one.fires])
         elif isinstance(event, events.LeasesLost):
@@ -179,9 +182,12 @@ class LogSubscriber:
         if event.jobs and self._batches.allow(1, self._clock()):
             self._tell("jobs.leased", count=len(event.jobs))
 
-    def _enqueued(self, event: events.JobsEnqueued) -> None:
-        if event.counts and self._batches.allow(1, self._clock()):
-            self._tell("jobs.enqueued", source=event.source, counts=dict(event.counts))
+    def _acted(self, event: ActionTaken) -> None:
+        """Tell what was changed by hand; enqueueing is an application's daily work, and is for those who debug."""
+        if event.action != ENQUEUE:
+            self._some(self._successes, [("action.taken", action_fields(event))])
+        elif self._batches.allow(1, self._clock()):
+            self._tell("jobs.enqueued", source="api", counts=dict(event.enqueued))
 
     def _waiting(self, event: events.JobsUnclaimable) -> None:
         """Tell once when the types that wait change, not each time they are counted."""
@@ -276,6 +282,12 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "request.failed", {"request": event.request} | exception_fields(event.error)
         case _:
             raise TypeError(f"no words for {type(event).__name__}")
+
+
+def action_fields(event: ActionTaken) -> dict[str, Any]:
+    """Return who did what to which job or schedule, or to how many jobs."""
+    about = {"count": event.count} if event.target is None else {"target": event.target}
+    return {"action": event.action, "actor": event.actor, **about}
 
 
 def fire_line(advance: Advance, fire: Fire) -> tuple[str, dict[str, Any]]:

@@ -1,28 +1,14 @@
 """What operators changed by hand, written in the transaction that changes it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, LiteralString
 
+from psycopg.rows import class_row
+
+from ayb_jobs.model.actions import Deed
 from ayb_jobs.model.job import checked_id
 from ayb_jobs.storage.database import Connection
 
 Kind = Literal["job", "schedule"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
-    """One change by hand. `before` and `after` are JSON as stored, None where there was nothing."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    target: str | None
-    before_text: str | None
-    after_text: str | None
 
 
 # Rows as the database sees them: what it can hold and Python cannot decode is recorded all the same. A job's payload is
@@ -67,17 +53,8 @@ def record_deed(
     conn.execute(RECORD_DEED, values)
 
 
-@contextmanager
-def recorded(conn: Connection, kind: Kind, target: str, *, actor: str, action: str) -> Iterator[None]:
-    """Record what the block does to one job or schedule; nothing where the block raises."""
-    before_text = snapshot(conn, kind, target)
-    yield
-    after_text = snapshot(conn, kind, target)
-    record_deed(conn, actor=actor, action=action, target=target, before_text=before_text, after_text=after_text)
-
-
 LIST_DEEDS = """
-    SELECT id, at, actor, action, target, before::text, after::text
+    SELECT id, at, actor, action, target, before::text AS before_text, after::text AS after_text
     FROM _ayb_job_audit
     WHERE (%(target)s::text IS NULL OR target = %(target)s::text)
         AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
@@ -91,7 +68,5 @@ def list_deeds(
 ) -> list[Deed]:
     """Return up to `limit` changes, the newest first; `before` continues after an earlier page's last id."""
     values = {"target": target, "before": before, "limit": limit}
-    return [
-        Deed(id=id_, at=at, actor=actor, action=action, target=target_, before_text=before_text, after_text=after_text)
-        for id_, at, actor, action, target_, before_text, after_text in conn.execute(LIST_DEEDS, values, prepare=False)
-    ]
+    with conn.cursor(row_factory=class_row(Deed)) as cursor:
+        return cursor.execute(LIST_DEEDS, values, prepare=False).fetchall()

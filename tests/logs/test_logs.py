@@ -25,6 +25,7 @@ from ayb_jobs.logs import LINES, Logs, LogSubscriber, configure_logging
 from ayb_jobs.logs.reference import table
 from ayb_jobs.logs.sink import MOST_WAITING
 from ayb_jobs.logs.wording import MOST_FAILURES, MOST_SUCCESSES, event_line
+from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, FireOutcome
@@ -94,7 +95,8 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (events.ScheduleRecovered(name="n"), "schedule.recovered"),
     (events.AlertsUndelivered(host="h", error="e"), "alerts.undelivered"),
     (events.AlertsDelivered(host="h"), "alerts.delivered"),
-    (events.JobsEnqueued(source="api", counts={"t": 1}), "jobs.enqueued"),
+    (ActionTaken(actor="a", action="job.enqueue", target="i", enqueued={"t": 1}), "jobs.enqueued"),
+    (ActionTaken(actor="a", action="job.cancel", target="i"), "action.taken"),
     (events.RequestFailed(request="GET /", error=OSError("gone")), "request.failed"),
     (events.EmbeddedDatabaseUsed(home="/h"), "database.embedded"),
     (events.SchemaMigrated(migrations=["0001"], notices=[]), "schema.migrated"),

@@ -6,18 +6,6 @@ from typing import Any
 
 from ayb_jobs.model.job import NewJob
 
-
-def new_job(body: Mapping[str, Any]) -> NewJob:
-    """Return the job that a body of the enqueue call asks for; raises `InvalidInput`."""
-    delay_s = body.get("delaySec")
-    given = {field: body[key] for key, field in JOB_FIELDS.items() if key in body}
-    return NewJob(
-        run_at=None if "runAt" not in body else datetime.fromisoformat(body["runAt"]),
-        delay=None if delay_s is None else timedelta(seconds=delay_s),
-        **given,
-    )
-
-
 JOB_FIELDS = {
     "type": "type",
     "payload": "payload",
@@ -26,6 +14,21 @@ JOB_FIELDS = {
     "maxAttempts": "max_attempts",
     "idempotencyKey": "idempotency_key",
 }
+
+
+def new_job(body: Mapping[str, Any]) -> NewJob:
+    """Return the job that a body of the enqueue call asks for; raises `InvalidInput`."""
+    return NewJob(**job_fields(body))
+
+
+def job_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a body of the enqueue call says, by the names of `NewJob`."""
+    given = {field: body[key] for key, field in JOB_FIELDS.items() if key in body}
+    if "runAt" in body:
+        given["run_at"] = datetime.fromisoformat(body["runAt"])
+    if "delaySec" in body:
+        given["delay"] = timedelta(seconds=body["delaySec"])
+    return given
 
 
 def schedule_fields(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from ayb_jobs.cli.backend.reach import database_url
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import patience
+from ayb_jobs.operations.acting import Actor
 from ayb_jobs.storage.database import Connection, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
 
@@ -24,10 +25,10 @@ def database(options: Options) -> Iterator[Connection]:
         yield conn
 
 
-def actor() -> str:
-    """Return who gives the command, as the record of changes by hand names them."""
+def actor() -> Actor:
+    """Return who gives the command, as the audit trail names them."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number that has no name
         name = f"user {os.getuid()}"
-    return f"command line ({name})"
+    return Actor(name=f"command line ({name})")

@@ -1,13 +1,14 @@
 """Jobs on the database itself, open while no daemon runs."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from ayb_jobs.cli.backend.bodies import new_job
+from ayb_jobs.cli.backend.bodies import job_fields
 from ayb_jobs.cli.backend.database import actor
 from ayb_jobs.cli.options import Options
-from ayb_jobs.model.job import Job, JobState
-from ayb_jobs.storage.audit import record_deed, recorded, snapshot
+from ayb_jobs.model.job import JobState
+from ayb_jobs.operations import jobs as operations
+from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.waiting import known_types, unclaimable_jobs, why_waiting
 from ayb_jobs.storage.queue import jobs
@@ -50,27 +51,18 @@ class DatabaseJobs:
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""
-        if not {"payload", "maxAttempts"} <= body.keys():
-            from ayb_jobs.cli.settings import job_defaults  # noqa: PLC0415 - slow to import, and mostly not needed
-
-            defaults = job_defaults(self._options, body["type"])
-            body = {"payload": defaults.payload, "maxAttempts": defaults.max_attempts, **body}
-        new = new_job(body)
-        with self._conn.transaction():
-            made = jobs.enqueue(self._conn, new)
-            if made.created:
-                after_text = snapshot(self._conn, "job", made.id)
-                record_deed(self._conn, actor=self._actor, action="job.enqueue", target=made.id, after_text=after_text)
-            return job_text(jobs.get_job(self._conn, made.id))
+        made = operations.enqueue(self._conn, job_fields(body), actor=self._actor, defaults=self._defaults)
+        return job_text(made.job)
 
     def retry_job(self, job_id: str) -> str:
         """Queue a failed job again and return it."""
-        return self._change_job(job_id, "job.retry", jobs.retry_job)
+        return job_text(operations.retry(self._conn, job_id, actor=self._actor))
 
     def cancel_job(self, job_id: str) -> str:
         """Cancel a queued job and return it."""
-        return self._change_job(job_id, "job.cancel", jobs.cancel_job)
+        return job_text(operations.cancel(self._conn, job_id, actor=self._actor))
 
-    def _change_job(self, job_id: str, action: str, change: Callable[[Connection, str], Job]) -> str:
-        with self._conn.transaction(), recorded(self._conn, "job", job_id, actor=self._actor, action=action):
-            return job_text(change(self._conn, job_id))
+    def _defaults(self, job_type: str) -> Defaults:
+        from ayb_jobs.cli.settings import job_defaults  # noqa: PLC0415 - slow to import, and mostly not needed
+
+        return job_defaults(self._options, job_type)

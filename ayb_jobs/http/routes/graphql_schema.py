@@ -21,7 +21,8 @@ from graphql import (
 from graphql.execution.values import get_variable_values
 
 from ayb_jobs.errors import AybJobsError, DatabaseError, InvalidInput
-from ayb_jobs.events import JobsEnqueued, RequestFailed
+from ayb_jobs.events import RequestFailed
+from ayb_jobs.http.acting import acting
 from ayb_jobs.http.edge.auth import Caller, Scope
 from ayb_jobs.http.edge.problems import INTERNAL, InvalidBody, Refused
 from ayb_jobs.http.requests import MAX_PAGE
@@ -29,10 +30,9 @@ from ayb_jobs.http.routes.graphql_bounds import bounded_document
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.job import checked_text
-from ayb_jobs.storage.audit import record_deed, snapshot
-from ayb_jobs.storage.queue import jobs
+from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.queue.executions import list_executions
-from ayb_jobs.storage.requests import reading, writing
+from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules.schedules import list_schedules
 from ayb_jobs.wire.jobs import instant_text
 
@@ -136,17 +136,12 @@ def trigger_job(info: "GraphQLResolveInfo[Asking]", *, jobName: str) -> Fields: 
     services, caller = info.context.services, info.context.caller
     if caller.scope < Scope.OPERATE:
         raise Refused(403, f"the token {caller.name} has scope {caller.scope.name.lower()}; operate is needed")
-    job_type = services.registry.get(jobName)
-    if job_type is None:
+    if services.registry.get(jobName) is None:
         shown = jobName.encode(errors="replace").decode()  # JSON cannot carry a lone surrogate
         return {"success": False, "message": f"Unknown job: {shown}", "jobName": shown}
-    attempts = job_type.max_attempts or services.config.jobs.max_retries_default
-    new = services.registry.new_job(jobName, max_attempts=attempts)
-    with writing(services.database, info.context.left_s(services.write_timeout_s)) as conn:
-        made = jobs.enqueue(conn, new)
-        after_text = snapshot(conn, "job", made.id)
-        record_deed(conn, actor=caller.name, action="job.trigger", target=made.id, after_text=after_text)
-    services.events.emit(JobsEnqueued(source="api", counts={jobName: 1}))
+    timeout_s = info.context.left_s(services.write_timeout_s)
+    with acting(services, caller, timeout_s=timeout_s) as (conn, actor):
+        operations.enqueue(conn, {"type": jobName}, actor=actor, defaults=services.defaults)
     return {"success": True, "message": f"Job {jobName} triggered successfully", "jobName": jobName}
 
 

@@ -1,7 +1,8 @@
 """Jobs over HTTP: AYB's calls, enqueueing, and paging by cursor."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -10,8 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
-from ayb_jobs.events import JobsEnqueued
-from ayb_jobs.http.edge.auth import Caller
+from ayb_jobs.http.acting import acting
 from ayb_jobs.http.requests import (
     DEFAULT_PAGE,
     GUARDED,
@@ -29,17 +29,15 @@ from ayb_jobs.http.requests import (
     read_cursor,
     row_offset,
 )
-from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import ExecutionPage, JobPage, JobShape, StatsShape, answer
-from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, Job, JobState, NewJob, checked_text
-from ayb_jobs.storage.audit import record_deed, recorded, snapshot
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState, checked_text
+from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.waiting import unclaimable_jobs, why_waiting
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.stats import job_stats
-from ayb_jobs.storage.requests import reading, writing
+from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.jobs import execution_text, job_text, page_text, stats_text
 
 # W3C's version 00: version, trace, parent, flags.
@@ -156,25 +154,23 @@ def executions(
 
 def retry(services: Given, caller: Operator, job_id: JobId) -> Response:
     """Queue a failed job again."""
-    return _change(services, caller, job_id, "job.retry", jobs.retry_job)
+    with missing_as_conflict(), acting(services, caller) as (conn, actor):
+        return answer(job_text(operations.retry(conn, job_id, actor=actor)))
 
 
 def cancel(services: Given, caller: Operator, job_id: JobId) -> Response:
     """Cancel a queued job."""
-    return _change(services, caller, job_id, "job.cancel", jobs.cancel_job)
+    with missing_as_conflict(), acting(services, caller) as (conn, actor):
+        return answer(job_text(operations.cancel(conn, job_id, actor=actor)))
 
 
-def _change(
-    services: Services, caller: Caller, job_id: str, action: str, change: Callable[[Connection, str], Job]
-) -> Response:
+@contextmanager
+def missing_as_conflict() -> Iterator[None]:
+    """Answer 409 for a job that is missing, too, as AYB does."""
     try:
-        with (
-            writing(services.database, services.write_timeout_s) as conn,
-            recorded(conn, "job", job_id, actor=caller.name, action=action),
-        ):
-            return answer(job_text(change(conn, job_id)))
+        yield
     except NotFound as error:
-        raise Conflict(str(error)) from None  # AYB answers 409 for a job that is missing, too
+        raise Conflict(str(error)) from None
 
 
 def enqueue(
@@ -188,35 +184,26 @@ def enqueue(
 ) -> Response:
     """Enqueue a job; 200 and the earlier job where the idempotency key is taken."""
     asked = read_body(body, EnqueueBody)
-    new = _new_job(services, asked, idempotency_key, traceparent)
-    with writing(services.database, services.write_timeout_s) as conn:
-        made = jobs.enqueue(conn, new)
-        job = jobs.get_job(conn, made.id)
-        if made.created:
-            after_text = snapshot(conn, "job", job.id)
-            record_deed(conn, actor=caller.name, action="job.enqueue", target=job.id, after_text=after_text)
-        elif job.type != new.type:
-            raise Conflict(f"the idempotency key belongs to job {job.id}, which is of type {job.type}")
-    if made.created:
-        services.events.emit(JobsEnqueued(source="api", counts={job.type: 1}))
-    return answer(job_text(job), 201 if made.created else 200)
+    given = _given(asked) | {
+        "idempotency_key": _one_key(asked.idempotency_key, idempotency_key),
+        "traceparent": traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None,
+    }
+    with acting(services, caller) as (conn, actor):
+        job, created = operations.enqueue(conn, given, actor=actor, defaults=services.defaults)
+    return answer(job_text(job), 201 if created else 200)
 
 
-def _new_job(services: Services, asked: EnqueueBody, header_key: str | None, traceparent: str | None) -> NewJob:
-    job_type = services.registry.get(asked.type)
-    payload = asked.payload if asked.payload is not None else dict(job_type.payload) if job_type else {}
-    attempts = asked.max_attempts or (job_type and job_type.max_attempts) or services.config.jobs.max_retries_default
-    return NewJob(
-        type=asked.type,
-        payload=payload,
-        queue=asked.queue,
-        priority=asked.priority,
-        max_attempts=attempts,
-        run_at=_instant(asked.run_at),
-        delay=None if asked.delay_sec is None else timedelta(seconds=asked.delay_sec),
-        idempotency_key=_one_key(asked.idempotency_key, header_key),
-        traceparent=traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None,
-    )
+def _given(asked: EnqueueBody) -> dict[str, Any]:
+    """Return what a body says, by the names of `NewJob`."""
+    return {
+        "type": asked.type,
+        "payload": asked.payload,
+        "queue": asked.queue,
+        "priority": asked.priority,
+        "max_attempts": asked.max_attempts,
+        "run_at": _instant(asked.run_at),
+        "delay": None if asked.delay_sec is None else timedelta(seconds=asked.delay_sec),
+    }
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -1,14 +1,13 @@
 """Schedules over HTTP: AYB's calls, and running one now."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ayb_jobs.events import JobsEnqueued
-from ayb_jobs.http.edge.auth import Caller
+from ayb_jobs.http.acting import acting, acting_in_steps
 from ayb_jobs.http.requests import (
     GUARDED,
     Admin,
@@ -20,14 +19,11 @@ from ayb_jobs.http.requests import (
     documented_body,
     read_body,
 )
-from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import JobShape, SchedulePage, ScheduleShape, answer
 from ayb_jobs.model.job import MAX_ATTEMPTS, MAX_NAME
-from ayb_jobs.model.schedules.schedule import Catchup, NewSchedule, Overlap, Schedule
-from ayb_jobs.storage.audit import record_deed, recorded, snapshot
-from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.jobs import get_job
-from ayb_jobs.storage.requests import reading, writing
+from ayb_jobs.model.schedules.schedule import Catchup, NewSchedule, Overlap
+from ayb_jobs.operations import schedules as operations
+from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules import schedules
 from ayb_jobs.wire.jobs import job_text, page_text
 from ayb_jobs.wire.schedules import schedule_text
@@ -151,60 +147,42 @@ def show(services: Given, key: ScheduleKey) -> Response:
 def create(services: Given, caller: Admin, body: RawBody) -> Response:
     """Create a schedule; its first run is the first one after now."""
     new = NewSchedule(**_given(read_body(body, CreateBody)))
-    job_type = services.registry.get(new.job_type)
-    attempts = (job_type and job_type.max_attempts) or services.config.jobs.max_retries_default
-    with writing(services.database, services.write_timeout_s) as conn:
-        made = schedules.create_schedule(conn, new, default_max_attempts=attempts)
-        after_text = snapshot(conn, "schedule", made.id)
-        record_deed(conn, actor=caller.name, action="schedule.create", target=made.id, after_text=after_text)
+    with acting(services, caller) as (conn, actor):
+        made = operations.create(conn, new, actor=actor, defaults=services.defaults)
     return answer(schedule_text(made), 201)
 
 
 def update(services: Given, caller: Admin, key: ScheduleKey, body: RawBody) -> Response:
-    """Change a schedule; its next run is computed anew where its timing changed or it was enabled."""
+    """Change a schedule; its next run is computed anew if its timing changed or it was enabled."""
     changes = _given(read_body(body, UpdateBody, ignoring=READ_ONLY))
-    return _change(
-        services, caller, key, "schedule.update", lambda conn, id_: schedules.update_schedule(conn, id_, changes)
-    )
+    with acting(services, caller) as (conn, actor):
+        changed = operations.update(conn, key, changes, actor=actor)
+    return answer(schedule_text(changed))
 
 
 def enable(services: Given, caller: Operator, key: ScheduleKey) -> Response:
     """Enable a schedule; its next run is the first one after now."""
-    return _change(services, caller, key, "schedule.enable", schedules.enable_schedule)
+    with acting(services, caller) as (conn, actor):
+        return answer(schedule_text(operations.enable(conn, key, actor=actor)))
 
 
 def disable(services: Given, caller: Operator, key: ScheduleKey) -> Response:
     """Disable a schedule."""
-    return _change(services, caller, key, "schedule.disable", schedules.disable_schedule)
+    with acting(services, caller) as (conn, actor):
+        return answer(schedule_text(operations.disable(conn, key, actor=actor)))
 
 
 def delete(services: Given, caller: Admin, key: ScheduleKey) -> Response:
     """Delete a schedule; its jobs stay."""
-    more = True
-    while more:
-        with writing(services.database, services.write_timeout_s) as conn:
-            more = schedules.detach_ended_jobs(conn, key)
-    _change(services, caller, key, "schedule.delete", schedules.delete_schedule)
+    begin, actor = acting_in_steps(services, caller)
+    operations.delete(begin, key, actor=actor)
     return Response(status_code=204)
-
-
-def _change(
-    services: Services, caller: Caller, key: str, action: str, change: Callable[[Connection, str], Schedule]
-) -> Response:
-    with writing(services.database, services.write_timeout_s) as conn:
-        found = schedules.get_schedule(conn, key)
-        with recorded(conn, "schedule", found.id, actor=caller.name, action=action):
-            changed = change(conn, found.id)
-    return answer(schedule_text(changed))
 
 
 def trigger(services: Given, caller: Operator, key: ScheduleKey) -> Response:
     """Enqueue a schedule's job now, whether it is enabled or not."""
-    with writing(services.database, services.write_timeout_s) as conn:
-        job = get_job(conn, schedules.trigger_schedule(conn, key))
-        after_text = snapshot(conn, "job", job.id)
-        record_deed(conn, actor=caller.name, action="schedule.trigger", target=job.schedule_id, after_text=after_text)
-    services.events.emit(JobsEnqueued(source="api", counts={job.type: 1}))
+    with acting(services, caller) as (conn, actor):
+        job = operations.trigger(conn, key, actor=actor)
     return answer(job_text(job), 201)
 
 

@@ -185,7 +185,7 @@ def test_each_change_is_recorded_with_who_what_before_and_after(server: Server, 
         page = admin.get("/api/admin/audit").json()
     deeds = {deed["action"]: deed for deed in page["items"]}
     assert {action: deed["actor"] for action, deed in deeds.items()} == {
-        "job.retry": "ops", "job.cancel": "ops", "job.enqueue": "ops", "job.trigger": "ops", "jobs.cancel": "ops",
+        "job.retry": "ops", "job.cancel": "ops", "job.enqueue": "ops", "jobs.cancel": "ops",
         "schedule.disable": "ops", "schedule.enable": "ops", "schedule.trigger": "ops",
         "schedule.update": "admin", "schedule.delete": "admin", "schedule.create": "admin",
     }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ayb_jobs.events import JobsEnqueued
+from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.storage.database import Connection
 from tests.factories import make_job
 from tests.http.answers import problem
@@ -26,7 +26,8 @@ def test_a_job_is_made_and_due_now(server: Server, client: httpx.Client, conn: C
     shown = client.get(f"{URL}/{job['id']}").json()
     assert shown.pop("waitReason").startswith("no daemon is alive")
     assert shown == job
-    assert JobsEnqueued(source="api", counts={"unheard_of": 1}) in server.told
+    told = ActionTaken(actor="admin", action="job.enqueue", target=job["id"], enqueued={"unheard_of": 1})
+    assert told in server.told
 
 
 def test_a_known_type_brings_its_own_defaults(client: httpx.Client) -> None:

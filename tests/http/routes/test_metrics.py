@@ -13,6 +13,7 @@ from psycopg.sql import SQL
 from ayb_jobs import events
 from ayb_jobs.http import LoopAge
 from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, MOST_TYPES, Kind, Metrics, first_sqlstate
+from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.storage.database import Connection, Database, Timeouts
@@ -46,7 +47,7 @@ def value(server: Server, name: str, **labels: str) -> float | None:
     ("event", "name", "labels", "count"),
     [
         (events.JobsLeased(jobs=[leased()] * 3), "leased", {"job_type": "t"}, 3),
-        (events.JobsEnqueued(source="api", counts={"t": 2}), "enqueued", {"source": "api"}, 2),
+        (ActionTaken(actor="a", action="x", target=None, enqueued={"t": 2}), "enqueued", {"source": "api"}, 2),
         (settled(*[ending(Outcome.COMPLETED, JobState.COMPLETED)] * 3), "completed", {"job_type": "t"}, 3),
         (settled(ending(Outcome.COMPLETED, JobState.COMPLETED, records=9)), "records_processed", {"job_type": "t"}, 9),
         (

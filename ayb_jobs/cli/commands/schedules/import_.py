@@ -9,8 +9,9 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
+from ayb_jobs.cli.backend.database_schedules import DatabaseSchedules
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.errors import Conflict, InvalidInput
+from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.importing.celery_beat import beat_settings, read_beat
 from ayb_jobs.model.schedules.importing.crontab import JOB_TYPE, read_crontab
 from ayb_jobs.model.schedules.importing.imported import Imported, as_toml
@@ -18,7 +19,6 @@ from ayb_jobs.model.schedules.importing.pg_cron import read_pg_cron
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.schedules.importing import beat_tasks, pg_cron_jobs
-from ayb_jobs.storage.schedules.schedules import create_schedule
 from ayb_jobs.wire.jobs import Stored, object_text, page_text
 
 
@@ -94,13 +94,8 @@ def read_tables(conn: Connection, source: str, timezone: str | None) -> list[Imp
 
 def create_all(options: Options, found: Iterable[Imported]) -> None:
     """Create the schedules in one transaction, so that a name that is taken leaves nothing behind."""
-    with database(options) as conn, conn.transaction():
-        for entry in found:
-            if entry.schedule is not None:
-                try:
-                    create_schedule(conn, entry.schedule)
-                except Conflict as error:
-                    raise Conflict(f"{error}; nothing was created") from None
+    with database(options) as conn:
+        DatabaseSchedules(conn, options).create_schedules([entry.schedule for entry in found if entry.schedule])
 
 
 def report(options: Options, found: list[Imported], *, created: bool) -> None:

@@ -1,0 +1,33 @@
+"""What people and programs change by hand: as it is told (`ActionTaken`), and as the audit trail keeps it (`Deed`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionTaken:
+    """Someone changed something through a door of ours.
+
+    `action` is such as `job.retry`. `target` is the id of the job or schedule, None for a batch of `count` jobs.
+    `enqueued` counts by type the jobs that the action made.
+    """
+
+    actor: str
+    action: str
+    target: str | None
+    count: int = 1
+    enqueued: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """One row of the audit trail. `before` and `after` are JSON as stored, None if there was nothing."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    target: str | None
+    before_text: str | None
+    after_text: str | None

@@ -1,0 +1,97 @@
+"""Cancel or retry many jobs by filter, in short steps, or count them first."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.job import MAX_NAME, JobState, checked_text
+from ayb_jobs.operations.acting import Actor, Begin
+from ayb_jobs.storage.audit import record_deed
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue import bulk
+
+# Jobs that one step changes; each step is a transaction of its own.
+BATCH = 1000
+# A call ends after so many steps, so that it outlasts no client's patience.
+MOST_BATCHES = 20
+
+
+class BulkAction(StrEnum):
+    """What can be done to many jobs at once."""
+
+    RETRY = "retry"
+    CANCEL = "cancel"
+
+
+class Way(NamedTuple):
+    """How an action is done: to jobs in which state, what state follows, and the step that does it."""
+
+    before: JobState
+    after: JobState
+    step: Callable[..., bulk.Batch]
+
+
+WAYS: Mapping[BulkAction, Way] = {
+    BulkAction.RETRY: Way(JobState.FAILED, JobState.QUEUED, bulk.retry_jobs),
+    BulkAction.CANCEL: Way(JobState.QUEUED, JobState.CANCELED, bulk.cancel_jobs),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which jobs: of a type and in a queue, or of any if not given. Raises `InvalidInput` for names of no use."""
+
+    type: str | None = None
+    queue: str | None = None
+
+    def __post_init__(self) -> None:
+        checked_text(self.type or "", "type", MAX_NAME)
+        checked_text(self.queue or "", "queue", MAX_NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """How many jobs were changed; if `done` is false there are more, and the call can be repeated."""
+
+    count: int
+    done: bool
+
+
+def count(conn: Connection, action: BulkAction, wanted: Filter) -> int:
+    """Return how many jobs `change` would change now."""
+    return bulk.count_jobs(conn, state=WAYS[action].before, type=wanted.type, queue=wanted.queue)
+
+
+def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, most: int = MOST_BATCHES) -> Changed:
+    """Retry all failed jobs that match, or cancel all queued ones, the oldest first, in at most `most` steps.
+
+    Each step is recorded as one deed that names every job in it. A job that somebody holds is passed over.
+    """
+    changed, after = 0, None
+    for _ in range(most):
+        with begin() as conn:
+            batch = WAYS[action].step(conn, type=wanted.type, queue=wanted.queue, limit=BATCH, after=after)
+            if batch.rows:
+                _record(conn, action, wanted, batch, actor)
+        if batch.rows:
+            actor.tell(ActionTaken(actor=actor.name, action=f"jobs.{action}", target=None, count=batch.rows))
+        changed += batch.rows
+        after = batch.next
+        if after is None:
+            return Changed(count=changed, done=True)
+    return Changed(count=changed, done=False)
+
+
+def _record(conn: Connection, action: BulkAction, wanted: Filter, batch: bulk.Batch, actor: Actor) -> None:
+    way = WAYS[action]
+    asked = {"type": wanted.type, "queue": wanted.queue, "ids": batch.ids, "state": way.before}
+    record_deed(
+        conn,
+        actor=actor.name,
+        action=f"jobs.{action}",
+        before_text=json.dumps(asked),
+        after_text=json.dumps({"state": way.after}),
+    )
