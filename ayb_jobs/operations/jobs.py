@@ -25,7 +25,7 @@ def enqueue(conn: Connection, given: Mapping[str, Any], *, actor: Actor, default
     If an earlier job of the same type has the idempotency key, that job is the answer and nothing is recorded. Raises
     `InvalidInput` for a bad value, and `Conflict` if the key belongs to a job of another type.
     """
-    new = new_job(given, defaults)
+    new = _new_job(given, defaults)
     with conn.transaction():
         made = jobs.enqueue(conn, new)
         job = jobs.get_job(conn, made.id)
@@ -39,7 +39,7 @@ def enqueue(conn: Connection, given: Mapping[str, Any], *, actor: Actor, default
     return Enqueued(job, made.created)
 
 
-def new_job(given: Mapping[str, Any], defaults: FindDefaults) -> NewJob:
+def _new_job(given: Mapping[str, Any], defaults: FindDefaults) -> NewJob:
     """Return the job that is asked for, with its type's payload and attempts if they are not given."""
     said = {name: value for name, value in given.items() if value is not None}
     if not {"payload", "max_attempts"} <= said.keys():
