@@ -1,6 +1,7 @@
 """The embedded PostgreSQL, as real servers and real starters that are really killed."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.embedded.causes import SHARED_MEMORY
+from ayb_jobs.embedded.places import socket_folder
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.database import connect
 from tests.eventually import eventually
@@ -218,6 +222,136 @@ def test_a_path_too_long_for_a_socket_is_served_from_another_folder(home: Path) 
         assert sockets.stat().st_mode & 0o777 == 0o700
     assert not server.is_running()
     assert not sockets.exists()
+
+
+def test_a_folder_that_the_pid_file_names_is_neither_removed_nor_trusted(home: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    long_home = home / ("d" * 100)
+    with EmbeddedPostgres.kept(long_home) as server:
+        pid_file = server.data_dir / "postmaster.pid"
+        written = pid_file.read_text()
+        lines = written.splitlines()
+        lines[4] = str(precious)  # as the server's user may write
+        pid_file.write_text("\n".join([*lines, ""]))
+        assert ask(server.url()) == 1
+        with EmbeddedPostgres.kept(long_home) as joined:
+            assert ask(joined.url()) == 1
+    assert not server.is_running()
+    assert (precious / "file").exists()
+
+
+def test_a_socket_folder_that_another_has_made_is_refused(home: Path) -> None:
+    long_home = home / ("d" * 100)
+    folder = socket_folder(long_home)
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    try:
+        with pytest.raises(DatabaseError, match="no private folder of the user"), EmbeddedPostgres.kept(long_home):
+            pass
+    finally:
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link"])
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays_as_it_is(home: Path, kind: str) -> None:
+    with EmbeddedPostgres.kept(home):
+        pass
+    precious = home.parent / "precious"
+    precious.touch(mode=0o600)
+    before = precious.stat().st_uid
+    (home / "lock").unlink()
+    (home / "lock").symlink_to(precious) if kind == "link" else (home / "lock").hardlink_to(precious)
+    with pytest.raises(DatabaseError, match="lock"), EmbeddedPostgres.kept(home):
+        pass
+    assert precious.stat().st_uid == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+def test_into_roots_server_root_alone_may_log_in(home: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    with EmbeddedPostgres.kept(home) as server:
+        write(server.url(), "CREATE ROLE worker LOGIN")
+        assert ask(make_conninfo(server.url(), user="worker"), "SELECT current_user::text") == "worker"
+        for role in ("postgres", "worker", "nobody"):
+            asked = subprocess.run(
+                [server.bin_dir / "psql", make_conninfo(server.url(), user=role), "-c", "SELECT 1"],
+                cwd="/",
+                user=nobody.pw_uid,
+                group=nobody.pw_gid,
+                extra_groups=[],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert "Peer authentication failed" in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("left_over", "words"),
+    [
+        ("", "is empty"),
+        ("\n", "begins with ''"),
+        ("garbage\n/data\n", "begins with 'garbage'"),
+        ("-1\n", "begins with '-1'"),
+    ],
+)
+def test_a_pid_file_that_is_none_is_said_to_be_the_cause(home: Path, left_over: str, words: str) -> None:
+    with EmbeddedPostgres.kept(home) as server:
+        owner = server.data_dir.stat()
+    pid_file = server.data_dir / "postmaster.pid"
+    pid_file.write_text(left_over)
+    os.chown(pid_file, owner.st_uid, owner.st_gid)
+    with pytest.raises(DatabaseError, match=rf"postmaster\.pid {words}.* remove the file"), EmbeddedPostgres.kept(home):
+        pass
+    pid_file.unlink()
+    with EmbeddedPostgres.kept(home) as server:
+        assert ask(server.url()) == 1
+
+
+TRY = """
+from ayb_jobs.errors import DatabaseError
+from pathlib import Path
+try:
+    with EmbeddedPostgres.kept(Path("{home}")):
+        print("it runs")
+except DatabaseError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize(
+    ("disk", "shared_memory", "cause"),
+    [("20m", "64m", "the disk is full"), ("200m", "16k", "shm is full or too small")],
+)
+def test_too_little_room_is_said_to_be_the_cause(home: Path, disk: str, shared_memory: str, cause: str) -> None:
+    home.parent.mkdir(parents=True)
+    home.parent.chmod(0o755)
+    mount = "mount -t tmpfs -o size={} tmpfs {} && "
+    steps = mount.format(disk, home.parent) + mount.format(shared_memory, SHARED_MEMORY)
+    code = f"from ayb_jobs.embedded import EmbeddedPostgres{TRY.format(home=home)}"
+    told = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f'{steps} exec "$@"', "sh", sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if told.returncode:
+        pytest.skip(f"no mounting here: {told.stderr}")
+    assert cause in told.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root cannot run PostgreSQL as itself")
+def test_a_folder_of_roots_is_said_to_be_the_cause(home: Path) -> None:
+    home.mkdir(parents=True)
+    with (
+        pytest.raises(DatabaseError, match=r"belongs to root, and .* as nobody: .* chown"),
+        EmbeddedPostgres.kept(home),
+    ):
+        pass
 
 
 def test_no_existing_folder_is_loosened_and_the_data_is_the_owners_alone(home: Path) -> None:

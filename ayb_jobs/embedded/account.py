@@ -2,7 +2,9 @@
 
 import os
 import pwd
+import stat
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,14 +16,14 @@ from ayb_jobs.errors import DatabaseError
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The system user that runs the server; `user` and `group` are None where that is who we are."""
+    """The system user that runs the server; `user` and `group` are None if that is who we are."""
 
     user: int | None = None
     group: int | None = None
 
     @classmethod
     def for_home(cls, home: Path | None) -> Self:
-        """Return ourselves, or for root the owner of an existing `home`, or else `nobody`."""
+        """Return ourselves; for root the owner of an existing `home`, or else `nobody`."""
         if os.geteuid() != 0:
             _refuse_anothers(home)
             return cls()
@@ -60,28 +62,94 @@ class Account:
         return self.run(["/bin/sh", "-c", '"$1" --version', "sh", program]).returncode == 0
 
     def make_folder(self, folder: Path) -> None:
-        """Make `folder` for this user alone, where it is missing."""
-        if folder.exists():
-            return
+        """Make `folder` for this user alone if it is missing. Raises `DatabaseError` if it is another's."""
         make_way(folder)
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-            self.give(folder)
+        if not folder.exists():
+            made = self.make_temporary_folder(folder.parent)
+            try:
+                made.rename(folder)  # at once with its owner, for others that start at the same time
+            except OSError:
+                made.rmdir()
+        self._refuse_anothers(folder)
 
-    def give(self, path: Path) -> None:
-        """Make this user the owner of `path`."""
-        if self.user is not None and self.group is not None:
-            os.chown(path, self.user, self.group)
+    def make_private_folder(self, folder: Path) -> None:
+        """Make `folder` in a place where anybody may write; an existing one has to be this user's and closed to others."""
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != self.uid or stat.S_IMODE(found.st_mode) & 0o077:
+                raise DatabaseError(
+                    f"{folder} is there already, and is no private folder of the user {name_of(self.uid)}: remove it"
+                ) from None
+        else:
+            self._give(folder)
+
+    def make_temporary_folder(self, within: Path) -> Path:
+        """Make a folder for temporary files that is this user's alone."""
+        folder = Path(tempfile.mkdtemp(prefix="ayb-jobs-", dir=within))
+        self._give(folder)
+        return folder
+
+    def read(self, path: Path) -> str | None:
+        """Return the text of a file of this user's; None if there is none.
+
+        What stands in its place and is another's, or no plain file, is not followed: this user may have put it there.
+        """
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with os.fdopen(file, errors="replace") as text:
+            found = os.fstat(text.fileno())
+            return text.read() if stat.S_ISREG(found.st_mode) and found.st_uid == self.uid else None
+
+    def remove(self, *paths: Path) -> None:
+        """Remove files and folders as this user, who could not remove more by putting a link in their place."""
+        self.run(["/bin/rm", "-rf", "--", *paths])
+
+    @property
+    def uid(self) -> int:
+        """The number of this user."""
+        return os.geteuid() if self.user is None else self.user
+
+    def _give(self, folder: Path) -> None:
+        """Make this user the owner of a folder that we have just made."""
+        if self.user is None or self.group is None:
+            return
+        made = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(made, self.user, self.group)
+        finally:
+            os.close(made)
+
+    def _refuse_anothers(self, folder: Path) -> None:
+        owner = folder.stat().st_uid
+        if owner != self.uid:
+            raise DatabaseError(
+                f"{folder} belongs to {name_of(owner)}, and PostgreSQL is to run as {name_of(self.uid)}:"
+                f" remove it, or give it away with chown -R {name_of(self.uid)}"
+            )
+
+
+def name_of(uid: int) -> str:
+    """Return a user's name, or the number of one that has no name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def make_way(path: Path) -> None:
     """Make the missing folders above `path`, open to all whatever the umask: they are new, and nothing is in them."""
     for parent in reversed(path.parents):
         if not parent.exists():
-            parent.mkdir(exist_ok=True)
-            parent.chmod(0o755)
+            with suppress(FileExistsError):  # another was quicker
+                parent.mkdir()
+                parent.chmod(0o755)
 
 
 def _refuse_anothers(home: Path | None) -> None:
     if home and home.exists() and home.stat().st_uid != os.geteuid():
-        raise DatabaseError(f"{home} belongs to {home.owner()}, who ran this first: run it as that user, or remove it")
+        owner = name_of(home.stat().st_uid)
+        raise DatabaseError(f"{home} belongs to {owner}, who ran this first: run it as that user, or remove it")

@@ -13,7 +13,9 @@ from pathlib import Path
 from ayb_jobs.embedded.account import Account, make_way
 from ayb_jobs.errors import DatabaseError
 
-ROOTS_PLACE = Path("/var/lib/ayb-jobs")  # for root, where the project or the wheel lies in a private folder
+ROOTS_PLACE = Path("/var/lib/ayb-jobs")  # for root, if the project or the wheel lies in a private folder
+SHORT_PLACE = Path("/tmp")  # noqa: S108 - what is made in it is private, and never trusted unseen
+LONGEST_SOCKET_FOLDER = 103 - len("/.s.PGSQL.65535")  # 103 bytes: the shortest limit among the systems we run on
 
 
 def reachable(home: Path, account: Account) -> Path:
@@ -32,9 +34,18 @@ def temporary_home(account: Account) -> Path:
     usable = next((folder for folder in folders if account.can("-w", folder)), None)
     if usable is None:
         raise DatabaseError("no folder for temporary files is open to the user `nobody`; set TMPDIR to one that is")
-    home = Path(tempfile.mkdtemp(prefix="ayb-jobs-", dir=usable))
-    account.give(home)
-    return home
+    return account.make_temporary_folder(usable)
+
+
+def socket_folder(home: Path) -> Path:
+    """Return where the socket is: in `home`, unless that path is too long for a socket.
+
+    Then it is in a folder whose name follows from `home`, so that whoever joins the server finds it without having to
+    believe a file that the server's user could write.
+    """
+    if len(os.fsencode(home)) <= LONGEST_SOCKET_FOLDER:
+        return home
+    return SHORT_PLACE / f"ayb-jobs-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}"
 
 
 def find_programs(account: Account, bin_dir: Path | None) -> Path:

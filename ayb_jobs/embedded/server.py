@@ -3,29 +3,29 @@
 import fcntl
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote
 
+from ayb_jobs.embedded.access import access_settings
 from ayb_jobs.embedded.account import Account
+from ayb_jobs.embedded.causes import cause, pid_file_fault
 from ayb_jobs.embedded.locks import is_free, lock, locked
-from ayb_jobs.embedded.places import find_programs, reachable, temporary_home
+from ayb_jobs.embedded.places import ROOTS_PLACE, find_programs, reachable, socket_folder, temporary_home
 from ayb_jobs.errors import DatabaseError
 
 DEFAULT_HOME = Path(".ayb-jobs/postgres")
 PORT = 5432  # a part of the socket's name; nothing listens on TCP unless asked for
-LONGEST_SOCKET_FOLDER = 103 - len("/.s.PGSQL.65535")  # 103 bytes: the shortest limit among the systems we run on
 START_TIMEOUT_S = 300  # recovery after a crash may take long, and is not to be given up
 GOING_DOWN_S = 10
 
 # Lines of postmaster.pid, from 0: pid, data folder, start, port, socket folder, TCP address, shared memory, status.
-SOCKET_FOLDER_LINE, READY_LINE = 4, 7
+READY_LINE = 7
 
 # Waits until its standard input ends, which the kernel sees to however the starter ends, then clears away.
 # Removing is tried twice, for an initdb that was still writing.
@@ -58,6 +58,7 @@ class EmbeddedPostgres:
         self.home = home
         self.data_dir = home / "data"
         self.log_file = home / "server.log"
+        self.socket_folder = socket_folder(home)
         self.port = tcp_port or PORT
         self._account = account
         self.bin_dir = bin_dir
@@ -66,15 +67,17 @@ class EmbeddedPostgres:
     @classmethod
     @contextmanager
     def kept(cls, home: Path = DEFAULT_HOME, *, bin_dir: Path | None = None) -> Iterator[Self]:
-        """Run the server whose data is kept in `home`, or join it where it runs already.
+        """Run the server whose data is kept in `home`, or join it if it runs already.
 
         The last of its users to leave stops it. A user that is killed counts as having left, so that a server that
         was left running is joined by the next. For root, a `home` that lies in a private folder is replaced by a
-        folder under /var/lib/ayb-jobs; the attribute `home` tells.
+        folder under /var/lib/ayb-jobs; the attribute `home` tells. Into root's server root alone may log in.
         """
         with _clear_errors(home):
             account = Account.for_home(home)
-            server = cls(reachable(home.absolute(), account), account=account, bin_dir=find_programs(account, bin_dir))
+            programs = find_programs(account, bin_dir)
+            closed = access_settings(ROOTS_PLACE, account.user)
+            server = cls(reachable(home.absolute(), account), account=account, bin_dir=programs, settings=closed)
             account.make_folder(server.home)
             with locked(server.home / "lock"):
                 server._make_data_dir()
@@ -115,33 +118,38 @@ class EmbeddedPostgres:
             yield server
 
     def url(self, dbname: str = "postgres", *, tcp: bool = False) -> str:
-        """Return the address of a database, over the Unix socket or (where asked for) over TCP."""
-        host = "127.0.0.1" if tcp else quote(str(self._socket_folder()), safe="")
+        """Return the address of a database, over the Unix socket or, if asked for, over TCP."""
+        host = "127.0.0.1" if tcp else quote(str(self.socket_folder), safe="")
         return f"postgresql://postgres@/{quote(dbname, safe='')}?host={host}&port={self.port}"
 
     @property
     def pid(self) -> int | None:
         """The server's process id, or None while it is down."""
-        lines = self._pid_file()
-        return int(lines[0]) if lines and self.is_running() else None
+        lines = self._pid_file() or []
+        return int(lines[0]) if self.is_running() and lines and lines[0].strip().isdigit() else None
 
     def is_running(self) -> bool:
         """Tell whether the server listens: a pid file alone may be a crash's remainder."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
-                probe.connect(str(self._socket_folder() / f".s.PGSQL.{self.port}"))
+                probe.connect(str(self.socket_folder / f".s.PGSQL.{self.port}"))
             except OSError:
                 return False
         return True
 
     def start(self) -> None:
-        """Start the server where it is down, and return once it takes connections."""
+        """Start the server if it is down, and return once it takes connections."""
         if self.is_running():
             self._await_ready()
             return
         self._clear_after_crash()
-        folder = self._new_socket_folder()
-        settings = {"unix_socket_directories": str(folder), "unix_socket_permissions": "0700", **self._settings}
+        if self.socket_folder != self.home:
+            self._account.make_private_folder(self.socket_folder)
+        settings = {
+            "unix_socket_directories": str(self.socket_folder),
+            "unix_socket_permissions": "0700",
+            **self._settings,
+        }
         options = ["-p", str(self.port), *(part for name in settings for part in ("-c", f"{name}={settings[name]}"))]
         self._pg_ctl("start", "-l", self.log_file.name, "-o", shlex.join(options))
 
@@ -149,10 +157,10 @@ class EmbeddedPostgres:
         """Stop the server; one that is down is left so. `immediate` is a crash, from which the next start recovers."""
         if not self.is_running():
             return
-        folder = self._socket_folder()
         self._pg_ctl("stop", "-m", mode)
-        if folder != self.home:
-            shutil.rmtree(folder, ignore_errors=True)
+        if self.socket_folder != self.home:
+            with suppress(OSError):  # a crash leaves the socket in it, which the next start replaces
+                self.socket_folder.rmdir()
 
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop and start the server; every connection is cut (`immediate`: as in a crash)."""
@@ -163,11 +171,11 @@ class EmbeddedPostgres:
         if self.data_dir.exists():
             return
         unfinished = self.home / "data.new"  # an interrupted initdb must not pass for a database
-        shutil.rmtree(unfinished, ignore_errors=True)
+        self._account.remove(unfinished)
         settled = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions"]
         made = self._account.run([self.bin_dir / "initdb", *settled, *options, unfinished.name], cwd=self.home)
         if made.returncode:
-            raise DatabaseError(f"initdb failed in {self.home}: {_last_lines(made.stderr or made.stdout)}")
+            raise DatabaseError(f"initdb failed in {self.home}: {cause(made.stderr or made.stdout, self.home)}")
         unfinished.rename(self.data_dir)
 
     @contextmanager
@@ -188,63 +196,51 @@ class EmbeddedPostgres:
             yield
         finally:
             reaper.communicate()
-            shutil.rmtree(self.home, ignore_errors=True)  # the folder itself may be only ours to remove
+            with suppress(OSError):  # the folder itself may be only ours to remove
+                self.home.rmdir()
 
     def _pg_ctl(self, action: str, *arguments: str) -> None:
         # Paths are relative to `home`, since pg_ctl hands them to a shell.
         command = [str(self.bin_dir / "pg_ctl"), action, "-D", self.data_dir.name, "-w", "-t", str(START_TIMEOUT_S)]
         said = self._account.run([*command, *arguments], cwd=self.home)
         if said.returncode:
-            log = self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
-            raise DatabaseError(
-                f"the embedded PostgreSQL in {self.home} did not {action}: {_last_lines(log or said.stderr)}"
-            )
+            log = self._account.read(self.log_file)
+            words = cause(log or said.stderr, self.home)
+            raise DatabaseError(f"the embedded PostgreSQL in {self.home} did not {action}: {words}")
 
-    def _pid_file(self) -> list[str]:
-        try:
-            return (self.data_dir / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return []
+    def _pid_file(self) -> list[str] | None:
+        """Return the lines of `postmaster.pid`, or None if there is none."""
+        text = self._account.read(self.data_dir / "postmaster.pid")
+        return None if text is None else text.splitlines()
 
     def _await_ready(self) -> None:
         """Wait for a server whose starter was killed before it was ready."""
         give_up = time.monotonic() + START_TIMEOUT_S
-        while self._pid_file()[READY_LINE:] != ["ready   "]:
+        while (self._pid_file() or [])[READY_LINE:] != ["ready   "]:
             if time.monotonic() > give_up:
                 raise DatabaseError(f"the embedded PostgreSQL in {self.home} is not ready after {START_TIMEOUT_S} s")
             time.sleep(0.05)
 
     def _clear_after_crash(self) -> None:
-        """Remove the pid files of a crashed server where their number is taken: PostgreSQL would never start again.
+        """Remove the pid files of a crashed server if their number is taken: PostgreSQL would never start again.
 
         The number may belong to another program by now (in containers numbers are low and soon used again), or to
         what is left of the server while nobody asked after its end. A server that is still going down is waited for.
         """
+        pid_file = self.data_dir / "postmaster.pid"
         lines = self._pid_file()
-        if not lines:
+        if lines is None:
             return
-        process = Path("/proc") / lines[0]
+        if fault := pid_file_fault(pid_file, lines):
+            raise DatabaseError(f"the embedded PostgreSQL in {self.home} cannot start: {fault}")
+        process = Path("/proc") / str(int(lines[0]))
         give_up = time.monotonic() + GOING_DOWN_S
         while _is_running_postgres(process):
             if time.monotonic() > give_up:
                 return  # PostgreSQL will say what is wrong
             time.sleep(0.05)
         if process.exists():
-            for left_over in (self.data_dir / "postmaster.pid", self._socket_folder() / f".s.PGSQL.{self.port}.lock"):
-                left_over.unlink(missing_ok=True)
-
-    def _socket_folder(self) -> Path:
-        """Return where the socket is: in `home`, unless that path is too long for a socket; then the pid file tells."""
-        lines = self._pid_file()
-        if self._has_room_for_a_socket() or len(lines) <= SOCKET_FOLDER_LINE:
-            return self.home
-        return Path(lines[SOCKET_FOLDER_LINE])
-
-    def _new_socket_folder(self) -> Path:
-        return self.home if self._has_room_for_a_socket() else temporary_home(self._account)
-
-    def _has_room_for_a_socket(self) -> bool:
-        return len(os.fsencode(self.home)) <= LONGEST_SOCKET_FOLDER
+            self._account.remove(pid_file, self.socket_folder / f".s.PGSQL.{self.port}.lock")
 
 
 @contextmanager
@@ -262,7 +258,3 @@ def _is_running_postgres(process: Path) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return name == "postgres" and rest.split()[0] != "Z"
-
-
-def _last_lines(text: str) -> str:
-    return "; ".join(line.strip() for line in text.splitlines()[-4:] if line.strip()) or "it said nothing"

@@ -60,8 +60,8 @@ def torture(
 ) -> None:
     """Break a fleet of daemons on purpose while it works, and check that no job is lost.
 
-    Without --database-url an embedded PostgreSQL is made for it and removed. A database that is named has to be empty
-    of jobs; it is given the daemon's tables and an event log, and keeps the jobs that ran.
+    Without --database-url an embedded PostgreSQL is made for it and removed. A database that is named has to be one that
+    nobody uses: without jobs, schedules, executions and living daemons. It is left as it was.
 
     Exits with 0 only where no job was lost and no invariant broken. Else the logs are kept, and it says where.
     """

@@ -17,7 +17,7 @@ V = TypeVar("V")
 class Event(NamedTuple):
     """One change of one job's row, in the order of `seq`; `was_…` is the value before the change.
 
-    `writer` is the application name of the connection that wrote it, which names one start of one daemon.
+    `writer` is the application name of the connection that wrote it without its run, and names one start of one daemon.
     """
 
     seq: int

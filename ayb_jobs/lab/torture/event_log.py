@@ -8,11 +8,11 @@ from ayb_jobs.storage.database import Connection
 
 # After the change, so that the row is locked: the numbers of one job's events are in the order of its changes.
 # Statements without an order of time (`clock_timestamp`) would all bear the instant of their transaction's beginning.
-INSTALL = """
+INSTALL = r"""
     CREATE TABLE _ayb_job_events (
         seq bigint GENERATED ALWAYS AS IDENTITY,
         at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        writer text NOT NULL DEFAULT current_setting('application_name'),
+        writer text NOT NULL DEFAULT regexp_replace(current_setting('application_name'), '^ayb-torture-\w+ ', ''),
         backend int NOT NULL DEFAULT pg_backend_pid(),
         change text NOT NULL,
         was _ayb_jobs,

@@ -2,12 +2,13 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
@@ -58,6 +59,12 @@ class Setting:
     poll_ms: int = 10_000
     shutdown_s: int = 5
     api: bool = False
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def application(self) -> str:
+        """What the names of all connections of this run's daemons begin with."""
+        return f"ayb-torture-{self.run} "
 
     @property
     def config_file(self) -> Path:
@@ -89,7 +96,7 @@ class Daemon:
 
     @property
     def name(self) -> str:
-        """The application name of the process that runs now, or ran last."""
+        """The name of the process that runs now, or ran last."""
         return f"daemon{self.number}.{self._starts}"
 
     @property
@@ -104,7 +111,7 @@ class Daemon:
         setting = self._setting
         variables = {
             **os.environ,
-            "AYB_JOBS_DATABASE_URL": make_conninfo(setting.url, application_name=self.name),
+            "AYB_JOBS_DATABASE_URL": make_conninfo(setting.url, application_name=setting.application + self.name),
             effects.FOLDER: str(setting.folder),
             effects.WRITER: self.name,
             **(environ or {}),

@@ -29,9 +29,10 @@ UNNOTICED_S = 15.0
 # Some connections are terminated in most faults, and all of them in some.
 ALL = 0.2
 
+# Of this run's daemons alone: the server may serve others.
 TERMINATE = """
     SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE application_name LIKE 'daemon%%' AND pid <> pg_backend_pid() AND random() < %s
+    WHERE datname = current_database() AND application_name ^@ %(application)s AND random() < %(share)s
 """
 
 
@@ -44,6 +45,7 @@ class Nemesis:
         daemons: list[Daemon],
         server: EmbeddedPostgres | None,
         url: str,
+        application: str,
         seed: int,
         wanted: Mapping[str, int | None],
         seconds: float,
@@ -53,6 +55,7 @@ class Nemesis:
         self._daemons = daemons
         self._server = server
         self._url = url
+        self._application = application
         self._seed = seed
         self._on_daemons = {name: count for name, count in wanted.items() if not KINDS[name].on_database}
         self._on_database = {name: count for name, count in wanted.items() if KINDS[name].on_database}
@@ -205,7 +208,7 @@ class Nemesis:
         began = time.monotonic()
         share = 1.0 if chance.random() < ALL else chance.uniform(0.05, 0.5)
         with suppress(psycopg.Error, DatabaseError), closing(connect(self._url, name="torture-nemesis")) as conn:
-            row = conn.execute(TERMINATE, (share,)).fetchone()
+            row = conn.execute(TERMINATE, {"application": self._application, "share": share}).fetchone()
             self._note("terminate", DATABASE, began, backends=row[0] if row else 0)
 
     def _restart_immediate(self, _chance: random.Random) -> None:

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from ayb_jobs.embedded import EmbeddedPostgres
-from ayb_jobs.errors import Conflict, DatabaseError
+from ayb_jobs.errors import DatabaseError
 from ayb_jobs.lab.checker import Evidence, Figures, Limits, Snapshot, Violation, check, figures
 from ayb_jobs.lab.torture import effects, event_log, history
 from ayb_jobs.lab.torture.clients import Client
 from ayb_jobs.lab.torture.counters import counters
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.lab.torture.fork_server import ForkServer
+from ayb_jobs.lab.torture.grounds import prepared
 from ayb_jobs.lab.torture.nemesis import Nemesis
 from ayb_jobs.lab.torture.network import is_own
 from ayb_jobs.lab.torture.plan import KINDS, missing
@@ -24,7 +25,6 @@ from ayb_jobs.lab.torture.retrying import RetryingConnection
 from ayb_jobs.lab.torture.workload import TRANSACTION
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import connect
-from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.jobs import enqueue
 
 CLIENTS = 3
@@ -51,7 +51,6 @@ HURRY = """
     SELECT pg_notify('ayb_jobs', '') FROM (SELECT count(*) FROM hurried) AS counted
 """
 SCHEDULES = "SELECT id::text FROM _ayb_job_schedules WHERE name LIKE 'torture%'"
-FOREIGN_JOBS = "SELECT count(*) FROM _ayb_jobs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +87,8 @@ def torture(
 ) -> Torture:
     """Run a fleet of `daemons` under `faults` (see `parse_faults`) for `seconds`, until at least `jobs` were enqueued.
 
-    Without `database_url` an embedded database is made and removed; a database of the caller's has to be empty of jobs,
-    and faults are left out that are not ours to inject there. What has not ended `drain_s` after the last fault is lost. `progress` is told the phase, and numbers, every second.
+    Without `database_url` an embedded database is made and removed. A database of the caller's has to be one that nobody
+    uses, and is left as it was; faults are left out that are not ours to inject there. What has not ended `drain_s` after the last fault is lost. `progress` is told the phase, and numbers, every second.
     Raises `DatabaseError` and `Conflict`.
     """
     home = folder or Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
@@ -113,7 +112,8 @@ def torture(
             folder=home,
             progress=progress,
         )
-        evidence = run()
+        with prepared(url):
+            evidence = run()
     violations = check(evidence)
     return Torture(
         seed=seed,
@@ -177,6 +177,7 @@ class _Run:
             daemons=self._daemons,
             server=server,
             url=url,
+            application=self._setting.application,
             seed=seed,
             wanted=faults,
             seconds=seconds,
@@ -187,7 +188,7 @@ class _Run:
 
     def __call__(self) -> Evidence:
         """Go through the phases, and return what was written down."""
-        self._prepare()
+        self._setting.write_config()
         try:
             self._warm_up()
             self._strike()
@@ -201,15 +202,6 @@ class _Run:
             finally:
                 self._stop_daemons()
         return self._collect(probes)
-
-    def _prepare(self) -> None:
-        with closing(connect(self._url, name="torture")) as conn:
-            migrate(conn)
-            row = conn.execute(FOREIGN_JOBS).fetchone()
-            if row and row[0]:
-                raise Conflict(f"the database holds {row[0]} jobs already; torture needs one without any")
-            event_log.install(conn)
-        self._setting.write_config()
 
     def _warm_up(self) -> None:
         for daemon in self._daemons:
