@@ -114,6 +114,17 @@ class LoopErrorRepeated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowSetAside:
+    """A loop cannot handle this row. The others go on, and the row is tried again after `retry_s`."""
+
+    part: str
+    table: str
+    row_id: str
+    error: str
+    retry_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationsUnavailable:
     """Notifications cannot reach this daemon, so that polling alone finds jobs."""
 

@@ -158,7 +158,6 @@ class Daemon:
             backoff=backoff,
             max_crashes=jobs.max_crashes,
             lease_s=jobs.lease_duration_s,
-            beside=self._heartbeat.turn,
         )
         pruner = Pruner(database=self.database, retention=config.retention, emit=events.emit, stopping=self.draining)
         self._add("lease keeper", self._keeper.tick)
@@ -166,6 +165,7 @@ class Daemon:
         self._add("completer", self._completer.tick)
         self._add("producer", self._producer.tick)
         self._add("recoverer", recoverer.tick)
+        self._add("heartbeat", self._heartbeat.tick)
         self._add("lifeline", self._lifeline.tick)
         self._add("pruner", pruner.tick)
         if config.database.notify:
@@ -228,7 +228,7 @@ class Daemon:
         self._release_unstarted()  # what a statement has leased that was still under way
         self._flush_completer(time.monotonic() + FLUSH_S)
         self._release_locked_orphans(time.monotonic() + FLUSH_S)
-        self._stop_loops("completer", "watchdog", "lease keeper", "lifeline")
+        self._stop_loops("completer", "watchdog", "lease keeper", "lifeline", "heartbeat")
         if not (abandoned and self._lifeline.held):
             # Else the end of the process is what tells the peers that nobody runs these jobs any more.
             self._attempt("heartbeat", self._heartbeat.forget)

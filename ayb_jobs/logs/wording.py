@@ -77,6 +77,9 @@ LINES: Mapping[str, Line] = {
         "error", "The database refuses what is to be written about an attempt's end; its lease will expire."
     ),
     "rows.pruned": Line("info", "Retention removed rows."),
+    "row.set_aside": Line(
+        "error", "A part of the daemon cannot handle this row, and tries it again after `retry_s`. The others go on."
+    ),
     "loop.failed": Line(
         "error", "A part of the daemon fails and tries again after `retry_s`. Told again for as long as it goes on."
     ),
@@ -206,7 +209,7 @@ class LogSubscriber:
         if line is None:
             return
         name, fields = line
-        if name.startswith(("job.", "request.")):
+        if name.startswith(("job.", "request.", "row.")):
             self._some(self._failures, [line])
         else:
             self._tell(name, **fields)
@@ -238,6 +241,9 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "loop.failed_again", {"loop": event.loop} | exception_fields(event.error)
         case events.LoopRecovered():
             return "loop.recovered", {"loop": event.loop, "failures": event.failures}
+        case events.RowSetAside():
+            told = {"loop": event.part, "table": event.table, "id": event.row_id, "retry_s": event.retry_s}
+            return "row.set_aside", told | error_fields(event.error)
         case events.NotificationsAvailable():
             return "notify.available", {}
         case events.NotificationsUnavailable():

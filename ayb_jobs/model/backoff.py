@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LONGEST_APART_S = 3600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
@@ -21,3 +23,7 @@ class Backoff:
         """Return the wait after attempt number `attempt` (from 1); `chance` is a random number from 0 to 1."""
         doublings = min(max(attempt, 1) - 1, 60)  # beyond that the cap has long been reached, and floats overflow
         return min(self.base_s * 2.0**doublings, self.most_s) + self.jitter_s * chance
+
+    def apart_delay_s(self, ran_s: float, chance: float) -> float:
+        """Return the wait before a job's last chance after crashes, the last of them `ran_s` seconds into its run."""
+        return chance * min(LONGEST_APART_S, self.apart_s * max(1.0, ran_s / 3))

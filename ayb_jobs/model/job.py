@@ -79,6 +79,22 @@ class LeasedJob(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostLease:
+    """A running job that its daemon lost, as recovery read it.
+
+    `job.lease_id` is empty if another runner leased it, or plain SQL made it so. `lease_until` is the database's text.
+    It has run for `ran_s` seconds. `of_the_dead`: its daemon is known to be dead, and the lease need not have run out.
+    """
+
+    job: LeasedJob
+    worker_id: str | None
+    lease_until: str | None
+    ran_s: float
+    records: int | None
+    of_the_dead: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredJob:
     """A job taken from a worker that lost it: queued again, or failed where its attempts or crashes are used up."""
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import JobState, LeasedJob
+from ayb_jobs.model.job import JobState, LeasedJob, LostLease
 from ayb_jobs.model.results import Cancel, Result, Snooze
 
 # Longer errors are cut in the middle, so that both the exception's name and its last line survive.
@@ -84,6 +84,33 @@ def settle_failure(
         return Settlement(job, JobState.FAILED, outcome, None, text, records, started, ended)
     delay_s = backoff.delay_s(job.attempt, chance)
     return Settlement(job, JobState.QUEUED, outcome, delay_s, text, records, started, ended)
+
+
+def settle_lost(lost: LostLease, *, max_crashes: int, backoff: Backoff, chance: float, now: float) -> Settlement:
+    """Decide what a lost lease does to its job: another attempt, or failed if its attempts or crashes are used up.
+
+    A job whose next crash would be its last waits apart from those that were lost with it. `now` is the present on the
+    clock of `Settlement.started`.
+    """
+    job = lost.job
+    crashes = job.crashes + 1
+    what = f"lease lost by worker {lost.worker_id or 'unknown'}"
+    delay_s: float | None = None
+    if job.attempt >= job.max_attempts:
+        error = f"{what}; attempts used up ({job.attempt} of {job.max_attempts})"
+    elif crashes >= max_crashes:
+        error = f"{what}; crashes used up ({crashes} of {max_crashes})"
+    else:
+        error = f"{what} (attempt {job.attempt} of {job.max_attempts})"
+        delay_s = _delay_after_loss(lost, is_last_chance=crashes >= max_crashes - 1, backoff=backoff, chance=chance)
+    state = JobState.FAILED if delay_s is None else JobState.QUEUED
+    return Settlement(job, state, Outcome.LOST, delay_s, error, lost.records, now - lost.ran_s, now)
+
+
+def _delay_after_loss(lost: LostLease, *, is_last_chance: bool, backoff: Backoff, chance: float) -> float:
+    if is_last_chance:
+        return backoff.apart_delay_s(lost.ran_s, chance)
+    return 0.0 if lost.of_the_dead else backoff.delay_s(lost.job.attempt, chance)
 
 
 def storable_error(text: str) -> str:

@@ -22,6 +22,28 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, DatabaseError | psycopg.OperationalError | OSError)
 
 
+# Deadlocks, serialization failures and locks that were not to be had: the same statement may succeed a moment later.
+PASSING = ("40", "55P03")
+
+
+def may_be_the_rows(error: BaseException) -> bool:
+    """Tell whether a statement over many rows may have failed because of some of them.
+
+    A trigger of the application's may raise any error for one row, so whatever is neither an outage nor passes by itself
+    counts.
+    """
+    if isinstance(error, UnicodeError):
+        return True
+    if not isinstance(error, psycopg.Error) or is_outage(error):
+        return False
+    return not (error.sqlstate or "").startswith(PASSING)
+
+
+def takes_a_number(error: BaseException) -> bool:
+    """Tell whether an attempt's number is taken in the execution log already."""
+    return isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "_ayb_job_executions_pkey"
+
+
 @contextmanager
 def worded_faults() -> Iterator[None]:
     """Raise psycopg's errors as `DatabaseError`, or as `MigrationError` where the schema is not the one needed."""

@@ -78,6 +78,10 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (events.LoopFailed(loop="producer", error=OSError("gone"), retry_s=1.0), "loop.failed"),
     (events.LoopRecovered(loop="producer", failures=2), "loop.recovered"),
     (events.LoopErrorRepeated(loop="producer", error=OSError("gone")), "loop.failed_again"),
+    (
+        events.RowSetAside(part="recoverer", table="_ayb_jobs", row_id="1", error="no", retry_s=60.0),
+        "row.set_aside",
+    ),
     (events.NotificationsAvailable(), "notify.available"),
     (events.NotificationsUnavailable(reason="a pooler"), "notify.unavailable"),
     (events.TracingUnavailable(reason="no such package"), "tracing.unavailable"),

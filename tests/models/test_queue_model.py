@@ -20,7 +20,7 @@ from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.jobs import cancel_job, enqueue, retry_job
 from ayb_jobs.storage.queue.leasing import Lane, extend_leases, lease_jobs, release_jobs, settle_jobs
-from ayb_jobs.storage.queue.recovery import recover_jobs
+from tests.recovering import recover, take_over
 
 WORKERS = ("first", "second", "third")
 AT_ONCE = Backoff(base_s=0, jitter_s=0, apart_s=0)
@@ -134,7 +134,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule()
     def recover(self) -> None:
-        found = recover_jobs(self.conn, limit=100, max_crashes=MAX_CRASHES, backoff=AT_ONCE).jobs
+        found = recover(self.conn, backoff=AT_ONCE).jobs
         lost = {job_id: row for job_id, row in self.model.items() if row.run_out}
         assert {job.id for job in found} == set(lost)
         for row in lost.values():
@@ -142,9 +142,8 @@ class Queue(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS))
     def take_over(self, worker: str) -> None:
-        dead = {worker: "infinity"}
-        found = recover_jobs(self.conn, limit=100, max_crashes=MAX_CRASHES, backoff=AT_ONCE, dead=dead).jobs
-        lost = {job_id: row for job_id, row in self.model.items() if row.run_out or row.worker == worker}
+        found = take_over(self.conn, {worker: "infinity"}, backoff=AT_ONCE)
+        lost = {job_id: row for job_id, row in self.model.items() if row.worker == worker and not row.run_out}
         assert {job.id for job in found} == set(lost)
         for row in lost.values():
             row.lose()

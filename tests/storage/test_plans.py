@@ -38,17 +38,17 @@ SETTLE: Mapping[str, Any] = {
     "ended_ago": [10] * BATCH,
 }
 PROGRESS: Mapping[str, Any] = {"id": NOBODY, "lease_id": NOBODY, "progress": "{}", "lease_s": 300.0}
+FIND_EXPIRED: Mapping[str, Any] = {"limit": 100, "floor": "-infinity", "ahead_s": 4.0, "aside": []}
+FIND_OF_THE_DEAD: Mapping[str, Any] = {"limit": 100, "dead": ["w"], "last_leases": ["infinity"], "aside": []}
 RECOVER: Mapping[str, Any] = {
-    "limit": 100,
-    "max_crashes": 3,
-    "floor": "-infinity",
-    "dead": [],
-    "last_leases": [],
-    "base_s": 5.0,
-    "most_s": 300.0,
-    "jitter_s": 1.0,
-    "ahead_s": 4.0,
-    "apart_s": 30.0,
+    "ids": [NOBODY] * BATCH,
+    "lease_ids": [NOBODY] * BATCH,
+    "lease_untils": ["2026-01-01"] * BATCH,
+    "dead": [False] * BATCH,
+    "states": ["queued"] * BATCH,
+    "delays": [1.0] * BATCH,
+    "errors": ["lost"] * BATCH,
+    "records": [None] * BATCH,
 }
 
 TOUCH: Mapping[str, Any] = {"ids": [NOBODY] * 5, "lease_ids": [NOBODY] * 5, "lease_s": 300.0}
@@ -149,17 +149,22 @@ def test_progress_finds_its_job_by_its_id(table: Connection, mode: str) -> None:
 
 
 @MODES
-def test_recovering_walks_the_lease_index(table: Connection, mode: str) -> None:
-    found = plan(table, mode, recovery.RECOVER_JOBS, RECOVER)
+def test_looking_for_lost_leases_walks_the_lease_index(table: Connection, mode: str) -> None:
+    found = plan(table, mode, recovery.FIND_EXPIRED_LEASES, FIND_EXPIRED)
     assert READS_ALL not in found
     assert "Index Scan using idx_ayb_jobs_lease" in found
 
 
 @MODES
-def test_taking_over_walks_the_lease_index(table: Connection, mode: str) -> None:
-    found = plan(table, mode, recovery.RECOVER_JOBS, {**RECOVER, "dead": ["w"], "last_leases": ["infinity"]})
+def test_looking_for_what_the_dead_hold_walks_the_lease_index(table: Connection, mode: str) -> None:
+    found = plan(table, mode, recovery.FIND_LEASES_OF_THE_DEAD, FIND_OF_THE_DEAD)
     assert READS_ALL not in found
     assert "Index Scan using idx_ayb_jobs_lease" in found
+
+
+def test_recovering_finds_its_jobs_by_their_ids(table: Connection) -> None:
+    found = plan(table, "force_custom_plan", recovery.RECOVER_JOBS, RECOVER)
+    assert READS_ALL not in found
 
 
 LOOKS: Mapping[LiteralString, Mapping[str, Any]] = {

@@ -9,12 +9,13 @@ fence refuses whatever the living peer writes.
 import time
 from collections.abc import Callable, Mapping
 
-from ayb_jobs.events import JobRecovered
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.fleet.recovering import Recovering
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.fleet.daemons import Worker, beat, forget_worker
 from ayb_jobs.storage.fleet.lifelines import Lifeline, Sign, set_guarded
-from ayb_jobs.storage.queue.recovery import recover_jobs
+from ayb_jobs.storage.queue.recovery import find_leases_of_the_dead
 
 # While jobs run anywhere; two looks make a verdict, so that a dead peer's jobs run again within two seconds.
 BUSY_TURN_S = 0.5
@@ -46,9 +47,10 @@ class LifelineKeeper:
         self._database = database
         self._url = url
         self._worker = worker
-        self._emit = emit
-        self._backoff = backoff
-        self._max_crashes = max_crashes
+        self._aside = Aside(emit, part="lifeline", table="_ayb_jobs")
+        self._recovering = Recovering(
+            database=database, emit=emit, backoff=backoff, max_crashes=max_crashes, aside=self._aside
+        )
         self._lease_s = lease_s
         self._wake = wake
         self._line: Lifeline | None = None
@@ -129,15 +131,12 @@ class LifelineKeeper:
         self._buried = {worker_id: until for worker_id, until in self._buried.items() if now < until}
 
     def _take_over(self, last_leases: Mapping[str, str]) -> None:
-        full = bool(last_leases)
-        while full:
+        may_be_more = bool(last_leases)
+        while may_be_more:
             with self._database.connection() as conn:
-                found = recover_jobs(
-                    conn, limit=BATCH, max_crashes=self._max_crashes, backoff=self._backoff, dead=last_leases
-                ).jobs
-            for job in found:
-                self._emit(JobRecovered(job=job))
-            full = len(found) >= BATCH
+                found = find_leases_of_the_dead(conn, dead=last_leases, limit=BATCH, aside=self._aside.ids())
+            recovered = self._recovering.end(found)
+            may_be_more = recovered > 0 and len(found) >= BATCH
 
     def _bury(self, dead: Mapping[str, Sign]) -> None:
         """Forget the dead, but look at them for a while: a statement under way may yet lease, and rows may be locked."""

@@ -1,6 +1,9 @@
 """The execution log: one row for each attempt that ended, and the attempts that run now."""
 
+from collections.abc import Sequence
+
 from ayb_jobs.model.execution import Execution
+from ayb_jobs.model.job import Lease
 from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.storage.database import Connection
 
@@ -73,9 +76,13 @@ def list_executions(
     ]
 
 
+# Numbers from 2^62 on are nobody's: plain SQL may have written one at the very end, behind which none is left.
+# One at a time, so that none sets the sequence back behind what was drawn since another had set it.
+LOCK_EXECUTION_IDS = "SELECT pg_advisory_xact_lock(hashtextextended('_ayb_job_execution_ids', 0))"
 CATCH_UP_EXECUTION_IDS = """
     SELECT setval('_ayb_job_execution_ids', latest.id + 1)
-    FROM (SELECT max(id) AS id FROM _ayb_job_executions) AS latest, _ayb_job_execution_ids AS sequence
+    FROM (SELECT max(id) AS id FROM _ayb_job_executions WHERE id < 4611686018427387904) AS latest,
+        _ayb_job_execution_ids AS sequence
     WHERE latest.id > sequence.last_value
 """
 
@@ -86,4 +93,28 @@ def catch_up_execution_ids(conn: Connection) -> None:
     A restore of the rows alone, or logical replication, leaves the sequence behind them; each attempt would then end
     under a number that is taken.
     """
-    conn.execute(CATCH_UP_EXECUTION_IDS)
+    with conn.transaction():
+        conn.execute(LOCK_EXECUTION_IDS)
+        conn.execute(CATCH_UP_EXECUTION_IDS)
+
+
+RENUMBER_ATTEMPTS = """
+    UPDATE _ayb_jobs AS job
+    SET execution_id = nextval('_ayb_job_execution_ids')
+    FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS held (id, lease_id)
+    WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = held.id AND job.lease_id = held.lease_id
+        AND (
+            job.execution_id IS NULL
+            OR EXISTS (SELECT FROM _ayb_job_executions AS taken WHERE taken.id = job.execution_id)
+        )
+"""
+
+
+def renumber_attempts(conn: Connection, leases: Sequence[Lease]) -> None:
+    """Give new numbers to those of these running attempts whose number is taken in the log, behind the highest there.
+
+    For whoever is told by `takes_a_number` that an attempt could not be settled.
+    """
+    catch_up_execution_ids(conn)
+    values = {"ids": [lease.job_id for lease in leases], "lease_ids": [lease.lease_id for lease in leases]}
+    conn.execute(RENUMBER_ATTEMPTS, values, prepare=False)

@@ -1,163 +1,224 @@
-"""Jobs whose lease ran out: their worker crashed, was paused or cut off."""
+"""Jobs whose lease was lost: their daemon crashed, was paused or cut off.
+
+They are read without a lock, `model.lifecycle` decides, and one statement writes, fenced by the lease as it was read. So
+a recoverer that is stopped in between holds no rows.
+"""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import RecoveredJob
+from psycopg.rows import namedtuple_row
+
+from ayb_jobs.model.job import LeasedJob, LostLease, RecoveredJob
+from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 
 
-class Recovery(NamedTuple):
+class Look(NamedTuple):
     """What one look at the expired leases found.
 
-    `floor` is the last expiry that it saw (None where it found nothing), `next_s` the seconds until the next lease runs out
-    (None where none does within the seconds that were looked ahead).
+    `floor` is the last expiry that it saw (None if it found nothing), `next_s` the seconds until the next lease runs out
+    (None if none does within the seconds that were looked ahead).
     """
 
-    jobs: Sequence[RecoveredJob]
+    lost: Sequence[LostLease]
     floor: str | None
     next_s: float | None
 
 
-# A running row without a lease is nobody's: only a foreign statement can have left it, and nothing else would find it.
-# A row that AYB's own runner leased has no lease id, and no number for its attempt yet.
-# Backoff is `model.backoff`'s rule; a test holds the two against each other.
-RECOVER_JOBS = f"""
+# A running row without `lease_until` is nobody's: only a foreign statement can have left it, and nothing else would find
+# it. A row that AYB's own runner leased has no lease id. Rows that are set aside are left out, so that they never fill
+# the batch.
+FIND_EXPIRED_LEASES = """
     WITH expired AS MATERIALIZED (
         SELECT * FROM (
-            SELECT id, lease_id, lease_until, worker_id, coalesce(last_run_at, updated_at) AS started_at
+            SELECT id, lease_id, lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes, progress,
+                coalesce(last_run_at, updated_at) AS started_at
             FROM _ayb_jobs
             WHERE state = 'running' AND lease_until < now() AND lease_until >= %(floor)s::timestamptz
+                AND id <> ALL (%(aside)s::uuid[])
             ORDER BY lease_until
             LIMIT %(limit)s
-            FOR UPDATE SKIP LOCKED
         ) AS run_out
         UNION ALL
         SELECT * FROM (
-            SELECT id, lease_id, lease_until, worker_id, coalesce(last_run_at, updated_at) AS started_at
+            SELECT id, lease_id, lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes, progress,
+                coalesce(last_run_at, updated_at)
             FROM _ayb_jobs
-            WHERE state = 'running' AND lease_until IS NULL
+            WHERE state = 'running' AND lease_until IS NULL AND id <> ALL (%(aside)s::uuid[])
             LIMIT %(limit)s
-            FOR UPDATE SKIP LOCKED
         ) AS never_leased
-        UNION ALL
-        SELECT * FROM (
-            SELECT id, lease_id, lease_until, worker_id, coalesce(last_run_at, updated_at) AS started_at
-            FROM _ayb_jobs
-            WHERE cardinality(%(dead)s::text[]) > 0
-                AND state = 'running' AND lease_until >= now() AND worker_id = ANY (%(dead)s::text[])
-                AND EXISTS (
-                    SELECT FROM unnest(%(dead)s::text[], %(last_leases)s::timestamptz[]) AS seen (worker_id, lease_until)
-                    WHERE seen.worker_id = _ayb_jobs.worker_id AND seen.lease_until >= _ayb_jobs.lease_until
-                )
-            LIMIT %(limit)s
-            FOR UPDATE SKIP LOCKED
-        ) AS of_the_dead
-    ), judged AS (
-        SELECT job.id, expired.lease_id, expired.lease_until, expired.worker_id, expired.started_at,
-            CASE
-                WHEN job.attempts >= job.max_attempts THEN
-                    format('lease lost by worker %%s; attempts used up (%%s of %%s)',
-                        coalesce(expired.worker_id, 'unknown'), job.attempts, job.max_attempts)
-                WHEN job.crashes >= %(max_crashes)s - 1 THEN
-                    format('lease lost by worker %%s; crashes used up (%%s of %%s)',
-                        coalesce(expired.worker_id, 'unknown'), job.crashes::bigint + 1, %(max_crashes)s)
-                ELSE
-                    format('lease lost by worker %%s (attempt %%s of %%s)',
-                        coalesce(expired.worker_id, 'unknown'), job.attempts, job.max_attempts)
-            END AS error,
-            job.attempts >= job.max_attempts OR job.crashes >= %(max_crashes)s - 1 AS used_up
-        FROM _ayb_jobs AS job
-        JOIN expired ON expired.id = job.id
-        WHERE job.id = ANY (ARRAY(SELECT id FROM expired))
-    ), recovered AS (
-        UPDATE _ayb_jobs AS job
-        SET state = CASE WHEN judged.used_up THEN 'failed' ELSE 'queued' END,
-            run_at = CASE
-                WHEN judged.used_up THEN job.run_at
-                WHEN job.crashes >= %(max_crashes)s - 2 THEN
-                    now() + random() * least(interval '1 hour', %(apart_s)s * greatest(interval '1 second',
-                        CASE WHEN isfinite(judged.started_at) THEN (now() - judged.started_at) / 3 END))
-                WHEN job.worker_id = ANY (%(dead)s::text[]) THEN now()
-                ELSE now() + interval '1 second' * (%(jitter_s)s * random()
-                    + least(%(base_s)s * 2.0 ^ least(greatest(job.attempts, 1) - 1, 60), %(most_s)s))
-            END,
-            crashes = least(job.crashes, 2147483646) + 1, last_error = judged.error, lease_id = NULL, lease_until = NULL,
-            worker_id = NULL, updated_at = now(),
-            execution_id = CASE
-                WHEN judged.lease_id IS NULL THEN nextval('_ayb_job_execution_ids')
-                ELSE job.execution_id
-            END
-        FROM judged
-        WHERE job.id = judged.id
-        RETURNING job.id, job.type, job.state, job.attempts, job.crashes, job.execution_id, job.schedule_id,
-            job.progress, judged.error, judged.lease_id, judged.lease_until, judged.worker_id, judged.started_at
-    ), logged AS (
-        INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
-            error, records_processed, started_at, ended_at)
-        SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id, 'lost', error,
-            CASE jsonb_typeof(progress -> 'records_processed')
-                WHEN 'number' THEN
-                    least(greatest((progress ->> 'records_processed')::numeric, 0), 9223372036854775807)::bigint
-            END,
-            started_at, now()
-        FROM recovered
     ), next AS (
         SELECT min(lease_until) AS lease_until
         FROM _ayb_jobs
         WHERE state = 'running' AND lease_until >= now()
             AND lease_until < now() + %(ahead_s)s * interval '1 second'
     )
-    SELECT extract(epoch FROM next.lease_until - now())::float8, recovered.id, type, state, attempts, crashes, error,
-        recovered.lease_until::text,
+    SELECT extract(epoch FROM next.lease_until - now())::float8 AS next_s, id, lease_id,
+        expired.lease_until::text AS lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes,
+        CASE WHEN isfinite(started_at) THEN greatest(extract(epoch FROM now() - started_at), 0) ELSE 0 END::float8
+            AS ran_s,
+        CASE jsonb_typeof(progress -> 'records_processed')
+            WHEN 'number' THEN
+                least(greatest((progress ->> 'records_processed')::numeric, 0), 9223372036854775807)::bigint
+        END AS records
+    FROM next LEFT JOIN expired ON true
+    ORDER BY expired.lease_until
+"""
+
+
+def find_expired_leases(
+    conn: Connection, *, limit: int, floor: str = "-infinity", ahead_s: float = 0.0, aside: Sequence[str] = ()
+) -> Look:
+    """Return up to `limit` jobs whose lease ran out at `floor` or after it, whatever their type, the longest expired first.
+
+    Up to `limit` running jobs without a lease come beside them. Jobs whose ids are `aside` are left out. The answer tells
+    when the next lease runs out, if that is within `ahead_s` seconds.
+    """
+    values = {"limit": limit, "floor": floor, "ahead_s": ahead_s, "aside": list(aside)}
+    rows: list[Any] = conn.cursor(row_factory=namedtuple_row).execute(FIND_EXPIRED_LEASES, values).fetchall()
+    lost = [_lost(row, of_the_dead=False) for row in rows if row.id is not None]
+    expiries = [each.lease_until for each in lost if each.lease_until is not None]
+    return Look(lost, expiries[-1] if expiries else None, rows[0].next_s)
+
+
+FIND_LEASES_OF_THE_DEAD = """
+    SELECT id, lease_id, lease_until::text AS lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes,
         CASE
-            WHEN cardinality(%(dead)s::text[]) > 0 AND recovered.id IS NOT NULL AND {MAY_NOTIFY}
+            WHEN isfinite(coalesce(last_run_at, updated_at))
+                THEN greatest(extract(epoch FROM now() - coalesce(last_run_at, updated_at)), 0)
+            ELSE 0
+        END::float8 AS ran_s,
+        CASE jsonb_typeof(progress -> 'records_processed')
+            WHEN 'number' THEN
+                least(greatest((progress ->> 'records_processed')::numeric, 0), 9223372036854775807)::bigint
+        END AS records
+    FROM _ayb_jobs
+    WHERE state = 'running' AND lease_until >= now() AND worker_id = ANY (%(dead)s::text[])
+        AND id <> ALL (%(aside)s::uuid[])
+        AND EXISTS (
+            SELECT FROM unnest(%(dead)s::text[], %(last_leases)s::timestamptz[]) AS seen (worker_id, lease_until)
+            WHERE seen.worker_id = _ayb_jobs.worker_id AND seen.lease_until >= _ayb_jobs.lease_until
+        )
+    LIMIT %(limit)s
+"""
+
+
+def find_leases_of_the_dead(
+    conn: Connection, *, dead: Mapping[str, str], limit: int, aside: Sequence[str] = ()
+) -> list[LostLease]:
+    """Return up to `limit` jobs that these dead daemons hold, but for those whose ids are `aside`.
+
+    `dead` tells when the last lease runs out that each was seen to have. Later leases are left out: who got them lives.
+    """
+    values = {"dead": list(dead), "last_leases": list(dead.values()), "limit": limit, "aside": list(aside)}
+    rows = conn.cursor(row_factory=namedtuple_row).execute(FIND_LEASES_OF_THE_DEAD, values).fetchall()
+    return [_lost(row, of_the_dead=True) for row in rows]
+
+
+def _lost(row: Any, *, of_the_dead: bool) -> LostLease:
+    job = LeasedJob(
+        id=row.id,
+        lease_id=row.lease_id or "",
+        execution_id=0,
+        type=row.type,
+        payload_text=None,
+        queue="",
+        priority=0,
+        attempt=row.attempts,
+        max_attempts=row.max_attempts,
+        crashes=row.crashes,
+        run_at_text="",
+        scheduled_for_text=None,
+        schedule_id=row.schedule_id,
+        timeout_s=None,
+        traceparent=None,
+    )
+    return LostLease(
+        job=job,
+        worker_id=row.worker_id,
+        lease_until=row.lease_until,
+        ran_s=row.ran_s,
+        records=row.records,
+        of_the_dead=of_the_dead,
+    )
+
+
+# Rows that somebody has locked are passed over, so that they keep no other waiting. An attempt without a number, or with
+# one that is taken, gets a new one: plain SQL may write any.
+RECOVER_JOBS = f"""
+    WITH ended AS MATERIALIZED (
+        SELECT *
+        FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(lease_untils)s::timestamptz[], %(dead)s::boolean[],
+                    %(states)s::text[], %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[])
+            AS ended (id, lease_id, lease_until, of_the_dead, state, delay_s, error, records)
+    ), held AS MATERIALIZED (
+        SELECT job.id, job.execution_id, job.lease_id, job.worker_id,
+            coalesce(job.last_run_at, job.updated_at) AS started_at
+        FROM _ayb_jobs AS job
+        JOIN ended ON ended.id = job.id
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.state = 'running'
+            AND job.lease_id IS NOT DISTINCT FROM ended.lease_id
+            AND job.lease_until IS NOT DISTINCT FROM ended.lease_until
+            AND (ended.of_the_dead OR job.lease_until IS NULL OR job.lease_until < now())
+        ORDER BY job.id
+        FOR NO KEY UPDATE OF job SKIP LOCKED
+    ), numbered AS MATERIALIZED (
+        SELECT held.*,
+            CASE
+                WHEN lease_id IS NULL OR execution_id IS NULL
+                    OR row_number() OVER (PARTITION BY execution_id ORDER BY id) > 1
+                    OR EXISTS (SELECT FROM _ayb_job_executions AS taken WHERE taken.id = held.execution_id)
+                    THEN nextval('_ayb_job_execution_ids')
+                ELSE execution_id
+            END AS number
+        FROM held
+    ), settled AS (
+        UPDATE _ayb_jobs AS job
+        SET state = ended.state,
+            run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
+            crashes = least(job.crashes, 2147483646) + 1, last_error = ended.error, execution_id = numbered.number,
+            lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
+        FROM numbered JOIN ended ON ended.id = numbered.id
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = numbered.id
+        RETURNING job.id, job.type, job.state, job.attempts, job.crashes, job.run_at, job.execution_id, job.schedule_id,
+            numbered.lease_id, numbered.worker_id, numbered.started_at, ended.error, ended.records
+    ), logged AS (
+        INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
+            error, records_processed, started_at, ended_at)
+        SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id, 'lost', error, records, started_at,
+            now()
+        FROM settled
+    ), told AS MATERIALIZED (
+        SELECT CASE
+            WHEN {MAY_NOTIFY} AND EXISTS (SELECT FROM settled WHERE state = 'queued' AND run_at <= now())
                 THEN pg_notify('ayb_jobs', '')::text
         END
-    FROM next LEFT JOIN recovered ON true
-    ORDER BY recovered.lease_until
+    )
+    SELECT id, type, state, attempts, crashes, error FROM settled CROSS JOIN told
 """  # noqa: S608 - literals only
 
 
-def recover_jobs(
-    conn: Connection,
-    *,
-    limit: int,
-    max_crashes: int,
-    backoff: Backoff,
-    floor: str = "-infinity",
-    dead: Mapping[str, str] = MappingProxyType({}),
-    ahead_s: float = 0.0,
-) -> Recovery:
-    """Take up to `limit` jobs from workers whose lease ran out, whatever their type, the longest expired first.
+def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]) -> list[RecoveredJob]:
+    """End these attempts and write their execution rows, in one statement; return the jobs that were recovered.
 
-    Each counts a crash beside its attempt, and has an execution row with outcome `lost`. It is queued again after
-    backoff, or fails where its attempts or `max_crashes` are used up. Only leases that ran out at `floor` or after it are seen.
-    Jobs of the workers `dead` are taken before their lease runs out, and are due at once; `dead` tells when the last lease
-    runs out that each was seen to have, and later ones stay: who got them lives. The answer tells when the next lease
-    runs out, where that is within `ahead_s` seconds.
+    Each counts a crash beside its attempt. One left out was settled, extended or recovered by somebody else meanwhile, or
+    somebody has its row locked.
     """
-    rows = conn.execute(
-        RECOVER_JOBS,
-        {
-            "limit": limit,
-            "max_crashes": max_crashes,
-            "floor": floor,
-            "dead": list(dead),
-            "last_leases": list(dead.values()),
-            "ahead_s": ahead_s,
-            "base_s": backoff.base_s,
-            "most_s": backoff.most_s,
-            "apart_s": backoff.apart_s,
-            "jitter_s": backoff.jitter_s,
-        },
-    ).fetchall()
-    jobs = [
+    if not ended:
+        return []
+    values = {
+        "ids": [lost.job.id for lost, _ in ended],
+        "lease_ids": [lost.job.lease_id or None for lost, _ in ended],
+        "lease_untils": [lost.lease_until for lost, _ in ended],
+        "dead": [lost.of_the_dead for lost, _ in ended],
+        "states": [str(settlement.state) for _, settlement in ended],
+        "delays": [settlement.delay_s for _, settlement in ended],
+        "errors": [settlement.error for _, settlement in ended],
+        "records": [settlement.records for _, settlement in ended],
+    }
+    rows = conn.execute(RECOVER_JOBS, values, prepare=False).fetchall()
+    return [
         RecoveredJob(id=id_, type=type_, state=state, attempts=attempts, crashes=crashes, error=error)
-        for _, id_, type_, state, attempts, crashes, error, *_ in rows
-        if id_ is not None
+        for id_, type_, state, attempts, crashes, error in rows
     ]
-    expiries = [row[7] for row in rows if row[7] is not None]
-    return Recovery(jobs, expiries[-1] if expiries else None, rows[0][0])

@@ -65,10 +65,7 @@ def test_a_look_for_unclaimable_jobs_that_fails_makes_no_daemon_look_dead(
     monkeypatch.setattr(heartbeat, "count_unclaimable", fail)
     me = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
     beating = Heartbeat(database=db, worker=me, emit=lambda _: None)
-    looking = Recoverer(
-        database=db, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=30, beside=beating.turn
-    )
     with pytest.raises(errors.DivisionByZero):
-        looking.tick()
-    looking.tick()
+        beating.tick()
     assert [seen.worker.id for seen in list_workers(conn)] == ["me"]
+    assert beating.tick() == heartbeat.BEAT_S

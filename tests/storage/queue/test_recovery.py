@@ -5,16 +5,17 @@ from psycopg import sql
 
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.recovery import Recovery, recover_jobs
+from tests import recovering
 from tests.factories import make_job
+from tests.recovering import Recovered
 
 PAST = sql.SQL("now() - interval '1 second'")
 SEEN, LATER = "timestamptz '2100-01-01 00:00:00+00'", "timestamptz '2100-01-01 00:00:01+00'"
 NO_JITTER = Backoff(jitter_s=0)
 
 
-def recover(conn: Connection, limit: int = 100, floor: str = "-infinity") -> Recovery:
-    return recover_jobs(conn, limit=limit, max_crashes=3, backoff=NO_JITTER, floor=floor)
+def recover(conn: Connection, limit: int = 100, floor: str = "-infinity", ahead_s: float = 0) -> Recovered:
+    return recovering.recover(conn, limit=limit, backoff=NO_JITTER, floor=floor, ahead_s=ahead_s)
 
 
 def test_a_live_lease_is_left_alone(conn: Connection) -> None:
@@ -45,7 +46,7 @@ def test_the_backoff_is_the_same_as_in_python(conn: Connection, attempts: int) -
 def test_jitter_is_added(conn: Connection) -> None:
     for _ in range(20):
         make_job(conn, "running", lease_until=PAST)
-    recover_jobs(conn, limit=100, max_crashes=3, backoff=Backoff())
+    recovering.recover(conn, backoff=Backoff())
     waits = {row[0] for row in conn.execute("SELECT extract(epoch FROM run_at - updated_at)::float8 FROM _ayb_jobs")}
     assert len(waits) > 1
     assert all(5 <= wait <= 6 for wait in waits)
@@ -78,7 +79,8 @@ def test_jobs_that_crashed_together_are_parted_before_their_last_chance(
     until = sql.SQL("now() + interval '1 minute'" if dead else "now() - interval '1 second'")
     for _ in range(20):
         make_job(conn, "running", lease_until=until, worker_id="w", last_run_at=began, crashes=1, max_attempts=9)
-    assert len(recover_jobs(conn, limit=100, max_crashes=3, backoff=NO_JITTER, dead=dead).jobs) == 20
+    found = recovering.take_over(conn, dead, backoff=NO_JITTER) if dead else recover(conn).jobs
+    assert len(found) == 20
     waits = [row[0] for row in conn.execute("SELECT extract(epoch FROM run_at - updated_at)::float8 FROM _ayb_jobs")]
     assert min(waits) >= 0
     assert max(waits) <= most_s * 1.1
@@ -87,7 +89,7 @@ def test_jobs_that_crashed_together_are_parted_before_their_last_chance(
 
 def test_a_lease_that_was_given_after_the_verdict_stays(conn: Connection) -> None:
     seen, fresh = (make_job(conn, "running", worker_id="w", lease_until=sql.SQL(until)) for until in (SEEN, LATER))
-    found = recover_jobs(conn, limit=100, max_crashes=3, backoff=NO_JITTER, dead={"w": "2100-01-01 00:00:00+00"}).jobs
+    found = recovering.take_over(conn, {"w": "2100-01-01 00:00:00+00"}, backoff=NO_JITTER)
     assert [job.id for job in found] == [seen]
     assert conn.execute("SELECT state, crashes FROM _ayb_jobs WHERE id = %s", (fresh,)).fetchone() == ("running", 0)
 
@@ -145,8 +147,8 @@ def test_unknown_types_are_recovered(conn: Connection) -> None:
 
 
 def test_a_look_tells_when_the_next_lease_runs_out(conn: Connection) -> None:
-    def look() -> Recovery:
-        return recover_jobs(conn, limit=100, max_crashes=3, backoff=NO_JITTER, ahead_s=60)
+    def look() -> Recovered:
+        return recover(conn, ahead_s=60)
 
     assert look().next_s is None
     make_job(conn, "running", lease_until=sql.SQL("now() + interval '2 minutes'"))

@@ -1,0 +1,64 @@
+"""Ends lost attempts: what the recoverer and the lifeline keeper do with what they find."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ayb_jobs import failpoints
+from ayb_jobs.events import JobRecovered
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.job import LostLease, RecoveredJob
+from ayb_jobs.model.lifecycle import Settlement, settle_lost
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.faults import takes_a_number
+from ayb_jobs.storage.queue.executions import catch_up_execution_ids
+from ayb_jobs.storage.queue.recovery import recover_jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovering:
+    """Ends lost attempts in one transaction, and sets jobs aside that cannot be recovered."""
+
+    database: Database
+    emit: Callable[[object], None]
+    backoff: Backoff
+    max_crashes: int
+    aside: Aside
+
+    def end(self, lost: Sequence[LostLease]) -> int:
+        """End these attempts and tell each; return how many jobs were recovered.
+
+        Raises the database's error if it refuses many jobs and takes none, after setting those aside.
+        """
+        now = time.monotonic()
+        written = narrowed([(each, self._decided(each, now)) for each in lost], self._write)
+        for (each, _), error in written.refused:
+            self.aside.put(each.job.id, error)
+        recovered = [job for batch in written.done for job in batch]
+        if recovered:
+            failpoints.reach(failpoints.RECOVERED)
+        for job in recovered:
+            self.aside.forget(job.id)
+            self.emit(JobRecovered(job=job))
+        if written.left and not recovered:
+            raise written.refused[-1].error
+        return len(recovered)
+
+    def _decided(self, lost: LostLease, now: float) -> Settlement:
+        chance = random.random()  # noqa: S311 - jitter, not a secret
+        return settle_lost(lost, max_crashes=self.max_crashes, backoff=self.backoff, chance=chance, now=now)
+
+    def _write(self, ended: Sequence[tuple[LostLease, Settlement]]) -> list[RecoveredJob]:
+        try:
+            with self.database.transaction() as conn:
+                return recover_jobs(conn, ended)
+        except Exception as error:
+            if not takes_a_number(error):
+                raise
+        with self.database.transaction() as conn:
+            catch_up_execution_ids(conn)
+        with self.database.transaction() as conn:
+            return recover_jobs(conn, ended)

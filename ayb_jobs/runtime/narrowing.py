@@ -1,0 +1,54 @@
+"""Writing many rows at once although some of them cannot be written."""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from ayb_jobs.storage.faults import may_be_the_rows
+
+Row = TypeVar("Row")
+Done = TypeVar("Done")
+
+# Rows that are refused one by one before the rest of a batch is left for later, so that one turn stays short.
+MOST_REFUSED = 64
+
+
+class Refused(NamedTuple, Generic[Row]):
+    """A row that the database refuses by itself, and what it says."""
+
+    row: Row
+    error: Exception
+
+
+class Narrowed(NamedTuple, Generic[Row, Done]):
+    """What became of a batch: the answers of the statements that succeeded, and the rows that cannot be written.
+
+    `left` rows were not tried, since too many were refused before them.
+    """
+
+    done: Sequence[Done]
+    refused: Sequence[Refused[Row]]
+    left: int = 0
+
+
+def narrowed(rows: Sequence[Row], write: Callable[[Sequence[Row]], Done]) -> Narrowed[Row, Done]:
+    """Write rows in one call of `write`; if that fails, in halves, down to those that fail by themselves.
+
+    `write` is one transaction: it writes all it is given, or nothing. An error that is no row's fault is raised: an
+    outage, a deadlock.
+    """
+    done: list[Done] = []
+    refused: list[Refused[Row]] = []
+    waiting = [rows] if rows else []
+    while waiting and len(refused) < MOST_REFUSED:
+        batch = waiting.pop()
+        try:
+            done.append(write(batch))
+        except Exception as error:
+            if not may_be_the_rows(error):
+                raise
+            if len(batch) == 1:
+                refused.append(Refused(batch[0], error))
+            else:
+                half = len(batch) // 2
+                waiting += [batch[half:], batch[:half]]
+    return Narrowed(done, refused, sum(map(len, waiting)))
