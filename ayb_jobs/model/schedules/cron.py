@@ -1,17 +1,20 @@
 """When a schedule fires: cron expressions, `@every`, and what happens to them when clocks change.
 
-croniter steps through plain calendar time, which knows no zone. The zone is laid over it here, one stretch of constant
-UTC offset after another, so that the daylight-saving rule is ours alone and has one place:
+croniter steps through plain calendar time, which knows no zone. This module lays the zone over it, one stretch of
+constant UTC offset after another, so that the daylight-saving rule is ours alone and has one place:
 
 - a wildcard or step in the hour field follows real elapsed time: every instant whose local reading matches;
 - with a fixed hour, a local time that clocks skip fires once, right after the gap, and one that clocks repeat fires
   once, the first time. `skip` leaves the skipped out, `both` fires the repeated both times.
+
+Three things can be wrong. An expression that cannot be read, or that never fires, is refused (`InvalidInput`). One whose
+years are over has ended (`Ended`). One whose next year is far is dormant; `check_cron` refuses it to whoever writes it.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
@@ -21,7 +24,7 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.schedules.cron_fields import NICKNAMES, read_fields
+from ayb_jobs.model.schedules.cron_fields import NICKNAMES, DayRule, read_fields
 from ayb_jobs.model.schedules.zones import find_zone, first_shift, shifts, utc_offset
 
 MAX_EXPRESSION = 100
@@ -31,6 +34,10 @@ MAX_INTERVAL = timedelta(days=366)
 _SECOND = timedelta(seconds=1)
 # A leap year and no leap second: whatever can fire at all within five years does so within five years of this instant.
 _REFERENCE = datetime(2024, 1, 1, tzinfo=UTC)
+# No year before this is a year in six fields.
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+# A change of clocks moves nothing further than this, so that those in between need not be looked at.
+_NEAR = timedelta(days=2)
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -50,15 +57,35 @@ class Effect(StrEnum):
     REPEAT = "repeat"
 
 
+class Ended(InvalidInput):
+    """The years of a cron expression are over, so that it has no further fire."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Calendar:
-    """A parsed expression: `step(local)` is the next match after a zoneless instant."""
+    """A parsed expression. `rule` decides about dates, if there is one."""
 
     stepper: croniter
     lock: Lock
+    rule: DayRule | None
     elapsed: bool
 
     def step(self, local: datetime) -> datetime:
+        """Return the next match after a zoneless instant. Raises `ValueError` if there is none."""
+        if self.rule is None:
+            return self._step(local)
+        found = self._next_time(local)
+        day = self.rule.next_day(found.date())
+        if day is None:
+            raise ValueError("there is no further date")
+        return found if day == found.date() else self._next_time(datetime.combine(day, time.min) - _SECOND)
+
+    def _next_time(self, local: datetime) -> datetime:
+        """Return the next match by the time of day alone; on a day that croniter can reckon with."""
+        shift = local.date() - _REFERENCE.date()
+        return self._step(local - shift) + shift
+
+    def _step(self, local: datetime) -> datetime:
         with self.lock:  # croniter keeps its place in itself
             self.stepper.set_current(local, force=True)
             found = self.stepper.get_next(datetime)
@@ -69,7 +96,7 @@ class _Calendar:
 def next_fire(expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE) -> datetime:
     """Return the first instant after `after`, in UTC, at which `expr` fires in `timezone`.
 
-    Raises `InvalidInput`, naming the field, for an expression or zone that is wrong, and where there is no further fire.
+    Raises `InvalidInput`, naming the field, if the expression or the zone is wrong, and `Ended` if no fire is left.
     """
     parsed = _parse(expr)
     zone = find_zone(timezone)
@@ -78,7 +105,7 @@ def next_fire(expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE) ->
             return after.astimezone(UTC).replace(microsecond=0) + parsed
         return _next_calendar_fire(parsed, zone, timezone, after.astimezone(UTC), Dst(dst))
     except (OverflowError, ValueError) as error:  # croniter's "no such date" is a ValueError too
-        raise InvalidInput(f"cron expression {expr!r} has no fire after {after.isoformat()}", field="cron") from error
+        raise _ended(expr, after) from error
 
 
 def next_fire_beside(expr: str, timezone: str, fire: datetime, after: datetime, dst: str = Dst.ONCE) -> datetime:
@@ -93,7 +120,7 @@ def next_fire_beside(expr: str, timezone: str, fire: datetime, after: datetime, 
     try:
         return counted + interval * ((after - counted) // interval + 1)
     except OverflowError as error:
-        raise InvalidInput(f"cron expression {expr!r} has no fire after {after.isoformat()}", field="cron") from error
+        raise _ended(expr, after) from error
 
 
 def fires(
@@ -111,17 +138,40 @@ def fires(
         yield after
 
 
-def check_cron(expr: str, timezone: str, after: datetime = _REFERENCE) -> None:
-    """Raise `InvalidInput` unless `expr` is well formed and fires in `timezone` within five years of `after`."""
+def _ended(expr: str, after: datetime) -> Ended:
+    return Ended(f"cron expression {expr!r} has no fire after {after.astimezone(UTC):%F %T} UTC", field="cron")
+
+
+def read_cron(expr: str, timezone: str) -> None:
+    """Raise `InvalidInput` if a schedule's timing cannot be read, or never fires: the schedule is broken."""
     _parse(expr)
     find_zone(timezone)
-    message = f"cron expression {expr!r} does not fire within five years; no such date comes round"
+
+
+def check_cron(expr: str, timezone: str, now: datetime | None = None) -> None:
+    """Raise `InvalidInput` unless a timing that somebody writes can be read and fires within five years of `now`.
+
+    Without `now`, an expression that names years has to fire in any of them.
+    """
+    if not timezone:
+        raise InvalidInput("timezone is empty; use an IANA name such as UTC or Europe/Berlin", field="timezone")
+    read_cron(expr, timezone)
+    message = f"cron expression {expr!r} does not fire within five years"
+    if now is None and _names_years(expr):
+        next_fire(expr, timezone, _BEGINNING)
+        return
+    after = now or _REFERENCE
     try:
         fire = next_fire(expr, timezone, after)
     except InvalidInput:
-        raise InvalidInput(message, field="cron") from None
+        raise InvalidInput(f"{message}; no such date comes round", field="cron") from None
     if fire > after + HORIZON:
-        raise InvalidInput(message, field="cron")
+        raise InvalidInput(f"{message}; its next fire is on {fire:%F}", field="cron")
+
+
+def _names_years(expr: str) -> bool:
+    parsed = _parse(expr)
+    return isinstance(parsed, _Calendar) and parsed.rule is not None and parsed.rule.years is not None
 
 
 def clock_effect(expr: str, timezone: str, fire: datetime) -> Effect | None:
@@ -164,6 +214,10 @@ def _next_calendar_fire(calendar: _Calendar, zone: ZoneInfo, key: str, after: da
         local = max(local, _end_of_repeated(zone, key, instant) - _SECOND)
     while True:
         match = calendar.step(local)
+        if match - local > 2 * _NEAR and first_shift(key, instant, instant + _NEAR) is None:
+            instant = match.replace(tzinfo=UTC) - offset - _NEAR
+            offset = utc_offset(zone, instant)
+            local = _naive(instant + offset)
         shift = first_shift(key, instant, match.replace(tzinfo=UTC) - offset)
         if shift is None:
             return match.replace(tzinfo=UTC) - offset
@@ -203,7 +257,7 @@ def _parse(expr: str) -> _Calendar | timedelta:
         message = f"cron expression has {len(expr)} characters; at most {MAX_EXPRESSION} are allowed"
         raise InvalidInput(message, field="cron")
     text = expr.strip().lower()
-    if text.startswith("@every"):
+    if text.startswith("@every") and text not in NICKNAMES:
         return _interval(expr, text.removeprefix("@every").strip())
     if text.startswith("@") and text not in NICKNAMES:
         known = ", ".join([*NICKNAMES, "@every 90s"])
@@ -221,7 +275,12 @@ def _interval(expr: str, text: str) -> timedelta:
 def _calendar(expr: str, text: str) -> _Calendar:
     fields = read_fields(expr, text)
     try:
-        stepper = croniter(fields.plain, _naive(_REFERENCE), second_at_beginning=True)
-    except ValueError as error:
-        raise InvalidInput(f"cron expression {expr!r}: {error}", field="cron") from None
-    return _Calendar(stepper, Lock(), fields.elapsed)
+        start = _naive(_REFERENCE)
+        stepper = croniter(fields.plain, start, second_at_beginning=True, day_or=fields.either_day)
+        calendar = _Calendar(stepper, Lock(), fields.rule, fields.elapsed)
+        if fields.rule is None or fields.rule.years is None:
+            calendar.step(start)
+    except ValueError:
+        message = f"cron expression {expr!r} does not fire within five years; no such date comes round"
+        raise InvalidInput(message, field="cron") from None
+    return calendar

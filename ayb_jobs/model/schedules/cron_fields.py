@@ -1,10 +1,15 @@
-"""Reading the fields of a cron expression into plain numbers, which leave nothing to croniter's own understanding.
+"""Read the fields of a cron expression into plain numbers, so that nothing is left to croniter's own reading.
 
-croniter reads some expressions otherwise than cron does (`2-2` as every value, `15W` as 15, `R` as a random number), so
-that it is handed lists of numbers alone, and the few words that it does know: `L`, `5#2` and `L5`.
+croniter reads some expressions otherwise than cron does (`2-2` as every value, `15W` as 15, `R` as a random number).
+It gets lists of numbers alone. Days that no list of numbers can say (`L`, `15W`, `5#2`, `5L`) become a `DayRule`.
+
+The dialect is that of cron and of gronx, which AYB uses; `docs/schedules.md` describes it.
 """
 
 import re
+from calendar import monthrange
+from dataclasses import dataclass
+from datetime import date
 from typing import NamedTuple
 
 from ayb_jobs.errors import InvalidInput
@@ -17,7 +22,143 @@ NICKNAMES = {
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
+    "@30minutes": "0,30 * * * *",
+    "@15minutes": "*/15 * * * *",
+    "@10minutes": "*/10 * * * *",
+    "@5minutes": "*/5 * * * *",
+    "@always": "* * * * *",
+    "@everysecond": "* * * * * *",
 }
+
+_MAX_YEAR = 9999
+_SATURDAY = 6
+# Months that are looked at for a day that matches. Whatever can match does so within 40 years: the 29th of February on a
+# given weekday, around a year such as 2100.
+_MOST_MONTHS = 12 * 60
+
+
+class FieldTexts(NamedTuple):
+    """The fields of an expression as they are written; `0` and `*` stand for a second and a year that are not."""
+
+    second: str
+    minute: str
+    hour: str
+    day: str
+    month: str
+    weekday: str
+    year: str
+
+
+def field_texts(text: str) -> FieldTexts | None:
+    """Return the fields of an expression in small letters, or None if their number is wrong.
+
+    Six fields are a year's if the last one holds a number of four digits; otherwise the first one is the second.
+    """
+    fields = NICKNAMES.get(text, text).split()
+    match fields:
+        case [_, _, _, _, _]:
+            return FieldTexts("0", *fields, "*")
+        case [_, _, _, _, _, last] if re.search(r"[0-9]{4}", last):
+            return FieldTexts("0", *fields)
+        case [_, _, _, _, _, _]:
+            return FieldTexts(*fields, "*")
+        case [_, _, _, _, _, _, _]:
+            return FieldTexts(*fields)
+        case _:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayRule:
+    """Days that no list of numbers can say. Weekdays count from Sunday, 0.
+
+    `workdays` are the `n` of `nW`, `last_weekdays` those of `5L`, `nth_weekdays` those of `5#2`; `years` is None for all.
+    A date of these months and years matches if its day of the month or its weekday is named; if `both`, each has to be.
+    """
+
+    days: frozenset[int]
+    last_day: bool
+    workdays: frozenset[int]
+    weekdays: frozenset[int]
+    last_weekdays: frozenset[int]
+    nth_weekdays: frozenset[tuple[int, int]]
+    both: bool
+    months: frozenset[int]
+    years: tuple[range, ...] | None
+
+    def next_day(self, day: date) -> date | None:
+        """Return the first date from `day` on that matches, or None if there is none."""
+        year, month, first = day.year, day.month, day.day
+        for _ in range(_MOST_MONTHS):
+            allowed = self._next_year(year)
+            if allowed is None:
+                return None
+            if allowed > year:
+                year, month, first = allowed, 1, 1
+            found = self._in_month(year, month, first) if month in self.months else None
+            if found is not None:
+                return found
+            year, month, first = year + month // 12, month % 12 + 1, 1
+        return None
+
+    def _next_year(self, year: int) -> int | None:
+        if self.years is None:
+            return year if year <= _MAX_YEAR else None
+        return min((first for first in (_from(years, year) for years in self.years) if first is not None), default=None)
+
+    def _in_month(self, year: int, month: int, first: int) -> date | None:
+        last = monthrange(year, month)[1]
+        days = (date(year, month, number) for number in range(first, last + 1))
+        return next((day for day in days if self._matches(day, last)), None)
+
+    def _matches(self, day: date, last: int) -> bool:
+        if self.both:
+            return self._names_day(day, last) and self._names_weekday(day, last)
+        return self._names_day(day, last) or self._names_weekday(day, last)
+
+    def _names_day(self, day: date, last: int) -> bool:
+        if day.day in self.days or (self.last_day and day.day == last):
+            return True
+        return any(nearest_workday(day.year, day.month, number) == day.day for number in self.workdays)
+
+    def _names_weekday(self, day: date, last: int) -> bool:
+        weekday = day.isoweekday() % 7
+        if weekday in self.weekdays or (weekday in self.last_weekdays and day.day + 7 > last):
+            return True
+        return (weekday, (day.day - 1) // 7 + 1) in self.nth_weekdays
+
+
+def nearest_workday(year: int, month: int, day: int) -> int | None:
+    """Return the day from Monday to Friday that is nearest to a day of the month, in the same month.
+
+    None if there is none within two days.
+    """
+    last = monthrange(year, month)[1]
+    for near in (day, day - 1, day + 1, day - 2, day + 2):
+        if 1 <= near <= last and date(year, month, near).isoweekday() < _SATURDAY:
+            return near
+    return None
+
+
+def _from(years: range, year: int) -> int | None:
+    """Return the first of `years` that is `year` or later."""
+    first = years.start + max(0, -(-(year - years.start) // years.step)) * years.step
+    return first if first in years else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CronFields:
+    """What an expression says.
+
+    `plain` are six fields, seconds first, as croniter reads them without doubt. `either_day` tells that a day may match
+    by its number or by its weekday. If there is a `rule`, it decides about dates, and `plain` about times of day alone.
+    `elapsed` tells that the hour is a wildcard or has a step.
+    """
+
+    plain: str
+    either_day: bool
+    rule: DayRule | None
+    elapsed: bool
 
 
 class _Field(NamedTuple):
@@ -28,116 +169,168 @@ class _Field(NamedTuple):
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_FIELDS = (
-    _Field("second", 0, 59),
-    _Field("minute", 0, 59),
-    _Field("hour", 0, 23),
-    _Field("day of month", 1, 31),
-    _Field("month", 1, 12, _MONTHS),
-    _Field("day of week", 0, 6, _DAYS),
-)
-_PART = re.compile(
-    r"(?:\*|(?P<first>\d{1,2}|[a-z]{3})(?:-(?P<last>\d{1,2}|[a-z]{3}))?)(?:/(?P<step>\d{1,4}))?", re.ASCII
-)
-_SPECIAL_DAY = re.compile(r"(?:l(?P<last>[0-7]|[a-z]{3})|(?P<day>[0-7]|[a-z]{3})#(?P<nth>[1-5]))", re.ASCII)
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_SECOND = _Field("second", 0, 59)
+_MINUTE = _Field("minute", 0, 59)
+_HOUR = _Field("hour", 0, 23)
+_DAY_OF_MONTH = _Field("day of month", 1, 31)
+_MONTH = _Field("month", 1, 12, _MONTHS)
+_DAY_OF_WEEK = _Field("day of week", 0, 6, _WEEKDAYS)
+_YEAR = _Field("year", 1, _MAX_YEAR)
 
-
-class CronFields(NamedTuple):
-    """An expression's six fields, seconds first, as croniter reads them without doubt.
-
-    `elapsed` tells that the hour is a wildcard or has a step.
-    """
-
-    plain: str
-    elapsed: bool
+_PART = re.compile(r"\?|(?:\*|(?P<first>\d+|[a-z]{3})(?:-(?P<last>\d+|[a-z]{3}))?)(?:/(?P<step>\d+))?", re.ASCII)
+_WORKDAY = re.compile(r"(\d{1,2})w", re.ASCII)
+_LAST_WEEKDAY = re.compile(r"l([0-7]|[a-z]{3})|([0-7]|[a-z]{3})l", re.ASCII)
+_NTH_WEEKDAY = re.compile(r"([0-7]|[a-z]{3})#([1-5])", re.ASCII)
 
 
 def read_fields(expr: str, text: str) -> CronFields:
-    """Return the fields of `text`, an expression in small letters; raise `InvalidInput` about `expr` where it is none."""
-    fields = NICKNAMES.get(text, text).split()
-    if len(fields) not in (5, 6):
+    """Return what `text`, an expression in small letters, says; raise `InvalidInput` about `expr` if it says nothing."""
+    texts = field_texts(text)
+    if texts is None:
         message = (
-            f"cron expression {expr!r} has {len(fields)} fields; write five (minute, hour, day of month, month, day of "
-            "week), or six with seconds first"
+            f"cron expression {expr!r} has {len(text.split())} fields; write five (minute, hour, day of month, month, "
+            "day of week), six with seconds first or the year last, or seven with both"
         )
         raise InvalidInput(message, field="cron")
-    texts = fields if len(fields) == len(_FIELDS) else ["0", *fields]
-    plain = [_plain_field(expr, field, text) for field, text in zip(_FIELDS, texts, strict=True)]
-    _, _, hour, day, _, weekday = plain
-    if ("l" in day and weekday != "*") or (re.search("[l#]", weekday) and day != "*"):
-        message = f"cron expression {expr!r}: L and # cannot be combined with the other day field; write * there"
-        raise InvalidInput(message, field="cron")
-    return CronFields(" ".join(plain), elapsed=hour == "*" or "/" in texts[2])
+    return _Reader(expr).fields(texts)
 
 
-def _plain_field(expr: str, field: _Field, text: str) -> str:
-    """Return a field as croniter reads it without doubt: `*`, or a list of plain numbers, `l`, `3#2` and `l5`."""
-    if text == "?" and field.name.startswith("day"):
-        return "*"
-    numbers: set[int] = set()
-    specials: list[str] = []
-    for part in text.split(","):
-        special = _special(field, part)
-        if special:
-            specials.append(special)
-        else:
-            numbers.update(_numbers(expr, field, part))
-    if specials and numbers and field.name == "day of week":
-        raise InvalidInput(f"cron expression {expr!r}: # and L stand alone in the day of week", field="cron")
-    if len(numbers) > field.high - field.low:
-        return "*"
-    return ",".join([*map(str, sorted(numbers)), *specials])
+class _Days(NamedTuple):
+    """One of the two fields of days: its plain numbers, and what else it names."""
+
+    numbers: frozenset[int]
+    specials: frozenset[str]
+    is_free: bool
 
 
-def _special(field: _Field, part: str) -> str | None:
-    if field.name == "day of month" and part == "l":
-        return "l"
-    found = _SPECIAL_DAY.fullmatch(part) if field.name == "day of week" else None
-    if found is None:
-        return None
-    name = found["last"] or found["day"]
-    if name.isalpha() and name not in field.names:
-        return None
-    day = field.names.index(name) if name.isalpha() else int(name) % 7
-    return f"l{day}" if found["last"] else f"{day}#{found['nth']}"
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the fields of one expression. `expr` is how its author wrote it, for what is said about it."""
 
+    expr: str
 
-def _numbers(expr: str, field: _Field, part: str) -> set[int]:
-    found = _PART.fullmatch(part)
-    step = int(found["step"] or 1) if found else 0
-    if found is None or step == 0:
-        raise InvalidInput(
-            f"cron expression {expr!r}: {field.name} {part!r} is not understood; {_range(field)}", field="cron"
+    def fields(self, texts: FieldTexts) -> CronFields:
+        second, minute, hour = (
+            _plain(field, self._all_numbers(field, text.split(",")))
+            for field, text in ((_SECOND, texts.second), (_MINUTE, texts.minute), (_HOUR, texts.hour))
         )
-    span = field.high - field.low + 1
-    if found["first"] is None:
-        return set(range(field.low, field.high + 1, step))
-    first = _number(expr, field, found["first"])
-    if found["last"] is None:
-        return set(range(first, field.high + 1, step)) if found["step"] else {first}
-    last = _number(expr, field, found["last"])
-    if field.names is _DAYS and found["last"] == "7" and first == 0:
-        last = span - 1  # 0-7 is the whole week, not Sunday alone
-    return {
-        field.low + (value - field.low) % span for value in range(first, last + (span if last < first else 0) + 1, step)
-    }
-
-
-def _number(expr: str, field: _Field, text: str) -> int:
-    if text in field.names:
-        return field.low + field.names.index(text)
-    value = int(text) if text.isdecimal() else -1
-    if field.names is _DAYS and value == len(_DAYS):
-        return 0
-    if not field.low <= value <= field.high:
-        raise InvalidInput(
-            f"cron expression {expr!r}: {field.name} {text!r} is out of range; {_range(field)}", field="cron"
+        months = self._all_numbers(_MONTH, texts.month.split(","))
+        day = self._days(_DAY_OF_MONTH, texts.day)
+        weekday = self._days(_DAY_OF_WEEK, texts.weekday)
+        years = self._years(texts.year)
+        # Vixie's rule: a field that begins with a star does not restrict the day, so that both have to match.
+        both = day.is_free or weekday.is_free or any(each.startswith(("*", "?")) for each in (texts.day, texts.weekday))
+        dates = " ".join(
+            [_plain(_DAY_OF_MONTH, day.numbers), _plain(_MONTH, months), _plain(_DAY_OF_WEEK, weekday.numbers)]
         )
-    return value
+        rule = None
+        if day.specials or weekday.specials or years is not None:
+            rule, dates = self._rule(day, weekday, both=both, months=months, years=years), "* * *"
+        return CronFields(
+            plain=f"{second} {minute} {hour} {dates}",
+            either_day=not both,
+            rule=rule,
+            elapsed=hour == "*" or "/" in texts.hour,
+        )
+
+    def _days(self, field: _Field, text: str) -> _Days:
+        parts = text.split(",")
+        specials = frozenset(part for part in parts if self._is_special(field, part))
+        numbers = self._all_numbers(field, [part for part in parts if part not in specials])
+        return _Days(numbers, specials, is_free=len(numbers) > field.high - field.low)
+
+    def _is_special(self, field: _Field, part: str) -> bool:
+        if field is _DAY_OF_MONTH:
+            found = _WORKDAY.fullmatch(part)
+            return part == "l" or (found is not None and field.low <= int(found[1]) <= field.high)
+        found = _LAST_WEEKDAY.fullmatch(part) or _NTH_WEEKDAY.fullmatch(part)
+        name = next(filter(None, found.groups())) if found else ""
+        return name.isdecimal() or name in field.names
+
+    def _rule(
+        self, day: _Days, weekday: _Days, *, both: bool, months: frozenset[int], years: tuple[range, ...] | None
+    ) -> DayRule:
+        last = filter(None, map(_LAST_WEEKDAY.fullmatch, weekday.specials))
+        nth = filter(None, map(_NTH_WEEKDAY.fullmatch, weekday.specials))
+        return DayRule(
+            days=day.numbers,
+            last_day="l" in day.specials,
+            workdays=frozenset(int(found[1]) for found in filter(None, map(_WORKDAY.fullmatch, day.specials))),
+            weekdays=weekday.numbers,
+            last_weekdays=frozenset(self._number(_DAY_OF_WEEK, found[1] or found[2]) for found in last),
+            nth_weekdays=frozenset((self._number(_DAY_OF_WEEK, found[1]), int(found[2])) for found in nth),
+            both=both,
+            months=months,
+            years=years,
+        )
+
+    def _all_numbers(self, field: _Field, parts: list[str]) -> frozenset[int]:
+        return frozenset(number for part in parts for number in self._numbers(field, part))
+
+    def _numbers(self, field: _Field, part: str) -> set[int]:
+        first, last, step = self._part(field, part)
+        span = field.high - field.low + 1
+        if first is None:
+            return set(range(field.low, field.high + 1, step))
+        if last is None:
+            start = step if first < field.low else first
+            return set(range(start, field.high + 1, step)) if "/" in part else {first}
+        if field is _DAY_OF_WEEK and first == 0 and part.partition("/")[0].endswith("-7"):
+            last = span - 1  # 0-7 is the whole week, not Sunday alone
+        wrapped = last + (span if last < first else 0)
+        return {field.low + (value - field.low) % span for value in range(first, wrapped + 1, step)}
+
+    def _years(self, text: str) -> tuple[range, ...] | None:
+        """Return the years as ranges, since there may be thousands of them; None for all."""
+        if text in ("*", "?"):
+            return None
+        return tuple(self._year_range(part) for part in text.split(","))
+
+    def _year_range(self, part: str) -> range:
+        first, last, step = self._part(_YEAR, part)
+        if first is None:
+            return range(step, _MAX_YEAR + 1, step)
+        if last is None:
+            return range(first or step, _MAX_YEAR + 1 if "/" in part else first + 1, step)
+        if last < first:
+            raise InvalidInput(f"cron expression {self.expr!r}: year {part!r} ends before it begins", field="cron")
+        return range(first, last + 1, step)
+
+    def _part(self, field: _Field, part: str) -> tuple[int | None, int | None, int]:
+        """Return where a part begins (None for a star), where it ends (None if that is not said), and its step.
+
+        A step from 0 counts from 0 in every field, as in gronx: `0/5` are the days 5, 10, 15 and so on.
+        """
+        found = _PART.fullmatch(part)
+        step = int(found["step"] or 1) if found else 0
+        if found is None or step == 0:
+            raise self._refusal(field, part, "is not understood")
+        if found["first"] is None:
+            return None, None, step
+        from_zero = int(found["first"]) == 0 if found["first"].isdecimal() else False
+        first = 0 if from_zero and found["step"] and not found["last"] else self._number(field, found["first"])
+        return first, self._number(field, found["last"]) if found["last"] else None, step
+
+    def _number(self, field: _Field, text: str) -> int:
+        if text in field.names:
+            return field.low + field.names.index(text)
+        value = int(text) if text.isdecimal() else -1
+        if field is _DAY_OF_WEEK and value == len(_WEEKDAYS):
+            return 0
+        if not field.low <= value <= field.high:
+            raise self._refusal(field, text, "is out of range")
+        return value
+
+    def _refusal(self, field: _Field, text: str, why: str) -> InvalidInput:
+        names = f" or {field.names[0]} to {field.names[-1]}" if field.names else ""
+        seven = ", with 7 for Sunday too" if field is _DAY_OF_WEEK else ""
+        message = (
+            f"cron expression {self.expr!r}: {field.name} {text!r} {why}; "
+            f"it goes from {field.low} to {field.high}{names}{seven}"
+        )
+        return InvalidInput(message, field="cron")
 
 
-def _range(field: _Field) -> str:
-    names = f" or {field.names[0]} to {field.names[-1]}" if field.names else ""
-    seven = ", with 7 for Sunday too" if field.names is _DAYS else ""
-    return f"it goes from {field.low} to {field.high}{names}{seven}"
+def _plain(field: _Field, numbers: frozenset[int]) -> str:
+    return "*" if len(numbers) > field.high - field.low else ",".join(map(str, sorted(numbers)))

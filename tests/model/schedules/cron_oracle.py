@@ -1,12 +1,12 @@
-"""What a schedule's fires ought to be, found by looking at every minute of real time.
+"""What a schedule's fires ought to be, found by looking at every minute, or every day, of real time.
 
-Written without `ayb_jobs.model.schedules.cron` in mind: nothing is parsed and nothing is skipped over. An expression comes with a
-predicate over the fields of a clock; a minute fires where a clock on the wall, read at that minute, satisfies it.
+Nothing here is parsed and nothing is skipped over. An expression comes with a predicate over the fields of a clock; a
+minute fires if a clock on the wall, read at that minute, satisfies it. Days come with a predicate over a date.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 MINUTE = timedelta(minutes=1)
@@ -75,6 +75,10 @@ def kinds(transition_shown: datetime) -> list[Kind]:
     before, hour, after = hours
     weekday = shown.isoweekday() % 7
     names = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+    days_in_month = [day for day in days_of(shown.date(), shown.date(), whole_months=True) if day.month == shown.month]
+    workday = min((day for day in days_in_month if day.weekday() < 5), key=lambda day: abs(day - shown.date()))
+    is_last = (shown + timedelta(days=7)).month != shown.month
+    nth = f"{weekday}L" if is_last else f"{weekday}#{(shown.day + 6) // 7}"
     tomorrow = (shown + timedelta(days=1)).day
     return [
         Kind("* * * * *", lambda _: True, elapsed=True),
@@ -102,4 +106,98 @@ def kinds(transition_shown: datetime) -> list[Kind]:
             lambda m: (m.hour, m.minute) == (hour, 7) and (m.day == tomorrow or m.isoweekday() % 7 == weekday),
             elapsed=False,
         ),
+        Kind(
+            f"25 {hour} {shown.day}W * * {shown.year}-{shown.year + 1}",
+            lambda m: (m.date(), m.hour, m.minute) == (workday, hour, 25),
+            elapsed=False,
+        ),
+        Kind(
+            f"0 35 {hour} * {shown.month} {nth} {shown.year}",
+            lambda m: (m.date(), m.hour, m.minute) == (shown.date(), hour, 35),
+            elapsed=False,
+        ),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """A text that names days, in the day of month or the day of week, and which dates it names."""
+
+    text: str
+    names: Callable[[date], bool]
+
+
+def days_of(first: date, last: date, *, whole_months: bool = False) -> list[date]:
+    """Return every date from `first` to `last`, or of their whole months."""
+    if whole_months:
+        first = first.replace(day=1)
+        last = (last.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def last_of_month() -> Days:
+    """The last day of each month."""
+    return Days("L", lambda day: (day + timedelta(days=1)).day == 1)
+
+
+def workday_nearest(number: int) -> Days:
+    """The day from Monday to Friday nearest to a day of the month, within it and at most two days away."""
+
+    def names(day: date) -> bool:
+        month = days_of(day, day, whole_months=True)
+        near = [each for each in month if each.isoweekday() <= 5 and abs(each.day - number) <= 2]
+        return bool(near) and day == min(near, key=lambda each: (abs(each.day - number), each.day))
+
+    return Days(f"{number}W", names)
+
+
+def plain_day(number: int) -> Days:
+    """A day of the month."""
+    return Days(str(number), lambda day: day.day == number)
+
+
+def every_so_many_days(step: int) -> Days:
+    """Each so many days, from the first of the month."""
+    return Days(f"*/{step}", lambda day: (day.day - 1) % step == 0)
+
+
+def plain_weekday(number: int) -> Days:
+    """A weekday; Sunday is 0 and 7."""
+    return Days(str(number), lambda day: day.isoweekday() % 7 == number % 7)
+
+
+def last_weekday(number: int) -> Days:
+    """The last such weekday of each month."""
+    return Days(
+        f"{number}L",
+        lambda day: day.isoweekday() % 7 == number % 7 and (day + timedelta(days=7)).month != day.month,
+    )
+
+
+def nth_weekday(number: int, nth: int) -> Days:
+    """The nth such weekday of each month."""
+
+    def names(day: date) -> bool:
+        same = [each for each in days_of(day, day, whole_months=True) if each.weekday() == day.weekday()]
+        return day.isoweekday() % 7 == number % 7 and len(same) >= nth and same[nth - 1] == day
+
+    return Days(f"{number}#{nth}", names)
+
+
+def listed(parts: list[Days]) -> Days:
+    """A list, of which each part names its days."""
+    return Days(",".join(part.text for part in parts), lambda day: any(part.names(day) for part in parts))
+
+
+def expected_days(month_days: Days | None, weekdays: Days | None, years: range | None, dates: list[date]) -> list[date]:
+    """Return the dates on which an expression fires; None restricts nothing.
+
+    Of two restrictions either is enough, unless one begins with a star.
+    """
+
+    def names(day: date) -> bool:
+        found = [each.names(day) for each in (month_days, weekdays) if each is not None]
+        both = any(each is not None and each.text.startswith("*") for each in (month_days, weekdays))
+        return (years is None or day.year in years) and (not found or all(found) or (any(found) and not both))
+
+    return [day for day in dates if names(day)]

@@ -1,8 +1,9 @@
 """Cron expressions: what they mean, which are refused, and what holds for all of them."""
 
 import time
-from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,13 +14,17 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.cron import (
     Dst,
     Effect,
+    Ended,
     check_cron,
     clock_effect,
     fires,
     next_fire,
     next_fire_beside,
     parse_duration,
+    read_cron,
 )
+from ayb_jobs.model.schedules.zones import find_zone
+from tests.model.schedules import cron_oracle
 
 START = datetime(2027, 1, 1, 0, 0, 0, tzinfo=UTC)  # a Friday
 
@@ -65,6 +70,29 @@ def first(expr: str, count: int = 3, timezone: str = "UTC", after: datetime = ST
         ("@weekly", ["Sun 03 Jan 00:00:00", "Sun 10 Jan 00:00:00", "Sun 17 Jan 00:00:00"]),
         ("@monthly", ["Mon 01 Feb 00:00:00", "Mon 01 Mar 00:00:00", "Thu 01 Apr 00:00:00"]),
         ("@yearly", ["Sat 01 Jan 00:00:00", "Mon 01 Jan 00:00:00", "Sat 01 Jan 00:00:00"][:2]),
+        ("@5minutes", ["Fri 01 Jan 00:05:00", "Fri 01 Jan 00:10:00", "Fri 01 Jan 00:15:00"]),
+        ("@10minutes", ["Fri 01 Jan 00:10:00", "Fri 01 Jan 00:20:00", "Fri 01 Jan 00:30:00"]),
+        ("@15Minutes", ["Fri 01 Jan 00:15:00", "Fri 01 Jan 00:30:00", "Fri 01 Jan 00:45:00"]),
+        ("@30minutes", ["Fri 01 Jan 00:30:00", "Fri 01 Jan 01:00:00", "Fri 01 Jan 01:30:00"]),
+        ("@always", ["Fri 01 Jan 00:01:00", "Fri 01 Jan 00:02:00", "Fri 01 Jan 00:03:00"]),
+        ("@everysecond", ["Fri 01 Jan 00:00:01", "Fri 01 Jan 00:00:02", "Fri 01 Jan 00:00:03"]),
+        ("0 0 15W * *", ["Fri 15 Jan 00:00:00", "Mon 15 Feb 00:00:00", "Mon 15 Mar 00:00:00"]),
+        ("0 0 1w 5 *", ["Mon 03 May 00:00:00", "Mon 01 May 00:00:00"]),
+        ("0 0 31W 1 *", ["Fri 29 Jan 00:00:00", "Mon 31 Jan 00:00:00"]),
+        ("0 0 * * 5L", ["Fri 29 Jan 00:00:00", "Fri 26 Feb 00:00:00", "Fri 26 Mar 00:00:00"]),
+        ("0 0 * * friL", ["Fri 29 Jan 00:00:00", "Fri 26 Feb 00:00:00", "Fri 26 Mar 00:00:00"]),
+        ("0 0 * * 7L", ["Sun 31 Jan 00:00:00", "Sun 28 Feb 00:00:00", "Sun 28 Mar 00:00:00"]),
+        ("0 0 L * 0", ["Sun 03 Jan 00:00:00", "Sun 10 Jan 00:00:00", "Sun 17 Jan 00:00:00"]),
+        ("0 0 1 * 5#2", ["Fri 08 Jan 00:00:00", "Mon 01 Feb 00:00:00", "Fri 12 Feb 00:00:00"]),
+        ("0 0 * * 1,5#2", ["Mon 04 Jan 00:00:00", "Fri 08 Jan 00:00:00", "Mon 11 Jan 00:00:00"]),
+        ("0 0 */2 * 1", ["Mon 11 Jan 00:00:00", "Mon 25 Jan 00:00:00", "Mon 01 Feb 00:00:00"]),
+        ("0 0 0/10 * *", ["Sun 10 Jan 00:00:00", "Wed 20 Jan 00:00:00", "Sat 30 Jan 00:00:00"]),
+        ("0 0 1 1 * 2030", ["Tue 01 Jan 00:00:00"]),
+        ("0 0 1 1 * 2030-2032", ["Tue 01 Jan 00:00:00", "Wed 01 Jan 00:00:00", "Thu 01 Jan 00:00:00"]),
+        ("5 0 0 1 1 * 2028,2031", ["Sat 01 Jan 00:00:05", "Wed 01 Jan 00:00:05"]),
+        ("0 0 0 29 2 * */2", ["Tue 29 Feb 00:00:00", "Sun 29 Feb 00:00:00", "Fri 29 Feb 00:00:00"]),
+        ("* * * * * * *", ["Fri 01 Jan 00:00:01", "Fri 01 Jan 00:00:02", "Fri 01 Jan 00:00:03"]),
+        ("? ? ? ? ? ?", ["Fri 01 Jan 00:00:01", "Fri 01 Jan 00:00:02", "Fri 01 Jan 00:00:03"]),
         ("@every 90s", ["Fri 01 Jan 00:01:30", "Fri 01 Jan 00:03:00", "Fri 01 Jan 00:04:30"]),
         ("@every 1h30m", ["Fri 01 Jan 01:30:00", "Fri 01 Jan 03:00:00", "Fri 01 Jan 04:30:00"]),
     ],
@@ -78,7 +106,10 @@ def test_an_expression_means_what_cron_says(expr: str, expected: list[str]) -> N
     [
         ("", "0 fields"),
         ("* * * *", "4 fields"),
-        ("* * * * * * *", "7 fields"),
+        ("* * * * * * * *", "8 fields"),
+        ("* * * * * * 2032-2030", "ends before"),
+        ("* * * * * 12345", "1 to 9999"),
+        ("0 0 1 1 * 2019-2020 *", "day of week"),
         ("60 * * * *", "0 to 59"),
         ("* 24 * * *", "0 to 23"),
         ("* * 0 * *", "1 to 31"),
@@ -93,13 +124,14 @@ def test_an_expression_means_what_cron_says(expr: str, expected: list[str]) -> N
         ("١ * * * *", "minute"),
         ("R * * * *", "minute"),
         ("H * * * *", "minute"),
-        ("0 0 15W * *", "day of month"),
+        ("0 0 32W * *", "day of month"),
+        ("0 0 W * *", "day of month"),
+        ("0 0 * * 4W", "day of week"),
+        ("0 0 * * L", "day of week"),
+        ("0 0 * * 5#6", "day of week"),
         ("0 0 L-3 * *", "day of month"),
         ("0 0 ?/2 * *", "day of month"),
-        ("? * * * *", "minute"),
-        ("0 0 L * 1", "L and #"),
-        ("0 0 1 * 5#2", "L and #"),
-        ("0 0 * * 1,5#2", "stand alone"),
+        ("0 0 */30 * 5#3", "five years"),
         ("@reboot", "@hourly"),
         ("@every", "90s"),
         ("@every 0s", "1s"),
@@ -148,6 +180,90 @@ def test_a_date_that_comes_round_too_late_is_refused() -> None:
     """2100 is no leap year, so that after February 2096 the next 29th is eight years away."""
     with pytest.raises(InvalidInput, match="five years"):
         check_cron("0 0 29 2 *", "UTC", datetime(2096, 3, 1, tzinfo=UTC))
+
+
+def test_a_year_far_ahead_is_read_but_not_written_anew() -> None:
+    read_cron("0 0 1 1 * 2099", "UTC")
+    assert next_fire("0 0 1 1 * 2099", NEW_YORK, START) == datetime(2099, 1, 1, 5, tzinfo=UTC)
+    assert next_fire("0 0 1 1 * 9999", NEW_YORK, START) == datetime(9999, 1, 1, 5, tzinfo=UTC)
+    with pytest.raises(InvalidInput, match="next fire is on 2099-01-01"):
+        check_cron("0 0 1 1 * 2099", "UTC", START)
+    check_cron("0 0 1 1 * 2031", "UTC", START)
+
+
+def test_a_year_gone_by_has_ended_and_is_not_written_anew() -> None:
+    read_cron("* * * * * 2018", "UTC")
+    with pytest.raises(Ended):
+        next_fire("* * * * * 2018", "UTC", START)
+    with pytest.raises(InvalidInput, match="five years"):
+        check_cron("* * * * * 2018", "UTC", START)
+
+
+@pytest.mark.parametrize("expr", ["* * * * * * 2098", "0 0 29 2 * 2096", "* * * * * 2018"])
+def test_a_year_however_far_is_found_at_once(expr: str) -> None:
+    read_cron(expr, NEW_YORK)
+    next_fire("0 0 1 1 *", NEW_YORK, datetime(2098, 1, 1, tzinfo=UTC))  # the zone's data is read once
+    began = time.perf_counter()
+    for _ in range(10):
+        with suppress(Ended):
+            next_fire(expr, NEW_YORK, START)
+    assert time.perf_counter() - began < 1
+
+
+def test_the_zone_local_is_that_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    find_zone.cache_clear()
+    try:
+        assert next_fire("0 9 * * *", "Local", START) == datetime(2027, 1, 1, 3, 15, tzinfo=UTC)
+        check_cron("0 9 * * *", "Local", START)
+    finally:
+        find_zone.cache_clear()
+
+
+def test_a_row_without_a_zone_is_in_utc_and_nobody_writes_one() -> None:
+    assert next_fire("0 9 * * *", "", START) == datetime(2027, 1, 1, 9, tzinfo=UTC)
+    with pytest.raises(InvalidInput, match="empty"):
+        check_cron("0 9 * * *", "", START)
+
+
+month_days = st.one_of(
+    st.just(cron_oracle.last_of_month()),
+    st.integers(1, 31).map(cron_oracle.workday_nearest),
+    st.integers(1, 31).map(cron_oracle.plain_day),
+)
+weekdays = st.one_of(
+    st.integers(0, 7).map(cron_oracle.plain_weekday),
+    st.integers(0, 7).map(cron_oracle.last_weekday),
+    st.tuples(st.integers(0, 7), st.integers(1, 5)).map(lambda pair: cron_oracle.nth_weekday(*pair)),
+)
+month_day_fields = st.one_of(
+    st.none(),
+    st.lists(month_days, min_size=1, max_size=3).map(cron_oracle.listed),
+    st.integers(2, 9).map(cron_oracle.every_so_many_days),
+)
+weekday_fields = st.one_of(st.none(), st.lists(weekdays, min_size=1, max_size=3).map(cron_oracle.listed))
+year_fields = st.one_of(
+    st.none(),
+    st.tuples(st.integers(2027, 2030), st.integers(0, 3)).map(lambda pair: range(pair[0], pair[0] + pair[1] + 1)),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(month_day_fields, weekday_fields, year_fields)
+def test_days_and_years_are_those_of_the_oracle(
+    month_day: cron_oracle.Days | None, weekday: cron_oracle.Days | None, years: range | None
+) -> None:
+    """Every day of four years, looked at one by one."""
+    fields = ["0", "12", month_day.text if month_day else "*", "*", weekday.text if weekday else "*"]
+    if years is not None:
+        fields.append(f"{years[0]}-{years[-1]}")
+    expr = " ".join(fields)
+    dates = cron_oracle.days_of(date(2027, 1, 1), date(2030, 12, 31))
+    expected = cron_oracle.expected_days(month_day, weekday, years, dates)
+    found: list[date] = []
+    with suppress(InvalidInput):
+        found.extend(fire.date() for fire in takewhile(lambda fire: fire.year < 2031, fires(expr, "UTC", START)))
+    assert found == expected
 
 
 NEW_YORK = "America/New_York"
