@@ -195,6 +195,14 @@ class ScheduleRepaired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleEnded:
+    """A schedule has no further fire, since the last year that its expression names is over."""
+
+    schedule_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailed:
     """Answering a request failed for a reason that is no fault of the caller's."""
 

@@ -64,6 +64,7 @@ LINES: Mapping[str, Line] = {
     ),
     "schedules.summary": Line("info", "Counts of fires that had no line of their own in the last second."),
     "schedule.broken": Line("error", "A schedule cannot fire until it is edited."),
+    "schedule.ended": Line("info", "A schedule has no further fire: the last year that its expression names is over."),
     "schedule.repaired": Line("info", "A schedule that was broken fires again."),
     "schedule.overdue": Line(
         "error", "A schedule did not do what was expected: broken, no success in time, or not fired."
@@ -264,6 +265,8 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return ("daemon.abandoned", {"abandoned": event.abandoned}) if event.abandoned else ("daemon.stopped", {})
         case events.ScheduleBroken():
             return "schedule.broken", {"schedule": event.name, "error": event.error}
+        case events.ScheduleEnded():
+            return "schedule.ended", {"schedule": event.name}
         case events.ScheduleRepaired():
             return "schedule.repaired", {"schedule": event.name}
         case events.ScheduleOverdue():

@@ -15,6 +15,7 @@ def schedule_text(schedule: Schedule) -> str:
             "cronExpr": schedule.cron,
             "timezone": schedule.timezone,
             "enabled": schedule.enabled,
+            "state": schedule.state,
             "maxAttempts": schedule.max_attempts,
             "nextRunAt": schedule.next_run_at,
             "lastRunAt": schedule.last_run_at,

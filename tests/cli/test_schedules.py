@@ -71,7 +71,7 @@ def test_every_field_can_be_given(run: Run) -> None:
         "timezone": "Europe/Berlin", "enabled": False, "maxAttempts": 7, "queue": "slow", "priority": 1,
         "catchup": "all", "catchupMax": 100, "catchupWindowSec": 86400.0, "overlap": "queue_one", "dst": "both",
         "jitterSec": 300.0, "timeoutSec": 90.0, "expectSuccessWithinSec": 93600.0, "pingUrlSet": True,
-        "origin": "operator",
+        "origin": "operator", "state": "disabled",
     }  # fmt: skip
 
 

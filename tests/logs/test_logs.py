@@ -94,6 +94,7 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (events.DaemonStopped(abandoned=0), "daemon.stopped"),
     (events.SchedulesFired(advances=[advance(FireOutcome.ENQUEUED)], jobs=1, now=NOON), "schedule.fired"),
     (events.ScheduleBroken(schedule_id="a", name="n", error="no"), "schedule.broken"),
+    (events.ScheduleEnded(schedule_id="a", name="n"), "schedule.ended"),
     (events.ScheduleRepaired(schedule_id="a", name="n"), "schedule.repaired"),
     (events.ScheduleOverdue(schedule_id="a", name="n", reason="no_success", message="m"), "schedule.overdue"),
     (events.ScheduleRecovered(name="n"), "schedule.recovered"),

@@ -39,7 +39,7 @@ MODEL_NAMES = {
     "expect_success_within_sec": "expect_success_within_s",
 }
 # What only the daemon writes: accepted and left alone, so that a client may send back what it got.
-READ_ONLY = frozenset({"id", "nextRunAt", "lastRunAt", "lastFireAt", "lastError", "origin", "pingUrlSet", "createdAt", "updatedAt"})  # fmt: skip
+READ_ONLY = frozenset({"id", "nextRunAt", "lastRunAt", "lastFireAt", "lastError", "origin", "pingUrlSet", "state", "createdAt", "updatedAt"})  # fmt: skip
 # Here null is a value; everywhere else it means "not given".
 CLEARABLE = frozenset({"timeout_sec", "expect_success_within_sec", "ping_url"})
 

@@ -38,6 +38,8 @@ _REFERENCE = datetime(2024, 1, 1, tzinfo=UTC)
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 # A change of clocks moves nothing further than this, so that those in between need not be looked at.
 _NEAR = timedelta(days=2)
+# A schedule whose time clocks skip so often, each time that its day comes round, never fires.
+_MOST_SHIFTS = 200
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -80,6 +82,13 @@ class _Calendar:
             raise ValueError("there is no further date")
         return found if day == found.date() else self._next_time(datetime.combine(day, time.min) - _SECOND)
 
+    def step_or_none(self, local: datetime) -> datetime | None:
+        """Return the next match after a zoneless instant, or None if there is none."""
+        try:
+            return self.step(local)
+        except (OverflowError, ValueError):
+            return None
+
     def _next_time(self, local: datetime) -> datetime:
         """Return the next match by the time of day alone; on a day that croniter can reckon with."""
         shift = local.date() - _REFERENCE.date()
@@ -104,7 +113,7 @@ def next_fire(expr: str, timezone: str, after: datetime, dst: str = Dst.ONCE) ->
         if isinstance(parsed, timedelta):
             return after.astimezone(UTC).replace(microsecond=0) + parsed
         return _next_calendar_fire(parsed, zone, timezone, after.astimezone(UTC), Dst(dst))
-    except (OverflowError, ValueError) as error:  # croniter's "no such date" is a ValueError too
+    except (OverflowError, ValueError) as error:
         raise _ended(expr, after) from error
 
 
@@ -212,21 +221,26 @@ def _next_calendar_fire(calendar: _Calendar, zone: ZoneInfo, key: str, after: da
     local = _naive(instant + offset)
     if not repeats and instant.astimezone(zone).fold:
         local = max(local, _end_of_repeated(zone, key, instant) - _SECOND)
-    while True:
-        match = calendar.step(local)
-        if match - local > 2 * _NEAR and first_shift(key, instant, instant + _NEAR) is None:
+    for _ in range(_MOST_SHIFTS):
+        match = calendar.step_or_none(local)
+        if match is not None and match - local > 2 * _NEAR and first_shift(key, instant, instant + _NEAR) is None:
             instant = match.replace(tzinfo=UTC) - offset - _NEAR
             offset = utc_offset(zone, instant)
             local = _naive(instant + offset)
-        shift = first_shift(key, instant, match.replace(tzinfo=UTC) - offset)
+        shift = first_shift(key, instant, instant + _NEAR if match is None else match.replace(tzinfo=UTC) - offset)
         if shift is None:
+            if match is None:
+                break
             return match.replace(tzinfo=UTC) - offset
         offset_after = utc_offset(zone, shift)
         shift_before, shift_after = _naive(shift + offset), _naive(shift + offset_after)
-        if gaps and match < shift_after:  # a skipped time; where clocks go back there is none before `shift_after`
+        if (
+            gaps and match is not None and match < shift_after
+        ):  # a skipped time; where clocks go back there is none before `shift_after`
             return shift
         resume = shift_after if repeats else max(shift_before, shift_after)
         instant, offset, local = shift, offset_after, resume - _SECOND
+    raise ValueError("there is no further date, or clocks skip each of them")
 
 
 def _end_of_repeated(zone: ZoneInfo, key: str, instant: datetime) -> datetime:

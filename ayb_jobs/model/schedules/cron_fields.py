@@ -57,13 +57,13 @@ def field_texts(text: str) -> FieldTexts | None:
     fields = NICKNAMES.get(text, text).split()
     match fields:
         case [_, _, _, _, _]:
-            return FieldTexts("0", *fields, "*")
+            return FieldTexts._make(["0", *fields, "*"])
         case [_, _, _, _, _, last] if re.search(r"[0-9]{4}", last):
-            return FieldTexts("0", *fields)
+            return FieldTexts._make(["0", *fields])
         case [_, _, _, _, _, _]:
-            return FieldTexts(*fields, "*")
+            return FieldTexts._make([*fields, "*"])
         case [_, _, _, _, _, _, _]:
-            return FieldTexts(*fields)
+            return FieldTexts._make(fields)
         case _:
             return None
 

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import chain, islice, takewhile
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.schedules.cron import fires, next_fire, next_fire_beside
+from ayb_jobs.model.schedules.cron import Ended, fires, next_fire, next_fire_beside
 from ayb_jobs.model.schedules.schedule import MAX_CATCHUP, Catchup, Overlap
 
 # A fire made within this time is on time.
@@ -87,17 +88,18 @@ class DueSchedule:
 class Advance:
     """What a scheduler's turn does to one schedule: the fires it decides, and the fire that is next.
 
-    `next_at` still lies in the past where more fires were missed than one transaction decides.
+    `next_at` still lies in the past if more fires were missed than one transaction decides. It is None if no fire is
+    left: the schedule has ended.
     """
 
     schedule: DueSchedule
     fires: Sequence[Fire]
-    next_at: datetime
+    next_at: datetime | None
     cancels_running: bool
 
 
 def advance(schedule: DueSchedule, now: datetime) -> Advance:
-    """Decide every fire of a schedule that is due at `now`. Raises `InvalidInput` where it cannot fire."""
+    """Decide every fire of a schedule that is due at `now`. Raises `InvalidInput` if its timing cannot be read."""
     due, next_at, is_all = due_fires(schedule, now)
     decided = _catch_up(schedule, due, now) if is_all else _give_up(schedule, due)
     decided = _without_overlaps(schedule, decided)
@@ -105,22 +107,26 @@ def advance(schedule: DueSchedule, now: datetime) -> Advance:
     return Advance(schedule=schedule, fires=decided, next_at=next_at, cancels_running=cancels)
 
 
-def due_fires(schedule: DueSchedule, now: datetime) -> tuple[list[datetime], datetime, bool]:
-    """Return the nominal fires that are due, the one after them, and whether those are all.
+def due_fires(schedule: DueSchedule, now: datetime) -> tuple[list[datetime], datetime | None, bool]:
+    """Return the nominal fires that are due, the one after them (None if none is left), and whether those are all.
 
-    Where they are not all, at least `MAX_CATCHUP` more are due, so that no bound on catching up reaches back to these.
+    If they are not all, at least `MAX_CATCHUP` more are due, so that no bound on catching up reaches back to these.
     """
     timing = Timing(schedule.cron, schedule.timezone, schedule.dst)
-    first = _first_undecided(timing, schedule.due_at, schedule.last_fire_at, now)
-    if first > now:
-        return [], first, True
-    due = [first]
-    for fire in fires(timing.cron, timing.timezone, first, timing.dst):
-        if fire > now:
-            return due, fire, True
-        if len(due) == MAX_FIRES:
-            break
-        due.append(fire)
+    due: list[datetime] = []
+    try:
+        first = _first_undecided(timing, schedule.due_at, schedule.last_fire_at, now)
+        if first > now:
+            return [], first, True
+        due.append(first)
+        for fire in fires(timing.cron, timing.timezone, first, timing.dst):
+            if fire > now:
+                return due, fire, True
+            if len(due) == MAX_FIRES:
+                break
+            due.append(fire)
+    except Ended:
+        return due, None, True
     kept = MAX_FIRES - MAX_CATCHUP
     return due[:kept], due[kept], False
 
@@ -145,7 +151,7 @@ def passed_over(
         if due_at is None:
             return []
         first = _first_undecided(timing, due_at, last_fire_at, now)
-        due = _due(timing, first, now) if first <= now else iter(())
+        due = _due(timing, first, now) if first <= now else ()
         return [_skipped(fire, "edited or disabled before it was made") for fire in islice(due, MAX_PASSED_OVER)]
     except InvalidInput:
         return []
@@ -154,10 +160,11 @@ def passed_over(
 def _first_undecided(timing: Timing, due_at: datetime, last_fire_at: datetime | None, now: datetime) -> datetime:
     first, age = due_at, MAX_AGE
     while now - first > age:  # a yearly fire may have been missed for months, and is missed all the same
-        recent = next_fire_beside(timing.cron, timing.timezone, due_at, now - age, timing.dst)
-        if recent <= now:
-            first = recent
-            break
+        with suppress(Ended):
+            recent = next_fire_beside(timing.cron, timing.timezone, due_at, now - age, timing.dst)
+            if recent <= now:
+                first = recent
+                break
         age *= 2
     if last_fire_at is not None and first <= last_fire_at:
         first = next_fire(timing.cron, timing.timezone, last_fire_at, timing.dst)
@@ -165,12 +172,16 @@ def _first_undecided(timing: Timing, due_at: datetime, last_fire_at: datetime | 
 
 
 def _due(timing: Timing, first: datetime, now: datetime) -> Iterator[datetime]:
-    later = fires(timing.cron, timing.timezone, first, timing.dst)
-    return chain([first], takewhile(lambda fire: fire <= now, later))
+    yield first
+    with suppress(Ended):
+        yield from takewhile(lambda fire: fire <= now, fires(timing.cron, timing.timezone, first, timing.dst))
 
 
 def first_fire(cron: str, timezone: str, dst: str, now: datetime, last_fire_at: datetime | None) -> datetime:
-    """Return the first fire of a schedule that is new, changed or enabled again: none in the past, none twice."""
+    """Return the first fire of a schedule that is new, changed or enabled again: none in the past, none twice.
+
+    Raises `Ended` if no fire is left.
+    """
     after = now if last_fire_at is None else max(now, last_fire_at)
     return next_fire(cron, timezone, after, dst)
 

@@ -1,13 +1,10 @@
-"""Seeing before doing: the next fires of a schedule, and what looks wrong about one."""
+"""The next fires of a schedule, and which schedules fire together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import islice, pairwise, takewhile
 from typing import NamedTuple
 
-from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.schedules.cron import Dst, Effect, clock_effect, fires, follows_elapsed_time, next_fire
-from ayb_jobs.model.schedules.schedule import Schedule
+from ayb_jobs.model.schedules.cron import Dst, Effect, Ended, clock_effect, fires, follows_elapsed_time, next_fire
 from ayb_jobs.model.schedules.zones import local_time
 
 _SECOND = timedelta(seconds=1)
@@ -30,14 +27,22 @@ def foresee(
 ) -> Iterator[Foreseen]:
     """Yield the fires after an instant, and among them those that the daylight-saving rule leaves out.
 
-    `@every` counts from `beside`, a fire that is known, or from the instant. Raises `InvalidInput` where the schedule cannot fire.
+    `@every` counts from `beside`, a fire that is known, or from the instant. Raises `InvalidInput` if the timing cannot
+    be read, and `Ended` after the last fire, if there is one.
     """
     rule = Dst.ONCE if follows_elapsed_time(cron) else Dst.BOTH  # under `both`, nothing is left out
     for at in fires(cron, timezone, after, rule, beside=beside):
         effect = clock_effect(cron, timezone, at)
-        is_fire = effect is None or next_fire(cron, timezone, at - _SECOND, dst) == at
+        is_fire = effect is None or _fires_at(cron, timezone, at, dst)
         note = "" if effect is None else _note(effect, is_fire=is_fire)
         yield Foreseen(at=at, local=local_time(at, timezone), is_fire=is_fire, note=note)
+
+
+def _fires_at(cron: str, timezone: str, at: datetime, dst: str) -> bool:
+    try:
+        return next_fire(cron, timezone, at - _SECOND, dst) == at
+    except Ended:
+        return False
 
 
 def _note(effect: Effect, *, is_fire: bool) -> str:
@@ -52,81 +57,6 @@ def _note(effect: Effect, *, is_fire: bool) -> str:
             return "its time comes twice: the second"
         case _:
             return "its time comes twice: the second is left out"
-
-
-class Finding(NamedTuple):
-    """Something about a schedule that looks wrong; an `error` keeps it from firing, a `warning` may be meant so."""
-
-    schedule: str
-    level: str
-    message: str
-
-
-# A schedule that says nothing else about itself fires this often in the time that lint looks at.
-_LOOK_AHEAD = timedelta(days=370)
-_MOST_FIRES = 2000
-_FEW = 4
-
-
-def examine(schedule: Schedule, now: datetime) -> list[Finding]:
-    """Return what looks wrong about a schedule by itself."""
-    try:
-        ahead = list(takewhile(lambda fire: fire < now + _LOOK_AHEAD, islice(_fires(schedule, now), _MOST_FIRES)))
-    except InvalidInput as error:
-        return [Finding(schedule.name, "error", str(error))]
-    messages = [*_odd_fields(schedule.cron), *_odd_clocks(schedule, now), *_odd_expectations(schedule, ahead)]
-    return [Finding(schedule.name, "warning", message) for message in messages]
-
-
-def _fires(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    return fires(schedule.cron, schedule.timezone, after, schedule.dst, beside=schedule.next_run_at)
-
-
-def _odd_fields(cron: str) -> Iterator[str]:
-    fields = cron.split()
-    if len(fields) not in (5, 6):
-        return
-    *seconds, minute, hour, day, month, weekday = fields
-    if seconds and seconds[0] == "*" and (minute, hour) != ("*", "*"):
-        yield "fires in every second of its minutes: the seconds are the first of six fields"
-    if day not in ("*", "?") and weekday not in ("*", "?"):
-        yield f"fires on days of the month {day} and also on weekdays {weekday}: either is enough"
-    if day == "29" and month.lower() in ("2", "02", "feb") and weekday in ("*", "?"):
-        yield "fires on 29 February alone, in leap years"
-    elif day in ("29", "30", "31") and month == "*":
-        yield f"leaves out the months that have no day {day}; L is the last day of each month"
-    for name, text, size in (("minutes", minute, 60), ("hours", hour, 24), *(("seconds", s, 60) for s in seconds)):
-        yield from _odd_step(name, text, size)
-
-
-def _odd_step(name: str, text: str, size: int) -> Iterator[str]:
-    start, slash, step = text.partition("/")
-    if not slash or start not in ("*", "0") or not step.isdecimal():
-        return
-    if int(step) >= size:
-        yield f"*/{step} {name} is more than there are, so that only 0 is left; @every counts on"
-    elif size % int(step):
-        yield f"*/{step} {name} begins anew at 0, after {size % int(step)} of them; @every keeps its distance"
-
-
-def _odd_clocks(schedule: Schedule, now: datetime) -> Iterator[str]:
-    if follows_elapsed_time(schedule.cron):
-        return
-    for seen in islice(foresee(schedule.cron, schedule.timezone, now, schedule.dst), _MOST_FIRES):
-        if seen.at > now + _LOOK_AHEAD:
-            return
-        if seen.note:
-            yield f"on {seen.local:%F at %R %Z}, {seen.note}"
-            return
-
-
-def _odd_expectations(schedule: Schedule, ahead: Sequence[datetime]) -> Iterator[str]:
-    within_s = schedule.expect_success_within_s
-    if within_s is None or len(ahead) < _FEW:
-        return
-    longest = max(later - earlier for earlier, later in pairwise(ahead))
-    if timedelta(seconds=within_s) <= longest:
-        yield f"expects a success within {timedelta(seconds=within_s)}, but fires up to {longest} apart"
 
 
 class Collision(NamedTuple):

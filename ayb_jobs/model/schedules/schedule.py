@@ -18,6 +18,10 @@ DAY_S = 86400.0
 MOST_S = 100 * 366 * DAY_S
 
 
+# `broken` cannot be read or never fires; `dormant` fires next in more than five years; `ended` has no fire left.
+SCHEDULE_STATES = ("enabled", "disabled", "broken", "dormant", "ended")
+
+
 class Catchup(StrEnum):
     """What becomes of fires that were missed: one job for all of them, one for each within bounds, or none."""
 
@@ -75,8 +79,9 @@ class NewSchedule:
 class Schedule:
     """A schedule as an operator sees it. `payload_text` is the payload's JSON as stored.
 
-    `next_run_at` is None while it is disabled or broken; `last_error` says why it is broken. `origin` is `shipped`
-    where packs or the settings define it, `edited` where an operator has changed such a one, and `operator` otherwise.
+    `next_run_at` is None while it is disabled, broken or ended; `last_error` says why it is broken. `origin` is
+    `shipped` if packs or the settings define it, `edited` if an operator has changed such a one, otherwise `operator`.
+    `state` is one of `SCHEDULE_STATES`.
     """
 
     id: str
@@ -99,6 +104,7 @@ class Schedule:
     expect_success_within_s: float | None
     ping_url: str | None
     origin: str
+    state: str
     next_run_at: datetime | None
     last_run_at: datetime | None
     last_fire_at: datetime | None

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import MAXYEAR, datetime, timedelta
 from typing import Protocol
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.events import ScheduleBroken, ScheduleRepaired, SchedulesFired
+from ayb_jobs.events import ScheduleBroken, ScheduleEnded, ScheduleRepaired, SchedulesFired
+from ayb_jobs.model.schedules.cron import Ended, read_cron
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, advance, first_fire, passed_over
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.fires import (
@@ -92,6 +93,8 @@ class Scheduler:
     def _tell_planned(self, schedule: Unplanned, plan: Plan) -> None:
         if plan.error is not None:
             self._emit(ScheduleBroken(schedule_id=schedule.id, name=schedule.name, error=plan.error))
+        elif plan.has_ended:
+            self._emit(ScheduleEnded(schedule_id=schedule.id, name=schedule.name))
         elif schedule.was_broken and schedule.enabled:
             self._emit(ScheduleRepaired(schedule_id=schedule.id, name=schedule.name))
 
@@ -111,12 +114,31 @@ class Scheduler:
             failpoints.reach(failpoints.FIRED)
             done = [each for each in advances if each.schedule.id in fired.schedule_ids]
             self._emit(SchedulesFired(advances=done, jobs=fired.jobs, now=due[0][1]))
+            for each in done:
+                if each.next_at is None:
+                    self._emit(ScheduleEnded(schedule_id=each.schedule.id, name=each.schedule.name))
         left_over = len(advances) + len(broken) < len(due)
-        return left_over or len(due) == self._batch or any(each.next_at <= due[0][1] for each in advances)
+        return left_over or len(due) == self._batch or any(_has_more(each, due[0][1]) for each in advances)
 
 
 def _is_due(ahead: Ahead) -> bool:
     return ahead.due_in_s is not None and ahead.due_in_s <= 0
+
+
+def _has_more(advance: Advance, now: datetime) -> bool:
+    return advance.next_at is not None and advance.next_at <= now
+
+
+# A next run that lies further back can only be a mistake.
+_OLDEST_NEXT_RUN = timedelta(days=3652)
+
+
+def _adopted(schedule: Unplanned) -> datetime | None:
+    """Return the next run of a row that AYB wrote and that was never planned here: it is kept."""
+    next_run_at = schedule.next_run_at
+    if schedule.planned is not None or next_run_at is None or next_run_at.year == MAXYEAR:
+        return None
+    return next_run_at if next_run_at > schedule.now - _OLDEST_NEXT_RUN else None
 
 
 def _planned(schedule: Unplanned) -> Plan:
@@ -124,7 +146,10 @@ def _planned(schedule: Unplanned) -> Plan:
     if not schedule.enabled:
         return Plan(schedule.id, None, None, passed)
     try:
-        next_run_at = first_fire(*schedule.timing, schedule.now, schedule.last_fire_at)
+        read_cron(schedule.timing.cron, schedule.timing.timezone)
+        next_run_at = _adopted(schedule) or first_fire(*schedule.timing, schedule.now, schedule.last_fire_at)
+    except Ended:
+        return Plan(schedule.id, None, None, passed, has_ended=True)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one schedule, the others go on
         return Plan(schedule.id, None, _wording(error), passed)
     return Plan(schedule.id, next_run_at, None, passed)

@@ -30,7 +30,7 @@ class Unplanned(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What planning found for a schedule: when it fires next, or why it cannot; neither where it is disabled.
+    """What planning found for a schedule: when it fires next, why it cannot, or that it has ended; none if disabled.
 
     `passed_over` are the fires that were due before it was edited or disabled.
     """
@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     next_run_at: datetime | None
     error: str | None
     passed_over: Sequence[Fire] = ()
+    has_ended: bool = False
 
 
 class Fired(NamedTuple):
@@ -57,24 +58,13 @@ class Unfinished(NamedTuple):
 
 NOTHING = Unfinished(queued=False, running=False)
 
-# A row that AYB wrote has a next run of AYB's making and was never planned here: its next run is kept.
-ADOPT_NEXT_RUNS = """
-    UPDATE _ayb_job_schedules
-    SET planned = concat_ws(' ', cron_expr, timezone, dst)
-    WHERE id IN (
-        SELECT id FROM _ayb_job_schedules
-        WHERE enabled AND planned IS NULL AND next_run_at > now() - interval '10 years' AND isfinite(next_run_at)
-        FOR NO KEY UPDATE SKIP LOCKED
-    )
-"""
-
 # A disabled schedule has no next run, so that enabling it by plain SQL makes it one that is to be planned; nor has one
-# whose next run lies so far back that it can only be a mistake. One that is enabled and not broken has one, and not at
-# the end of time: it would never fire, and nobody would be told.
+# whose next run lies so far back that it can only be a mistake. One that is enabled, not broken and not ended has one, and
+# not at the end of time: it would never fire, and nobody would be told.
 _UNPLANNED = """
     (enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst))
         OR (NOT enabled AND (next_run_at IS NOT NULL OR planned IS NOT NULL))
-        OR (enabled AND next_run_at IS NULL AND last_error IS NULL)
+        OR (enabled AND next_run_at IS NULL AND last_error IS NULL AND ended_at IS NULL)
         OR (enabled AND next_run_at = 'infinity')
         OR next_run_at < now() - interval '10 years'
 """
@@ -90,7 +80,6 @@ LOCK_UNPLANNED = f"""
 
 def lock_unplanned(conn: Connection, limit: int) -> list[Unplanned]:
     """Return schedules that were inserted, edited or switched by whatever means, locked for `save_plans`."""
-    conn.execute(ADOPT_NEXT_RUNS)
     return [
         Unplanned(
             id=id_,
@@ -124,10 +113,12 @@ SAVE_PLANS = """
     UPDATE _ayb_job_schedules AS schedule
     SET next_run_at = plan.next_run_at, last_error = plan.error,
         planned = CASE WHEN schedule.enabled THEN concat_ws(' ', schedule.cron_expr, schedule.timezone, schedule.dst) END,
+        ended_at = CASE WHEN plan.has_ended THEN now() END,
         last_fire_at = greatest(schedule.last_fire_at, plan.passed_at),
         watched_since = CASE WHEN plan.error = schedule.last_error THEN schedule.watched_since ELSE now() END
-    FROM unnest(%(ids)s::uuid[], %(next_run_ats)s::timestamptz[], %(errors)s::text[], %(passed_ats)s::timestamptz[])
-        AS plan (id, next_run_at, error, passed_at)
+    FROM unnest(%(ids)s::uuid[], %(next_run_ats)s::timestamptz[], %(errors)s::text[], %(ended)s::boolean[],
+                %(passed_ats)s::timestamptz[])
+        AS plan (id, next_run_at, error, has_ended, passed_at)
     WHERE schedule.id = plan.id
 """
 
@@ -138,6 +129,7 @@ def save_plans(conn: Connection, plans: Sequence[Plan]) -> None:
         "ids": [plan.id for plan in plans],
         "next_run_ats": [plan.next_run_at for plan in plans],
         "errors": [plan.error for plan in plans],
+        "ended": [plan.has_ended for plan in plans],
         "passed_ats": [plan.passed_over[-1].fire_at if plan.passed_over else None for plan in plans],
     }
     conn.execute(SAVE_PLANS, values)
@@ -236,6 +228,7 @@ FIRE = f"""
     ), advanced AS (
         UPDATE _ayb_job_schedules AS schedule
         SET next_run_at = decided.next_at,
+            ended_at = CASE WHEN decided.next_at IS NULL THEN now() END,
             last_fire_at = greatest(schedule.last_fire_at, decided.latest_fire_at),
             last_run_at = CASE WHEN decided.makes_jobs THEN now() ELSE schedule.last_run_at END
         FROM decided

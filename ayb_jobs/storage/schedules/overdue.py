@@ -1,4 +1,4 @@
-"""Which schedules did not do what was expected of them; true even where no scheduler is alive."""
+"""Which schedules did not do what was expected of them; true even if no scheduler is alive."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,13 +7,14 @@ from typing import Literal
 from psycopg.rows import TupleRow
 
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.schedules.schedules import unreadable
 
 Reason = Literal["broken", "no_success", "not_fired"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """A schedule that is overdue: why, and since when. `last_error` is set where it is broken."""
+    """A schedule that is overdue: why, and since when. `last_error` is set if it is broken."""
 
     schedule_id: str
     name: str
@@ -37,6 +38,12 @@ class Overdue:
                 return f"it was due at {self.next_run_at:%F %T} UTC, and no scheduler fired it"
 
 
+# A schedule that no scheduler has planned yet: what keeps it from firing is found out here.
+LIST_UNPLANNED = """
+    SELECT id::text, name, cron_expr, timezone, updated_at, next_run_at, expect_success_within_s
+    FROM _ayb_job_schedules
+    WHERE enabled AND last_error IS NULL AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst)
+"""
 LIST_OVERDUE = """
     SELECT schedule_id::text, name, reason, since, last_success_at, next_run_at, expect_success_within_s, last_error
     FROM _ayb_job_overdue
@@ -47,7 +54,28 @@ LIST_OVERDUE = """
 
 def list_overdue(conn: Connection, *, limit: int = 1000) -> list[Overdue]:
     """Return up to `limit` overdue schedules, the longest overdue first."""
-    return [as_overdue(row) for row in conn.execute(LIST_OVERDUE, {"limit": limit})]
+    unread = _unreadable(conn)
+    seen = {each.schedule_id for each in unread}
+    found = [as_overdue(row) for row in conn.execute(LIST_OVERDUE, {"limit": limit})]
+    found = [*unread, *(each for each in found if each.schedule_id not in seen)]
+    return sorted(found, key=lambda each: each.since)[:limit]
+
+
+def _unreadable(conn: Connection) -> list[Overdue]:
+    return [
+        Overdue(
+            schedule_id=id_,
+            name=name,
+            reason="broken",
+            since=updated_at,
+            last_success_at=None,
+            next_run_at=next_run_at,
+            expect_success_within_s=within_s,
+            last_error=error,
+        )
+        for id_, name, cron, timezone, updated_at, next_run_at, within_s in conn.execute(LIST_UNPLANNED)
+        if (error := unreadable(cron, timezone)) is not None
+    ]
 
 
 def as_overdue(row: TupleRow) -> Overdue:
@@ -65,10 +93,11 @@ def as_overdue(row: TupleRow) -> Overdue:
     )
 
 
-COUNT_OVERDUE = "SELECT count(*) FROM _ayb_job_overdue"
+COUNT_OVERDUE = "SELECT count(*) FROM _ayb_job_overdue WHERE schedule_id <> ALL (%(others)s::uuid[])"
 
 
 def count_overdue(conn: Connection) -> int:
     """Return how many schedules are overdue."""
-    row = conn.execute(COUNT_OVERDUE).fetchone()
-    return int(row[0]) if row else 0
+    unread = [each.schedule_id for each in _unreadable(conn)]
+    row = conn.execute(COUNT_OVERDUE, {"others": unread}).fetchone()
+    return len(unread) + (int(row[0]) if row else 0)

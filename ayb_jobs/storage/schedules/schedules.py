@@ -9,9 +9,9 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import TupleRow
 
-from ayb_jobs.errors import Conflict, NotFound
+from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.job import encode_payload
-from ayb_jobs.model.schedules.cron import check_cron
+from ayb_jobs.model.schedules.cron import check_cron, read_cron
 from ayb_jobs.model.schedules.fires import Fire, Timing, first_fire, passed_over
 from ayb_jobs.model.schedules.schedule import TIMING, NewSchedule, Schedule, check_values, defined_values
 from ayb_jobs.storage.database import MAY_NOTIFY, Connection
@@ -30,6 +30,13 @@ SCHEDULE_COLUMNS = f"""
         WHEN schedule.definition IS NULL THEN 'operator'
         WHEN schedule.definition = _ayb_job_schedule_definition(schedule) THEN 'shipped'
         ELSE 'edited'
+    END,
+    CASE
+        WHEN NOT schedule.enabled THEN 'disabled'
+        WHEN schedule.last_error IS NOT NULL THEN 'broken'
+        WHEN schedule.ended_at IS NOT NULL THEN 'ended'
+        WHEN schedule.next_run_at > now() + interval '5 years' THEN 'dormant'
+        ELSE 'enabled'
     END,
     schedule.next_run_at, schedule.last_run_at, schedule.last_fire_at, schedule.last_error,
     schedule.created_at, schedule.updated_at
@@ -107,6 +114,7 @@ CHANGE_SCHEDULE = f"""
             ELSE schedule.planned
         END,
         last_error = CASE WHEN %(replan)s THEN NULL ELSE schedule.last_error END,
+        ended_at = CASE WHEN %(replan)s OR NOT %(enabled)s THEN NULL ELSE schedule.ended_at END,
         last_fire_at = greatest(schedule.last_fire_at, %(passed_at)s::timestamptz),
         watched_since = CASE WHEN %(replan)s THEN now() ELSE schedule.watched_since END,
         updated_at = now()
@@ -133,7 +141,7 @@ def update_schedule(conn: Connection, key: str, changes: Mapping[str, Any]) -> S
             check_values({"cron": values["cron"], "timezone": values["timezone"]})
         replan = values["enabled"] and (retimed or not current.enabled)
         passed = _passed_over(conn, current) if retimed or not values["enabled"] else []
-        next_run_at = _first_fire_after_now(conn, values, current.last_fire_at) if replan else None
+        next_run_at = _first_fire_after_now(conn, values, current.last_fire_at, is_new=retimed) if replan else None
         with refusing_bad_values(), _refusing_taken_name(values["name"]):
             change = {"id": current.id, "replan": replan, "next_run_at": next_run_at}
             change["passed_at"] = passed[-1].fire_at if passed else None
@@ -214,8 +222,9 @@ def as_schedule(row: TupleRow) -> Schedule:
     (
         id_, name, job_type, payload_text, cron, timezone, enabled, max_attempts, queue, priority, catchup, catchup_max,
         catchup_window_s, overlap, dst, jitter_s, timeout_s, expect_success_within_s, ping_url, origin,
-        next_run_at, last_run_at, last_fire_at, last_error, created_at, updated_at,
+        state, next_run_at, last_run_at, last_fire_at, last_error, created_at, updated_at,
     ) = row  # fmt: skip
+    error = last_error or unreadable(cron, timezone)
     return Schedule(
         id=id_,
         name=name,
@@ -237,13 +246,23 @@ def as_schedule(row: TupleRow) -> Schedule:
         expect_success_within_s=expect_success_within_s,
         ping_url=ping_url,
         origin=origin,
+        state="broken" if enabled and error else state,
         next_run_at=next_run_at,
         last_run_at=last_run_at,
         last_fire_at=last_fire_at,
-        last_error=last_error,
+        last_error=error,
         created_at=created_at,
         updated_at=updated_at,
     )
+
+
+def unreadable(cron: str, timezone: str) -> str | None:
+    """Return why a stored timing cannot be read, or None; so that it is known before any scheduler has tried it."""
+    try:
+        read_cron(cron, timezone)
+    except InvalidInput as error:
+        return str(error)
+    return None
 
 
 def _columns(schedule: NewSchedule, default_max_attempts: int) -> dict[str, Any]:
@@ -259,10 +278,14 @@ def _columns(schedule: NewSchedule, default_max_attempts: int) -> dict[str, Any]
 NOW = "SELECT now()"
 
 
-def _first_fire_after_now(conn: Connection, values: Mapping[str, Any], last_fire_at: datetime | None) -> datetime:
+def _first_fire_after_now(
+    conn: Connection, values: Mapping[str, Any], last_fire_at: datetime | None, *, is_new: bool = True
+) -> datetime:
+    """Return when a schedule fires first; a timing that is new has to fire within five years."""
     row = conn.execute(NOW).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    check_cron(values["cron"], values["timezone"], row[0])
+    if is_new:
+        check_cron(values["cron"], values["timezone"], row[0])
     return first_fire(values["cron"], values["timezone"], values["dst"], row[0], last_fire_at)
 
 

@@ -288,6 +288,20 @@ def test_the_rule_for_fixed_hours_is_selectable(dst: str, spring: list[str], aut
     assert shown("30 1 * * *", BEFORE_AUTUMN) == autumn
 
 
+def test_the_last_fire_of_all_is_repeated_with_its_hour() -> None:
+    last = fires("30 1 7 11 * 2027", NEW_YORK, START, "both")
+    assert [next(last), next(last)] == [datetime(2027, 11, 7, hour, 30, tzinfo=UTC) for hour in (5, 6)]
+    with pytest.raises(Ended):
+        next(last)
+
+
+def test_a_time_that_clocks_skip_whenever_it_comes_round_has_no_fire() -> None:
+    began = time.perf_counter()
+    with pytest.raises(Ended):
+        next_fire("35 3 * 9 0L", "Pacific/Chatham", START, "skip")
+    assert time.perf_counter() - began < 5
+
+
 def test_a_wildcard_hour_follows_real_time_through_both_changes() -> None:
     for after in (BEFORE_SPRING, BEFORE_AUTUMN):
         found = list(islice(fires("0 * * * *", NEW_YORK, after), 30))

@@ -105,6 +105,7 @@ def test_more_than_one_transaction_holds_is_decided_in_parts(catchup: str) -> No
         assert len(part.fires) <= MAX_FIRES
         seen += [fire.fire_at for fire in part.fires]
         made += sum(fire.outcome == "caught_up" for fire in part.fires)
+        assert part.next_at is not None
         schedule = due(part.next_at, cron="* * * * * *", catchup=catchup, catchup_max=1000, last_fire_at=seen[-1])
     assert seen == [NOON + seconds(number) for number in range(int(MAX_FIRES * 2.5) + 1)]
     assert made == {"latest": 1, "all": 1000, "skip": 0}[catchup]
@@ -128,7 +129,22 @@ def test_a_rare_fire_that_was_missed_for_more_than_a_month_is_made_up_for_all_th
 def test_an_interval_keeps_its_distance_over_a_long_outage() -> None:
     found = advance(due(NOON, cron="@every 7h"), NOON + timedelta(days=40, minutes=1))
     assert {(fire.fire_at - NOON) % timedelta(hours=7) for fire in found.fires} == {timedelta(0)}
+    assert found.next_at is not None
     assert (found.next_at - NOON) % timedelta(hours=7) == timedelta(0)
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=10), timedelta(days=100)])
+def test_the_last_fire_of_a_year_is_made_and_none_is_next(late: timedelta) -> None:
+    found = advance(due(NOON, cron="0 12 1 1 * 2027"), NOON + late)
+    assert [fire.fire_at for fire in found.fires if fire.outcome.makes_job] == [NOON]
+    assert found.next_at is None
+    again = advance(due(NOON, cron="0 12 1 1 * 2027", last_fire_at=NOON), NOON + late)
+    assert (again.fires, again.next_at) == ([], None)
+
+
+def test_an_edit_passes_over_the_last_fire_of_all() -> None:
+    found = passed_over(Timing("0 12 1 1 * 2027", "UTC", "once"), NOON, None, NOON + timedelta(minutes=2))
+    assert [fire.fire_at for fire in found] == [NOON]
 
 
 def test_nothing_up_to_the_latest_fire_is_decided_again() -> None:

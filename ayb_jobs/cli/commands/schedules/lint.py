@@ -11,7 +11,8 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.commands.schedules.collisions import collision_json, fires_between, print_collisions
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.model.schedules.preview import Collision, collisions, examine
+from ayb_jobs.model.schedules.lint import examine
+from ayb_jobs.model.schedules.preview import Collision, collisions
 from ayb_jobs.storage.schedules.schedules import list_schedules
 
 

@@ -12,7 +12,7 @@ from ayb_jobs.cli.options import Options, common_options, json_option, pass_opti
 from ayb_jobs.cli.output import Column
 from ayb_jobs.cli.values import INSTANT, WholeNumber
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.schedules.cron import check_cron
+from ayb_jobs.model.schedules.cron import Ended, read_cron
 from ayb_jobs.model.schedules.preview import Foreseen, foresee
 from ayb_jobs.storage.schedules.schedules import get_schedule
 from ayb_jobs.wire.jobs import instant_text
@@ -53,19 +53,23 @@ def preview(
         cron, timezone, dst = stored.cron, timezone or stored.timezone, dst or stored.dst
     assert cron is not None  # noqa: S101 - one of the two was given
     zone = timezone or "UTC"
-    check_cron(cron, zone)
+    read_cron(cron, zone)
     after = datetime.fromisoformat(from_) if from_ else datetime.now(UTC)
     print_foreseen(options, first_fires(foresee(cron, zone, after, dst or "once", beside=known_fire), count))
 
 
 def first_fires(seen: Iterator[Foreseen], count: int) -> list[Foreseen]:
-    """Return so many fires, and what is left out among them."""
+    """Return so many fires, or those up to the last, and what is left out among them. Raises `Ended` if none is left."""
     found: list[Foreseen] = []
-    for each in seen:
-        found.append(each)
-        count -= each.is_fire
-        if count == 0:
-            break
+    try:
+        for each in seen:
+            found.append(each)
+            count -= each.is_fire
+            if count == 0:
+                break
+    except Ended:
+        if not found:
+            raise
     return found
 
 

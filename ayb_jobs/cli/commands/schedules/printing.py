@@ -9,14 +9,12 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import ago, decoded
 
-STATE_STYLES = {"enabled": "green", "disabled": "yellow", "broken": "red"}
+STATE_STYLES = {"enabled": "green", "disabled": "yellow", "broken": "red", "dormant": "yellow", "ended": "yellow"}
 
 
 def state_of(schedule: Mapping[str, Any]) -> str:
-    """Return whether a schedule fires: enabled, disabled or broken."""
-    if not schedule["enabled"]:
-        return "disabled"
-    return "broken" if schedule.get("lastError") else "enabled"
+    """Return whether a schedule fires: enabled, disabled, broken, dormant or ended."""
+    return str(schedule["state"])
 
 
 def print_schedule(options: Options, text: str, words: str) -> None:
