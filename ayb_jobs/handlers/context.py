@@ -17,7 +17,8 @@ from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
 from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.results import MOST_RECORDS
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.queue.leasing import report_progress, settle_jobs
+from ayb_jobs.storage.queue.leases import report_progress
+from ayb_jobs.storage.queue.settling import settle_jobs
 
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
 

@@ -31,7 +31,7 @@ from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.jobs import enqueue
-from ayb_jobs.storage.queue.leasing import Touched, release_jobs
+from ayb_jobs.storage.queue.leases import Touched, release_jobs
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.running import running

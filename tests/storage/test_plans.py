@@ -9,7 +9,7 @@ from psycopg import sql
 
 from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.fleet import lifelines
-from ayb_jobs.storage.queue import leasing, recovery
+from ayb_jobs.storage.queue import leases, leasing, recovery, settling
 from ayb_jobs.storage.queue.leasing import NO_FLOOR
 
 BATCH = 500
@@ -122,7 +122,7 @@ def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(table: Conne
 
 
 @MODES
-@pytest.mark.parametrize("statement", [leasing.SETTLE_JOBS, leasing.SETTLE_AND_REMOVE_JOBS], ids=["keep", "remove"])
+@pytest.mark.parametrize("statement", [settling.SETTLE_JOBS, settling.SETTLE_AND_REMOVE_JOBS], ids=["keep", "remove"])
 def test_settling_finds_its_jobs_by_their_ids(table: Connection, mode: str, statement: LiteralString) -> None:
     found = plan(table, mode, statement, SETTLE)
     assert READS_ALL not in found
@@ -131,7 +131,7 @@ def test_settling_finds_its_jobs_by_their_ids(table: Connection, mode: str, stat
 
 
 @MODES
-@pytest.mark.parametrize("statement", [leasing.EXTEND_LEASES, leasing.RELEASE_JOBS], ids=["extend", "release"])
+@pytest.mark.parametrize("statement", [leases.EXTEND_LEASES, leases.RELEASE_JOBS], ids=["extend", "release"])
 def test_extending_and_giving_back_find_their_jobs_by_their_ids(
     table: Connection, mode: str, statement: LiteralString
 ) -> None:
@@ -143,7 +143,7 @@ def test_extending_and_giving_back_find_their_jobs_by_their_ids(
 
 @MODES
 def test_progress_finds_its_job_by_its_id(table: Connection, mode: str) -> None:
-    found = plan(table, mode, leasing.REPORT_PROGRESS, PROGRESS)
+    found = plan(table, mode, leases.REPORT_PROGRESS, PROGRESS)
     assert "_ayb_jobs_pkey" in found
     assert "idx_ayb_jobs_lease" not in found
 
@@ -170,7 +170,7 @@ def test_recovering_finds_its_jobs_by_their_ids(table: Connection) -> None:
 LOOKS: Mapping[LiteralString, Mapping[str, Any]] = {
     lifelines.LOOK: {"worker_id": "w", "buried": ["dead"]},
     lifelines.LAST_LEASES: {"worker_ids": ["dead"]},
-    leasing.FIND_ORPHANS: {"worker_id": "w", "lease_ids": []},
+    leases.FIND_ORPHANS: {"worker_id": "w", "lease_ids": []},
 }
 
 

@@ -15,7 +15,8 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.storage.database import Database, blames_the_rows
-from ayb_jobs.storage.queue.leasing import RowsLocked, find_locked, find_settled, release_jobs, settle_jobs
+from ayb_jobs.storage.queue.leases import release_jobs
+from ayb_jobs.storage.queue.settling import RowsLocked, find_locked, find_settled, settle_jobs
 
 BATCH = 500
 # How often jobs are tried again whose rows somebody else has locked.

@@ -7,7 +7,7 @@ from ayb_jobs import failpoints
 from ayb_jobs.events import LeasesLost
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.queue.leasing import extend_leases
+from ayb_jobs.storage.queue.leases import extend_leases
 
 # A lease is extended every third of it.
 EXTEND_AT = 1 / 3

@@ -12,7 +12,8 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.storage.database import Database, is_refused
-from ayb_jobs.storage.queue.leasing import Lane, find_orphans, lease_jobs, release_jobs
+from ayb_jobs.storage.queue.leases import find_orphans, release_jobs
+from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 
 BATCH = 500
 # Jobs are leased ahead of a free slot only where they can start within this time.

@@ -18,18 +18,9 @@ from ayb_jobs.model.lifecycle import TRANSITIONS, Outcome, Settlement, settle_fa
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, Database, connect
 from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
-from ayb_jobs.storage.queue.leasing import (
-    Lane,
-    RowsLocked,
-    extend_leases,
-    find_locked,
-    find_orphans,
-    find_settled,
-    lease_jobs,
-    release_jobs,
-    report_progress,
-    settle_jobs,
-)
+from ayb_jobs.storage.queue.leases import extend_leases, find_orphans, release_jobs, report_progress
+from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.settling import RowsLocked, find_locked, find_settled, settle_jobs
 from tests.factories import make_job, payload_bomb
 
 LANES = [Lane("default", priority) for priority in (1, 2, 3, 4)]

@@ -1,0 +1,137 @@
+"""Leases that are held: extend them, give them back, find those whose answer was lost, report progress under one.
+
+Every write is fenced by `(id, lease_id)` alone, as in `leasing`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ayb_jobs.model.job import Lease
+from ayb_jobs.storage.arrays import plain_array
+from ayb_jobs.storage.database import Connection
+
+# `held` are those of the leases asked for that are still held, and `free` the ones of these whose rows nobody else has
+# locked: a locked one is passed over, so that it keeps no other waiting.
+EXTEND_LEASES = """
+    WITH held AS MATERIALIZED (
+        SELECT job.id, job.lease_id
+        FROM _ayb_jobs AS job
+        JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
+            ON asked.id = job.id AND asked.lease_id = job.lease_id
+        WHERE job.id = ANY (%(ids)s::uuid[])
+    ), free AS MATERIALIZED (
+        SELECT job.id, job.lease_id
+        FROM _ayb_jobs AS job
+        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id
+        FOR NO KEY UPDATE OF job SKIP LOCKED
+    ), extended AS (
+        UPDATE _ayb_jobs AS job
+        SET lease_until = now() + %(lease_s)s * interval '1 second'
+        FROM free
+        WHERE job.id = free.id AND job.lease_id = free.lease_id
+        RETURNING job.id
+    )
+    SELECT lease_id, id IN (SELECT id FROM extended) FROM held
+"""
+
+
+class Touched(NamedTuple):
+    """The ids of leases that a statement wrote, and of those still held whose rows somebody else has locked.
+
+    Those in neither are lost.
+    """
+
+    done: set[str]
+    locked: set[str]
+
+
+def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) -> Touched:
+    """Let these leases run `lease_s` seconds from now, without waiting for any."""
+    return _touch(conn, EXTEND_LEASES, leases, {"lease_s": lease_s})
+
+
+# One notification, whatever the number of rows; none while the server's queue of them is half full (`MAY_NOTIFY`).
+RELEASE_JOBS = """
+    WITH held AS MATERIALIZED (
+        SELECT job.id, job.lease_id
+        FROM _ayb_jobs AS job
+        JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
+            ON asked.id = job.id AND asked.lease_id = job.lease_id
+        WHERE job.id = ANY (%(ids)s::uuid[])
+    ), free AS MATERIALIZED (
+        SELECT job.id, job.lease_id
+        FROM _ayb_jobs AS job
+        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id
+        FOR NO KEY UPDATE OF job SKIP LOCKED
+    ), released AS (
+        UPDATE _ayb_jobs AS job
+        SET state = 'queued', attempts = greatest(job.attempts - 1, 0), lease_id = NULL, lease_until = NULL,
+            worker_id = NULL, updated_at = now()
+        FROM free
+        WHERE job.id = free.id AND job.lease_id = free.lease_id
+        RETURNING job.id
+    ), told AS MATERIALIZED (
+        SELECT CASE WHEN count(*) > 0 AND pg_notification_queue_usage() < 0.5 THEN pg_notify('ayb_jobs', '')::text END
+        FROM released
+    )
+    SELECT lease_id, id IN (SELECT id FROM released) FROM held CROSS JOIN told
+"""
+
+
+def release_jobs(conn: Connection, leases: Sequence[Lease]) -> Touched:
+    """Give these jobs back to the queue with their attempt, without waiting for any.
+
+    Only for jobs that no thread runs: two would run at once.
+    """
+    return _touch(conn, RELEASE_JOBS, leases, {})
+
+
+def _touch(conn: Connection, statement: str, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
+    if not leases:
+        return Touched(set(), set())
+    rows = conn.execute(
+        statement,
+        {
+            "ids": plain_array(lease.job_id for lease in leases),
+            "lease_ids": plain_array(lease.lease_id for lease in leases),
+            **values,
+        },
+    ).fetchall()
+    return Touched(
+        done={lease_id for lease_id, is_done in rows if is_done},
+        locked={lease_id for lease_id, is_done in rows if not is_done},
+    )
+
+
+FIND_ORPHANS = """
+    SELECT id::text, lease_id::text
+    FROM _ayb_jobs
+    WHERE state = 'running' AND worker_id = %(worker_id)s AND lease_id IS NOT NULL
+        AND lease_id <> ALL (%(lease_ids)s::uuid[])
+"""
+
+
+def find_orphans(conn: Connection, *, worker_id: str, held: Sequence[Lease]) -> list[Lease]:
+    """Return what is leased to this worker but not among what it holds.
+
+    To be called by the one thread that leases for this worker, after a leasing whose answer was lost.
+    """
+    values = {"worker_id": worker_id, "lease_ids": plain_array(lease.lease_id for lease in held)}
+    return [Lease(*row) for row in conn.execute(FIND_ORPHANS, values).fetchall()]
+
+
+REPORT_PROGRESS = """
+    UPDATE _ayb_jobs
+    SET progress = %(progress)s::jsonb, lease_until = now() + %(lease_s)s * interval '1 second', updated_at = now()
+    WHERE id = %(id)s AND lease_id = %(lease_id)s
+    RETURNING id
+"""
+
+
+def report_progress(conn: Connection, lease: Lease, progress: str, *, lease_s: float) -> bool:
+    """Write a running job's progress (JSON text) and extend its lease; False where the lease is lost."""
+    row = conn.execute(
+        REPORT_PROGRESS,
+        {"id": lease.job_id, "lease_id": lease.lease_id, "progress": progress, "lease_s": lease_s},
+    ).fetchone()
+    return row is not None

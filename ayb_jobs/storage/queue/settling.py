@@ -1,0 +1,195 @@
+"""End attempts: settle a batch in one statement, and find out what became of endings that it left out.
+
+Statements that end attempts share one shape: `ended` is what was decided, `settled` the jobs that it was written to,
+fenced by their leases, and `logged` their execution rows.
+"""
+
+from collections.abc import Sequence
+
+from psycopg.errors import LockNotAvailable
+
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.storage.arrays import numbers_array, plain_array
+from ayb_jobs.storage.database import Connection
+
+
+class RowsLocked(DatabaseError):
+    """Somebody else holds a lock on a job that is to be settled."""
+
+
+# The arrays that hold nothing but nulls come empty, and so do the states and outcomes if every attempt completed: that is
+# nearly every batch, and each element costs the server and its client.
+# `id = ANY` beside the join has the primary key searched once for all of a batch. A join alone, or a list whose length the
+# planner knows, may be planned as one that reads the whole table, while that is small or was never analyzed.
+# The answer is null if all were settled.
+SETTLE_JOBS = """
+    WITH impatient AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '1s', true)
+    ), ended AS MATERIALIZED (
+        SELECT id, lease_id, coalesce(state, 'completed') AS state, coalesce(outcome, 'completed') AS outcome,
+            delay_s, error, records, started_ago_us, ended_ago_us
+        FROM impatient, unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(states)s::text[], %(outcomes)s::text[],
+                    %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[], %(started_ago)s::bigint[],
+                    %(ended_ago)s::bigint[])
+            AS ended (id, lease_id, state, outcome, delay_s, error, records, started_ago_us, ended_ago_us)
+    ), settled AS (
+        UPDATE _ayb_jobs AS job
+        SET state = ended.state,
+            run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
+            max_attempts = CASE ended.outcome
+                WHEN 'snoozed' THEN least(job.max_attempts, 2147483646) + 1
+                ELSE job.max_attempts
+            END,
+            last_error = coalesce(ended.error, job.last_error),
+            completed_at = CASE ended.state WHEN 'completed' THEN now() END,
+            canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
+            lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
+        FROM ended
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
+            AND job.id = ended.id AND job.lease_id = ended.lease_id
+        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
+            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us
+    ), logged AS (
+        INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
+            error, records_processed, started_at, ended_at)
+        SELECT execution_id, id, type, schedule_id, lease_id, attempts, %(worker_id)s, outcome, error, records,
+            now() - started_ago_us * interval '1 microsecond', now() - ended_ago_us * interval '1 microsecond'
+        FROM settled
+    )
+    SELECT CASE WHEN (SELECT count(*) FROM settled) < cardinality(%(ids)s::uuid[])
+        THEN ARRAY(SELECT lease_id::text FROM settled)
+    END
+"""
+
+# The same, but what completed is deleted: its execution row is all that stays. Each half reads its own jobs alone.
+SETTLE_AND_REMOVE_JOBS = """
+    WITH impatient AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '1s', true)
+    ), ended AS MATERIALIZED (
+        SELECT id, lease_id, coalesce(state, 'completed') AS state, coalesce(outcome, 'completed') AS outcome,
+            delay_s, error, records, started_ago_us, ended_ago_us
+        FROM impatient, unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(states)s::text[], %(outcomes)s::text[],
+                    %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[], %(started_ago)s::bigint[],
+                    %(ended_ago)s::bigint[])
+            AS ended (id, lease_id, state, outcome, delay_s, error, records, started_ago_us, ended_ago_us)
+    ), removed AS (
+        DELETE FROM _ayb_jobs AS job USING ended
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state = 'completed'))
+            AND job.id = ended.id AND job.lease_id = ended.lease_id
+        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
+            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us
+    ), updated AS (
+        UPDATE _ayb_jobs AS job
+        SET state = ended.state,
+            run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
+            max_attempts = CASE ended.outcome
+                WHEN 'snoozed' THEN least(job.max_attempts, 2147483646) + 1
+                ELSE job.max_attempts
+            END,
+            last_error = coalesce(ended.error, job.last_error),
+            completed_at = CASE ended.state WHEN 'completed' THEN now() END,
+            canceled_at = CASE ended.state WHEN 'canceled' THEN now() END,
+            lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
+        FROM ended
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state <> 'completed'))
+            AND job.id = ended.id AND job.lease_id = ended.lease_id
+        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
+            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us
+    ), settled AS (
+        SELECT * FROM removed UNION ALL SELECT * FROM updated
+    ), logged AS (
+        INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
+            error, records_processed, started_at, ended_at)
+        SELECT execution_id, id, type, schedule_id, lease_id, attempts, %(worker_id)s, outcome, error, records,
+            now() - started_ago_us * interval '1 microsecond', now() - ended_ago_us * interval '1 microsecond'
+        FROM settled
+    )
+    SELECT CASE WHEN (SELECT count(*) FROM settled) < cardinality(%(ids)s::uuid[])
+        THEN ARRAY(SELECT lease_id::text FROM settled)
+    END
+"""
+
+
+def settle_jobs(
+    conn: Connection, settlements: Sequence[Settlement], *, worker_id: str, now: float, remove_completed: bool = False
+) -> set[str]:
+    """End these attempts: change their jobs and write their execution rows, in one statement.
+
+    Answers with the leases (their ids) that were settled. One left out was lost: nothing of its job was changed.
+    `now` is the present on the clock of `Settlement.started`. With `remove_completed`, completed jobs are deleted.
+    Raises `RowsLocked`, with nothing changed, where somebody else keeps one of the rows locked for a second: no longer
+    is waited for it, since all of the batch waits with it.
+    """
+    if not settlements:
+        return set()
+    statement = SETTLE_AND_REMOVE_JOBS if remove_completed else SETTLE_JOBS
+    try:
+        row = conn.execute(statement, _settled_values(settlements, worker_id, now)).fetchone()
+    except LockNotAvailable as error:
+        raise RowsLocked from error
+    if row is None or row[0] is None:
+        return {ended.job.lease_id for ended in settlements}
+    return set(row[0])
+
+
+def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: float) -> dict[str, object]:
+    jobs, states, outcomes, delays, errors, records, started, ended = zip(*settlements, strict=True)
+    all_completed = states.count(JobState.COMPLETED) == len(states)
+    return {
+        "worker_id": worker_id,
+        "ids": plain_array([job.id for job in jobs]),
+        "lease_ids": plain_array([job.lease_id for job in jobs]),
+        "states": plain_array(() if all_completed else states),
+        "outcomes": plain_array(() if all_completed else outcomes),
+        "delays": numbers_array(delays),
+        "errors": [] if errors.count(None) == len(errors) else list(errors),
+        "records": numbers_array(records),
+        "started_ago": numbers_array([int((now - at) * 1e6) for at in started]),
+        "ended_ago": numbers_array([int((now - at) * 1e6) for at in ended]),
+    }
+
+
+FIND_SETTLED = """
+    SELECT execution.lease_id
+    FROM unnest(%(execution_ids)s::bigint[], %(lease_ids)s::uuid[], %(outcomes)s::text[])
+        AS ended (execution_id, lease_id, outcome)
+    JOIN _ayb_job_executions AS execution ON execution.id = ended.execution_id
+    WHERE execution.lease_id = ended.lease_id AND execution.outcome = ended.outcome
+"""
+
+
+def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
+    """Return which of these leases (their ids) are settled in just this way already, as by a lost answer's statement."""
+    rows = conn.execute(
+        FIND_SETTLED,
+        {
+            "execution_ids": [ended.job.execution_id for ended in settlements],
+            "lease_ids": [ended.job.lease_id for ended in settlements],
+            "outcomes": [ended.outcome for ended in settlements],
+        },
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+FIND_LOCKED = """
+    WITH free AS MATERIALIZED (
+        SELECT id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+    )
+    SELECT lease_id
+    FROM _ayb_jobs
+    WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[]) AND id NOT IN (SELECT id FROM free)
+"""
+
+
+def find_locked(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
+    """Return which of these leases (their ids) are of jobs whose rows somebody else has locked just now."""
+    rows = conn.execute(
+        FIND_LOCKED,
+        {
+            "ids": plain_array(ended.job.id for ended in settlements),
+            "lease_ids": plain_array(ended.job.lease_id for ended in settlements),
+        },
+    ).fetchall()
+    return {row[0] for row in rows}
