@@ -30,7 +30,7 @@ from ayb_jobs.runtime.jobs.completer import Completer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.jobs.producer import Producer
-from ayb_jobs.runtime.jobs.slot import SlotState, Worker
+from ayb_jobs.runtime.jobs.slot import Slot, SlotState
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
@@ -109,9 +109,9 @@ class Daemon:
             remove_completed=config.retention.completed_h == 0,
             settled=self._completer.settled,
         )
-        self._workers = [
-            Worker(
-                name=f"worker-{number}",
+        self._slots = [
+            Slot(
+                name=f"slot-{number}",
                 buffer=self._buffer,
                 find=registry.get,
                 services=services,
@@ -179,8 +179,8 @@ class Daemon:
 
     def start(self) -> None:
         """Start every thread."""
-        for worker in self._workers:
-            worker.start()
+        for slot in self._slots:
+            slot.start()
         for loop in self._loops.values():
             loop.start()
         self._events.emit(
@@ -199,7 +199,7 @@ class Daemon:
 
     def slots(self) -> Mapping[str, int]:
         """Return how many handler slots are idle, busy and stuck."""
-        counts = Counter(worker.state for worker in self._workers)
+        counts = Counter(slot.state for slot in self._slots)
         return {state: counts[state] for state in get_args(SlotState)}
 
     def hurry(self) -> None:
@@ -249,10 +249,10 @@ class Daemon:
         for held in self._in_flight.running():
             if held.context is not None:
                 held.context.stop("shutdown")
-        working = list(self._workers)
+        working = list(self._slots)
         while working and time.monotonic() < until and not self._hurry:
-            working = [worker for worker in working if not worker.join(0.02)]
-        return sum(worker.state != "idle" for worker in working)
+            working = [slot for slot in working if not slot.join(0.02)]
+        return sum(slot.state != "idle" for slot in working)
 
     def _flush_completer(self, until: float) -> None:
         while self._completer.pending and time.monotonic() < until:
@@ -312,7 +312,7 @@ class Daemon:
     def _mean_run_s(self) -> float | None:
         """Return how long a handler runs on average now, over the workers that have run any."""
         now = time.monotonic()
-        means = [mean_s for worker in self._workers if (mean_s := worker.mean_or_current_s(now)) is not None]
+        means = [mean_s for slot in self._slots if (mean_s := slot.mean_or_current_s(now)) is not None]
         return sum(means) / len(means) if means else None
 
     def _row(self) -> WorkerRow:

@@ -43,6 +43,8 @@ def bug(
 
 
 LEASING = "storage/queue/leasing.py"
+LEASES = "storage/queue/leases.py"
+SETTLING = "storage/queue/settling.py"
 RECOVERY = "storage/queue/recovery.py"
 HELD = "SELECT job.id, job.lease_id\n        FROM _ayb_jobs AS job\n        JOIN "
 RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_without_lease"
@@ -50,7 +52,7 @@ RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_witho
 BUGS = [
     bug(
         "settling is not fenced",
-        LEASING,
+        SETTLING,
         "AND job.id = ended.id AND job.lease_id = ended.lease_id\n",
         "AND job.id = ended.id\n",
         "pause=4",
@@ -58,7 +60,7 @@ BUGS = [
     ),
     bug(
         "extending and giving back are not fenced",
-        LEASING,
+        LEASES,
         " AND asked.lease_id = job.lease_id",
         "",
         "pause=4",
@@ -86,7 +88,7 @@ BUGS = [
     ),
     bug(
         "giving a job back keeps its attempt",
-        LEASING,
+        LEASES,
         "SET state = 'queued', attempts = greatest(job.attempts - 1, 0)",
         "SET state = 'queued', attempts = job.attempts",
         "term=6",

@@ -24,8 +24,8 @@ SlotState = Literal["idle", "busy", "stuck"]
 NEWEST = 0.1
 
 
-class Worker:
-    """One slot: a thread that takes jobs from the buffer until it is closed.
+class Slot:
+    """One of `worker_concurrency` places for a handler: a thread that takes jobs from the buffer until it is closed.
 
     `settle` takes the ending of each attempt; `release` takes back a job whose handler ended because the daemon stops,
     so that the attempt is not counted.

@@ -1,4 +1,4 @@
-"""A worker's own care, beyond what a daemon at work shows."""
+"""A slot's own care, beyond what a daemon at work shows."""
 
 import time
 
@@ -9,7 +9,7 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
-from ayb_jobs.runtime.jobs.slot import Worker
+from ayb_jobs.runtime.jobs.slot import Slot
 from ayb_jobs.storage.database import Database
 from tests.eventually import eventually
 from tests.running import silent_logger
@@ -32,8 +32,8 @@ def test_a_job_that_is_lost_while_it_begins_is_told_at_once() -> None:
     settled: list[Settlement] = []
     buffer = Buffer(on_low=lambda: None)
     buffer.put([held])
-    worker = Worker(
-        name="worker",
+    slot = Slot(
+        name="slot",
         buffer=buffer,
         find=find_while_the_lease_is_lost,
         services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
@@ -41,10 +41,10 @@ def test_a_job_that_is_lost_while_it_begins_is_told_at_once() -> None:
         settle=lambda _, settlement: settled.append(settlement),
         release=unexpected,
     )
-    worker.start()
+    slot.start()
     eventually(lambda: settled)
     buffer.close()
-    assert worker.join(5)
+    assert slot.join(5)
     assert told == ["lease_lost"]
 
 
