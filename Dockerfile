@@ -11,7 +11,7 @@ WORKDIR /source
 COPY . .
 # The environment is made without pip: nothing can be installed into the image that is shipped.
 RUN python -m venv --without-pip /opt/ayb-jobs \
-    && pip --python /opt/ayb-jobs/bin/python install --no-cache-dir --compile .
+    && pip --python /opt/ayb-jobs/bin/python install --no-cache-dir --compile '.[all]'
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="ayb-jobs" \

@@ -11,7 +11,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo bench test test-slow lint format wheel clean
+.PHONY: help install run demo bench check test test-slow lint format lock wheel clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ demo: $(INSTALLED) ## Take the tour, on a database that is thrown away
 
 bench: $(INSTALLED) ## Measure this machine, on a database that is thrown away
 	@$(BIN)/ayb-jobs bench
+
+check: $(INSTALLED) ## The inner loop, under a minute: format, lint, types, and the tests that need no database
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -m "not slow" --without-database $(ARGS)
 
 test: $(INSTALLED) ## Run the whole test suite
 ifdef ARGS
@@ -47,6 +54,12 @@ format: $(INSTALLED) ## Put the code into its one format
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
+lock: $(INSTALLED) ## Write requirements.lock anew: the versions that make install takes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	@echo "-e .[all]" | $(BIN)/uv pip compile - --quiet --upgrade --universal --python-version 3.11 \
+		--group dev --group postgres --no-emit-package ayb-jobs --no-emit-index-url --no-emit-find-links --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
 wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
@@ -56,10 +69,11 @@ clean: ## Remove what was made, except the embedded database in .ayb-jobs/
 
 # An environment that a stopped run left unfinished, or that was moved, is made anew.
 # Installing groups needs pip 25.1; one that is new enough stays as it is.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "ayb-jobs needs Python 3.11 or newer; name one with: make install PYTHON=…" >&2; exit 1; }
 	@echo "Installing into $(VENV) (the first time takes about a minute) …"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock \
+		--group dev --editable .
 	@touch $@

@@ -18,7 +18,28 @@ from tests.pgbouncer import PgBouncer
 
 SHARED = {"shared_server", "fuzzed_server"}
 
+SERVERS = {"postgres", "each_postgres"}
+# Folders and files whose tests start daemons, a server of their own, or take long.
+PROCESSES = {"acceptance", "faults", "lab", "models", "test_embedded.py", "test_demo.py", "test_cron_oracle.py"}
+
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-database", action="store_true", help="only tests that start no PostgreSQL and no daemon"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--without-database"):
+        items[:] = [item for item in items if needs_no_database(item)]
+
+
+def needs_no_database(item: pytest.Item) -> bool:
+    """Whether a test belongs to the inner loop, which a person runs after every few lines."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return SERVERS.isdisjoint(fixtures) and PROCESSES.isdisjoint(item.path.parts)
 
 
 @pytest.fixture(autouse=True)
