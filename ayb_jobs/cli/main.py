@@ -12,7 +12,7 @@ import click
 import ayb_jobs
 from ayb_jobs.cli.exits import ExitCode, exit_code_of
 from ayb_jobs.cli.lazy import Lazy, LazyGroup
-from ayb_jobs.cli.options import Options, door_options
+from ayb_jobs.cli.options import Options, backend_options
 from ayb_jobs.cli.output import one_line
 from ayb_jobs.errors import AybJobsError, ConfigError
 from ayb_jobs.redact import Redactor, passwords
@@ -48,7 +48,7 @@ class ReaderGone(Exception):
 
 @click.group(cls=Program, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(ayb_jobs.__version__, prog_name="ayb-jobs")
-@door_options
+@backend_options
 def program() -> None:
     """Run a worker daemon with a Postgres queue, and look after it."""
 

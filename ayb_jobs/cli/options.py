@@ -62,7 +62,7 @@ def json_option(command: F) -> F:
     return _decorated(command, (_JSON,))
 
 
-def door_options(command: F) -> F:
+def backend_options(command: F) -> F:
     """Give a command that works on the queue all options that it needs: where the queue is, and how to print."""
     return _decorated(command, (*_COMMON, *_REMOTE, _JSON))
 

@@ -19,6 +19,7 @@ from ayb_jobs.handlers.context import ContextServices
 from ayb_jobs.handlers.packs import prune_webhook_deliveries
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.daemons import Worker as WorkerRow
 from ayb_jobs.runtime.chores.alerter import alert_loops
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
@@ -35,7 +36,6 @@ from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
 from ayb_jobs.storage.database import Database, Timeouts
-from ayb_jobs.storage.fleet.daemons import Worker as WorkerRow
 
 # What is written at the very end (endings, jobs given back) may take this long beyond the shutdown timeout.
 FLUSH_S = 5.0

@@ -1,7 +1,4 @@
-"""What the API answers: the JSON of daemons and deeds (`model.wire` has that of jobs, schedules and attempts).
-
-The models are what the OpenAPI document says about all of that JSON.
-"""
+"""What the OpenAPI document says about the JSON that the API answers with; `wire` builds it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,11 +8,8 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from ayb_jobs.model.actions import Deed
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome
-from ayb_jobs.storage.fleet.daemons import SeenWorker
-from ayb_jobs.wire.jobs import Stored, object_text
 
 
 class Shape(BaseModel):
@@ -184,37 +178,3 @@ class DeedPage(Shape):
 def answer(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return JSON text as a response."""
     return Response(text.encode(), status, headers, media_type="application/json")
-
-
-def worker_text(seen: SeenWorker) -> str:
-    """Return a daemon's JSON."""
-    worker = seen.worker
-    fields = {
-        "id": worker.id,
-        "host": worker.host,
-        "pid": worker.pid,
-        "version": worker.version,
-        "concurrency": worker.concurrency,
-        "queues": worker.queues,
-        "types": worker.types,
-        "startedAt": seen.started_at,
-        "heartbeatAt": seen.heartbeat_at,
-        "silentSec": seen.silent_s,
-        "running": seen.running,
-    }
-    return object_text(fields)
-
-
-def deed_text(deed: Deed) -> str:
-    """Return the JSON of a change by hand."""
-    return object_text(
-        {
-            "id": deed.id,
-            "at": deed.at,
-            "actor": deed.actor,
-            "action": deed.action,
-            "target": deed.target,
-            "before": None if deed.before_text is None else Stored(deed.before_text),
-            "after": None if deed.after_text is None else Stored(deed.after_text),
-        }
-    )

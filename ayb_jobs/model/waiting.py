@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import Job
 from ayb_jobs.model.names import did_you_mean
-from ayb_jobs.wire.jobs import instant_text
 
 # So many jobs ahead of one are counted; more are as good as that.
 MOST_AHEAD = 10_000

@@ -1,51 +1,42 @@
-"""Jobs and attempts as JSON text, in AYB's camelCase; keys that would be null are left out.
+"""Jobs and attempts as the API shows them, and the body of its enqueue call."""
 
-Stored JSON is spliced in as the text it is: PostgreSQL stores numbers and nesting that Python cannot decode, and an
-answer must show them all the same.
-"""
-
-import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from ayb_jobs.model.execution import Execution
-from ayb_jobs.model.job import Job
+from ayb_jobs.model.job import Job, NewJob
 from ayb_jobs.model.stats import JobStats
+from ayb_jobs.wire.text import Stored, object_text
+
+# The fields of the enqueue call that the model takes as they are, by the model's names.
+ENQUEUE_FIELDS = {
+    "type": "type",
+    "payload": "payload",
+    "queue": "queue",
+    "priority": "priority",
+    "maxAttempts": "max_attempts",
+    "idempotencyKey": "idempotency_key",
+}
 
 
-class Stored(str):
-    """A text that is JSON already."""
-
-    __slots__ = ()
-
-
-def object_text(fields: Mapping[str, Any]) -> str:
-    """Return the JSON of an object; fields that are None are left out."""
-    parts = [f"{json.dumps(key)}:{value_text(value)}" for key, value in fields.items() if value is not None]
-    return f"{{{','.join(parts)}}}"
+def new_job(body: Mapping[str, Any]) -> NewJob:
+    """Return the job that a body of the enqueue call asks for; raises `InvalidInput`."""
+    return NewJob(**enqueue_fields(body))
 
 
-def value_text(value: Any) -> str:
-    """Return the JSON of a value; an instant is RFC 3339 in UTC."""
-    if isinstance(value, Stored):
-        return value
-    return json.dumps(instant_text(value) if isinstance(value, datetime) else value)
-
-
-def instant_text(value: datetime) -> str:
-    """Return an instant in UTC as RFC 3339."""
-    return value.isoformat().replace("+00:00", "Z")
-
-
-def page_text(items: Iterable[str], **further: str | int | None) -> str:
-    """Return the JSON of a page of items that are JSON already."""
-    texts = list(items)
-    return object_text({"items": Stored(f"[{','.join(texts)}]"), "count": len(texts), **further})
+def enqueue_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a body of the enqueue call says, by the names of `NewJob`."""
+    given = {field: body[key] for key, field in ENQUEUE_FIELDS.items() if key in body}
+    if "runAt" in body:
+        given["run_at"] = datetime.fromisoformat(body["runAt"])
+    if "delaySec" in body:
+        given["delay"] = timedelta(seconds=body["delaySec"])
+    return given
 
 
 def job_text(job: Job, *, wait_reason: str | None = None) -> str:
-    """Return a job's JSON, with why it waits where that is known."""
+    """Return a job's JSON, with why it waits if that is known."""
     return object_text(
         {
             "id": job.id,
@@ -78,8 +69,8 @@ def job_text(job: Job, *, wait_reason: str | None = None) -> str:
 def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int]) -> str:
     """Return the JSON of the counts.
 
-    `estimated` names those that are estimates, and `unclaimable` counts by type the due jobs that no live daemon can run,
-    each where there are any.
+    `estimated` names those that are estimates. `unclaimable` counts by type the due jobs that no live daemon can run.
+    Both are left out if there are none.
     """
     return object_text(
         {

@@ -1,39 +1,33 @@
-"""Schedules as JSON text, as `wire` has jobs; apart from it, since not everyone who shows jobs needs cron."""
+"""Schedules as the API shows them, and the bodies of its calls: all derived from the fields of the model."""
 
-from ayb_jobs.model.schedules.schedule import Schedule
-from ayb_jobs.wire.jobs import Stored, object_text
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.schedules.schedule import NewSchedule, Schedule
+from ayb_jobs.wire.names import api_name
+from ayb_jobs.wire.text import Stored, object_text
+
+# What a body may say, by the API's names.
+BODY_FIELDS: Mapping[str, str] = {api_name(field.name): field.name for field in fields(NewSchedule)}
+# A payload is shown as the JSON that is stored. Of a ping address, a secret, only the presence is told.
+SHOWN_OTHERWISE = frozenset({"payload_text", "ping_url"})
+SHOWN: Mapping[str, str] = {
+    api_name(field.name): field.name for field in fields(Schedule) if field.name not in SHOWN_OTHERWISE
+}
 
 
 def schedule_text(schedule: Schedule) -> str:
-    """Return a schedule's JSON: of its ping address, a secret, only the presence is told."""
-    return object_text(
-        {
-            "id": schedule.id,
-            "name": schedule.name,
-            "jobType": schedule.job_type,
-            "payload": Stored(schedule.payload_text),
-            "cronExpr": schedule.cron,
-            "timezone": schedule.timezone,
-            "enabled": schedule.enabled,
-            "state": schedule.state,
-            "maxAttempts": schedule.max_attempts,
-            "nextRunAt": schedule.next_run_at,
-            "lastRunAt": schedule.last_run_at,
-            "queue": schedule.queue,
-            "priority": schedule.priority,
-            "catchup": schedule.catchup,
-            "catchupMax": schedule.catchup_max,
-            "catchupWindowSec": schedule.catchup_window_s,
-            "overlap": schedule.overlap,
-            "dst": schedule.dst,
-            "jitterSec": schedule.jitter_s,
-            "timeoutSec": schedule.timeout_s,
-            "expectSuccessWithinSec": schedule.expect_success_within_s,
-            "pingUrlSet": schedule.ping_url is not None,
-            "origin": schedule.origin,
-            "lastFireAt": schedule.last_fire_at,
-            "lastError": schedule.last_error,
-            "createdAt": schedule.created_at,
-            "updatedAt": schedule.updated_at,
-        }
-    )
+    """Return a schedule's JSON."""
+    shown = {name: getattr(schedule, field) for name, field in SHOWN.items()}
+    payload = Stored(schedule.payload_text)
+    return object_text({**shown, "payload": payload, "pingUrlSet": schedule.ping_url is not None})
+
+
+def schedule_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a body of the schedule calls says, by the names of `NewSchedule`; raises `InvalidInput`."""
+    for key in body:
+        if key not in BODY_FIELDS:
+            raise InvalidInput(f"a schedule has no {key}; it has {', '.join(sorted(BODY_FIELDS))}", field=key)
+    return {BODY_FIELDS[key]: value for key, value in body.items()}

@@ -6,8 +6,9 @@ import re
 import pytest
 from psycopg import sql
 
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import Worker, beat
+from ayb_jobs.storage.fleet.daemons import beat
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
 

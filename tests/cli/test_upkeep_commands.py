@@ -7,8 +7,9 @@ from contextlib import closing
 import pytest
 
 from ayb_jobs.cli.exits import ExitCode
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.fleet.daemons import Worker, beat
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.migrate import shipped_migrations
 from tests.cli.conftest import Cli
 

@@ -17,6 +17,7 @@ from ayb_jobs.config import Retention
 from ayb_jobs.errors import AybJobsError, Conflict
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.model.lifecycle import settle_failure, settle_result
 from ayb_jobs.runtime.chores.pruner import Pruner
@@ -29,7 +30,6 @@ from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.storage.database import Connection, Database, connect
-from ayb_jobs.storage.fleet.daemons import Worker
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.bulk import enqueue_many
 from ayb_jobs.storage.queue.jobs import cancel_job, enqueue, retry_job

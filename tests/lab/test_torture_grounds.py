@@ -9,8 +9,9 @@ import pytest
 from ayb_jobs.errors import Conflict
 from ayb_jobs.lab.torture import torture
 from ayb_jobs.lab.torture.grounds import prepared
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.fleet.daemons import Worker, beat
+from ayb_jobs.storage.fleet.daemons import beat
 from tests.ayb_database import make_ayb_database
 from tests.databases import Databases
 from tests.factories import make_job, make_schedule

@@ -11,11 +11,12 @@ from psycopg import sql
 
 from ayb_jobs.events import RowSetAside
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.fleet.daemons import Worker, list_workers
+from ayb_jobs.storage.fleet.daemons import list_workers
 from tests.eventually import eventually
 from tests.factories import make_job
 

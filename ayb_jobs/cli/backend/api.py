@@ -11,19 +11,19 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
-from ayb_jobs.cli.backend.bodies import new_job
 from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
 from ayb_jobs.cli.output import decoded, patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.job import checked_id
+from ayb_jobs.wire.jobs import new_job
 
 TIMEOUT_S = 30.0
 GOOD = range(200, 300)
 SERVICE_UNAVAILABLE = 503
 
 
-class ApiDoor:
-    """A `JobsDoor` and a `SchedulesDoor` that is a daemon's admin API at `url`, such as http://127.0.0.1:8091."""
+class ApiBackend:
+    """A `JobsBackend` and a `SchedulesBackend` that is a daemon's admin API at `url`, such as http://127.0.0.1:8091."""
 
     def __init__(self, url: str, token: str) -> None:
         self._base = checked_url(url)

@@ -9,7 +9,7 @@ from ayb_jobs.cli.options import Options
 from ayb_jobs.errors import InvalidInput
 
 
-class JobsDoor(Protocol):
+class JobsBackend(Protocol):
     """What commands may ask about jobs. Answers are JSON text, as the admin API gives it.
 
     Each raises one of our errors where it is refused, and nothing is changed then. Fields of bodies and changes are in
@@ -49,8 +49,8 @@ class JobsDoor(Protocol):
         ...
 
 
-class SchedulesDoor(Protocol):
-    """What commands may ask about schedules, answered like `JobsDoor`. A schedule is given by its id or its name."""
+class SchedulesBackend(Protocol):
+    """What commands may ask about schedules, answered like `JobsBackend`. A schedule is given by its id or its name."""
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""
@@ -86,15 +86,15 @@ class SchedulesDoor(Protocol):
 
 
 @contextmanager
-def open_jobs(options: Options) -> Iterator[JobsDoor]:
+def open_jobs(options: Options) -> Iterator[JobsBackend]:
     """Open the way that was asked for: an API where a URL was given, else the database.
 
     A flag goes over the environment, whichever way it names.
     """
     if url := api_url(options):
-        from ayb_jobs.cli.backend.api import ApiDoor  # noqa: PLC0415 - only one of the two is needed
+        from ayb_jobs.cli.backend.api import ApiBackend  # noqa: PLC0415 - only one of the two is needed
 
-        yield ApiDoor(url, token(options))
+        yield ApiBackend(url, token(options))
         return
     from ayb_jobs.cli.backend.database import database  # noqa: PLC0415
     from ayb_jobs.cli.backend.database_jobs import DatabaseJobs  # noqa: PLC0415
@@ -104,12 +104,12 @@ def open_jobs(options: Options) -> Iterator[JobsDoor]:
 
 
 @contextmanager
-def open_schedules(options: Options) -> Iterator[SchedulesDoor]:
+def open_schedules(options: Options) -> Iterator[SchedulesBackend]:
     """Open the way to the schedules, as `open_jobs` does to the jobs."""
     if url := api_url(options):
-        from ayb_jobs.cli.backend.api import ApiDoor  # noqa: PLC0415 - only one of the two is needed
+        from ayb_jobs.cli.backend.api import ApiBackend  # noqa: PLC0415 - only one of the two is needed
 
-        yield ApiDoor(url, token(options))
+        yield ApiBackend(url, token(options))
         return
     from ayb_jobs.cli.backend.database import database  # noqa: PLC0415
     from ayb_jobs.cli.backend.database_schedules import DatabaseSchedules  # noqa: PLC0415

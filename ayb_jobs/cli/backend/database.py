@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from ayb_jobs.cli.backend.reach import database_url
+from ayb_jobs.cli.backend.address import database_url
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import patience
 from ayb_jobs.operations.acting import Actor

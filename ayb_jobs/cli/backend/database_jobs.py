@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ayb_jobs.cli.backend.bodies import job_fields
 from ayb_jobs.cli.backend.database import actor
 from ayb_jobs.cli.options import Options
 from ayb_jobs.model.job import JobState
@@ -14,11 +13,12 @@ from ayb_jobs.storage.fleet.waiting import known_types, unclaimable_jobs, why_wa
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.stats import job_stats
-from ayb_jobs.wire.jobs import execution_text, job_text, page_text, stats_text
+from ayb_jobs.wire.jobs import enqueue_fields, execution_text, job_text, stats_text
+from ayb_jobs.wire.text import page_text
 
 
 class DatabaseJobs:
-    """A `JobsDoor` that is the database itself."""
+    """A `JobsBackend` that is the database itself."""
 
     def __init__(self, conn: Connection, options: Options) -> None:
         self._conn = conn
@@ -51,7 +51,7 @@ class DatabaseJobs:
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""
-        made = operations.enqueue(self._conn, job_fields(body), actor=self._actor, defaults=self._defaults)
+        made = operations.enqueue(self._conn, enqueue_fields(body), actor=self._actor, defaults=self._defaults)
         return job_text(made.job)
 
     def retry_job(self, job_id: str) -> str:

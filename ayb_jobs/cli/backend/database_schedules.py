@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ayb_jobs.cli.backend.bodies import schedule_fields
 from ayb_jobs.cli.backend.database import actor
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.settings import job_defaults
@@ -14,12 +13,13 @@ from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.waiting import known_types
 from ayb_jobs.storage.schedules import schedules
-from ayb_jobs.wire.jobs import job_text, page_text
-from ayb_jobs.wire.schedules import schedule_text
+from ayb_jobs.wire.jobs import job_text
+from ayb_jobs.wire.schedules import schedule_fields, schedule_text
+from ayb_jobs.wire.text import page_text
 
 
 class DatabaseSchedules:
-    """A `SchedulesDoor` that is the database itself."""
+    """A `SchedulesBackend` that is the database itself."""
 
     def __init__(self, conn: Connection, options: Options) -> None:
         self._conn = conn

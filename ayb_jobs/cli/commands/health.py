@@ -7,11 +7,11 @@ from contextlib import closing
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.api import ApiDoor
+from ayb_jobs.cli.backend.address import database_url
+from ayb_jobs.cli.backend.api import ApiBackend
 from ayb_jobs.cli.backend.backend import api_url, token
-from ayb_jobs.cli.backend.reach import database_url
 from ayb_jobs.cli.exits import ExitCode
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.settings import settings
 from ayb_jobs.storage.database import Timeouts, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
@@ -24,7 +24,7 @@ CONNECT_S = 3.0
 
 @click.command
 @click.option("--this-host", is_flag=True, help="Count only daemons on this host, as a container's probe does.")
-@door_options
+@backend_options
 @pass_options
 @click.pass_context
 def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
@@ -35,7 +35,7 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """
     url = api_url(options)
     if url:
-        found = json.loads(ApiDoor(url, token(options)).health())
+        found = json.loads(ApiBackend(url, token(options)).health())
         reasons: list[str] = found["reasons"]
         unclaimable: int = found.get("unclaimableJobs", 0)
     else:

@@ -6,7 +6,7 @@ from contextlib import closing
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.reach import direct_url
+from ayb_jobs.cli.backend.address import direct_url
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.faults import worded_faults

@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from ayb_jobs.http.requests import DEFAULT_PAGE, GUARDED, Given, Limit, documented, page_size
-from ayb_jobs.http.shapes import DeedPage, answer, deed_text
+from ayb_jobs.http.shapes import DeedPage, answer
 from ayb_jobs.model.job import checked_text
 from ayb_jobs.storage.audit import list_deeds
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.jobs import page_text
+from ayb_jobs.wire.audit import deed_text
+from ayb_jobs.wire.text import page_text
 
 
 def router() -> APIRouter:

@@ -12,7 +12,7 @@ from ayb_jobs.http.shapes import Shape, answer
 from ayb_jobs.model.job import MAX_NAME
 from ayb_jobs.operations.bulk import BulkAction, Changed, Filter, change, count
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.jobs import object_text
+from ayb_jobs.wire.text import object_text
 
 
 class BulkBody(Body):

@@ -3,10 +3,11 @@
 from fastapi import APIRouter, Response
 
 from ayb_jobs.http.requests import GUARDED, Given, documented
-from ayb_jobs.http.shapes import WorkerPage, answer, worker_text
+from ayb_jobs.http.shapes import WorkerPage, answer
 from ayb_jobs.storage.fleet.daemons import list_workers
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.jobs import page_text
+from ayb_jobs.wire.daemons import worker_text
+from ayb_jobs.wire.text import page_text
 
 
 def router() -> APIRouter:

@@ -38,7 +38,8 @@ from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.jobs import execution_text, job_text, page_text, stats_text
+from ayb_jobs.wire.jobs import execution_text, job_text, stats_text
+from ayb_jobs.wire.text import page_text
 
 # W3C's version 00: version, trace, parent, flags.
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")

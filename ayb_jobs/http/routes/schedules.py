@@ -25,8 +25,9 @@ from ayb_jobs.model.schedules.schedule import Catchup, NewSchedule, Overlap
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules import schedules
-from ayb_jobs.wire.jobs import job_text, page_text
+from ayb_jobs.wire.jobs import job_text
 from ayb_jobs.wire.schedules import schedule_text
+from ayb_jobs.wire.text import page_text
 
 ScheduleKey = Annotated[str, Path(alias="id", description="The schedule's UUID, or its name")]
 

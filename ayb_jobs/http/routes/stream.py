@@ -16,7 +16,7 @@ from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.services import Services
 from ayb_jobs.storage.queue.changes import Change, Look, look_for_changes
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.jobs import object_text
+from ayb_jobs.wire.text import object_text
 
 MOST_WATCHERS = 50
 # A watcher that lags by more changes than this is told that it missed some.

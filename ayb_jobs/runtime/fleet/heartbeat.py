@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 
 from ayb_jobs.events import JobsUnclaimable
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.fleet.daemons import Worker, beat, forget_worker
+from ayb_jobs.storage.fleet.daemons import beat, forget_worker
 from ayb_jobs.storage.fleet.unclaimable import count_unclaimable
 
 BEAT_S = 20.0

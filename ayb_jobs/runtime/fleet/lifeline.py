@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Mapping
 
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.recovering import Recovering
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.fleet.daemons import Worker, beat, forget_worker
+from ayb_jobs.storage.fleet.daemons import beat, forget_worker
 from ayb_jobs.storage.fleet.lifelines import Lifeline, Sign, set_guarded
 from ayb_jobs.storage.queue.recovery import find_leases_of_the_dead
 

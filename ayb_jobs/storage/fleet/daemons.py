@@ -1,37 +1,10 @@
 """Who is alive: each daemon's row, kept fresh while it runs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-
+from ayb_jobs.model.daemons import SeenWorker, Worker
 from ayb_jobs.storage.database import Connection
 
 # A daemon that was silent for so long is no longer shown as alive.
 ALIVE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
-    """A daemon: its id is unique to one start of the process, host and pid are labels."""
-
-    id: str
-    host: str
-    pid: int
-    version: str
-    concurrency: int
-    queues: Sequence[str]
-    types: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenWorker:
-    """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000."""
-
-    worker: Worker
-    started_at: datetime
-    heartbeat_at: datetime
-    silent_s: float
-    running: Sequence[str]
 
 
 BEAT = """

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect
-from ayb_jobs.storage.fleet.daemons import Worker, beat
+from ayb_jobs.storage.fleet.daemons import beat
 
 TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0))"
 

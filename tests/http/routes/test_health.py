@@ -11,8 +11,9 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http import LoopAge
 from ayb_jobs.http.routes import health
 from ayb_jobs.http.routes import metrics as exposition
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.fleet.daemons import Worker, beat, forget_worker
+from ayb_jobs.storage.fleet.daemons import beat, forget_worker
 from tests.factories import make_job
 from tests.http.conftest import serving
 

@@ -10,10 +10,11 @@ from ayb_jobs.events import JobRecovered
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet import lifeline
 from ayb_jobs.runtime.fleet.lifeline import BUSY_TURN_S, FOR_EVER_S, IDLE_TURN_S, LifelineKeeper
 from ayb_jobs.storage.database import Connection, Database, connect
-from ayb_jobs.storage.fleet.daemons import Worker, beat
+from ayb_jobs.storage.fleet.daemons import beat
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.pgbouncer import PgBouncer

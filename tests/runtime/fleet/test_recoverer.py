@@ -5,11 +5,12 @@ from psycopg import errors
 from psycopg.sql import SQL
 
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet import heartbeat
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.recoverer import BATCH, LONGEST_TURN_S, SHORTEST_TURN_S, Recoverer
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.fleet.daemons import Worker, list_workers
+from ayb_jobs.storage.fleet.daemons import list_workers
 from tests.eventually import eventually
 from tests.factories import make_job
 

@@ -3,7 +3,7 @@
 import click
 
 from ayb_jobs.cli.lazy import Lazy, LazyGroup
-from ayb_jobs.cli.options import door_options
+from ayb_jobs.cli.options import backend_options
 
 COMMANDS = {
     "list": Lazy("jobs.list:list_", "List jobs, the newest first."),
@@ -16,6 +16,6 @@ COMMANDS = {
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
-@door_options
+@backend_options
 def jobs() -> None:
     """Look at jobs; enqueue, retry and cancel them."""

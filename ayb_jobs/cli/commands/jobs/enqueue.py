@@ -6,7 +6,7 @@ import click
 
 from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.commands.jobs.printing import print_change
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.values import DURATION, INSTANT, JSON, WholeNumber
 from ayb_jobs.cli.warnings import warning_of_unknown_type
 
@@ -30,11 +30,11 @@ FIELDS = {
 @click.option("--in", "delay_s", type=DURATION, metavar="TIME", help="Not before so long from now: 90s, 15m, 2h, 1d.")
 @click.option("--at", "run_at", type=INSTANT, metavar="WHEN", help="Not before then: 2030-01-31T09:00:00+01:00.")
 @click.option("--idempotency-key", metavar="KEY", help="Of all jobs with the same key, only the first is made.")
-@door_options
+@backend_options
 @pass_options
 def enqueue(options: Options, /, type_: str, **asked: Any) -> None:
     """Put a job of TYPE into the queue, due now unless --in or --at says otherwise."""
     body = {"type": type_} | {FIELDS.get(key, key): value for key, value in asked.items() if value is not None}
-    with open_jobs(options) as door, warning_of_unknown_type(door, type_):
-        text = door.enqueue(body)
+    with open_jobs(options) as backend, warning_of_unknown_type(backend, type_):
+        text = backend.enqueue(body)
     print_change(options, text, "{id} is {state}")

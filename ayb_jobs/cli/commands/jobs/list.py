@@ -7,7 +7,7 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES, STATES
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, ago, decoded
 from ayb_jobs.cli.values import MAX_LIMIT, WholeNumber
 
@@ -17,12 +17,12 @@ from ayb_jobs.cli.values import MAX_LIMIT, WholeNumber
 @click.option("--type", "type_", metavar="TYPE", help="Only jobs of this type.")
 @click.option("--queue", metavar="QUEUE", help="Only jobs in this queue.")
 @click.option("--limit", type=WholeNumber(1, MAX_LIMIT), default=50, show_default=True, help="At most so many.")
-@door_options
+@backend_options
 @pass_options
 def list_(options: Options, state: str | None, type_: str | None, queue: str | None, limit: int) -> None:
     """List jobs, the newest first."""
-    with open_jobs(options) as door:
-        text = door.list_jobs(state=state, type=type_, queue=queue, limit=limit)
+    with open_jobs(options) as backend:
+        text = backend.list_jobs(state=state, type=type_, queue=queue, limit=limit)
     if options.json:
         output.print_json(text)
         return

@@ -8,7 +8,7 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, ago, decoded, duration
 from ayb_jobs.cli.values import MAX_LIMIT, WholeNumber
 
@@ -30,13 +30,13 @@ DETAILS = {"Worker": "workerId", "Schedule": "scheduleId", "Idempotency key": "i
 @click.option(
     "--limit", type=WholeNumber(1, MAX_LIMIT), default=20, show_default=True, help="At most so many attempts."
 )
-@door_options
+@backend_options
 @pass_options
 def show(options: Options, job_id: str, limit: int) -> None:
     """Show one job and its attempts, the newest first. With --json, the attempts are under `executions`."""
-    with open_jobs(options) as door:
-        job_text = door.get_job(job_id)
-        executions_text = door.list_executions(job_id, limit=limit)
+    with open_jobs(options) as backend:
+        job_text = backend.get_job(job_id)
+        executions_text = backend.list_executions(job_id, limit=limit)
     executions = decoded(executions_text)["items"]
     if options.json:  # the job as it stands, since it may hold what Python cannot decode
         output.print_json(f'{job_text[:-1]},"executions":{json.dumps(executions)}}}')

@@ -5,17 +5,17 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES, STATES
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, decoded, duration
 
 
 @click.command
-@door_options
+@backend_options
 @pass_options
 def stats(options: Options) -> None:
     """Count jobs by state; tell how long the oldest due job has waited, and which ones no live daemon can run."""
-    with open_jobs(options) as door:
-        text = door.job_stats()
+    with open_jobs(options) as backend:
+        text = backend.job_stats()
     if options.json:
         output.print_json(text)
         return

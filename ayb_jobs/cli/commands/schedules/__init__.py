@@ -3,7 +3,7 @@
 import click
 
 from ayb_jobs.cli.lazy import Lazy, LazyGroup
-from ayb_jobs.cli.options import door_options
+from ayb_jobs.cli.options import backend_options
 
 COMMANDS = {
     "list": Lazy("schedules.list:list_", "List all schedules, by name."),
@@ -25,6 +25,6 @@ COMMANDS = {
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
-@door_options
+@backend_options
 def schedules() -> None:
     """Look at schedules; create, change and watch them."""

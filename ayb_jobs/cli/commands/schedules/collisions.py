@@ -9,10 +9,10 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.schedules.cron import fires
 from ayb_jobs.model.schedules.preview import Collision
 from ayb_jobs.model.schedules.schedule import Schedule
-from ayb_jobs.wire.jobs import instant_text
 
 MOST_FIRES = 100_000
 MOST_COLLISIONS = 20

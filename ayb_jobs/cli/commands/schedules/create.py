@@ -7,7 +7,7 @@ import click
 from ayb_jobs.cli.backend.backend import open_schedules
 from ayb_jobs.cli.commands.schedules.fields import body_of, schedule_options
 from ayb_jobs.cli.commands.schedules.printing import print_schedule
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.warnings import warning_of_unknown_type
 
 
@@ -18,10 +18,10 @@ from ayb_jobs.cli.warnings import warning_of_unknown_type
     "--cron", required=True, metavar="CRON", help="When: five fields, six with seconds first, @hourly, @every 90s."
 )
 @schedule_options
-@door_options
+@backend_options
 @pass_options
 def create(options: Options, /, **given: Any) -> None:
     """Create a schedule. It fires first at the first time after now."""
-    with open_schedules(options) as door, warning_of_unknown_type(door, given["job_type"]):
-        text = door.create_schedule(body_of(given))
+    with open_schedules(options) as backend, warning_of_unknown_type(backend, given["job_type"]):
+        text = backend.create_schedule(body_of(given))
     print_schedule(options, text, "is created")

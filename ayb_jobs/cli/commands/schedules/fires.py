@@ -7,9 +7,10 @@ from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import Column
 from ayb_jobs.cli.values import WholeNumber
+from ayb_jobs.model.instants import instant_text
 from ayb_jobs.storage.schedules.ledger import LedgerRow, list_fires
 from ayb_jobs.storage.schedules.schedules import get_schedule
-from ayb_jobs.wire.jobs import instant_text, object_text, page_text
+from ayb_jobs.wire.text import object_text, page_text
 
 MAX_FIRES = 10_000
 

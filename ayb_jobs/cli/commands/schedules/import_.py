@@ -19,7 +19,7 @@ from ayb_jobs.model.schedules.importing.pg_cron import read_pg_cron
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.schedules.importing import beat_tasks, pg_cron_jobs
-from ayb_jobs.wire.jobs import Stored, object_text, page_text
+from ayb_jobs.wire.text import Stored, object_text, page_text
 
 
 @click.command("import")

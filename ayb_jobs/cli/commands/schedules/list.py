@@ -7,17 +7,17 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_schedules
 from ayb_jobs.cli.commands.schedules.printing import STATE_STYLES, state_of
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, ago, decoded
 
 
 @click.command("list")
-@door_options
+@backend_options
 @pass_options
 def list_(options: Options) -> None:
     """List all schedules, by name."""
-    with open_schedules(options) as door:
-        text = door.list_schedules()
+    with open_schedules(options) as backend:
+        text = backend.list_schedules()
     if options.json:
         output.print_json(text)
         return

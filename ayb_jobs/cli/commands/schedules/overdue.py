@@ -6,8 +6,9 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import Column, ago
+from ayb_jobs.model.instants import instant_text
 from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
-from ayb_jobs.wire.jobs import instant_text, object_text, page_text
+from ayb_jobs.wire.text import object_text, page_text
 
 
 @click.command

@@ -12,10 +12,10 @@ from ayb_jobs.cli.options import Options, common_options, json_option, pass_opti
 from ayb_jobs.cli.output import Column
 from ayb_jobs.cli.values import INSTANT, WholeNumber
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.schedules.cron import Ended, read_cron
 from ayb_jobs.model.schedules.preview import Foreseen, foresee
 from ayb_jobs.storage.schedules.schedules import get_schedule
-from ayb_jobs.wire.jobs import instant_text
 
 
 @click.command

@@ -9,7 +9,7 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_schedules
 from ayb_jobs.cli.commands.schedules.printing import STATE_STYLES, state_of
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import ago, decoded
 from ayb_jobs.errors import NotFound
 
@@ -22,12 +22,12 @@ ORIGINS = {
 
 @click.command
 @click.argument("schedule", metavar="SCHEDULE")
-@door_options
+@backend_options
 @pass_options
 def show(options: Options, schedule: str) -> None:
     """Show all that is known of SCHEDULE, an id or a name; `fires` and `preview` show what it did and will do."""
-    with open_schedules(options) as door:
-        found = decoded(door.list_schedules())["items"]
+    with open_schedules(options) as backend:
+        found = decoded(backend.list_schedules())["items"]
     by_id = [each for each in found if each["id"] == schedule]
     by_name = [each for each in found if each["name"] == schedule]
     for each in by_id or by_name:

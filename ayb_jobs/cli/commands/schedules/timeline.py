@@ -14,10 +14,10 @@ from ayb_jobs.cli.drawing import Lane, as_svg, as_text
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.values import INSTANT, WholeNumber
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.schedules.preview import Collision, collisions
 from ayb_jobs.storage.schedules.durations import typical_seconds
 from ayb_jobs.storage.schedules.schedules import list_schedules
-from ayb_jobs.wire.jobs import instant_text
 
 MOST_HOURS = 24 * 31
 

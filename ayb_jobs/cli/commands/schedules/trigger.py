@@ -4,18 +4,18 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_schedules
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
 
 
 @click.command
 @click.argument("schedule", metavar="SCHEDULE")
-@door_options
+@backend_options
 @pass_options
 def trigger(options: Options, schedule: str) -> None:
     """Enqueue a job of SCHEDULE, an id or a name, now, enabled or not. Its fires stay as they are."""
-    with open_schedules(options) as door:
-        text = door.trigger_schedule(schedule)
+    with open_schedules(options) as backend:
+        text = backend.trigger_schedule(schedule)
     if options.json:
         output.print_json(text)
     else:

@@ -7,7 +7,7 @@ import click
 from ayb_jobs.cli.backend.backend import open_schedules
 from ayb_jobs.cli.commands.schedules.fields import body_of, schedule_options
 from ayb_jobs.cli.commands.schedules.printing import print_schedule
-from ayb_jobs.cli.options import Options, door_options, pass_options
+from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.errors import InvalidInput
 
 
@@ -17,13 +17,13 @@ from ayb_jobs.errors import InvalidInput
 @click.option("--job-type", metavar="TYPE", help="The type of its jobs.")
 @click.option("--cron", metavar="CRON", help="When: five fields, six with seconds first, @hourly, @every 90s.")
 @schedule_options
-@door_options
+@backend_options
 @pass_options
 def update(options: Options, /, schedule: str, **given: Any) -> None:
     """Change what is given of SCHEDULE, an id or a name. With a new timing, it fires first at the first time after now."""
     changes = body_of(given)
     if not changes:
         raise InvalidInput("nothing is to be changed; give at least one flag, such as --cron")
-    with open_schedules(options) as door:
-        text = door.update_schedule(schedule, changes)
+    with open_schedules(options) as backend:
+        text = backend.update_schedule(schedule, changes)
     print_schedule(options, text, "is changed")
