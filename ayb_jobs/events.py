@@ -211,6 +211,13 @@ class RequestFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsNoted:
+    """The settings came in a way that an operator should know of."""
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedDatabaseUsed:
     """No database is configured, so the embedded one is used; its data is kept in `home`."""
 

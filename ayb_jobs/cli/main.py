@@ -30,6 +30,8 @@ COMMANDS = {
     "completion": Lazy("completion:completion", "Print the script that completes commands in a shell."),
 }
 
+DATABASE_URLS = ("AYB_JOBS_DATABASE_URL", "AYB_DATABASE_URL")
+
 
 class Program(LazyGroup):
     """The group of all commands."""
@@ -94,8 +96,8 @@ def usage_line(error: click.ClickException) -> str:
 
 def _tell(error: Exception, options: Options) -> None:
     """Print an error as one line, with what led to it where that was asked for, and without secrets."""
-    given = options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL", "")
-    redact = Redactor({*passwords(given), given, options.admin_token or ""})
+    urls = [options.database_url or "", *(os.environ.get(name, "") for name in DATABASE_URLS)]
+    redact = Redactor({*urls, *(found for url in urls for found in passwords(url)), options.admin_token or ""})
     if options.debug:
         click.echo(redact("".join(traceback.format_exception(error))), err=True)
     for line in error.problems if isinstance(error, ConfigError) else [words(error)]:

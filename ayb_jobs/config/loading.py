@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from ayb_jobs.config import faults, sources
+from ayb_jobs.config import ayb, faults, sources
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS, Config
 from ayb_jobs.config.sources import Origin, Source, Unreadable
@@ -18,7 +18,8 @@ from ayb_jobs.model.job import checked_name
 Path_ = tuple[str, ...]
 MAPPINGS: Mapping[str, type[Section]] = {"job_types": JobTypeSettings, "schedules": ScheduleSettings}
 PACKS = Path(__file__).parent.parent / "packs"
-TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+ADMIN_TOKEN = "AYB_JOBS_ADMIN_TOKEN"  # noqa: S105 - the variable's name
 
 
 def load_config(
@@ -40,6 +41,7 @@ def load_config(
     loading.read_environment()
     loading.read_flags(overrides or {})
     loading.read_secret_files()
+    loading.read_last_resorts()
     return loading.finish()
 
 
@@ -67,7 +69,7 @@ def from_text(annotation: Any, text: str) -> Any:
     if get_origin(annotation) is list:
         return [part.strip() for part in text.split(",") if part.strip()]
     if annotation is bool:
-        return text.lower() in TRUE if text.lower() in TRUE + FALSE else text
+        return BOOLEANS.get(text, text)
     if annotation in (int, float):
         try:
             return annotation(text)
@@ -92,11 +94,18 @@ class _Loading:
         self.origins: dict[Path_, Origin] = {}
         self.problems: list[_Problem] = []
         self.text = ""
+        self.notes: list[str] = []
+        self.aybs_file: str | None = None
 
     def read_file(self, file: Path | None) -> None:
-        """Take everything from the file."""
-        if file is not None:
-            self.put_toml(sources.read_text(file), str(file))
+        """Take everything from the file; from AYB's own what is ours too."""
+        if file is None:
+            return
+        self.put_toml(sources.read_text(file), str(file))
+        if ayb.is_aybs(str(file), self.tree):
+            self.aybs_file = str(file)
+            theirs, self.tree = self.tree, ayb.ours_of(self.tree)
+            self.notes += ayb.notes(str(file), theirs, self.tree)
 
     def put_toml(self, text: str, name: str) -> None:
         self.text = text
@@ -165,6 +174,17 @@ class _Loading:
         elif secret.source == named.source:
             self.fault(file_path, f"and `{path[-1]}` are both set; keep one")
 
+    def read_last_resorts(self) -> None:
+        """Take AYB's database and the commands' token if nothing of ours names a database, or any token."""
+        url, folder = self.value(("database", "url")), self.value(("database", "data_dir"))
+        if not url and not folder and (theirs := self.environ.get(ayb.DATABASE_URL)):
+            self.put(("database", "url"), theirs, Origin(Source.ENVIRONMENT, ayb.DATABASE_URL))
+        elif not url and not folder and self.aybs_file:
+            self.problems.append(_Problem(("database", "url"), f"{ayb.NO_DATABASE} ({self.aybs_file})"))
+        token = self.environ.get(ADMIN_TOKEN)
+        if token and not self.value(("api", "admin_token")) and not self.token_names():
+            self.put(("api", "admin_token"), token, Origin(Source.ENVIRONMENT, ADMIN_TOKEN))
+
     def token_names(self) -> list[str]:
         tokens = self.value(("api", "tokens"))
         return list(tokens) if isinstance(tokens, dict) else []
@@ -215,14 +235,16 @@ class _Loading:
         """Return the settings, or raise all that was found wrong."""
         sections = {name: self.section((name,), model) for name, model in SECTIONS.items()}
         mappings = {name: self.mapping(name, model) for name, model in MAPPINGS.items()}
-        for name in self.tree.keys() - SECTIONS.keys() - MAPPINGS.keys():
-            known = [*SECTIONS, *MAPPINGS]
-            self.fault((name,), f"is no section; {faults.suggestion(name, known)}")
+        known = [*SECTIONS, *MAPPINGS]
+        for name in self.tree:  # in the file's order
+            if name not in known:
+                self.fault((name,), f"is no section; {faults.suggestion(name, known)}")
         self.check_database()
         if self.problems:
             raise ConfigError([f"{'.'.join(path)} {about}" for path, about in self.problems])
         origins = {".".join(path): origin for path, origin in self.origins.items()}
-        return Config(**sections, **mappings, origins=origins)  # type: ignore[arg-type]  # none is None without a problem
+        notes = tuple(self.notes)
+        return Config(**sections, **mappings, origins=origins, notes=notes)  # type: ignore[arg-type]  # none is None without a problem
 
     def check_database(self) -> None:
         """Refuse a data directory beside a URL where one and the same source names both."""

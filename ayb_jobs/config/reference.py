@@ -56,12 +56,21 @@ MARKDOWN_HEAD = """\
 `ayb-jobs check-config` prints the effective settings and where each came from; `--example` prints a file to start from.
 
 Flags go over environment variables, those over the file, and the file over the defaults. The file is the one that
-`--config` or `AYB_JOBS_CONFIG` names, else `ayb-jobs.toml` in the working directory where there is one. Unknown keys
+`--config` or `AYB_JOBS_CONFIG` names, else `ayb-jobs.toml` in the working directory if there is one. Unknown keys
 and variables are errors, and all faults of the settings are reported at once, each with its key and where it came from
 (exit code 78); handlers are imported once the settings are right.
 
-In the environment a list is written with commas, a yes or no as `true` or `false`, and an empty variable counts as not
-set. The variables that Kubernetes sets for a service called `ayb-jobs` are left alone.
+In the environment a list is written with commas. A yes is `true` or `1`, a no is `false` or `0`, and anything else is an
+error. An empty variable counts as not set. The variables that Kubernetes sets for a service called `ayb-jobs` are left
+alone.
+
+**AYB's own settings** are read too. If there is no `ayb-jobs.toml`, the file may be AYB's `ayb.toml`: `[jobs]` and
+`database.url` are taken from it, and the daemon's log and `check-config` name what was passed over. If nothing of ours
+names a database, `AYB_DATABASE_URL` does. An `ayb.toml` without a database is an error, so that no embedded database
+starts where AYB's was meant.
+
+**`AYB_JOBS_ADMIN_TOKEN`**, which commands show to an API, is also what the API wants if neither `api.admin_token` nor
+`[api.tokens.NAME]` is set.
 
 **Secrets** are never printed. Each may stand in a file of its own, named by the key that ends in `_file`, or in
 systemd's credentials directory under its key, such as `database.url` or `api.tokens.dashboard.token`

@@ -1,6 +1,6 @@
 """Every setting: its name, type, default, bounds and meaning. Units are in the names (`_ms`, `_s`, `_h`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Literal
@@ -180,7 +180,10 @@ class Alerts(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The effective settings. `origins` tells where each value that is no default came from, by dotted key."""
+    """The effective settings.
+
+    `origins` tells where each value that is no default came from, by dotted key; `notes` are for an operator to read.
+    """
 
     jobs: Jobs = field(default_factory=Jobs)
     database: Database = field(default_factory=Database)
@@ -192,6 +195,7 @@ class Config:
     job_types: Mapping[str, JobTypeSettings] = field(default_factory=dict)
     schedules: Mapping[str, ScheduleSettings] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def secrets(self) -> set[str]:
         """Return every secret of the settings, for a `Redactor`; of connection strings the passwords alone."""

@@ -9,7 +9,9 @@ from typing import Any
 
 import tomli
 
-# Read by others than the daemon: the command line from afar, tests, and failpoints.
+from ayb_jobs.config import ayb
+
+# Read apart from the settings: by the command line from afar, by tests, as failpoints; the token also as a last resort.
 FOREIGN = re.compile(r"AYB_JOBS_(CONFIG|URL|ADMIN_TOKEN|TEST_.*|FAILPOINT.*)")
 # Kubernetes sets such variables in every container for a service called `ayb-jobs` or `ayb-jobs-api`.
 SERVICE_LINK = re.compile(r"AYB_JOBS_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)")
@@ -43,12 +45,12 @@ class Unreadable(Exception):
 
 
 def config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the file to read: the one asked for, else `AYB_JOBS_CONFIG`, else `./ayb-jobs.toml` if it exists."""
+    """Return the file to read: the one asked for, else `AYB_JOBS_CONFIG`, else `./ayb-jobs.toml` or AYB's `./ayb.toml`."""
     if path is not None:
         return path
     if named := environ.get("AYB_JOBS_CONFIG"):
         return Path(named)
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    return next((file for file in (DEFAULT_FILE, ayb.DEFAULT_FILE) if file.exists()), None)
 
 
 def read_text(path: Path) -> str:

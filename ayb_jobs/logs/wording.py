@@ -36,6 +36,7 @@ LINES: Mapping[str, Line] = {
     "daemon.abandoned": Line(
         "warning", "The daemon has stopped although handlers still ran; their jobs will run again."
     ),
+    "settings.noted": Line("warning", "What to know of where the settings came from, such as AYB's own file."),
     "database.embedded": Line("info", "No database is configured: the embedded one is used."),
     "schema.migrated": Line("info", "The schema was brought up to date."),
     "api.started": Line("info", "HTTP is served; without a token configured, `authentication` is `none`."),
@@ -277,6 +278,8 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "alerts.undelivered", {"host": event.host, "error": event.error}
         case events.AlertsDelivered():
             return "alerts.delivered", {"host": event.host}
+        case events.SettingsNoted():
+            return "settings.noted", {"note": event.note}
         case events.EmbeddedDatabaseUsed():
             return "database.embedded", {"home": event.home}
         case events.SchemaMigrated():

@@ -21,6 +21,7 @@ from ayb_jobs.events import (
     EmbeddedDatabaseUsed,
     Events,
     SchemaMigrated,
+    SettingsNoted,
     TracingUnavailable,
 )
 from ayb_jobs.handlers.packs import build_registry
@@ -76,6 +77,8 @@ def run_service(config: Config) -> int:
         events.subscribe(metrics)
         if tracing.problem:
             events.emit(TracingUnavailable(reason=tracing.problem))
+        for note in config.notes:
+            events.emit(SettingsNoted(note=note))
         with watched_signals() as signals, database_url(config, events) as url:
             daemon = (
                 Daemon(

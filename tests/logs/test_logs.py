@@ -103,6 +103,7 @@ EXAMPLES: Sequence[tuple[object, str]] = [
     (ActionTaken(actor="a", action="job.enqueue", target="i", enqueued={"t": 1}), "jobs.enqueued"),
     (ActionTaken(actor="a", action="job.cancel", target="i"), "action.taken"),
     (events.RequestFailed(request="GET /", error=OSError("gone")), "request.failed"),
+    (events.SettingsNoted(note="n"), "settings.noted"),
     (events.EmbeddedDatabaseUsed(home="/h"), "database.embedded"),
     (events.SchemaMigrated(migrations=["0001"], notices=[]), "schema.migrated"),
     (events.ApiStarted(url="http://h", authenticated=True), "api.started"),

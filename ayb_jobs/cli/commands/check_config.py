@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 import click
 
@@ -27,7 +27,7 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
     """Check the settings; print the effective ones, each with where it came from, secrets masked.
 
     The handlers' modules are imported and SQL jobs are looked through, as the daemon does when it starts. Exits with 78
-    where something is invalid, naming every fault. A schedule whose job type is not known here is warned of: another
+    if something is invalid, naming every fault. A schedule whose job type is not known here is warned of: another
     daemon may run it.
     """
     if example:
@@ -35,7 +35,7 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
         return
     try:
         config = load_config(options.config, os.environ, {"database.url": options.database_url})
-        warnings = [*unknown_job_types(config, build_registry(config).names()), *misplaced_token(config, os.environ)]
+        warnings = [*config.notes, *unknown_job_types(config, build_registry(config).names())]
     except ConfigError as error:
         if not options.json:
             raise
@@ -57,15 +57,6 @@ def unknown_job_types(config: Config, known: Collection[str]) -> Iterator[str]:
                 f"schedules.{name}.job_type is {schedule.job_type}, which this daemon does not know, "
                 f"so that its jobs wait for another daemon{near}"
             )
-
-
-def misplaced_token(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning where a token is set that only commands show, and the API itself wants none."""
-    if environ.get("AYB_JOBS_ADMIN_TOKEN") and config.api.enabled and not config.api.wants_token:
-        yield (
-            "AYB_JOBS_ADMIN_TOKEN is what commands show to an API and protects nothing; "
-            "for this daemon to want a token, set AYB_JOBS_API_ADMIN_TOKEN"
-        )
 
 
 def verdict(warnings: int) -> str:
