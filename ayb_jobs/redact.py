@@ -12,14 +12,16 @@ SHORTEST = 6
 HIDDEN_NAMES = r"(?:\w*password|passwd|pwd|passphrase|\w*secret|\w*token|api[_-]?key|authorization|cookie)"
 SECRET_KEY = re.compile(rf"(?i){HIDDEN_NAMES}")
 
-# user:password@ of a URL. Up to the last @, since unescaped ones do occur in passwords.
-URL_PASSWORD = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s:/?#@]*):\S+@")
+# Where a password may begin in a URL. Looked for from :// on, since looking for a scheme before it would take time that
+# grows with the square of the text's length.
+URL_USER = re.compile(r"(?i)(?<=[a-z0-9+.-])://[^\s:/?#@]*:")
+WORD = re.compile(r"\S+")
 # password=…, sslpassword = '…', token: …, "secret": "…": words of a connection string, a query, a header, JSON or repr.
 NAMED = re.compile(
     rf"""(?ix) (?<![\w-]) ({HIDDEN_NAMES}) (["']?\s*[=:]\s*) (?: (?:bearer|basic|token)\s+ )?
     (?: '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | [^\s&,;'"}})\]]+ )"""
 )
-PASSWORDS = re.compile(r"(?i)://[^\s:/?#@]*:(\S+)@|password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)")
+KEYWORD_PASSWORD = re.compile(r"(?i)password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)")
 CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[\w+/=.~-]{6,}")
 
 
@@ -39,11 +41,26 @@ class Redactor:
 
 def redact(text: str) -> str:
     """Return a text without what looks like a secret: passwords of connection strings, named secrets, credentials."""
-    if "://" in text:
-        text = URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+    if "://" in text and "@" in text:
+        text = WORD.sub(_without_password, text)
     if "=" in text or ":" in text:
         text = NAMED.sub(rf"\1\2{MASK}", text)
     return CREDENTIALS.sub(rf"\1 {MASK}", text)
+
+
+def _without_password(word: re.Match[str]) -> str:
+    text = word[0]
+    found = _url_password(text)
+    return text if found is None else f"{text[: found.start]}{MASK}{text[found.stop :]}"
+
+
+def _url_password(word: str) -> slice | None:
+    """Return where a URL's password stands. It ends at the last @, since passwords do hold unescaped ones."""
+    last_at = word.rfind("@")
+    for user in URL_USER.finditer(word, 0, max(last_at, 0)):
+        if user.end() < last_at:
+            return slice(user.end(), last_at)
+    return None
 
 
 def is_secret_name(name: Any) -> bool:
@@ -53,6 +70,8 @@ def is_secret_name(name: Any) -> bool:
 
 def passwords(connection_string: str) -> set[str]:
     """Return the passwords within a connection string, URL or keywords, as written and as decoded."""
-    written = {word for words in PASSWORDS.findall(connection_string) for word in words if word}
+    words = WORD.findall(connection_string)
+    written = {word[found] for word in words if (found := _url_password(word)) is not None}
+    written |= set(KEYWORD_PASSWORD.findall(connection_string))
     plain = {re.sub(r"\\(.)", r"\1", word[1:-1]) if word.startswith("'") else word for word in written}
     return written | plain | {unquote(word) for word in plain}

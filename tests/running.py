@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from ayb_jobs.config import Config, Jobs, Retention
+from ayb_jobs.config import Api, Config, Jobs, Retention
 from ayb_jobs.config import Database as DatabaseSettings
 from ayb_jobs.daemon.daemon import Daemon, new_worker_id
 from ayb_jobs.events import Events
@@ -39,7 +39,13 @@ class Running:
 
 @contextmanager
 def running(
-    url: str, registry: Registry, *, retention: Retention | None = None, notify: bool = True, **jobs: Any
+    url: str,
+    registry: Registry,
+    *,
+    retention: Retention | None = None,
+    api: Api | None = None,
+    notify: bool = True,
+    **jobs: Any,
 ) -> Iterator[Running]:
     """Run a daemon on `url` for the time of the block; `jobs` are settings of `[jobs]`."""
     settings = {"enabled": True, "scheduler_enabled": False, "shutdown_timeout_s": 5.0, **jobs}
@@ -48,7 +54,10 @@ def running(
     events.subscribe(recorder)
     daemon = Daemon(
         config=Config(
-            jobs=Jobs(**settings), database=DatabaseSettings(notify=notify), retention=retention or Retention()
+            jobs=Jobs(**settings),
+            database=DatabaseSettings(notify=notify),
+            retention=retention or Retention(),
+            api=api or Api(),
         ),
         url=url,
         registry=registry,

@@ -20,6 +20,7 @@ from ayb_jobs.handlers.packs import prune_webhook_deliveries
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker as WorkerRow
+from ayb_jobs.redact import Redactor
 from ayb_jobs.runtime.chores.alerter import alert_loops
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
@@ -84,6 +85,7 @@ class Daemon:
             backoff=backoff,
             remove_completed=config.retention.completed_h == 0,
             wake=self._waker("completer"),
+            redact=Redactor(config.secrets()),
         )
         self._buffer = Buffer(on_low=self._room_made)
         self._producer = Producer(

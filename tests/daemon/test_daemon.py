@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ayb_jobs.config import Retention
+from ayb_jobs.config import Api, Retention
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import Discard
 from ayb_jobs.events import (
@@ -109,6 +109,25 @@ def test_an_error_tells_where_it_came_from(database_url: str, conn: Connection) 
     (error,) = job_row(conn, job_id, "last_error")
     assert error.startswith("ValueError: look here\n")
     assert "in fragile" in error
+
+
+SECRET = "canary-0123456789"
+
+
+@pytest.mark.parametrize(
+    "run", [raising(ValueError(f"no {SECRET}")), raising(Discard(SECRET)), lambda _: Cancel(f"for {SECRET}")]
+)
+def test_no_configured_secret_is_stored_with_an_error(
+    database_url: str, conn: Connection, run: Callable[[JobContext], Any]
+) -> None:
+    job_id = make_job(conn)
+    with running(database_url, registry_of(run), api=Api(admin_token=SECRET)):
+        eventually(lambda: conn.execute("SELECT 1 FROM _ayb_job_executions").fetchone())
+    (kept,) = job_row(conn, job_id, "last_error")
+    (recorded,) = conn.execute("SELECT error FROM _ayb_job_executions").fetchone() or ("",)
+    for error in (kept, recorded):
+        assert SECRET not in error
+        assert "***" in error
 
 
 @pytest.mark.parametrize(

@@ -679,6 +679,8 @@ def test_a_stream_without_a_descriptor_is_a_log_that_is_lost() -> None:
     [
         ("postgresql://me:canary@h:5432/db failed", "postgresql://me:***@h:5432/db failed"),
         ("postgres://me:can@ry/x@h/db", "postgres://me:***@h/db"),
+        ("a://b://c:canary@h, http://d:canary@h", "a://b:***@h, http://d:***@h"),
+        ("at://x:y no URL, and mail@example.com", "at://x:y no URL, and mail@example.com"),
         ("postgresql://me@h/db?password=canary&sslmode=require", "postgresql://me@h/db?password=***&sslmode=require"),
         ("postgresql://h/db?sslpassword=canary", "postgresql://h/db?sslpassword=***"),
         ("host=h password=canary user=me", "host=h password=*** user=me"),
@@ -696,6 +698,25 @@ def test_a_stream_without_a_descriptor_is_a_log_that_is_lost() -> None:
 )
 def test_what_looks_like_a_secret_is_hidden_and_nothing_else(text: str, clean: str) -> None:
     assert redact(text) == clean
+
+
+GROWING = ["://a.a.a", "a.", "://a:", "a://a:", "x", "a+a-a", "password", "password=", "a_secret_", "token: bearer ", "pwd='\\\\", 'pwd="\\\n', "@", "a:b@", " "]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", GROWING)
+@pytest.mark.parametrize("frame", ["{}", "://{}", "a://{}@", "password={}", "password{}="])
+def test_hiding_secrets_takes_time_that_grows_as_the_text_does(part: str, frame: str) -> None:
+    def seconds(size: int) -> float:
+        text = frame.format(part * (size // len(part)))
+        times = []
+        for _ in range(5):
+            begun = time.thread_time()
+            redact(text)
+            times.append(time.thread_time() - begun)
+        return min(times)
+
+    # Eight times the text: eight times the time, or 64 times if it grew with the square.
+    assert seconds(64 * 1024) < 24 * max(seconds(8 * 1024), 0.0002)
 
 
 def test_the_passwords_of_connection_strings_are_known_as_written_and_as_decoded() -> None:

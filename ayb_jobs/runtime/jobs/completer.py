@@ -13,6 +13,7 @@ from ayb_jobs import failpoints
 from ayb_jobs.events import JobsReleased, JobsSettled, LeasesLost, SettlementRefused
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
+from ayb_jobs.redact import redact
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.storage.database import Database, blames_the_rows
 from ayb_jobs.storage.queue.leases import release_jobs
@@ -41,6 +42,7 @@ class Completer:
         backoff: Backoff,
         remove_completed: bool,
         wake: Callable[[], None],
+        redact: Callable[[str], str] = redact,
     ) -> None:
         self._database = database
         self._in_flight = in_flight
@@ -49,6 +51,7 @@ class Completer:
         self._backoff = backoff
         self._remove_completed = remove_completed
         self._wake = wake
+        self._redact = redact
         self._ended: deque[Settlement] = deque()
         self._returned: deque[Held] = deque()
         self._batch: list[Settlement] = []
@@ -59,7 +62,9 @@ class Completer:
         self._asleep = True
 
     def settle(self, _held: Held, settlement: Settlement) -> None:
-        """Have the end of an attempt written. Called by workers, for each job: it must cost next to nothing."""
+        """Have the end of an attempt written, without secrets in its error. Each job pays for this: next to nothing."""
+        if settlement.error is not None:
+            settlement = settlement._replace(error=self._redact(settlement.error))
         self._ended.append(settlement)
         if self._asleep:
             self._asleep = False
