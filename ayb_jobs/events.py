@@ -3,8 +3,8 @@
 Whatever happens for every job is reported a batch at a time, so that reporting costs next to nothing per job.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ayb_jobs.model.job import LeasedJob, RecoveredJob
@@ -76,9 +76,13 @@ class RowsPruned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsUnclaimable:
-    """Due jobs of types that this daemon does not know, by type; empty once there are none left."""
+    """Due jobs that this daemon cannot run: of types that it does not know, by type, and of queues that it does not serve.
 
-    counts: dict[str, int]
+    Both are empty once there are none left.
+    """
+
+    counts: Mapping[str, int]
+    queues: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

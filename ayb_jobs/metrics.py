@@ -72,6 +72,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_schedule_lag_seconds": Metric(Kind.HISTOGRAM, "From when schedules were due to when they fired.", (), LAG_BUCKETS),
     "ayb_jobs_schedule_fires": Metric(Kind.COUNTER, "Nominal fires of schedules, by what became of them.", ("outcome",)),
     "ayb_jobs_loop_failures": Metric(Kind.COUNTER, "Turns of a loop that failed.", ("loop",)),
+    "ayb_jobs_api_failures": Metric(Kind.COUNTER, "Times that HTTP could not be served, or ended by itself."),
     "ayb_jobs_rows_set_aside": Metric(Kind.COUNTER, "Rows that a loop could not handle and set aside.", ("loop",)),
     "ayb_jobs_loop_age_seconds": Metric(Kind.GAUGE, "How long a loop has made no progress.", ("loop",)),
     "ayb_jobs_database_errors": Metric(Kind.COUNTER, "Database errors, by the class of their SQLSTATE.", ("sqlstate_class",)),
@@ -206,6 +207,9 @@ class Metrics:
                 self._failed(event.error)
             case events.RowSetAside():
                 self._add("ayb_jobs_rows_set_aside", event.part)
+            case events.ApiFailed():
+                self._add("ayb_jobs_api_failures")
+                self._failed(event.error)
             case events.RequestFailed():
                 self._add("ayb_jobs_api_errors")
                 self._failed(event.error)

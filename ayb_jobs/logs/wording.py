@@ -45,8 +45,11 @@ LINES: Mapping[str, Line] = {
     "jobs.enqueued": Line("debug", "This daemon put jobs into the queue, by type."),
     "jobs.leased": Line("debug", "A batch of jobs was leased."),
     "jobs.released": Line("info", "Jobs that never started were given back with their attempt."),
-    "jobs.unclaimable": Line("warning", "Due jobs wait whose types this daemon does not know, by type."),
-    "jobs.claimable": Line("info", "No due jobs of unknown types are left."),
+    "jobs.unclaimable": Line(
+        "warning",
+        "Due jobs wait that this daemon cannot run: of types that it does not know, of queues that it does not serve.",
+    ),
+    "jobs.claimable": Line("info", "No due jobs that this daemon cannot run are left."),
     "jobs.summary": Line("info", "Counts of what had no line of its own in the last second."),
     "jobs.failures": Line("warning", "Counts of failures that had no line of their own in the last second."),
     "job.completed": Line("info", "A job completed."),
@@ -112,7 +115,7 @@ class LogSubscriber:
         self._failures = Burst(MOST_FAILURES)
         self._fires = Burst(MOST_SUCCESSES)
         self._batches = Burst(MOST_SUCCESSES)
-        self._unclaimable: frozenset[str] = frozenset()
+        self._unclaimable: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
 
     def __call__(self, event: object) -> None:
         """Write what an event has to say."""
@@ -195,13 +198,14 @@ class LogSubscriber:
             self._tell("jobs.enqueued", source="api", counts=dict(event.enqueued))
 
     def _waiting(self, event: events.JobsUnclaimable) -> None:
-        """Tell once when the types that wait change, not each time they are counted."""
-        types = frozenset(event.counts)
-        if types == self._unclaimable:
+        """Tell once when the types or queues that wait change, not each time they are counted."""
+        waiting = frozenset(event.counts), frozenset(event.queues)
+        if waiting == self._unclaimable:
             return
-        self._unclaimable = types
-        if types:
-            self._tell("jobs.unclaimable", job_types=event.counts)
+        self._unclaimable = waiting
+        if event.counts or event.queues:
+            told = {"unknown_types": dict(event.counts), "unserved_queues": dict(event.queues)}
+            self._tell("jobs.unclaimable", **{name: counts for name, counts in told.items() if counts})
         else:
             self._tell("jobs.claimable")
 

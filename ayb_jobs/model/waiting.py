@@ -51,6 +51,12 @@ def wait_reason(job: Job, around: Surroundings) -> str | None:
     return ahead_words(around.ahead) if around.ahead else None
 
 
+def abandoned_reason(job: Job) -> str:
+    """Say what becomes of a running job whose daemon is gone."""
+    until = "" if job.lease_until is None else f", at {instant_text(job.lease_until)}"
+    return f"its daemon {job.worker_id or 'unknown'} is gone; the job is due again once its lease has run out{until}"
+
+
 def last_heard(last_seen: datetime | None) -> str:
     """Say when a daemon was last heard of."""
     if last_seen is None:

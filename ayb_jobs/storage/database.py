@@ -108,7 +108,7 @@ def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
 # as we notice that of the server; by itself it would keep the connection, one of a hundred that it has, for two hours.
 SET_SESSION = """
     SELECT set_config('statement_timeout', %(statement_ms)s, false), set_config('DateStyle', 'ISO', false),
-        set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '1', false),
+        set_config('array_nulls', 'on', false), set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '1', false),
         set_config('tcp_keepalives_count', '3', false)
 """
 # A handler may take its time to read an answer: its connections are left as the server has them.
@@ -344,7 +344,8 @@ class NotificationsBlocked(DatabaseError):
 LIMIT = """
     SELECT set_config('statement_timeout', %(statement_ms)s, %(for_transaction)s),
         set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s),
-        set_config('DateStyle', 'ISO', %(for_transaction)s), set_config('TimeZone', 'UTC', %(for_transaction)s)
+        set_config('DateStyle', 'ISO', %(for_transaction)s), set_config('TimeZone', 'UTC', %(for_transaction)s),
+        set_config('array_nulls', 'on', %(for_transaction)s)
 """
 
 

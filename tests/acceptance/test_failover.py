@@ -58,7 +58,7 @@ def test_commands_find_the_server_that_takes_writes(servers: tuple[EmbeddedPostg
     cli.ok("jobs", "enqueue", "test")
     with closing(connect(first.url())) as conn:
         assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (1,)
-    assert "no daemon was heard of" in cli("health").out  # and not that the database is a standby
+    assert "no daemon is alive" in cli("health").out  # and not that the database is a standby
 
 
 def test_commands_read_from_a_standby_where_there_is_no_primary(

@@ -59,7 +59,7 @@ def test_a_newer_schema_is_refused(database_cli: Cli, conn: Connection, command:
 
 def test_work_can_be_done_where_a_daemon_is_alive(database_cli: Cli, conn: Connection) -> None:
     said = database_cli("health")
-    assert (said.code, said.out) == (ExitCode.FAILED, "no daemon was heard of in the last 60 s\n")
+    assert (said.code, said.out) == (ExitCode.FAILED, "no daemon is alive: it stopped, or has been silent for 60 s\n")
     beat_from(conn, "elsewhere")
     assert database_cli.ok("health") == "ok\n"
     assert json.loads(database_cli.ok("health", "--json")) == {"status": "ok", "reasons": []}
@@ -73,7 +73,7 @@ def test_a_probe_may_ask_for_its_own_host(database_cli: Cli, conn: Connection) -
     assert said.code == ExitCode.FAILED
     assert json.loads(said.out) == {
         "status": "failing",
-        "reasons": ["no daemon on this host was heard of in the last 60 s"],
+        "reasons": ["no daemon is alive on this host: it stopped, or has been silent for 60 s"],
     }
     beat_from(conn, socket.gethostname())
     assert database_cli.ok("health", "--this-host") == "ok\n"

@@ -248,6 +248,12 @@ def test_unknown_types_are_told_when_they_change_and_when_they_are_gone() -> Non
     assert [entry[1] for entry in lines.entries] == ["jobs.unclaimable", "jobs.unclaimable", "jobs.claimable"]
 
 
+def test_a_queue_that_is_not_served_is_told_as_such() -> None:
+    lines = Lines()
+    lines.subscriber(events.JobsUnclaimable(counts={}, queues={"mail": 2}))
+    assert [entry[1:] for entry in lines.entries] == [("jobs.unclaimable", {"unserved_queues": {"mail": 2}})]
+
+
 def test_nothing_is_said_about_nothing() -> None:
     lines = Lines()
     for event in (settled(), events.RowsPruned(table="t", rows=0), events.JobsReleased(job_ids=[])):

@@ -9,7 +9,8 @@ from ayb_jobs.model.job import JobState
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.waiting import known_types, unclaimable_jobs, why_waiting
+from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
+from ayb_jobs.storage.fleet.waiting import known_types, why_waiting
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.stats import job_stats

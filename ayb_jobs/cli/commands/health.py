@@ -17,7 +17,7 @@ from ayb_jobs.storage.database import Timeouts, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.fitness import database_unfitness
 from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers
-from ayb_jobs.storage.fleet.waiting import unclaimable_jobs
+from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 
 CONNECT_S = 3.0
 
@@ -72,5 +72,5 @@ def database_health(options: Options, *, this_host: bool) -> tuple[list[str], in
         unclaimable = sum(unclaimable_jobs(conn).values()) if hosts else 0
     if not (hosts if not this_host else socket.gethostname() in hosts):
         where = " on this host" if this_host else ""
-        reasons.append(f"no daemon{where} was heard of in the last {ALIVE_S:.0f} s")
+        reasons.append(f"no daemon is alive{where}: it stopped, or has been silent for {ALIVE_S:.0f} s")
     return reasons, unclaimable

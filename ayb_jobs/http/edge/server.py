@@ -5,13 +5,18 @@ import contextlib
 import errno
 import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.http.services import Services
 
 STOP_S = 5.0
+# A server that ended by itself is started again after so long, and after twice as long each time.
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 60.0
 
 
 class ApiServer:
@@ -73,18 +78,33 @@ class ApiServer:
                 self._socket.close()
 
     def _serve(self, listening: socket.socket) -> None:
-        try:
-            app = self._app_factory()
-            # uvicorn, like FastAPI, takes time to import, which must not delay the first job.
-            from ayb_jobs.http.edge.serving import bounded_server  # noqa: PLC0415
+        """Serve until told to stop; whatever ends the server, it is told and started again."""
+        first: socket.socket | None = listening
+        retry_s = FIRST_RETRY_S
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                # Closed between two tries, so that whoever waits is told at once.
+                with closing(first or listening_socket(self._host, self._port)) as at_work:
+                    first = None
+                    self._serve_once(at_work)
+            except BaseException as error:  # noqa: BLE001 - jobs go on without HTTP; the daemon is told
+                retry_s = FIRST_RETRY_S if time.monotonic() - began > LONGEST_RETRY_S else retry_s
+                self._on_failure(error)
+                self._stopping.wait(retry_s)
+                retry_s = min(2 * retry_s, LONGEST_RETRY_S)
 
-            self._server = bounded_server(app, STOP_S)
-            if not self._stopping.is_set():
-                asyncio.run(self._server.serve(sockets=[listening]))
-        except Exception as error:  # noqa: BLE001 - jobs go on without HTTP; the daemon is told
-            self._on_failure(error)
-        finally:
-            listening.close()  # whoever waits is told at once
+    def _serve_once(self, listening: socket.socket) -> None:
+        app = self._app_factory()
+        # uvicorn, like FastAPI, takes time to import, which must not delay the first job.
+        from ayb_jobs.http.edge.serving import bounded_server  # noqa: PLC0415
+
+        self._server = bounded_server(app, STOP_S)
+        if self._stopping.is_set():
+            return
+        asyncio.run(self._server.serve(sockets=[listening]))
+        if not self._stopping.is_set():
+            raise RuntimeError("the server ended by itself")
 
 
 def app_factory(services: Services) -> Callable[[], Any]:

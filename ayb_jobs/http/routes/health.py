@@ -14,7 +14,7 @@ from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import LoopAge, Services
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fitness import database_unfitness
-from ayb_jobs.storage.fleet.waiting import unclaimable_jobs
+from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.requests import probing
 from ayb_jobs.storage.schedules.overdue import count_overdue
 

@@ -32,7 +32,8 @@ from ayb_jobs.http.requests import (
 from ayb_jobs.http.shapes import ExecutionPage, JobPage, JobShape, StatsShape, answer
 from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState, checked_text
 from ayb_jobs.operations import jobs as operations
-from ayb_jobs.storage.fleet.waiting import unclaimable_jobs, why_waiting
+from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
+from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import Position

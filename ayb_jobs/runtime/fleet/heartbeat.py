@@ -42,5 +42,5 @@ class Heartbeat:
     def _look(self) -> None:
         self._next_look = time.monotonic() + LOOK_S  # a look that fails comes again in a minute
         with self._database.connection() as conn:
-            counts = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
-        self._emit(JobsUnclaimable(counts=counts))
+            found = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
+        self._emit(JobsUnclaimable(counts=found.types, queues=found.queues))

@@ -9,7 +9,8 @@ ALIVE_S = 60.0
 
 BEAT = """
     WITH gone AS (
-        DELETE FROM _ayb_job_workers WHERE heartbeat_at < now() - interval '1 day'
+        DELETE FROM _ayb_job_workers
+        WHERE heartbeat_at < now() - interval '1 day' OR heartbeat_at > now() + interval '1 day'
     )
     INSERT INTO _ayb_job_workers AS worker (id, host, pid, version, concurrency, queues, types)
     VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s)
@@ -41,7 +42,10 @@ def forget_worker(conn: Connection, worker_id: str) -> None:
 
 
 LIST_WORKERS = """
-    SELECT id, host, pid, version, concurrency, queues, types, started_at, heartbeat_at,
+    SELECT id, host, pid, version, concurrency,
+        ARRAY(SELECT name FROM unnest(queues) AS name WHERE name IS NOT NULL),
+        ARRAY(SELECT name FROM unnest(types) AS name WHERE name IS NOT NULL),
+        started_at, heartbeat_at,
         greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8,
         ARRAY(
             SELECT job.id::text FROM _ayb_jobs AS job
@@ -50,7 +54,7 @@ LIST_WORKERS = """
             LIMIT 1000
         )
     FROM _ayb_job_workers AS worker
-    WHERE heartbeat_at > now() - make_interval(secs => %(alive_s)s)
+    WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     ORDER BY started_at, id
 """
 

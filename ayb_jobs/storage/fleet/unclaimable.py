@@ -1,15 +1,25 @@
-"""Jobs that are due and that nobody here may lease."""
+"""Jobs that are due and that nobody may lease: one daemon, or any that is alive."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import ALIVE_S
 
 # Jobs that nobody leases gather at the front of their queue, so a look at its front finds them; how deep the queue is
 # behind them must not matter.
 LOOK = 10_000
 
+
+class Unclaimable(NamedTuple):
+    """How many due jobs of types that a daemon does not know wait, by type; and of the types it knows, by unserved queue."""
+
+    types: dict[str, int]
+    queues: dict[str, int]
+
+
 COUNT_UNCLAIMABLE = """
-    SELECT type, count(*)
+    SELECT type, queue, count(*)
     FROM (
         SELECT type, queue
         FROM _ayb_jobs
@@ -18,13 +28,47 @@ COUNT_UNCLAIMABLE = """
         LIMIT %(look)s
     ) AS front
     WHERE NOT (type = ANY (%(types)s::text[]) AND queue = ANY (%(queues)s::text[]))
-    GROUP BY type
+    GROUP BY type, queue
     ORDER BY count(*) DESC
     LIMIT 50
 """
 
 
-def count_unclaimable(conn: Connection, *, types: Sequence[str], queues: Sequence[str]) -> dict[str, int]:
-    """Count, by type, the due jobs of other types or queues than these, among the 10,000 at the front."""
+def count_unclaimable(conn: Connection, *, types: Sequence[str], queues: Sequence[str]) -> Unclaimable:
+    """Count the due jobs of other types or queues than these, among the 10,000 at the front."""
     values = {"types": list(types), "queues": list(queues), "look": LOOK}
-    return {row[0]: row[1] for row in conn.execute(COUNT_UNCLAIMABLE, values).fetchall()}
+    found = Unclaimable({}, {})
+    for type_, queue, count in conn.execute(COUNT_UNCLAIMABLE, values).fetchall():
+        counts, name = (found.queues, queue) if type_ in types else (found.types, type_)
+        counts[name] = counts.get(name, 0) + count
+    return found
+
+
+COUNT_UNCLAIMABLE_BY_ALL = """
+    SELECT type, sum(jobs)::bigint
+    FROM (
+        SELECT type, queue, count(*) AS jobs
+        FROM (
+            SELECT type, queue
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND run_at <= now()
+            ORDER BY queue, priority, run_at, id
+            LIMIT %(look)s
+        ) AS front
+        GROUP BY type, queue
+    ) AS waiting
+    WHERE NOT EXISTS (
+        SELECT FROM _ayb_job_workers AS daemon
+        WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+            AND waiting.type = ANY (daemon.types) AND waiting.queue = ANY (daemon.queues)
+    )
+    GROUP BY type
+    ORDER BY sum(jobs) DESC
+    LIMIT 50
+"""
+
+
+def unclaimable_jobs(conn: Connection) -> dict[str, int]:
+    """Count, by type, the due jobs that no live daemon can run, among the 10,000 that come first."""
+    rows = conn.execute(COUNT_UNCLAIMABLE_BY_ALL, {"look": LOOK, "alive_s": ALIVE_S}, prepare=False).fetchall()
+    return dict(rows)

@@ -1,15 +1,17 @@
 """What keeps queued jobs waiting: who is alive, what they can run, and who comes first."""
 
 from ayb_jobs.model.job import Job, JobState
-from ayb_jobs.model.waiting import MOST_AHEAD, Runner, Surroundings, wait_reason
+from ayb_jobs.model.waiting import MOST_AHEAD, Runner, Surroundings, abandoned_reason, wait_reason
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
-from ayb_jobs.storage.fleet.unclaimable import count_unclaimable
 
+# A beat far ahead of the clock is none: the clock was set back since, or plain SQL wrote it. It may write any array too.
 LIVE_RUNNERS = """
-    SELECT types, queues
+    SELECT
+        ARRAY(SELECT DISTINCT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,
+        ARRAY(SELECT DISTINCT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues
     FROM _ayb_job_workers
-    WHERE heartbeat_at > now() - make_interval(secs => %(alive_s)s)
+    WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     ORDER BY started_at, id
 """
 
@@ -55,8 +57,26 @@ LOOK_AROUND = """
 """
 
 
+# A job without a lease id is another runner's, of whose life nothing is known.
+DAEMON_IS_GONE = """
+    SELECT count(*)
+    FROM _ayb_jobs AS job
+    WHERE id = %(id)s AND state = 'running' AND lease_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM _ayb_job_workers AS daemon
+        WHERE daemon.id = job.worker_id AND heartbeat_at > now() - make_interval(secs => %(alive_s)s)
+    )
+"""
+
+
+def _daemon_is_gone(conn: Connection, job: Job) -> bool:
+    row = conn.execute(DAEMON_IS_GONE, {"id": job.id, "alive_s": ALIVE_S}).fetchone()
+    return row is not None and row[0] > 0
+
+
 def why_waiting(conn: Connection, job: Job) -> str | None:
-    """Return in one line why a job waits; None where it is not queued, or nothing keeps it."""
+    """Return in one line why a job waits, queued or in the hands of a daemon that is gone; None if nothing keeps it."""
+    if job.state is JobState.RUNNING:
+        return abandoned_reason(job) if _daemon_is_gone(conn, job) else None
     if job.state is not JobState.QUEUED:
         return None
     runners = live_runners(conn)
@@ -67,13 +87,3 @@ def why_waiting(conn: Connection, job: Job) -> str | None:
         return None
     is_due, last_seen, ahead = found
     return wait_reason(job, Surroundings(is_due=is_due, runners=runners, last_seen=last_seen, ahead=ahead))
-
-
-def unclaimable_jobs(conn: Connection) -> dict[str, int]:
-    """Count, by type, the due jobs that no live daemon can run, among the 10,000 that come first."""
-    runners = live_runners(conn)
-    return count_unclaimable(
-        conn,
-        types=sorted({name for runner in runners for name in runner.types}),
-        queues=sorted({queue for runner in runners for queue in runner.queues}),
-    )

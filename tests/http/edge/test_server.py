@@ -1,5 +1,6 @@
 """The server itself: where it listens, how it starts and stops, and what it documents."""
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.http import ApiServer
+from ayb_jobs.http.edge import server as edge
 from ayb_jobs.storage.database import Database
 from tests.eventually import eventually
 from tests.http.conftest import Server, serving
@@ -85,6 +87,30 @@ def test_an_application_that_cannot_be_built_is_told_and_nobody_waits() -> None:
     with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):  # at once, not by the client's patience
         httpx.get(server.url, timeout=60)
     server.stop()
+
+
+def test_a_server_that_something_ends_is_told_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "FIRST_RETRY_S", 0.01)
+    failures: list[BaseException] = []
+    ends: list[BaseException] = [SystemExit(1), asyncio.CancelledError(), MemoryError()]
+
+    def build() -> Any:
+        if ends:
+            raise ends.pop()
+        return hello
+
+    server = ApiServer(build, "127.0.0.1", 0, on_failure=failures.append)
+    server.start()
+    eventually(lambda: len(failures) == 3)
+    assert eventually(lambda: answers(server.url))
+    server.stop()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_stopping_before_the_application_is_built_ends_the_thread() -> None:

@@ -1,0 +1,74 @@
+"""Who is alive, and which jobs nobody can run."""
+
+from contextlib import closing
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.fleet.daemons import Worker, beat, list_workers
+from ayb_jobs.storage.fleet.unclaimable import Unclaimable, count_unclaimable, unclaimable_jobs
+from ayb_jobs.storage.fleet.waiting import live_runners, why_waiting
+from ayb_jobs.storage.queue.jobs import get_job
+from ayb_jobs.storage.schedules.fires import Plan, save_plans
+from tests.factories import make_job, make_schedule
+
+
+def daemon(name: str, *, types: list[str], queues: list[str]) -> Worker:
+    return Worker(id=name, host="here", pid=1, version="1", concurrency=1, queues=queues, types=types)
+
+
+def test_a_known_type_in_an_unserved_queue_is_not_told_as_unknown(conn: Connection) -> None:
+    make_job(conn, type="known", queue="served")
+    make_job(conn, type="known", queue="unserved")
+    make_job(conn, type="unknown", queue="unserved")
+    found = count_unclaimable(conn, types=["known"], queues=["served"])
+    assert found == Unclaimable(types={"unknown": 1}, queues={"unserved": 1})
+
+
+def test_a_job_is_unclaimable_unless_one_daemon_knows_its_type_and_serves_its_queue(conn: Connection) -> None:
+    beat(conn, daemon("one", types=["a"], queues=["first"]))
+    beat(conn, daemon("two", types=["b"], queues=["second"]))
+    make_job(conn, type="a", queue="first")
+    make_job(conn, type="a", queue="second")
+    assert unclaimable_jobs(conn) == {"a": 1}
+
+
+@pytest.mark.parametrize("at", ["'infinity'", "now() + interval '1 hour'", "now() - interval '1 hour'", "'-infinity'"])
+def test_a_beat_far_from_now_is_no_sign_of_life(conn: Connection, at: str) -> None:
+    beat(conn, daemon("one", types=["a"], queues=["default"]))
+    conn.execute(sql.SQL("UPDATE _ayb_job_workers SET heartbeat_at = {}").format(sql.SQL(at)))
+    make_job(conn, type="a")
+    assert (list_workers(conn), live_runners(conn), unclaimable_jobs(conn)) == ([], [], {"a": 1})
+
+
+@pytest.mark.parametrize("names", ["{NULL}", "{a,NULL}", "{{a,b},{c,NULL}}"])
+def test_any_array_of_names_can_be_read(conn: Connection, names: str) -> None:
+    beat(conn, daemon("one", types=["a"], queues=["default"]))
+    conn.execute("UPDATE _ayb_job_workers SET types = %s, queues = %s", (names, names))
+    make_job(conn, type="z")
+    assert None not in live_runners(conn)[0].types
+    assert None not in list_workers(conn)[0].worker.queues
+    assert unclaimable_jobs(conn) == {"z": 1}
+
+
+def test_a_running_job_whose_daemon_is_gone_says_so(conn: Connection) -> None:
+    beat(conn, daemon("alive", types=["test"], queues=["default"]))
+    held, abandoned, foreign = (
+        get_job(conn, make_job(conn, "running", worker_id=name, lease_id=sql.SQL(lease)))
+        for name, lease in (("alive", "gen_random_uuid()"), ("dead", "gen_random_uuid()"), ("ayb", "NULL"))
+    )
+    assert why_waiting(conn, held) is None
+    assert why_waiting(conn, foreign) is None
+    assert (why_waiting(conn, abandoned) or "").startswith("its daemon dead is gone; the job is due again once")
+
+
+def test_a_database_that_reads_null_as_a_word_changes_nothing(conn: Connection, database_url: str) -> None:
+    (name,) = conn.execute("SELECT current_database()").fetchone() or ("",)
+    conn.execute(sql.SQL("ALTER DATABASE {} SET array_nulls = off").format(sql.Identifier(name)))
+    schedule_id = make_schedule(conn)
+    with closing(Database(database_url, name="test")) as db:
+        with db.transaction() as ours:
+            save_plans(ours, [Plan(schedule_id, None, "broken")])
+        with db.work() as ours:
+            save_plans(ours, [Plan(schedule_id, None, "broken")])
