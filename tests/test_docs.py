@@ -16,6 +16,7 @@ from ayb_jobs.cli.options import Options
 from ayb_jobs.config import load_config
 from ayb_jobs.config.loading import environment_names
 from ayb_jobs.config.settings import SECTIONS
+from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.logs.wording import LINES
 from ayb_jobs.metrics import CATALOGUE
 from ayb_jobs.storage.database import Connection
@@ -105,7 +106,7 @@ def test_settings_in_a_document_are_valid(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "ayb-jobs.toml"
     file.write_text(text)
     assert tomllib.loads(text)
-    load_config(file, {})
+    load_config(file, {}, kinds=KINDS)
 
 
 @pytest.mark.parametrize("block", blocks_of("python"), ids=where)

@@ -3,19 +3,22 @@
 import os
 
 from ayb_jobs.cli.options import Options
-from ayb_jobs.config import Config, load_config, read_pack
+from ayb_jobs.config import Config, load_config
+from ayb_jobs.handlers.kinds.table import KINDS
+from ayb_jobs.handlers.packs import pack
+from ayb_jobs.model.bounds import NO_BOUNDS
 from ayb_jobs.operations.defaults import Defaults
 
 
 def settings(options: Options) -> Config:
     """Return the effective settings; raises `ConfigError`."""
-    return load_config(options.config, os.environ, {"database.url": options.database_url})
+    return load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS)
 
 
 def job_defaults(options: Options, job_type: str) -> Defaults:
     """Return the defaults that packs and `[job_types]` name. Handlers in Python name theirs to the daemon alone."""
     config = settings(options)
-    known = {name: found for pack in config.handlers.packs for name, found in read_pack(pack).job_types.items()}
+    known = {name: found for each in config.handlers.packs for name, found in pack(each).job_types.items()}
     found = (known | dict(config.job_types)).get(job_type)
     attempts = found.max_attempts if found and found.max_attempts else config.jobs.max_retries_default
-    return Defaults(dict(found.payload) if found else {}, attempts)
+    return Defaults(dict(found.payload) if found else {}, attempts, found.bounds if found else NO_BOUNDS)

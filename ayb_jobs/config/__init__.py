@@ -1,15 +1,16 @@
 """Settings: flags over environment over a TOML file over defaults, checked once, then frozen.
 
 `settings` and `tables` name every setting with its default, its bounds and its meaning; the documentation and the
-environment names are made from them. `sources` is the only reader of files and of the environment. `loading` puts the two together and
+environment names are made from them. `kinds` finds out of which kind a job type is. `sources` is the only reader of files and of the environment. `loading` puts the two together and
 reports all faults at once, each with its key and where its value came from. `faults` words them. `display` shows the
 effective settings with secrets masked, and `reference` writes `docs/configuration.md`.
 """
 
+from ayb_jobs.config.kinds import Kind
 from ayb_jobs.config.loading import load_config, read_pack
 from ayb_jobs.config.settings import Alerts, Api, Config, Database, Handlers, Jobs, Log, Retention
 from ayb_jobs.config.sources import Origin
-from ayb_jobs.config.tables import ApiToken, DeleteSettings, JobTypeSettings, Pack, ScheduleSettings
+from ayb_jobs.config.tables import ApiToken, JobTypeSettings, Pack, ScheduleSettings
 
 __all__ = [
     "Alerts",
@@ -17,10 +18,10 @@ __all__ = [
     "ApiToken",
     "Config",
     "Database",
-    "DeleteSettings",
     "Handlers",
     "JobTypeSettings",
     "Jobs",
+    "Kind",
     "Log",
     "Origin",
     "Pack",

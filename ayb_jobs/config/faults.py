@@ -23,6 +23,8 @@ def kind(annotation: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if origin in (Union, types.UnionType):
         return kind(arguments[0])
+    if origin is dict and arguments[1] is float:
+        return "a table of numbers"
     if origin is list:
         inner = kind(arguments[0])
         return "a list of " + {"text": "texts"}.get(

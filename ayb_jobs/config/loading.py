@@ -1,6 +1,6 @@
 """Puts the sources together and checks them, reporting all faults at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ayb_jobs.config import ayb, faults, sources
+from ayb_jobs.config.kinds import Kind, known_keys, mixed, settings_of
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS, Config
 from ayb_jobs.config.sources import Origin, Source, Unreadable
@@ -16,7 +17,7 @@ from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.model.job import checked_name
 
 Path_ = tuple[str, ...]
-MAPPINGS: Mapping[str, type[Section]] = {"job_types": JobTypeSettings, "schedules": ScheduleSettings}
+MAPPINGS = ("job_types", "schedules")
 PACKS = Path(__file__).parent.parent / "packs"
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 ADMIN_TOKEN = "AYB_JOBS_ADMIN_TOKEN"  # noqa: S105 - the variable's name
@@ -26,13 +27,15 @@ def load_config(
     path: Path | None = None,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    kinds: Sequence[Kind] = (),
 ) -> Config:
     """Return the effective settings; raises `ConfigError` naming every fault.
 
     `path` is the file asked for, if any. `overrides` are the flags of the command line by dotted key, such as
-    `{"jobs.worker_concurrency": 8}`; a value of None means that the flag was not given.
+    `{"jobs.worker_concurrency": 8}`; a value of None means that the flag was not given. `kinds` are those that a table
+    `[job_types.NAME]` may be of.
     """
-    loading = _Loading(environ or {})
+    loading = _Loading(environ or {}, kinds)
     try:
         loading.read_file(sources.config_file(path, loading.environ))
     except Unreadable as error:
@@ -45,10 +48,10 @@ def load_config(
     return loading.finish()
 
 
-def read_pack(name: str) -> Pack:
-    """Return the job types and schedules of a built-in pack."""
+def read_pack(name: str, kinds: Sequence[Kind]) -> Pack:
+    """Return the job types and schedules of a built-in pack; its job types are of these kinds."""
     text = (PACKS / f"{name}.toml").read_text("utf-8")
-    loading = _Loading({})
+    loading = _Loading({}, kinds)
     loading.put_toml(text, f"pack {name}")
     config = loading.finish()
     return Pack(job_types=config.job_types, schedules=config.schedules)
@@ -88,8 +91,9 @@ class _Problem(NamedTuple):
 class _Loading:
     """The settings on their way: a tree of values, and where each came from."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], kinds: Sequence[Kind]) -> None:
         self.environ = environ
+        self.kinds = kinds
         self.tree: dict[str, Any] = {}
         self.origins: dict[Path_, Origin] = {}
         self.problems: list[_Problem] = []
@@ -234,7 +238,10 @@ class _Loading:
     def finish(self) -> Config:
         """Return the settings, or raise all that was found wrong."""
         sections = {name: self.section((name,), model) for name, model in SECTIONS.items()}
-        mappings = {name: self.mapping(name, model) for name, model in MAPPINGS.items()}
+        mappings = {
+            "job_types": self.mapping("job_types", self.job_type),
+            "schedules": self.mapping("schedules", lambda path: self.section(path, ScheduleSettings)),
+        }
         known = [*SECTIONS, *MAPPINGS]
         for name in self.tree:  # in the file's order
             if name not in known:
@@ -253,7 +260,15 @@ class _Loading:
         if both and url and folder and url.source == folder.source:
             self.fault(("database", "data_dir"), "is set although `database.url` is, so that nothing would use it")
 
-    def mapping(self, name: str, model: type[Section]) -> dict[str, Any]:
+    def job_type(self, path: Path_) -> Section | None:
+        """Return the checked settings of a job type, by the keys of its kind."""
+        table = self.value(path)
+        if fault := mixed(table, self.kinds):
+            self.fault((*path, *fault[0]), fault[1])
+            return None
+        return self.section(path, settings_of(table, self.kinds))
+
+    def mapping(self, name: str, checked: Callable[[Path_], Section | None]) -> dict[str, Any]:
         """Return the checked tables of a named section."""
         tables = self.tree.get(name, {})
         if not isinstance(tables, dict):
@@ -264,7 +279,7 @@ class _Loading:
                 checked_name(key, "the name")
             except InvalidInput as error:
                 self.fault((name, key), f"cannot be used: {error}")
-        return {key: self.section((name, key), model) for key in tables}
+        return {key: checked((name, key)) for key in tables}
 
     def section(self, prefix: Path_, model: type[Section]) -> Section | None:
         """Return a checked section; notes its faults."""
@@ -283,7 +298,8 @@ class _Loading:
         owner, info, depth = _field_at(model, loc)
         path = (*prefix, *map(str, loc[:depth]))
         if what == "extra_forbidden":
-            self.fault(path, f"is no setting; {faults.suggestion(path[-1], owner.model_fields)}")
+            known = known_keys(self.kinds) if owner is JobTypeSettings else owner.model_fields
+            self.fault(path, f"is no setting; {faults.suggestion(path[-1], known)}")
         elif what == "missing" and info:
             self.fault(path, f"is missing; it should be {faults.wanted(info)}")
         elif info is None:

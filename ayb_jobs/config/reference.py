@@ -1,16 +1,17 @@
-"""Writes `docs/configuration.md` and `config.example.toml` from the settings: `python -m ayb_jobs.config.reference`."""
+"""Makes `docs/configuration.md` and `config.example.toml` of the settings; `handlers.kinds.reference` writes them."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from ayb_jobs.config.display import toml_value
 from ayb_jobs.config.faults import wanted
+from ayb_jobs.config.kinds import Kind, own_keys
 from ayb_jobs.config.loading import environment_names
 from ayb_jobs.config.section import Section
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
+from ayb_jobs.config.tables import JobTypeSettings
 
 EXAMPLE_HEAD = """\
 # Every setting of ayb-jobs with its default; only jobs.enabled differs, so that this file runs jobs as it is.
@@ -32,12 +33,14 @@ EXAMPLE_TAIL = """\
 # delete_from = "audit_log"
 # where = "created_at < now() - make_interval(days => %(days)s)"
 # payload = { days = 90 }
+# payload_min = { days = 1 }
 # timeout_s = 600
 
-# Or any SQL, in one transaction.
+# Or any SQL, in one transaction; with transaction = false, for what none may hold, each statement by itself.
 # [job_types.refresh_reports]
 # description = "Refresh the daily report"
 # statements = ["REFRESH MATERIALIZED VIEW daily_report"]
+# transaction = true
 # max_attempts = 1
 
 # When to run it: five cron fields, six with seconds first, @hourly and the like, or @every 90s.
@@ -78,12 +81,6 @@ systemd's credentials directory under its key, such as `database.url` or `api.to
 """
 
 
-def main() -> None:
-    """Write both files into the working directory."""
-    Path("docs/configuration.md").write_text(markdown(), "utf-8")
-    Path("config.example.toml").write_text(example(), "utf-8")
-
-
 def example() -> str:
     """Return a configuration file with every setting at its default, and examples of the named tables."""
     return EXAMPLE_HEAD + "".join(_example_section(name, model) for name, model in SECTIONS.items()) + EXAMPLE_TAIL
@@ -97,19 +94,32 @@ def _example_section(name: str, model: type[Section]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown() -> str:
-    """Return the reference of all settings."""
+def markdown(kinds: Sequence[Kind]) -> str:
+    """Return the reference of all settings, with those of each of these kinds of job types."""
     sections = [_markdown_section(f"[{name}]", model, name) for name, model in SECTIONS.items()]
-    sections += [_markdown_section(f"[{name}.NAME]", model, None) for name, model in NAMED_SECTIONS.items()]
+    for name, model in NAMED_SECTIONS.items():
+        sections.append(_markdown_section(f"[{name}.NAME]", model, None))
+        if model is JobTypeSettings:
+            sections += [_markdown_kind(kind, kinds) for kind in kinds if own_keys(kind, kinds)]
     return MARKDOWN_HEAD + "".join(sections)
 
 
-def _markdown_section(title: str, model: type[Section], section: str | None) -> str:
+def _markdown_kind(kind: Kind, kinds: Sequence[Kind]) -> str:
+    """Return the settings that a kind of job types has beside those of all."""
+    title = f"[job_types.NAME]` of kind `{kind.name}"
+    return _markdown_section(title, kind.settings, None, own_keys(kind, kinds))
+
+
+def _markdown_section(
+    title: str, model: type[Section], section: str | None, keys: Collection[str] | None = None
+) -> str:
     about = (model.__doc__ or "").partition(": ")[2].splitlines()[0]
     variables = {path: name for name, path in environment_names().items()}
     head = ["key", "default", "takes", *(["environment"] if section else []), "meaning"]
     rows = [head, ["---"] * len(head)]
     for key, info in _plain_fields(model):
+        if keys is not None and key not in keys:
+            continue
         variable = [f"`{variables[section, key]}`"] if section else []
         rows.append([f"`{key}`", _default(info), wanted(info), *variable, _sentence(info).replace("|", "\\|")])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -129,7 +139,3 @@ def _default(info: FieldInfo) -> str:
 
 def _sentence(info: FieldInfo) -> str:
     return info.description or ""
-
-
-if __name__ == "__main__":
-    main()

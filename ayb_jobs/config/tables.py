@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ayb_jobs.config.section import DAY_S, Fault, Section, is_http, payload_faults, setting
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.bounds import Bounds
 
 
 class ApiToken(Section):
@@ -25,38 +26,31 @@ class ApiToken(Section):
             yield ("token",), "is missing; set `token` or `token_file`"
 
 
-class DeleteSettings(Section):
-    """One table of a cleanup: `delete_from` and `where`."""
-
-    delete_from: str = Field(description="The table.", min_length=1)
-    where: str = Field(description="Which rows, as an SQL condition; `%(name)s` is bound to the payload's `name`.")
-
-
 class JobTypeSettings(Section):
-    """`[job_types.NAME]`: a job written as SQL. `%(name)s` is bound to the payload's `name`."""
+    """`[job_types.NAME]`: what a type of job does, and how it is run; without keys of a kind, a handler in Python."""
 
     description: str = setting("", "What it does, for people.")
-    statements: list[str] = setting([], "SQL statements, run in order in one transaction.")
-    delete_from: str = setting("", "The table whose rows are deleted, in batches.")
-    where: str = setting("", "Which rows, as an SQL condition.")
-    deletes: list[DeleteSettings] = setting([], "Several tables, each with `delete_from` and `where`.")
-    batch_size: int = setting(100_000, "Rows deleted in one transaction, at most.", ge=1, le=1_000_000)
     payload: dict[str, Any] = setting({}, "The payload's defaults; what a job brings goes over them.")
+    payload_min: dict[str, float] = setting({}, "The least number that each of these keys of a payload may hold.")
+    payload_max: dict[str, float] = setting({}, "The greatest number that each of these keys of a payload may hold.")
     timeout_s: float | None = setting(None, "How long a run may take. Not given: any time.", gt=0)
     max_attempts: int | None = setting(None, "Attempts. Not given: `jobs.max_retries_default`.", ge=1, le=1_000_000)
 
+    @property
+    def bounds(self) -> Bounds:
+        """Between which numbers the values of a payload may lie."""
+        return Bounds(least=self.payload_min, greatest=self.payload_max)
+
     def contradictions(self) -> Iterator[Fault]:
-        """Refuse a job that does nothing, or that does not say which rows."""
-        ways = [name for name in ("statements", "delete_from", "deletes") if getattr(self, name)]
-        if not ways:
-            yield (), "does nothing; give `statements`, or `delete_from` and `where`"
-        if len(ways) > 1:
-            yield (ways[0],), f"and `{ways[1]}` are both set; one job type is one or the other"
-        if self.delete_from and not self.where.strip():
-            yield ("where",), "is missing; say which rows of `delete_from` go, or `true` for all"
-        if self.where and not self.delete_from:
-            yield ("where",), "is set without `delete_from`, the table that it is about"
+        """Refuse defaults that cannot be stored, or that no job may bring."""
         yield from payload_faults(self.payload)
+        for key in self.payload_min.keys() & self.payload_max.keys():
+            if self.payload_min[key] > self.payload_max[key]:
+                yield ("payload_min", key), f"is greater than `payload_max.{key}`, so that no value would be right"
+        try:
+            self.bounds.check(self.payload)
+        except InvalidInput as error:
+            yield tuple(error.field.split(".", 1)), str(error).removeprefix(f"{error.field} ")
 
 
 # The bounds of schedules are those of `model.schedule`; a test holds the two against each other.

@@ -154,6 +154,22 @@ class JobContext:
             check_transaction(conn)
 
     @contextmanager
+    def connection_without_transaction(self) -> Iterator[Connection]:
+        """Lend a connection on which each statement is committed by itself, for what no transaction may hold.
+
+        Statements may take as long as is left of the type's timeout; through a pooler, as long as the server allows.
+        """
+        with self._services.database.work() as conn:
+            pooled = conn.prepare_threshold is None
+            if not pooled:
+                conn.execute(SET_SESSION_TIMEOUT, (milliseconds(self.remaining_s()),))
+            try:
+                yield conn
+            finally:
+                if not pooled:
+                    conn.close()  # the next user of it must not have this timeout
+
+    @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Lend a connection for one transaction that completes the job as well: what is done in it is done exactly once.
 
@@ -233,9 +249,15 @@ def check_transaction(conn: Connection) -> None:
 # What the setting holds, nearly 25 days.
 MOST_MILLISECONDS = 2**31 - 1
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
+# For as long as the connection lives; through a pooler, others would have it.
+SET_SESSION_TIMEOUT = "SELECT set_config('statement_timeout', %s, false)"
 
 
 def set_statement_timeout(conn: Connection, seconds: float | None) -> None:
     """Let each statement of this transaction take `seconds`, from a millisecond to 24 days; None is no limit."""
-    milliseconds = 0 if seconds is None else max(1, int(min(seconds * 1000, MOST_MILLISECONDS)))
-    conn.execute(SET_STATEMENT_TIMEOUT, (str(milliseconds),))
+    conn.execute(SET_STATEMENT_TIMEOUT, (milliseconds(seconds),))
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a timeout as PostgreSQL takes it: whole milliseconds, at least one; None is no limit."""
+    return "0" if seconds is None else str(max(1, int(min(seconds * 1000, MOST_MILLISECONDS))))

@@ -1,35 +1,45 @@
-"""Puts together what a daemon runs: the handlers of the user's modules, the built-in packs, and jobs written as SQL."""
+"""Puts together what a daemon runs: the handlers of the user's modules, the built-in packs, and `[job_types.*]`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
-from ayb_jobs.config import Config, JobTypeSettings, ScheduleSettings, read_pack
+from ayb_jobs.config import Config, JobTypeSettings, Pack, ScheduleSettings, read_pack
 from ayb_jobs.errors import ConfigError, InvalidInput
-from ayb_jobs.handlers.kinds.cleanup import TableMissing, delete_in_batches
-from ayb_jobs.handlers.kinds.sql import deletes_of, sql_faults, sql_job_type
+from ayb_jobs.handlers.job_type import Handler, JobType, within
+from ayb_jobs.handlers.kinds.batches import TableMissing, delete_in_batches
+from ayb_jobs.handlers.kinds.cleanup import CleanupSettings, deletes_of
+from ayb_jobs.handlers.kinds.kind import Kind
+from ayb_jobs.handlers.kinds.table import KINDS, kind_of
 from ayb_jobs.handlers.modules import load_registry
-from ayb_jobs.handlers.registry import JobType, Registry
+from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.schedules.retention import longest_retention_hours
 
 
-def build_registry(config: Config) -> Registry:
+def build_registry(config: Config, kinds: Sequence[Kind] = KINDS) -> Registry:
     """Return all job types that the configuration names. Raises `ConfigError` with every fault, each with its key."""
     registry = Registry()
     problems = list(add_modules(registry, config.handlers.modules))
-    for pack in dict.fromkeys(config.handlers.packs):
-        problems += add_sql(registry, read_pack(pack).job_types, source=f"pack {pack}")
-    problems += add_sql(registry, config.job_types, source="[job_types]")
+    for name in dict.fromkeys(config.handlers.packs):
+        problems += add_settings(registry, pack(name).job_types, source=f"pack {name}")
+    problems += add_settings(registry, config.job_types, source="[job_types]", kinds=kinds)
+    problems += schedules_beyond_bounds(registry, config.schedules)
     if problems:
         raise ConfigError(problems)
     return registry
 
 
+def pack(name: str) -> Pack:
+    """Return the job types and schedules of a built-in pack."""
+    return read_pack(name, KINDS)
+
+
 def default_schedules(config: Config) -> dict[str, ScheduleSettings]:
     """Return the packs' schedules and the configuration's own, by name; the configuration's go over the packs'."""
     schedules: dict[str, ScheduleSettings] = {}
-    for pack in config.handlers.packs:
-        schedules |= read_pack(pack).schedules
+    for name in config.handlers.packs:
+        schedules |= pack(name).schedules
     return schedules | dict(config.schedules)
 
 
@@ -48,25 +58,67 @@ def add_modules(registry: Registry, names: Iterable[str]) -> Iterator[str]:
             found[id(theirs)] = theirs
     for theirs in found.values():
         for job_type in theirs.types():
-            yield from add(registry, job_type, "handlers.modules")
+            yield from told("handlers.modules", registry.add, job_type)
 
 
-def add_sql(registry: Registry, settings: Mapping[str, JobTypeSettings], *, source: str) -> Iterator[str]:
-    """Add jobs written as SQL; yield what is wrong with them."""
-    for name, job_type in settings.items():
-        key = f"job_types.{name}"
-        faults = list(sql_faults(job_type))
-        yield from (f"{key}.{fault}" for fault in faults)
-        if not faults:
-            yield from add(registry, sql_job_type(name, job_type, source=source), key)
+def add_settings(
+    registry: Registry, settings: Mapping[str, JobTypeSettings], *, source: str, kinds: Sequence[Kind] = KINDS
+) -> Iterator[str]:
+    """Add the job types of these settings, or change those that a module has registered; yield what is wrong with them."""
+    for name, given in settings.items():
+        kind = kind_of(given, kinds)
+        registered = registry.get(name)
+        if kind.handler is not None:
+            yield from told(f"job_types.{name}", registry.add, new_type(name, given, kind.handler(given), source))
+        elif registered is not None:
+            yield from told(f"job_types.{name}", registry.change, changed_type(registered, given))
+        else:
+            ways = " or ".join(other.keys for other in kinds if other.keys)
+            yield f"job_types.{name} does nothing: no handler of handlers.modules has this name; give {ways}"
 
 
-def add(registry: Registry, job_type: JobType, key: str) -> Iterator[str]:
-    """Add a job type; yield what is wrong with that."""
+def new_type(name: str, settings: JobTypeSettings, run: Handler, source: str) -> JobType:
+    """Return the job type that these settings describe, whose handler is `run`."""
+    return JobType(
+        name=name,
+        run=within(settings.bounds, run),
+        description=settings.description,
+        max_attempts=settings.max_attempts,
+        timeout_s=settings.timeout_s,
+        payload=settings.payload,
+        bounds=settings.bounds,
+        source=source,
+    )
+
+
+def changed_type(registered: JobType, settings: JobTypeSettings) -> JobType:
+    """Return a module's job type with these settings over what the module says."""
+    return replace(
+        registered,
+        run=within(settings.bounds, registered.run),
+        description=settings.description or registered.description,
+        max_attempts=settings.max_attempts or registered.max_attempts,
+        timeout_s=settings.timeout_s or registered.timeout_s,
+        payload=settings.payload or registered.payload,
+        bounds=settings.bounds,
+    )
+
+
+def told(key: str, action: Callable[[JobType], None], job_type: JobType) -> Iterator[str]:
+    """Do something with a job type; yield what is wrong with that."""
     try:
-        registry.add(job_type)
+        action(job_type)
     except InvalidInput as error:
         yield f"{key} cannot be used: {error}"
+
+
+def schedules_beyond_bounds(registry: Registry, schedules: Mapping[str, ScheduleSettings]) -> Iterator[str]:
+    """Yield which schedules would make jobs whose payload is beyond the bounds of their type."""
+    for name, schedule in schedules.items():
+        try:
+            registry.check_payload(schedule.job_type, schedule.payload)
+        except InvalidInput as error:
+            yield f"schedules.{name}.{error}"
 
 
 # AYB's own default, in hours.
@@ -79,12 +131,13 @@ def prune_webhook_deliveries(database: Database, stopping: Callable[[], bool] = 
     Old are those older than 7 days and than the longest retention that a schedule in the database names. Runs the delete
     of the job `webhook_delivery_prune`, batch by batch, until `stopping` says so. Without the table nothing is deleted.
     """
-    settings = read_pack("ayb").job_types["webhook_delivery_prune"]
+    settings = pack("ayb").job_types["webhook_delivery_prune"]
+    deletes = deletes_of(settings) if isinstance(settings, CleanupSettings) else []
     with database.connection() as conn:
         kept_h = max(DELIVERIES_KEPT_H, longest_retention_hours(conn) or 0.0)
     deleted = 0
     with suppress(TableMissing):
-        for delete in deletes_of(settings):
+        for delete in deletes:
             for rows in delete_in_batches(lambda: _transaction(database), delete, {"retention_hours": kept_h}):
                 deleted += rows
                 if stopping():

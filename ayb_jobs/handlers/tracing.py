@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ayb_jobs.handlers.context import JobContext
-from ayb_jobs.handlers.registry import Handler, JobType, Registry
+from ayb_jobs.handlers.job_type import Handler, JobType
+from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.results import Result
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")

@@ -9,6 +9,7 @@ from ayb_jobs.config import Api, Config
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.metrics import Metrics
+from ayb_jobs.model.bounds import NO_BOUNDS
 from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.database import Database
 
@@ -77,7 +78,11 @@ class Services:
         return self.config.jobs.enabled
 
     def defaults(self, job_type: str) -> Defaults:
-        """Return what a job of a type is given if its enqueuer says nothing."""
+        """Return what a job of a type is given if its enqueuer says nothing, and what it may hold."""
         known = self.registry.get(job_type)
         attempts = known.max_attempts if known else None
-        return Defaults(dict(known.payload) if known else {}, attempts or self.config.jobs.max_retries_default)
+        return Defaults(
+            payload=dict(known.payload) if known else {},
+            max_attempts=attempts or self.config.jobs.max_retries_default,
+            bounds=known.bounds if known else NO_BOUNDS,
+        )

@@ -42,9 +42,10 @@ def enqueue(conn: Connection, given: Mapping[str, Any], *, actor: Actor, default
 def _new_job(given: Mapping[str, Any], defaults: FindDefaults) -> NewJob:
     """Return the job that is asked for, with its type's payload and attempts if they are not given."""
     said = {name: value for name, value in given.items() if value is not None}
-    if not {"payload", "max_attempts"} <= said.keys():
-        said = {**defaults(said["type"])._asdict(), **said}
-    return NewJob(**said)
+    known = defaults(said["type"])
+    new = NewJob(**{"payload": known.payload, "max_attempts": known.max_attempts, **said})
+    known.bounds.check(new.payload)
+    return new
 
 
 def cancel(conn: Connection, job_id: str, *, actor: Actor) -> Job:

@@ -19,9 +19,10 @@ def create(conn: Connection, new: NewSchedule, *, actor: Actor, defaults: FindDe
 
     Raises `InvalidInput` for values that cannot be used, and `Conflict` if the name is taken.
     """
-    attempts = new.max_attempts or defaults(new.job_type).max_attempts
+    known = defaults(new.job_type)
+    known.bounds.check(new.payload)
     with conn.transaction():
-        made = schedules.create_schedule(conn, new, default_max_attempts=attempts)
+        made = schedules.create_schedule(conn, new, default_max_attempts=known.max_attempts)
         record_made(conn, "schedule", made.id, actor=actor, action="schedule.create")
     actor.tell(ActionTaken(actor=actor.name, action="schedule.create", target=made.id))
     return made
@@ -43,12 +44,15 @@ def create_all(
     return made
 
 
-def update(conn: Connection, key: str, changes: Mapping[str, Any], *, actor: Actor) -> Schedule:
+def update(conn: Connection, key: str, changes: Mapping[str, Any], *, actor: Actor, defaults: FindDefaults) -> Schedule:
     """Change the fields of a schedule that are given, by their names in `NewSchedule`, and return it.
 
     `key` is its id or its name. If its timing changes, its next run is the first after now.
     Raises `InvalidInput`, `NotFound`, or `Conflict` if a new name is taken.
     """
+    if "payload" in changes:
+        job_type = changes.get("job_type") or schedules.get_schedule(conn, key).job_type
+        defaults(job_type).bounds.check(changes["payload"])
     return _change(conn, key, changes, actor, "schedule.update")
 
 

@@ -20,6 +20,7 @@ from ayb_jobs.config.loading import environment_names
 from ayb_jobs.config.reference import example, markdown
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 from ayb_jobs.errors import ConfigError, InvalidInput
+from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.model.schedules.schedule import NewSchedule
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 def load(text: str, tmp_path: Path, environ: Mapping[str, str] | None = None, **overrides: Any) -> Config:
     file = tmp_path / "ayb-jobs.toml"
     file.write_text(text, "utf-8")
-    return load_config(file, environ or {}, {key.replace("__", "."): value for key, value in overrides.items()})
+    return load_config(file, environ or {}, {key.replace("__", "."): value for key, value in overrides.items()}, KINDS)
 
 
 def problems(text: str, tmp_path: Path, environ: Mapping[str, str] | None = None) -> list[str]:
@@ -94,7 +95,7 @@ def test_every_setting_can_be_set_in_the_environment(name: str, tmp_path: Path) 
         texts = {bool: str(not value).lower(), int: "17", float: "7.5", str: special.get(key, "text")}
         text = texts[type(value)]
     environ = {"AYB_JOBS_DATABASE_URL": "postgresql://h/db"} if key.startswith("direct_url") else {}
-    config = load_config(ROOT / "config.example.toml", environ | {name: text}, {})
+    config = load_config(ROOT / "config.example.toml", environ | {name: text}, {}, KINDS)
     assert config.origins[f"{section}.{key}"].name == name
     assert str(getattr(config, section).model_dump()[key]) != str(value) or key == "packs"
 
@@ -236,12 +237,27 @@ cron = "61 * * * *"
             '[database]\nurl = "host=x"\ndata_dir = "/x"',
             "database.data_dir is set although `database.url` is",
         ),
-        ("[job_types.x]\ndescription = 'x'", "job_types.x does nothing; give `statements`"),
         (
             "[job_types.x]\nstatements = ['SELECT 1']\ndelete_from = 'a'\nwhere = 'true'",
             "job_types.x.statements and `delete_from` are both set",
         ),
-        ("[job_types.x]\nstatements = ['SELECT 1']\nwhere = 'true'", "job_types.x.where is set without `delete_from`"),
+        ("[job_types.x]\nstatements = ['SELECT 1']\nwhere = 'true'", "job_types.x.statements and `where` are both set"),
+        ("[job_types.x]\nwhere = 'true'", "job_types.x.where is set without `delete_from`"),
+        ("[job_types.x]\nbatch_size = 7", "job_types.x does nothing; give `delete_from` and `where`"),
+        ("[job_types.x]\ntransaction = false", "job_types.x does nothing; give `statements`"),
+        ("[job_types.x]\nstetements = ['SELECT 1']", "job_types.x.stetements is no setting; did you mean statements?"),
+        (
+            "[job_types.x]\nstatements = ['SELECT 1']\npayload_min = { days = 'a' }",
+            'job_types.x.payload_min is {"days": "a"}; it should be a table of numbers',
+        ),
+        (
+            "[job_types.x]\nstatements = ['SELECT 1']\npayload_min = { days = 2 }\npayload_max = { days = 1 }",
+            "job_types.x.payload_min.days is greater than `payload_max.days`",
+        ),
+        (
+            "[job_types.x]\nstatements = ['SELECT 1']\npayload_min = { days = 1 }\npayload = { days = 0 }",
+            "job_types.x.payload.days is 0; it should be a number of at least 1",
+        ),
         ("[job_types.x]\nstatements = ['SELECT 1']\npayload = { t = nan }", "job_types.x.payload cannot be used"),
         (
             "[job_types.x]\nstatements = ['SELECT 1']\ntimeout_s = 0",
@@ -492,14 +508,14 @@ def test_the_example_is_valid_as_it_is_and_with_its_examples_uncommented(tmp_pat
 
 
 def test_the_written_reference_is_up_to_date() -> None:
-    how = "run `python -m ayb_jobs.config.reference`"
-    assert (ROOT / "docs/configuration.md").read_text("utf-8") == markdown(), how
+    how = "run `python -m ayb_jobs.handlers.kinds.reference`"
+    assert (ROOT / "docs/configuration.md").read_text("utf-8") == markdown(KINDS), how
     assert (ROOT / "config.example.toml").read_text("utf-8") == example(), how
 
 
 def test_the_reference_names_every_setting_and_variable() -> None:
-    text = markdown()
-    for model in [*SECTIONS.values(), *NAMED_SECTIONS.values()]:
+    text = markdown(KINDS)
+    for model in [*SECTIONS.values(), *NAMED_SECTIONS.values(), *(kind.settings for kind in KINDS)]:
         for key, info in model.model_fields.items():
             assert key == "tokens" or f"| `{key}` |" in text
             assert info.description

@@ -10,8 +10,8 @@ from structlog.testing import LogCapture
 from ayb_jobs.config import Config, load_config
 from ayb_jobs.daemon.daemon import DisabledDaemon
 from ayb_jobs.events import Events
+from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.packs import build_registry, default_schedules, prune_webhook_deliveries
-from ayb_jobs.handlers.registry import JobType
 from ayb_jobs.storage.database import Connection, Database
 from tests.factories import make_schedule
 from tests.handlers.conftest import Lease

@@ -13,6 +13,7 @@ import structlog
 from ayb_jobs.config import load_config
 from ayb_jobs.daemon.daemon import Daemon, new_worker_id
 from ayb_jobs.events import Events
+from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
@@ -28,7 +29,7 @@ def shop(conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -
     conn.execute((SHOP / "schema.sql").read_bytes())
     monkeypatch.chdir(SHOP)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    config = load_config(SHOP / "ayb-jobs.toml")
+    config = load_config(SHOP / "ayb-jobs.toml", kinds=KINDS)
     daemon = Daemon(
         config=config,
         url=database_url,
@@ -88,3 +89,10 @@ def test_abandoned_carts_go(shop: ModuleType, conn: Connection) -> None:
     shorter = enqueue(conn, NewJob(type="abandoned_carts", payload={"days": 10})).id
     assert ends(conn, shorter, "completed") == (1, None)
     assert conn.execute("SELECT id FROM carts").fetchall() == [(3,)]
+
+
+def test_a_payload_that_would_delete_every_cart_is_discarded(shop: ModuleType, conn: Connection) -> None:
+    conn.execute("INSERT INTO carts VALUES (1, now())")
+    hostile = enqueue(conn, NewJob(type="abandoned_carts", payload={"days": -10})).id
+    assert ends(conn, hostile, "discarded") == (None, "payload.days is -10; it should be a number of at least 1")
+    assert conn.execute("SELECT id FROM carts").fetchall() == [(1,)]

@@ -8,7 +8,8 @@ import pytest
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.handlers.context import JobContext
-from ayb_jobs.handlers.registry import JobType, Registry
+from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.handlers.registry import Registry
 
 
 def handle(ctx: JobContext) -> None:

@@ -9,6 +9,7 @@ import structlog
 from ayb_jobs.config import load_config
 from ayb_jobs.daemon.daemon import Daemon, new_worker_id
 from ayb_jobs.events import Events
+from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
@@ -28,7 +29,7 @@ def new_daemon(tmp_path: Path, database_url: str) -> Callable[[int], Daemon]:
     def build(batch_size: int) -> Daemon:
         file = tmp_path / "ayb-jobs.toml"
         file.write_text(CLEANUP.format(batch_size=batch_size))
-        config = load_config(file)
+        config = load_config(file, kinds=KINDS)
         return Daemon(
             config=config,
             url=database_url,

@@ -9,7 +9,8 @@ import pytest
 
 from ayb_jobs.config import Api, ApiToken, Config, Jobs
 from ayb_jobs.events import Events
-from ayb_jobs.handlers.registry import JobType, Registry
+from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.storage.database import Database

@@ -45,7 +45,8 @@ class DatabaseSchedules:
 
     def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
         """Change a schedule, given by id or name, and return it."""
-        return schedule_text(operations.update(self._conn, key, schedule_fields(changes), actor=self._actor))
+        fields = schedule_fields(changes)
+        return schedule_text(operations.update(self._conn, key, fields, actor=self._actor, defaults=self._defaults))
 
     def enable_schedule(self, key: str) -> str:
         """Enable a schedule, given by id or name, and return it."""

@@ -13,6 +13,7 @@ from ayb_jobs.config import Config, load_config
 from ayb_jobs.config.display import as_json, as_toml
 from ayb_jobs.config.reference import example as example_file
 from ayb_jobs.errors import ConfigError
+from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry, default_schedules
 from ayb_jobs.model.names import did_you_mean
 
@@ -34,7 +35,7 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
         click.echo(example_file(), nl=False)
         return
     try:
-        config = load_config(options.config, os.environ, {"database.url": options.database_url})
+        config = load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS)
         warnings = [*config.notes, *unknown_job_types(config, build_registry(config).names())]
     except ConfigError as error:
         if not options.json:

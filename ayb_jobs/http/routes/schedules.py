@@ -157,7 +157,7 @@ def update(services: Given, caller: Admin, key: ScheduleKey, body: RawBody) -> R
     """Change a schedule; its next run is computed anew if its timing changed or it was enabled."""
     changes = _given(read_body(body, UpdateBody, ignoring=READ_ONLY))
     with acting(services, caller) as (conn, actor):
-        changed = operations.update(conn, key, changes, actor=actor)
+        changed = operations.update(conn, key, changes, actor=actor, defaults=services.defaults)
     return answer(schedule_text(changed))
 
 

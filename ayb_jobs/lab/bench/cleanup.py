@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import NamedTuple
 
-from ayb_jobs.handlers.kinds.cleanup import Delete, delete_in_batches
+from ayb_jobs.handlers.kinds.batches import Delete, delete_in_batches
 from ayb_jobs.lab.bench.figures import Figure, Pair, figure, percentile
 from ayb_jobs.lab.bench.scratch import Bench, batches, no_time_limit
 from ayb_jobs.storage.database import Connection, Database, connect

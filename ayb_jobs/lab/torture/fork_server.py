@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from ayb_jobs.config import load_config
 from ayb_jobs.errors import DatabaseError
+from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.process.service import run_service
 
 END_S = 10.0
@@ -157,7 +158,7 @@ def _become(config: str, environ: dict[str, str], log: str) -> NoReturn:
         os.dup2(ours, theirs)
     os.close(nowhere)
     os.close(written)
-    sys.exit(run_service(load_config(Path(config), os.environ)))
+    sys.exit(run_service(load_config(Path(config), os.environ, kinds=KINDS)))
 
 
 def _tell(**what: int) -> None:

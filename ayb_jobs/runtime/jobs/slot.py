@@ -10,7 +10,7 @@ from typing import Literal
 from ayb_jobs import failpoints
 from ayb_jobs.errors import AybJobsError, Discard, PayloadUndecodable
 from ayb_jobs.handlers.context import ContextServices, JobContext
-from ayb_jobs.handlers.registry import JobType
+from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle_result

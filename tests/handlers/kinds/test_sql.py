@@ -7,23 +7,30 @@ import pytest
 from structlog.testing import LogCapture
 
 from ayb_jobs.config import JobTypeSettings
+from ayb_jobs.config.kinds import settings_of
 from ayb_jobs.errors import Discard, LeaseLost, Stopped
-from ayb_jobs.handlers.kinds import sql
-from ayb_jobs.handlers.kinds.sql import sql_faults, sql_job_type
-from ayb_jobs.handlers.registry import JobType
+from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.handlers.kinds import cleanup
+from ayb_jobs.handlers.kinds.table import KINDS, kind_of
+from ayb_jobs.handlers.packs import new_type
 from ayb_jobs.storage.database import Connection
 from tests.handlers.conftest import Lease
 
 
+def read(settings: dict[str, Any]) -> JobTypeSettings:
+    return settings_of(settings, KINDS)(**settings)
+
+
 def job_type(**settings: Any) -> JobType:
-    made = JobTypeSettings(**settings)
+    made = read(settings)
     assert not list(made.contradictions())
-    assert not list(sql_faults(made))
-    return sql_job_type("test", made, source="a test")
+    handler = kind_of(made).handler
+    assert handler is not None
+    return new_type("test", made, handler(made), "a test")
 
 
 def faults(**settings: Any) -> list[str]:
-    return list(sql_faults(JobTypeSettings(**settings)))
+    return [f"{'.'.join(path)} {about}" for path, about in read(settings).contradictions()]
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +93,7 @@ def test_what_earlier_batches_deleted_is_counted_where_a_later_one_fails(conn: C
 def test_progress_and_a_longer_lease_between_batches(
     conn: Connection, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr(cleanup, "PROGRESS_EVERY_S", 0.0)
     context = lease()
     conn.execute("UPDATE _ayb_jobs SET lease_until = now() + interval '1 second'")
     job_type(**ALL).run(context)
@@ -96,7 +103,7 @@ def test_progress_and_a_longer_lease_between_batches(
 
 
 def test_a_lost_lease_stops_the_deleting(conn: Connection, lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr(cleanup, "PROGRESS_EVERY_S", 0.0)
     context = lease()
     conn.execute("UPDATE _ayb_jobs SET lease_id = gen_random_uuid()")
     with pytest.raises(LeaseLost):
@@ -182,7 +189,7 @@ def test_settings_become_the_type_s() -> None:
         ({"deletes": [{"delete_from": "a", "where": "  "}]}, "deletes.0.where is empty; SQL is needed"),
         (
             {"statements": ["SELECT 1", "SELECT %(x)s"]},
-            "statements, number 2, uses %(x)s, for which payload has no default; add payload = { x = … }",
+            "statements number 2 uses %(x)s, for which payload has no default; add payload = { x = … }",
         ),
     ],
 )

@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ayb_jobs.config import Api, read_pack
+from ayb_jobs.config import Api
 from ayb_jobs.events import RequestFailed
+from ayb_jobs.handlers.packs import pack
 from ayb_jobs.storage.database import Connection, Database
 from tests.factories import make_job, make_schedule
 from tests.http.answers import problem
@@ -52,9 +53,9 @@ def test_every_registered_job_is_available_with_its_cron_expression(client: http
 
 
 def test_barycenters_jobs_bear_its_descriptions_and_schedules() -> None:
-    pack = read_pack("barycenter")
-    crons = {schedule.job_type: schedule.cron for schedule in pack.schedules.values()}
-    assert {name: (found.description, crons[name]) for name, found in pack.job_types.items()} == {
+    barycenter = pack("barycenter")
+    crons = {schedule.job_type: schedule.cron for schedule in barycenter.schedules.values()}
+    assert {name: (found.description, crons[name]) for name, found in barycenter.job_types.items()} == {
         "cleanup_expired_sessions": ("Clean up expired user sessions", "0 0 * * * *"),
         "cleanup_expired_refresh_tokens": ("Clean up expired refresh tokens", "0 30 * * * *"),
         "cleanup_expired_challenges": ("Clean up expired WebAuthn challenges", "0 */5 * * * *"),

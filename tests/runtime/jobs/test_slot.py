@@ -3,7 +3,7 @@
 import time
 
 from ayb_jobs.handlers.context import ContextServices, JobContext
-from ayb_jobs.handlers.registry import JobType
+from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement

@@ -6,8 +6,8 @@ from itertools import islice
 
 import pytest
 
-from ayb_jobs.handlers.kinds import cleanup
-from ayb_jobs.handlers.kinds.cleanup import Delete, TableMissing, delete_in_batches, next_span
+from ayb_jobs.handlers.kinds import batches
+from ayb_jobs.handlers.kinds.batches import Delete, TableMissing, delete_in_batches, next_span
 from ayb_jobs.storage.database import Connection, Database, connect
 from tests.pgbouncer import PgBouncer
 
@@ -166,7 +166,7 @@ def test_statistics_that_promise_few_rows_do_not_end_the_deleting(
     conn.execute("ANALYZE things")
     conn.execute("ALTER TABLE things SET (autovacuum_enabled = false)")
     conn.execute("UPDATE things SET kind = 'old' WHERE id <= 5000")
-    monkeypatch.setattr(cleanup, "FEW_ROWS", 100)
+    monkeypatch.setattr(batches, "FEW_ROWS", 100)
     assert run(db) == 5000
 
 
@@ -231,8 +231,8 @@ def test_no_setting_stays_behind_on_a_pooler_s_connections(
     [
         (1000, 0.001, 100_000, 2000),
         (1000, 0.0, 100_000, 2000),
-        (1000, cleanup.TARGET_S, 100_000, 1000),
-        (1000, cleanup.TARGET_S * 2, 100_000, 500),
+        (1000, batches.TARGET_S, 100_000, 1000),
+        (1000, batches.TARGET_S * 2, 100_000, 500),
         (1000, 60.0, 100_000, 250),
         (1000, 0.001, 1500, 1500),
         (1, 60.0, 100, 1),

@@ -1,0 +1,29 @@
+"""Which functions can be handlers."""
+
+import inspect
+
+from ayb_jobs.errors import InvalidInput
+
+
+def check_handler(name: str, run: object) -> None:
+    """Raise `InvalidInput` if `run` cannot serve as the handler of job type `name`."""
+    if not callable(run):
+        raise InvalidInput(f"the handler of {name} is {run!r}; a function is needed", field="handler")
+    if inspect.iscoroutinefunction(run) or inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
+        raise InvalidInput(
+            f"the handler of {name} is an async function or a generator; handlers are plain functions, run in threads",
+            field="handler",
+        )
+    try:
+        inspect.signature(run).bind(None)
+    except TypeError:
+        raise InvalidInput(
+            f"the handler of {name} must take exactly one argument, the JobContext", field="handler"
+        ) from None
+    except ValueError:
+        pass  # some built-in callables have no signature to look at
+
+
+def first_line(run: object) -> str:
+    """Return the first line of a function's docstring, or ""."""
+    return (inspect.getdoc(run) or "").partition("\n")[0]

@@ -1,0 +1,68 @@
+"""What a type of job is: its name, what runs, and what a job of it is given."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ayb_jobs.errors import Discard, InvalidInput
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.model.bounds import NO_BOUNDS, Bounds
+from ayb_jobs.model.job import MAX_ATTEMPTS, checked_name, encode_payload
+from ayb_jobs.model.results import Result
+
+Handler = Callable[[JobContext], Result]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobType:
+    """A type of job: its name, what runs, and how.
+
+    `timeout_s` is how long one attempt may take, in seconds; None means no limit. `max_attempts` is None if the
+    configuration's `max_retries_default` holds. `payload` is what a job without a payload is given, and `bounds` are the
+    numbers that a payload may hold. `source` says where the type was defined, for error messages. `executor` names what
+    runs the handler, see `runtime.executors`.
+    """
+
+    name: str
+    run: Handler
+    description: str = ""
+    max_attempts: int | None = None
+    timeout_s: float | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    bounds: Bounds = NO_BOUNDS
+    source: str = ""
+    executor: str = "thread"
+
+    def __post_init__(self) -> None:
+        checked_name(self.name, "job type")
+        if self.max_attempts is not None and not is_count(self.max_attempts):
+            raise self._refusal("max_attempts", self.max_attempts, "give a whole number, at least 1")
+        if self.timeout_s is not None and not is_duration(self.timeout_s):
+            raise self._refusal("timeout_s", self.timeout_s, "give a number of seconds above 0, or None for no limit")
+        encode_payload(dict(self.payload))
+
+    def _refusal(self, name: str, value: object, wanted: str) -> InvalidInput:
+        return InvalidInput(f"{name} of job type {self.name} is {value!r}; {wanted}", field=name)
+
+
+def within(bounds: Bounds, run: Handler) -> Handler:
+    """Return a handler that first discards jobs whose payload is beyond the bounds, however they came into the queue."""
+
+    def run_within(ctx: JobContext) -> Result:
+        try:
+            bounds.check(ctx.payload)
+        except InvalidInput as error:
+            raise Discard(str(error)) from None
+        return run(ctx)
+
+    return run_within if bounds else run
+
+
+def is_count(value: object) -> bool:
+    """Tell whether a value is a whole number that a count of attempts can be."""
+    return type(value) is int and 1 <= value <= MAX_ATTEMPTS
+
+
+def is_duration(value: object) -> bool:
+    """Tell whether a value is a number of seconds above zero; infinity and NaN are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
