@@ -8,6 +8,6 @@ Importing this package costs nothing: FastAPI and its kin are imported in the se
 """
 
 from ayb_jobs.http.edge.server import ApiServer, app_factory
-from ayb_jobs.http.services import LoopAge, Services
+from ayb_jobs.http.services import Services
 
-__all__ = ["ApiServer", "LoopAge", "Services", "app_factory"]
+__all__ = ["ApiServer", "Services", "app_factory"]

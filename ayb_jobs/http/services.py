@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.config import Api, Config
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
@@ -12,29 +12,6 @@ from ayb_jobs.metrics import Metrics
 from ayb_jobs.model.bounds import NO_BOUNDS
 from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.database import Database
-
-
-class LoopAge(NamedTuple):
-    """For how many seconds a loop has been due without a success, and from how many on it is not healthy.
-
-    `failing`: its last turn failed. `waits_for_database`: it failed because there is no database to work with.
-    """
-
-    name: str
-    age_s: float
-    limit_s: float
-    failing: bool = False
-    waits_for_database: bool = False
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether it has made no progress for longer than it may."""
-        return self.age_s > self.limit_s
-
-    @property
-    def needs_restart(self) -> bool:
-        """Whether it is stuck for a reason that a restart of the daemon may end; an outage of the database is none."""
-        return self.is_stuck and not self.waits_for_database
 
 
 def no_loops() -> Sequence[LoopAge]:

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.config import Config
 from ayb_jobs.daemon.daemon import Daemon, DisabledDaemon, new_worker_id
 from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres
@@ -29,7 +30,7 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.shipped import shipped_schedules
 from ayb_jobs.handlers.tracing import traced
 from ayb_jobs.http.edge.server import ApiServer, app_factory
-from ayb_jobs.http.services import LoopAge, Services
+from ayb_jobs.http.services import Services
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.process import sd_notify

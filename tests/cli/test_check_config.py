@@ -57,7 +57,7 @@ def check(folder: Path, settings: str, *arguments: str, **environ: str) -> subpr
     return subprocess.run(
         [PROGRAM, "check-config", *arguments],
         cwd=folder,
-        env=environment(environ),
+        env=environment({"AYB_JOBS_ENABLED": "true", **environ}),
         capture_output=True,
         text=True,
         check=False,
@@ -69,6 +69,15 @@ def test_all_is_well_is_said(folder: Path) -> None:
     done = check(folder, '[handlers]\nmodules = ["mine"]\n')
     assert (done.returncode, done.stderr) == (ExitCode.OK, "All is well.\n")
     assert '"mine"' in done.stdout
+
+
+def test_disabled_jobs_are_never_called_well(folder: Path) -> None:
+    done = check(folder, "", AYB_JOBS_ENABLED="false")
+    warning, last = done.stderr.splitlines()
+    assert done.returncode == ExitCode.OK
+    assert warning.startswith("ayb-jobs: warning: jobs.enabled is false, so that this daemon runs no job")
+    assert "AYB_JOBS_ENABLED=true" in warning
+    assert last == "The daemon can start; 1 warning."
 
 
 def test_handlers_that_cannot_be_had_are_named_all_together(folder: Path) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import click
 
+from ayb_jobs.checks.settings import jobs_disabled, noted_settings, unknown_job_types
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import one_line, say
@@ -14,8 +15,7 @@ from ayb_jobs.config.display import as_json, as_toml
 from ayb_jobs.config.reference import example as example_file
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.handlers.kinds.table import KINDS
-from ayb_jobs.handlers.packs import build_registry, default_schedules
-from ayb_jobs.model.names import did_you_mean
+from ayb_jobs.handlers.packs import build_registry
 
 
 @click.command("check-config")
@@ -36,7 +36,7 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
         return
     try:
         config = load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS)
-        warnings = [*config.notes, *unknown_job_types(config, build_registry(config).names())]
+        warnings = warnings_of(config, build_registry(config).names())
     except ConfigError as error:
         if not options.json:
             raise
@@ -49,15 +49,10 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
     say(verdict(len(warnings)))
 
 
-def unknown_job_types(config: Config, known: Collection[str]) -> Iterator[str]:
-    """Yield a warning for each schedule of the packs and the settings whose job type is not known here."""
-    for name, schedule in default_schedules(config).items():
-        if schedule.job_type not in known:
-            near = did_you_mean(schedule.job_type, known)
-            yield (
-                f"schedules.{name}.job_type is {schedule.job_type}, which this daemon does not know, "
-                f"so that its jobs wait for another daemon{near}"
-            )
+def warnings_of(config: Config, known: Collection[str]) -> list[str]:
+    """Return what the checks find odd about the settings, each with what to do."""
+    found = [*jobs_disabled(config), *unknown_job_types(config, known)]
+    return [*(note.fact for note in noted_settings(config)), *(f"{one.fact}; {one.remedy}" for one in found)]
 
 
 def verdict(warnings: int) -> str:

@@ -3,9 +3,13 @@
 import json
 import socket
 from contextlib import closing
+from typing import NamedTuple
 
 import click
 
+from ayb_jobs.checks.database import unfit_database
+from ayb_jobs.checks.finding import facts
+from ayb_jobs.checks.fleet import no_daemon, unclaimable
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
 from ayb_jobs.cli.backend.api import ApiBackend
@@ -15,9 +19,6 @@ from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.settings import settings
 from ayb_jobs.storage.database import Timeouts, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
-from ayb_jobs.storage.fitness import database_unfitness
-from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers
-from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 
 CONNECT_S = 3.0
 
@@ -30,31 +31,34 @@ CONNECT_S = 3.0
 def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
 
-    Exits with 1 where not, naming each reason. With --url, the daemon there says whether it is ready. Where jobs are
-    disabled, no daemon is looked for. Due jobs that no live daemon can run are told, and are no such reason.
+    Exits with 1 if not, naming each reason. With --url, the daemon there says whether it is ready. If jobs are disabled,
+    no daemon is looked for. Due jobs that no live daemon can run are told, and are no such reason.
     """
     url = api_url(options)
     if url:
         found = json.loads(ApiBackend(url, token(options)).health())
-        reasons: list[str] = found["reasons"]
-        unclaimable: int = found.get("unclaimableJobs", 0)
+        health = Health(found["reasons"], found.get("unclaimableJobs", 0))
     else:
-        reasons, unclaimable = database_health(options, this_host=this_host)
+        health = database_health(options, this_host=this_host)
     if options.json:
-        told = {"status": "failing" if reasons else "ok", "reasons": reasons}
-        output.print_json(json.dumps(told | ({"unclaimableJobs": unclaimable} if unclaimable else {})))
+        told = {"status": "failing" if health.reasons else "ok", "reasons": health.reasons}
+        output.print_json(json.dumps(told | ({"unclaimableJobs": health.unclaimable} if health.unclaimable else {})))
     else:
-        click.echo("\n".join(map(output.one_line, reasons)) or "ok")
-        if unclaimable:
-            output.say(f"{unclaimable:,} due jobs wait that no live daemon can run; see: ayb-jobs jobs stats")
-    ctx.exit(ExitCode.FAILED if reasons else ExitCode.OK)
+        click.echo("\n".join(map(output.one_line, health.reasons)) or "ok")
+        if health.unclaimable:
+            output.say(f"{health.unclaimable:,} due jobs wait that no live daemon can run; see: ayb-jobs jobs stats")
+    ctx.exit(ExitCode.FAILED if health.reasons else ExitCode.OK)
 
 
-def database_health(options: Options, *, this_host: bool) -> tuple[list[str], int]:
-    """Return a line for each reason why no work can be done, and how many due jobs no live daemon can run.
+class Health(NamedTuple):
+    """Why no work can be done, and how many due jobs no live daemon can run, among the 10,000 that come first."""
 
-    The latter are counted where there is no such reason, among the 10,000 that come first.
-    """
+    reasons: list[str]
+    unclaimable: int
+
+
+def database_health(options: Options, *, this_host: bool) -> Health:
+    """Ask the checks of the database; the due jobs are counted if there is no reason against working."""
     disabled = not options.database_url and not settings(options).jobs.enabled
     timeouts = Timeouts(connect_s=CONNECT_S, statement_s=CONNECT_S)
     with (
@@ -64,13 +68,10 @@ def database_health(options: Options, *, this_host: bool) -> tuple[list[str], in
     ):
         if disabled:
             output.say("jobs are disabled here (jobs.enabled), so that neither the schema nor a daemon was looked for")
-            return [], 0
-        reasons = database_unfitness(conn)
-        if reasons:
-            return reasons, 0
-        hosts = [seen.worker.host for seen in list_workers(conn)]
-        unclaimable = sum(unclaimable_jobs(conn).values()) if hosts else 0
-    if not (hosts if not this_host else socket.gethostname() in hosts):
-        where = " on this host" if this_host else ""
-        reasons.append(f"no daemon is alive{where}: it stopped, or has been silent for {ALIVE_S:.0f} s")
-    return reasons, unclaimable
+            return Health([], 0)
+        if unfit := facts(unfit_database(conn)):
+            return Health(unfit, 0)
+        if missing := no_daemon(conn, host=socket.gethostname() if this_host else None):
+            return Health([missing.fact], 0)
+        waiting = unclaimable(conn)
+    return Health([], int(waiting.evidence["count"]) if waiting else 0)

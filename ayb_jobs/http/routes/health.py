@@ -9,23 +9,23 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from ayb_jobs.checks.database import outage, unfit_database
+from ayb_jobs.checks.finding import Finding, facts
+from ayb_jobs.checks.fleet import unclaimable
+from ayb_jobs.checks.loops import LoopAge, stuck_loops
+from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.http.requests import Given
-from ayb_jobs.http.services import LoopAge, Services
+from ayb_jobs.http.services import Services
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fitness import database_unfitness
-from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.requests import probing
-from ayb_jobs.storage.schedules.overdue import count_overdue
 
 DATABASE_S = 2.0
-# What a server says that refuses one more connection: for want of any, or of any that is left for this user.
-NO_CONNECTION_FREE = ("too many clients", "connection slots", "too many connections", "no more connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """An answer to a probe: well where there is no reason against it.
+    """An answer to a probe: well if there is no reason against it.
 
     `overdue` schedules, and due jobs that are `unclaimable` since no live daemon can run them, are told and are no such
     reason: taking a daemon out of service would not make them run.
@@ -93,58 +93,40 @@ class Prober:
 def liveness(services: Services) -> Health:
     """Return the state of the loops; those that wait for the database are passed over."""
     loops = services.loops()
-    return Health(reasons=stuck([loop for loop in loops if loop.needs_restart]), loops=loops)
+    return Health(reasons=facts(stuck_loops([loop for loop in loops if loop.needs_restart])), loops=loops)
 
 
 def readiness(services: Services) -> Health:
     """Return everything that keeps work from being done."""
     loops = services.loops()
-    unfit = _database_reasons(services)
-    overdue = None if unfit else _counted(services, count_overdue)
-    unclaimable = None if unfit else _counted(services, lambda conn: sum(unclaimable_jobs(conn).values()))
-    reasons = stuck(loops) + unfit
+    unfit = _unfit(services)
+    reasons = facts([*stuck_loops(loops), *unfit])
     if services.draining():
         reasons.append("the daemon is stopping")
-    return Health(reasons=reasons, loops=loops, overdue=overdue, unclaimable=unclaimable)
+    return Health(
+        reasons=reasons,
+        loops=loops,
+        overdue=None if unfit else _counted(services, overdue),
+        unclaimable=None if unfit else _counted(services, unclaimable),
+    )
 
 
-def stuck(loops: Sequence[LoopAge]) -> list[str]:
-    """Return a line for each loop that has made no progress for longer than it may."""
-    return [
-        f"loop {loop.name} has failed for {loop.age_s:.1f} s; the log has the details"
-        if loop.failing
-        else f"loop {loop.name} has made no progress for {loop.age_s:.1f} s; {loop.limit_s:g} s are its limit"
-        for loop in loops
-        if loop.is_stuck
-    ]
-
-
-def _database_reasons(services: Services) -> list[str]:
+def _unfit(services: Services) -> list[Finding]:
     try:
         with probing(services.database, DATABASE_S) as conn:
-            return database_unfitness(conn)
+            return list(unfit_database(conn))
     except DatabaseError as error:
-        return [outage(str(error))]
+        return [outage(error)]
 
 
-def outage(message: str) -> str:
-    """Return what an error of the database says to strangers: no host, no user."""
-    if "read-only" in message:
-        return "the database takes no writes: it is a standby, or read-only"
-    if any(words in message for words in NO_CONNECTION_FREE):
-        return "the database has no connection free"
-    if message.startswith("cannot connect"):
-        return "the database cannot be reached; the log has the details"
-    return message
-
-
-def _counted(services: Services, count: Callable[[Connection], int]) -> int | None:
-    """Return a count, or None where the database does not say it in time."""
+def _counted(services: Services, check: Callable[[Connection], Finding | None]) -> int | None:
+    """Return how many a check finds, or None if the database does not say it in time."""
     try:
         with probing(services.database, DATABASE_S) as conn:
-            return count(conn)
+            found = check(conn)
     except AybJobsError:
         return None
+    return int(found.evidence["count"]) if found else 0
 
 
 def _answer(health: Health) -> Response:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from fastapi import APIRouter, Request, Response
@@ -13,11 +12,11 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 import ayb_jobs
+from ayb_jobs.checks.gauges import Figures, gauges_of_state
 from ayb_jobs.errors import AybJobsError
 from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import Services
-from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, OTHER, Histogram, Kind, Labels, Names
-from ayb_jobs.storage.queue.gauges import Gauges, measure
+from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, Histogram, Kind, Labels, Names
 from ayb_jobs.storage.requests import reading
 
 # However many scrapers there are, the database is asked at most so often, and each statement may take so long.
@@ -62,7 +61,7 @@ class QueueCollector(Collector):
         self._services = services
         self._queue = Names(MOST_QUEUES, services.config.jobs.queues)
         self._lock = threading.Lock()
-        self._gauges: Gauges | None = None
+        self._gauges: Figures | None = None
         self._measured = float("-inf")
 
     def describe(self) -> Iterable[Family]:
@@ -94,30 +93,17 @@ class QueueCollector(Collector):
             "ayb_jobs_listener_failures": {(): services.events.listener_failures},
         }
         gauges = self._fresh_gauges()
-        figures["ayb_jobs_database_up"] = {(): 0 if gauges is None else 1}
-        if gauges is not None:
-            figures["ayb_jobs_queue_depth"] = self._depths(gauges)
-            figures["ayb_jobs_running"] = {(): gauges.running}
-            figures["ayb_jobs_oldest_ready_age_seconds"] = {(): gauges.oldest_ready_s}
-            figures["ayb_jobs_oldest_expired_lease_age_seconds"] = {(): gauges.oldest_expired_lease_s}
-            figures["ayb_jobs_workers"] = {(): gauges.workers}
-            figures["ayb_jobs_schedules_overdue"] = {(): gauges.overdue}
-        return figures
+        return {**figures, "ayb_jobs_database_up": {(): 0 if gauges is None else 1}, **(gauges or {})}
 
-    def _depths(self, gauges: Gauges) -> Mapping[Labels, float]:
-        depths: Counter[Labels] = Counter()
-        for queue, count in gauges.queued.items():
-            depths[(OTHER if queue is None else self._queue(queue),)] += count
-        return depths
-
-    def _fresh_gauges(self) -> Gauges | None:
-        """Return the queue's figures, or None where the database does not give them in time."""
+    def _fresh_gauges(self) -> Figures | None:
+        """Return the queue's figures, or None if the database does not give them in time."""
         with self._lock:
             if time.monotonic() - self._measured > GAUGES_FRESH_S:
                 try:
                     with reading(self._services.database, GAUGES_S) as conn:
-                        self._gauges = measure(conn, queues=self._services.config.jobs.queues, most_queues=MOST_QUEUES)
-                except AybJobsError:  # also where a value in the database is one that it refuses to compute with
+                        queues = self._services.config.jobs.queues
+                        self._gauges = gauges_of_state(conn, queues=queues, label=self._queue)
+                except AybJobsError:  # also if the database refuses to compute with a value that it holds
                     self._gauges = None
                 self._measured = time.monotonic()
             return self._gauges

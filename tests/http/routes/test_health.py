@@ -7,8 +7,8 @@ from typing import NoReturn
 import httpx
 import pytest
 
+from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.http import LoopAge
 from ayb_jobs.http.routes import health
 from ayb_jobs.http.routes import metrics as exposition
 from ayb_jobs.model.daemons import Worker
@@ -99,8 +99,8 @@ def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, mon
     def computed(*_: object, **__: object) -> NoReturn:
         raise InvalidInput("the database refuses a value: interval out of range")
 
-    monkeypatch.setattr(health, "count_overdue", computed)
-    monkeypatch.setattr(exposition, "measure", computed)
+    monkeypatch.setattr(health, "overdue", computed)
+    monkeypatch.setattr(exposition, "gauges_of_state", computed)
     with serving(db) as server, server.client(None) as client:
         answer = client.get("/readyz")
         assert answer.status_code == 200

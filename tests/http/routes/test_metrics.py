@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg.sql import SQL
 
 from ayb_jobs import events
-from ayb_jobs.http import LoopAge
+from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, MOST_TYPES, Kind, Metrics, first_sqlstate
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob

@@ -1,0 +1,61 @@
+"""Whether the database can be worked on."""
+
+from collections.abc import Iterator
+
+from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fitness import database_fitness
+
+# What a server says that refuses one more connection: for want of any, or of any that is left for this user.
+NO_CONNECTION_FREE = ("too many clients", "connection slots", "too many connections", "no more connections")
+
+
+def unfit_database(conn: Connection) -> Iterator[Finding]:
+    """Find what keeps work from being done on this database."""
+    fitness = database_fitness(conn)
+    if fitness.standby or fitness.read_only:
+        yield _unwritable(standby=fitness.standby)
+    schema = fitness.schema
+    if not schema.is_current:
+        yield Finding(
+            name="schema.outdated",
+            severity=Severity.FAILING,
+            fact=f"the schema is version {schema.version}, and {schema.needed} is needed; run ayb-jobs migrate",
+            meaning="This version of ayb-jobs cannot work on these tables.",
+            remedy="ayb-jobs migrate",
+            evidence={"version": schema.version, "needed": schema.needed},
+        )
+
+
+def outage(error: DatabaseError) -> Finding:
+    """Return an error of the database as a finding that tells strangers no host and no user."""
+    message = str(error)
+    if "read-only" in message:
+        return _unwritable()
+    if any(words in message for words in NO_CONNECTION_FREE):
+        return _unreachable("the database has no connection free")
+    if message.startswith("cannot connect"):
+        return _unreachable("the database cannot be reached; the log has the details")
+    return _unreachable(message)
+
+
+def _unwritable(**evidence: bool) -> Finding:
+    return Finding(
+        name="database.read_only",
+        severity=Severity.FAILING,
+        fact="the database takes no writes: it is a standby, or read-only",
+        meaning="No job can be enqueued, run or settled.",
+        remedy="name the primary in database.url",
+        evidence=evidence,
+    )
+
+
+def _unreachable(fact: str) -> Finding:
+    return Finding(
+        name="database.unavailable",
+        severity=Severity.FAILING,
+        fact=fact,
+        meaning="No job can be enqueued or run until the database answers. Daemons wait for it and go on by themselves.",
+        remedy="See to the database; the daemon's log has its words.",
+    )

@@ -1,0 +1,35 @@
+"""What a check returns."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """Whether a finding keeps work from being done, or is for somebody to look at."""
+
+    FAILING = "failing"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is wrong, in sentences that hold for any door.
+
+    `name` tells findings apart, such as `schema.outdated`. `fact` is what was found; it names no host and no user, since
+    probes show it to strangers. `evidence` are the figures behind it. `meaning` says what follows from it, and `remedy`
+    what to do.
+    """
+
+    name: str
+    severity: Severity
+    fact: str
+    meaning: str
+    remedy: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def facts(findings: Iterable[Finding]) -> list[str]:
+    """Return the facts that keep work from being done."""
+    return [finding.fact for finding in findings if finding.severity is Severity.FAILING]

@@ -1,0 +1,38 @@
+"""Whether daemons are alive, and whether they can run what is due."""
+
+from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers
+from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
+
+
+def no_daemon(conn: Connection, *, host: str | None = None) -> Finding | None:
+    """Find that no daemon is alive, on a host if one is named."""
+    hosts = [seen.worker.host for seen in list_workers(conn)]
+    if host in hosts or (host is None and hosts):
+        return None
+    where = "" if host is None else " on this host"
+    return Finding(
+        name="daemon.none",
+        severity=Severity.FAILING,
+        fact=f"no daemon is alive{where}: it stopped, or has been silent for {ALIVE_S:.0f} s",
+        meaning="No job runs, and no schedule fires.",
+        remedy="ayb-jobs run",
+        evidence={"alive": len(hosts)},
+    )
+
+
+def unclaimable(conn: Connection) -> Finding | None:
+    """Find due jobs that no live daemon can run, among the 10,000 that come first."""
+    counts = unclaimable_jobs(conn)
+    if not counts:
+        return None
+    total = sum(counts.values())
+    return Finding(
+        name="jobs.unclaimable",
+        severity=Severity.WARNING,
+        fact=f"{total:,} due jobs wait that no live daemon can run",
+        meaning="They wait until a daemon that knows their type serves their queue.",
+        remedy="ayb-jobs jobs stats",
+        evidence={"count": total, "byType": counts},
+    )

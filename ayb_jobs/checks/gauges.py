@@ -1,0 +1,30 @@
+"""The state of the queue as figures, by the names that `metrics.CATALOGUE` explains."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from ayb_jobs.metrics import MOST_QUEUES, OTHER, Labels
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.gauges import Gauges, measure
+
+Figures = Mapping[str, Mapping[Labels, float]]
+
+
+def gauges_of_state(conn: Connection, *, queues: Sequence[str], label: Callable[[str], str]) -> Figures:
+    """Measure the queue; `queues` are named first, and `label` returns a queue's label."""
+    gauges = measure(conn, queues=queues, most_queues=MOST_QUEUES)
+    return {
+        "ayb_jobs_queue_depth": _depths(gauges, label),
+        "ayb_jobs_running": {(): gauges.running},
+        "ayb_jobs_oldest_ready_age_seconds": {(): gauges.oldest_ready_s},
+        "ayb_jobs_oldest_expired_lease_age_seconds": {(): gauges.oldest_expired_lease_s},
+        "ayb_jobs_workers": {(): gauges.workers},
+        "ayb_jobs_schedules_overdue": {(): gauges.overdue},
+    }
+
+
+def _depths(gauges: Gauges, label: Callable[[str], str]) -> Mapping[Labels, float]:
+    depths: Counter[Labels] = Counter()
+    for queue, count in gauges.queued.items():
+        depths[(OTHER if queue is None else label(queue),)] += count
+    return depths

@@ -1,0 +1,56 @@
+"""Whether every loop of a daemon makes progress."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ayb_jobs.checks.finding import Finding, Severity
+
+
+class LoopAge(NamedTuple):
+    """For how many seconds a loop has been due without a success, and from how many on it is not healthy.
+
+    `failing`: its last turn failed. `waits_for_database`: it failed because there is no database to work with.
+    """
+
+    name: str
+    age_s: float
+    limit_s: float
+    failing: bool = False
+    waits_for_database: bool = False
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it has made no progress for longer than it may."""
+        return self.age_s > self.limit_s
+
+    @property
+    def needs_restart(self) -> bool:
+        """Whether it is stuck for a reason that a restart of the daemon may end; an outage of the database is none."""
+        return self.is_stuck and not self.waits_for_database
+
+
+def stuck_loops(loops: Sequence[LoopAge]) -> list[Finding]:
+    """Find the loops that have made no progress for longer than they may."""
+    return [_failing(loop) if loop.failing else _silent(loop) for loop in loops if loop.is_stuck]
+
+
+def _failing(loop: LoopAge) -> Finding:
+    return Finding(
+        name="loop.failing",
+        severity=Severity.FAILING,
+        fact=f"loop {loop.name} has failed for {loop.age_s:.1f} s; the log has the details",
+        meaning="The daemon tries again and again, and the work of this loop is not done.",
+        remedy="Look for loop.failed in the log.",
+        evidence={"loop": loop.name, "ageSec": loop.age_s},
+    )
+
+
+def _silent(loop: LoopAge) -> Finding:
+    return Finding(
+        name="loop.stuck",
+        severity=Severity.FAILING,
+        fact=f"loop {loop.name} has made no progress for {loop.age_s:.1f} s; {loop.limit_s:g} s are its limit",
+        meaning="A turn of this loop hangs, and its work is not done.",
+        remedy="Restart the daemon; its jobs run again.",
+        evidence={"loop": loop.name, "ageSec": loop.age_s, "limitSec": loop.limit_s},
+    )
