@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.model.schedules.fires import Advance
@@ -290,18 +291,57 @@ class TracingUnavailable:
     reason: str
 
 
+# What comes in batches or by the second, of which listeners tell with counts.
+Gathered = ActionTaken | JobsLeased | JobsSettled | JobsUnclaimable | LeasesLost | SchedulesFired
+# What is rare, or comes one job at a time.
+Single = (
+    SettlementRefused
+    | JobsReleased
+    | JobRecovered
+    | JobOverran
+    | RowsPruned
+    | LoopFailed
+    | LoopRecovered
+    | LoopErrorRepeated
+    | RowSetAside
+    | NotificationsUnavailable
+    | NotificationsAvailable
+    | DaemonStarted
+    | DaemonDisabled
+    | DaemonStopping
+    | DaemonStopped
+    | ScheduleBroken
+    | ScheduleRepaired
+    | ScheduleEnded
+    | RequestFailed
+    | SettingsNoted
+    | EmbeddedDatabaseUsed
+    | SchemaMigrated
+    | ApiStarted
+    | ApiFailed
+    | ScheduleOverdue
+    | ScheduleRecovered
+    | AlertsUndelivered
+    | AlertsDelivered
+    | TracingUnavailable
+)
+# Everything that parts report. A listener's `match` over it ends in `assert_never`.
+Event = Gathered | Single
+Emit = Callable[[Event], None]
+
+
 class Events:
     """Hands each event to every listener. A listener that fails is left out of that event and never stops the work."""
 
     def __init__(self) -> None:
-        self._listeners: list[Callable[[object], None]] = []
+        self._listeners: list[Emit] = []
         self.listener_failures = 0
 
-    def subscribe(self, listener: Callable[[object], None]) -> None:
+    def subscribe(self, listener: Emit) -> None:
         """Have `listener` called with every event from now on, in the thread that reports it."""
         self._listeners.append(listener)
 
-    def emit(self, event: object) -> None:
+    def emit(self, event: Event) -> None:
         """Tell every listener of `event`."""
         for listener in self._listeners:
             try:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import sub
+from typing import assert_never
 
 from ayb_jobs import events
+from ayb_jobs.events import Event
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome, Settlement
@@ -155,7 +157,7 @@ class Metrics:
         # Types that nobody here knows must not use up the labels of those that run here.
         self._unclaimable = Names(MOST_TYPES)
 
-    def __call__(self, event: object) -> None:
+    def __call__(self, event: Event) -> None:
         """Count an event."""
         with self._lock:
             self._count(event)
@@ -171,7 +173,7 @@ class Metrics:
                 },
             )
 
-    def _count(self, event: object) -> None:  # noqa: C901, PLR0912 - a flat table of events
+    def _count(self, event: Event) -> None:  # noqa: C901, PLR0912 - a flat table of events
         match event:
             case events.JobsLeased():
                 self._leased(event)
@@ -190,8 +192,9 @@ class Metrics:
                 self._add("ayb_jobs_recovered", event.job.state)
                 if event.job.state == JobState.FAILED:
                     self._add("ayb_jobs_failed", self._type(event.job.type), Outcome.LOST.value)
-            case events.JobOverran(abandoned=False):
-                self._add("ayb_jobs_overran", self._type(event.job.type))
+            case events.JobOverran():
+                if not event.abandoned:
+                    self._add("ayb_jobs_overran", self._type(event.job.type))
             case events.RowsPruned():
                 self._add("ayb_jobs_rows_pruned", event.table, by=event.rows)
             case events.JobsUnclaimable():
@@ -213,8 +216,30 @@ class Metrics:
             case events.RequestFailed():
                 self._add("ayb_jobs_api_errors")
                 self._failed(event.error)
-            case _:
+            case (
+                events.LoopRecovered()
+                | events.NotificationsUnavailable()
+                | events.NotificationsAvailable()
+                | events.DaemonStarted()
+                | events.DaemonDisabled()
+                | events.DaemonStopping()
+                | events.DaemonStopped()
+                | events.ScheduleBroken()
+                | events.ScheduleRepaired()
+                | events.ScheduleEnded()
+                | events.SettingsNoted()
+                | events.EmbeddedDatabaseUsed()
+                | events.SchemaMigrated()
+                | events.ApiStarted()
+                | events.ScheduleOverdue()
+                | events.ScheduleRecovered()
+                | events.AlertsUndelivered()
+                | events.AlertsDelivered()
+                | events.TracingUnavailable()
+            ):
                 pass  # nothing to count
+            case _:
+                assert_never(event)
 
     def _leased(self, event: events.JobsLeased) -> None:
         jobs = event.jobs

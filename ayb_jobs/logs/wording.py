@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import events
 from ayb_jobs.errors import AybJobsError
+from ayb_jobs.events import Event, Single
 from ayb_jobs.logs.bursts import Burst
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState, LeasedJob
@@ -117,7 +118,7 @@ class LogSubscriber:
         self._batches = Burst(MOST_SUCCESSES)
         self._unclaimable: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
 
-    def __call__(self, event: object) -> None:
+    def __call__(self, event: Event) -> None:
         """Write what an event has to say."""
         if isinstance(event, events.JobsSettled):
             self._settled(event)
@@ -209,7 +210,7 @@ class LogSubscriber:
         else:
             self._tell("jobs.claimable")
 
-    def _one(self, event: object) -> None:
+    def _one(self, event: Single) -> None:
         """Write the one line of an event that is rare, or comes one job at a time."""
         line = event_line(event)
         if line is None:
@@ -221,7 +222,7 @@ class LogSubscriber:
             self._tell(name, **fields)
 
 
-def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C901, PLR0911, PLR0912 - a flat table
+def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C901, PLR0911, PLR0912 - a flat table
     """Return the name and fields of an event's line; None where there is nothing to say."""
     match event:
         case events.JobsReleased():
@@ -297,7 +298,7 @@ def event_line(event: object) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.RequestFailed():
             return "request.failed", {"request": event.request} | exception_fields(event.error)
         case _:
-            raise TypeError(f"no words for {type(event).__name__}")
+            assert_never(event)
 
 
 def action_fields(event: ActionTaken) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Rows that a loop cannot handle: set aside, told, and tried again at growing intervals."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from ayb_jobs.events import RowSetAside
+from ayb_jobs.events import Emit, RowSetAside
 
 FIRST_RETRY_S = 60.0
 LONGEST_RETRY_S = 3600.0
@@ -23,7 +22,7 @@ class Waiting:
 class Aside:
     """The rows that one loop has set aside, by their ids. `part` and `table` name the loop and the table in the log."""
 
-    def __init__(self, emit: Callable[[object], None], *, part: str, table: str) -> None:
+    def __init__(self, emit: Emit, *, part: str, table: str) -> None:
         self._emit = emit
         self._part = part
         self._table = table

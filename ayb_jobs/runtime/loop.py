@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ayb_jobs.events import LoopErrorRepeated, LoopFailed, LoopRecovered
+from ayb_jobs.events import Emit, LoopErrorRepeated, LoopFailed, LoopRecovered
 from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.storage.faults import is_outage
 
@@ -28,7 +28,7 @@ class Loop:
         self,
         name: str,
         tick: Callable[[], float],
-        emit: Callable[[object], None],
+        emit: Emit,
         *,
         bell: Bell | None = None,
         first_after_s: float = 0.0,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
-from ayb_jobs.events import NotificationsAvailable, NotificationsUnavailable
+from ayb_jobs.events import Emit, NotificationsAvailable, NotificationsUnavailable
 from ayb_jobs.storage.database import Listener, NotificationsBlocked, Timeouts
 
 # Middleboxes answer keepalives by themselves, so the server is asked for an answer this often.
@@ -32,7 +32,7 @@ class Notifier:
         url: str,
         name: str,
         timeouts: Timeouts,
-        emit: Callable[[object], None],
+        emit: Emit,
         notified: Callable[[], float],
         on_word: Mapping[str, Callable[[], None]] = MappingProxyType({}),
     ) -> None:

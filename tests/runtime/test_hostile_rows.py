@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ayb_jobs.events import RowSetAside
+from ayb_jobs.events import Emit, RowSetAside
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
@@ -71,7 +71,7 @@ class Case:
     """A loop: the tables that it reads, what makes its turns, and what good rows beside the bad must have become."""
 
     hostile: Sequence[tuple[str, dict[str, str]]]
-    tick: Callable[[Database, Callable[[object], None]], Callable[[], float]]
+    tick: Callable[[Database, Emit], Callable[[], float]]
     prepare: Callable[[Connection], object]
     progressed: Callable[[Connection], bool]
     turns: int = 12
@@ -81,11 +81,11 @@ ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["de
 RUNNING = {"type": "'noop'", "state": "'running'", "lease_id": "gen_random_uuid()"}
 
 
-def recovering(db: Database, emit: Callable[[object], None]) -> Callable[[], float]:
+def recovering(db: Database, emit: Emit) -> Callable[[], float]:
     return Recoverer(database=db, emit=emit, backoff=Backoff(), max_crashes=3, lease_s=30).tick
 
 
-def beating(db: Database, emit: Callable[[object], None]) -> Callable[[], float]:
+def beating(db: Database, emit: Emit) -> Callable[[], float]:
     return Heartbeat(database=db, worker=ME, emit=emit).tick
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from ayb_jobs.config import Alerts
-from ayb_jobs.events import Events, ScheduleOverdue, ScheduleRecovered
+from ayb_jobs.events import Emit, Events, ScheduleOverdue, ScheduleRecovered
 from ayb_jobs.runtime.chores.courier import Address, Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.runtime.chores.scheduler import Transactions
@@ -12,8 +12,6 @@ from ayb_jobs.storage.schedules.alerts import find_waiting, note_failures, note_
 
 # An idle daemon should cost a database next to nothing: one look for all addresses.
 WATCH_S = 20.0
-
-Emit = Callable[[object], None]
 
 
 def alert_loops(

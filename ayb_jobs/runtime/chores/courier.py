@@ -2,11 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote
 
-from ayb_jobs.events import AlertsDelivered, AlertsUndelivered
+from ayb_jobs.events import AlertsDelivered, AlertsUndelivered, Emit
 from ayb_jobs.runtime.chores.posting import host_of, post, signature
 from ayb_jobs.runtime.chores.scheduler import Transactions
 from ayb_jobs.storage.schedules.alerts import Alert, settle_delivery, take_delivery
@@ -15,8 +14,6 @@ from ayb_jobs.storage.schedules.alerts import Alert, settle_delivery, take_deliv
 COURIER_S = 3600.0
 # A turn ends after this time, whatever still waits: a loop that is silent for long looks stuck.
 TURN_S = 20.0
-
-Emit = Callable[[object], None]
 
 
 class Address(Protocol):

@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
 
-from ayb_jobs.events import AlertsDelivered, AlertsUndelivered, JobsLeased, JobsSettled
+from ayb_jobs.events import AlertsDelivered, AlertsUndelivered, Emit, JobsLeased, JobsSettled
 from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.chores.courier import TURN_S, ping_address
 from ayb_jobs.runtime.chores.posting import host_of, post
@@ -13,8 +12,6 @@ from ayb_jobs.storage.schedules.alerts import ping_targets
 
 PING_S = 1.0
 MOST_TRIES = 3
-
-Emit = Callable[[object], None]
 
 
 class Pinger:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from ayb_jobs.config import Retention
-from ayb_jobs.events import RowsPruned
+from ayb_jobs.events import Emit, RowsPruned
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.queue.pruning import prune_executions, prune_jobs
@@ -22,7 +22,7 @@ class Pruner:
         *,
         database: Database,
         retention: Retention,
-        emit: Callable[[object], None],
+        emit: Emit,
         stopping: threading.Event,
     ) -> None:
         self._database = database

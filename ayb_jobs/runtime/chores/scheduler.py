@@ -1,13 +1,12 @@
 """Turns due schedules into jobs. Any number of schedulers may run: the row locks and the ledger decide."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import MAXYEAR, datetime, timedelta
 from typing import Protocol
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.events import ScheduleBroken, ScheduleEnded, ScheduleRepaired, SchedulesFired
+from ayb_jobs.events import Emit, ScheduleBroken, ScheduleEnded, ScheduleRepaired, SchedulesFired
 from ayb_jobs.model.schedules.cron import Ended, read_cron
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, advance, first_fire, passed_over
 from ayb_jobs.storage.database import Connection
@@ -43,9 +42,7 @@ class Scheduler:
     A schedule that cannot fire is marked and reported once, and the others go on.
     """
 
-    def __init__(
-        self, database: Transactions, emit: Callable[[object], None], *, tick_s: float, batch: int = BATCH
-    ) -> None:
+    def __init__(self, database: Transactions, emit: Emit, *, tick_s: float, batch: int = BATCH) -> None:
         self._database = database
         self._tick_s = tick_s
         self._emit = emit

@@ -1,9 +1,8 @@
 """Says that this daemon is alive, and tells which due jobs wait although it cannot run them."""
 
 import time
-from collections.abc import Callable
 
-from ayb_jobs.events import JobsUnclaimable
+from ayb_jobs.events import Emit, JobsUnclaimable
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.fleet.daemons import beat, forget_worker
@@ -16,7 +15,7 @@ LOOK_S = 60.0
 class Heartbeat:
     """Keeps the daemon's row fresh in its `tick`, whatever becomes of the other loops."""
 
-    def __init__(self, *, database: Database, worker: Worker, emit: Callable[[object], None]) -> None:
+    def __init__(self, *, database: Database, worker: Worker, emit: Emit) -> None:
         self._database = database
         self._worker = worker
         self._emit = emit

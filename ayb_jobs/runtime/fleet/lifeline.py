@@ -9,6 +9,7 @@ fence refuses whatever the living peer writes.
 import time
 from collections.abc import Callable, Mapping
 
+from ayb_jobs.events import Emit
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.aside import Aside
@@ -39,7 +40,7 @@ class LifelineKeeper:
         database: Database,
         url: str,
         worker: Worker,
-        emit: Callable[[object], None],
+        emit: Emit,
         backoff: Backoff,
         max_crashes: int,
         lease_s: float,

@@ -1,8 +1,8 @@
 """Returns jobs to the queue whose lease ran out, whichever daemon held it and whatever their type."""
 
 import time
-from collections.abc import Callable
 
+from ayb_jobs.events import Emit
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.recovering import Recovering
@@ -30,7 +30,7 @@ class Recoverer:
         self,
         *,
         database: Database,
-        emit: Callable[[object], None],
+        emit: Emit,
         backoff: Backoff,
         max_crashes: int,
         lease_s: float,

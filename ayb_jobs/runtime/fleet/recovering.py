@@ -2,11 +2,11 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import JobRecovered
+from ayb_jobs.events import Emit, JobRecovered
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LostLease, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement, settle_lost
@@ -23,7 +23,7 @@ class Recovering:
     """Ends lost attempts in one transaction, and sets jobs aside that cannot be recovered."""
 
     database: Database
-    emit: Callable[[object], None]
+    emit: Emit
     backoff: Backoff
     max_crashes: int
     aside: Aside

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import JobsReleased, JobsSettled, LeasesLost, SettlementRefused
+from ayb_jobs.events import Emit, JobsReleased, JobsSettled, LeasesLost, SettlementRefused
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.redact import redact
@@ -37,7 +37,7 @@ class Completer:
         *,
         database: Database,
         in_flight: InFlight,
-        emit: Callable[[object], None],
+        emit: Emit,
         worker_id: str,
         backoff: Backoff,
         remove_completed: bool,

@@ -1,10 +1,9 @@
 """Extends every held lease in one statement, on a connection that handlers cannot take away."""
 
 import time
-from collections.abc import Callable
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import LeasesLost
+from ayb_jobs.events import Emit, LeasesLost
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.queue.leases import extend_leases
@@ -18,9 +17,7 @@ LOCKED_S = 1.0
 class LeaseKeeper:
     """Extends held leases in its `tick`; handlers whose lease turns out to be lost are told to stop."""
 
-    def __init__(
-        self, *, database: Database, in_flight: InFlight, emit: Callable[[object], None], lease_s: float
-    ) -> None:
+    def __init__(self, *, database: Database, in_flight: InFlight, emit: Emit, lease_s: float) -> None:
         self._database = database
         self._in_flight = in_flight
         self._emit = emit

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import JobsLeased, JobsReleased, LoopErrorRepeated
+from ayb_jobs.events import Emit, JobsLeased, JobsReleased, LoopErrorRepeated
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
@@ -40,7 +40,7 @@ class Producer:
         database: Database,
         buffer: Buffer,
         in_flight: InFlight,
-        emit: Callable[[object], None],
+        emit: Emit,
         worker_id: str,
         queues: Sequence[str],
         types: Sequence[str],

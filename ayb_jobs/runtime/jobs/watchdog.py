@@ -6,7 +6,7 @@ It touches no database, so that it keeps time while the database does not answer
 import time
 from collections.abc import Callable
 
-from ayb_jobs.events import JobOverran, LeasesLost
+from ayb_jobs.events import Emit, JobOverran, LeasesLost
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
@@ -26,7 +26,7 @@ class Watchdog:
         *,
         in_flight: InFlight,
         settle: Callable[[Held, Settlement], None],
-        emit: Callable[[object], None],
+        emit: Emit,
         backoff: Backoff,
         chance: Callable[[], float],
         lease_s: float,

@@ -80,7 +80,9 @@ def value(server: Server, name: str, **labels: str) -> float | None:
         (events.RequestFailed(request="GET /", error=OSError()), "api_errors", {}, 1),
     ],
 )
-def test_each_event_is_counted(server: Server, event: object, name: str, labels: dict[str, str], count: int) -> None:
+def test_each_event_is_counted(
+    server: Server, event: events.Event, name: str, labels: dict[str, str], count: int
+) -> None:
     for _ in range(2):
         server.services.events.emit(event)
     assert value(server, f"ayb_jobs_{name}_total", **labels) == 2 * count

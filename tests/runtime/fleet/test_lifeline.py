@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 import pytest
 from psycopg.sql import SQL
 
-from ayb_jobs.events import JobRecovered
+from ayb_jobs.events import Emit, JobRecovered
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
@@ -26,7 +26,7 @@ def worker(name: str) -> Worker:
 
 
 @contextmanager
-def keeper(db: Database, name: str, emit: Callable[[object], None] = lambda _: None) -> Iterator[LifelineKeeper]:
+def keeper(db: Database, name: str, emit: Emit = lambda _: None) -> Iterator[LifelineKeeper]:
     made = LifelineKeeper(
         database=db,
         url=db.url,
