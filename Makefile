@@ -57,7 +57,7 @@ format: $(INSTALLED) ## Put the code into its one format
 lock: $(INSTALLED) ## Write requirements.lock anew: the versions that make install takes
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
 	@echo "-e .[all]" | $(BIN)/uv pip compile - --quiet --upgrade --universal --python-version 3.11 \
-		--group dev --group postgres --no-emit-package ayb-jobs --no-emit-index-url --no-emit-find-links --no-annotate \
+		--group dev --group postgres --no-emit-package ayb-jobs --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements.lock
 
 wheel: $(INSTALLED) ## Build the wheel into dist/

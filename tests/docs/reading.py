@@ -22,9 +22,7 @@ class Block(NamedTuple):
 
 def documents() -> list[Path]:
     """Return every document that users read."""
-    return sorted(
-        [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/README.md")]
-    )
+    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/README.md")])
 
 
 def blocks(document: Path, *languages: str) -> Iterator[Block]:
