@@ -24,6 +24,7 @@ from ayb_jobs.redact import Redactor
 from ayb_jobs.runtime.chores.alerter import alert_loops
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
+from ayb_jobs.runtime.executors.threads import Threads
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
@@ -111,11 +112,13 @@ class Daemon:
             remove_completed=config.retention.completed_h == 0,
             settled=self._completer.settled,
         )
+        executors = {"thread": Threads()}
         self._slots = [
             Slot(
                 name=f"slot-{number}",
                 buffer=self._buffer,
                 find=registry.get,
+                executors=executors,
                 services=services,
                 backoff=backoff,
                 settle=self._completer.settle,

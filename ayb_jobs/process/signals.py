@@ -6,9 +6,13 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
+from typing import Any
+
+from ayb_jobs.forks import undone_in_children
 
 # Some send a signal to the process and, at once, to its group (timeout, shells): that is one signal, not two.
 ECHO_S = 0.2
@@ -82,9 +86,16 @@ def watched_signals() -> Iterator[Signals]:
     with suppress(AttributeError, ValueError, OSError):  # stderr may be closed, or no file
         faulthandler.register(signal.SIGQUIT, file=sys.stderr)
     try:
-        with signals.waking():
+        with signals.waking(), undone_in_children(partial(_restore, before)):
             yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         signals.close()
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Have signals act in a child as they did before: its parent's pipe must not hear of them, nor they be ignored."""
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

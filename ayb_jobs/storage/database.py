@@ -17,6 +17,7 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ayb_jobs.errors import DatabaseError
+from ayb_jobs.forks import keep_from_children
 from ayb_jobs.model.job import instant
 
 Connection = psycopg.Connection[TupleRow]
@@ -121,6 +122,7 @@ BEAR_SILENCE = """
 
 def _configure(conn: Connection, limits: Timeouts, *, reads_at_once: bool = True) -> None:
     """Set up a new connection; one that cannot be is closed, which psycopg's pool leaves to the garbage collector."""
+    keep_from_children(conn)
     conn.adapters.register_loader("uuid", TextLoader)
     conn.adapters.register_loader("timestamptz", _ClampedInstant)
     try:

@@ -7,6 +7,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ayb_jobs.forks import keep_from_children
 from ayb_jobs.http.edge.guard import MAX_HEADER
 from ayb_jobs.http.edge.problems import problem_text
 
@@ -56,10 +57,16 @@ class BoundedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Start the clock for the first request."""
         super().connection_made(transport)
+        keep_from_children(self)
         self._request_timer = self._after(REQUEST_S, transport.abort)
         self.silent_since = self.loop.time()
         if len(self.connections) > MAX_CONNECTIONS:
             self._make_room()
+
+    def fileno(self) -> int:
+        """Return the number of the connection's descriptor."""
+        number: int = self.transport.get_extra_info("socket").fileno()
+        return number
 
     def _make_room(self) -> None:
         """Cut off whoever has had the longest to ask, so that no such client keeps a probe out; else refuse this one."""

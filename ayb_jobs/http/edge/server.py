@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any
 
 from ayb_jobs.errors import ConfigError
+from ayb_jobs.forks import keep_from_children
 from ayb_jobs.http.services import Services
 
 STOP_S = 5.0
@@ -127,6 +128,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
         raise ConfigError([_why(host, port, error)]) from error
     # Connections inherit it. asyncio would set it, but not on sockets made without naming TCP; and without it the body
     # of an answer waits 40 ms for the client's delayed acknowledgement of the header.
+    keep_from_children(listening)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 

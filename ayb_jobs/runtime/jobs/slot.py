@@ -4,7 +4,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from ayb_jobs import failpoints
@@ -15,6 +15,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle_result
 from ayb_jobs.model.results import MOST_RECORDS, Cancel, Result, Snooze
+from ayb_jobs.runtime.executors import Executor
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held
 
@@ -27,7 +28,7 @@ NEWEST = 0.1
 class Slot:
     """One of `worker_concurrency` places for a handler: a thread that takes jobs from the buffer until it is closed.
 
-    `settle` takes the ending of each attempt; `release` takes back a job whose handler ended because the daemon stops,
+    `executors` are what can run a handler, by name. `settle` takes the ending of each attempt; `release` takes back a job whose handler ended because the daemon stops,
     so that the attempt is not counted.
     """
 
@@ -37,6 +38,7 @@ class Slot:
         name: str,
         buffer: Buffer,
         find: Callable[[str], JobType | None],
+        executors: Mapping[str, Executor],
         services: ContextServices,
         backoff: Backoff,
         settle: Callable[[Held, Settlement], None],
@@ -44,6 +46,7 @@ class Slot:
     ) -> None:
         self._buffer = buffer
         self._find = find
+        self._executors = executors
         self._services = services
         self._backoff = backoff
         self._settle = settle
@@ -97,7 +100,9 @@ class Slot:
             context.stop("lease_lost")
         try:
             failpoints.reach(failpoints.BEGUN)
-            result = checked(job_type.run(readable(context)) if job_type else unknown(job))
+            result = checked(
+                self._executors[job_type.executor](job_type, readable(context)) if job_type else unknown(job)
+            )
             failpoints.reach(failpoints.ENDED)
             ended = self._note_end(started)
             if result is None:

@@ -7,6 +7,7 @@ from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.runtime.executors.threads import Threads
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.slot import Slot
@@ -36,6 +37,7 @@ def test_a_job_that_is_lost_while_it_begins_is_told_at_once() -> None:
         name="slot",
         buffer=buffer,
         find=find_while_the_lease_is_lost,
+        executors={"thread": Threads()},
         services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
         backoff=Backoff(),
         settle=lambda _, settlement: settled.append(settlement),
