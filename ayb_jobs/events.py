@@ -76,6 +76,24 @@ class RowsPruned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowsUnprunable:
+    """Retention would remove these rows, and the database refuses it, such as for a foreign key of the application's."""
+
+    table: str
+    rows: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionDeferred:
+    """Retention will remove jobs that were there before the database was adopted, in `begins_in_s` seconds."""
+
+    state: str
+    kept_h: int
+    begins_in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsUnclaimable:
     """Due jobs that this daemon cannot run: of types that it does not know, by type, and of queues that it does not serve.
 
@@ -300,6 +318,8 @@ Single = (
     | JobRecovered
     | JobOverran
     | RowsPruned
+    | RowsUnprunable
+    | RetentionDeferred
     | LoopFailed
     | LoopRecovered
     | LoopErrorRepeated

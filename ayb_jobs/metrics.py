@@ -75,6 +75,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_schedule_fires": Metric(Kind.COUNTER, "Nominal fires of schedules, by what became of them.", ("outcome",)),
     "ayb_jobs_loop_failures": Metric(Kind.COUNTER, "Turns of a loop that failed.", ("loop",)),
     "ayb_jobs_api_failures": Metric(Kind.COUNTER, "Times that HTTP could not be served, or ended by itself."),
+    "ayb_jobs_rows_unprunable": Metric(Kind.GAUGE, "Rows that retention could not remove when it last tried.", ("table",)),
     "ayb_jobs_rows_set_aside": Metric(Kind.COUNTER, "Rows that a loop could not handle and set aside.", ("loop",)),
     "ayb_jobs_loop_age_seconds": Metric(Kind.GAUGE, "How long a loop has made no progress.", ("loop",)),
     "ayb_jobs_database_errors": Metric(Kind.COUNTER, "Database errors, by the class of their SQLSTATE.", ("sqlstate_class",)),
@@ -195,6 +196,8 @@ class Metrics:
             case events.JobOverran():
                 if not event.abandoned:
                     self._add("ayb_jobs_overran", self._type(event.job.type))
+            case events.RowsUnprunable():
+                self._numbers.counts["ayb_jobs_rows_unprunable"][(event.table,)] = event.rows
             case events.RowsPruned():
                 self._add("ayb_jobs_rows_pruned", event.table, by=event.rows)
             case events.JobsUnclaimable():
@@ -217,7 +220,8 @@ class Metrics:
                 self._add("ayb_jobs_api_errors")
                 self._failed(event.error)
             case (
-                events.LoopRecovered()
+                events.RetentionDeferred()
+                | events.LoopRecovered()
                 | events.NotificationsUnavailable()
                 | events.NotificationsAvailable()
                 | events.DaemonStarted()

@@ -83,6 +83,12 @@ LINES: Mapping[str, Line] = {
         "error", "The database refuses what is to be written about an attempt's end; its lease will expire."
     ),
     "rows.pruned": Line("info", "Retention removed rows."),
+    "rows.unprunable": Line(
+        "warning", "Retention would remove so many rows, and the database refuses it; the others were removed."
+    ),
+    "retention.deferred": Line(
+        "warning", "Jobs from before the database was adopted will be removed; set `setting` to decide otherwise."
+    ),
     "row.set_aside": Line(
         "error", "A part of the daemon cannot handle this row, and tries it again after `retry_s`. The others go on."
     ),
@@ -239,6 +245,15 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return name, job_fields(event.job) | {"timeout_s": event.timeout_s}
         case events.RowsPruned():
             return ("rows.pruned", {"table": event.table, "rows": event.rows}) if event.rows else None
+        case events.RowsUnprunable():
+            return "rows.unprunable", {"table": event.table, "rows": event.rows} | exception_fields(event.error)
+        case events.RetentionDeferred():
+            told = {
+                "table": f"{event.state} jobs",
+                "kept_h": event.kept_h,
+                "begins_in_h": round(event.begins_in_s / 3600, 1),
+            }
+            return "retention.deferred", told | {"setting": f"retention.{event.state}_h"}
         case events.LoopFailed():
             told = {"loop": event.loop, "retry_s": round(event.retry_s, 3)}
             if event.failures > 1:

@@ -337,7 +337,8 @@ class Prune(Lifecycle):
         make_job(conn)
 
     def act(self, db: Database) -> None:
-        pruner = Pruner(database=db, retention=Retention(), emit=lambda _: None, stopping=threading.Event())
+        retention = Retention(completed_h=720, canceled_h=720, failed_h=2160)
+        pruner = Pruner(database=db, retention=retention, emit=lambda _: None, stopping=threading.Event())
         persistently(pruner.tick)
 
     def judge(self, conn: Connection) -> None:

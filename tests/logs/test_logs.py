@@ -78,6 +78,8 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.LoopFailed(loop="producer", error=OSError("gone"), retry_s=1.0), "loop.failed"),
     (events.LoopRecovered(loop="producer", failures=2), "loop.recovered"),
     (events.LoopErrorRepeated(loop="producer", error=OSError("gone")), "loop.failed_again"),
+    (events.RowsUnprunable(table="completed jobs", rows=3, error=OSError("no")), "rows.unprunable"),
+    (events.RetentionDeferred(state="completed", kept_h=720, begins_in_s=3600.0), "retention.deferred"),
     (
         events.RowSetAside(part="recoverer", table="_ayb_jobs", row_id="1", error="no", retry_s=60.0),
         "row.set_aside",

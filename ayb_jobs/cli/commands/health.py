@@ -2,14 +2,16 @@
 
 import json
 import socket
+from collections.abc import Sequence
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import facts
 from ayb_jobs.checks.fleet import no_daemon, unclaimable
+from ayb_jobs.checks.retention import deferred
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
 from ayb_jobs.cli.backend.api import ApiBackend
@@ -17,6 +19,7 @@ from ayb_jobs.cli.backend.backend import api_url, token
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.settings import settings
+from ayb_jobs.config import Retention
 from ayb_jobs.storage.database import Timeouts, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
 
@@ -37,24 +40,31 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     url = api_url(options)
     if url:
         found = json.loads(ApiBackend(url, token(options)).health())
-        health = Health(found["reasons"], found.get("unclaimableJobs", 0))
+        health = Health(found["reasons"], found.get("unclaimableJobs", 0), found.get("notices", []))
     else:
         health = database_health(options, this_host=this_host)
     if options.json:
-        told = {"status": "failing" if health.reasons else "ok", "reasons": health.reasons}
-        output.print_json(json.dumps(told | ({"unclaimableJobs": health.unclaimable} if health.unclaimable else {})))
+        told: dict[str, Any] = {"status": "failing" if health.reasons else "ok", "reasons": health.reasons}
+        told |= {"unclaimableJobs": health.unclaimable} if health.unclaimable else {}
+        output.print_json(json.dumps(told | ({"notices": health.notices} if health.notices else {})))
     else:
         click.echo("\n".join(map(output.one_line, health.reasons)) or "ok")
         if health.unclaimable:
             output.say(f"{health.unclaimable:,} due jobs wait that no live daemon can run; see: ayb-jobs jobs stats")
+        for notice in health.notices:
+            output.say(notice)
     ctx.exit(ExitCode.FAILED if health.reasons else ExitCode.OK)
 
 
 class Health(NamedTuple):
-    """Why no work can be done, and how many due jobs no live daemon can run, among the 10,000 that come first."""
+    """Why no work can be done, and how many due jobs no live daemon can run, among the 10,000 that come first.
+
+    `notices` tell what an operator should know in time.
+    """
 
     reasons: list[str]
-    unclaimable: int
+    unclaimable: int = 0
+    notices: Sequence[str] = ()
 
 
 def database_health(options: Options, *, this_host: bool) -> Health:
@@ -68,10 +78,12 @@ def database_health(options: Options, *, this_host: bool) -> Health:
     ):
         if disabled:
             output.say("jobs are disabled here (jobs.enabled), so that neither the schema nor a daemon was looked for")
-            return Health([], 0)
+            return Health([])
         if unfit := facts(unfit_database(conn)):
-            return Health(unfit, 0)
+            return Health(unfit)
         if missing := no_daemon(conn, host=socket.gethostname() if this_host else None):
-            return Health([missing.fact], 0)
+            return Health([missing.fact])
         waiting = unclaimable(conn)
-    return Health([], int(waiting.evidence["count"]) if waiting else 0)
+        retention = Retention() if options.database_url else settings(options).retention
+        notices = [each.fact for each in deferred(conn, retention)]
+    return Health([], int(waiting.evidence["count"]) if waiting else 0, notices)

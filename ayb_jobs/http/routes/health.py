@@ -13,6 +13,7 @@ from ayb_jobs.checks.database import outage, unfit_database
 from ayb_jobs.checks.finding import Finding, facts
 from ayb_jobs.checks.fleet import unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
+from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.http.requests import Given
@@ -27,14 +28,15 @@ DATABASE_S = 2.0
 class Health:
     """An answer to a probe: well if there is no reason against it.
 
-    `overdue` schedules, and due jobs that are `unclaimable` since no live daemon can run them, are told and are no such
-    reason: taking a daemon out of service would not make them run.
+    `notices` tell what an operator should know in time. `overdue` schedules, and due jobs that are `unclaimable` since no
+    live daemon can run them, are told and are no such reason: taking a daemon out of service would not make them run.
     """
 
     reasons: Sequence[str]
     loops: Sequence[LoopAge]
     overdue: int | None = None
     unclaimable: int | None = None
+    notices: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
@@ -44,9 +46,14 @@ class Health:
     def text(self) -> str:
         """Return the answer as JSON."""
         loops = {loop.name: {"ageSec": round(loop.age_s, 3), "limitSec": loop.limit_s} for loop in self.loops}
-        answer = {"status": "ok" if self.ok else "failing", "reasons": list(self.reasons), "loops": loops}
+        answer: dict[str, Any] = {
+            "status": "ok" if self.ok else "failing",
+            "reasons": list(self.reasons),
+            "loops": loops,
+        }
         counts = {"overdueSchedules": self.overdue, "unclaimableJobs": self.unclaimable}
-        return json.dumps(answer | {name: count for name, count in counts.items() if count is not None})
+        answer |= {name: count for name, count in counts.items() if count is not None}
+        return json.dumps(answer | ({"notices": list(self.notices)} if self.notices else {}))
 
 
 def router() -> APIRouter:
@@ -106,6 +113,7 @@ def readiness(services: Services) -> Health:
     return Health(
         reasons=reasons,
         loops=loops,
+        notices=() if unfit or not services.enabled else _notices(services),
         overdue=None if unfit else _counted(services, overdue),
         unclaimable=None if unfit else _counted(services, unclaimable),
     )
@@ -127,6 +135,14 @@ def _counted(services: Services, check: Callable[[Connection], Finding | None]) 
     except AybJobsError:
         return None
     return int(found.evidence["count"]) if found else 0
+
+
+def _notices(services: Services) -> list[str]:
+    try:
+        with probing(services.database, DATABASE_S) as conn:
+            return [each.fact for each in deferred(conn, services.config.retention)]
+    except AybJobsError:
+        return []
 
 
 def _answer(health: Health) -> Response:

@@ -1,21 +1,64 @@
 """Removes what retention lets go: finished jobs and old executions, in short batches that stop at once when told."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 from ayb_jobs.config import Retention
-from ayb_jobs.events import Emit, RowsPruned
+from ayb_jobs.events import Emit, RetentionDeferred, RowsPruned, RowsUnprunable
 from ayb_jobs.model.job import JobState
+from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.queue.pruning import prune_executions, prune_jobs
+from ayb_jobs.storage.faults import may_be_the_rows
+from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.queue.pruning import (
+    PrunedExecutions,
+    PrunedJobs,
+    delete_executions,
+    delete_jobs,
+    find_old_executions,
+    find_old_jobs,
+    prune_executions,
+    prune_jobs,
+)
+from ayb_jobs.storage.queue.retention import deferred_retention, kept_jobs
 from ayb_jobs.storage.schedules.ledger import PRUNE_BATCH, prune_alerts, prune_fires
 
 TURN_S = 3600.0
 
+Id = TypeVar("Id", str, int)
+
+
+class Unprunable:
+    """Counts the rows of one table that the database refuses to delete."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.error: BaseException | None = None
+
+    def deleted(self, ids: Sequence[Id], delete: Callable[[Sequence[Id]], int]) -> int:
+        """Delete rows, passing over those that the database refuses; return how many are gone."""
+        rows = 0
+        for start in range(0, len(ids), BATCH):
+            written = narrowed(ids[start : start + BATCH], delete)
+            rows += sum(written.done)
+            for _, error in written.refused:
+                self.rows += 1
+                self.error = error
+        return rows
+
+
+# Few enough for `narrowed` to try each by itself.
+BATCH = 64
+
 
 class Pruner:
-    """Removes everything old in its `tick`, hourly and at start-up; ends between two batches once `stopping` is set."""
+    """Removes everything old in its `tick`, hourly and at start-up; ends between two batches once `stopping` is set.
+
+    A row that cannot be deleted is passed over, counted and told. What was there before the database was adopted goes
+    only after a day's notice, unless the configuration says for how long to keep it.
+    """
 
     def __init__(
         self,
@@ -31,45 +74,85 @@ class Pruner:
         self._stopping = stopping
 
     def tick(self) -> float:
-        """Remove all that is old; return the seconds until the next turn."""
-        for state, hours in self._kept_jobs():
-            self._prune_jobs(state, timedelta(hours=hours))
+        """Remove all that is old; return the seconds until the next turn. What fails keeps nothing else from going."""
+        turn_s, deferred = self._give_notice()
+        prunings: list[Callable[[], None]] = [
+            lambda state=state, hours=hours: self._prune_jobs(state, timedelta(hours=hours))  # type: ignore[misc]
+            for state, hours, _ in kept_jobs(self._retention)
+            if state not in deferred
+        ]
         if self._retention.executions_h >= 0:
-            self._prune_executions(timedelta(hours=self._retention.executions_h))
-            self._prune_in_batches("fires", prune_fires, timedelta(hours=self._retention.executions_h))
-            self._prune_in_batches("alerts", prune_alerts, timedelta(hours=self._retention.executions_h))
-        return TURN_S
+            keep = timedelta(hours=self._retention.executions_h)
+            prunings += [
+                lambda: self._prune_executions(keep),
+                lambda: self._prune_in_batches("fires", prune_fires, keep),
+                lambda: self._prune_in_batches("alerts", prune_alerts, keep),
+            ]
+        _do_all(prunings)
+        return turn_s
 
-    def _kept_jobs(self) -> Iterator[tuple[JobState, int]]:
-        """Yield each final state, and for how many hours its jobs are kept; -1 keeps them for ever."""
-        kept = {
-            JobState.COMPLETED: self._retention.completed_h,
-            JobState.CANCELED: self._retention.canceled_h,
-            JobState.FAILED: self._retention.failed_h,
-        }
-        return ((state, hours) for state, hours in kept.items() if hours >= 0)
+    def _give_notice(self) -> tuple[float, set[JobState]]:
+        """Tell what is to go in a day; return the seconds until the next turn, and the states that are left alone."""
+        with self._database.connection() as conn:
+            deferred = deferred_retention(conn, self._retention)
+        for state, hours, begins_in_s in deferred:
+            self._emit(RetentionDeferred(state=state, kept_h=hours, begins_in_s=begins_in_s))
+        turn_s = min([TURN_S, *(each.begins_in_s + 1 for each in deferred)])
+        return turn_s, {each.state for each in deferred}
 
     def _prune_jobs(self, state: JobState, keep: timedelta) -> None:
+        unprunable = Unprunable()
         removed, after = 0, None
         while not self._stopping.is_set():
-            with self._database.connection() as conn:
-                batch = prune_jobs(conn, state=state, keep=keep, after=after)
+            batch = self._jobs_batch(state, keep, after, unprunable)
             removed += batch.rows
             after = batch.next
             if after is None:
                 break
-        self._report(f"{state} jobs", removed)
+        self._report(f"{state} jobs", removed, unprunable)
+
+    def _jobs_batch(
+        self, state: JobState, keep: timedelta, after: Position | None, unprunable: Unprunable
+    ) -> PrunedJobs:
+        def delete(ids: Sequence[str]) -> int:
+            with self._database.transaction() as conn:
+                return delete_jobs(conn, ids, state=state)
+
+        try:
+            with self._database.connection() as conn:
+                return prune_jobs(conn, state=state, keep=keep, after=after)
+        except Exception as error:
+            if not may_be_the_rows(error):
+                raise
+        with self._database.connection() as conn:
+            old = find_old_jobs(conn, state=state, keep=keep, after=after)
+        return PrunedJobs(unprunable.deleted(old.ids, delete), old.next)
 
     def _prune_executions(self, keep: timedelta) -> None:
-        removed, after = 0, 0
+        unprunable = Unprunable()
+        removed, after = 0, None
         while not self._stopping.is_set():
-            with self._database.connection() as conn:
-                batch = prune_executions(conn, keep=keep, after=after)
+            batch = self._executions_batch(keep, after, unprunable)
             removed += batch.rows
-            if batch.next is None:
-                break
             after = batch.next
-        self._report("executions", removed)
+            if after is None:
+                break
+        self._report("executions", removed, unprunable)
+
+    def _executions_batch(self, keep: timedelta, after: int | None, unprunable: Unprunable) -> PrunedExecutions:
+        def delete(ids: Sequence[int]) -> int:
+            with self._database.transaction() as conn:
+                return delete_executions(conn, ids)
+
+        try:
+            with self._database.connection() as conn:
+                return prune_executions(conn, keep=keep, after=after)
+        except Exception as error:
+            if not may_be_the_rows(error):
+                raise
+        with self._database.connection() as conn:
+            old = find_old_executions(conn, keep=keep, after=after)
+        return PrunedExecutions(unprunable.deleted(old.ids, delete), old.next if old.ids else None)
 
     def _prune_in_batches(self, table: str, prune: Callable[..., int], keep: timedelta) -> None:
         removed = 0
@@ -79,8 +162,22 @@ class Pruner:
             removed += rows
             if rows < PRUNE_BATCH:
                 break
-        self._report(table, removed)
+        self._report(table, removed, Unprunable())
 
-    def _report(self, table: str, rows: int) -> None:
+    def _report(self, table: str, rows: int, unprunable: Unprunable) -> None:
         if rows:
             self._emit(RowsPruned(table=table, rows=rows))
+        if unprunable.error is not None:
+            self._emit(RowsUnprunable(table=table, rows=unprunable.rows, error=unprunable.error))
+
+
+def _do_all(actions: Sequence[Callable[[], None]]) -> None:
+    """Do each, and raise the first error once all were tried."""
+    first: Exception | None = None
+    for action in actions:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - raised below
+            first = first or error
+    if first is not None:
+        raise first

@@ -1,5 +1,6 @@
 """Retention: old jobs and old executions removed, one batch for each call, so that each transaction is short."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from ayb_jobs.storage.queue.jobs import Position
 
 
 class PrunedJobs(NamedTuple):
-    """What one batch removed, and where the next one goes on; `next` is None where nothing old is left."""
+    """What one batch removed, and where the next one goes on; `next` is None if nothing old is left."""
 
     rows: int
     next: Position | None
@@ -63,20 +64,105 @@ def prune_jobs(
     return PrunedJobs(pruned, Position(*last) if walked >= limit else None)
 
 
+# The same walk, for a batch that cannot be deleted as a whole.
+FIND_OLD_JOBS = """
+    WITH walked AS MATERIALIZED (
+        SELECT id, created_at, state, coalesce(completed_at, canceled_at, updated_at) AS ended_at
+        FROM _ayb_jobs
+        WHERE state <> 'running' AND created_at < now() - %(keep)s::interval
+            AND (%(rare_state)s::text IS NULL OR state = %(rare_state)s::text)
+            AND (%(after_id)s::uuid IS NULL OR (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
+        ORDER BY created_at, id
+        LIMIT %(limit)s
+    )
+    SELECT ARRAY(
+            SELECT id::text FROM walked WHERE state = %(state)s::text AND ended_at < now() - %(keep)s::interval
+        ) AS ids,
+        count(*) AS walked, last.created_at, last.id
+    FROM walked, LATERAL (SELECT created_at, id FROM walked ORDER BY created_at DESC, id DESC LIMIT 1) AS last
+    GROUP BY last.created_at, last.id
+"""
+
+
+class OldJobs(NamedTuple):
+    """The ids of jobs to be removed, and where the next batch goes on; `next` is None if nothing old is left."""
+
+    ids: list[str]
+    next: Position | None
+
+
+def find_old_jobs(
+    conn: Connection, *, state: JobState, keep: timedelta, limit: int = 1000, after: Position | None = None
+) -> OldJobs:
+    """Return what `prune_jobs` would remove."""
+    values = {
+        "state": state,
+        "rare_state": None if state is JobState.COMPLETED else state,
+        "keep": keep,
+        "limit": limit,
+        "after_at": after and after.created_at,
+        "after_id": after and after.id,
+    }
+    row = conn.execute(FIND_OLD_JOBS, values, prepare=False).fetchone()
+    ids, walked, *last = row or ([], 0)
+    return OldJobs(ids, Position(*last) if walked >= limit else None)
+
+
+DELETE_JOBS = """
+    WITH old AS MATERIALIZED (
+        SELECT id FROM _ayb_jobs
+        WHERE id = ANY (%(ids)s::uuid[]) AND state = %(state)s::text
+        FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM _ayb_jobs WHERE id = ANY (ARRAY(SELECT id FROM old))
+"""
+
+
+def delete_jobs(conn: Connection, ids: Sequence[str], *, state: JobState) -> int:
+    """Remove those of these jobs that are still in `state`, and that nobody has locked; return how many."""
+    return conn.execute(DELETE_JOBS, {"ids": list(ids), "state": state}, prepare=False).rowcount
+
+
+HOLDS_OLD_JOBS = """
+    SELECT EXISTS (
+        SELECT
+        FROM (
+            SELECT state, coalesce(completed_at, canceled_at, updated_at) AS ended_at
+            FROM _ayb_jobs
+            WHERE state <> 'running' AND created_at < now() - %(keep)s::interval
+                AND (%(rare_state)s::text IS NULL OR state = %(rare_state)s::text)
+            ORDER BY created_at, id
+            LIMIT 10000
+        ) AS oldest
+        WHERE state = %(state)s::text AND ended_at < now() - %(keep)s::interval
+    )
+"""
+
+
+def holds_old_jobs(conn: Connection, *, state: JobState, keep: timedelta) -> bool:
+    """Tell whether `prune_jobs` would find anything to remove among the 10,000 oldest."""
+    rare_state = None if state is JobState.COMPLETED else state
+    row = conn.execute(
+        HOLDS_OLD_JOBS, {"state": state, "rare_state": rare_state, "keep": keep}, prepare=False
+    ).fetchone()
+    return bool(row and row[0])
+
+
 class PrunedExecutions(NamedTuple):
-    """What one batch removed, and the id behind which the next one goes on; None where nothing old is left."""
+    """What one batch removed, and the id behind which the next one goes on; None if nothing old is left."""
 
     rows: int
     next: int | None
 
 
-# Ids are drawn when attempts begin, so the order of ids is nearly that of ending. A batch without anything old in it
-# is the end, though an attempt that runs very long may have ended behind it.
+# Ids are drawn when attempts begin, so the order of ids is nearly that of ending. A batch in which nothing old has ended
+# is the end, though an attempt that runs very long may have ended behind it. Ends that lie ahead are plain SQL's, and
+# say nothing.
 PRUNE_EXECUTIONS = """
     WITH oldest AS MATERIALIZED (
         SELECT id, ended_at
         FROM _ayb_job_executions
-        WHERE id > %(after)s
+        WHERE %(after)s::bigint IS NULL OR id > %(after)s::bigint
         ORDER BY id
         LIMIT %(limit)s
     ),
@@ -86,12 +172,53 @@ PRUNE_EXECUTIONS = """
         WHERE _ayb_job_executions.id = oldest.id AND oldest.ended_at < now() - %(keep)s::interval
         RETURNING 1
     )
-    SELECT (SELECT count(*) FROM pruned), count(*), max(id) FROM oldest
+    SELECT (SELECT count(*) FROM pruned), count(*), max(id),
+        count(*) FILTER (WHERE ended_at < now() - %(keep)s::interval) > 0 OR count(*) FILTER (WHERE ended_at <= now()) = 0
+    FROM oldest
 """
 
 
-def prune_executions(conn: Connection, *, keep: timedelta, limit: int = 1000, after: int = 0) -> PrunedExecutions:
+def prune_executions(
+    conn: Connection, *, keep: timedelta, limit: int = 1000, after: int | None = None
+) -> PrunedExecutions:
     """Remove executions that ended longer than `keep` ago from among the next `limit`, the oldest first."""
-    row = conn.execute(PRUNE_EXECUTIONS, {"keep": keep, "limit": limit, "after": after}).fetchone()
-    pruned, walked, last = row or (0, 0, None)
-    return PrunedExecutions(pruned, last if pruned and walked >= limit else None)
+    values = {"keep": keep, "limit": limit, "after": after}
+    row = conn.execute(PRUNE_EXECUTIONS, values, prepare=False).fetchone()
+    pruned, walked, last, goes_on = row or (0, 0, None, False)
+    return PrunedExecutions(pruned, last if goes_on and walked >= limit else None)
+
+
+FIND_OLD_EXECUTIONS = """
+    WITH oldest AS MATERIALIZED (
+        SELECT id, ended_at
+        FROM _ayb_job_executions
+        WHERE %(after)s::bigint IS NULL OR id > %(after)s::bigint
+        ORDER BY id
+        LIMIT %(limit)s
+    )
+    SELECT ARRAY(SELECT id FROM oldest WHERE ended_at < now() - %(keep)s::interval), count(*), max(id) FROM oldest
+"""
+
+
+class OldExecutions(NamedTuple):
+    """The ids of executions to be removed, and the id behind which the next batch goes on; None at the end."""
+
+    ids: list[int]
+    next: int | None
+
+
+def find_old_executions(
+    conn: Connection, *, keep: timedelta, limit: int = 1000, after: int | None = None
+) -> OldExecutions:
+    """Return what `prune_executions` would remove."""
+    values = {"keep": keep, "limit": limit, "after": after}
+    ids, walked, last = conn.execute(FIND_OLD_EXECUTIONS, values, prepare=False).fetchone() or ([], 0, None)
+    return OldExecutions(ids, last if walked >= limit else None)
+
+
+DELETE_EXECUTIONS = "DELETE FROM _ayb_job_executions WHERE id = ANY (%(ids)s::bigint[])"
+
+
+def delete_executions(conn: Connection, ids: Sequence[int]) -> int:
+    """Remove these executions; return how many there were."""
+    return conn.execute(DELETE_EXECUTIONS, {"ids": list(ids)}, prepare=False).rowcount

@@ -60,6 +60,13 @@ def test_a_loop_that_waits_for_the_database_is_alive_and_not_ready(db: Database)
         assert client.get("/readyz").status_code == 503
 
 
+def test_what_retention_will_remove_from_an_adopted_database_is_told(db: Database, conn: Connection) -> None:
+    make_job(conn, "completed", created_at="2020-01-01", completed_at="2020-01-01")
+    with serving(db) as server, server.client(None) as client:
+        (notice,) = client.get("/readyz").json()["notices"]
+    assert notice.startswith("completed jobs that ended more than 720 h ago will be removed in 24.0 h")
+
+
 def test_a_stopping_daemon_is_alive_but_not_ready(db: Database) -> None:
     with serving(db, draining=lambda: True) as server, server.client(None) as client:
         assert client.get("/livez").status_code == 200

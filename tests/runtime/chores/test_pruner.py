@@ -1,0 +1,127 @@
+"""What retention removes, what it passes over, and what it leaves alone for a day."""
+
+import threading
+from collections.abc import Sequence
+from typing import TypeVar
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.config import Retention
+from ayb_jobs.events import RetentionDeferred, RowsPruned, RowsUnprunable
+from ayb_jobs.runtime.chores.pruner import TURN_S, Pruner
+from ayb_jobs.storage.database import Connection, Database
+from tests.factories import make_job
+
+LONG_AGO = sql.SQL("now() - interval '1 year'")
+EXPLICIT = Retention(completed_h=24, canceled_h=24, failed_h=24, executions_h=24)
+T = TypeVar("T")
+
+
+class Bench:
+    """A pruner and what it reports."""
+
+    def __init__(self, db: Database, retention: Retention = EXPLICIT) -> None:
+        self.events: list[object] = []
+        self.pruner = Pruner(database=db, retention=retention, emit=self.events.append, stopping=threading.Event())
+
+    def of(self, kind: type[T]) -> list[T]:
+        """Return the events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def make_old(conn: Connection, count: int, state: str = "completed") -> Sequence[str]:
+    ends = {"created_at": LONG_AGO, "updated_at": LONG_AGO, "completed_at": LONG_AGO, "canceled_at": None}
+    return [make_job(conn, state, **ends) for _ in range(count)]
+
+
+def adopt(conn: Connection, ago: str) -> None:
+    conn.execute(sql.SQL("UPDATE _ayb_jobs_migrations SET applied_at = now() - {}::interval").format(sql.Literal(ago)))
+
+
+@pytest.mark.parametrize("state", ["completed", "failed"])
+def test_jobs_that_the_application_refers_to_are_passed_over_counted_and_told(
+    db: Database, conn: Connection, state: str
+) -> None:
+    referred = make_old(conn, 100, state)
+    make_old(conn, 100, state)
+    conn.execute("CREATE TABLE app_results (job_id uuid REFERENCES _ayb_jobs (id))")
+    conn.execute("INSERT INTO app_results SELECT unnest(%s::uuid[])", (list(referred),))
+    bench = Bench(db)
+    assert bench.pruner.tick() == TURN_S
+    assert {row[0] for row in conn.execute("SELECT id FROM _ayb_jobs")} == set(referred)
+    assert [(event.table, event.rows) for event in bench.of(RowsPruned)] == [(f"{state} jobs", 100)]
+    (told,) = bench.of(RowsUnprunable)
+    assert (told.table, told.rows) == (f"{state} jobs", 100)
+    assert "app_results" in str(told.error)
+
+
+def test_executions_that_cannot_be_deleted_are_passed_over(db: Database, conn: Connection) -> None:
+    conn.execute("""
+        INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)
+        SELECT number, gen_random_uuid(), 'a', 1, 'completed', now() - interval '1 year', now() - interval '1 year'
+        FROM generate_series(1, 1100) AS number
+    """)
+    conn.execute("CREATE TABLE app_runs (id bigint REFERENCES _ayb_job_executions (id))")
+    conn.execute("INSERT INTO app_runs VALUES (1), (500), (1100)")
+    bench = Bench(db)
+    bench.pruner.tick()
+    assert [row[0] for row in conn.execute("SELECT id FROM _ayb_job_executions ORDER BY id")] == [1, 500, 1100]
+    assert [event.rows for event in bench.of(RowsUnprunable)] == [3]
+
+
+@pytest.mark.parametrize("ended_at", ["'infinity'", "now() + interval '1 year'"])
+def test_ends_that_lie_ahead_keep_nothing_old(db: Database, conn: Connection, ended_at: str) -> None:
+    conn.execute(
+        sql.SQL("""
+            INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)
+            SELECT number, gen_random_uuid(), 'a', 1, 'completed', now(),
+                CASE WHEN number < 0 THEN {} ELSE now() - interval '1 year' END
+            FROM generate_series(-1100, 10) AS number
+        """).format(sql.SQL(ended_at))
+    )
+    Bench(db).pruner.tick()
+    assert conn.execute("SELECT count(*) FROM _ayb_job_executions WHERE id >= 0").fetchone() == (0,)
+
+
+def test_what_was_there_before_the_adoption_goes_only_after_a_days_notice(db: Database, conn: Connection) -> None:
+    make_old(conn, 3)
+    adopt(conn, "1 hour")
+    bench = Bench(db, Retention())
+    bench.pruner.tick()
+    (told,) = bench.of(RetentionDeferred)
+    assert (told.state, told.kept_h, round(told.begins_in_s / 3600)) == ("completed", 720, 23)
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (3,)
+    adopt(conn, "23 hours 59 minutes")
+    assert bench.pruner.tick() <= 61
+    adopt(conn, "25 hours")
+    bench.pruner.tick()
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (0,)
+
+
+def test_retention_that_the_configuration_sets_applies_at_once(db: Database, conn: Connection) -> None:
+    make_old(conn, 3)
+    make_old(conn, 3, "failed")
+    bench = Bench(db, Retention(completed_h=720))
+    bench.pruner.tick()
+    assert {row[0] for row in conn.execute("SELECT state FROM _ayb_jobs")} == {"failed"}
+    assert [event.state for event in bench.of(RetentionDeferred)] == ["failed"]
+
+
+def test_nothing_is_told_of_what_is_not_there(db: Database) -> None:
+    bench = Bench(db, Retention())
+    assert bench.pruner.tick() == TURN_S
+    assert bench.events == []
+
+
+def test_a_table_that_cannot_be_pruned_keeps_no_other_from_being_pruned(db: Database, conn: Connection) -> None:
+    make_old(conn, 3)
+    conn.execute("ALTER TABLE _ayb_job_fires RENAME TO fires_elsewhere")
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)"
+        " VALUES (1, gen_random_uuid(), 'a', 1, 'completed', '2020-01-01', '2020-01-01')"
+    )
+    bench = Bench(db)
+    with pytest.raises(Exception, match="_ayb_job_fires"):
+        bench.pruner.tick()
+    assert {event.table for event in bench.of(RowsPruned)} == {"completed jobs", "executions"}
