@@ -2,13 +2,13 @@
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.rows import class_row, tuple_row
 
 from ayb_jobs.model.job import JobState, NewJob
 from ayb_jobs.storage.database import MAY_NOTIFY, Connection
@@ -155,7 +155,7 @@ def retry_jobs(
     after: Position | None = None,
 ) -> Batch:
     """Queue up to `limit` failed jobs again, as `retry_job` does, the oldest first. Jobs that somebody holds stay."""
-    return _batch(conn.execute(RETRY_JOBS, _matching(type, queue, limit, after), prepare=False).fetchall(), limit)
+    return _batch(conn, RETRY_JOBS, _matching(type, queue, limit, after))
 
 
 CANCEL_JOBS = f"""
@@ -181,10 +181,10 @@ def cancel_jobs(
     after: Position | None = None,
 ) -> Batch:
     """Cancel up to `limit` queued jobs, the oldest first. Jobs that somebody holds stay."""
-    return _batch(conn.execute(CANCEL_JOBS, _matching(type, queue, limit, after), prepare=False).fetchall(), limit)
+    return _batch(conn, CANCEL_JOBS, _matching(type, queue, limit, after))
 
 
-def _matching(type_: str | None, queue: str | None, limit: int, after: Position | None) -> dict[str, object]:
+def _matching(type_: str | None, queue: str | None, limit: int, after: Position | None) -> dict[str, Any]:
     return {
         "type": type_,
         "queue": queue,
@@ -194,5 +194,7 @@ def _matching(type_: str | None, queue: str | None, limit: int, after: Position 
     }
 
 
-def _batch(rows: list[TupleRow], limit: int) -> Batch:
-    return Batch([id_ for _, id_ in rows], Position(*rows[-1]) if len(rows) >= limit else None)
+def _batch(conn: Connection, statement: LiteralString, values: Mapping[str, Any]) -> Batch:
+    with conn.cursor(row_factory=class_row(Position)) as cursor:
+        changed = cursor.execute(statement, values, prepare=False).fetchall()
+    return Batch([job.id for job in changed], changed[-1] if len(changed) >= values["limit"] else None)

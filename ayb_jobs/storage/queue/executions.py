@@ -1,6 +1,9 @@
 """The execution log: one row for each attempt that ended, and the attempts that run now."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from psycopg.rows import kwargs_row
 
 from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.job import Lease
@@ -58,22 +61,13 @@ def list_executions(
         "before": before,
         "limit": limit,
     }
-    return [
-        Execution(
-            id=row[0],
-            job_id=row[1],
-            job_type=row[2],
-            schedule_id=row[3],
-            attempt=row[4],
-            worker_id=row[5],
-            outcome=None if row[6] is None else Outcome(row[6]),
-            error=row[7],
-            records_processed=row[8],
-            started_at=row[9],
-            ended_at=row[10],
-        )
-        for row in conn.execute(LIST_EXECUTIONS, values, prepare=False)
-    ]
+    with conn.cursor(row_factory=kwargs_row(as_execution)) as cursor:
+        return cursor.execute(LIST_EXECUTIONS, values, prepare=False).fetchall()
+
+
+def as_execution(*, outcome: str | None, **columns: Any) -> Execution:
+    """Return a row of `LIST_EXECUTIONS` as an attempt."""
+    return Execution(outcome=None if outcome is None else Outcome(outcome), **columns)
 
 
 # Numbers from 2^62 on are nobody's: plain SQL may have written one at the very end, behind which none is left.

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.rows import dict_row, kwargs_row, tuple_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
 from ayb_jobs.model.job import Job, JobState, NewJob, checked_id, decode_payload
@@ -16,10 +16,10 @@ from ayb_jobs.tracing import current_traceparent
 
 # JSON comes as text, since jsonb stores what Python cannot decode.
 READABLE_PAYLOAD = """coalesce(_ayb_job_text(payload), '"unreadable: too large as text"')"""
-# The order of the fields of `Job`.
+# The fields of `Job`; `as_job` makes two of them.
 JOB_COLUMNS = f"""
-    id, type, {READABLE_PAYLOAD}, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
-    last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, _ayb_job_text(progress),
+    id, type, {READABLE_PAYLOAD} AS payload_text, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
+    last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, _ayb_job_text(progress) AS progress_text,
     created_at, updated_at, completed_at, canceled_at
 """
 
@@ -94,10 +94,11 @@ GET_JOB = f"SELECT {JOB_COLUMNS} FROM _ayb_jobs WHERE id = %(id)s"  # noqa: S608
 
 def get_job(conn: Connection, job_id: str) -> Job:
     """Return a job. Raises `InvalidInput` where the id is no UUID, `NotFound` where there is no such job."""
-    row = conn.execute(GET_JOB, {"id": checked_id(job_id)}).fetchone()
-    if row is None:
+    with conn.cursor(row_factory=kwargs_row(as_job)) as cursor:
+        job = cursor.execute(GET_JOB, {"id": checked_id(job_id)}).fetchone()
+    if job is None:
         raise NotFound(f"there is no job {job_id}")
-    return as_job(row)
+    return job
 
 
 _LISTED = """
@@ -153,7 +154,8 @@ def list_jobs(
         "limit": limit,
         "offset": offset,
     }
-    return [as_job(row) for row in conn.execute(LIST_JOBS, values, prepare=False)]
+    with conn.cursor(row_factory=kwargs_row(as_job)) as cursor:
+        return cursor.execute(LIST_JOBS, values, prepare=False).fetchall()
 
 
 RETRY_JOB = f"""
@@ -166,7 +168,8 @@ RETRY_JOB = f"""
         WHERE id = (SELECT found.id FROM found WHERE found.state = 'failed')
         RETURNING {JOB_COLUMNS}
     )
-    SELECT found.state, CASE WHEN retried.id IS NOT NULL AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END, retried.*
+    SELECT found.state AS found_state, retried.*,
+        CASE WHEN retried.id IS NOT NULL AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END AS woken
     FROM found LEFT JOIN retried ON true
 """  # noqa: S608 - literals only
 
@@ -176,8 +179,7 @@ def retry_job(conn: Connection, job_id: str) -> Job:
 
     Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
     """
-    row = conn.execute(RETRY_JOB, {"id": checked_id(job_id)}).fetchone()
-    return _changed(row and (row[0], *row[2:]), job_id, "only failed jobs can be retried")
+    return _changed(conn, RETRY_JOB, job_id, "only failed jobs can be retried")
 
 
 CANCEL_JOB = f"""
@@ -190,7 +192,7 @@ CANCEL_JOB = f"""
         WHERE id = (SELECT found.id FROM found WHERE found.state = 'queued')
         RETURNING {JOB_COLUMNS}
     )
-    SELECT found.state, canceled.* FROM found LEFT JOIN canceled ON true
+    SELECT found.state AS found_state, canceled.* FROM found LEFT JOIN canceled ON true
 """  # noqa: S608 - literals only
 
 
@@ -199,51 +201,25 @@ def cancel_job(conn: Connection, job_id: str) -> Job:
 
     Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
     """
-    row = conn.execute(CANCEL_JOB, {"id": checked_id(job_id)}).fetchone()
-    return _changed(row, job_id, "only queued jobs can be canceled")
+    return _changed(conn, CANCEL_JOB, job_id, "only queued jobs can be canceled")
 
 
-def _changed(row: TupleRow | None, job_id: str, rule: str) -> Job:
-    """Return the job from a row of (state found, the job's columns or nulls), or raise what the row says."""
+def _changed(conn: Connection, statement: LiteralString, job_id: str, rule: str) -> Job:
+    """Return the job that a statement changed, or raise what it found: no such job, or one in the wrong state."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(statement, {"id": checked_id(job_id)}).fetchone()
     if row is None:
         raise NotFound(f"there is no job {job_id}")
-    found, *columns = row
-    if columns[0] is None:
-        raise Conflict(f"job {job_id} is {found}; {rule}")
-    return as_job(tuple(columns))
+    found_state = row.pop("found_state")
+    row.pop("woken", None)
+    if row["id"] is None:
+        raise Conflict(f"job {job_id} is {found_state}; {rule}")
+    return as_job(**row)
 
 
-def as_job(row: TupleRow) -> Job:
+def as_job(*, state: str, progress_text: str | None, **columns: Any) -> Job:
     """Return a row of `JOB_COLUMNS` as a job."""
-    (
-        id_, type_, payload_text, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
-        last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, progress_text,
-        created_at, updated_at, completed_at, canceled_at,
-    ) = row  # fmt: skip
-    return Job(
-        id=id_,
-        type=type_,
-        payload_text=payload_text,
-        state=JobState(state),
-        queue=queue,
-        priority=priority,
-        run_at=run_at,
-        lease_until=lease_until,
-        worker_id=worker_id,
-        attempts=attempts,
-        max_attempts=max_attempts,
-        crashes=crashes,
-        last_error=last_error,
-        last_run_at=last_run_at,
-        idempotency_key=idempotency_key,
-        schedule_id=schedule_id,
-        scheduled_for=scheduled_for,
-        progress=_progress(progress_text),
-        created_at=created_at,
-        updated_at=updated_at,
-        completed_at=completed_at,
-        canceled_at=canceled_at,
-    )
+    return Job(state=JobState(state), progress=_progress(progress_text), **columns)
 
 
 def _progress(text: str | None) -> Any:

@@ -1,5 +1,7 @@
 """How many jobs there are, answered at once however many there are."""
 
+from psycopg.rows import dict_row
+
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.stats import JobStats
 from ayb_jobs.storage.database import Connection
@@ -56,12 +58,14 @@ COUNT_JOBS = """
         ) AS next
     )
     SELECT
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'queued' LIMIT %(queued)s) AS counted),
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'running' LIMIT %(running)s) AS counted),
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'completed' LIMIT %(completed)s) AS counted),
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'failed' LIMIT %(failed)s) AS counted),
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'canceled' LIMIT %(canceled)s) AS counted),
-        (SELECT extract(epoch FROM now() - min(run_at))::float8 FROM lanes WHERE run_at <= now() AND isfinite(run_at))
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'queued' LIMIT %(queued)s) AS counted) AS queued,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'running' LIMIT %(running)s) AS counted) AS running,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'completed' LIMIT %(completed)s) AS counted) AS completed,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'failed' LIMIT %(failed)s) AS counted) AS failed,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'canceled' LIMIT %(canceled)s) AS counted) AS canceled,
+        (
+            SELECT extract(epoch FROM now() - min(run_at))::float8 FROM lanes WHERE run_at <= now() AND isfinite(run_at)
+        ) AS oldest_s
 """
 
 
@@ -70,14 +74,15 @@ def job_stats(conn: Connection) -> JobStats:
     estimates: dict[str, int] = dict(conn.execute(ESTIMATE_JOBS).fetchall())
     # What the estimate finds far beyond the limit is not counted at all.
     limits = {state.value: 0 if estimates.get(state, 0) > 2 * most else most + 1 for state, most in COUNTED.items()}
-    *numbers, oldest_s = conn.execute(COUNT_JOBS, limits, prepare=False).fetchone() or (0, 0, 0, 0, 0, None)
-    counted = dict(zip(JobState, numbers, strict=True))
+    with conn.cursor(row_factory=dict_row) as cursor:
+        counted = cursor.execute(COUNT_JOBS, limits, prepare=False).fetchone()
+    assert counted is not None  # noqa: S101 - a SELECT without FROM has one row
     many = frozenset(state for state, most in COUNTED.items() if not counted[state] < limits[state])
     return JobStats(
         counts={
             state: max(COUNTED[state] + 1, estimates.get(state, 0)) if state in many else counted[state]
             for state in JobState
         },
-        oldest_queued_age_s=oldest_s,
+        oldest_queued_age_s=counted["oldest_s"],
         estimated=many,
     )

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+from psycopg.rows import class_row
 
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.job import encode_payload
@@ -37,15 +39,25 @@ class Drift:
 # AYB's own columns; a row that AYB made with just these values was not edited either.
 AYB_FIELDS = ("job_type", "payload", "cron", "timezone", "enabled", "max_attempts")
 
+
+class _Held(NamedTuple):
+    """How a schedule's row stands to a definition."""
+
+    id: str
+    is_applied: bool
+    is_untouched: bool
+    is_made_by_ayb: bool
+
+
 LOCK_DEFINITION = """
     SELECT
         id::text,
-        definition IS NOT DISTINCT FROM %(definition)s::jsonb,
-        definition IS NOT DISTINCT FROM _ayb_job_schedule_definition(schedule),
+        definition IS NOT DISTINCT FROM %(definition)s::jsonb AS is_applied,
+        definition IS NOT DISTINCT FROM _ayb_job_schedule_definition(schedule) AS is_untouched,
         definition IS NULL AND (
             SELECT bool_and(_ayb_job_schedule_definition(schedule) -> field = %(definition)s::jsonb -> field)
             FROM unnest(%(ayb_fields)s::text[]) AS field
-        )
+        ) AS is_made_by_ayb
     FROM _ayb_job_schedules AS schedule
     WHERE name = %(name)s
     FOR NO KEY UPDATE
@@ -77,15 +89,15 @@ def _upsert(
     values = {"name": schedule.name, "definition": encode_payload(definition), "ayb_fields": list(AYB_FIELDS)}
     while True:
         with conn.transaction():
-            row = conn.execute(LOCK_DEFINITION, values).fetchone()
-            if row is not None:
-                id_, is_applied, is_untouched, is_made_by_ayb = row
-                if not (is_untouched or is_made_by_ayb):
+            with conn.cursor(row_factory=class_row(_Held)) as cursor:
+                found = cursor.execute(LOCK_DEFINITION, values).fetchone()
+            if found is not None:
+                if not (found.is_untouched or found.is_made_by_ayb):
                     return "kept"
-                if is_applied:
+                if found.is_applied:
                     return "current"
-                update_schedule(conn, id_, definition)
-                conn.execute(STAMP_DEFINITION, {"id": id_})
+                update_schedule(conn, found.id, definition)
+                conn.execute(STAMP_DEFINITION, {"id": found.id})
                 return "updated"
         try:
             with conn.transaction():
@@ -96,9 +108,18 @@ def _upsert(
         return "created"
 
 
+class _Stored(NamedTuple):
+    """A schedule's row as a definition, in JSON."""
+
+    name: str
+    current: str
+    is_shipped: bool
+    is_untouched: bool
+
+
 READ_DEFINITIONS = """
-    SELECT name, _ayb_job_schedule_definition(schedule)::text, definition IS NOT NULL,
-        definition IS NOT DISTINCT FROM _ayb_job_schedule_definition(schedule)
+    SELECT name, _ayb_job_schedule_definition(schedule)::text AS current, definition IS NOT NULL AS is_shipped,
+        definition IS NOT DISTINCT FROM _ayb_job_schedule_definition(schedule) AS is_untouched
     FROM _ayb_job_schedules AS schedule
     ORDER BY name
 """
@@ -108,22 +129,24 @@ def list_drift(
     conn: Connection, schedules: Iterable[NewSchedule], *, default_max_attempts: int = DEFAULT_MAX_ATTEMPTS
 ) -> list[Drift]:
     """Return the shipped schedules whose rows are not as defined, by name."""
-    stored = {name: rest for name, *rest in conn.execute(READ_DEFINITIONS)}
+    with conn.cursor(row_factory=class_row(_Stored)) as cursor:
+        stored = {row.name: row for row in cursor.execute(READ_DEFINITIONS)}
     defined = {schedule.name: _definition(schedule, default_max_attempts) for schedule in schedules}
     drifts: list[Drift] = []
     for name, definition in defined.items():
         if name not in stored:
             drifts.append(Drift(name=name, kind="missing", fields={}))
             continue
-        text, _, is_untouched = stored[name]
-        current = json.loads(text)
+        current = json.loads(stored[name].current)
         different = {key: (value, current[key]) for key, value in definition.items() if current[key] != value}
         if different:
-            drifts.append(Drift(name=name, kind="outdated" if is_untouched else "edited", fields=different))
+            drifts.append(
+                Drift(name=name, kind="outdated" if stored[name].is_untouched else "edited", fields=different)
+            )
     drifts += [
         Drift(name=name, kind="undefined", fields={})
-        for name, (_, is_shipped, _) in stored.items()
-        if is_shipped and name not in defined
+        for name, row in stored.items()
+        if row.is_shipped and name not in defined
     ]
     return sorted(drifts, key=lambda drift: drift.name)
 

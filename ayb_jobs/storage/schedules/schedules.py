@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import TupleRow
+from psycopg.rows import kwargs_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.job import encode_payload
@@ -20,9 +20,9 @@ from ayb_jobs.storage.schedules.fires import record_passed_over
 
 DEFAULT_MAX_ATTEMPTS = 3
 
-# The order of the fields of `Schedule`, for statements in which the table is called `schedule`.
+# The fields of `Schedule`, for statements in which the table is called `schedule`.
 SCHEDULE_COLUMNS = f"""
-    schedule.id::text, schedule.name, schedule.job_type, {READABLE_PAYLOAD}, schedule.cron_expr, schedule.timezone,
+    schedule.id::text AS id, schedule.name, schedule.job_type, {READABLE_PAYLOAD} AS payload_text, schedule.cron_expr AS cron, schedule.timezone,
     schedule.enabled, schedule.max_attempts, schedule.queue, schedule.priority, schedule.catchup, schedule.catchup_max,
     schedule.catchup_window_s, schedule.overlap, schedule.dst, schedule.jitter_s, schedule.timeout_s,
     schedule.expect_success_within_s, schedule.ping_url,
@@ -30,14 +30,14 @@ SCHEDULE_COLUMNS = f"""
         WHEN schedule.definition IS NULL THEN 'operator'
         WHEN schedule.definition = _ayb_job_schedule_definition(schedule) THEN 'shipped'
         ELSE 'edited'
-    END,
+    END AS origin,
     CASE
         WHEN NOT schedule.enabled THEN 'disabled'
         WHEN schedule.last_error IS NOT NULL THEN 'broken'
         WHEN schedule.ended_at IS NOT NULL THEN 'ended'
         WHEN schedule.next_run_at > now() + interval '5 years' THEN 'dormant'
         ELSE 'enabled'
-    END,
+    END AS state,
     schedule.next_run_at, schedule.last_run_at, schedule.last_fire_at, schedule.last_error,
     schedule.created_at, schedule.updated_at
 """
@@ -47,7 +47,8 @@ LIST_SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM _ayb_job_schedules AS schedule
 
 def list_schedules(conn: Connection) -> list[Schedule]:
     """Return every schedule, by name."""
-    return [as_schedule(row) for row in conn.execute(LIST_SCHEDULES)]
+    with conn.cursor(row_factory=kwargs_row(as_schedule)) as cursor:
+        return cursor.execute(LIST_SCHEDULES).fetchall()
 
 
 # An id goes before a name, so that a schedule that bears another's id as its name hides nothing.
@@ -76,7 +77,7 @@ CREATE_SCHEDULE = f"""
         %(timeout_s)s, %(expect_success_within_s)s, %(ping_url)s, %(next_run_at)s::timestamptz,
         CASE WHEN %(enabled)s THEN concat_ws(' ', %(cron)s::varchar, %(timezone)s::varchar, %(dst)s::varchar) END
     )
-    RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END
+    RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END AS woken
 """  # noqa: S608 - literals only
 
 
@@ -90,9 +91,7 @@ def create_schedule(
     values = _columns(schedule, default_max_attempts)
     next_run_at = _first_fire_after_now(conn, values, None) if schedule.enabled else None
     with refusing_bad_values(), _refusing_taken_name(schedule.name):
-        row = conn.execute(CREATE_SCHEDULE, {**values, "next_run_at": next_run_at}).fetchone()
-    assert row is not None  # noqa: S101 - an INSERT without conflict clause returns its row or raises
-    return as_schedule(row[:-1])
+        return _written(conn, CREATE_SCHEDULE, {**values, "next_run_at": next_run_at})
 
 
 LOCK_SCHEDULE = f"{GET_SCHEDULE} FOR NO KEY UPDATE"
@@ -119,7 +118,7 @@ CHANGE_SCHEDULE = f"""
         watched_since = CASE WHEN %(replan)s THEN now() ELSE schedule.watched_since END,
         updated_at = now()
     WHERE schedule.id = %(id)s::uuid
-    RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END
+    RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END AS woken
 """  # noqa: S608 - literals only
 
 
@@ -145,10 +144,17 @@ def update_schedule(conn: Connection, key: str, changes: Mapping[str, Any]) -> S
         with refusing_bad_values(), _refusing_taken_name(values["name"]):
             change = {"id": current.id, "replan": replan, "next_run_at": next_run_at}
             change["passed_at"] = passed[-1].fire_at if passed else None
-            row = conn.execute(CHANGE_SCHEDULE, values | change).fetchone()
+            changed = _written(conn, CHANGE_SCHEDULE, values | change)
         record_passed_over(conn, current.id, passed)
-    assert row is not None  # noqa: S101 - its row is locked
-    return as_schedule(row[:-1])
+    return changed
+
+
+def _written(conn: Connection, statement: LiteralString, values: Mapping[str, Any]) -> Schedule:
+    """Return the schedule that a statement wrote, which returns its row or raises."""
+    with conn.cursor(row_factory=kwargs_row(as_schedule)) as cursor:
+        written = cursor.execute(statement, values).fetchone()
+    assert written is not None  # noqa: S101 - see above
+    return written
 
 
 def enable_schedule(conn: Connection, key: str) -> Schedule:
@@ -217,43 +223,14 @@ def trigger_schedule(conn: Connection, key: str) -> str:
     return str(row[0])
 
 
-def as_schedule(row: TupleRow) -> Schedule:
-    """Return a row of `SCHEDULE_COLUMNS` as a schedule."""
-    (
-        id_, name, job_type, payload_text, cron, timezone, enabled, max_attempts, queue, priority, catchup, catchup_max,
-        catchup_window_s, overlap, dst, jitter_s, timeout_s, expect_success_within_s, ping_url, origin,
-        state, next_run_at, last_run_at, last_fire_at, last_error, created_at, updated_at,
-    ) = row  # fmt: skip
+def as_schedule(
+    *, cron: str, timezone: str, state: str, last_error: str | None, woken: str | None = None, **columns: Any
+) -> Schedule:
+    """Return a row of `SCHEDULE_COLUMNS` as a schedule; a timing that cannot be read makes it broken."""
+    del woken  # a statement that notifies has to select what it does
     error = last_error or unreadable(cron, timezone)
-    return Schedule(
-        id=id_,
-        name=name,
-        job_type=job_type,
-        payload_text=payload_text,
-        cron=cron,
-        timezone=timezone,
-        enabled=enabled,
-        max_attempts=max_attempts,
-        queue=queue,
-        priority=priority,
-        catchup=catchup,
-        catchup_max=catchup_max,
-        catchup_window_s=catchup_window_s,
-        overlap=overlap,
-        dst=dst,
-        jitter_s=jitter_s,
-        timeout_s=timeout_s,
-        expect_success_within_s=expect_success_within_s,
-        ping_url=ping_url,
-        origin=origin,
-        state="broken" if enabled and error else state,
-        next_run_at=next_run_at,
-        last_run_at=last_run_at,
-        last_fire_at=last_fire_at,
-        last_error=error,
-        created_at=created_at,
-        updated_at=updated_at,
-    )
+    is_broken = columns["enabled"] and error
+    return Schedule(cron=cron, timezone=timezone, state="broken" if is_broken else state, last_error=error, **columns)
 
 
 def unreadable(cron: str, timezone: str) -> str | None:
@@ -303,11 +280,11 @@ def _found(conn: Connection, statement: LiteralString, key: str) -> Schedule:
         id_ = str(uuid.UUID(key))
     except ValueError:
         id_ = None
-    with refusing_bad_values():
-        row = conn.execute(statement, {"id": id_, "name": key}).fetchone()
-    if row is None:
+    with refusing_bad_values(), conn.cursor(row_factory=kwargs_row(as_schedule)) as cursor:
+        schedule = cursor.execute(statement, {"id": id_, "name": key}).fetchone()
+    if schedule is None:
         raise NotFound(f"there is no schedule {key}")
-    return as_schedule(row)
+    return schedule
 
 
 @contextmanager
