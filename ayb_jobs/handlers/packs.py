@@ -11,6 +11,7 @@ from ayb_jobs.handlers.kinds.batches import TableMissing, delete_in_batches
 from ayb_jobs.handlers.kinds.cleanup import CleanupSettings, deletes_of
 from ayb_jobs.handlers.kinds.kind import Kind
 from ayb_jobs.handlers.kinds.table import KINDS, kind_of
+from ayb_jobs.handlers.matviews import matview_registry
 from ayb_jobs.handlers.modules import load_registry
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.database import Connection, Database
@@ -22,6 +23,7 @@ def build_registry(config: Config, kinds: Sequence[Kind] = KINDS) -> Registry:
     registry = Registry()
     problems = list(add_modules(registry, config.handlers.modules))
     for name in dict.fromkeys(config.handlers.packs):
+        problems += add_types(registry, types_in_python(name), f"pack {name}")
         problems += add_settings(registry, pack(name).job_types, source=f"pack {name}")
     problems += add_settings(registry, config.job_types, source="[job_types]", kinds=kinds)
     problems += schedules_beyond_bounds(registry, config.schedules)
@@ -33,6 +35,11 @@ def build_registry(config: Config, kinds: Sequence[Kind] = KINDS) -> Registry:
 def pack(name: str) -> Pack:
     """Return the job types and schedules of a built-in pack."""
     return read_pack(name, KINDS)
+
+
+def types_in_python(name: str) -> Iterable[JobType]:
+    """Return the job types of a built-in pack that its language cannot express."""
+    return matview_registry().types() if name == "ayb" else ()
 
 
 def default_schedules(config: Config) -> dict[str, ScheduleSettings]:
@@ -57,8 +64,13 @@ def add_modules(registry: Registry, names: Iterable[str]) -> Iterator[str]:
         else:
             found[id(theirs)] = theirs
     for theirs in found.values():
-        for job_type in theirs.types():
-            yield from told("handlers.modules", registry.add, job_type)
+        yield from add_types(registry, theirs.types(), "handlers.modules")
+
+
+def add_types(registry: Registry, job_types: Iterable[JobType], key: str) -> Iterator[str]:
+    """Add job types; yield what is wrong with them."""
+    for job_type in job_types:
+        yield from told(key, registry.add, job_type)
 
 
 def add_settings(

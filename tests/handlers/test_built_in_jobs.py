@@ -82,8 +82,8 @@ def job_type(name: str) -> JobType:
     return found
 
 
-def test_both_packs_bring_all_eight_jobs() -> None:
-    assert set(build_registry(BOTH).names()) == {name for name, _ in CASES}
+def test_both_packs_bring_all_nine_jobs() -> None:
+    assert set(build_registry(BOTH).names()) == {name for name, _ in CASES} | {"materialized_view_refresh"}
     assert all(found.description for found in build_registry(BOTH).types())
 
 
