@@ -267,7 +267,7 @@ def test_a_crontab_becomes_settings_with_what_differs(run: Run, tmp_path: Path) 
     assert first["schedule"]["payload"] == {"command": "/usr/bin/backup --all"}
     assert first["schedule"]["name"] == "backup"
     assert any("time zone" in note for note in first["notes"])
-    assert any("there both must match" in note for note in days["notes"])
+    assert days["schedule"]["cronExpr"] == "0 4 */2 * 1"
     assert "schedule" not in reboot
     assert any("0 to 23" in note for note in bad["notes"])
 
@@ -309,6 +309,7 @@ from datetime import timedelta
 app.conf.beat_schedule = {
     "nightly": {"task": "app.nightly", "schedule": crontab(minute=30, hour=3), "args": (1, "x")},
     "odd": {"task": "app.odd", "schedule": crontab(0, 4, day_of_week="mon", day_of_month="1")},
+    "first": {"task": "app.first", "schedule": crontab(0, 4, day_of_week="mon", day_of_month="1-7")},
     "often": {"task": "app.often", "schedule": timedelta(minutes=5), "kwargs": {"a": 1}, "options": {"queue": "q"}},
     "plain": {"task": "app.plain", "schedule": 30.0},
     "sun": {"task": "app.sun", "schedule": solar("sunset", 1, 2)},
@@ -321,7 +322,7 @@ def test_celerys_settings_are_read_and_never_run(run: Run, tmp_path: Path) -> No
     items = {item["source"].split()[2]: item for item in run("import", "celery", "settings.py", "--json").json["items"]}
     crons = {name: item["schedule"]["cronExpr"] for name, item in items.items() if "schedule" in item}
     assert crons == {
-        "nightly": "30 3 * * *", "odd": "0 4 1 * mon", "often": "@every 300s", "plain": "@every 30s",
+        "nightly": "30 3 * * *", "first": "0 4 * * 1#1", "often": "@every 300s", "plain": "@every 30s",
     }  # fmt: skip
     assert items["nightly"]["schedule"]["payload"] == {"args": [1, "x"]}
     assert items["often"]["schedule"]["queue"] == "q"
@@ -351,12 +352,12 @@ def test_what_celerys_settings_compute_is_neither_guessed_nor_overlooked(run: Ru
     items = {item["source"].split()[2]: item for item in shown.json["items"]}
     crons = {name: item["schedule"]["cronExpr"] for name, item in items.items() if "schedule" in item}
     assert crons == {
-        "product": "@every 300s", "minutes": "@every 300s", "seconds": "@every 90s", "sunday": "0 4 * * sun",
+        "minutes": "@every 300s", "seconds": "@every 90s",
     }  # fmt: skip
-    assert set(items) - set(crons) == {"sum", "spread", "endless", "made", "**others"}
-    assert items["product"]["schedule"]["timezone"] == "Europe/Berlin"
-    assert items["product"]["notes"] == ["its args is no plain value, and is left out"]
-    assert items["sunday"]["notes"] == ["its keyword arguments are no dictionary, and are left out"]
+    assert set(items) - set(crons) == {"product", "sunday", "sum", "spread", "endless", "made", "**others"}
+    assert items["minutes"]["schedule"]["timezone"] == "Europe/Berlin"
+    assert items["product"]["notes"] == ["not imported: its args: `HERE` is no plain value"]
+    assert "keyword arguments are no dictionary" in items["sunday"]["notes"][0]
     assert '"UTC"' in run("import", "celery", "settings.py", "--timezone", "UTC", "--json").out
 
 
@@ -380,3 +381,48 @@ def test_celerys_tables_are_read(run: Run, conn: Conn) -> None:
     assert (b["schedule"]["cronExpr"], b["schedule"]["enabled"]) == ("@every 7200s", False)
     assert "schedule" not in c
     assert d["notes"] == ["not imported: it is to run only once"]
+
+
+def test_celerys_tables_name_what_they_mean_otherwise(run: Run, conn: Conn) -> None:
+    conn.execute(
+        "CREATE TABLE django_celery_beat_crontabschedule (id int, minute text, hour text, day_of_week text, "
+        "day_of_month text, month_of_year text, timezone text);"
+        "CREATE TABLE django_celery_beat_intervalschedule (id int, every int, period text);"
+        "CREATE TABLE django_celery_beat_periodictask (name text, task text DEFAULT 't', args text DEFAULT '[]', "
+        "kwargs text DEFAULT '{}', queue text, exchange text, routing_key text, headers text DEFAULT '{}', priority int, "
+        "expires timestamptz, expire_seconds int, one_off bool DEFAULT false, start_time timestamptz, "
+        "enabled bool DEFAULT true, crontab_id int, interval_id int DEFAULT 1, solar_id int, clocked_id int, "
+        "last_run_at timestamptz DEFAULT now(), total_run_count int DEFAULT 7);"
+        "INSERT INTO django_celery_beat_intervalschedule VALUES (1, 2, 'hours');"
+        "INSERT INTO django_celery_beat_periodictask (name, args) VALUES ('no-json', '[1'), ('null', '[null, 1]');"
+        "INSERT INTO django_celery_beat_periodictask (name, kwargs) VALUES ('list', '[1]');"
+        "INSERT INTO django_celery_beat_periodictask (name, args, kwargs) VALUES ('both', '[1]', '{\"args\": 2}');"
+        "INSERT INTO django_celery_beat_periodictask (name, interval_id, solar_id) VALUES ('solar', NULL, 1);"
+        "INSERT INTO django_celery_beat_periodictask (name, interval_id, clocked_id) VALUES ('clocked', NULL, 1);"
+        "INSERT INTO django_celery_beat_periodictask (name, expires) VALUES ('over', '2020-01-01Z');"
+        "INSERT INTO django_celery_beat_periodictask (name, exchange, routing_key, headers, priority, expire_seconds, "
+        "start_time) VALUES ('routed', 'e', 'k', '{\"h\": 1}', 5, 60, '2030-01-01Z')"
+    )
+    items = {item["source"].split()[2]: item for item in run("import", "celery", "--json").json["items"]}
+    assert {name for name, item in items.items() if "schedule" in item} == {"null", "routed"}
+    assert items["null"]["schedule"]["payload"] == {"args": [None, 1]}
+    for name, word in (
+        ("no-json", "no JSON"), ("list", "no dictionary"), ("both", "key args"), ("solar", "solar"), ("clocked", "clocked"),
+        ("over", "2020"),
+    ):  # fmt: skip
+        assert word in items[name]["notes"][-1]
+    for word in ("exchange (e)", "routing_key (k)", "headers", "priority (5)", "expire_seconds (60)", "starts at 2030"):
+        assert any(word in note for note in items["routed"]["notes"]), word
+    printed = run("import", "celery")
+    assert printed.code == 1
+    assert '[schedules."null"]' not in printed.out
+    assert "null, which settings" in printed.out
+
+
+def test_python_source_is_read_in_the_encoding_that_it_names(run: Run, tmp_path: Path) -> None:
+    source = "# -*- coding: latin-1 -*-\nbeat_schedule = {'a': {'task': 't', 'schedule': 60, 'args': ('é',)}}\n"
+    (tmp_path / "settings.py").write_bytes(source.encode("latin-1"))
+    (tmp_path / "marked.py").write_bytes(b"\xef\xbb\xbf" + source.partition("\n")[2].encode())
+    for file in ("settings.py", "marked.py"):
+        [item] = run("import", "celery", file, "--json").json["items"]
+        assert item["schedule"]["payload"] == {"args": ["é"]}

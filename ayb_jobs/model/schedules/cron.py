@@ -24,7 +24,8 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.schedules.cron_fields import NICKNAMES, DayRule, read_fields
+from ayb_jobs.model.schedules.cron_fields import NICKNAMES, read_fields
+from ayb_jobs.model.schedules.day_rule import DayRule
 from ayb_jobs.model.schedules.zones import find_zone, first_shift, shifts, utc_offset
 
 MAX_EXPRESSION = 100

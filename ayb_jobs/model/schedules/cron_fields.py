@@ -7,12 +7,11 @@ The dialect is that of cron and of gronx, which AYB uses; `docs/schedules.md` de
 """
 
 import re
-from calendar import monthrange
 from dataclasses import dataclass
-from datetime import date
 from typing import NamedTuple
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.schedules.day_rule import MAX_YEAR, DayRule
 
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -30,11 +29,7 @@ NICKNAMES = {
     "@everysecond": "* * * * * *",
 }
 
-_MAX_YEAR = 9999
-_SATURDAY = 6
-# Months that are looked at for a day that matches. Whatever can match does so within 40 years: the 29th of February on a
-# given weekday, around a year such as 2100.
-_MOST_MONTHS = 12 * 60
+DAYS_IN_WEEK = 7
 
 
 class FieldTexts(NamedTuple):
@@ -69,84 +64,6 @@ def field_texts(text: str) -> FieldTexts | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DayRule:
-    """Days that no list of numbers can say. Weekdays count from Sunday, 0.
-
-    `workdays` are the `n` of `nW`, `last_weekdays` those of `5L`, `nth_weekdays` those of `5#2`; `years` is None for all.
-    A date of these months and years matches if its day of the month or its weekday is named; if `both`, each has to be.
-    """
-
-    days: frozenset[int]
-    last_day: bool
-    workdays: frozenset[int]
-    weekdays: frozenset[int]
-    last_weekdays: frozenset[int]
-    nth_weekdays: frozenset[tuple[int, int]]
-    both: bool
-    months: frozenset[int]
-    years: tuple[range, ...] | None
-
-    def next_day(self, day: date) -> date | None:
-        """Return the first date from `day` on that matches, or None if there is none."""
-        year, month, first = day.year, day.month, day.day
-        for _ in range(_MOST_MONTHS):
-            allowed = self._next_year(year)
-            if allowed is None:
-                return None
-            if allowed > year:
-                year, month, first = allowed, 1, 1
-            found = self._in_month(year, month, first) if month in self.months else None
-            if found is not None:
-                return found
-            year, month, first = year + month // 12, month % 12 + 1, 1
-        return None
-
-    def _next_year(self, year: int) -> int | None:
-        if self.years is None:
-            return year if year <= _MAX_YEAR else None
-        return min((first for first in (_from(years, year) for years in self.years) if first is not None), default=None)
-
-    def _in_month(self, year: int, month: int, first: int) -> date | None:
-        last = monthrange(year, month)[1]
-        days = (date(year, month, number) for number in range(first, last + 1))
-        return next((day for day in days if self._matches(day, last)), None)
-
-    def _matches(self, day: date, last: int) -> bool:
-        if self.both:
-            return self._names_day(day, last) and self._names_weekday(day, last)
-        return self._names_day(day, last) or self._names_weekday(day, last)
-
-    def _names_day(self, day: date, last: int) -> bool:
-        if day.day in self.days or (self.last_day and day.day == last):
-            return True
-        return any(nearest_workday(day.year, day.month, number) == day.day for number in self.workdays)
-
-    def _names_weekday(self, day: date, last: int) -> bool:
-        weekday = day.isoweekday() % 7
-        if weekday in self.weekdays or (weekday in self.last_weekdays and day.day + 7 > last):
-            return True
-        return (weekday, (day.day - 1) // 7 + 1) in self.nth_weekdays
-
-
-def nearest_workday(year: int, month: int, day: int) -> int | None:
-    """Return the day from Monday to Friday that is nearest to a day of the month, in the same month.
-
-    None if there is none within two days.
-    """
-    last = monthrange(year, month)[1]
-    for near in (day, day - 1, day + 1, day - 2, day + 2):
-        if 1 <= near <= last and date(year, month, near).isoweekday() < _SATURDAY:
-            return near
-    return None
-
-
-def _from(years: range, year: int) -> int | None:
-    """Return the first of `years` that is `year` or later."""
-    first = years.start + max(0, -(-(year - years.start) // years.step)) * years.step
-    return first if first in years else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CronFields:
     """What an expression says.
 
@@ -176,7 +93,7 @@ _HOUR = _Field("hour", 0, 23)
 _DAY_OF_MONTH = _Field("day of month", 1, 31)
 _MONTH = _Field("month", 1, 12, _MONTHS)
 _DAY_OF_WEEK = _Field("day of week", 0, 6, _WEEKDAYS)
-_YEAR = _Field("year", 1, _MAX_YEAR)
+_YEAR = _Field("year", 1, MAX_YEAR)
 
 _PART = re.compile(r"\?|(?:\*|(?P<first>\d+|[a-z]{3})(?:-(?P<last>\d+|[a-z]{3}))?)(?:/(?P<step>\d+))?", re.ASCII)
 _WORKDAY = re.compile(r"(\d{1,2})w", re.ASCII)
@@ -196,6 +113,16 @@ def read_fields(expr: str, text: str) -> CronFields:
     return _Reader(expr).fields(texts)
 
 
+def lists_every_day(text: str, *, weekday: bool) -> bool:
+    """Tell whether a field of days names all its values. Raises `InvalidInput` if it cannot be read."""
+    return _Reader(text).days(_DAY_OF_WEEK if weekday else _DAY_OF_MONTH, text.lower()).is_free
+
+
+def numbers_of_days(text: str, *, weekday: bool) -> frozenset[int]:
+    """Return the plain numbers that a field of days names. Raises `InvalidInput` if it cannot be read."""
+    return _Reader(text).days(_DAY_OF_WEEK if weekday else _DAY_OF_MONTH, text.lower()).numbers
+
+
 class _Days(NamedTuple):
     """One of the two fields of days: its plain numbers, and what else it names."""
 
@@ -211,13 +138,14 @@ class _Reader:
     expr: str
 
     def fields(self, texts: FieldTexts) -> CronFields:
+        """Return what all the fields say."""
         second, minute, hour = (
             _plain(field, self._all_numbers(field, text.split(",")))
             for field, text in ((_SECOND, texts.second), (_MINUTE, texts.minute), (_HOUR, texts.hour))
         )
         months = self._all_numbers(_MONTH, texts.month.split(","))
-        day = self._days(_DAY_OF_MONTH, texts.day)
-        weekday = self._days(_DAY_OF_WEEK, texts.weekday)
+        day = self.days(_DAY_OF_MONTH, texts.day)
+        weekday = self.days(_DAY_OF_WEEK, texts.weekday)
         years = self._years(texts.year)
         # Vixie's rule: a field that begins with a star does not restrict the day, so that both have to match.
         both = day.is_free or weekday.is_free or any(each.startswith(("*", "?")) for each in (texts.day, texts.weekday))
@@ -234,7 +162,8 @@ class _Reader:
             elapsed=hour == "*" or "/" in texts.hour,
         )
 
-    def _days(self, field: _Field, text: str) -> _Days:
+    def days(self, field: _Field, text: str) -> _Days:
+        """Return what a field of days names."""
         parts = text.split(",")
         specials = frozenset(part for part in parts if self._is_special(field, part))
         numbers = self._all_numbers(field, [part for part in parts if part not in specials])
@@ -290,9 +219,9 @@ class _Reader:
     def _year_range(self, part: str) -> range:
         first, last, step = self._part(_YEAR, part)
         if first is None:
-            return range(step, _MAX_YEAR + 1, step)
+            return range(step, MAX_YEAR + 1, step)
         if last is None:
-            return range(first or step, _MAX_YEAR + 1 if "/" in part else first + 1, step)
+            return range(first or step, MAX_YEAR + 1 if "/" in part else first + 1, step)
         if last < first:
             raise InvalidInput(f"cron expression {self.expr!r}: year {part!r} ends before it begins", field="cron")
         return range(first, last + 1, step)

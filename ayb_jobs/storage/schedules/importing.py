@@ -1,9 +1,10 @@
 """Reading the tables of other schedulers."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.rows import class_row
 
 from ayb_jobs.errors import NotFound
 from ayb_jobs.model.schedules.importing.celery_beat import BeatEntry, interval_s
@@ -11,7 +12,8 @@ from ayb_jobs.model.schedules.importing.pg_cron import PgCronJob
 from ayb_jobs.storage.database import Connection
 
 PG_CRON_JOBS = """
-    SELECT jobid, to_jsonb(job) ->> 'jobname', schedule, command, database, username, active
+    SELECT jobid, to_jsonb(job) ->> 'jobname', schedule, command, database, username, active,
+        to_jsonb(job) ->> 'nodename'
     FROM cron.job AS job
     ORDER BY jobid
 """
@@ -19,7 +21,7 @@ PG_CRON_TIMEZONE = "SELECT coalesce(current_setting('cron.timezone', true), 'GMT
 
 
 def pg_cron_jobs(conn: Connection) -> tuple[list[PgCronJob], str]:
-    """Return pg_cron's jobs and its time zone. Raises `NotFound` where the database has no pg_cron."""
+    """Return pg_cron's jobs and its time zone. Raises `NotFound` if the database has no pg_cron."""
     try:
         jobs = [PgCronJob(*row) for row in conn.execute(PG_CRON_JOBS)]
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
@@ -29,61 +31,80 @@ def pg_cron_jobs(conn: Connection) -> tuple[list[PgCronJob], str]:
 
 
 BEAT_TASKS = """
-    SELECT periodic.name, periodic.task, periodic.args, periodic.kwargs, periodic.queue, periodic.enabled,
-        crontab.minute, crontab.hour, crontab.day_of_week, crontab.day_of_month, crontab.month_of_year,
-        to_jsonb(crontab) ->> 'timezone', every.every, every.period,
-        coalesce((to_jsonb(periodic) ->> 'one_off')::boolean, false),
-        to_jsonb(periodic) ->> 'start_time', to_jsonb(periodic) ->> 'expires'
+    SELECT
+        to_jsonb(periodic) AS task,
+        to_jsonb(crontab) AS crontab,
+        every.every,
+        every.period,
+        (to_jsonb(periodic) ->> 'expires')::timestamptz <= now() AS has_expired
     FROM django_celery_beat_periodictask AS periodic
         LEFT JOIN django_celery_beat_crontabschedule AS crontab ON crontab.id = periodic.crontab_id
         LEFT JOIN django_celery_beat_intervalschedule AS every ON every.id = periodic.interval_id
     ORDER BY periodic.name
 """
+# Columns of a task that are options of its messages.
+_OPTIONS = ("queue", "exchange", "routing_key", "priority", "expire_seconds")
+
+
+class BeatRow(NamedTuple):
+    """A periodic task with its crontab or its interval."""
+
+    task: dict[str, Any]
+    crontab: dict[str, Any] | None
+    every: int | None
+    period: str | None
+    has_expired: bool | None
 
 
 def beat_tasks(conn: Connection) -> list[BeatEntry]:
-    """Return django-celery-beat's periodic tasks. Raises `NotFound` where the database has none of its tables."""
+    """Return django-celery-beat's periodic tasks. Raises `NotFound` if the database has none of its tables."""
     try:
-        rows = conn.execute(BEAT_TASKS).fetchall()
+        with conn.cursor(row_factory=class_row(BeatRow)) as cursor:
+            rows = cursor.execute(BEAT_TASKS).fetchall()
     except psycopg.errors.UndefinedTable:
         raise NotFound(
             "this database has no django_celery_beat tables; give a settings file, or their database"
         ) from None
-    return [
-        BeatEntry(
-            name=name,
-            task=task,
-            crontab=None
-            if minute is None
-            else {
-                "minute": minute,
-                "hour": hour,
-                "day_of_week": weekday,
-                "day_of_month": day,
-                "month_of_year": month,
-            },
-            every_s=None if every is None else interval_s(every, period),
-            timezone=timezone,
-            args=_decoded(args, []),
-            kwargs=_decoded(kwargs, {}),
-            queue=queue,
-            enabled=enabled,
-            once=once,
-            notes=tuple(
-                f"{words} {instant} there; here it fires from now on, until it is disabled"
-                for words, instant in (("it starts at", start_time), ("it ends at", expires))
-                if instant is not None
-            ),
-        )
-        for (
-            name, task, args, kwargs, queue, enabled, minute, hour, weekday, day, month, timezone, every, period,
-            once, start_time, expires,
-        ) in rows
-    ]  # fmt: skip
+    return [_beat_entry(row) for row in rows]
 
 
-def _decoded(text: str | None, otherwise: Any) -> Any:
+def _beat_entry(row: BeatRow) -> BeatEntry:
+    task = row.task
+    texts = {name: task.get(name) or empty for name, empty in (("args", "[]"), ("kwargs", "{}"), ("headers", "{}"))}
     try:
-        return json.loads(text or "null") or otherwise
+        decoded = {name: json.loads(text) for name, text in texts.items()}
+        problem = _problem(row)
     except (ValueError, RecursionError):
-        return otherwise
+        decoded, problem = {}, f"its arguments or headers are no JSON: {texts}"
+    crontab = row.crontab
+    return BeatEntry(
+        name=task["name"],
+        task=task["task"],
+        problem=problem,
+        crontab=None
+        if crontab is None
+        else {name: str(value) for name, value in crontab.items() if name != "timezone"},
+        every_s=None if row.every is None or row.period is None else interval_s(row.every, row.period),
+        timezone=None if crontab is None else crontab.get("timezone"),
+        args=decoded.get("args") or (),
+        kwargs=decoded.get("kwargs"),
+        options={name: task.get(name) for name in _OPTIONS} | {"headers": decoded.get("headers")},
+        enabled=task["enabled"],
+        notes=tuple(
+            f"{words} {task[name]} there; here it fires from now on, until it is disabled"
+            for words, name in (("it starts at", "start_time"), ("it ends at", "expires"))
+            if task.get(name) is not None
+        ),
+    )
+
+
+def _problem(row: BeatRow) -> str | None:
+    """Return why a task cannot be had as a schedule, if that is so."""
+    if row.task.get("one_off"):
+        return "it is to run only once"
+    if row.has_expired:
+        return f"it ended at {row.task['expires']}"
+    for kind in ("solar", "clocked"):
+        if row.task.get(f"{kind}_id") is not None:
+            return f"its schedule is {kind}, which nothing here can say"
+    return None

@@ -1,6 +1,8 @@
 """`ayb-jobs schedules import`: the schedules of other schedulers as ours."""
 
+import io
 import sys
+import tokenize
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -12,9 +14,10 @@ from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.backend.database_schedules import DatabaseSchedules
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.schedules.importing.celery_beat import beat_settings, read_beat
+from ayb_jobs.model.schedules.importing.celery_beat import read_beat
+from ayb_jobs.model.schedules.importing.celery_settings import beat_settings
 from ayb_jobs.model.schedules.importing.crontab import JOB_TYPE, read_crontab
-from ayb_jobs.model.schedules.importing.imported import Imported, as_toml
+from ayb_jobs.model.schedules.importing.imported import Imported, as_toml, writable
 from ayb_jobs.model.schedules.importing.pg_cron import read_pg_cron
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.faults import worded_faults
@@ -54,25 +57,30 @@ def import_(
         case "crontab":
             if file is None:
                 raise InvalidInput("give the crontab's file, or - for standard input: crontab -l | … import crontab -")
-            found = list(read_crontab(text_of(file), timezone=timezone, job_type=job_type, system=system))
+            found = list(read_crontab(text_of(file, "utf-8-sig"), timezone=timezone, job_type=job_type, system=system))
         case "celery" if file is not None:
-            found = list(read_beat(beat_settings(text_of(file), timezone=timezone)))
+            found = list(read_beat(beat_settings(text_of(file, None), timezone=timezone)))
         case _:
             found = from_tables(options, source, from_url, timezone)
     if create:
         create_all(options, found)
+    elif not options.json:
+        found = list(map(writable, found))
     report(options, found, created=create)
     return int(any(entry.schedule is None for entry in found))
 
 
-def text_of(file: str) -> str:
-    """Return a file's text, or that of standard input for `-`."""
+def text_of(file: str, encoding: str | None) -> str:
+    """Return a file's text, or that of standard input for `-`; without `encoding`, in the one that Python source names."""
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode(encoding or tokenize.detect_encoding(io.BytesIO(data).readline)[0])
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="file") from None
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{file} is not UTF-8 (byte {error.start})", field="file") from None
+        raise InvalidInput(f"{file} is not {error.encoding.upper()} (byte {error.start})", field="file") from None
+    except SyntaxError as error:
+        raise InvalidInput(f"{file} names an encoding that cannot be used: {error}", field="file") from None
 
 
 def from_tables(options: Options, source: str, from_url: str | None, timezone: str | None) -> list[Imported]:
@@ -99,7 +107,7 @@ def create_all(options: Options, found: Iterable[Imported]) -> None:
 
 
 def report(options: Options, found: list[Imported], *, created: bool) -> None:
-    """Print what was read: JSON, or settings, or what was created; notes go to stderr where settings do not hold them."""
+    """Print what was read: JSON, or settings, or what was created."""
     if options.json:
         output.print_json(page_text(map(entry_text, found)))
         return
@@ -114,8 +122,9 @@ def report(options: Options, found: list[Imported], *, created: bool) -> None:
         click.echo(f"{name}  ({output.one_line(entry.source)})")
         for note in entry.notes:
             click.echo(f"    {output.one_line(note)}")
+        outside = "" if entry.transaction else ", transaction = false"
         for statement in entry.statements:
-            click.echo(f"    its job type is yet to be defined: statements = [{output.one_line(statement)!r}]")
+            click.echo(f"    its job type is yet to be defined: statements = [{output.one_line(statement)!r}]{outside}")
 
 
 def entry_text(entry: Imported) -> str:
@@ -132,6 +141,8 @@ def entry_text(entry: Imported) -> str:
                 "payload": Stored(schedule.payload_text),
                 "enabled": schedule.enabled,
                 "queue": schedule.queue,
+                "jitterSec": schedule.jitter_s or None,
+                "timeoutSec": schedule.timeout_s,
             }
         )
     return object_text(
@@ -140,5 +151,6 @@ def entry_text(entry: Imported) -> str:
             "schedule": None if fields is None else Stored(fields),
             "notes": list(entry.notes),
             "statements": list(entry.statements),
+            "transaction": entry.transaction,
         }
     )

@@ -2,13 +2,82 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
-from ayb_jobs.model.schedules.importing.imported import Imported, Names, imported
+from ayb_jobs.model.schedules.importing.imported import Imported, Names, imported, not_imported
+from ayb_jobs.model.schedules.importing.vixie import with_our_days
 
 JOB_TYPE = "run_command"
 
-_SETTING = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+_SETTING = re.compile(r"""(["']?)([A-Za-z_][A-Za-z0-9_]*)\1\s*=\s*(.*)""")
 _FIELDS = 5
+_MOST_FIELDS = 7
+_MINUTE_S = 60
+# What stands for a point in time. Names count beyond the fifth field only if they are no word that a command may be.
+_NUMERIC = re.compile(r"(?=.*[\d*?~])[\d*?~,/#LW-]+", re.ASCII | re.IGNORECASE)
+_NAMED = re.compile(r"(?:[A-Z]{3}|[a-z]{3}[-,][a-z]{3})(?:[-,/#][A-Za-z0-9]{1,3})*", re.ASCII)
+_RANDOM_MINUTE = re.compile(r"(\d{0,2})~(\d{0,2})", re.ASCII)
+_NICKNAMES = {"@every_minute": "* * * * *", "@every_second": "* * * * * *"}
+# Who has jobs in system crontabs, and is no command.
+_USERS = frozenset(
+    [
+        "root",
+        "daemon",
+        "bin",
+        "sys",
+        "news",
+        "uucp",
+        "www-data",
+        "nobody",
+        "apache",
+        "nginx",
+        "http",
+        "httpd",
+        "caddy",
+        "postgres",
+        "mysql",
+        "redis",
+        "git",
+        "gitlab",
+        "jenkins",
+        "ubuntu",
+        "debian",
+        "centos",
+        "admin",
+        "ec2-user",
+        "vagrant",
+        "deploy",
+        "deployer",
+        "app",
+        "webapp",
+        "www",
+        "web",
+        "odoo",
+        "django",
+        "rails",
+        "celery",
+    ]
+)
+
+
+@dataclass(slots=True)
+class _Crontab:
+    """What is known while a crontab is read from top to bottom."""
+
+    zone: str | None
+    forced_zone: str | None
+    job_type: str
+    system: bool
+    names: Names = field(default_factory=Names)
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def set(self, name: str, value: str) -> None:
+        """Take a variable, which holds for the entries below it."""
+        if name == "CRON_TZ":
+            self.zone = self.forced_zone or value or None
+        else:
+            self.variables[name] = value
 
 
 def read_crontab(
@@ -16,62 +85,111 @@ def read_crontab(
 ) -> Iterator[Imported]:
     """Yield the entries of a crontab.
 
-    Commands become the payload of jobs of type `job_type`: `{"command": "…"}`. A crontab is in the time zone of its
-    machine, which it does not say: `timezone`, or its own CRON_TZ, or UTC with a note. (Its TZ is for the commands alone.)
+    Commands become the payload of jobs of type `job_type`: `{"command": "…"}`, with the variables of the crontab in `env`
+    and the command's input in `stdin`. A crontab is in the time zone of its machine, which it does not say: `timezone`,
+    or its own CRON_TZ, or UTC with a note. (Its TZ is for the commands alone.)
     """
-    names = Names()
-    zone = timezone
-    for number, line in enumerate(text.splitlines(), start=1):
+    crontab = _Crontab(zone=timezone, forced_zone=timezone, job_type=job_type, system=system)
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
         if setting := _SETTING.fullmatch(entry):
-            if setting[1] == "CRON_TZ":
-                zone = timezone or setting[2].strip("\"' ") or None
-            continue
-        yield _entry(number, entry, zone, job_type, names, system=system)
+            crontab.set(setting[2], _unquoted(setting[3].strip()))
+        else:
+            yield _entry(crontab, f"line {number}: {entry}", entry)
 
 
-def _entry(number: int, entry: str, zone: str | None, job_type: str, names: Names, *, system: bool) -> Imported:
-    source = f"line {number}: {entry}"
-    fields = 1 if entry.startswith("@") else _FIELDS
-    parts = entry.split(None, fields + system)
-    if len(parts) <= fields + system:
-        return Imported(source=source, schedule=None, notes=("not imported: there is no command",))
-    cron, command = " ".join(parts[:fields]), parts[-1]
-    notes = list(_notes(cron, command, zone))
-    if system:
-        notes.append(f"ran as user {parts[fields]}; jobs run as the daemon's user")
-    if cron.lower() == "@reboot":
-        return Imported(source=source, schedule=None, notes=("not imported: nothing here happens at each boot",))
-    program = re.split(r"[\s|;&>]", command.strip(), maxsplit=1)[0].rpartition("/")[2]
-    values = {
-        "name": names.unique(program),
-        "job_type": job_type,
-        "cron": cron,
-        "timezone": zone or "UTC",
-        "payload": {"command": command},
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+
+
+def _entry(crontab: _Crontab, source: str, entry: str) -> Imported:
+    notes: list[str] = []
+    if entry.startswith("-"):  # cronie and SUSE: do not log this one
+        entry = entry[1:].lstrip()
+        notes.append("its leading -, which keeps it out of the log there, is left out")
+    count = _fields(entry)
+    parts = entry.split(None, count + crontab.system)
+    if len(parts) <= count + crontab.system:
+        return not_imported(source, "there is no command", notes)
+    cron, text = " ".join(parts[:count]), parts[-1]
+    if reason := _reason_against(cron, text, system=crontab.system):
+        return not_imported(source, reason, notes)
+    if crontab.system:
+        notes.append(f"ran as user {parts[count]}; jobs run as the daemon's user")
+    values: dict[str, Any] = {
+        "name": crontab.names.unique(re.split(r"[\s|;&>%]", text.strip(), maxsplit=1)[0].rpartition("/")[2]),
+        "job_type": crontab.job_type,
+        **_timing(cron, crontab, notes),
+        "timezone": crontab.zone or "UTC",
+        "payload": _payload(text, crontab, notes),
     }
+    if crontab.zone is None:
+        notes.append(
+            "the crontab names no time zone: UTC is taken; it meant its machine's zone (--timezone); a TZ is that of the "
+            "commands"
+        )
     return imported(source, values, notes)
 
 
-def _notes(cron: str, command: str, zone: str | None) -> Iterator[str]:
-    if zone is None:
-        yield "the crontab names no time zone: UTC is taken; it meant its machine's zone (--timezone); a TZ is that of the commands"
-    if "%" in command.replace("\\%", ""):
-        yield "% in a command is a line break there, and what follows is its input"
-    yield from days_notes(cron)
+def _fields(entry: str) -> int:
+    """Return how many words of an entry say when."""
+    words = entry.split()
+    if entry.startswith("@"):
+        return 2 if words[0].lower() == "@every" else 1
+    for number, word in enumerate(words[:_MOST_FIELDS]):
+        if number >= _FIELDS and not (_NUMERIC.fullmatch(word) or _NAMED.fullmatch(word)):
+            return number
+    return max(_FIELDS, min(len(words) - 1, _MOST_FIELDS))
 
 
-def days_notes(cron: str) -> Iterator[str]:
-    """Yield how Vixie's cron and we differ about days."""
+def _reason_against(cron: str, text: str, *, system: bool) -> str | None:
+    if cron.lower() == "@reboot":
+        return "nothing here happens at each boot"
+    if text.startswith("-"):
+        return "its command begins with flags of another cron (OpenBSD's), whose meaning is unknown here"
+    first, _, rest = text.partition(" ")
+    if not system and rest and first in _USERS:
+        return f"its command begins with {first}, which is a user: a system's crontab is read with --system"
+    return None
+
+
+def _timing(cron: str, crontab: _Crontab, notes: list[str]) -> dict[str, Any]:
+    """Return an entry's expression, and how far its jobs are spread."""
+    cron = _NICKNAMES.get(cron.lower(), cron)
     fields = cron.split()
-    if len(fields) != _FIELDS:
-        return
-    day, weekday = fields[2], fields[4]
-    if day == "*" or weekday == "*":
-        return
-    if day.startswith("*") or weekday.startswith("*"):
-        yield "day of month and day of week: there both must match, since one begins with *; here either is enough"
-    else:
-        yield "day of month and day of week: either is enough, there as here"
+    spread_s = 0
+    if found := _RANDOM_MINUTE.fullmatch(fields[0]) if len(fields) == _FIELDS else None:
+        low, high = int(found[1] or 0), int(found[2] or _MINUTE_S - 1)
+        if low <= high < _MINUTE_S:
+            cron, spread_s = " ".join([str(low), *fields[1:]]), (high - low) * _MINUTE_S
+            notes.append(
+                f"{fields[0]} is a minute that its cron chooses when it starts; jitter_s spreads the jobs here"
+            )
+    if len(fields) == _FIELDS + 1 and not re.fullmatch(r".*\d{4}.*", fields[-1]):
+        notes.append("six fields are read with seconds first")
+    if len(fields) == _MOST_FIELDS:
+        notes.append("seven fields are read with seconds first and the year last")
+    delay = crontab.variables.get("RANDOM_DELAY", "")
+    if delay.isdecimal() and int(delay):
+        spread_s += int(delay) * _MINUTE_S
+        notes.append(f"RANDOM_DELAY, at most {delay} minutes, is jitter_s here")
+    return {"cron": with_our_days(cron), "jitter_s": float(spread_s)}
+
+
+def _payload(text: str, crontab: _Crontab, notes: list[str]) -> dict[str, Any]:
+    """Return the payload: the command, what it reads, and its variables."""
+    command, *lines = (part.replace("\\%", "%") for part in re.split(r"(?<!\\)%", text))
+    payload: dict[str, Any] = {"command": command}
+    stdin = "\n".join(lines)
+    if stdin:
+        payload["stdin"] = stdin if stdin.endswith("\n") else f"{stdin}\n"
+        notes.append("what follows % in the command is its input, with line breaks: in the payload's key stdin")
+    environment = {name: value for name, value in crontab.variables.items() if name not in ("MAILTO", "RANDOM_DELAY")}
+    if environment:
+        payload["env"] = environment
+        notes.append("the crontab's variables are in the payload's key env")
+    if crontab.variables.get("MAILTO"):
+        notes.append(f"its output was mailed to {crontab.variables['MAILTO']}; here it is what the handler makes of it")
+    return payload

@@ -10,21 +10,20 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import MAX_NAME
 from ayb_jobs.model.schedules.schedule import NewSchedule
 
-_RESTRICTED_DAYS = "fires on the days of the month and also on the weekdays"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
     """One entry of another scheduler.
 
-    `schedule` is None where it cannot be had here, for the reason in `notes`. `statements` is the SQL that it ran, to
-    become a job type.
+    `schedule` is None if it cannot be had here, for the reason in `notes`. `statements` is the SQL that it ran, to become
+    a job type; `transaction` is false if that SQL cannot run in a transaction.
     """
 
     source: str
     schedule: NewSchedule | None
     notes: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
+    transaction: bool = True
 
 
 @dataclass(slots=True)
@@ -44,31 +43,83 @@ class Names:
         return name
 
 
-def imported(source: str, values: Mapping[str, Any], notes: Iterable[str], statements: Iterable[str] = ()) -> Imported:
-    """Return an entry as a schedule, or without one and with the reason where its values cannot be used."""
+def imported(
+    source: str,
+    values: Mapping[str, Any],
+    notes: Iterable[str],
+    statements: Iterable[str] = (),
+    *,
+    transaction: bool = True,
+) -> Imported:
+    """Return an entry as a schedule, or without one and with the reason if its values cannot be used."""
     try:
         schedule = NewSchedule(**values)
+        payload = json.loads(schedule.payload_text)
     except InvalidInput as error:
-        return Imported(source=source, schedule=None, notes=(*notes, f"not imported: {error}"))
-    return Imported(source=source, schedule=schedule, notes=tuple(notes), statements=tuple(statements))
+        return not_imported(source, str(error), notes)
+    except RecursionError:
+        return not_imported(source, "its payload is nested too deeply", notes)
+    return Imported(
+        source=source,
+        schedule=NewSchedule(**{**values, "payload": payload}),  # as it will be stored: lists, and texts as keys
+        notes=tuple(notes),
+        statements=tuple(statements),
+        transaction=transaction,
+    )
+
+
+def not_imported(source: str, reason: str, notes: Iterable[str] = ()) -> Imported:
+    """Return an entry that cannot be had here, with the reason."""
+    return Imported(source=source, schedule=None, notes=(*notes, f"not imported: {reason}"))
+
+
+def writable(entry: Imported) -> Imported:
+    """Return an entry as settings can say it: TOML has no null, so that a payload with one is named and left out."""
+    if entry.schedule is None or not _holds_null(entry.schedule.payload):
+        return entry
+    reason = "its payload holds null, which settings (TOML) cannot say; --create makes the schedule"
+    return not_imported(entry.source, reason, entry.notes)
+
+
+def _holds_null(value: Any) -> bool:
+    match value:
+        case None:
+            return True
+        case dict():
+            return any(map(_holds_null, value.values()))
+        case list():
+            return any(map(_holds_null, value))
+        case _:
+            return False
 
 
 def as_toml(entries: Iterable[Imported]) -> str:
-    """Return schedules as settings: `[schedules.NAME]`, and `[job_types.NAME]` where they ran SQL."""
-    return "\n".join(line for entry in entries for line in _toml_lines(entry))
+    """Return schedules as settings: `[schedules.NAME]`, and `[job_types.NAME]` for those that ran SQL.
+
+    Entries without a schedule become comments.
+    """
+    return "\n".join(line for entry in entries for line in _toml_lines(writable(entry)))
 
 
 def _toml_lines(entry: Imported) -> Iterator[str]:
     for line in (entry.source, *entry.notes):
         yield f"# {''.join(each if each.isprintable() else ' ' for each in line)}"  # TOML refuses control characters
-    schedule = entry.schedule
-    if schedule is None:
-        yield ""
-        return
+    if entry.schedule is not None:
+        yield from _job_type_lines(entry, entry.schedule)
+        yield from _schedule_lines(entry.schedule)
+    yield ""
+
+
+def _job_type_lines(entry: Imported, schedule: NewSchedule) -> Iterator[str]:
     if entry.statements:
         yield f"[job_types.{_text(schedule.job_type)}]"
         yield f"statements = [{', '.join(map(_text, entry.statements))}]"
+        if not entry.transaction:
+            yield "transaction = false"
         yield ""
+
+
+def _schedule_lines(schedule: NewSchedule) -> Iterator[str]:
     yield f"[schedules.{_text(schedule.name)}]"
     yield f"job_type = {_text(schedule.job_type)}"
     yield f"cron = {_text(schedule.cron)}"
@@ -80,21 +131,24 @@ def _toml_lines(entry: Imported) -> Iterator[str]:
         yield "enabled = false"
     if schedule.queue != "default":
         yield f"queue = {_text(schedule.queue)}"
-    yield ""
+    if schedule.jitter_s:
+        yield f"jitter_s = {_value(schedule.jitter_s)}"
+    if schedule.timeout_s is not None:
+        yield f"timeout_s = {_value(schedule.timeout_s)}"
 
 
 def _text(value: str) -> str:
-    """Return a TOML basic string, whose escapes are those of JSON."""
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    """Return a TOML basic string: as JSON, but with one escape for what lies beyond U+FFFF, and none for what is read."""
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08X}" for each in quoted)
 
 
 def _value(value: Any) -> str:
     match value:
         case dict():
-            pairs = (f"{_text(str(key))} = {_value(part)}" for key, part in value.items() if part is not None)
-            return f"{{ {', '.join(pairs)} }}"
-        case list() | tuple():
-            return f"[{', '.join(_value(part) for part in value if part is not None)}]"
+            return f"{{ {', '.join(f'{_text(key)} = {_value(part)}' for key, part in value.items())} }}"
+        case list():
+            return f"[{', '.join(map(_value, value))}]"
         case str():
             return _text(value)
         case _:

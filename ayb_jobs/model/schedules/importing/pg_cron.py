@@ -4,8 +4,25 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ayb_jobs.model.schedules.importing.crontab import days_notes
 from ayb_jobs.model.schedules.importing.imported import Imported, Names, imported
+from ayb_jobs.model.schedules.importing.vixie import with_our_days
+
+# What PostgreSQL refuses in a transaction block, and what may commit by itself.
+_OUTSIDE_TRANSACTIONS = re.compile(
+    r"""
+    VACUUM\b | CALL\b | DO\b | COMMIT\b | BEGIN\b | START\s+TRANSACTION\b | CLUSTER\s*$ | ALTER\s+SYSTEM\b
+    | (?:CREATE|DROP)\s+(?:DATABASE|TABLESPACE|SUBSCRIPTION)\b | ALTER\s+(?:DATABASE|SUBSCRIPTION)\b
+    | REINDEX\b.*\b(?:DATABASE|SYSTEM|SCHEMA|CONCURRENTLY)\b
+    | (?:CREATE\s+(?:UNIQUE\s+)?INDEX|DROP\s+INDEX)\s+CONCURRENTLY\b
+    | ALTER\s+TABLE\b.*\bDETACH\s+PARTITION\b.*\bCONCURRENTLY\b
+    """,
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+_TEXTS = re.compile(
+    r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$""", re.VERBOSE | re.DOTALL
+)
+_FIELDS = 5
+_LOCAL_HOSTS = frozenset({"", "localhost", "127.0.0.1", "::1"})
 
 
 class PgCronJob(NamedTuple):
@@ -18,6 +35,7 @@ class PgCronJob(NamedTuple):
     database: str
     username: str
     active: bool
+    nodename: str | None = None
 
 
 def read_pg_cron(jobs: Iterable[PgCronJob], timezone: str) -> Iterator[Imported]:
@@ -27,6 +45,11 @@ def read_pg_cron(jobs: Iterable[PgCronJob], timezone: str) -> Iterator[Imported]
         name = names.unique(job.jobname or f"pg_cron_{job.jobid}")
         cron, notes = _timing(job.schedule.strip(), timezone)
         notes.append(f"ran in database {job.database} as {job.username}; jobs run as the daemon's user in its database")
+        if not (job.nodename or "").startswith("/") and (job.nodename or "") not in _LOCAL_HOSTS:
+            notes.append(f"ran on host {job.nodename}; jobs run in the daemon's database")
+        transaction = not needs_no_transaction(job.command)
+        if not transaction:
+            notes.append("it cannot run in a transaction, or commits by itself: transaction = false")
         values = {
             "name": name,
             "job_type": name,
@@ -35,17 +58,25 @@ def read_pg_cron(jobs: Iterable[PgCronJob], timezone: str) -> Iterator[Imported]
             "enabled": job.active,
         }
         source = f"pg_cron job {job.jobid}: {job.schedule} {job.command}"
-        yield imported(source, values, notes, [job.command])
+        # % begins a parameter in a job type's SQL.
+        yield imported(source, values, notes, [job.command.replace("%", "%%")], transaction=transaction)
+
+
+def needs_no_transaction(command: str) -> bool:
+    """Tell whether any statement of a command cannot run in a transaction, or may end the one it runs in."""
+    plain = _TEXTS.sub(" ", command)
+    return any(_OUTSIDE_TRANSACTIONS.match(statement.strip()) for statement in plain.split(";"))
 
 
 def _timing(schedule: str, timezone: str) -> tuple[str, list[str]]:
     seconds = re.fullmatch(r"(\d+)\s+seconds?", schedule, re.IGNORECASE)
     if seconds:
         return f"@every {seconds[1]}s", ["there the distance is from the end of the last run; here it is between fires"]
-    cron = schedule.replace("$", "L")
-    notes = list(days_notes(cron))
-    if cron != schedule:
+    fields = schedule.split()
+    notes = []
+    if len(fields) == _FIELDS and "$" in fields[2]:
+        fields[2] = fields[2].replace("$", "L")
         notes.append("$, the last day of the month, is L here")
     if timezone.upper() in ("GMT", "UTC"):
-        notes.append("pg_cron is in UTC; name a zone where local time is meant")
-    return cron, notes
+        notes.append("pg_cron is in UTC; name a zone if local time is meant")
+    return with_our_days(" ".join(fields)), notes

@@ -1,0 +1,135 @@
+"""`beat_schedule` in Celery's settings: Python source that is read from top to bottom and never run."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.schedules.importing.celery_beat import BeatEntry
+from ayb_jobs.model.schedules.importing.celery_source import UNREADABLE, Reader, is_schedule
+from ayb_jobs.model.schedules.importing.python_values import (
+    CRONTAB_FIELDS,
+    Crontab,
+    Every,
+    Unknown,
+    is_number,
+    unknown_parts,
+)
+
+_TASK_FIELDS = frozenset({"task", "schedule", "args", "kwargs", "options", "relative"})
+
+
+def beat_settings(text: str, *, timezone: str | None = None) -> Iterator[BeatEntry]:
+    """Yield the entries of `beat_schedule` (or its Django names, or one in a dictionary of settings).
+
+    They are in `timezone`, or in the zone that the settings name. An entry that is no plain value, or that is set under a
+    condition only, is yielded with the reason why it cannot be imported. Raises `InvalidInput` if there is no such setting.
+    """
+    reader = Reader()
+    try:
+        reader.read(ast.parse(text.removeprefix("\ufeff")).body)
+    except (SyntaxError, ValueError) as error:
+        raise InvalidInput(f"the settings are no Python: {error}", field="file") from None
+    except (RecursionError, MemoryError):
+        raise InvalidInput("the settings are nested too deeply", field="file") from None
+    schedules = list(_schedules(reader.scope.values))
+    if not schedules and not reader.lost:
+        raise InvalidInput("the settings have no beat_schedule", field="file")
+    for name, found, around in schedules:
+        zone = timezone or _zone(reader.scope.values, name, around)
+        for key, value in found.items():
+            yield _entry(str(key), value, zone)
+    yield from reader.lost
+
+
+def _schedules(values: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, Any], Mapping[str, Any]]]:
+    """Yield each schedule once: its name, its entries, and the dictionary of settings in which it stands."""
+    seen: set[int] = set()
+    waiting: list[Mapping[str, Any]] = [values]
+    while waiting:
+        around = waiting.pop()
+        for name, value in around.items():
+            if not isinstance(value, dict) or id(value) in seen:
+                continue
+            seen.add(id(value))
+            if is_schedule(str(name)):
+                yield str(name), value, around
+            else:
+                waiting.append(value)
+
+
+def _zone(values: Mapping[str, Any], name: str, around: Mapping[str, Any]) -> Any:
+    """Return the zone of a schedule: by the setting beside it, by Celery's, or by Django's; None if none is named."""
+    prefix = name[: len(name) - len("beat_schedule")]
+    beside = [
+        around[key] for key in (f"{prefix}timezone", f"{prefix}TIMEZONE", "timezone", "TIMEZONE") if key in around
+    ]
+    celery = [value for key, value in values.items() if key.rpartition(".")[2] in ("timezone", "CELERY_TIMEZONE")]
+    django = [values["TIME_ZONE"]] if "TIME_ZONE" in values else []
+    for zone in (*beside, *celery[-1:], *django):
+        if zone is not None:
+            return zone if isinstance(zone, str | Unknown) else Unknown(f"its time zone {zone!r} is no text")
+    local = [value for key, value in values.items() if key.rpartition(".")[2].lower().endswith("enable_utc")]
+    if local and local[-1] is not True:
+        return Unknown("enable_utc is off, so that it is in its machine's zone")
+    return None
+
+
+def _entry(name: str, value: Any, zone: Any) -> BeatEntry:
+    if not isinstance(value, dict):
+        why = value.why if isinstance(value, Unknown) else "it is no dictionary"
+        return BeatEntry(name=name, task=UNREADABLE, problem=why)
+    task = value.get("task", name)
+    return BeatEntry(
+        name=name,
+        task=task if isinstance(task, str) else UNREADABLE,
+        problem=_problem(value, zone),
+        crontab=_crontab(value.get("schedule")),
+        every_s=_every(value.get("schedule")),
+        timezone=zone if isinstance(zone, str) else None,
+        args=value.get("args") or (),
+        kwargs=value.get("kwargs"),
+        options=value.get("options") or {},
+        notes=tuple(_notes(value)),
+    )
+
+
+def _problem(value: Mapping[Any, Any], zone: Any) -> str | None:
+    for key in ("task", "schedule", "args", "kwargs"):
+        for part in unknown_parts(value.get(key)):
+            return f"its {key}: {part.why}"
+    options = value.get("options")
+    unread = unknown_parts(options.get("queue")) if isinstance(options, dict) else unknown_parts(options)
+    if unread:
+        return f"its options: {unread[0].why}"
+    if extra := [str(key) for key in value if str(key).startswith("**")]:
+        return f"`{extra[0]}` is no plain value"
+    if isinstance(value.get("schedule"), Crontab) and isinstance(zone, Unknown):
+        return f"its time zone: {zone.why}; name it with --timezone"
+    return None
+
+
+def _notes(value: Mapping[Any, Any]) -> Iterator[str]:
+    schedule = value.get("schedule")
+    if isinstance(schedule, Every):
+        yield from schedule.notes
+    if value.get("relative"):
+        yield "relative: there it fires at whole multiples of its interval; here it counts from its first fire"
+    for key in value.keys() - _TASK_FIELDS:
+        yield f"its {key} is left out"
+
+
+def _crontab(schedule: Any) -> dict[str, str] | None:
+    if not isinstance(schedule, Crontab):
+        return None
+    return {name: _field(schedule.fields[name]) for name in CRONTAB_FIELDS if name in schedule.fields}
+
+
+def _field(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple | frozenset) else str(value)
+
+
+def _every(schedule: Any) -> float | None:
+    if isinstance(schedule, Every):
+        return schedule.seconds
+    return float(schedule) if is_number(schedule) else None
