@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 import ayb_jobs
+from ayb_jobs.cli.ending import end
 from ayb_jobs.cli.exits import ExitCode, exit_code_of
 from ayb_jobs.cli.lazy import Lazy, LazyGroup
 from ayb_jobs.cli.options import Options, backend_options
@@ -84,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = ExitCode.SOFTWARE
     with suppress(BrokenPipeError):
         sys.stderr.flush()
+    if arguments is None:
+        end(int(code))
     sys.exit(int(code))
 
 

@@ -7,16 +7,17 @@ from pathlib import Path
 from types import ModuleType
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.handlers.patching import unpatched
 from ayb_jobs.handlers.registry import Registry
 
 OURS = str(Path(__file__).parent.parent)
 
 
 def load_registry(name: str) -> Registry:
-    """Return the registry that a module holds: `myapp.jobs`, or `myapp.jobs:emails` where it holds several.
+    """Return the registry that a module holds: `myapp.jobs`, or `myapp.jobs:emails` if it holds several.
 
-    The current directory is searched too. Raises `InvalidInput` where the module is missing, cannot be imported, or
-    does not hold exactly one registry.
+    The current directory is searched too. Raises `InvalidInput` if the module is missing, cannot be imported, replaces
+    Python's threads, or does not hold exactly one registry.
     """
     module_name, _, attribute = name.partition(":")
     module = import_module(module_name)
@@ -32,6 +33,12 @@ def import_module(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
+    with unpatched(name):
+        return imported(name)
+
+
+def imported(name: str) -> ModuleType:
+    """Import a module; raises `InvalidInput` saying what went wrong, and where."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,0 +1,111 @@
+"""Modules of handlers that change the process: what cannot work is refused at the start, and nothing hangs for ever."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ayb_jobs.cli.exits import ExitCode
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.jobs import enqueue
+from tests.cli.processes import PROGRAM, environment
+from tests.eventually import eventually
+
+PATCHED = """
+from gevent import monkey
+monkey.patch_all({options})
+
+from ayb_jobs import Registry
+registry = Registry()
+
+@registry.handler("sleepy")
+def sleepy(ctx):
+    import time
+    time.sleep(0.01)
+"""
+BUSY = """
+import threading, time
+from ayb_jobs import Registry
+registry = Registry()
+
+threading.Thread(target=lambda: time.sleep(600), name="feeder").start()
+
+@registry.handler("quick")
+def quick(ctx):
+    pass
+"""
+
+
+def start(folder: Path, module: str, *command: str, **environ: str) -> subprocess.Popen[str]:
+    (folder / "odd_handlers.py").write_text(module)
+    settings = {
+        "AYB_JOBS_ENABLED": "true",
+        "AYB_JOBS_HANDLERS_MODULES": "odd_handlers",
+        "AYB_JOBS_API_ENABLED": "false",
+    }
+    return subprocess.Popen(
+        [*command],
+        cwd=folder,
+        env=environment(settings | environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("options", ["", "thread=False"])
+@pytest.mark.parametrize("command", ["check-config", "run"])
+def test_geventpatching_at_the_head_of_a_module_is_refused_at_the_start(
+    command: str, options: str, tmp_path: Path
+) -> None:
+    program = start(tmp_path, PATCHED.format(options=options), str(PROGRAM), command)
+    out, err = program.communicate(timeout=60)
+    assert (program.returncode, out) == (ExitCode.CONFIG, "")
+    assert err.startswith(
+        "ayb-jobs: handlers.modules cannot be used: odd_handlers replaces Python's threads or waiting by gevent's"
+    )
+    assert len(err.splitlines()) == 1
+
+
+def test_a_daemon_that_is_patched_first_runs_jobs_and_stops(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    for _ in range(20):
+        enqueue(conn, NewJob(type="sleepy"))
+    command = (sys.executable, "-m", "gevent.monkey", str(PROGRAM), "run")
+    program = start(tmp_path, PATCHED.format(options=""), *command, AYB_JOBS_DATABASE_URL=database_url)
+    try:
+        done = "SELECT count(*) FROM _ayb_jobs WHERE state = 'completed'"
+        eventually(lambda: conn.execute(done).fetchone() == (20,), within_s=60)
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, err = program.communicate(timeout=60)
+    assert (program.returncode, "Traceback" in err) == (0, False), err
+
+
+def test_a_thread_without_end_does_not_keep_check_config(tmp_path: Path) -> None:
+    program = start(tmp_path, BUSY, str(PROGRAM), "check-config")
+    out, err = program.communicate(timeout=60)
+    assert program.returncode == 0
+    assert '"odd_handlers"' in out
+    assert err.splitlines() == [
+        "All is well.",
+        "ayb-jobs: ended without threads that do not end, begun by the application: feeder",
+    ]
+
+
+def test_a_thread_without_end_does_not_keep_a_stopped_daemon(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    enqueue(conn, NewJob(type="quick"))
+    program = start(tmp_path, BUSY, str(PROGRAM), "run", AYB_JOBS_DATABASE_URL=database_url)
+    try:
+        eventually(lambda: conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("completed",), within_s=60)
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, err = program.communicate(timeout=60)
+    assert program.returncode == 0
+    assert err.splitlines()[-1].endswith("begun by the application: feeder")
