@@ -94,44 +94,6 @@ class ExecutionPage(Shape):
     next_before: int | None = None
 
 
-class ScheduleShape(Shape):
-    """A schedule."""
-
-    id: str
-    name: str
-    job_type: str
-    payload: Any
-    cron_expr: str
-    timezone: str
-    enabled: bool
-    max_attempts: int
-    queue: str
-    priority: int
-    catchup: str
-    catchup_max: int
-    catchup_window_sec: float
-    overlap: str
-    dst: str
-    jitter_sec: float
-    timeout_sec: float | None = None
-    expect_success_within_sec: float | None = None
-    ping_url_set: bool
-    origin: str
-    next_run_at: datetime | None = None
-    last_run_at: datetime | None = None
-    last_fire_at: datetime | None = None
-    last_error: str | None = None
-    created_at: datetime
-    updated_at: datetime
-
-
-class SchedulePage(Shape):
-    """The schedules, by name."""
-
-    items: list[ScheduleShape]
-    count: int
-
-
 class WorkerShape(Shape):
     """A daemon: what it can run, since when, and what it runs now."""
 

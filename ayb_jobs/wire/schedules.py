@@ -5,17 +5,19 @@ from dataclasses import fields
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.schedules.schedule import NewSchedule, Schedule
+from ayb_jobs.model.schedules.schedule import FIELDS, Schedule
 from ayb_jobs.wire.names import api_name
 from ayb_jobs.wire.text import Stored, object_text
 
 # What a body may say, by the API's names.
-BODY_FIELDS: Mapping[str, str] = {api_name(field.name): field.name for field in fields(NewSchedule)}
+BODY_FIELDS: Mapping[str, str] = {api_name(field): field for field in FIELDS}
 # A payload is shown as the JSON that is stored. Of a ping address, a secret, only the presence is told.
 SHOWN_OTHERWISE = frozenset({"payload_text", "ping_url"})
 SHOWN: Mapping[str, str] = {
     api_name(field.name): field.name for field in fields(Schedule) if field.name not in SHOWN_OTHERWISE
 }
+# What a client may send back as it got it, and nobody but the daemon writes.
+READ_ONLY = frozenset({*SHOWN, "pingUrlSet"} - BODY_FIELDS.keys())
 
 
 def schedule_text(schedule: Schedule) -> str:

@@ -1,7 +1,6 @@
 """How the API says no: `{"code", "message", "data"?, "doc_url"?}` in AYB's shape, whatever went wrong."""
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from fastapi import FastAPI, Request, Response
@@ -10,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound
+from ayb_jobs.wire.names import api_name
 
 INTERNAL = "an internal error occurred; the log has the details"
 NOT_ENABLED = "jobs are not enabled; set jobs.enabled = true (or AYB_JOBS_ENABLED=true) and start the daemon again"
@@ -105,7 +105,7 @@ async def _answer_unforeseen(_request: Request, _error: Exception) -> Response:
 def _fields_of(error: InvalidInput) -> Mapping[str, tuple[str, str]]:
     if isinstance(error, InvalidBody):
         return error.problems
-    return {camel(error.field): ("invalid", str(error))} if error.field else {}
+    return {api_name(error.field): ("invalid", str(error))} if error.field else {}
 
 
 async def _answer_starlette(request: Request, error: Exception) -> Response:
@@ -142,15 +142,3 @@ def field_problems(errors: Sequence[Mapping[str, object]]) -> dict[str, tuple[st
 def summary(fields: Mapping[str, tuple[str, str]]) -> str:
     """Return one line that names each field and what is wrong with it."""
     return "; ".join(f"{name}: {message}" for name, (_, message) in fields.items()) or "the request is invalid"
-
-
-# The API's names where they differ from the model's by more than camelCase.
-API_NAMES = {"cron": "cronExpr"}
-
-
-def camel(name: str) -> str:
-    """Return a field's name as the API spells it: camelCase, `Sec` for seconds."""
-    if name in API_NAMES:
-        return API_NAMES[name]
-    head, *rest = re.sub(r"_s$", "_sec", name).split("_")
-    return head + "".join(part.title() for part in rest)

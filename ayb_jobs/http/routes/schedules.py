@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
-from pydantic import ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 from ayb_jobs.http.acting import acting, acting_in_steps
+from ayb_jobs.http.bodies import NamedByField, SchedulePage, ScheduleShape, schedule_body
 from ayb_jobs.http.requests import (
     GUARDED,
     Admin,
-    Body,
     Given,
     Operator,
     RawBody,
@@ -19,72 +17,22 @@ from ayb_jobs.http.requests import (
     documented_body,
     read_body,
 )
-from ayb_jobs.http.shapes import JobShape, SchedulePage, ScheduleShape, answer
-from ayb_jobs.model.job import MAX_ATTEMPTS, MAX_NAME
-from ayb_jobs.model.schedules.schedule import Catchup, NewSchedule, Overlap
+from ayb_jobs.http.shapes import JobShape, answer
+from ayb_jobs.model.schedules.schedule import FIELDS, NewSchedule
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules import schedules
 from ayb_jobs.wire.jobs import job_text
-from ayb_jobs.wire.schedules import schedule_text
+from ayb_jobs.wire.schedules import READ_ONLY, schedule_text
 from ayb_jobs.wire.text import page_text
 
 ScheduleKey = Annotated[str, Path(alias="id", description="The schedule's UUID, or its name")]
 
-# The model's names where the API's differ by more than camelCase.
-MODEL_NAMES = {
-    "cron_expr": "cron",
-    "catchup_window_sec": "catchup_window_s",
-    "jitter_sec": "jitter_s",
-    "timeout_sec": "timeout_s",
-    "expect_success_within_sec": "expect_success_within_s",
-}
-# What only the daemon writes: accepted and left alone, so that a client may send back what it got.
-READ_ONLY = frozenset({"id", "nextRunAt", "lastRunAt", "lastFireAt", "lastError", "origin", "pingUrlSet", "state", "createdAt", "updatedAt"})  # fmt: skip
 # Here null is a value; everywhere else it means "not given".
-CLEARABLE = frozenset({"timeout_sec", "expect_success_within_sec", "ping_url"})
+CLEARABLE = frozenset(name for name, rule in FIELDS.items() if rule.optional)
 
-
-class _Further(Body):
-    """What a schedule may say beyond AYB's fields."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
-
-    queue: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
-    priority: int | None = Field(default=None, ge=1, le=4)
-    catchup: str | None = Field(default=None, json_schema_extra={"enum": [*Catchup, None]})
-    catchup_max: int | None = Field(default=None, ge=1, le=1000)
-    catchup_window_sec: float | None = Field(default=None, gt=0)
-    overlap: str | None = Field(default=None, json_schema_extra={"enum": [*Overlap, None]})
-    dst: str | None = Field(default=None, json_schema_extra={"enum": ["once", "skip", "both", None]})
-    jitter_sec: float | None = Field(default=None, ge=0, le=86400)
-    timeout_sec: float | None = Field(default=None, gt=0)
-    expect_success_within_sec: float | None = Field(default=None, gt=0)
-    ping_url: str | None = Field(default=None, max_length=1000)
-
-
-class CreateBody(_Further):
-    """A schedule to be created."""
-
-    name: str = Field(min_length=1, max_length=MAX_NAME)
-    job_type: str = Field(min_length=1, max_length=MAX_NAME)
-    cron_expr: str = Field(min_length=1, max_length=100)
-    timezone: str | None = Field(default=None, min_length=1, max_length=50)
-    payload: Any = None
-    enabled: bool | None = None
-    max_attempts: int | None = Field(default=None, ge=1, le=MAX_ATTEMPTS)
-
-
-class UpdateBody(_Further):
-    """What is to be changed; keys that are not given keep their value."""
-
-    name: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
-    job_type: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
-    cron_expr: str | None = Field(default=None, min_length=1, max_length=100)
-    timezone: str | None = Field(default=None, min_length=1, max_length=50)
-    payload: Any = None
-    enabled: bool | None = None
-    max_attempts: int | None = Field(default=None, ge=1, le=MAX_ATTEMPTS)
+CreateBody = schedule_body("CreateBody", "A schedule to be created.", {"name", "job_type", "cron"})
+UpdateBody = schedule_body("UpdateBody", "What is to be changed; keys that are not given keep their value.")
 
 
 def router() -> APIRouter:
@@ -187,9 +135,7 @@ def trigger(services: Given, caller: Operator, key: ScheduleKey) -> Response:
     return answer(job_text(job), 201)
 
 
-def _given(body: CreateBody | UpdateBody) -> Mapping[str, Any]:
+def _given(body: NamedByField) -> Mapping[str, Any]:
     """Return what a body says, by the model's names."""
     said = {name: getattr(body, name) for name in body.model_fields_set}
-    return {
-        MODEL_NAMES.get(name, name): value for name, value in said.items() if value is not None or name in CLEARABLE
-    }
+    return {name: value for name, value in said.items() if value is not None or name in CLEARABLE}

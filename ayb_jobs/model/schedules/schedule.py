@@ -8,11 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import MAX_ATTEMPTS, PRIORITIES, checked_name, checked_text, encode_payload
+from ayb_jobs.model.job import MAX_ATTEMPTS, MAX_NAME, PRIORITIES, checked_name, checked_text, encode_payload
 from ayb_jobs.model.schedules.cron import Dst, check_cron
 
 MAX_CATCHUP = 1000
 MAX_PING_URL = 1000
+MAX_CRON = 100
+MAX_TIMEZONE = 50
 DAY_S = 86400.0
 # What an interval of PostgreSQL surely holds, and nobody needs.
 MOST_S = 100 * 366 * DAY_S
@@ -67,7 +69,7 @@ class NewSchedule:
     ping_url: str | None = None
 
     def __post_init__(self) -> None:
-        check_values({name: getattr(self, name) for name in _CHECKS})
+        check_values({name: getattr(self, name) for name in FIELDS})
 
     @property
     def payload_text(self) -> str:
@@ -113,42 +115,34 @@ class Schedule:
     updated_at: datetime
 
 
-# What a definition says of a schedule, beside its name and its payload.
-DEFINED = (
-    "job_type", "cron", "timezone", "enabled", "max_attempts", "queue", "priority", "catchup", "catchup_max",
-    "catchup_window_s", "overlap", "dst", "jitter_s", "timeout_s", "expect_success_within_s", "ping_url",
-)  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a field takes: as a check that raises `InvalidInput`, and as a JSON schema. `optional` ones take null, too."""
 
-
-def defined_values(schedule: NewSchedule | Schedule) -> dict[str, Any]:
-    """Return what is defined of a schedule, by field, without its name and its payload."""
-    values = {name: getattr(schedule, name) for name in DEFINED}
-    return {name: str(value) if isinstance(value, StrEnum) else value for name, value in values.items()}
-
-
-# What decides when a schedule fires: a change of it makes the past none of its business.
-TIMING = frozenset({"cron", "timezone", "dst"})
+    check: Callable[[str, Any], None]
+    schema: Mapping[str, Any]
+    optional: bool = False
 
 
 def check_values(values: Mapping[str, Any]) -> None:
     """Raise `InvalidInput` for the first value that a schedule cannot have; `values` may be any part of its fields."""
     for name, value in values.items():
-        if name not in _CHECKS:
-            raise InvalidInput(f"a schedule has no {name}; it has {', '.join(sorted(_CHECKS))}", field=name)
-        if value is not None or name not in _OPTIONAL:
-            _CHECKS[name](name, value)
+        if name not in FIELDS:
+            raise InvalidInput(f"a schedule has no {name}; it has {', '.join(sorted(FIELDS))}", field=name)
+        if value is not None or not FIELDS[name].optional:
+            FIELDS[name].check(name, value)
     if "cron" in values or "timezone" in values:
         check_cron(values.get("cron", "@daily"), values.get("timezone", "UTC"))
-
-
-def _check_name(name: str, value: Any) -> None:
-    _check_text(name, value)
-    checked_name(value, name)
 
 
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise InvalidInput(f"{name} is {value!r}; a text is needed", field=name)
+
+
+def _check_name(name: str, value: Any) -> None:
+    _check_text(name, value)
+    checked_name(value, name)
 
 
 def _check_payload(_: str, value: Any) -> None:
@@ -160,56 +154,72 @@ def _check_flag(name: str, value: Any) -> None:
         raise InvalidInput(f"{name} is {value!r}; it is true or false", field=name)
 
 
-def _whole_number(most: int) -> Callable[[str, Any], None]:
-    def check(name: str, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise InvalidInput(f"{name} is {value!r}; it goes from 1 to {most}", field=name)
-
-    return check
-
-
-def _choice(choices: type[StrEnum]) -> Callable[[str, Any], None]:
-    def check(name: str, value: Any) -> None:
-        if value not in list(choices):
-            raise InvalidInput(f"{name} is {value!r}; it is one of {', '.join(choices)}", field=name)
-
-    return check
-
-
-def _seconds(least: float, most: float = math.inf) -> Callable[[str, Any], None]:
-    def check(name: str, value: Any) -> None:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not least <= value <= most:
-            upper = f" to {most:g}" if math.isfinite(most) else " up"
-            raise InvalidInput(f"{name} is {value!r}; a number of seconds from {least:g}{upper} is needed", field=name)
-
-    return check
-
-
 def _check_url(name: str, value: Any) -> None:
     _check_text(name, value)
     if not checked_text(value, name, MAX_PING_URL).startswith(("http://", "https://")):
         raise InvalidInput(f"{name} is no http:// or https:// address", field=name)
 
 
-_OPTIONAL = frozenset({"max_attempts", "timeout_s", "expect_success_within_s", "ping_url"})
-_CHECKS: Mapping[str, Callable[[str, Any], None]] = {
-    "name": _check_name,
-    "job_type": _check_name,
-    "cron": _check_text,
-    "timezone": _check_text,
-    "payload": _check_payload,
-    "enabled": _check_flag,
-    "max_attempts": _whole_number(MAX_ATTEMPTS),
-    "queue": _check_name,
+def _text(most: int, check: Callable[[str, Any], None] = _check_text, *, optional: bool = False) -> Rule:
+    return Rule(check=check, schema={"type": "string", "minLength": 1, "maxLength": most}, optional=optional)
+
+
+def _whole_number(most: int, *, optional: bool = False) -> Rule:
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise InvalidInput(f"{name} is {value!r}; it goes from 1 to {most}", field=name)
+
+    return Rule(check=check, schema={"type": "integer", "minimum": 1, "maximum": most}, optional=optional)
+
+
+def _choice(choices: type[StrEnum]) -> Rule:
+    def check(name: str, value: Any) -> None:
+        if value not in list(choices):
+            raise InvalidInput(f"{name} is {value!r}; it is one of {', '.join(choices)}", field=name)
+
+    return Rule(check=check, schema={"type": "string", "enum": [str(choice) for choice in choices]})
+
+
+def _seconds(least: float, most: float = MOST_S, *, optional: bool = False) -> Rule:
+    def check(name: str, value: Any) -> None:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not least <= value <= most:
+            raise InvalidInput(
+                f"{name} is {value!r}; a number of seconds from {least:g} to {most:g} is needed", field=name
+            )
+
+    return Rule(check=check, schema={"type": "number", "minimum": least, "maximum": most}, optional=optional)
+
+
+# A schedule's fields as they can be said, once: the API's bodies, their documentation, the command line's names and the
+# definitions of shipped schedules are derived from here.
+FIELDS: Mapping[str, Rule] = {
+    "name": _text(MAX_NAME, _check_name),
+    "job_type": _text(MAX_NAME, _check_name),
+    "cron": _text(MAX_CRON),
+    "timezone": _text(MAX_TIMEZONE),
+    "payload": Rule(check=_check_payload, schema={}),
+    "enabled": Rule(check=_check_flag, schema={"type": "boolean"}),
+    "max_attempts": _whole_number(MAX_ATTEMPTS, optional=True),
+    "queue": _text(MAX_NAME, _check_name),
     "priority": _whole_number(max(PRIORITIES)),
     "catchup": _choice(Catchup),
     "catchup_max": _whole_number(MAX_CATCHUP),
-    "catchup_window_s": _seconds(1, MOST_S),
+    "catchup_window_s": _seconds(1),
     "overlap": _choice(Overlap),
     "dst": _choice(Dst),
     "jitter_s": _seconds(0, DAY_S),
-    "timeout_s": _seconds(0.001, MOST_S),
-    "expect_success_within_s": _seconds(1, MOST_S),
-    "ping_url": _check_url,
+    "timeout_s": _seconds(0.001, optional=True),
+    "expect_success_within_s": _seconds(1, optional=True),
+    "ping_url": _text(MAX_PING_URL, _check_url, optional=True),
 }
+# What a definition says of a schedule, beside its name and its payload.
+DEFINED = tuple(name for name in FIELDS if name not in {"name", "payload"})
+# What decides when a schedule fires: a change of it makes the past none of its business.
+TIMING = frozenset({"cron", "timezone", "dst"})
+
+
+def defined_values(schedule: NewSchedule | Schedule) -> dict[str, Any]:
+    """Return what is defined of a schedule, by field, without its name and its payload."""
+    values = {name: getattr(schedule, name) for name in DEFINED}
+    return {name: str(value) if isinstance(value, StrEnum) else value for name, value in values.items()}

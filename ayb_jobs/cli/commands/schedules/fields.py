@@ -6,27 +6,15 @@ from typing import Any, TypeVar
 import click
 
 from ayb_jobs.cli.values import DURATION, JSON, TRUTH, WholeNumber
+from ayb_jobs.wire.names import api_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Flags by the names of the API's fields.
+# Flags of durations: without the unit that the field's name has.
 FIELDS: Mapping[str, str] = {
-    "name": "name",
-    "job_type": "jobType",
-    "cron": "cronExpr",
-    "timezone": "timezone",
-    "payload": "payload",
-    "enabled": "enabled",
-    "max_attempts": "maxAttempts",
-    "queue": "queue",
-    "priority": "priority",
-    "catchup": "catchup",
-    "overlap": "overlap",
-    "dst": "dst",
-    "jitter": "jitterSec",
-    "timeout": "timeoutSec",
-    "expect_success_within": "expectSuccessWithinSec",
-    "ping_url": "pingUrl",
+    "jitter": "jitter_s",
+    "timeout": "timeout_s",
+    "expect_success_within": "expect_success_within_s",
 }
 
 
@@ -64,4 +52,4 @@ def schedule_options(command: F) -> F:
 
 def body_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was given as the API's fields."""
-    return {FIELDS[flag]: value for flag, value in given.items() if value is not None}
+    return {api_name(FIELDS.get(flag, flag)): value for flag, value in given.items() if value is not None}

@@ -1,0 +1,61 @@
+"""Bodies and answers that are derived from the model's fields, so that none has to be listed again."""
+
+from collections.abc import Collection, Mapping
+from types import GenericAlias
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, Field, create_model
+
+from ayb_jobs.http.requests import Body
+from ayb_jobs.http.shapes import Shape
+from ayb_jobs.model.schedules.schedule import FIELDS, Rule, Schedule
+from ayb_jobs.wire.names import api_name
+from ayb_jobs.wire.schedules import SHOWN
+
+TYPES: Mapping[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
+BOUNDS = {"minLength": "min_length", "maxLength": "max_length", "minimum": "ge", "maximum": "le"}
+
+
+class NamedByField(Body):
+    """A body whose keys are the API's names of the model's fields; any other is refused."""
+
+    model_config = ConfigDict(alias_generator=api_name, extra="forbid", strict=True)
+
+
+class ShownByField(Shape):
+    """An answer whose keys are the API's names of the model's fields."""
+
+    model_config = ConfigDict(alias_generator=api_name)
+
+
+def schedule_body(name: str, doc: str, required: Collection[str] = ()) -> type[NamedByField]:
+    """Return a body with the fields of a schedule, of which these are required."""
+    given: dict[str, Any] = {field: _body_field(rule, required=field in required) for field, rule in FIELDS.items()}
+    return create_model(name, __base__=NamedByField, __doc__=doc, **given)
+
+
+def _body_field(rule: Rule, *, required: bool) -> tuple[Any, Any]:
+    """Return a field as pydantic checks it: bounds as the model has them. Null stands for "not given"."""
+    kind: Any = TYPES[rule.schema["type"]] if rule.schema else Any
+    bounds: dict[str, Any] = {BOUNDS[key]: value for key, value in rule.schema.items() if key in BOUNDS}
+    choices = rule.schema.get("enum")
+    if required:
+        return kind, Field(**bounds)
+    extra: Any = {"enum": [*choices, None]} if choices else None
+    return (kind if kind is Any else kind | None), Field(default=None, json_schema_extra=extra, **bounds)
+
+
+def _shown_field(kind: Any) -> tuple[Any, Any]:
+    return kind, (None if isinstance(None, kind) else ...)
+
+
+def _schedule_shape() -> type[ShownByField]:
+    hints = get_type_hints(Schedule)
+    shown: dict[str, Any] = {field: _shown_field(hints[field]) for field in SHOWN.values()}
+    shown |= {"payload": (Any, ...), "ping_url_set": (bool, ...)}
+    return create_model("ScheduleShape", __base__=ShownByField, __doc__="A schedule.", **shown)
+
+
+ScheduleShape = _schedule_shape()
+_PAGE: dict[str, Any] = {"items": (GenericAlias(list, (ScheduleShape,)), ...), "count": (int, ...)}
+SchedulePage = create_model("SchedulePage", __base__=Shape, __doc__="The schedules, by name.", **_PAGE)
