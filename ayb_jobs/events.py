@@ -264,6 +264,18 @@ class ApiStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiUnavailable:
+    """HTTP is asked for, and what it needs is not installed; jobs run without it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstSteps:
+    """What a person at a terminal can try once the daemon has started."""
+
+    job_type: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiFailed:
     """HTTP could not be served, or ended by itself; jobs go on without it."""
 
@@ -338,6 +350,8 @@ Single = (
     | EmbeddedDatabaseUsed
     | SchemaMigrated
     | ApiStarted
+    | ApiUnavailable
+    | FirstSteps
     | ApiFailed
     | ScheduleOverdue
     | ScheduleRecovered

@@ -235,6 +235,8 @@ class Metrics:
                 | events.EmbeddedDatabaseUsed()
                 | events.SchemaMigrated()
                 | events.ApiStarted()
+                | events.ApiUnavailable()
+                | events.FirstSteps()
                 | events.ScheduleOverdue()
                 | events.ScheduleRecovered()
                 | events.AlertsUndelivered()

@@ -14,6 +14,7 @@ from ayb_jobs.redact import MASK, Redactor, is_secret_name
 
 LONGEST_VALUE = 8192
 DEEPEST_VALUE = 6
+LONGEST_LIST = 24
 # What a terminal would obey, and what makes text look like other text: C0, C1, bidirectional marks, lone surrogates.
 CONTROLS = [*range(32), *range(127, 160), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 UNPRINTABLE = {
@@ -50,15 +51,27 @@ class Columns:
 
     def __init__(self, *, color: bool) -> None:
         self._columns = structlog.dev.ConsoleRenderer(
-            colors=color, timestamp_key="ts", pad_event_to=20, sort_keys=False
+            colors=color, timestamp_key="ts", pad_event_to=16, sort_keys=False
         )
 
     def __call__(self, level: str, entry: dict[str, Any]) -> str:
         """Return an entry as a line; a traceback follows on indented lines of its own."""
         # On a terminal there is one worker, whose name on each line says nothing.
-        shown = {key.translate(UNPRINTABLE): printable(key, value) for key, value in entry.items() if key != "worker"}
+        shown = {
+            key.translate(UNPRINTABLE): printable(key, brief(value))
+            for key, value in entry.items()
+            if key != "worker" and value not in ([], None)
+        }
         ts = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
         return str(self._columns(None, level, shown | {"ts": ts, "level": level}))
+
+
+def brief(value: Any) -> Any:
+    """Return a list as its texts if they are short, else as its length; JSON lines hold all of it."""
+    if not isinstance(value, list):
+        return value
+    joined = ",".join(map(str, value))
+    return joined if len(joined) <= LONGEST_LIST else len(value)
 
 
 def printable(key: str, value: Any) -> Any:

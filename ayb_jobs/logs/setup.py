@@ -25,12 +25,13 @@ TALKATIVE = ("uvicorn", "asyncio", "psycopg", "opentelemetry", "httpx")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logs:
-    """A running log: `logger` for handlers, `subscriber` for `Events.subscribe`."""
+    """A running log: `logger` for handlers, `subscriber` for `Events.subscribe`; `for_people` if it is no JSON."""
 
     logger: FilteringBoundLogger
     subscriber: LogSubscriber
     sink: Sink
     library: "LibraryHandler"
+    for_people: bool
 
     def close(self, timeout_s: float = 2.0) -> bool:
         """Write what waits, for at most `timeout_s` seconds, and stop; tell whether all was written. May come twice."""
@@ -62,7 +63,7 @@ def configure_logging(
     sink.start()
     library = LibraryHandler(logger)
     library.install(LEVELS[settings.level])
-    return Logs(logger=logger, subscriber=subscriber, sink=sink, library=library)
+    return Logs(logger=logger, subscriber=subscriber, sink=sink, library=library, for_people=console)
 
 
 class SinkLogger:

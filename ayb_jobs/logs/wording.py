@@ -31,6 +31,7 @@ class Line(NamedTuple):
 
 LINES: Mapping[str, Line] = {
     "daemon.started": Line("info", "The daemon runs: worker, concurrency, job types, queues."),
+    "daemon.hint": Line("info", "At a terminal, once the daemon has started: what you can try from a second one."),
     "daemon.disabled": Line("warning", "`jobs.enabled` is false: nothing runs; `hint` says how to enable it."),
     "daemon.stopping": Line("info", "The daemon was told to stop, and waits for the handlers that run."),
     "daemon.stopped": Line("info", "The daemon has stopped."),
@@ -41,6 +42,9 @@ LINES: Mapping[str, Line] = {
     "database.embedded": Line("info", "No database is configured: the embedded one is used."),
     "schema.migrated": Line("info", "The schema was brought up to date."),
     "api.started": Line("info", "HTTP is served; without a token configured, `authentication` is `none`."),
+    "api.unavailable": Line(
+        "warning", "HTTP is not served, since the extra `api` is not installed; jobs run all the same."
+    ),
     "api.failed": Line("error", "HTTP is not served; jobs go on."),
     "action.taken": Line("info", "Someone changed a job or a schedule by the API: `action`, `actor` and `target`."),
     "jobs.enqueued": Line("debug", "This daemon put jobs into the queue, by type."),
@@ -306,6 +310,10 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "schema.migrated", {"migrations": list(event.migrations), "notices": list(event.notices)}
         case events.ApiStarted():
             return "api.started", {"url": event.url, "authentication": "token" if event.authenticated else "none"}
+        case events.ApiUnavailable():
+            return "api.unavailable", {"install": "pip install 'ayb-jobs[api]'"}
+        case events.FirstSteps():
+            return "daemon.hint", {"try": f"ayb-jobs jobs enqueue {event.job_type or 'TYPE'}"}
         case events.ApiFailed():
             return "api.failed", exception_fields(event.error)
         case events.TracingUnavailable():

@@ -19,6 +19,7 @@ ECHO_S = 0.2
 # What poll takes, in seconds; whoever waits longer asks again.
 LONGEST_S = 3600.0
 PIPE_BYTES = 65536
+FOR_EVER_S = 3600.0 * 24 * 365
 
 
 class Signals:
@@ -58,10 +59,15 @@ class Signals:
         return self.count > 0
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until a stop is asked for, at most so long, less where another signal comes; tell whether it is."""
+        """Wait until a stop is asked for, at most so long, less if `wake` or another signal comes; tell whether it is."""
         if not self.stopping and self._poll.poll(min(timeout_s, LONGEST_S) * 1000):
             os.read(self._readable, PIPE_BYTES)  # or any other signal's byte would end every later wait
         return self.stopping
+
+    def wake(self) -> None:
+        """End the wait under way, or the next one; for other threads."""
+        with suppress(BlockingIOError):  # a full pipe wakes as well
+            os.write(self._writable, b"\0")
 
     @contextmanager
     def waking(self) -> Iterator[None]:

@@ -110,6 +110,8 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.SchemaMigrated(migrations=["0001"], notices=[]), "schema.migrated"),
     (events.ApiStarted(url="http://h", authenticated=True), "api.started"),
     (events.ApiFailed(error=OSError("in use")), "api.failed"),
+    (events.ApiUnavailable(), "api.unavailable"),
+    (events.FirstSteps(job_type="greet"), "daemon.hint"),
 ]
 
 
@@ -753,3 +755,19 @@ def test_a_known_secret_is_hidden_wherever_it_stands() -> None:
 
 def test_a_redactor_hides_the_longer_of_two_secrets_whole() -> None:
     assert Redactor(["secret-1", "secret-1-and-more"])("is secret-1-and-more.") == "is ***."
+
+
+def test_a_line_of_the_start_fits_a_terminal() -> None:
+    types = [f"cleanup_of_table_{number}" for number in range(30)]
+    started = events.DaemonStarted(worker_id="w", concurrency=64, job_types=types, queues=["default"], scheduler=True)
+    migrated = events.SchemaMigrated(migrations=[f"{number:04}_queue" for number in range(12)], notices=[])
+
+    def start(logs: Logs) -> None:
+        logs.subscriber(migrated)
+        logs.subscriber(started)
+
+    lines = shown(start).splitlines()
+    assert len(lines) == 2
+    assert all(len(line) <= 100 for line in lines)
+    assert "notices" not in lines[0]
+    assert "job_types=30 queues=default" in lines[1]

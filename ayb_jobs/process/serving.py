@@ -1,0 +1,83 @@
+"""The API beside the daemon: listening at once, answering once the daemon has started or soon."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from ayb_jobs.config import Config
+from ayb_jobs.daemon.daemon import Daemon, DisabledDaemon
+from ayb_jobs.events import ApiFailed, ApiStarted, ApiUnavailable, Events
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.http.edge.server import ApiServer, app_factory
+from ayb_jobs.http.services import Services
+from ayb_jobs.metrics import Metrics
+from ayb_jobs.process.progress import loop_ages
+from ayb_jobs.storage.database import Database
+
+# Of its own, so that handlers that hold all theirs never keep an operator out, nor many dashboards a handler.
+HTTP_CONNECTIONS = 4
+# HTTP lets the first job come first for at most so long.
+FIRST_JOB_S = 0.5
+
+
+@contextmanager
+def served(
+    daemon: Daemon | DisabledDaemon,
+    *,
+    config: Config,
+    registry: Registry,
+    events: Events,
+    metrics: Metrics,
+    started: threading.Event,
+) -> Iterator[None]:
+    """Serve the API during the block if `[api]` says so; without the extra `api`, say what to install."""
+    if not config.api.enabled:
+        yield
+        return
+    if find_spec("fastapi") is None:
+        events.emit(ApiUnavailable())
+        yield
+        return
+    stopping = threading.Event()
+    timeouts = daemon.database.timeouts
+    database = Database(daemon.database.url, name="ayb-jobs-http", work_connections=HTTP_CONNECTIONS, timeouts=timeouts)
+    services = Services(
+        database=database,
+        config=config,
+        registry=registry,
+        events=events,
+        metrics=metrics,
+        loops=lambda: loop_ages(daemon.loops()),
+        slots=daemon.slots,
+        draining=daemon.draining.is_set,
+        stopping=stopping,
+    )
+    server = ApiServer(
+        after(started, app_factory(services)),
+        config.api.host,
+        config.api.port,
+        stopping=stopping,
+        on_failure=lambda error: events.emit(ApiFailed(error=error)),
+    )
+    with closing(database):
+        server.start()
+        events.emit(ApiStarted(url=server.url, authenticated=config.api.wants_token))
+        try:
+            yield
+        finally:
+            server.stop()
+
+
+def after(started: threading.Event, build: Callable[[], Any]) -> Callable[[], Any]:
+    """Have the application built once the daemon has started, for which it takes the interpreter away from the first job.
+
+    A daemon that waits for its database starts late; HTTP then tells so.
+    """
+
+    def build_later() -> Any:
+        started.wait(FIRST_JOB_S)
+        return build()
+
+    return build_later

@@ -1,0 +1,79 @@
+"""What comes before a daemon's first lease: its database, and a schema and schedules that are up to date."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from ayb_jobs.config import Config
+from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres
+from ayb_jobs.errors import AybJobsError, ConfigError, InvalidInput, MigrationError
+from ayb_jobs.events import EmbeddedDatabaseUsed, Events, SchemaMigrated
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.handlers.shipped import shipped_schedules
+from ayb_jobs.process import sd_notify
+from ayb_jobs.process.signals import FOR_EVER_S, Signals
+from ayb_jobs.runtime.loop import Loop
+from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.migrate import migrate
+from ayb_jobs.storage.queue.executions import catch_up_execution_ids
+from ayb_jobs.storage.schedules.definitions import upsert_defaults
+
+
+@contextmanager
+def database_url(config: Config, events: Events) -> Iterator[str]:
+    """Give the configured database's address, or that of the embedded one, which runs meanwhile."""
+    if config.database.url:
+        yield config.database.url
+        return
+    home = Path(config.database.data_dir) if config.database.data_dir else DEFAULT_HOME
+    with EmbeddedPostgres.kept(home) as server:
+        events.emit(EmbeddedDatabaseUsed(home=str(server.home)))
+        yield server.url()
+
+
+class StartUp:
+    """Brings a database's schema and the shipped schedules up to date, waiting for the database if it is down."""
+
+    def __init__(self, config: Config, url: str, registry: Registry, events: Events, signals: Signals) -> None:
+        self._config = config
+        self._url = config.database.direct_url or url
+        self._registry = registry
+        self._events = events
+        self._signals = signals
+        self._done = threading.Event()
+        self._fatal: AybJobsError | None = None
+
+    def run(self) -> bool:
+        """Return True once all is up to date, False if a signal came first.
+
+        Raises `MigrationError`, `ConfigError` or `InvalidInput` if this database cannot be worked on.
+        """
+        loop = Loop("start-up", self._tick, self._events.emit)
+        sd_notify.status("waiting for the database")
+        loop.start()
+        while not self._done.is_set() and not self._signals.stopping:
+            self._signals.wait(FOR_EVER_S)
+        loop.stop()
+        if self._fatal is not None:
+            raise self._fatal
+        return self._done.is_set()
+
+    def _tick(self) -> float:
+        try:
+            with closing(connect(self._url, name="ayb-jobs-start", writable=True)) as conn:
+                self._prepare(conn)
+        except (MigrationError, ConfigError, InvalidInput) as error:
+            self._fatal = error
+        self._done.set()
+        self._signals.wake()
+        return FOR_EVER_S
+
+    def _prepare(self, conn: Connection) -> None:
+        applied = migrate(conn)
+        if applied.migrations:
+            names = [migration.name for migration in applied.migrations]
+            self._events.emit(SchemaMigrated(migrations=names, notices=applied.notices))
+        catch_up_execution_ids(conn)
+        schedules = shipped_schedules(self._config, self._registry)
+        upsert_defaults(conn, schedules, default_max_attempts=self._config.jobs.max_retries_default)
