@@ -22,8 +22,8 @@ listen_addr = 127.0.0.1
 listen_port = {own_port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
-default_pool_size = 20
+pool_mode = {mode}
+default_pool_size = {size}
 max_client_conn = 500
 ignore_startup_parameters = extra_float_digits
 server_idle_timeout = 1
@@ -40,12 +40,18 @@ class PgBouncer:
 
     @classmethod
     @contextmanager
-    def running(cls, postgres: EmbeddedPostgres, folder: Path) -> Iterator[Self]:
-        """Run PgBouncer in transaction mode in front of `postgres`, for the time of the `with` block."""
+    def running(
+        cls, postgres: EmbeddedPostgres, folder: Path, *, mode: str = "transaction", size: int = 20
+    ) -> Iterator[Self]:
+        """Run PgBouncer in front of `postgres`, for the time of the `with` block.
+
+        `mode` is its `pool_mode`, `size` how many server connections it has for each database.
+        """
         port = free_port()
         server = conninfo_to_dict(postgres.url())
         config = folder / "pgbouncer.ini"
-        config.write_text(CONFIGURATION.format(host=server["host"], port=server["port"], own_port=port))
+        values = {"host": server["host"], "port": server["port"], "own_port": port, "mode": mode, "size": size}
+        config.write_text(CONFIGURATION.format(**values))
         process = subprocess.Popen(
             ["pgbouncer", "--quiet", *_as_the_servers_owner(postgres), "pgbouncer.ini"],
             cwd=folder,

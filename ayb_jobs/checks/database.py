@@ -16,6 +16,15 @@ def unfit_database(conn: Connection) -> Iterator[Finding]:
     fitness = database_fitness(conn)
     if fitness.standby or fitness.read_only:
         yield _unwritable(standby=fitness.standby)
+    for reason in fitness.unfit:
+        yield Finding(
+            name="database.unfit",
+            severity=Severity.FAILING,
+            fact=reason,
+            meaning="No daemon can work on such a database.",
+            remedy="Use another database.",
+            evidence={},
+        )
     schema = fitness.schema
     if not schema.is_current:
         yield Finding(

@@ -42,7 +42,13 @@ def served(
         return
     stopping = threading.Event()
     timeouts = daemon.database.timeouts
-    database = Database(daemon.database.url, name="ayb-jobs-http", work_connections=HTTP_CONNECTIONS, timeouts=timeouts)
+    database = Database(
+        daemon.database.url,
+        name="ayb-jobs-http",
+        work_connections=HTTP_CONNECTIONS,
+        timeouts=timeouts,
+        users_sql=False,
+    )
     services = Services(
         database=database,
         config=config,

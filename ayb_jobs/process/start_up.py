@@ -14,7 +14,8 @@ from ayb_jobs.handlers.shipped import shipped_schedules
 from ayb_jobs.process import sd_notify
 from ayb_jobs.process.signals import FOR_EVER_S, Signals
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.database import Connection, connect_for_ourselves
+from ayb_jobs.storage.fitness import refuse_unfit_kind
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
 from ayb_jobs.storage.schedules.definitions import upsert_defaults
@@ -61,7 +62,7 @@ class StartUp:
 
     def _tick(self) -> float:
         try:
-            with closing(connect(self._url, name="ayb-jobs-start", writable=True)) as conn:
+            with closing(connect_for_ourselves(self._url, name="ayb-jobs-start")) as conn:
                 self._prepare(conn)
         except (MigrationError, ConfigError, InvalidInput) as error:
             self._fatal = error
@@ -70,6 +71,7 @@ class StartUp:
         return FOR_EVER_S
 
     def _prepare(self, conn: Connection) -> None:
+        refuse_unfit_kind(conn)
         applied = migrate(conn)
         if applied.migrations:
             names = [migration.name for migration in applied.migrations]

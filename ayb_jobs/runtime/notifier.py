@@ -8,7 +8,8 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from ayb_jobs.events import Emit, NotificationsAvailable, NotificationsUnavailable
-from ayb_jobs.storage.database import Listener, NotificationsBlocked, Timeouts
+from ayb_jobs.storage.database import Timeouts
+from ayb_jobs.storage.listener import Listener, NotificationsBlocked
 
 # Middleboxes answer keepalives by themselves, so the server is asked for an answer this often.
 PROBE_S = 30.0

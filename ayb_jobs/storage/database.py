@@ -1,12 +1,12 @@
 """Connections to PostgreSQL, with every setting that this daemon relies on."""
 
 import math
-import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import Buffer
@@ -19,8 +19,12 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.forks import keep_from_children
 from ayb_jobs.model.job import instant
+from ayb_jobs.storage.encodings import write_what_can_be_kept
+from ayb_jobs.storage.own import OwnConnection, OwnCursor, find_surroundings, is_idle
+from ayb_jobs.storage.pooling import has_own_session, is_pooled
 
 Connection = psycopg.Connection[TupleRow]
+C = TypeVar("C", bound=psycopg.Connection[Any])
 
 CHANNEL = "ayb_jobs"
 # Once the server's queue of notifications is full, behind a session that listens and sits in a transaction, nobody who
@@ -64,37 +68,65 @@ class Timeouts:
 def connect(
     url: str, *, name: str = "ayb-jobs", timeouts: Timeouts | None = None, writable: bool = False
 ) -> Connection:
-    """Open one autocommit connection; with `writable`, to a server that takes writes alone, which a standby does not.
+    """Open one autocommit connection for any SQL; with `writable`, to a server that takes writes, not to a standby.
 
-    Raises `DatabaseError` where that fails, without the password.
+    Raises `DatabaseError` if that fails, without the password.
     """
     limits = timeouts or Timeouts()
+    conn: Connection = _open(url, name, limits, psycopg.Connection, writable=writable)
+    return _set_up(conn, url, limits)
+
+
+def connect_for_ourselves(
+    url: str, *, name: str, timeouts: Timeouts | None = None, writable: bool = True
+) -> OwnConnection:
+    """Open what `connect` does for our own SQL alone: no other role's objects are taken for ours (see `own`)."""
+    limits = timeouts or Timeouts()
+    conn: OwnConnection = _set_up(_open(url, name, limits, OwnConnection, writable=writable), url, limits)
     try:
-        conn: Connection = psycopg.connect(
-            _conninfo(url, name, limits, writable=writable), autocommit=True, prepare_threshold=None
-        )
+        keep_to_ourselves(conn)
+    except psycopg.Error as error:
+        conn.close()
+        raise DatabaseError(f"cannot use the database: {_first_line(error)}") from error
+    return conn
+
+
+def connect_to_primary(url: str, *, name: str, timeouts: Timeouts | None = None) -> OwnConnection:
+    """Open one connection for our own SQL: to the server that takes writes, if the address names several, else to any.
+
+    Raises `DatabaseError` if none answers.
+    """
+    try:
+        return connect_for_ourselves(url, name=name, timeouts=timeouts, writable=True)
+    except DatabaseError:
+        return connect_for_ourselves(url, name=name, timeouts=timeouts, writable=False)
+
+
+def shares_sessions(conn: psycopg.Connection[Any]) -> bool:
+    """Tell whether a pooler may hand each transaction of this connection to another session: nothing lasts on it."""
+    return conn.prepare_threshold is None
+
+
+def _open(url: str, name: str, limits: Timeouts, kind: type[C], *, writable: bool) -> C:
+    try:
+        return kind.connect(_conninfo(url, name, limits, writable=writable), autocommit=True, prepare_threshold=None)
     except (psycopg.Error, UnicodeError) as error:
         raise DatabaseError(f"cannot connect to the database: {_first_line(error)}") from error
+
+
+def _set_up(conn: C, url: str, limits: Timeouts) -> C:
     try:
-        _configure(conn, limits)
+        _configure(conn, url, limits)
     except psycopg.Error as error:
         raise DatabaseError(f"cannot use the database: {_first_line(error)}") from error
     return conn
 
 
-def connect_to_primary(url: str, *, name: str, timeouts: Timeouts | None = None) -> Connection:
-    """Open one connection to the server that takes writes, where the address names several; to any where none does.
-
-    Raises `DatabaseError` where none answers.
-    """
-    try:
-        return connect(url, name=name, timeouts=timeouts, writable=True)
-    except DatabaseError:
-        return connect(url, name=name, timeouts=timeouts)
-
-
 def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
-    """Return the connection string with our settings added; what its author set is kept."""
+    """Return the connection string with our settings added; what its author set is kept.
+
+    But for the client's encoding: psycopg reads texts as bytes on a database that has none, unless we name ours.
+    """
     ours: dict[str, str | int] = {**_TCP, "application_name": name, "connect_timeout": max(2, round(limits.connect_s))}
     if writable:
         ours["target_session_attrs"] = "read-write"
@@ -102,31 +134,35 @@ def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
         theirs = conninfo_to_dict(url)
     except psycopg.Error:  # its message quotes the text, password and all
         raise DatabaseError("the database's address is neither a URL nor `key=value` words") from None
-    return make_conninfo(url, **{key: value for key, value in ours.items() if key not in theirs})
+    ours = {key: value for key, value in ours.items() if key not in theirs}
+    return make_conninfo(url, **ours, client_encoding="UTF8")
 
 
 # Instants are read in ISO style, whatever the database or the role prefers. The server notices that a client is gone as soon
 # as we notice that of the server; by itself it would keep the connection, one of a hundred that it has, for two hours.
 SET_SESSION = """
-    SELECT set_config('statement_timeout', %(statement_ms)s, false), set_config('DateStyle', 'ISO', false),
-        set_config('array_nulls', 'on', false), set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '1', false),
-        set_config('tcp_keepalives_count', '3', false)
+    SELECT pg_catalog.set_config('statement_timeout', %(statement_ms)s, false), pg_catalog.set_config('DateStyle', 'ISO', false),
+        pg_catalog.set_config('array_nulls', 'on', false), pg_catalog.set_config('tcp_keepalives_idle', '3', false), pg_catalog.set_config('tcp_keepalives_interval', '1', false),
+        pg_catalog.set_config('tcp_keepalives_count', '3', false)
 """
 # A handler may take its time to read an answer: its connections are left as the server has them.
-SET_USER_TIMEOUT = ", set_config('tcp_user_timeout', '5000', false)"
+SET_USER_TIMEOUT = ", pg_catalog.set_config('tcp_user_timeout', '5000', false)"
 BEAR_SILENCE = """
-    SELECT set_config('tcp_keepalives_interval', %s, false), set_config('tcp_keepalives_count', '100', false),
-        set_config('tcp_user_timeout', %s, false)
+    SELECT pg_catalog.set_config('tcp_keepalives_interval', %s, false), pg_catalog.set_config('tcp_keepalives_count', '100', false),
+        pg_catalog.set_config('tcp_user_timeout', %s, false)
 """
 
 
-def _configure(conn: Connection, limits: Timeouts, *, reads_at_once: bool = True) -> None:
+SET_PATH = "SELECT pg_catalog.set_config('search_path', %(path)s, %(for_transaction)s)"
+
+
+def _configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, reads_at_once: bool = True) -> None:
     """Set up a new connection; one that cannot be is closed, which psycopg's pool leaves to the garbage collector."""
     keep_from_children(conn)
     conn.adapters.register_loader("uuid", TextLoader)
     conn.adapters.register_loader("timestamptz", _ClampedInstant)
     try:
-        if is_pooled(conn):
+        if is_pooled(conn) and not has_own_session(conn, lambda: _open_another(url, limits)):
             # A pooler hands each transaction to any server connection: nothing may be left behind on one.
             return
         conn.prepare_threshold = 5
@@ -137,18 +173,26 @@ def _configure(conn: Connection, limits: Timeouts, *, reads_at_once: bool = True
         raise
 
 
+def _open_another(url: str, limits: Timeouts) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        _conninfo(url, "ayb-jobs-try", limits, writable=False), autocommit=True, prepare_threshold=None
+    )
+
+
+def keep_to_ourselves(conn: OwnConnection) -> None:
+    """Have a connection take no other role's objects for ours; behind a pooler, by the names in our statements alone."""
+    conn.surroundings = find_surroundings(conn)
+    conn.cursor_factory = OwnCursor
+    if not shares_sessions(conn):
+        conn.execute(SET_PATH, {"path": conn.surroundings.path, "for_transaction": False})
+
+
 def bear_silence(conn: Connection, seconds: float) -> None:
     """Have the server keep a connection for so long whose client is silent, answers being under way or not.
 
     That the client has given it up is noticed sooner, once packets arrive again.
     """
     conn.execute(BEAR_SILENCE, (str(math.ceil(seconds / 100)), _milliseconds(seconds)))
-
-
-def is_pooled(conn: Connection) -> bool:
-    """Tell whether a pooler stands between: it makes up the process id that it tells its clients."""
-    row = conn.execute("SELECT pg_backend_pid()").fetchone()
-    return row is None or row[0] != conn.info.backend_pid
 
 
 def blames_the_rows(error: BaseException) -> bool:
@@ -175,17 +219,23 @@ class Database:
     """
 
     def __init__(
-        self, url: str, *, name: str = "ayb-jobs", work_connections: int = 4, timeouts: Timeouts | None = None
+        self,
+        url: str,
+        *,
+        name: str = "ayb-jobs",
+        work_connections: int = 4,
+        timeouts: Timeouts | None = None,
+        users_sql: bool = True,
     ) -> None:
         self.url = url
         self.name = name
         self.timeouts = timeouts or Timeouts()
         self._lock = threading.Lock()
-        self._idle: list[tuple[Connection, bool]] = []
+        self._idle: list[OwnConnection] = []
         self._closed = False
-        self._work = ConnectionPool(
+        self._work: ConnectionPool[Connection] = ConnectionPool(
             _conninfo(url, f"{name}-work", self.timeouts, writable=True),
-            connection_class=Connection,
+            connection_class=psycopg.Connection if users_sql else OwnConnection,
             min_size=0,
             max_size=max(1, work_connections),
             open=False,
@@ -195,7 +245,7 @@ class Database:
             reconnect_timeout=RECONNECT_S,
             reconnect_failed=_begin_anew,
             check=ConnectionPool.check_connection,
-            configure=lambda conn: _configure(conn, self.timeouts, reads_at_once=False),
+            configure=self._configure_work,
             kwargs={"autocommit": True, "prepare_threshold": None},
         )
 
@@ -206,9 +256,9 @@ class Database:
         Behind a pooler the unit is one transaction, since only there can its statement timeout be set.
         Raises `DatabaseError` where no connection can be had.
         """
-        conn, pooled = self._take()
+        conn = self._take()
         try:
-            if pooled:
+            if shares_sessions(conn):
                 with conn.transaction():
                     _limit(conn, self.timeouts, for_transaction=True)
                     yield conn
@@ -218,7 +268,7 @@ class Database:
             conn.close()  # the server has become a standby; the next connection looks for the primary
             raise
         finally:
-            self._give_back(conn, pooled)
+            self._give_back(conn)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -252,33 +302,37 @@ class Database:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for conn, _ in idle:
+        for conn in idle:
             conn.close()
         self._work.close(timeout=1.0)
 
-    def _take(self) -> tuple[Connection, bool]:
+    def _configure_work(self, conn: Connection) -> None:
+        _configure(conn, self.url, self.timeouts, reads_at_once=False)
+        if isinstance(conn, OwnConnection):
+            keep_to_ourselves(conn)
+
+    def _take(self) -> OwnConnection:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        conn = connect(self.url, name=self.name, timeouts=self.timeouts, writable=True)
-        pooled = conn.prepare_threshold is None
+        conn = connect_for_ourselves(self.url, name=self.name, timeouts=self.timeouts)
         try:
-            if not pooled:
+            write_what_can_be_kept(conn)
+            if not shares_sessions(conn):
                 _limit(conn, self.timeouts, for_transaction=False)
         except psycopg.Error:
             conn.close()
             raise
-        return conn, pooled
+        return conn
 
-    def _give_back(self, conn: Connection, pooled: bool) -> None:  # noqa: FBT001 - a plain pair travels together
-        usable = not conn.closed and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    def _give_back(self, conn: OwnConnection) -> None:
         with self._lock:
-            if usable and not self._closed:
-                self._idle.append((conn, pooled))
+            if is_idle(conn) and not self._closed:
+                self._idle.append(conn)
                 return
             broken, self._idle = self._idle, []
         conn.close()
-        for other, _ in broken:
+        for other in broken:
             other.close()
 
 
@@ -289,71 +343,22 @@ def _begin_anew(pool: ConnectionPool[Connection]) -> None:
             pool.putconn(pool.getconn(timeout=0.1))
 
 
-ASK_FOR_ROOM = f"SELECT {MAY_NOTIFY}"
-
-
-class Listener:
-    """A connection of its own that hears notifications. Raises `DatabaseError` where notifications cannot arrive."""
-
-    def __init__(self, url: str, *, name: str, timeouts: Timeouts | None = None) -> None:
-        self._conn = connect(url, name=name, timeouts=timeouts, writable=True)
-        if self._conn.prepare_threshold is None:
-            self._conn.close()
-            raise NotificationsBlocked
-        try:
-            self._conn.execute("LISTEN ayb_jobs")
-        except psycopg.Error:
-            self._conn.close()
-            raise
-
-    def wait(self, timeout_s: float, interrupt: int | None = None) -> frozenset[str]:
-        """Wait for notifications; return what those that came say: nothing for jobs, `schedule` for a changed schedule.
-
-        `interrupt` is a descriptor that ends the wait once there is something to read from it.
-        Raises psycopg's errors where the connection broke.
-        """
-        heard = self._heard()  # what came with an answer to a probe
-        if not heard:
-            # psycopg's own wait looks up ten times a second.
-            waiting = select.poll()
-            waiting.register(self._conn, select.POLLIN)
-            if interrupt is not None:
-                waiting.register(interrupt, select.POLLIN)
-            waiting.poll(timeout_s * 1000)
-            heard = self._heard()
-        return heard
-
-    def _heard(self) -> frozenset[str]:
-        return frozenset(notify.payload for notify in self._conn.notifies(timeout=0))
-
-    def probe(self) -> bool:
-        """Ask the server, since middleboxes answer keepalives by themselves, whether its queue has room for notifications."""
-        row = self._conn.execute(ASK_FOR_ROOM).fetchone()
-        return row is None or bool(row[0])
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._conn.close()
-
-
-class NotificationsBlocked(DatabaseError):
-    """A pooler stands between, through which notifications do not arrive; polling alone finds jobs."""
-
-
 # The loops' statements are to walk an index in its order. While statistics lag behind a burst of jobs, the planner takes the
 # backlog for small, and would sort all of it for each batch. Before PostgreSQL 18, whatever must be sorted all the same looks
 # so dear then that the server would compile it first.
 LIMIT = """
     SELECT set_config('statement_timeout', %(statement_ms)s, %(for_transaction)s),
+        set_config('search_path', %(path)s, %(for_transaction)s),
         set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s),
         set_config('DateStyle', 'ISO', %(for_transaction)s), set_config('TimeZone', 'UTC', %(for_transaction)s),
         set_config('array_nulls', 'on', %(for_transaction)s)
 """
 
 
-def _limit(conn: Connection, limits: Timeouts, *, for_transaction: bool) -> None:
+def _limit(conn: OwnConnection, limits: Timeouts, *, for_transaction: bool) -> None:
     """Set what holds for the loops' statements: for the transaction under way, or for as long as the connection lives."""
-    conn.execute(LIMIT, {"statement_ms": _milliseconds(limits.statement_s), "for_transaction": for_transaction})
+    values = {"statement_ms": _milliseconds(limits.statement_s), "path": conn.surroundings.path}
+    conn.execute(LIMIT, {**values, "for_transaction": for_transaction})
 
 
 def _milliseconds(seconds: float) -> str:

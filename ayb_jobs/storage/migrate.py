@@ -22,6 +22,7 @@ from psycopg.rows import TupleRow
 import ayb_jobs
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.own import find_surroundings, qualified
 
 OnStep = Callable[[str], None]
 
@@ -42,7 +43,7 @@ class Migration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What a run of `migrate` did: nothing where the schema was current. `notices` are for an operator to read."""
+    """What a run of `migrate` did: nothing if the schema was current. `notices` are for an operator to read."""
 
     migrations: Sequence[Migration]
     notices: Sequence[str]
@@ -70,8 +71,7 @@ def shipped_migrations() -> list[Migration]:
 def pending(conn: Connection) -> list[Migration]:
     """Return what `migrate` would apply, in order.
 
-    Raises `MigrationError` where the schema is newer than this program, or where a migration was changed after it had
-    been applied.
+    Raises `MigrationError` if the schema is newer than this program, or a migration was changed after it had been applied.
     """
     known = shipped_migrations()
     applied = _applied_checksums(conn)
@@ -95,8 +95,8 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
     """Apply what is pending, on an autocommit connection, and return what was applied.
 
     `on_step` is told what goes on, a line at a time. Raises `MigrationError`, with nothing changed, for the reasons of
-    `pending`, where a file fails, or where locks held by others do not go away within `patience_s`; `DatabaseError`
-    where the connection is lost, when it is worth trying again.
+    `pending`, if a file fails, if another role owns something of our names, or if locks held by others do not go away
+    within `patience_s`; `DatabaseError` if the connection is lost, when it is worth trying again.
     """
     give_up = time.monotonic() + patience_s
     told = ""
@@ -121,14 +121,18 @@ class _Hindered(Exception):
     """Someone else is at it."""
 
 
-TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('_ayb_jobs_migrations', 0))"
+TRY_LOCK = """
+    SELECT pg_catalog.pg_try_advisory_xact_lock(
+        pg_catalog.hashtextextended('_ayb_jobs_migrations'::pg_catalog.text, 0::pg_catalog.int8)
+    )
+"""
 
 # An index over a large table may take longer than any statement is otherwise allowed to. A lock that is waited for
 # makes all later sessions wait as well, so that wait is cut short, and tried again.
 GENEROUS_TIME_SHORT_LOCKS = """
-    SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '2s' ELSE '0' END, true)
-    FROM pg_settings
-    WHERE name IN ('lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+    SELECT pg_catalog.set_config(name, CASE WHEN name = 'lock_timeout'::text THEN '2s'::text ELSE '0'::text END, true)
+    FROM pg_catalog.pg_settings
+    WHERE name = ANY (ARRAY['lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'])
 """
 
 CREATE_MIGRATIONS_TABLE = """
@@ -144,7 +148,9 @@ RECORD_MIGRATION = "INSERT INTO _ayb_jobs_migrations (version, name, checksum) V
 
 
 def _migrate_now(conn: Connection, on_step: OnStep) -> Applied:
-    """Apply what is pending in one transaction; raises `_Hindered` where others are in the way."""
+    """Apply what is pending in one transaction; raises `_Hindered` if others are in the way."""
+    if conn.info.parameter_status("is_superuser") == "on":  # whose rights are worth a trap
+        _refuse_anothers(conn, find_surroundings(conn).schema)
     if not pending(conn):
         return Applied(migrations=[], notices=[])
     with _collected_notices(conn) as notices, _short_of_locks(), conn.transaction():
@@ -152,11 +158,57 @@ def _migrate_now(conn: Connection, on_step: OnStep) -> Applied:
             raise _Hindered("another process is migrating")
         todo = pending(conn)  # read again: under the lock nobody else writes
         conn.execute(GENEROUS_TIME_SHORT_LOCKS)
-        conn.execute(CREATE_MIGRATIONS_TABLE)
+        schema = _kept_to_ourselves(conn)
+        _refuse_anothers(conn, schema)
+        conn.execute(qualified(CREATE_MIGRATIONS_TABLE, schema).encode())
         for migration in todo:
             on_step(f"applying {migration.name}")
-            _apply(conn, migration)
+            _apply(conn, migration, schema)
     return Applied(migrations=todo, notices=notices)
+
+
+SET_PATH = "SELECT pg_catalog.set_config('search_path', %(path)s, true)"
+
+
+def _kept_to_ourselves(conn: Connection) -> str | None:
+    """Have no other role's objects get into what is made in this transaction; return the schema for all of it."""
+    schema, path = find_surroundings(conn)
+    conn.execute(SET_PATH, {"path": path})
+    return schema
+
+
+# All that bears our names, and belongs to somebody who could use it to run code as us: neither ourselves nor a role that
+# we belong to, no superuser, and not the owner of the database.
+FIND_ANOTHERS = """
+    WITH ours AS (
+        SELECT relname::text AS name, relowner AS owner
+        FROM pg_class
+        WHERE relnamespace = to_regnamespace(%(schema)s::text) AND relname::text ^@ '_ayb_job'::text AND relkind <> 'i'
+        UNION ALL
+        SELECT proname::text || '()'::text, proowner
+        FROM pg_proc
+        WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname::text ^@ '_ayb_job'::text
+    )
+    SELECT ours.name, owner.rolname::text
+    FROM ours
+    JOIN pg_roles AS owner ON owner.oid = ours.owner
+    JOIN pg_roles AS we ON we.rolname = current_user
+    WHERE NOT owner.rolsuper AND owner.oid <> we.oid
+        AND owner.oid <> (SELECT datdba FROM pg_database WHERE datname = current_database())
+        AND (we.rolsuper OR NOT pg_has_role(we.oid, owner.oid, 'MEMBER'::text))
+    ORDER BY 1
+    LIMIT 1
+"""
+
+
+def _refuse_anothers(conn: Connection, schema: str | None) -> None:
+    found = conn.execute(FIND_ANOTHERS, {"schema": schema}).fetchone()
+    if found is not None:
+        name, owner = found
+        raise MigrationError(
+            f"{name} in the schema {schema} belongs to the role {owner}, who could run code as you by it: "
+            f"migrate as {owner} if it is to be used, else drop it; nothing was changed"
+        )
 
 
 @contextmanager
@@ -167,19 +219,27 @@ def _short_of_locks() -> Iterator[None]:
         raise _Hindered(f"a lock is held by another session ({error.diag.message_primary})") from error
 
 
-def _apply(conn: Connection, migration: Migration) -> None:
+def _apply(conn: Connection, migration: Migration, schema: str | None) -> None:
     try:
-        conn.execute(migration.sql, prepare=False)
+        conn.execute(qualified(migration.sql.decode(), schema).encode(), prepare=False)
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         raise
     except psycopg.Error as error:
         if conn.closed:
             raise
         raise MigrationError(f"{migration.name} failed, nothing was changed: {error}") from error
-    conn.execute(RECORD_MIGRATION, (migration.version, migration.name, migration.checksum))
+    record = qualified(RECORD_MIGRATION, schema).encode()
+    conn.execute(record, (migration.version, migration.name, migration.checksum))
 
 
-HAS_MIGRATIONS_TABLE = "SELECT to_regclass('_ayb_jobs_migrations') IS NOT NULL"
+# Reading `pg_class` has the session hear first what others have committed since its transaction began; by itself
+# `to_regclass` may not know yet of a table that was made before our lock was free.
+HAS_MIGRATIONS_TABLE = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_class
+        WHERE oid = pg_catalog.to_regclass('_ayb_jobs_migrations')::pg_catalog.oid
+    )
+"""
 LIST_APPLIED = "SELECT version, checksum FROM _ayb_jobs_migrations"
 
 

@@ -1,13 +1,15 @@
-"""The real daemon behind PgBouncer in transaction mode."""
+"""The real daemon behind PgBouncer: in transaction mode, and in session mode, in which it is like none."""
 
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.storage.database import Connection, connect, shares_sessions
 from tests.acceptance import test_life_and_death as life
 from tests.acceptance import test_schedules as schedules
 from tests.acceptance.processes import daemon
@@ -76,6 +78,44 @@ def test_what_is_accepted_on_a_server_is_accepted_behind_a_pooler(
     scenario: Scenario, tmp_path: Path, pgbouncer: PgBouncer, database_url: str, conn: Connection
 ) -> None:
     scenario(tmp_path, pgbouncer.url(database_url), conn)
+
+
+GUARDED = "SELECT bool_or(guarded) FROM _ayb_job_workers"
+
+
+def test_in_session_mode_there_are_notifications_and_lifelines(
+    tmp_path: Path, postgres: EmbeddedPostgres, database_url: str, conn: Connection
+) -> None:
+    with (
+        PgBouncer.running(postgres, tmp_path, mode="session") as pooler,
+        daemon(tmp_path, pooler.url(database_url), poll_interval_ms=3_600_000) as running,
+    ):
+        running.await_event("daemon.started")
+        eventually(lambda: conn.execute(GUARDED).fetchone() == (True,))
+        make_job(conn, type="quick")
+        conn.execute("NOTIFY ayb_jobs")
+        eventually(lambda: all_completed(conn), within_s=30)
+        running.send(signal.SIGTERM)
+        assert running.wait() == 0
+        assert running.events("notify.unavailable") == []
+        assert running.events("loop.failed") == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "sessions"), [("session", 20, "own"), ("transaction", 20, "shared"), ("session", 1, "shared")]
+)
+def test_whether_sessions_are_shared_is_found_out_by_trying(
+    mode: str, size: int, sessions: str, tmp_path: Path, postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    """Without a connection to try it with, sessions count as shared, which is always safe."""
+    with (
+        PgBouncer.running(postgres, tmp_path, mode=mode, size=size) as pooler,
+        closing(connect(pooler.url(database_url))) as pooled,
+        closing(connect(database_url)) as direct,
+    ):
+        assert shares_sessions(pooled) is (sessions == "shared")
+        assert not shares_sessions(direct)
+        assert pooled.execute("SELECT count(*) FROM pg_listening_channels()").fetchone() == (0,)
 
 
 def test_eight_daemons_may_start_at_once_behind_a_pooler(

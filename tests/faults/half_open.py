@@ -13,7 +13,8 @@ from functools import partial
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.lab.torture.network import Network
-from ayb_jobs.storage.database import Connection, Listener, connect
+from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.listener import Listener
 
 PORT = 54330
 GIVE_UP_S = 40.0

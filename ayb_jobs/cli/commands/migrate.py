@@ -8,8 +8,9 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import direct_url
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.database import connect_for_ourselves
 from ayb_jobs.storage.faults import worded_faults
+from ayb_jobs.storage.fitness import refuse_unfit_kind
 from ayb_jobs.storage.migrate import migrate as apply
 from ayb_jobs.storage.migrate import pending
 
@@ -23,9 +24,10 @@ def migrate(options: Options, *, plan: bool) -> None:
     """Bring the database's schema up to date: all that is missing in one transaction, or nothing."""
     with (
         direct_url(options) as url,
-        closing(connect(url, name="ayb-jobs-migrate", writable=not plan)) as conn,
+        closing(connect_for_ourselves(url, name="ayb-jobs-migrate", writable=not plan)) as conn,
         worded_faults(),
     ):
+        refuse_unfit_kind(conn)
         if plan:
             names = [migration.name for migration in pending(conn)]
             print_names(options, names, "would apply", "Nothing to do: the schema is up to date.")

@@ -24,7 +24,7 @@ from ayb_jobs.lab.torture.plan import KINDS, missing
 from ayb_jobs.lab.torture.retrying import RetryingConnection
 from ayb_jobs.lab.torture.workload import TRANSACTION
 from ayb_jobs.model.job import NewJob
-from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.database import connect, shares_sessions
 from ayb_jobs.storage.queue.jobs import enqueue
 
 CLIENTS = 3
@@ -161,7 +161,7 @@ class _Run:
         self._folder = folder
         self._progress = progress
         with closing(connect(url, name="torture")) as conn:
-            self._pooled = conn.prepare_threshold is None
+            self._pooled = shares_sessions(conn)
         # Through a pooler no notification arrives, so that looking often is all there is.
         self._setting = Setting(
             url=url, folder=folder, poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS, api=not faults

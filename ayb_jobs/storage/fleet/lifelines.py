@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ayb_jobs.model.daemons import Worker
-from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect
+from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect_for_ourselves, shares_sessions
 from ayb_jobs.storage.fleet.daemons import beat
 
 TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0))"
@@ -71,8 +71,8 @@ class Lifeline:
 
     def __init__(self, url: str, worker: Worker, *, name: str, lease_s: float, timeouts: Timeouts) -> None:
         self._worker = worker
-        self._conn = connect(url, name=name, timeouts=timeouts, writable=True)
-        self.possible = self._conn.prepare_threshold is not None  # through a pooler no session is our own
+        self._conn = connect_for_ourselves(url, name=name, timeouts=timeouts)
+        self.possible = not shares_sessions(self._conn)  # through a pooler no session is our own
         try:
             if self.possible:
                 bear_silence(self._conn, lease_s)

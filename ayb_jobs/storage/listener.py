@@ -1,0 +1,58 @@
+"""Hearing notifications, on a connection of its own."""
+
+import select
+
+import psycopg
+
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.storage.database import MAY_NOTIFY, Timeouts, connect_for_ourselves, shares_sessions
+
+ASK_FOR_ROOM = f"SELECT {MAY_NOTIFY}"
+
+
+class Listener:
+    """A connection of its own that hears notifications. Raises `DatabaseError` if notifications cannot arrive."""
+
+    def __init__(self, url: str, *, name: str, timeouts: Timeouts | None = None) -> None:
+        self._conn = connect_for_ourselves(url, name=name, timeouts=timeouts)
+        if shares_sessions(self._conn):
+            self._conn.close()
+            raise NotificationsBlocked
+        try:
+            self._conn.execute("LISTEN ayb_jobs")
+        except psycopg.Error:
+            self._conn.close()
+            raise
+
+    def wait(self, timeout_s: float, interrupt: int | None = None) -> frozenset[str]:
+        """Wait for notifications; return what those that came say: nothing for jobs, `schedule` for a changed schedule.
+
+        `interrupt` is a descriptor that ends the wait once there is something to read from it.
+        Raises psycopg's errors if the connection broke.
+        """
+        heard = self._heard()  # what came with an answer to a probe
+        if not heard:
+            # psycopg's own wait looks up ten times a second.
+            waiting = select.poll()
+            waiting.register(self._conn, select.POLLIN)
+            if interrupt is not None:
+                waiting.register(interrupt, select.POLLIN)
+            waiting.poll(timeout_s * 1000)
+            heard = self._heard()
+        return heard
+
+    def _heard(self) -> frozenset[str]:
+        return frozenset(notify.payload for notify in self._conn.notifies(timeout=0))
+
+    def probe(self) -> bool:
+        """Ask the server, since middleboxes answer keepalives by themselves, whether its queue has room for notifications."""
+        row = self._conn.execute(ASK_FOR_ROOM).fetchone()
+        return row is None or bool(row[0])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._conn.close()
+
+
+class NotificationsBlocked(DatabaseError):
+    """A pooler stands between, through which notifications do not arrive; polling alone finds jobs."""

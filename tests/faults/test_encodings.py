@@ -1,0 +1,112 @@
+"""Databases of other encodings than UTF-8: one that knows no characters is refused, one that knows few refuses texts."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.checks.database import unfit_database
+from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.migrate import migrate, shipped_migrations
+from ayb_jobs.storage.queue.jobs import enqueue
+from tests.acceptance.processes import daemon
+from tests.cli.conftest import Cli
+from tests.eventually import eventually
+
+_numbers = count(1)
+
+HANDLERS = """
+from ayb_jobs import JobContext, Registry
+
+registry = Registry()
+
+@registry.handler("says")
+def says(ctx: JobContext) -> None:
+    assert ctx.payload["what"] == "Grüße"
+
+@registry.handler("fails")
+def fails(ctx: JobContext) -> None:
+    raise ValueError("no ☂ in LATIN1, but é")
+"""
+
+
+@contextmanager
+def database_of(server: EmbeddedPostgres, encoding: str) -> Iterator[str]:
+    name = f"encoded_{encoding.lower()}_{next(_numbers)}"
+    with closing(connect(server.url())) as conn:
+        conn.execute(
+            sql.SQL("CREATE DATABASE {} ENCODING {} LOCALE 'C' TEMPLATE template0").format(
+                sql.Identifier(name), sql.Literal(encoding)
+            )
+        )
+        yield server.url(name)
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def ended(conn: Connection) -> dict[str, str | None]:
+    rows = conn.execute("SELECT type, state, last_error FROM _ayb_jobs WHERE state IN ('completed', 'failed')")
+    return {type_: error for type_, _, error in rows}
+
+
+def test_a_database_without_an_encoding_is_refused_at_start_in_one_line(
+    postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with database_of(postgres, "SQL_ASCII") as url:
+        with daemon(tmp_path, url) as refused:
+            assert refused.wait() == 78
+        (line,) = [line for line in refused.log_file.read_text().splitlines() if "SQL_ASCII" in line]
+        assert line.startswith("ayb-jobs: the database's encoding is SQL_ASCII")
+        said = Cli({"AYB_JOBS_DATABASE_URL": url})("migrate")
+        assert said.code == 78
+        assert len(said.err.splitlines()) == 1
+        with closing(connect(url)) as conn:
+            assert conn.execute("SELECT to_regclass('_ayb_jobs') IS NULL").fetchone() == (True,)
+            migrate(conn)  # as an earlier version did
+            assert migrate(conn).migrations == []  # and no migration counts as changed
+            (finding,) = unfit_database(conn)
+            assert "SQL_ASCII" in finding.fact
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "EUC_JP"])
+def test_a_database_of_another_encoding_can_be_migrated(postgres: EmbeddedPostgres, encoding: str) -> None:
+    with database_of(postgres, encoding) as url, closing(connect(url)) as conn:
+        assert migrate(conn).migrations
+        assert migrate(conn).migrations == []
+        assert list(unfit_database(conn)) == []
+
+
+def test_migrations_are_plain_ascii() -> None:
+    assert [migration.name for migration in shipped_migrations() if not migration.sql.isascii()] == []
+
+
+def test_latin1_refuses_texts_in_words_and_no_loop_fails(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    with database_of(postgres, "LATIN1") as url, closing(connect(url)) as conn:
+        migrate(conn)
+        enqueue(conn, NewJob(type="says", payload={"what": "Grüße"}))
+        enqueue(conn, NewJob(type="fails", max_attempts=1))
+        with pytest.raises(InvalidInput, match="LATIN1"):
+            enqueue(conn, NewJob(type="☂"))
+        with pytest.raises(InvalidInput):
+            enqueue(conn, NewJob(type="says", payload={"what": "☂"}))
+        (tmp_path / "encoded_handlers.py").write_text(HANDLERS)
+        with daemon(tmp_path, url, handlers_modules="encoded_handlers") as running:
+            eventually(lambda: len(ended(conn)) == 2, within_s=30)
+            running.send(signal.SIGTERM)
+            assert running.wait() == 0
+            assert [line["error"] for line in running.events("loop.failed")] == []
+        errors = ended(conn)
+        assert errors["says"] is None
+        assert "no &#9730; in LATIN1, but é" in (errors["fails"] or "")
+
+
+def test_a_clients_own_encoding_is_not_taken_over(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with closing(connect(f"{database_url}&client_encoding=LATIN1")) as conn:
+        assert conn.execute("SELECT '☂'").fetchone() == ("☂",)
