@@ -38,9 +38,17 @@ class LeasesLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettlementRefused:
-    """The database refuses what is to be written about the end of this attempt; its lease will expire."""
+    """The database refuses what is to be written about the end of this attempt. It is tried again after `retry_s`."""
 
     job: LeasedJob
+    error: BaseException
+    retry_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalRefused:
+    """The database refuses to remove jobs as they complete. They are kept for a while, and left to the pruner."""
+
     error: BaseException
 
 
@@ -186,9 +194,13 @@ class DaemonStopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopped:
-    """The daemon has stopped; `abandoned` handlers were still running, and their leases will expire."""
+    """The daemon has stopped. `abandoned` handlers were still running, and `unsettled` endings could not be written.
+
+    Their leases expire.
+    """
 
     abandoned: int
+    unsettled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

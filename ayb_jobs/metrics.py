@@ -65,6 +65,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_released": Metric(Kind.COUNTER, "Jobs given back unstarted, with their attempt."),
     "ayb_jobs_recovered": Metric(Kind.COUNTER, "Lost leases that this daemon found, by the state that followed.", ("state",)),
     "ayb_jobs_stale_settles_refused": Metric(Kind.COUNTER, "Writes that found their lease lost, by write.", ("during",)),
+    "ayb_jobs_removals_refused": Metric(Kind.COUNTER, "Batches of completed jobs that could not be removed."),
     "ayb_jobs_settlements_refused": Metric(Kind.COUNTER, "Endings that the database refused to record."),
     "ayb_jobs_overran": Metric(Kind.COUNTER, "Handlers that ran past their timeout.", ("job_type",)),
     "ayb_jobs_records_processed": Metric(Kind.COUNTER, "Records that handlers say they processed.", ("job_type",)),
@@ -205,6 +206,9 @@ class Metrics:
                 for name, count in event.counts.items():
                     waiting[(self._unclaimable(name),)] += count
                 self._numbers.counts["ayb_jobs_unclaimable"] = waiting
+            case events.RemovalRefused():
+                self._add("ayb_jobs_removals_refused")
+                self._failed(event.error)
             case events.SettlementRefused():
                 self._add("ayb_jobs_settlements_refused")
                 self._failed(event.error)

@@ -14,7 +14,17 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import __version__
 from ayb_jobs.config import Config
-from ayb_jobs.events import DaemonDisabled, DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed, RowsPruned
+from ayb_jobs.events import (
+    DaemonDisabled,
+    DaemonStarted,
+    DaemonStopped,
+    DaemonStopping,
+    Event,
+    Events,
+    JobsLeased,
+    LoopFailed,
+    RowsPruned,
+)
 from ayb_jobs.handlers.context import ContextServices
 from ayb_jobs.handlers.packs import prune_webhook_deliveries
 from ayb_jobs.handlers.registry import Registry
@@ -30,10 +40,14 @@ from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.completer import Completer
+from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
+from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.producer import Producer
-from ayb_jobs.runtime.jobs.slot import Slot, SlotState
+from ayb_jobs.runtime.jobs.room import Room
+from ayb_jobs.runtime.jobs.slot import Endings, Slot, SlotState
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
@@ -89,30 +103,46 @@ class Daemon:
             redact=Redactor(config.secrets()),
         )
         self._buffer = Buffer(on_low=self._room_made)
-        self._producer = Producer(
+        leasing = Leasing(
+            worker_id=self.worker_id,
+            queues=jobs.queues,
+            types=self._types,
+            lease_s=jobs.lease_duration_s,
+            poll_s=jobs.poll_interval_ms / 1000,
+        )
+        self._giving_back = GivingBack(
             database=self.database,
             buffer=self._buffer,
             in_flight=self._in_flight,
             emit=events.emit,
             worker_id=self.worker_id,
-            queues=jobs.queues,
-            types=self._types,
-            concurrency=jobs.worker_concurrency,
-            lease_s=jobs.lease_duration_s,
-            poll_s=jobs.poll_interval_ms / 1000,
-            mean_run_s=self._mean_run_s,
-            wake=self._waker("producer"),
-            leased=self._leased,
         )
+        self._producer = Producer(
+            database=self.database,
+            leasing=leasing,
+            buffer=self._buffer,
+            in_flight=self._in_flight,
+            room=Room(
+                buffer=self._buffer,
+                in_flight=self._in_flight,
+                concurrency=jobs.worker_concurrency,
+                mean_run_s=self._mean_run_s,
+            ),
+            giving_back=self._giving_back,
+            emit=events.emit,
+            wake=self._waker("producer"),
+        )
+        events.subscribe(self._note_leases)
         services = ContextServices(
             database=self.database,
             lease_s=jobs.lease_duration_s,
             logger=logger,
             worker_id=self.worker_id,
-            remove_completed=config.retention.completed_h == 0,
             settled=self._completer.settled,
         )
         executors = {"thread": Threads()}
+        payloads = Payloads(database=self.database)
+        endings = Endings(settle=self._completer.settle, release=self._completer.release)
         self._slots = [
             Slot(
                 name=f"slot-{number}",
@@ -121,8 +151,8 @@ class Daemon:
                 executors=executors,
                 services=services,
                 backoff=backoff,
-                settle=self._completer.settle,
-                release=self._completer.release,
+                payloads=payloads,
+                endings=endings,
             )
             for number in range(1, jobs.worker_concurrency + 1)
         ]
@@ -212,7 +242,7 @@ class Daemon:
         self._hurry = True
 
     def stop(self, reason: str = "asked to stop") -> int:
-        """Stop every part, in order; return the number of handlers that were still running at the end.
+        """Stop every part, in order; return how many jobs are left: handlers still run, or their endings are not written.
 
         Jobs that never started go back to the queue, with their attempt. Handlers that run are told to stop and waited
         for; those that run on keep their jobs until the process has ended, which peers notice by the lifeline, or until the
@@ -231,23 +261,23 @@ class Daemon:
         self._release_unstarted()
         abandoned = self._await_handlers(time.monotonic() + timeout_s)
         self._release_unstarted()  # what a statement has leased that was still under way
-        self._flush_completer(time.monotonic() + FLUSH_S)
-        self._release_locked_orphans(time.monotonic() + FLUSH_S)
+        unsettled = self._flush_completer(time.monotonic() + FLUSH_S)
+        self._release_left_orphans(time.monotonic() + FLUSH_S)
         self._stop_loops("completer", "watchdog", "lease keeper", "lifeline", "heartbeat")
-        if not (abandoned and self._lifeline.held):
+        if not ((abandoned or unsettled) and self._lifeline.held):
             # Else the end of the process is what tells the peers that nobody runs these jobs any more.
             self._attempt("heartbeat", self._heartbeat.forget)
             self._lifeline.close()
         self._notifier.close()
         self.database.close()
-        self._events.emit(DaemonStopped(abandoned=abandoned))
-        return abandoned
+        self._events.emit(DaemonStopped(abandoned=abandoned, unsettled=unsettled))
+        return abandoned + unsettled
 
     def _release_unstarted(self) -> None:
         """Give back what no worker has begun; through the completer, which tries again where the database fails."""
-        for held in [*self._buffer.take_back(), *self._producer.take_back()]:
+        for held in [*self._buffer.take_back(), *self._giving_back.take_back()]:
             self._completer.release(held)
-        self._attempt("producer", self._producer.release_orphans)
+        self._attempt("producer", self._giving_back.release_orphans)
 
     def _await_handlers(self, until: float) -> int:
         """Tell running handlers to stop, and wait; return how many run on."""
@@ -259,14 +289,17 @@ class Daemon:
             working = [slot for slot in working if not slot.join(0.02)]
         return sum(slot.state != "idle" for slot in working)
 
-    def _flush_completer(self, until: float) -> None:
+    def _flush_completer(self, until: float) -> int:
+        """Have every ending written; return how many the database did not take in time."""
+        self._completer.hurry()
         while self._completer.pending and time.monotonic() < until:
             self._loops["completer"].wake()
             self._loops["completer"].join(0.005)
+        return self._completer.pending
 
-    def _release_locked_orphans(self, until: float) -> None:
-        while self._producer.orphans_locked and time.monotonic() < until:
-            if not self._attempt("producer", self._producer.release_orphans):
+    def _release_left_orphans(self, until: float) -> None:
+        while self._giving_back.orphans_left and time.monotonic() < until:
+            if not self._attempt("producer", self._giving_back.release_orphans):
                 return
             time.sleep(LOOK_S)
 
@@ -308,8 +341,9 @@ class Daemon:
         self._lifeline.notified()
         return self._producer.notified()
 
-    def _leased(self) -> None:
-        self._lifeline.notified()
+    def _note_leases(self, event: Event) -> None:
+        if isinstance(event, JobsLeased):
+            self._lifeline.notified()
 
     def _room_made(self) -> None:
         self._producer.room_made()

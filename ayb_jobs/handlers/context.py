@@ -29,15 +29,14 @@ UNDECODED: Any = object()
 class ContextServices:
     """What all contexts of a daemon share. A lease is extended by `lease_s` seconds at a time.
 
-    `settled` is told of each attempt that its handler's own transaction settled; `worker_id` and `remove_completed` are
-    how it is settled.
+    `settled` is told of each attempt that its handler's own transaction settled, for `worker_id`. The job stays for the
+    pruner, whatever the retention: the transaction must not fail because a job cannot be removed.
     """
 
     database: Database
     lease_s: float
     logger: FilteringBoundLogger
     worker_id: str = ""
-    remove_completed: bool = False
     settled: Callable[[Settlement], None] = lambda _: None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -189,7 +188,6 @@ class JobContext:
                 [settlement],
                 worker_id=self._services.worker_id,
                 now=settlement.ended,
-                remove_completed=self._services.remove_completed,
             )
             if not held:
                 self.stop("lease_lost")

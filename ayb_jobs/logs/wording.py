@@ -36,7 +36,8 @@ LINES: Mapping[str, Line] = {
     "daemon.stopping": Line("info", "The daemon was told to stop, and waits for the handlers that run."),
     "daemon.stopped": Line("info", "The daemon has stopped."),
     "daemon.abandoned": Line(
-        "warning", "The daemon has stopped although handlers still ran; their jobs will run again."
+        "warning",
+        "The daemon has stopped although handlers ran or endings were not written; those jobs will run again.",
     ),
     "settings.noted": Line("warning", "What to know of where the settings came from, such as AYB's own file."),
     "database.embedded": Line("info", "No database is configured: the embedded one is used."),
@@ -84,7 +85,10 @@ LINES: Mapping[str, Line] = {
     "cleanup.interrupted": Line("info", "A cleanup gave its job back in the middle, to go on elsewhere."),
     "cleanup.table_missing": Line("warning", "A cleanup found no such table, and so nothing to delete."),
     "settlement.refused": Line(
-        "error", "The database refuses what is to be written about an attempt's end; its lease will expire."
+        "error", "The database refuses what is to be written about an attempt's end; tried again after `retry_s`."
+    ),
+    "removal.refused": Line(
+        "warning", "Completed jobs cannot be removed: they are kept for a minute, and then left to the pruner."
     ),
     "rows.pruned": Line("info", "Retention removed rows."),
     "rows.unprunable": Line(
@@ -238,7 +242,10 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.JobsReleased():
             return ("jobs.released", {"count": len(event.job_ids)}) if event.job_ids else None
         case events.SettlementRefused():
-            return "settlement.refused", job_fields(event.job) | exception_fields(event.error)
+            told = job_fields(event.job) | {"retry_s": event.retry_s}
+            return "settlement.refused", told | exception_fields(event.error)
+        case events.RemovalRefused():
+            return "removal.refused", exception_fields(event.error)
         case events.JobRecovered():
             job = event.job
             name = "job.failed" if job.state == JobState.FAILED else "job.recovered"
@@ -287,7 +294,9 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             told = {"reason": event.reason, "running": event.running, "timeout_s": event.timeout_s}
             return "daemon.stopping", told
         case events.DaemonStopped():
-            return ("daemon.abandoned", {"abandoned": event.abandoned}) if event.abandoned else ("daemon.stopped", {})
+            left = {"abandoned": event.abandoned, "unsettled": event.unsettled}
+            left = {name: count for name, count in left.items() if count}
+            return ("daemon.abandoned", left) if left else ("daemon.stopped", {})
         case events.ScheduleBroken():
             return "schedule.broken", {"schedule": event.name, "error": event.error}
         case events.ScheduleEnded():

@@ -1,5 +1,6 @@
 """Rows that a loop cannot handle: set aside, told, and tried again at growing intervals."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -19,29 +20,85 @@ class Waiting:
     at: float
 
 
-class Aside:
-    """The rows that one loop has set aside, by their ids. `part` and `table` name the loop and the table in the log."""
+class Waits:
+    """Growing waits, by the ids of rows. A row's wait is twice as long each time, up to `longest_s`."""
 
-    def __init__(self, emit: Emit, *, part: str, table: str) -> None:
-        self._emit = emit
-        self._part = part
-        self._table = table
+    def __init__(self, *, first_s: float = FIRST_RETRY_S, longest_s: float = LONGEST_RETRY_S) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
         self._waiting: dict[str, Waiting] = {}
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, row_id: str) -> float:
+        """Have a row wait, for twice as long as the last time; return the seconds."""
+        before = self._waiting.pop(row_id, None)
+        retry_s = self._first_s if before is None else min(2 * before.retry_s, self._longest_s)
+        self._waiting[row_id] = Waiting(retry_s, time.monotonic() + retry_s)
+        return retry_s
+
+    def all(self) -> list[str]:
+        """Return every row that has not been forgotten, due or not."""
+        return list(self._waiting)
+
     def ids(self) -> list[str]:
-        """Return the ids of the rows that are not to be tried yet."""
+        """Return the rows that are not to be tried yet."""
         now = time.monotonic()
         return [row_id for row_id, waiting in self._waiting.items() if waiting.at > now]
 
-    def put(self, row_id: str, error: BaseException | str) -> None:
-        """Set a row aside, for twice as long as the last time, and tell it."""
-        before = self._waiting.pop(row_id, None)
-        retry_s = FIRST_RETRY_S if before is None else min(2 * before.retry_s, LONGEST_RETRY_S)
-        self._waiting[row_id] = Waiting(retry_s, time.monotonic() + retry_s)
-        if len(self._waiting) > MOST:
-            del self._waiting[next(iter(self._waiting))]
-        self._emit(RowSetAside(part=self._part, table=self._table, row_id=row_id, error=str(error), retry_s=retry_s))
+    def due(self) -> list[str]:
+        """Return the rows whose wait is over."""
+        now = time.monotonic()
+        return [row_id for row_id, waiting in self._waiting.items() if waiting.at <= now]
+
+    def next_s(self) -> float:
+        """Return the seconds until the next wait is over; infinity if none waits."""
+        earliest = min((waiting.at for waiting in self._waiting.values()), default=math.inf)
+        return max(0.0, earliest - time.monotonic())
+
+    def end_all(self) -> None:
+        """End every wait now."""
+        for waiting in self._waiting.values():
+            waiting.at = 0.0
 
     def forget(self, row_id: str) -> None:
         """Forget a row that was handled after all."""
         self._waiting.pop(row_id, None)
+
+    def forget_oldest(self, most: int) -> None:
+        """Forget the rows that wait longest, so that `most` are left."""
+        while len(self._waiting) > most:
+            del self._waiting[next(iter(self._waiting))]
+
+
+class Aside:
+    """The rows that one loop has set aside, by their ids. `part` and `table` name the loop and the table in the log."""
+
+    def __init__(
+        self,
+        emit: Emit,
+        *,
+        part: str,
+        table: str,
+        first_s: float = FIRST_RETRY_S,
+        longest_s: float = LONGEST_RETRY_S,
+    ) -> None:
+        self._emit = emit
+        self._part = part
+        self._table = table
+        self.waits = Waits(first_s=first_s, longest_s=longest_s)
+
+    def ids(self) -> list[str]:
+        """Return the ids of the rows that are not to be tried yet."""
+        return self.waits.ids()
+
+    def put(self, row_id: str, error: BaseException | str) -> None:
+        """Set a row aside, for twice as long as the last time, and tell it."""
+        retry_s = self.waits.put(row_id)
+        self.waits.forget_oldest(MOST)
+        self._emit(RowSetAside(part=self._part, table=self._table, row_id=row_id, error=str(error), retry_s=retry_s))
+
+    def forget(self, row_id: str) -> None:
+        """Forget a row that was handled after all."""
+        self.waits.forget(row_id)

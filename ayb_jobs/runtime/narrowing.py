@@ -27,14 +27,19 @@ class Narrowed(NamedTuple, Generic[Row, Done]):
 
     done: Sequence[Done]
     refused: Sequence[Refused[Row]]
-    left: int = 0
+    left: Sequence[Row] = ()
 
 
-def narrowed(rows: Sequence[Row], write: Callable[[Sequence[Row]], Done]) -> Narrowed[Row, Done]:
+def narrowed(
+    rows: Sequence[Row],
+    write: Callable[[Sequence[Row]], Done],
+    *,
+    blames: Callable[[Exception], bool] = may_be_the_rows,
+) -> Narrowed[Row, Done]:
     """Write rows in one call of `write`; if that fails, in halves, down to those that fail by themselves.
 
     `write` is one transaction: it writes all it is given, or nothing. An error that is no row's fault is raised: an
-    outage, a deadlock.
+    outage, a deadlock. `blames` tells which errors may be the rows' fault.
     """
     done: list[Done] = []
     refused: list[Refused[Row]] = []
@@ -44,11 +49,11 @@ def narrowed(rows: Sequence[Row], write: Callable[[Sequence[Row]], Done]) -> Nar
         try:
             done.append(write(batch))
         except Exception as error:
-            if not may_be_the_rows(error):
+            if not blames(error):
                 raise
             if len(batch) == 1:
                 refused.append(Refused(batch[0], error))
             else:
                 half = len(batch) // 2
                 waiting += [batch[half:], batch[:half]]
-    return Narrowed(done, refused, sum(map(len, waiting)))
+    return Narrowed(done, refused, [row for batch in waiting for row in batch])

@@ -195,11 +195,6 @@ def bear_silence(conn: Connection, seconds: float) -> None:
     conn.execute(BEAR_SILENCE, (str(math.ceil(seconds / 100)), _milliseconds(seconds)))
 
 
-def blames_the_rows(error: BaseException) -> bool:
-    """Tell whether a statement failed because of the values in it, so that repeating it as it is cannot help."""
-    return isinstance(error, psycopg.DataError | psycopg.IntegrityError | UnicodeError)
-
-
 def is_refused(error: BaseException) -> bool:
     """Tell whether the server refused a statement, so that for certain nothing of it was done.
 

@@ -22,8 +22,13 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, DatabaseError | psycopg.OperationalError | OSError)
 
 
-# Deadlocks, serialization failures and locks that were not to be had: the same statement may succeed a moment later.
-PASSING = ("40", "55P03")
+# Deadlocks, serialization failures, a full disk, locks that were not to be had: the same statement may succeed later.
+PASSING = ("40", "53", "55P03")
+OUR_TABLES = ("_ayb_jobs", "_ayb_job_executions")
+
+
+class RowUnchanged(DatabaseError):
+    """The database left the row as it was, without an error: a trigger returned NULL, the old row, or another state."""
 
 
 def may_be_the_rows(error: BaseException) -> bool:
@@ -36,7 +41,24 @@ def may_be_the_rows(error: BaseException) -> bool:
         return True
     if not isinstance(error, psycopg.Error) or is_outage(error):
         return False
-    return not (error.sqlstate or "").startswith(PASSING)
+    return not may_pass(error)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tell whether the same statement may succeed a moment later, although the server refused it."""
+    return isinstance(error, psycopg.Error) and not is_outage(error) and (error.sqlstate or "").startswith(PASSING)
+
+
+def blames_our_values(error: BaseException) -> bool:
+    """Tell whether a value that we wrote can never be stored, so that writing it again cannot help.
+
+    What a trigger's own statements violate is no fault of ours, and may pass.
+    """
+    if isinstance(error, psycopg.IntegrityError):
+        return error.diag.table_name in OUR_TABLES
+    if isinstance(error, psycopg.DataError):
+        return "function" not in (error.diag.context or "")
+    return isinstance(error, UnicodeError)
 
 
 def takes_a_number(error: BaseException) -> bool:

@@ -28,13 +28,13 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.completer import Completer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
-from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.storage.database import Connection, Database, connect
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.bulk import enqueue_many
 from ayb_jobs.storage.queue.jobs import cancel_job, enqueue, retry_job
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
+from tests.producing import producing
 from tests.running import silent_logger
 
 TRIES = 8
@@ -132,20 +132,8 @@ class Running(Lifecycle):
         self.in_flight = InFlight()
         self.buffer = Buffer(on_low=lambda: None)
         self.buffer.idle = JOBS
-        self.producer = Producer(
-            database=db,
-            buffer=self.buffer,
-            in_flight=self.in_flight,
-            emit=lambda _: None,
-            worker_id=ME,
-            queues=["default"],
-            types=["test"],
-            concurrency=JOBS,
-            lease_s=60,
-            poll_s=1,
-            mean_run_s=lambda: None,
-            wake=lambda: None,
-            leased=lambda: None,
+        self.producer, self.giving_back = producing(
+            db, self.buffer, self.in_flight, worker_id=ME, concurrency=JOBS, lease_s=60
         )
         self.completer = Completer(
             database=db,
@@ -189,7 +177,7 @@ class LeaseAndRelease(Running):
     def act(self, db: Database) -> None:
         self.parts(db)
         held = self.lease()
-        persistently(lambda: self.producer.release(held))
+        persistently(lambda: self.giving_back.release(held))
 
     def judge(self, conn: Connection) -> None:
         assert column(conn, "SELECT state, attempts FROM _ayb_jobs") == [("queued", 0)] * JOBS

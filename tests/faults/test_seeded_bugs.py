@@ -191,11 +191,10 @@ BUGS = [
     bug(
         "what cannot be settled at once is forgotten",
         "runtime/jobs/completer.py",
-        "        except Exception as error:\n            if blames_the_rows(error):\n",
-        "        except Exception as error:\n"
-        "            self._in_flight.remove([ended.job.lease_id for ended in batch])\n"
-        "            self._batch = []\n"
-        "            if blames_the_rows(error):\n",
+        "            self._failures += 1\n",
+        "            self._failures += 1\n"
+        "            self._in_flight.remove([ended.job.lease_id for ended in self._batch])\n"
+        "            self._batch = []\n",
         "terminate=40",
         "unexplained_run attempts_out_of_bounds",
     ),

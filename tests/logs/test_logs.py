@@ -94,6 +94,8 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.DaemonDisabled(), "daemon.disabled"),
     (events.DaemonStopping(reason="SIGTERM", running=1, timeout_s=30.0), "daemon.stopping"),
     (events.DaemonStopped(abandoned=0), "daemon.stopped"),
+    (events.DaemonStopped(abandoned=0, unsettled=1), "daemon.abandoned"),
+    (events.RemovalRefused(error=OSError("no")), "removal.refused"),
     (events.SchedulesFired(advances=[advance(FireOutcome.ENQUEUED)], jobs=1, now=NOON), "schedule.fired"),
     (events.ScheduleBroken(schedule_id="a", name="n", error="no"), "schedule.broken"),
     (events.ScheduleEnded(schedule_id="a", name="n"), "schedule.ended"),

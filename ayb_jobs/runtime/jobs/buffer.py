@@ -1,4 +1,4 @@
-"""What the producer leased and no worker has begun: the queue inside the process."""
+"""What the producer leased and no slot has begun: the queue inside the process."""
 
 import threading
 import time
@@ -9,10 +9,10 @@ from ayb_jobs.runtime.jobs.in_flight import Held
 
 
 class Buffer:
-    """Hands jobs to workers in order, one at a time, so that none waits behind a job that another worker could start.
+    """Hands jobs to slots in order, one at a time, so that none waits behind a job that another slot could start.
 
-    Taking one costs one `deque.popleft`; a lock is touched only where a worker finds nothing and has to wait.
-    `on_low` is called whenever at most `low_mark` are left, in the taking worker's thread.
+    Taking one costs one `deque.popleft`; a lock is touched only if a slot finds nothing and has to wait.
+    `on_low` is called whenever at most `low_mark` are left, in the taking slot's thread.
     """
 
     def __init__(self, on_low: Callable[[], None]) -> None:
@@ -21,13 +21,18 @@ class Buffer:
         self._closed = False
         self._on_low = on_low
         self.low_mark = 0
-        self.idle = 0  # workers that wait for a job
+        self.idle = 0  # slots that wait for a job
 
     def __len__(self) -> int:
         return len(self._jobs)
 
+    @property
+    def closed(self) -> bool:
+        """Whether no more jobs are handed out."""
+        return self._closed
+
     def put(self, jobs: Sequence[Held]) -> None:
-        """Add jobs, and wake as many waiting workers as there are jobs."""
+        """Add jobs, and wake as many waiting slots as there are jobs."""
         self._jobs.extend(jobs)
         if self.idle:
             with self._changed:
@@ -46,7 +51,7 @@ class Buffer:
         return job
 
     def take_back(self, older_than_s: float = 0.0) -> list[Held]:
-        """Take out all jobs, or none where the one that waits longest came less than `older_than_s` ago."""
+        """Take out all jobs, or none if the one that waits longest came less than `older_than_s` ago."""
         if older_than_s and (not self._jobs or time.monotonic() - self._jobs[0].arrived < older_than_s):
             return []
         taken = []
@@ -58,7 +63,7 @@ class Buffer:
         return taken
 
     def close(self) -> None:
-        """Have every worker stop once it asks for its next job. What is still in the buffer stays there."""
+        """Have every slot stop once it asks for its next job. What is still in the buffer stays there."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

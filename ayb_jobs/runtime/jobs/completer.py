@@ -8,28 +8,57 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import Emit, JobsReleased, JobsSettled, LeasesLost, SettlementRefused
+from ayb_jobs.events import Emit, JobsReleased, JobsSettled, LeasesLost, RemovalRefused, SettlementRefused
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.redact import redact
+from ayb_jobs.runtime.aside import Aside, Waits
+from ayb_jobs.runtime.jobs.giving_back import release_each
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
-from ayb_jobs.storage.database import Database, blames_the_rows
-from ayb_jobs.storage.queue.leases import release_jobs
-from ayb_jobs.storage.queue.settling import RowsLocked, find_locked, find_settled, settle_jobs
+from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.faults import (
+    RowUnchanged,
+    blames_our_values,
+    is_outage,
+    may_be_the_rows,
+    may_pass,
+    takes_a_number,
+)
+from ayb_jobs.storage.queue.executions import renumber_attempts
+from ayb_jobs.storage.queue.settling import RowsLocked, find_held, find_locked, find_settled, settle_jobs
 
 BATCH = 500
 # How often jobs are tried again whose rows somebody else has locked.
 LOCKED_S = 1.0
+# After how many seconds an ending is tried again that the database refuses, first and at most.
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 60.0
+# For how long completed jobs are kept once one of them could not be removed; the pruner removes what it can.
+KEEP_S = 60.0
+# How often in a row a statement is repeated whose error may pass by itself, before the rows are suspected.
+PATIENCE = 5
 REFUSED = "the database refused to store how the attempt ended"
 
 
-class Completer:
-    """Takes endings from workers (`settle`, `release`), and writes them in its `tick`.
+class Written(NamedTuple):
+    """What became of endings: settled by this statement or by one whose answer was lost, lost, or refused in silence."""
 
-    What cannot be written now is kept and tried again with the same lease. A repeated settling that finds its own lease
-    already settled is a success.
+    settled: Sequence[Settlement]
+    lost: Sequence[Settlement] = ()
+    unchanged: Sequence[Settlement] = ()
+
+
+class Completer:
+    """Takes endings from slots (`settle`, `release`), and writes them in its `tick`.
+
+    It keeps what cannot be written, and tries again with the same lease. A repeated settling that finds its own lease
+    already settled is a success. If the database refuses some endings, these are set aside and tried again at growing
+    intervals, and the others go on. A completion never depends on the removal of its job.
     """
 
     def __init__(
@@ -58,7 +87,11 @@ class Completer:
         self._locked: list[Settlement] = []
         self._locked_returned: list[Held] = []
         self._look_at_locked = 0.0
-        self._most = BATCH
+        self._refused: dict[str, Settlement] = {}
+        self._refused_waits = Waits(first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        self._aside = Aside(emit, part="completer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        self._keep_until = 0.0
+        self._failures = 0
         self._asleep = True
 
     def settle(self, _held: Held, settlement: Settlement) -> None:
@@ -80,16 +113,24 @@ class Completer:
         self._in_flight.remove([settlement.job.lease_id])
         self._emit(JobsSettled(settlements=[settlement], now=time.monotonic()))
 
+    def hurry(self) -> None:
+        """Try everything again at once that waits: this daemon stops."""
+        self._refused_waits.end_all()
+        self._aside.waits.end_all()
+        self._look_at_locked = 0.0
+        self._wake()
+
     @property
     def pending(self) -> int:
         """How many endings are not yet written."""
-        return (
-            len(self._batch) + len(self._ended) + len(self._locked) + len(self._returned) + len(self._locked_returned)
-        )
+        unsettled = len(self._batch) + len(self._ended) + len(self._locked) + len(self._refused)
+        return unsettled + len(self._returned) + len(self._locked_returned)
 
     def tick(self) -> float:
-        """Write one batch; return 0 while there is more, else a long time."""
+        """Write one batch; return 0 while there is more, else the seconds until something is tried again."""
         self._take_up_unlocked()
+        if self._refused:
+            self._try_refused_again()
         if not self._batch:
             self._batch = self._next_batch()
         if self._batch:
@@ -100,57 +141,104 @@ class Completer:
 
     def _sleep(self) -> float:
         self._asleep = True
-        # An ending put in between saw us awake and did not wake us: look once more.
-        return 0.0 if self._ended else LOCKED_S if self._locked or self._locked_returned else 60.0
+        if self._ended:  # an ending put in between saw us awake and did not wake us
+            return 0.0
+        pause_s = LOCKED_S if self._locked or self._locked_returned else 60.0
+        return min(pause_s, self._refused_waits.next_s()) if self._refused else pause_s
 
     def _next_batch(self) -> list[Settlement]:
         ended = self._ended
-        return [ended.popleft() for _ in range(min(len(ended), self._most))]
+        return [ended.popleft() for _ in range(min(len(ended), BATCH))]
 
     def _settle_batch(self) -> None:
-        batch = self._batch
         try:
-            lost = self._write(batch)
-        except RowsLocked:
-            self._set_locked_aside()
+            written = self._write(self._batch)
+        except RowsLocked as error:
+            if not self._set_locked_aside():
+                self._narrow_down(error)  # a trigger waits for a lock that is none on these rows
             return
         except Exception as error:
-            if blames_the_rows(error):
-                self._narrow_down(error)
-            raise
+            self._failures += 1
+            if not (may_be_the_rows(error) or (may_pass(error) and self._failures > PATIENCE)):
+                raise
+            self._narrow_down(error)
+            return
         failpoints.reach(failpoints.SETTLED)
-        self._most = BATCH
-        self._batch = []
-        self._in_flight.remove([ended.job.lease_id for ended in batch])
-        self._report(batch, lost)
+        self._failures = 0
+        self._finish(written)
 
-    def _write(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
-        """Settle a batch; return what is settled neither by this statement nor by one whose answer was lost."""
+    def _write(self, batch: Sequence[Settlement]) -> Written:
+        """Settle a batch. If completed jobs cannot be removed, it is settled all the same, and they are kept."""
+        if not self._remove_completed or time.monotonic() < self._keep_until:
+            return self._write_once(batch, remove=False)
+        try:
+            written = self._write_once(batch, remove=True)
+            refusal: Exception = RowUnchanged()
+        except RowsLocked:
+            raise
+        except Exception as error:
+            if not may_be_the_rows(error):
+                raise
+            written, refusal = Written((), unchanged=batch), error
+        if not written.unchanged:
+            return written
+        kept = self._write_once(written.unchanged, remove=False)
+        if kept.settled:
+            self._keep_until = time.monotonic() + KEEP_S
+            self._emit(RemovalRefused(error=refusal))
+        return Written([*written.settled, *kept.settled], [*written.lost, *kept.lost], kept.unchanged)
+
+    def _write_once(self, batch: Sequence[Settlement], *, remove: bool) -> Written:
+        try:
+            return self._write_numbered(batch, remove=remove)
+        except Exception as error:
+            if not takes_a_number(error):
+                raise
+        with self._database.connection() as conn:
+            renumber_attempts(conn, [ended.job.lease for ended in batch])
+        return self._write_numbered(batch, remove=remove)
+
+    def _write_numbered(self, batch: Sequence[Settlement], *, remove: bool) -> Written:
         with self._database.connection() as conn:
             failpoints.reach(failpoints.SETTLING)
-            settled = settle_jobs(
-                conn, batch, worker_id=self._worker_id, now=time.monotonic(), remove_completed=self._remove_completed
-            )
+            settled = settle_jobs(conn, batch, worker_id=self._worker_id, now=time.monotonic(), remove_completed=remove)
             if len(settled) == len(batch):
-                return ()
+                return Written(batch)
             missing = [ended for ended in batch if ended.job.lease_id not in settled]
-            settled = find_settled(conn, missing)
-            return [ended for ended in missing if ended.job.lease_id not in settled]
+            settled |= find_settled(conn, missing)
+            held = find_held(conn, [ended for ended in missing if ended.job.lease_id not in settled])
+            return Written(
+                [ended for ended in batch if ended.job.lease_id in settled],
+                [ended for ended in missing if ended.job.lease_id not in settled | held],
+                [ended for ended in missing if ended.job.lease_id in held],
+            )
 
-    def _report(self, batch: Sequence[Settlement], lost: Sequence[Settlement]) -> None:
-        gone = {ended.job.lease_id for ended in lost}
-        written = [ended for ended in batch if ended.job.lease_id not in gone] if gone else batch
-        if written:
-            self._emit(JobsSettled(settlements=written, now=time.monotonic()))
-        if lost:
-            self._emit(LeasesLost(job_ids=[ended.job.id for ended in lost], during="settle"))
+    def _finish(self, written: Written) -> None:
+        """Let go of what is settled or lost, and tell it; set aside what the database left as it was."""
+        gone = [*written.settled, *written.lost] if written.lost else written.settled
+        lease_ids = [ended.job.lease_id for ended in gone]
+        self._in_flight.remove(lease_ids)
+        self._batch = [] if len(gone) >= len(self._batch) else self._without(set(lease_ids))
+        for lease_id in lease_ids if self._refused else ():
+            self._refused.pop(lease_id, None)
+            self._refused_waits.forget(lease_id)
+        if written.settled:
+            self._emit(JobsSettled(settlements=written.settled, now=time.monotonic()))
+        if written.lost:
+            self._emit(LeasesLost(job_ids=[ended.job.id for ended in written.lost], during="settle"))
+        for ended in written.unchanged:
+            self._set_refused_aside(ended, RowUnchanged())
 
-    def _set_locked_aside(self) -> None:
+    def _without(self, lease_ids: AbstractSet[str]) -> list[Settlement]:
+        return [ended for ended in self._batch if ended.job.lease_id not in lease_ids]
+
+    def _set_locked_aside(self) -> bool:
         """Go on without the jobs whose rows somebody else has locked, so that the others need not wait for them."""
         free, locked = self._by_lock(self._batch)
         self._batch = free
         self._locked += locked
         self._look_at_locked = time.monotonic() + LOCKED_S
+        return bool(locked)
 
     def _take_up_unlocked(self) -> None:
         if time.monotonic() < self._look_at_locked:
@@ -169,44 +257,68 @@ class Completer:
         free = [ended for ended in endings if ended.job.lease_id not in locked]
         return free, [ended for ended in endings if ended.job.lease_id in locked]
 
-    def _narrow_down(self, error: Exception) -> None:
-        """Go on with half the batch, so that the row which cannot be written is in the end alone."""
-        if len(self._batch) == 1:
-            self._replace_refused(self._batch.pop(), error)
-            return
-        half = len(self._batch) // 2
-        self._ended.extendleft(reversed(self._batch[half:]))
-        self._batch = self._batch[:half]
-        self._most = max(1, half)
+    def _try_refused_again(self) -> None:
+        due = [self._refused[lease_id] for lease_id in self._refused_waits.due()]
+        for ended, refusal in narrowed(due, self._write_and_finish, blames=is_no_outage).refused:
+            self._refuse(ended, refusal)
 
-    def _replace_refused(self, ended: Settlement, error: Exception) -> None:
-        """Write a plain failure instead; where that is refused too, let the lease expire, for the recoverer to find."""
-        if ended.error is None or not ended.error.startswith(REFUSED):
-            self._ended.append(
-                settle_failure(
-                    ended.job,
-                    f"{REFUSED}: {error}",
-                    ended.started,
-                    ended.ended,
-                    backoff=self._backoff,
-                    chance=random.random(),  # noqa: S311 - jitter, not a secret
-                )
+    def _narrow_down(self, error: Exception) -> None:
+        """Settle what can be settled of the batch that `error` kept from it, and set aside what cannot."""
+        passes = not may_be_the_rows(error)
+        result = narrowed(self._batch, self._write_and_finish, blames=is_no_outage if passes else may_be_the_rows)
+        if passes and not result.done:
+            raise error  # nothing can be written: it is not the rows
+        for ended, refusal in result.refused:
+            self._refuse(ended, refusal)
+        if result.left and not result.done:
+            raise error
+        self._failures = 0
+
+    def _write_and_finish(self, batch: Sequence[Settlement]) -> None:
+        self._finish(self._write(batch))
+
+    def _refuse(self, ended: Settlement, error: Exception) -> None:
+        """Write a plain failure for an ending that holds what can never be stored; set any other aside."""
+        if blames_our_values(error):
+            failure = settle_failure(
+                ended.job,
+                self._redact(f"{REFUSED}: {error}"),
+                ended.started,
+                ended.ended,
+                backoff=self._backoff,
+                chance=random.random(),  # noqa: S311 - jitter, not a secret
             )
-            return
-        self._in_flight.disown(ended.job.lease)
-        self._emit(SettlementRefused(job=ended.job, error=error))
+            instead = narrowed([failure], self._write)
+            if instead.done and not instead.done[0].unchanged:
+                self._finish(instead.done[0])
+                return
+        self._set_refused_aside(ended, error)
+
+    def _set_refused_aside(self, ended: Settlement, error: Exception) -> None:
+        lease_id = ended.job.lease_id
+        self._batch = self._without({lease_id})
+        self._refused[lease_id] = ended
+        retry_s = self._refused_waits.put(lease_id)
+        self._emit(SettlementRefused(job=ended.job, error=error, retry_s=retry_s))
 
     def _release_returned(self) -> None:
-        returned = list(self._returned)
-        if not returned:
+        if not self._returned:
             return
-        with self._database.connection() as conn:
-            released, locked = release_jobs(conn, leases_of(returned))
+        returned = list(self._returned)
+        waiting = set(self._aside.ids())
+        tried = [held for held in returned if held.job.id not in waiting]
+        released = release_each(self._database, leases_of(tried), self._aside)
         for _ in returned:
             self._returned.popleft()
-        if locked:
-            self._locked_returned += [held for held in returned if held.job.lease_id in locked]
+        left = released.locked | released.refused
+        self._locked_returned += [held for held in returned if held.job.id in waiting or held.job.lease_id in left]
+        if self._locked_returned:
             self._look_at_locked = time.monotonic() + LOCKED_S
-        self._in_flight.remove(held.job.lease_id for held in returned if held.job.lease_id not in locked)
-        if released:
-            self._emit(JobsReleased(job_ids=[held.job.id for held in returned if held.job.lease_id in released]))
+        self._in_flight.remove(held.job.lease_id for held in tried if held.job.lease_id not in left)
+        if released.done:
+            self._emit(JobsReleased(job_ids=[held.job.id for held in tried if held.job.lease_id in released.done]))
+
+
+def is_no_outage(error: BaseException) -> bool:
+    """Tell whether the database answered: it refused a statement, or somebody has a row locked."""
+    return isinstance(error, RowsLocked) or not is_outage(error)

@@ -1,20 +1,16 @@
 """The jobs that this process holds: leased, and not yet settled or lost."""
 
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.model.job import Lease, LeasedJob
 
-# Each is a job whose ending the database refuses to store, and not one leaves a trace once its lease is over.
-MOST_DISOWNED = 1000
-
 
 class Held:
     """One held job.
 
-    `arrived` is when the leasing statement's answer came, long after its lease began where the database is slow, and
+    `arrived` is when the leasing statement's answer came, long after its lease began if the database is slow, and
     `extended` when its lease was last known to start anew, on the monotonic clock.
     `context` is set once its handler begins, and `abandoned` once its attempt was settled although the handler runs on.
     """
@@ -40,7 +36,6 @@ class InFlight:
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
-        self.disowned: deque[Lease] = deque(maxlen=MOST_DISOWNED)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -56,11 +51,6 @@ class InFlight:
         """Hold these no longer."""
         for lease_id in lease_ids:
             self._held.pop(lease_id, None)
-
-    def disown(self, held_lease: Lease) -> None:
-        """Hold a lease no longer that is left to run out: its job must not be given back before."""
-        self.disowned.append(held_lease)
-        self.remove([held_lease.lease_id])
 
     def all(self) -> list[Held]:
         """Return what is held now."""

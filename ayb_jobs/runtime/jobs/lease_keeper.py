@@ -1,12 +1,17 @@
 """Extends every held lease in one statement, on a connection that handlers cannot take away."""
 
 import time
+from collections.abc import Sequence
 
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, LeasesLost
+from ayb_jobs.model.job import Lease
+from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
+from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.queue.leases import extend_leases
+from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.queue.leases import Touched, extend_leases
 
 # A lease is extended every third of it.
 EXTEND_AT = 1 / 3
@@ -15,13 +20,18 @@ LOCKED_S = 1.0
 
 
 class LeaseKeeper:
-    """Extends held leases in its `tick`; handlers whose lease turns out to be lost are told to stop."""
+    """Extends held leases in its `tick`, and tells handlers to stop whose lease turns out to be lost.
+
+    If the database refuses to extend some, the others are extended all the same.
+    """
 
     def __init__(self, *, database: Database, in_flight: InFlight, emit: Emit, lease_s: float) -> None:
         self._database = database
         self._in_flight = in_flight
         self._emit = emit
         self._lease_s = lease_s
+        self._turn_s = lease_s * EXTEND_AT
+        self._aside = Aside(emit, part="lease keeper", table="_ayb_jobs", first_s=LOCKED_S, longest_s=self._turn_s)
         self._suspicious = False
 
     def suspect(self) -> None:
@@ -33,22 +43,37 @@ class LeaseKeeper:
         began = time.monotonic()
         due = self._due(began)
         if not due:
-            return self._lease_s * EXTEND_AT
-        with self._database.connection() as conn:
-            kept = extend_leases(conn, leases_of(due), lease_s=self._lease_s)
+            return min(self._turn_s, self._aside.waits.next_s())
+        result = narrowed(leases_of(due), self._extend)
         failpoints.reach(failpoints.EXTENDED)
+        refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}
+        refused |= {lease_id: RowUnchanged() for kept in result.done for lease_id in kept.unchanged}
+        refused |= {lease.lease_id: result.refused[-1].error for lease in result.left}
+        done = {lease_id for kept in result.done for lease_id in kept.done}
+        locked = {lease_id for kept in result.done for lease_id in kept.locked}
         for held in due:
-            if held.job.lease_id in kept.done:
+            if held.job.lease_id in done:
                 held.extended = began
-        held_still = kept.done | kept.locked
-        self._lose([held for held in due if held.job.lease_id not in held_still])
-        return min(LOCKED_S, self._lease_s * EXTEND_AT) if kept.locked else self._lease_s * EXTEND_AT
+                self._aside.forget(held.job.id)
+            elif held.job.lease_id in refused:
+                self._aside.put(held.job.id, refused[held.job.lease_id])
+        self._lose([held for held in due if held.job.lease_id not in done | locked | refused.keys()])
+        return min(LOCKED_S, self._turn_s) if locked or refused else self._turn_s
+
+    def _extend(self, leases: Sequence[Lease]) -> Touched:
+        with self._database.connection() as conn:
+            return extend_leases(conn, leases, lease_s=self._lease_s)
 
     def _due(self, now: float) -> list[Held]:
         # Taken a little early rather than a whole turn late.
-        age_s = 0.0 if self._suspicious else self._lease_s * EXTEND_AT * 0.75
+        age_s = 0.0 if self._suspicious else self._turn_s * 0.75
         self._suspicious = False
-        return [held for held in self._in_flight.all() if not held.lost and now - held.extended >= age_s]
+        waiting = set(self._aside.ids())
+        return [
+            held
+            for held in self._in_flight.all()
+            if not held.lost and now - held.extended >= age_s and held.job.id not in waiting
+        ]
 
     def _lose(self, missing: list[Held]) -> None:
         # What the completer settled meanwhile is not held any more, and was not lost.

@@ -3,9 +3,8 @@
 import random
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import AybJobsError, Discard, PayloadUndecodable
@@ -17,7 +16,10 @@ from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle
 from ayb_jobs.model.results import MOST_RECORDS, Cancel, Result, Snooze
 from ayb_jobs.runtime.executors import Executor
 from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.error_text import error_text
 from ayb_jobs.runtime.jobs.in_flight import Held
+from ayb_jobs.runtime.jobs.payloads import Payloads
+from ayb_jobs.storage.faults import is_outage
 
 SlotState = Literal["idle", "busy", "stuck"]
 
@@ -25,11 +27,21 @@ SlotState = Literal["idle", "busy", "stuck"]
 NEWEST = 0.1
 
 
+class Endings(NamedTuple):
+    """Who is told how attempts end.
+
+    `settle` takes the ending of each attempt. `release` takes back a job whose handler never began, or ended because the
+    daemon stops, so that the attempt is not counted.
+    """
+
+    settle: Callable[[Held, Settlement], None]
+    release: Callable[[Held], None]
+
+
 class Slot:
     """One of `worker_concurrency` places for a handler: a thread that takes jobs from the buffer until it is closed.
 
-    `executors` are what can run a handler, by name. `settle` takes the ending of each attempt; `release` takes back a job whose handler ended because the daemon stops,
-    so that the attempt is not counted.
+    `executors` are what can run a handler, by name.
     """
 
     def __init__(
@@ -41,16 +53,17 @@ class Slot:
         executors: Mapping[str, Executor],
         services: ContextServices,
         backoff: Backoff,
-        settle: Callable[[Held, Settlement], None],
-        release: Callable[[Held], None],
+        payloads: Payloads,
+        endings: Endings,
     ) -> None:
         self._buffer = buffer
         self._find = find
         self._executors = executors
         self._services = services
         self._backoff = backoff
-        self._settle = settle
-        self._release = release
+        self._payloads = payloads
+        self._settle = endings.settle
+        self._release = endings.release
         self._mean_s: float | None = None
         self._busy_since: float | None = None
         self._current: Held | None = None
@@ -84,11 +97,42 @@ class Slot:
     def _work(self) -> None:
         take = self._buffer.take
         while (held := take()) is not None:
-            if not held.lost:
-                self._run(held)
+            if held.lost:
+                continue
+            if self._payloads.are_left(held.job):
+                self._fetch_and_run(held)
+            else:
+                self._run(held, held.job)
 
-    def _run(self, held: Held) -> None:
-        job = held.job
+    def _fetch_and_run(self, held: Held) -> None:
+        """Run a job whose payload leasing left in the database. Where there is no room for it in time, give it back."""
+        self._current = held
+        started = time.monotonic()
+        try:
+            fetched = self._payloads.fetch(held.job, lambda: held.lost or self._buffer.closed)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the slot lives and the attempt ends
+            if is_outage(error):
+                self._give_up(held)
+            else:
+                self._fail(held, JobContext(held.job, self._services), error, started)
+            return
+        if fetched is None:
+            self._give_up(held)
+            return
+        try:
+            self._run(held, fetched.job)
+        finally:
+            held.context = JobContext(held.job, self._services)  # the payload need not wait for the settlement
+            self._payloads.put_back(fetched)
+
+    def _give_up(self, held: Held) -> None:
+        """Give back a job whose handler never began, with its attempt; releasing tells if its lease is lost."""
+        self._current = None
+        if not held.lost:
+            self._release(held)
+
+    def _run(self, held: Held, job: LeasedJob) -> None:
+        """Run a handler, and hand over how that ended. `job` is the held one with its whole payload."""
         job_type = self._find(job.type)
         started = time.monotonic()
         timeout_s = job.timeout_s or (job_type.timeout_s if job_type else None)
@@ -107,7 +151,7 @@ class Slot:
             ended = self._note_end(started)
             if result is None:
                 result = context.records_processed
-            settlement = settle_result(job, result, started, ended)
+            settlement = settle_result(held.job, result, started, ended)
         except BaseException as error:  # noqa: BLE001 - even SystemExit ends an attempt, not the daemon
             self._fail(held, context, error, started)
         else:
@@ -170,15 +214,3 @@ def outcome_of(error: BaseException, context: JobContext) -> Outcome:
     if isinstance(error, Discard | PayloadUndecodable):
         return Outcome.DISCARDED
     return Outcome.TIMED_OUT if context.stop_reason == "timeout" else Outcome.FAILED
-
-
-def error_text(error: BaseException) -> str:
-    """Return what is stored of an exception: its type and message first, then where it came from."""
-    try:
-        if isinstance(error, AybJobsError):
-            return str(error)
-        head = "".join(traceback.format_exception_only(error)).strip()
-        frames = "".join(traceback.format_tb(error.__traceback__)[1:]).rstrip()
-    except Exception as unprintable:  # noqa: BLE001 - a message that raises while being made is still a failure
-        return f"{type(error).__name__} (its message raised {type(unprintable).__name__})"
-    return f"{head}\n{frames}" if frames else head

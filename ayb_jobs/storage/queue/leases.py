@@ -4,6 +4,7 @@ Every write is fenced by `(id, lease_id)` alone, as in `leasing`.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from ayb_jobs.model.job import Lease
@@ -29,20 +30,23 @@ EXTEND_LEASES = """
         SET lease_until = now() + %(lease_s)s * interval '1 second'
         FROM free
         WHERE job.id = free.id AND job.lease_id = free.lease_id
-        RETURNING job.id
+        RETURNING job.id, job.lease_id = free.lease_id AND job.lease_until = now() + %(lease_s)s * interval '1 second'
+            AS is_done
     )
-    SELECT lease_id, id IN (SELECT id FROM extended) FROM held
+    SELECT lease_id, id IN (SELECT id FROM extended WHERE is_done), id IN (SELECT id FROM free) FROM held
 """
 
 
 class Touched(NamedTuple):
-    """The ids of leases that a statement wrote, and of those still held whose rows somebody else has locked.
+    """What became of leases, by their ids. Those in none of these are lost.
 
-    Those in neither are lost.
+    `done` were written. `locked` are still held, and somebody else has their rows locked. `unchanged` are still held, and a
+    trigger kept their rows as they were.
     """
 
-    done: set[str]
-    locked: set[str]
+    done: AbstractSet[str]
+    locked: AbstractSet[str] = frozenset()
+    unchanged: AbstractSet[str] = frozenset()
 
 
 def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) -> Touched:
@@ -69,12 +73,12 @@ RELEASE_JOBS = """
             worker_id = NULL, updated_at = now()
         FROM free
         WHERE job.id = free.id AND job.lease_id = free.lease_id
-        RETURNING job.id
+        RETURNING job.id, job.lease_id IS NULL AND job.state <> 'running' AS is_done
     ), told AS MATERIALIZED (
         SELECT CASE WHEN count(*) > 0 AND pg_notification_queue_usage() < 0.5 THEN pg_notify('ayb_jobs', '')::text END
         FROM released
     )
-    SELECT lease_id, id IN (SELECT id FROM released) FROM held CROSS JOIN told
+    SELECT lease_id, id IN (SELECT id FROM released WHERE is_done), id IN (SELECT id FROM free) FROM held CROSS JOIN told
 """
 
 
@@ -88,7 +92,7 @@ def release_jobs(conn: Connection, leases: Sequence[Lease]) -> Touched:
 
 def _touch(conn: Connection, statement: str, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
     if not leases:
-        return Touched(set(), set())
+        return Touched(frozenset())
     rows = conn.execute(
         statement,
         {
@@ -98,8 +102,9 @@ def _touch(conn: Connection, statement: str, leases: Sequence[Lease], values: di
         },
     ).fetchall()
     return Touched(
-        done={lease_id for lease_id, is_done in rows if is_done},
-        locked={lease_id for lease_id, is_done in rows if not is_done},
+        done={lease_id for lease_id, is_done, _ in rows if is_done},
+        locked={lease_id for lease_id, _, is_free in rows if not is_free},
+        unchanged={lease_id for lease_id, is_done, is_free in rows if is_free and not is_done},
     )
 
 

@@ -23,6 +23,7 @@ class RowsLocked(DatabaseError):
 # nearly every batch, and each element costs the server and its client.
 # `id = ANY` beside the join has the primary key searched once for all of a batch. A join alone, or a list whose length the
 # planner knows, may be planned as one that reads the whole table, while that is small or was never analyzed.
+# A row that a trigger put back as it was still has its lease (`lease_left`), and is not settled.
 # The answer is null if all were settled.
 SETTLE_JOBS = """
     WITH impatient AS MATERIALIZED (
@@ -50,16 +51,17 @@ SETTLE_JOBS = """
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
             AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
-            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us
+            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
     ), logged AS (
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
             error, records_processed, started_at, ended_at)
         SELECT execution_id, id, type, schedule_id, lease_id, attempts, %(worker_id)s, outcome, error, records,
             now() - started_ago_us * interval '1 microsecond', now() - ended_ago_us * interval '1 microsecond'
         FROM settled
+        WHERE lease_left IS NULL
     )
-    SELECT CASE WHEN (SELECT count(*) FROM settled) < cardinality(%(ids)s::uuid[])
-        THEN ARRAY(SELECT lease_id::text FROM settled)
+    SELECT CASE WHEN (SELECT count(*) FROM settled WHERE lease_left IS NULL) < cardinality(%(ids)s::uuid[])
+        THEN ARRAY(SELECT lease_id::text FROM settled WHERE lease_left IS NULL)
     END
 """
 
@@ -79,7 +81,7 @@ SETTLE_AND_REMOVE_JOBS = """
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state = 'completed'))
             AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
-            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us
+            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, NULL::uuid AS lease_left
     ), updated AS (
         UPDATE _ayb_jobs AS job
         SET state = ended.state,
@@ -96,7 +98,7 @@ SETTLE_AND_REMOVE_JOBS = """
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state <> 'completed'))
             AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
-            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us
+            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
     ), settled AS (
         SELECT * FROM removed UNION ALL SELECT * FROM updated
     ), logged AS (
@@ -105,9 +107,10 @@ SETTLE_AND_REMOVE_JOBS = """
         SELECT execution_id, id, type, schedule_id, lease_id, attempts, %(worker_id)s, outcome, error, records,
             now() - started_ago_us * interval '1 microsecond', now() - ended_ago_us * interval '1 microsecond'
         FROM settled
+        WHERE lease_left IS NULL
     )
-    SELECT CASE WHEN (SELECT count(*) FROM settled) < cardinality(%(ids)s::uuid[])
-        THEN ARRAY(SELECT lease_id::text FROM settled)
+    SELECT CASE WHEN (SELECT count(*) FROM settled WHERE lease_left IS NULL) < cardinality(%(ids)s::uuid[])
+        THEN ARRAY(SELECT lease_id::text FROM settled WHERE lease_left IS NULL)
     END
 """
 
@@ -117,10 +120,11 @@ def settle_jobs(
 ) -> set[str]:
     """End these attempts: change their jobs and write their execution rows, in one statement.
 
-    Answers with the leases (their ids) that were settled. One left out was lost: nothing of its job was changed.
+    Answers with the leases (their ids) that were settled. One left out was lost, or a trigger kept its job from being
+    changed (`find_held` tells which): nothing of its job was changed.
     `now` is the present on the clock of `Settlement.started`. With `remove_completed`, completed jobs are deleted.
-    Raises `RowsLocked`, with nothing changed, where somebody else keeps one of the rows locked for a second: no longer
-    is waited for it, since all of the batch waits with it.
+    Raises `RowsLocked`, with nothing changed, if somebody else keeps one of the rows locked for a second: the whole batch
+    waits for it, so it waits no longer.
     """
     if not settlements:
         return set()
@@ -171,6 +175,20 @@ def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str
         },
     ).fetchall()
     return {row[0] for row in rows}
+
+
+FIND_HELD = """
+    SELECT lease_id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[])
+"""
+
+
+def find_held(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
+    """Return which of these leases (their ids) are still held."""
+    values = {
+        "ids": plain_array(ended.job.id for ended in settlements),
+        "lease_ids": plain_array(ended.job.lease_id for ended in settlements),
+    }
+    return {row[0] for row in conn.execute(FIND_HELD, values)}
 
 
 FIND_LOCKED = """

@@ -10,7 +10,8 @@ from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.executors.threads import Threads
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
-from ayb_jobs.runtime.jobs.slot import Slot
+from ayb_jobs.runtime.jobs.payloads import Payloads
+from ayb_jobs.runtime.jobs.slot import Endings, Slot
 from ayb_jobs.storage.database import Database
 from tests.eventually import eventually
 from tests.running import silent_logger
@@ -40,8 +41,8 @@ def test_a_job_that_is_lost_while_it_begins_is_told_at_once() -> None:
         executors={"thread": Threads()},
         services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
         backoff=Backoff(),
-        settle=lambda _, settlement: settled.append(settlement),
-        release=unexpected,
+        payloads=Payloads(database=Database(NEVER_REACHED)),
+        endings=Endings(settle=lambda _, settlement: settled.append(settlement), release=unexpected),
     )
     slot.start()
     eventually(lambda: settled)

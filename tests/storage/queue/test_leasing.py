@@ -18,7 +18,7 @@ from ayb_jobs.model.lifecycle import TRANSITIONS, Outcome, Settlement, settle_fa
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, Database, connect
 from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
-from ayb_jobs.storage.queue.leases import extend_leases, find_orphans, release_jobs, report_progress
+from ayb_jobs.storage.queue.leases import Touched, extend_leases, find_orphans, release_jobs, report_progress
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 from ayb_jobs.storage.queue.settling import RowsLocked, find_locked, find_settled, settle_jobs
 from tests.factories import make_job, payload_bomb
@@ -313,14 +313,14 @@ def test_extending_answers_with_the_leases_still_held(conn: Connection) -> None:
     make_job(conn)
     (job,) = lease(conn)
     gone = Lease(job.id, "00000000-0000-4000-8000-000000000000")
-    assert extend_leases(conn, [job.lease, gone], lease_s=1000) == ({job.lease_id}, set())
+    assert extend_leases(conn, [job.lease, gone], lease_s=1000) == Touched({job.lease_id}, set())
     assert row(conn, job.id, "extract(epoch FROM lease_until - now())::int") == (1000,)
 
 
 def test_releasing_gives_the_attempt_back(conn: Connection) -> None:
     make_job(conn)
     (job,) = lease(conn)
-    assert release_jobs(conn, [job.lease]) == ({job.lease_id}, set())
+    assert release_jobs(conn, [job.lease]) == Touched({job.lease_id}, set())
     assert row(conn, job.id, "state, attempts, lease_id, worker_id") == ("queued", 0, None, None)
     assert conn.execute("SELECT count(*) FROM _ayb_job_executions").fetchone() == (0,)
 
@@ -331,9 +331,9 @@ def test_a_locked_row_keeps_no_other_job_from_being_given_back(conn: Connection,
     locked, free = lease(conn)
     with closing(connect(database_url)) as other, other.transaction():
         other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (locked.id,))
-        assert release_jobs(conn, [locked.lease, free.lease]) == ({free.lease_id}, {locked.lease_id})
-    assert release_jobs(conn, [locked.lease, free.lease]) == ({locked.lease_id}, set())
-    assert release_jobs(conn, [locked.lease, free.lease]) == (set(), set())
+        assert release_jobs(conn, [locked.lease, free.lease]) == Touched({free.lease_id}, {locked.lease_id})
+    assert release_jobs(conn, [locked.lease, free.lease]) == Touched({locked.lease_id}, set())
+    assert release_jobs(conn, [locked.lease, free.lease]) == Touched(set(), set())
 
 
 def test_orphans_of_a_lost_answer_are_found_and_what_is_held_is_none(conn: Connection) -> None:
@@ -419,7 +419,7 @@ def test_a_locked_row_keeps_no_other_lease_from_being_extended(conn: Connection,
     gone = Lease(others[0].id, "11111111-1111-1111-1111-111111111111")
     with locked_by_somebody(database_url, locked.id):
         answer = extend_leases(conn, [locked.lease, gone, *(job.lease for job in others)], lease_s=1000)
-    assert answer == ({job.lease_id for job in others}, {locked.lease_id})
+    assert answer == Touched({job.lease_id for job in others}, {locked.lease_id})
 
 
 @pytest.mark.parametrize("remove_completed", [False, True])

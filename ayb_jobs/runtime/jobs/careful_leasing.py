@@ -1,0 +1,105 @@
+"""Leasing although the database refuses some jobs: these are set aside, and the others go on.
+
+A trigger of the application's may raise an error for a row, return NULL or put the row back as it was. The producer comes
+here if its usual statement fails, to try jobs that are set aside again, and now and then to find what was passed over
+without an error.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from ayb_jobs.events import Emit
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.jobs.giving_back import GivingBack
+from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.faults import RowUnchanged, is_outage, may_pass
+from ayb_jobs.storage.queue.leasing import Lane, find_due, lease_chosen
+
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 300.0
+# How often an idle queue is searched for due jobs that leasing passes over.
+CHECK_S = 30.0
+
+
+class CarefulLeasing:
+    """Leases jobs by their ids, in halves if the database refuses some. `take` gets each leased batch at once."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        leasing: Leasing,
+        giving_back: GivingBack,
+        emit: Emit,
+        take: Callable[[Sequence[LeasedJob], float], None],
+    ) -> None:
+        self._database = database
+        self._leasing = leasing
+        self._giving_back = giving_back
+        self._take = take
+        self._aside = Aside(emit, part="producer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        self._check_at = time.monotonic() + CHECK_S
+
+    def aside(self) -> list[str]:
+        """Return the ids of the jobs that the usual statement is to pass over."""
+        return self._aside.waits.all()
+
+    def next_s(self, pause_s: float) -> float:
+        """Return the seconds until the next turn: `pause_s`, or fewer if a job is to be tried again sooner."""
+        return min(pause_s, self._aside.waits.next_s()) if len(self._aside.waits) else pause_s
+
+    def refuse(self, jobs: Sequence[LeasedJob]) -> None:
+        """Set jobs aside that a trigger kept from being leased, without an error."""
+        for job in jobs:
+            self._aside.put(job.id, RowUnchanged())
+
+    def try_again(self, limit: int) -> int:
+        """Try jobs again whose wait is over; return how many were leased."""
+        return self._lease(self._aside.waits.due()[:limit])
+
+    def check(self, lanes: Sequence[Lane], limit: int) -> int:
+        """Lease what the usual statement passed over on an idle queue, if it is time to look; return how many."""
+        if time.monotonic() < self._check_at:
+            return 0
+        self._check_at = time.monotonic() + CHECK_S
+        return self.lease(lanes, limit)
+
+    def lease(self, lanes: Sequence[Lane], limit: int) -> int:
+        """Lease up to `limit` due jobs of these lanes; return how many. Raises the database's error if it takes none."""
+        with self._database.connection() as conn:
+            ids = find_due(conn, lanes=lanes, types=self._leasing.types, limit=limit, aside=self.aside())
+        return self._lease(ids)
+
+    def _lease(self, ids: Sequence[str]) -> int:
+        if not ids:
+            return 0
+        leased = narrowed(ids, self._lease_chosen, blames=lambda error: not is_outage(error))
+        if not leased.done and may_pass(leased.refused[-1].error):
+            raise leased.refused[-1].error  # nothing can be leased: it is not the rows
+        for job_id, error in leased.refused:
+            self._aside.put(job_id, error)
+        if leased.left and not leased.done:
+            raise leased.refused[-1].error
+        return sum(leased.done)
+
+    def _lease_chosen(self, ids: Sequence[str]) -> int:
+        sent = time.monotonic()
+        with self._giving_back.answer_expected(), self._database.connection() as conn:
+            chosen = lease_chosen(
+                conn,
+                ids,
+                worker_id=self._leasing.worker_id,
+                queues=self._leasing.queues,
+                types=self._leasing.types,
+                lease_s=self._leasing.lease_s,
+            )
+        for job_id in set(ids).difference(chosen.unchanged):
+            self._aside.forget(job_id)
+        for job_id in chosen.unchanged:
+            self._aside.put(job_id, RowUnchanged())
+        if chosen.leased:
+            self._take(chosen.leased, sent)
+        return len(chosen.leased)

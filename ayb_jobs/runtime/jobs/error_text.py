@@ -1,0 +1,46 @@
+"""What is stored of an exception: what it says and where it came from, then its causes and a group's members."""
+
+import traceback
+from collections.abc import Iterator
+
+from ayb_jobs.errors import AybJobsError
+
+# So many exceptions of one attempt are told; a chain may be as long as a handler likes.
+MOST_TOLD = 32
+
+
+def error_text(error: BaseException) -> str:
+    """Return the text of an exception and of those that belong to it, each with its type and message first."""
+    return "\n".join(heading + one_text(one) for heading, one in related(error))
+
+
+def related(error: BaseException) -> Iterator[tuple[str, BaseException]]:
+    """Yield an exception, the members of its group, and what led to it, each once, with the words that say which it is."""
+    waiting = [("", error)]
+    told: set[int] = set()
+    while waiting and len(told) < MOST_TOLD:
+        heading, one = waiting.pop()
+        if id(one) in told:
+            continue
+        told.add(id(one))
+        yield heading, one
+        if one.__cause__ is not None:
+            waiting.append(("Caused by: ", one.__cause__))
+        elif one.__context__ is not None and not one.__suppress_context__:
+            waiting.append(("While handling: ", one.__context__))
+        if isinstance(one, BaseExceptionGroup):
+            members = one.exceptions[:MOST_TOLD]
+            numbered = [(f"Member {number} of {len(one.exceptions)}: ", each) for number, each in enumerate(members, 1)]
+            waiting += reversed(numbered)
+
+
+def one_text(error: BaseException) -> str:
+    """Return an exception's type and message, then its frames; the message alone for an error of ours."""
+    try:
+        if isinstance(error, AybJobsError):
+            return str(error)
+        head = "".join(traceback.format_exception_only(error)).strip()
+        frames = "".join(traceback.format_tb(error.__traceback__)[1:]).rstrip()
+    except Exception as unprintable:  # noqa: BLE001 - a message that raises while being made is still a failure
+        return f"{type(error).__name__} (its message raised {type(unprintable).__name__})"
+    return f"{head}\n{frames}" if frames else head

@@ -1,0 +1,158 @@
+"""Gives jobs back that this daemon should not keep, each with its attempt.
+
+These are jobs that waited too long in the buffer, since the handlers have become slow and another daemon may be idle, and
+orphans: jobs leased in a statement whose answer was lost.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+from ayb_jobs import failpoints
+from ayb_jobs.events import Emit, JobsReleased
+from ayb_jobs.model.job import Lease
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
+from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.storage.database import Database, is_refused
+from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.queue.leases import Touched, find_orphans, release_jobs
+
+# How often it tries again what it cannot give back: rows that somebody else has locked, and what may yet be leased.
+LOOK_S = 1.0
+LONGEST_RETRY_S = 60.0
+# A job that waited this long although it was to start at once is given back, for others to run.
+STALE_S = 1.0
+
+
+class Released(NamedTuple):
+    """What became of leases, by their ids: given back, or locked by somebody else, or refused by the database.
+
+    Those in none of these were lost before.
+    """
+
+    done: set[str]
+    locked: set[str]
+    refused: set[str]
+
+
+def release_each(database: Database, leases: Sequence[Lease], aside: Aside) -> Released:
+    """Give jobs back with their attempt. One that the database refuses is set `aside`, and keeps no other waiting."""
+    result = narrowed(leases, partial(_release, database))
+    done = {lease_id for touched in result.done for lease_id in touched.done}
+    locked = {lease_id for touched in result.done for lease_id in touched.locked}
+    refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}
+    refused |= {lease_id: RowUnchanged() for touched in result.done for lease_id in touched.unchanged}
+    for lease in leases:
+        if lease.lease_id in refused:
+            aside.put(lease.job_id, refused[lease.lease_id])
+        elif lease.lease_id in done:
+            aside.forget(lease.job_id)
+    if result.left and not result.done:
+        raise result.refused[-1].error
+    untried = {lease.lease_id for lease in result.left}
+    return Released(done, locked, refused.keys() | untried)
+
+
+def _release(database: Database, leases: Sequence[Lease]) -> Touched:
+    with database.connection() as conn:
+        return release_jobs(conn, leases)
+
+
+class GivingBack:
+    """Gives back stale jobs and orphans in `turn`, which the thread that leases must call: no lease is then under way.
+
+    It tries again once a second at most what cannot be given back yet. If the answer to giving back is lost it tries
+    again, and no slot gets such jobs any more: they may be another daemon's by now.
+    """
+
+    def __init__(self, *, database: Database, buffer: Buffer, in_flight: InFlight, emit: Emit, worker_id: str) -> None:
+        self._database = database
+        self._buffer = buffer
+        self._in_flight = in_flight
+        self._emit = emit
+        self._worker_id = worker_id
+        self._stale: list[Held] = []
+        self._orphans_until = 0.0
+        self._orphans_left = False
+        self._look_again = 0.0
+        self._aside = Aside(emit, part="giving back", table="_ayb_jobs", first_s=LOOK_S, longest_s=LONGEST_RETRY_S)
+
+    @contextmanager
+    def answer_expected(self) -> Iterator[None]:
+        """Look for orphans later if the block's statement leases jobs and its answer is lost."""
+        owed_until = self._orphans_until
+        timeouts = self._database.timeouts
+        self._orphans_until = time.monotonic() + timeouts.statement_s + timeouts.late_s
+        try:
+            yield
+        except Exception as error:
+            if is_refused(error):
+                self._orphans_until = owed_until
+            else:
+                self._look_again = 0.0
+            raise
+        self._orphans_until = owed_until
+
+    def turn(self) -> None:
+        """Give back what is to be given back, if it is time to try."""
+        self._stale += self._buffer.take_back(older_than_s=STALE_S)
+        if not self._owes or time.monotonic() < self._look_again:
+            return
+        self.release_orphans()
+        if self._stale:
+            self._stale = self.release(self._stale)
+        self._look_again = time.monotonic() + LOOK_S if self._owes else 0.0
+
+    def next_s(self, pause_s: float) -> float:
+        """Return the seconds until the next turn: `pause_s`, or fewer if there is, or may yet be, something to give back."""
+        if self._stale or self._orphans_left:
+            return min(pause_s, LOOK_S)
+        if self._orphans_until:
+            return min(pause_s, max(LOOK_S, self._orphans_until - time.monotonic()))
+        return pause_s
+
+    def take_back(self) -> list[Held]:
+        """Take over the stale jobs that, for all that is known, have not been given back yet; for a stop."""
+        stale, self._stale = self._stale, []
+        return stale
+
+    @property
+    def _owes(self) -> bool:
+        return bool(self._stale or self._orphans_left or self._orphans_until)
+
+    @property
+    def orphans_left(self) -> bool:
+        """Whether there are orphans that could not be given back: somebody has their rows locked, or a trigger refuses."""
+        return self._orphans_left
+
+    def release_orphans(self) -> None:
+        """Give back what the database leased to us in a statement whose answer never came, if there was one."""
+        if not (self._orphans_left or self._orphans_until):
+            return
+        began = time.monotonic()
+        with self._database.connection() as conn:
+            orphans = find_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
+        released = self._release(orphans)
+        self._orphans_left = bool(released.locked or released.refused)
+        if began >= self._orphans_until:
+            self._orphans_until = 0.0
+
+    def release(self, held: Sequence[Held]) -> list[Held]:
+        """Give jobs back that never started; return those that cannot be given back yet."""
+        released = self._release(leases_of(held))
+        failpoints.reach(failpoints.RELEASED)
+        left = released.locked | released.refused
+        self._in_flight.remove(one.job.lease_id for one in held if one.job.lease_id not in left)
+        return [one for one in held if one.job.lease_id in left]
+
+    def _release(self, leases: Sequence[Lease]) -> Released:
+        """Give jobs back, but for those that the database refused a short while ago."""
+        waiting = set(self._aside.ids())
+        released = release_each(self._database, [lease for lease in leases if lease.job_id not in waiting], self._aside)
+        if released.done:
+            self._emit(JobsReleased(job_ids=[lease.job_id for lease in leases if lease.lease_id in released.done]))
+        return released._replace(refused=released.refused | {one.lease_id for one in leases if one.job_id in waiting})

@@ -1,0 +1,45 @@
+"""A producer and what gives jobs back, put together as the daemon does it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.giving_back import GivingBack
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.producer import Producer
+from ayb_jobs.runtime.jobs.room import Room
+from ayb_jobs.storage.database import Database
+
+
+class Producing(NamedTuple):
+    producer: Producer
+    giving_back: GivingBack
+
+
+def producing(
+    db: Database,
+    buffer: Buffer,
+    in_flight: InFlight,
+    *,
+    worker_id: str = "w",
+    concurrency: int = 4,
+    lease_s: float = 300.0,
+    poll_s: float = 1.0,
+    emit: Callable[[object], None] = lambda _: None,
+    mean_run_s: Callable[[], float | None] = lambda: None,
+    wake: Callable[[], None] = lambda: None,
+) -> Producing:
+    """Make a producer of jobs of type `test` in the default queue."""
+    giving_back = GivingBack(database=db, buffer=buffer, in_flight=in_flight, emit=emit, worker_id=worker_id)
+    producer = Producer(
+        database=db,
+        leasing=Leasing(worker_id=worker_id, queues=["default"], types=["test"], lease_s=lease_s, poll_s=poll_s),
+        buffer=buffer,
+        in_flight=in_flight,
+        room=Room(buffer=buffer, in_flight=in_flight, concurrency=concurrency, mean_run_s=mean_run_s),
+        giving_back=giving_back,
+        emit=emit,
+        wake=wake,
+    )
+    return Producing(producer, giving_back)
