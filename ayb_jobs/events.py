@@ -338,6 +338,7 @@ Gathered = ActionTaken | JobsLeased | JobsSettled | JobsUnclaimable | LeasesLost
 # What is rare, or comes one job at a time.
 Single = (
     SettlementRefused
+    | RemovalRefused
     | JobsReleased
     | JobRecovered
     | JobOverran
