@@ -242,8 +242,7 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.JobsReleased():
             return ("jobs.released", {"count": len(event.job_ids)}) if event.job_ids else None
         case events.SettlementRefused():
-            told = job_fields(event.job) | {"retry_s": event.retry_s}
-            return "settlement.refused", told | exception_fields(event.error)
+            return "settlement.refused", job_fields(event.job) | retry_fields(event.retry_s, event.error)
         case events.RemovalRefused():
             return "removal.refused", exception_fields(event.error)
         case events.JobRecovered():
@@ -294,9 +293,7 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             told = {"reason": event.reason, "running": event.running, "timeout_s": event.timeout_s}
             return "daemon.stopping", told
         case events.DaemonStopped():
-            left = {"abandoned": event.abandoned, "unsettled": event.unsettled}
-            left = {name: count for name, count in left.items() if count}
-            return ("daemon.abandoned", left) if left else ("daemon.stopped", {})
+            return stopped_line(event)
         case events.ScheduleBroken():
             return "schedule.broken", {"schedule": event.name, "error": event.error}
         case events.ScheduleEnded():
@@ -337,6 +334,18 @@ def action_fields(event: ActionTaken) -> dict[str, Any]:
     """Return who did what to which job or schedule, or to how many jobs."""
     about = {"count": event.count} if event.target is None else {"target": event.target}
     return {"action": event.action, "actor": event.actor, **about}
+
+
+def stopped_line(event: events.DaemonStopped) -> tuple[str, dict[str, Any]]:
+    """Return the name and fields of the last line: what was left behind, if anything."""
+    counts = {"abandoned": event.abandoned, "unsettled": event.unsettled}
+    left = {name: count for name, count in counts.items() if count}
+    return ("daemon.abandoned", left) if left else ("daemon.stopped", {})
+
+
+def retry_fields(retry_s: float, error: BaseException) -> dict[str, Any]:
+    """Return what says why something failed and when it is tried again."""
+    return {"retry_s": round(retry_s, 3)} | exception_fields(error)
 
 
 def fire_line(advance: Advance, fire: Fire) -> tuple[str, dict[str, Any]]:
