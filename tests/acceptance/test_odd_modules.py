@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,30 +41,36 @@ def quick(ctx):
 """
 
 
-def start(folder: Path, module: str, *command: str, **environ: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(folder: Path, module: str, *command: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a program beside this module of handlers; what still runs at the end is killed."""
     (folder / "odd_handlers.py").write_text(module)
     settings = {
         "AYB_JOBS_ENABLED": "true",
         "AYB_JOBS_HANDLERS_MODULES": "odd_handlers",
         "AYB_JOBS_API_ENABLED": "false",
     }
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*command],
         cwd=folder,
         env=environment(settings | environ),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 @pytest.mark.parametrize("options", ["", "thread=False"])
 @pytest.mark.parametrize("command", ["check-config", "run"])
-def test_geventpatching_at_the_head_of_a_module_is_refused_at_the_start(
+def test_patching_by_gevent_at_the_head_of_a_module_is_refused_at_the_start(
     command: str, options: str, tmp_path: Path
 ) -> None:
-    program = start(tmp_path, PATCHED.format(options=options), str(PROGRAM), command)
-    out, err = program.communicate(timeout=60)
+    with started(tmp_path, PATCHED.format(options=options), str(PROGRAM), command) as program:
+        out, err = program.communicate(timeout=60)
     assert (program.returncode, out) == (ExitCode.CONFIG, "")
     assert err.startswith(
         "ayb-jobs: handlers.modules cannot be used: odd_handlers replaces Python's threads or waiting by gevent's"
@@ -76,19 +84,17 @@ def test_a_daemon_that_is_patched_first_runs_jobs_and_stops(
     for _ in range(20):
         enqueue(conn, NewJob(type="sleepy"))
     command = (sys.executable, "-m", "gevent.monkey", str(PROGRAM), "run")
-    program = start(tmp_path, PATCHED.format(options=""), *command, AYB_JOBS_DATABASE_URL=database_url)
-    try:
-        done = "SELECT count(*) FROM _ayb_jobs WHERE state = 'completed'"
+    done = "SELECT count(*) FROM _ayb_jobs WHERE state = 'completed'"
+    with started(tmp_path, PATCHED.format(options=""), *command, AYB_JOBS_DATABASE_URL=database_url) as program:
         eventually(lambda: conn.execute(done).fetchone() == (20,), within_s=60)
-    finally:
         program.send_signal(signal.SIGTERM)
         _, err = program.communicate(timeout=60)
     assert (program.returncode, "Traceback" in err) == (0, False), err
 
 
 def test_a_thread_without_end_does_not_keep_check_config(tmp_path: Path) -> None:
-    program = start(tmp_path, BUSY, str(PROGRAM), "check-config")
-    out, err = program.communicate(timeout=60)
+    with started(tmp_path, BUSY, str(PROGRAM), "check-config") as program:
+        out, err = program.communicate(timeout=60)
     assert program.returncode == 0
     assert '"odd_handlers"' in out
     assert err.splitlines() == [
@@ -101,10 +107,8 @@ def test_a_thread_without_end_does_not_keep_a_stopped_daemon(
     tmp_path: Path, database_url: str, conn: Connection
 ) -> None:
     enqueue(conn, NewJob(type="quick"))
-    program = start(tmp_path, BUSY, str(PROGRAM), "run", AYB_JOBS_DATABASE_URL=database_url)
-    try:
+    with started(tmp_path, BUSY, str(PROGRAM), "run", AYB_JOBS_DATABASE_URL=database_url) as program:
         eventually(lambda: conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("completed",), within_s=60)
-    finally:
         program.send_signal(signal.SIGTERM)
         _, err = program.communicate(timeout=60)
     assert program.returncode == 0
