@@ -16,9 +16,10 @@ from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped, TransactionLost
 from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
 from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.results import MOST_RECORDS
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.database import Connection, Database, shares_sessions
 from ayb_jobs.storage.queue.leases import report_progress
 from ayb_jobs.storage.queue.settling import settle_jobs
+from ayb_jobs.storage.work_connection import times_idle
 
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
 
@@ -149,8 +150,9 @@ class JobContext:
         """
         with self._services.database.work() as conn, conn.transaction():
             set_statement_timeout(conn, self.remaining_s())
+            times_idle_before = times_idle(conn)
             yield conn
-            check_transaction(conn)
+            check_transaction(conn, times_idle_before)
 
     @contextmanager
     def connection_without_transaction(self) -> Iterator[Connection]:
@@ -159,13 +161,13 @@ class JobContext:
         Statements may take as long as is left of the type's timeout; through a pooler, as long as the server allows.
         """
         with self._services.database.work() as conn:
-            pooled = conn.prepare_threshold is None
-            if not pooled:
+            lasting = not shares_sessions(conn)
+            if lasting:
                 conn.execute(SET_SESSION_TIMEOUT, (milliseconds(self.remaining_s()),))
             try:
                 yield conn
             finally:
-                if not pooled:
+                if lasting:
                     conn.close()  # the next user of it must not have this timeout
 
     @contextmanager
@@ -180,8 +182,9 @@ class JobContext:
         if self.settled:
             raise InvalidInput("transaction() has completed this job already; it can be used once")
         with self.connection() as conn:
+            times_idle_before = times_idle(conn)
             yield conn
-            check_transaction(conn)
+            check_transaction(conn, times_idle_before)
             settlement = self._completion()
             held = settle_jobs(
                 conn,
@@ -222,26 +225,23 @@ class JobContext:
             raise LeaseLost
 
 
-def check_transaction(conn: Connection) -> None:
+def check_transaction(conn: Connection, times_idle_before: int) -> None:
     """Raise `TransactionLost` if what was done on this connection in one transaction would not be committed.
 
     The server answers COMMIT with a plain ROLLBACK if a statement has failed, and psycopg says nothing of that.
     """
     if conn.closed:
         raise TransactionLost("the connection was lost inside the block, and what was done on it is not kept")
-    match conn.info.transaction_status:
-        case TransactionStatus.INERROR:
-            raise TransactionLost(
-                "a statement failed inside the block, so that nothing of the block is kept; let its error leave the"
-                " block, or run the statement within a savepoint: with conn.transaction():"
-            )
-        case TransactionStatus.IDLE:
-            conn.close()  # whoever takes control of transactions may have changed other things that would stay
-            raise TransactionLost(
-                "the block ended its transaction itself, by COMMIT or ROLLBACK; leave that to the end of the block"
-            )
-        case _:
-            pass
+    if times_idle(conn) != times_idle_before:
+        conn.close()  # whoever takes control of transactions may have changed other things that would stay
+        raise TransactionLost(
+            "the block ended its transaction itself, by COMMIT or ROLLBACK; leave that to the end of the block"
+        )
+    if conn.info.transaction_status == TransactionStatus.INERROR:
+        raise TransactionLost(
+            "a statement failed inside the block, so that nothing of the block is kept; let its error leave the"
+            " block, or run the statement within a savepoint: with conn.transaction():"
+        )
 
 
 # What the setting holds, nearly 25 days.

@@ -22,6 +22,7 @@ from ayb_jobs.model.job import instant
 from ayb_jobs.storage.encodings import write_what_can_be_kept
 from ayb_jobs.storage.own import OwnConnection, OwnCursor, find_surroundings, is_idle
 from ayb_jobs.storage.pooling import has_own_session, is_pooled
+from ayb_jobs.storage.work_connection import WorkConnection
 
 Connection = psycopg.Connection[TupleRow]
 C = TypeVar("C", bound=psycopg.Connection[Any])
@@ -230,7 +231,7 @@ class Database:
         self._closed = False
         self._work: ConnectionPool[Connection] = ConnectionPool(
             _conninfo(url, f"{name}-work", self.timeouts, writable=True),
-            connection_class=psycopg.Connection if users_sql else OwnConnection,
+            connection_class=WorkConnection if users_sql else OwnConnection,
             min_size=0,
             max_size=max(1, work_connections),
             open=False,

@@ -56,6 +56,12 @@ def roll_back_and_go_on(lent: Connection) -> None:
     lent.execute("SELECT 1")
 
 
+def roll_back_and_begin_anew(lent: Connection) -> None:
+    swallow_an_error(lent)
+    lent.execute("ROLLBACK")
+    lent.execute("BEGIN")
+
+
 def commit_nothing(lent: Connection) -> None:
     lent.execute("COMMIT")
 
@@ -72,6 +78,7 @@ LOSING: list[Block] = [
     close_the_connection,
     roll_back,
     roll_back_and_go_on,
+    roll_back_and_begin_anew,
     commit_nothing,
     leave_autocommit,
 ]
