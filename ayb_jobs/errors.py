@@ -39,6 +39,10 @@ class ConfigError(AybJobsError):
         self.problems = problems
 
 
+class PortInUse(AybJobsError):
+    """Another program listens on the port. That passes, so a restart may help."""
+
+
 class DatabaseError(AybJobsError):
     """The database cannot be used."""
 

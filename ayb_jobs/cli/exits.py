@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from ayb_jobs.errors import AybJobsError, ConfigError, DatabaseError, InvalidInput, MigrationError
+from ayb_jobs.errors import AybJobsError, ConfigError, DatabaseError, InvalidInput, MigrationError, PortInUse
 
 
 class ExitCode(IntEnum):
@@ -28,7 +28,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.UNAVAILABLE: "The database or the API cannot be reached or used.",
     ExitCode.SOFTWARE: "A defect of ayb-jobs; `--debug` shows where.",
     ExitCode.IO_ERROR: "Input or output failed, such as on a full disk.",
-    ExitCode.TRY_LATER: "The API answers that it cannot serve now, or that jobs are disabled.",
+    ExitCode.TRY_LATER: "Try again later: the API cannot serve now, jobs are disabled, or the daemon's port is in use.",
     ExitCode.NOT_PERMITTED: "The API refuses the token, or its scope is too small.",
     ExitCode.CONFIG: "The configuration is invalid, or the database's schema is not the one that is needed.",
     ExitCode.INTERRUPTED: "Interrupted by Ctrl-C.",
@@ -48,18 +48,22 @@ class NotPermitted(AybJobsError):
     """The API refuses the token."""
 
 
-def exit_code_of(error: AybJobsError) -> ExitCode:
-    """Return the exit code for one of our errors."""
-    match error:
-        case InvalidInput():
-            return ExitCode.USAGE
-        case ConfigError() | MigrationError():
-            return ExitCode.CONFIG
-        case DatabaseError() | ApiUnavailable():
-            return ExitCode.UNAVAILABLE
-        case ApiBusy():
-            return ExitCode.TRY_LATER
-        case NotPermitted():
-            return ExitCode.NOT_PERMITTED
-        case _:
-            return ExitCode.FAILED
+# The first that fits; whatever is not ours is a defect.
+CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
+    (InvalidInput, ExitCode.USAGE),
+    (ConfigError, ExitCode.CONFIG),
+    (MigrationError, ExitCode.CONFIG),
+    (DatabaseError, ExitCode.UNAVAILABLE),
+    (ApiUnavailable, ExitCode.UNAVAILABLE),
+    (ApiBusy, ExitCode.TRY_LATER),
+    (PortInUse, ExitCode.TRY_LATER),
+    (NotPermitted, ExitCode.NOT_PERMITTED),
+    (AybJobsError, ExitCode.FAILED),
+    (OSError, ExitCode.IO_ERROR),
+    (Exception, ExitCode.SOFTWARE),
+)
+
+
+def exit_code_of(error: Exception) -> ExitCode:
+    """Return the exit code for an error."""
+    return next(code for kind, code in CODES if isinstance(error, kind))

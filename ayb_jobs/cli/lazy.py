@@ -7,12 +7,18 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
+from ayb_jobs.cli.suggestions import command_that_was_meant
+
 
 class Lazy(NamedTuple):
-    """A command that is not imported yet: its place below `cli.commands`, and its line in the group's help."""
+    """A command that is not imported yet: its place below `cli.commands`, and its line in the group's help.
+
+    `also` are words by which other programs call the same, for whoever types them here.
+    """
 
     place: str
     help: str
+    also: tuple[str, ...] = ()
 
     def load(self) -> click.Command:
         """Import the command."""
@@ -51,8 +57,19 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that was asked for; if there is none, the error names those that are near."""
-        try:
+        """Return the command that was asked for; if there is none, the error names the one that was meant."""
+        word = args[0]
+        if word in self.table or word.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as error:
-            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=self.table, ctx=ctx) from None
+        raise click.UsageError(f"No such command {word!r}.{command_that_was_meant(word, self.words())}", ctx)
+
+    def words(self) -> dict[str, tuple[str, ...]]:
+        """Return the commands of this group, then those of the groups within, each with what else it is called."""
+        own = {name: lazy.also for name, lazy in self.table.items()}
+        within = [(name, lazy.load()) for name, lazy in self.table.items() if "." not in lazy.place]
+        return own | {
+            f"{name} {path}": also
+            for name, group in within
+            if isinstance(group, LazyGroup)
+            for path, also in group.words().items()
+        }

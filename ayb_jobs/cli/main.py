@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -15,41 +15,38 @@ from ayb_jobs.cli.exits import ExitCode, exit_code_of
 from ayb_jobs.cli.lazy import Lazy, LazyGroup
 from ayb_jobs.cli.options import Options, backend_options
 from ayb_jobs.cli.output import one_line
+from ayb_jobs.cli.streams import OutputFailed, finish, secure
+from ayb_jobs.cli.suggestions import flag_that_was_meant
 from ayb_jobs.errors import AybJobsError, ConfigError
 from ayb_jobs.redact import Redactor, passwords
 
+# In the order of the help.
 COMMANDS = {
-    "run": Lazy("run:run", "Run the daemon in the foreground."),
-    "migrate": Lazy("migrate:migrate", "Bring the database's schema up to date."),
-    "check-config": Lazy("check_config:check_config", "Check the settings and show where each came from."),
-    "health": Lazy("health:health", "Tell whether work can be done."),
-    "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them."),
-    "schedules": Lazy("schedules:schedules", "Look at schedules; create, change and watch them."),
-    "demo": Lazy("demo:demo", "Take a tour on a database that is thrown away."),
-    "torture": Lazy("torture:torture", "Break daemons on purpose, and check that no job is lost."),
-    "bench": Lazy("bench:bench", "Measure the daemon on this machine."),
-    "completion": Lazy("completion:completion", "Print the script that completes commands in a shell."),
+    "run": Lazy("run:run", "Run the daemon in the foreground.", ("start", "worker", "work", "serve", "daemon", "up")),
+    "migrate": Lazy("migrate:migrate", "Bring the database's schema up to date.", ("init", "upgrade", "setup")),
+    "check-config": Lazy(
+        "check_config:check_config",
+        "Check the settings and show where each came from.",
+        ("check", "config", "settings", "validate"),
+    ),
+    "health": Lazy("health:health", "Tell whether work can be done.", ("status", "ping", "ready", "alive")),
+    "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("queue", "tasks")),
+    "schedules": Lazy(
+        "schedules:schedules", "Look at schedules; create, change and watch them.", ("cron", "crons", "beat")
+    ),
+    "demo": Lazy("demo:demo", "Take a tour on a database that is thrown away.", ("tour", "try", "example")),
+    "torture": Lazy("torture:torture", "Break daemons on purpose, and check that no job is lost.", ("chaos",)),
+    "bench": Lazy("bench:bench", "Measure the daemon on this machine.", ("benchmark", "measure", "perf")),
+    "completion": Lazy(
+        "completion:completion", "Print the script that completes commands in a shell.", ("completions", "autocomplete")
+    ),
 }
+SAVED_BUT_UNREAD = "it is done, but what it printed was lost"
 
 DATABASE_URLS = ("AYB_JOBS_DATABASE_URL", "AYB_DATABASE_URL")
 
 
-class Program(LazyGroup):
-    """The group of all commands."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:  # which click would take for a failure
-            raise ReaderGone from error
-
-
-class ReaderGone(Exception):
-    """Whoever read the output went away."""
-
-
-@click.group(cls=Program, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(ayb_jobs.__version__, prog_name="ayb-jobs")
 @backend_options
 def program() -> None:
@@ -57,48 +54,57 @@ def program() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the program with the process's arguments and end the process."""
+    """Run the program with the process's arguments and end the process; given `arguments`, leave the streams alone."""
+    streams = secure() if arguments is None else (sys.stdout, sys.stderr)
     options = Options()
+    code = run(arguments, options, streams[0])
+    unwritten = finish(streams)
+    if unwritten and unwritten.strerror and code == ExitCode.OK and not isinstance(unwritten, BrokenPipeError):
+        click.echo(f"ayb-jobs: warning: {SAVED_BUT_UNREAD}: {unwritten.strerror}", err=True)
+    if arguments is None:
+        end(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None, options: Options, out: TextIO) -> int:
+    """Run the program; print what went wrong, and return the exit code."""
     try:
         code = program.main(args=arguments, standalone_mode=False, obj=options) or ExitCode.OK
-        sys.stdout.flush()
+        with suppress(ValueError):  # a handler closed it
+            out.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
         click.echo(f"ayb-jobs: {usage_line(error)}", err=True)
-        code = error.exit_code
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = ExitCode.INTERRUPTED
-    except (ReaderGone, BrokenPipeError):
-        _forget_output()
-        code = ExitCode.BROKEN_PIPE
-    except OSError as error:
-        _forget_output()
-        _tell(error, options)
-        code = ExitCode.IO_ERROR
-    except AybJobsError as error:
-        _tell(error, options)
-        code = exit_code_of(error)
+        return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - whatever it is, its user gets one line
-        _tell(error, options)
-        code = ExitCode.SOFTWARE
-    with suppress(BrokenPipeError):
-        sys.stderr.flush()
-    if arguments is None:
-        end(int(code))
-    sys.exit(int(code))
+        return failed(error.cause if isinstance(error, OutputFailed) else error, options)
+    return int(code)
+
+
+def failed(error: Exception, options: Options) -> ExitCode:
+    """Print why a command failed, and return its exit code; nobody is told of a reader who went away."""
+    if isinstance(error, BrokenPipeError):
+        return ExitCode.BROKEN_PIPE
+    tell(error, options)
+    return exit_code_of(error)
 
 
 def usage_line(error: click.ClickException) -> str:
     """Return what is wrong with the command line, and where to read what would be right."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
-    words = one_line(error.format_message())
-    return f"{words} (see: {ctx.command_path} --help)" if ctx else words
+    words = error.message if isinstance(error, click.NoSuchOption) else error.format_message()
+    if ctx and isinstance(error, click.NoSuchOption):
+        flags = [flag for param in ctx.command.get_params(ctx) for flag in param.opts if flag.startswith("--")]
+        words += flag_that_was_meant(error.option_name, flags)
+    return f"{one_line(words)} (see: {ctx.command_path} --help)" if ctx else one_line(words)
 
 
-def _tell(error: Exception, options: Options) -> None:
-    """Print an error as one line, with what led to it where that was asked for, and without secrets."""
+def tell(error: Exception, options: Options) -> None:
+    """Print an error as one line, without secrets; with --debug, print first where it came from."""
     urls = [options.database_url or "", *(os.environ.get(name, "") for name in DATABASE_URLS)]
     redact = Redactor({*urls, *(found for url in urls for found in passwords(url)), options.admin_token or ""})
     if options.debug:
@@ -116,8 +122,3 @@ def words(error: Exception) -> str:
             return f"{error.filename or 'input or output'}: {error.strerror or error}"
         case _:
             return f"unexpected {type(error).__name__}: {error}; --debug shows where"
-
-
-def _forget_output() -> None:
-    """Keep the interpreter from failing once more when it flushes what nobody reads."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,14 +12,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class Options:
-    """What was said on the command line; None where nothing was. The later of two wins."""
+    """What was said on the command line; None if nothing was. The later of two wins."""
 
     config: Path | None = None
     database_url: str | None = None
     url: str | None = None
     admin_token: str | None = None
-    json: bool = False
+    output: str | None = None  # how results are printed: `items` is what --json means
     debug: bool = False
+
+    @property
+    def json(self) -> bool:
+        """Whether results are printed as JSON."""
+        return self.output in {"items", "json"}
 
 
 pass_options = click.make_pass_decorator(Options, ensure=True)
@@ -31,8 +36,20 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(options, param.name, value)
 
 
-def _option(*names: str, **settings: Any) -> Callable[[F], F]:
-    return click.option(*names, expose_value=False, callback=_remember, default=None, **settings)
+def _remember_json(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Options).output = value
+
+
+def _remember_output(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    _remember(ctx, param, value)
+    options = ctx.ensure_object(Options)
+    if options.output == "csv" and isinstance(param.type, click.Choice) and "csv" not in param.type.choices:
+        raise click.BadParameter("what this command prints is no table; give json or table", ctx, param)
+
+
+def _option(*names: str, callback: Any = _remember, **settings: Any) -> Callable[[F], F]:
+    return click.option(*names, expose_value=False, callback=callback, default=None, **settings)
 
 
 _COMMON: tuple[Callable[[Any], Any], ...] = (
@@ -49,7 +66,22 @@ _REMOTE: tuple[Callable[[Any], Any], ...] = (
         " [env: AYB_JOBS_ADMIN_TOKEN or AYB_ADMIN_TOKEN].",
     ),
 )
-_JSON = _option("--json", is_flag=True, help="Print JSON, for programs.")
+_JSON = _option(
+    "--json",
+    "as_items",
+    flag_value="items",
+    callback=_remember_json,
+    help="Print JSON, for programs; a list is an object with `items`.",
+)
+_OUTPUT = _option(
+    "--output",
+    type=click.Choice(["table", "json", "csv"]),
+    callback=_remember_output,
+    help="Print a table, CSV, or JSON in which a list is an array.",
+)
+_OUTPUT_WITHOUT_CSV = _option(
+    "--output", type=click.Choice(["table", "json"]), callback=_remember_output, help="Print text, or JSON."
+)
 
 
 def common_options(command: F) -> F:
@@ -58,13 +90,18 @@ def common_options(command: F) -> F:
 
 
 def json_option(command: F) -> F:
-    """Give a command `--json`."""
-    return _decorated(command, (_JSON,))
+    """Give a command `--json`, and `--output` without CSV: what it prints is no table."""
+    return _decorated(command, (_JSON, _OUTPUT_WITHOUT_CSV))
+
+
+def table_options(command: F) -> F:
+    """Give a command that prints a table `--json` and `--output`."""
+    return _decorated(command, (_JSON, _OUTPUT))
 
 
 def backend_options(command: F) -> F:
     """Give a command that works on the queue all options that it needs: where the queue is, and how to print."""
-    return _decorated(command, (*_COMMON, *_REMOTE, _JSON))
+    return _decorated(command, (*_COMMON, *_REMOTE, _JSON, _OUTPUT))
 
 
 def _decorated(command: F, decorators: tuple[Callable[[Any], Any], ...]) -> F:

@@ -1,37 +1,39 @@
-"""Printing: tables for people, tab-separated lines for pipes, JSON for programs.
+"""Printing: tables for people, tab-separated lines for pipes, CSV and JSON for programs.
 
 What others wrote (types, errors, payloads) may hold anything: control characters are shown, never sent to a terminal.
 """
 
+import csv
+import io
 import json
 import os
 import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import click
 
-STATE_STYLES = {
-    "queued": "cyan",
-    "running": "blue",
-    "completed": "green",
-    "failed": "red",
-    "canceled": "yellow",
-}
+from ayb_jobs.cli import streams
+from ayb_jobs.cli.options import Options
+from ayb_jobs.cli.widths import cell_width, cut
+
 SLOW_S = 1.0
 DEEPEST = 100
-GAP = 2  # between the columns of a table
+GAP = "  "  # between the columns of a table
+PAGE = re.compile(r'\{"items":(\[.*\]),"count":\d+(?:,"nextCursor":"[^"]*")?\}', re.DOTALL)
+
+must_print = streams.must_print
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table. `key` columns are never cut; the others go, the last first, where the terminal is narrow."""
+    """A column of a table. `key` columns are never cut; the others go, the last first, if the terminal is narrow."""
 
     title: str
     key: bool = False
@@ -40,53 +42,88 @@ class Column:
 
 
 def print_json(text: str) -> None:
-    """Print JSON text as UTF-8, whatever the terminal's encoding; indented where a person reads it."""
+    """Print JSON text as UTF-8, whatever the terminal's encoding; for people, indented and with no control character."""
     if is_terminal():
         with suppress(RecursionError, ValueError):  # what Python cannot decode is shown as it is
             text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        text = printable_json(text)
     click.echo(f"{text}\n".encode(), nl=False)
 
 
-def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-    """Print a table, or tab-separated lines where no terminal is there; `styles` are the rows' colours."""
-    if not is_terminal():
-        for row in ([column.title for column in columns], *rows):
-            click.echo("\t".join(map(one_line, row)))
-        return
-    from rich.console import Console  # noqa: PLC0415 - only people need it
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+def print_page(options: Options, text: str) -> None:
+    """Print a list of the API: as it is for --json, as a bare array for `--output json`."""
+    page = PAGE.fullmatch(text) if options.output == "json" else None
+    print_json(page[1] if page else text)
 
+
+def printable_json(text: str) -> str:
+    """Return JSON text in which what is not printable stands as JSON's own escapes."""
+    return "".join(part if part.isprintable() or part == "\n" else json.dumps(part)[1:-1] for part in text)
+
+
+def print_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], styles: Sequence[str] = (), *, form: str | None = None
+) -> None:
+    """Print a table as `--output` asks: `table` or `csv`. With neither, print tab-separated lines into a pipe.
+
+    `styles` are the rows' colours.
+    """
     texts = [[one_line(cell) for cell in row] for row in rows]
-    widths = widths_that_fit(columns, texts, shutil.get_terminal_size().columns)
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for index, width in widths.items():
-        column = columns[index]
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        table.add_column(column.title, width=width, no_wrap=True, overflow="ellipsis", justify=justify)
-    for number, row in enumerate(texts):
-        style = styles[number] if styles else ""
-        table.add_row(*(Text(row[index], style=style if columns[index].title == "STATE" else "") for index in widths))
-    # A terminal narrower than the keys is left to wrap them.
-    whole = sum(widths.values()) + GAP * len(widths)
-    Console(width=whole, highlight=False, force_terminal=wants_colour()).print(table)
+    titles = [column.title for column in columns]
+    if form == "csv":
+        click.echo(as_csv([titles, *texts]), nl=False)
+    elif form == "table" or is_terminal():
+        draw(columns, texts, styles)
+    else:
+        for row in (titles, *texts):
+            click.echo("\t".join(row))
+
+
+def as_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], styles: Sequence[str]) -> None:
+    """Print a table, as wide as the terminal at most."""
+    widths = widths_that_fit(columns, rows, shutil.get_terminal_size().columns if is_terminal() else sys.maxsize)
+    colour = wants_colour()
+    titles = [fitted(columns[index].title, width, columns[index]) for index, width in widths.items()]
+    click.echo(click.style(GAP.join(titles).rstrip(), bold=True) if colour else GAP.join(titles).rstrip())
+    for number, row in enumerate(rows):
+        cells = [fitted(row[index], width, columns[index]) for index, width in widths.items()]
+        if colour and styles:
+            cells = [
+                click.style(cell, fg=styles[number]) if columns[index].title == "STATE" else cell
+                for index, cell in zip(widths, cells, strict=True)
+            ]
+        click.echo(GAP.join(cells).rstrip())
+
+
+def fitted(text: str, width: int, column: Column) -> str:
+    """Return a text cut or padded to a column's width."""
+    shown = cut(text, width)
+    padding = " " * (width - cell_width(shown))
+    return padding + shown if column.right else shown + padding
 
 
 def widths_that_fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> dict[int, int]:
     """Return the widths of the columns that there is room for, by their index: a flexible one takes what is left."""
-    from rich.cells import cell_len  # noqa: PLC0415 - only people need it
-
-    whole = [max([len(column.title), *(cell_len(row[index]) for row in rows)]) for index, column in enumerate(columns)]
+    whole = [
+        max([len(column.title), *(cell_width(row[index]) for row in rows)]) for index, column in enumerate(columns)
+    ]
     least = [len(column.title) if column.flexible else whole[index] for index, column in enumerate(columns)]
     widths: dict[int, int] = {}
     used = 0
     for index, column in enumerate(columns):
         if column.key or used + least[index] <= room:
             widths[index] = least[index]
-            used += least[index] + GAP
+            used += least[index] + len(GAP)
     for index in widths:
         if columns[index].flexible:
-            widths[index] = min(whole[index], least[index] + max(0, room - used + GAP))
+            widths[index] = min(whole[index], least[index] + max(0, room - used + len(GAP)))
     return widths
 
 
@@ -105,6 +142,11 @@ def print_fields(fields: Mapping[str, str], styles: Mapping[str, str]) -> None:
 def is_terminal() -> bool:
     """Tell whether a person reads the output."""
     return sys.stdout.isatty()
+
+
+def when_for(options: Options) -> Callable[[str], str]:
+    """Return how an instant is shown in a table: how far away for people, as it is for programs."""
+    return ago if is_terminal() and options.output != "csv" else str
 
 
 def wants_colour() -> bool:
@@ -181,18 +223,23 @@ def instant(text: str) -> datetime:
 
 @contextmanager
 def patience(doing: str) -> Iterator[None]:
-    """Show what goes on, on a terminal, where the block takes longer than a second."""
+    """Show what goes on, on a terminal, if the block takes longer than a second."""
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console  # noqa: PLC0415 - only people need it
+    shown = threading.Event()
 
-    status = Console(stderr=True).status(doing)
-    timer = threading.Timer(SLOW_S, status.start)
+    def show() -> None:
+        shown.set()
+        click.echo(doing, err=True, nl=False)
+
+    timer = threading.Timer(SLOW_S, show)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-        status.stop()
+        timer.join()
+        if shown.is_set():
+            click.echo("\r\x1b[K", err=True, nl=False)

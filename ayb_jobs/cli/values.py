@@ -1,5 +1,6 @@
 """Values as they are typed on the command line."""
 
+import errno
 import json
 import math
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 MAX_LIMIT = 500
+MOST_INPUT = 64 * 2**20
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -39,13 +41,24 @@ class JsonValue(click.ParamType[Any]):
 
     def _read(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            if value == "-":
-                return sys.stdin.buffer.read().decode("utf-8-sig")
-            return Path(value[1:]).read_bytes().decode("utf-8-sig") if value.startswith("@") else value
+            is_file = value == "-" or value.startswith("@")
+            return read_input(value.removeprefix("@")).decode("utf-8-sig") if is_file else value
         except UnicodeDecodeError as error:
             self.fail(f"not UTF-8 (byte {error.start})", param, ctx)
         except (OSError, ValueError) as error:
             self.fail(f"cannot be read: {getattr(error, 'strerror', None) or error}", param, ctx)
+
+
+def read_input(file: str) -> bytes:
+    """Return what a file holds, or standard input for `-`. Raises `OSError`, also if it is larger than 64 MiB."""
+    if file == "-":
+        text = sys.stdin.buffer.read(MOST_INPUT + 1)
+    else:
+        with Path(file).open("rb") as opened:
+            text = opened.read(MOST_INPUT + 1)
+    if len(text) > MOST_INPUT:
+        raise OSError(errno.EFBIG, f"it is larger than {MOST_INPUT // 2**20} MiB")
+    return text
 
 
 class WholeNumber(click.IntRange):
@@ -111,3 +124,4 @@ JSON = JsonValue()
 TRUTH = Truth()
 DURATION = Duration()
 INSTANT = Instant()
+LIMIT = WholeNumber(1, MAX_LIMIT, clamp=True)

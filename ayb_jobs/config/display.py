@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from ayb_jobs.config.loading import MAPPINGS
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import SECTIONS, Config
+from ayb_jobs.model.address import is_address
 from ayb_jobs.redact import MASK, redact
 
 CONNECTION_STRINGS = ("url", "direct_url")
@@ -74,7 +75,7 @@ def _section(config: Config, table: tuple[str, ...], section: Section) -> Iterat
 def _masked(section: Section, key: str, value: Any) -> Any:
     """Return a value as it may be shown: of a connection string all but its password, of another secret nothing."""
     if value and is_secret(type(section), key):
-        shown = redact(value) if key in CONNECTION_STRINGS else MASK
+        shown = redact(value) if key in CONNECTION_STRINGS and is_address(value) else MASK
         return [MASK for _ in value] if isinstance(value, list) else shown
     return json.loads(json.dumps(value, default=_plain))
 

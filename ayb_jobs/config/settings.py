@@ -21,6 +21,7 @@ from ayb_jobs.config.section import (
 )
 from ayb_jobs.config.sources import Origin
 from ayb_jobs.config.tables import ApiToken, JobTypeSettings, ScheduleSettings
+from ayb_jobs.model.address import address_fault
 from ayb_jobs.redact import passwords
 
 
@@ -76,7 +77,10 @@ class Database(Section):
     notify: bool = setting(True, "Listen for notifications. Without them, polling alone finds jobs.")
 
     def contradictions(self) -> Iterator[Fault]:
-        """Refuse a direct way to no database."""
+        """Refuse a direct way to no database, and addresses that are none of PostgreSQL's."""
+        for key, address in (("url", self.url), ("direct_url", self.direct_url)):
+            if fault := address_fault(address):
+                yield (key,), fault
         if self.direct_url and not self.url:
             yield ("direct_url",), "is set although `database.url` is empty; set `database.url` to the same database"
 

@@ -2,10 +2,33 @@
 
 from collections.abc import Iterable
 
+# One slip in so many letters is a slip; more are another word.
+LETTERS_A_SLIP = 4
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` for the known name that is nearest; empty where none is near."""
-    import difflib  # noqa: PLC0415 - names without a fault do not need it
+    """Return `; did you mean …?` for the known name that is nearest; empty if none is near."""
+    near = nearest(name, known)
+    return f"; did you mean {near}?" if near else ""
 
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that differs from `name` by the fewest slips of the keyboard; None if all differ by many."""
+    most = max(1, len(name) // LETTERS_A_SLIP)
+    near = [(slips(name, other), other) for other in known if abs(len(name) - len(other)) <= most]
+    fewest = min(near, default=None)
+    return fewest[1] if fewest and fewest[0] <= min(most, len(fewest[1]) - 1) else None
+
+
+def slips(one: str, other: str) -> int:
+    """Return how many letters are missing, added, wrong or swapped with the next."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        this = [row]
+        for column, beside in enumerate(other, 1):
+            swapped = row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == beside
+            least = min(last[column] + 1, this[-1] + 1, last[column - 1] + (letter != beside))
+            this.append(min(least, before[column - 2] + 1) if swapped else least)
+        before, last = last, this
+    return last[-1]

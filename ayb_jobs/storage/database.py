@@ -18,6 +18,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.forks import keep_from_children
+from ayb_jobs.model.address import RIGHT, address_fault
 from ayb_jobs.model.job import instant
 from ayb_jobs.storage.encodings import write_what_can_be_kept
 from ayb_jobs.storage.own import OwnConnection, OwnCursor, find_surroundings, is_idle
@@ -131,10 +132,12 @@ def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     ours: dict[str, str | int] = {**_TCP, "application_name": name, "connect_timeout": max(2, round(limits.connect_s))}
     if writable:
         ours["target_session_attrs"] = "read-write"
+    if fault := address_fault(url):
+        raise DatabaseError(f"the database's address {fault}")
     try:
         theirs = conninfo_to_dict(url)
     except psycopg.Error:  # its message quotes the text, password and all
-        raise DatabaseError("the database's address is neither a URL nor `key=value` words") from None
+        raise DatabaseError(f"the database's address is neither a URL nor `key=value` words; {RIGHT}") from None
     ours = {key: value for key, value in ours.items() if key not in theirs}
     return make_conninfo(url, **ours, client_encoding="UTF8")
 

@@ -64,7 +64,7 @@ def test_listing_imports_nothing_that_it_does_not_need(database_url: str) -> Non
     assert not found & {
         "pydantic",
         "structlog",
-        "rich.console",
+        "difflib",
         "fastapi",
         "croniter",
         "http.client",

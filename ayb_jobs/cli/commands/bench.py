@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import click
 
+from ayb_jobs.cli import output
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 from ayb_jobs.lab.bench.scratch import Bench, server
@@ -42,6 +43,7 @@ def bench(options: Options, works: tuple[str, ...], jobs: int, rows: int, rounds
     Without --database-url an embedded PostgreSQL is made for it and removed. On a server that is named, each round
     makes a database of its own and drops it; the named database itself is not touched.
     """
+    output.must_print()
     end_as_by_ctrl_c()
     if not options.json:
         click.echo(f"{'WORK':9} {'FIGURE':44} {'VALUE':>10} {'':7} {'BESIDE':>10} {'RATIO':>6}  OF")

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import click
 
 from ayb_jobs.checks.settings import jobs_disabled, noted_settings, unknown_job_types
+from ayb_jobs.cli import output
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import one_line, say
@@ -31,6 +32,7 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
     if something is invalid, naming every fault. A schedule whose job type is not known here is warned of: another
     daemon may run it.
     """
+    output.must_print()
     if example:
         click.echo(example_file(), nl=False)
         return

@@ -3,6 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
+from ayb_jobs.cli import output
+
 PROGRAMS = {"ayb-jobs": "_AYB_JOBS_COMPLETE", "ayb": "_AYB_COMPLETE"}
 
 
@@ -17,6 +19,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     zsh:  ayb-jobs completion zsh > ~/.zfunc/_ayb-jobs     (with ~/.zfunc in $fpath)
     fish: ayb-jobs completion fish > ~/.config/fish/completions/ayb-jobs.fish
     """  # noqa: D301 - click takes the backspace for "leave these lines as they are"
+    output.must_print()
     make = get_completion_class(shell)
     assert make is not None  # noqa: S101 - click knows these shells
     for program, variable in PROGRAMS.items():

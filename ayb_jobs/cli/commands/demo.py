@@ -15,11 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ayb_jobs.cli.exits import ExitCode
-from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.options import Options, common_options, pass_options, table_options
 from ayb_jobs.cli.output import Column, print_table, say
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 from ayb_jobs.embedded import EmbeddedPostgres
@@ -37,12 +35,13 @@ COLUMNS = [
 ]
 # How long all eight jobs may take before the tour gives up.
 PATIENCE_S = 120.0
+BAR = 32
 
 
 @click.command
 @click.option("--once", is_flag=True, help="End when the jobs have ended, instead of leaving the daemon up.")
 @common_options
-@json_option
+@table_options
 @pass_options
 @click.pass_context
 def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
@@ -60,7 +59,7 @@ def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
             ids = prepare(conn)
             with daemon(url, Path(folder) / "daemon.log") as process:
                 jobs = watch(conn, ids, process, Path(folder) / "daemon.log", quiet=options.json)
-                show(jobs, as_json=options.json)
+                show(jobs, as_json=options.json, form=options.output)
                 succeeded = len(jobs) == len(ids) and all(job.succeeded for job in jobs) and only_valid_rows_left(conn)
                 if not options.json:
                     say(verdict(jobs, succeeded=succeeded))
@@ -110,24 +109,47 @@ def watch(
     conn: Connection, ids: list[str], process: subprocess.Popen[bytes], log_file: Path, *, quiet: bool
 ) -> list[DemoJob]:
     """Wait until all jobs have ended, showing how far each is; return how they stand then."""
-    console = Console(stderr=True, quiet=quiet)
     give_up = time.monotonic() + PATIENCE_S
-    with Progress(
-        TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), console=console, transient=True
-    ) as progress:
-        bars = {job.job: progress.add_task(job.job, total=job.expected) for job in jobs_now(conn, ids)}
-        while True:
-            jobs = jobs_now(conn, ids)
-            for job in jobs:
-                progress.update(bars[job.job], completed=job.records_processed)
-            if all(job.ended for job in jobs) or time.monotonic() > give_up:
-                return jobs
-            if process.poll() is not None:
-                raise DatabaseError(f"the daemon ended with exit code {process.returncode}: {last_line(log_file)}")
-            time.sleep(0.05)
+    bars = Bars(shown=not quiet and sys.stderr.isatty())
+    while True:
+        jobs = jobs_now(conn, ids)
+        bars.draw(jobs)
+        if all(job.ended for job in jobs) or time.monotonic() > give_up:
+            bars.erase()
+            return jobs
+        if process.poll() is not None:
+            raise DatabaseError(f"the daemon ended with exit code {process.returncode}: {last_line(log_file)}")
+        time.sleep(0.05)
 
 
-def show(jobs: list[DemoJob], *, as_json: bool) -> None:
+class Bars:
+    """A bar for each job on the terminal, drawn in place."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._lines = 0
+
+    def draw(self, jobs: list[DemoJob]) -> None:
+        """Draw how far each job is."""
+        if self._shown:
+            self.erase()
+            click.echo("".join(f"{bar(job)}\n" for job in jobs), err=True, nl=False)
+            self._lines = len(jobs)
+
+    def erase(self) -> None:
+        """Take the bars away."""
+        if self._lines:
+            click.echo(f"\x1b[{self._lines}A\x1b[J", err=True, nl=False)
+        self._lines = 0
+
+
+def bar(job: DemoJob) -> str:
+    """Return a line that shows how far a job is."""
+    full = min(BAR, BAR * job.records_processed // max(1, job.expected))
+    return f"{job.job:<32} {'━' * full}{'·' * (BAR - full)} {job.records_processed:>6}/{job.expected}"
+
+
+def show(jobs: list[DemoJob], *, as_json: bool, form: str | None) -> None:
     """Print how each job ended: a table, or one JSON object for each."""
     if as_json:
         for job in jobs:
@@ -144,7 +166,7 @@ def show(jobs: list[DemoJob], *, as_json: bool) -> None:
         ]
         for job in jobs
     ]
-    print_table(COLUMNS, rows, ["green" if job.succeeded else "red" for job in jobs])
+    print_table(COLUMNS, rows, ["green" if job.succeeded else "red" for job in jobs], form=form)
 
 
 def verdict(jobs: list[DemoJob], *, succeeded: bool) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from ayb_jobs.errors import ConfigError
+from ayb_jobs.errors import AybJobsError, ConfigError, PortInUse
 from ayb_jobs.forks import keep_from_children
 from ayb_jobs.http.services import Services
 
@@ -58,7 +58,7 @@ class ApiServer:
         return f"http://{host}:{self.port}"
 
     def start(self) -> None:
-        """Listen; raises `ConfigError`, naming api.host or api.port, where that address cannot be had.
+        """Listen; raises `PortInUse` or `ConfigError`, naming api.host or api.port, if that address cannot be had.
 
         Requests that come before the application is built wait for it.
         """
@@ -120,12 +120,15 @@ def app_factory(services: Services) -> Callable[[], Any]:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address, or raise `ConfigError` saying which setting to change."""
+    """Return a socket that listens at an address.
+
+    Raises `PortInUse`, or `ConfigError` if the address cannot be had at all; both say which setting to change.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.create_server((str(address[0]), port), family=family, backlog=256)
     except (OSError, UnicodeError, OverflowError) as error:
-        raise ConfigError([_why(host, port, error)]) from error
+        raise _why(host, port, error) from error
     # Connections inherit it. asyncio would set it, but not on sockets made without naming TCP; and without it the body
     # of an answer waits 40 ms for the client's delayed acknowledgement of the header.
     keep_from_children(listening)
@@ -133,14 +136,14 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _why(host: str, port: int, error: Exception) -> str:
+def _why(host: str, port: int, error: Exception) -> AybJobsError:
     match getattr(error, "errno", None):
         case errno.EADDRINUSE:
-            return (
+            return PortInUse(
                 f"api.port: {port} on {host} is in use by another program, maybe another ayb-jobs daemon; "
                 "choose another port by api.port or AYB_JOBS_API_PORT (0 takes any that is free)"
             )
         case errno.EACCES:
-            return f"api.port: {port} needs rights that this process lacks; choose a port above 1023"
+            return ConfigError([f"api.port: {port} needs rights that this process lacks; choose a port above 1023"])
         case _:
-            return f"api.host: cannot listen on {host}: {error}"
+            return ConfigError([f"api.host: cannot listen on {host}: {error}"])

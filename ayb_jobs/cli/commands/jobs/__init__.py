@@ -6,12 +6,22 @@ from ayb_jobs.cli.lazy import Lazy, LazyGroup
 from ayb_jobs.cli.options import backend_options
 
 COMMANDS = {
-    "list": Lazy("jobs.list:list_", "List jobs, the newest first."),
-    "show": Lazy("jobs.show:show", "Show one job and its attempts."),
-    "stats": Lazy("jobs.stats:stats", "Count jobs by state."),
-    "enqueue": Lazy("jobs.enqueue:enqueue", "Put a job into the queue."),
-    "retry": Lazy("jobs.retry:retry", "Queue a failed job again."),
-    "cancel": Lazy("jobs.cancel:cancel", "Cancel a queued job."),
+    "list": Lazy("jobs.list:list_", "List jobs, the newest first.", ("ls", "ps", "all")),
+    "show": Lazy(
+        "jobs.show:show",
+        "Show one job and its attempts.",
+        ("get", "info", "inspect", "view", "describe", "log", "logs"),
+    ),
+    "stats": Lazy("jobs.stats:stats", "Count jobs by state.", ("count", "counts", "summary", "top")),
+    "enqueue": Lazy(
+        "jobs.enqueue:enqueue",
+        "Put a job into the queue.",
+        ("add", "push", "submit", "send", "insert", "create", "new", "dispatch", "run"),
+    ),
+    "retry": Lazy("jobs.retry:retry", "Queue a failed job again.", ("rerun", "requeue", "redo", "restart")),
+    "cancel": Lazy(
+        "jobs.cancel:cancel", "Cancel a queued job.", ("kill", "abort", "rm", "remove", "delete", "discard")
+    ),
 }
 
 

@@ -1,10 +1,12 @@
 """How the commands about jobs print."""
 
+from typing import Any
+
 import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.options import Options
-from ayb_jobs.cli.output import decoded
+from ayb_jobs.cli.output import Column, decoded
 
 STATE_STYLES = {
     "queued": "cyan",
@@ -20,6 +22,39 @@ def print_change(options: Options, text: str, words: str) -> None:
     """Print what became of a job."""
     if options.json:
         output.print_json(text)
+        return
+    job = decoded(text)
+    if options.output == "csv":
+        print_jobs(options, [job])
     else:
-        job = decoded(text)
         click.echo(f"job {words.format(id=job['id'], state=job['state'])}")
+
+
+def print_jobs(options: Options, found: list[dict[str, Any]]) -> None:
+    """Print jobs as a table, with their queue if one is in another queue than `default`."""
+    several_queues = any(job["queue"] != "default" for job in found)
+    columns = [
+        Column(title="ID", key=True),
+        Column(title="STATE"),
+        Column(title="TYPE"),
+        *([Column(title="QUEUE")] if several_queues else []),
+        Column(title="ATTEMPTS", right=True),
+        Column(title="CREATED"),
+        Column(title="DUE"),
+        Column(title="LAST ERROR", flexible=True),
+    ]
+    when = output.when_for(options)
+    rows = [
+        [
+            job["id"],
+            job["state"],
+            job["type"],
+            *([job["queue"]] if several_queues else []),
+            f"{job['attempts']}/{job['maxAttempts']}",
+            when(job["createdAt"]),
+            when(job["runAt"]) if job["state"] == "queued" else "",
+            job.get("lastError", ""),
+        ]
+        for job in found
+    ]
+    output.print_table(columns, rows, [STATE_STYLES[job["state"]] for job in found], form=options.output)

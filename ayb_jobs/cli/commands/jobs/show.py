@@ -7,10 +7,10 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_jobs
-from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES
+from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES, print_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, ago, decoded, duration
-from ayb_jobs.cli.values import MAX_LIMIT, WholeNumber
+from ayb_jobs.cli.values import LIMIT
 
 MINUTE_S = 60
 WHENS = {
@@ -27,13 +27,12 @@ DETAILS = {"Worker": "workerId", "Schedule": "scheduleId", "Idempotency key": "i
 
 @click.command
 @click.argument("job_id", metavar="JOB-ID")
-@click.option(
-    "--limit", type=WholeNumber(1, MAX_LIMIT), default=20, show_default=True, help="At most so many attempts."
-)
+@click.option("--limit", type=LIMIT, default=20, show_default=True, help="At most so many attempts.")
 @backend_options
 @pass_options
 def show(options: Options, job_id: str, limit: int) -> None:
     """Show one job and its attempts, the newest first. With --json, the attempts are under `executions`."""
+    output.must_print()
     with open_jobs(options) as backend:
         job_text = backend.get_job(job_id)
         executions_text = backend.list_executions(job_id, limit=limit)
@@ -41,10 +40,13 @@ def show(options: Options, job_id: str, limit: int) -> None:
     if options.json:  # the job as it stands, since it may hold what Python cannot decode
         output.print_json(f'{job_text[:-1]},"executions":{json.dumps(executions)}}}')
         return
+    if options.output == "csv":
+        print_jobs(options, [decoded(job_text)])
+        return
     print_job(decoded(job_text))
     click.echo()
     if executions:
-        print_executions(executions)
+        print_executions(options, executions)
     else:
         click.echo("No attempt is on record.")
 
@@ -76,7 +78,7 @@ def attempts_words(job: dict[str, Any]) -> str:
     return f"{words}, {job['crashes']} lost with their worker" if job["crashes"] else words
 
 
-def print_executions(executions: list[dict[str, Any]]) -> None:
+def print_executions(options: Options, executions: list[dict[str, Any]]) -> None:
     """Print attempts as a table."""
     columns = [
         Column(title="ATTEMPT", right=True, key=True),
@@ -87,7 +89,7 @@ def print_executions(executions: list[dict[str, Any]]) -> None:
         Column(title="WORKER"),
         Column(title="ERROR", flexible=True),
     ]
-    when = ago if output.is_terminal() else str
+    when = output.when_for(options)
     rows = [
         [
             str(execution["attempt"]),
@@ -100,7 +102,7 @@ def print_executions(executions: list[dict[str, Any]]) -> None:
         ]
         for execution in executions
     ]
-    output.print_table(columns, rows)
+    output.print_table(columns, rows, form=options.output)
 
 
 def took(execution: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from ayb_jobs.cli.output import Column, decoded, duration
 @pass_options
 def stats(options: Options) -> None:
     """Count jobs by state; tell how long the oldest due job has waited, and which ones no live daemon can run."""
+    output.must_print()
     with open_jobs(options) as backend:
         text = backend.job_stats()
     if options.json:
@@ -26,6 +27,7 @@ def stats(options: Options) -> None:
         [Column(title="STATE", key=True), Column(title="JOBS", right=True, key=True)],
         rows,
         [STATE_STYLES[state] for state in STATES],
+        form=options.output,
     )
     oldest_s = counts.get("oldestQueuedAgeSec")
     if oldest_s is not None:

@@ -8,6 +8,7 @@ from ayb_jobs.cli.backend.backend import open_schedules
 from ayb_jobs.cli.commands.schedules.fields import body_of, schedule_options
 from ayb_jobs.cli.commands.schedules.printing import print_schedule
 from ayb_jobs.cli.options import Options, backend_options, pass_options
+from ayb_jobs.cli.values import TRUTH
 from ayb_jobs.cli.warnings import warning_of_unknown_type
 
 
@@ -16,6 +17,9 @@ from ayb_jobs.cli.warnings import warning_of_unknown_type
 @click.option("--job-type", required=True, metavar="TYPE", help="The type of its jobs.")
 @click.option(
     "--cron", required=True, metavar="CRON", help="When: five fields, six with seconds first, @hourly, @every 90s."
+)
+@click.option(
+    "--enabled", type=TRUTH, is_flag=False, flag_value="true", metavar="[true|false]", help="Whether it fires; it does."
 )
 @schedule_options
 @backend_options

@@ -17,5 +17,7 @@ def delete(options: Options, schedule: str) -> None:
         backend.delete_schedule(schedule)
     if options.json:
         output.print_json('{"deleted":true}')
+    elif options.output == "csv":
+        output.print_table([output.Column(title="DELETED")], [[schedule]], form="csv")
     else:
         click.echo(f"schedule {output.one_line(schedule)} is deleted")

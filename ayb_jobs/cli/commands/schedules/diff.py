@@ -39,7 +39,7 @@ def diff(options: Options) -> int:
             }
             for drift in drifts
         ]
-        output.print_json(json.dumps({"items": items, "count": len(items)}))
+        output.print_page(options, json.dumps({"items": items, "count": len(items)}, separators=(",", ":")))
     else:
         for drift in drifts:
             click.echo(f"{output.one_line(drift.name)}: {drift.kind}")

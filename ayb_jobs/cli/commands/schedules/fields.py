@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ayb_jobs.cli.values import DURATION, JSON, TRUTH, WholeNumber
+from ayb_jobs.cli.values import DURATION, JSON, WholeNumber
 from ayb_jobs.wire.names import api_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +23,6 @@ def schedule_options(command: F) -> F:
     options: list[Callable[[Any], Any]] = [
         click.option("--timezone", metavar="ZONE", help="The IANA time zone of the cron expression, such as UTC."),
         click.option("--payload", type=JSON, metavar="JSON", help="What its jobs are given: JSON, @FILE, or -."),
-        click.option("--enabled", type=TRUTH, metavar="true|false", help="Whether it fires."),
         click.option("--queue", metavar="QUEUE", help="The queue of its jobs."),
         click.option("--priority", type=WholeNumber(1, 4), help="The priority of its jobs; 1 goes first."),
         click.option("--max-attempts", type=WholeNumber(1), help="How often each job may be tried."),
@@ -51,5 +50,9 @@ def schedule_options(command: F) -> F:
 
 
 def body_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was given as the API's fields."""
-    return {api_name(FIELDS.get(flag, flag)): value for flag, value in given.items() if value is not None}
+    """Return what was given as the API's fields; an empty time zone is none, as in AYB."""
+    return {
+        api_name(FIELDS.get(flag, flag)): value
+        for flag, value in given.items()
+        if value is not None and (flag, value) != ("timezone", "")
+    }

@@ -4,7 +4,7 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
-from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.options import Options, common_options, pass_options, table_options
 from ayb_jobs.cli.output import Column
 from ayb_jobs.cli.values import WholeNumber
 from ayb_jobs.model.instants import instant_text
@@ -17,19 +17,22 @@ MAX_FIRES = 10_000
 
 @click.command
 @click.argument("schedule", metavar="[SCHEDULE]", required=False)
-@click.option("--limit", type=WholeNumber(1, MAX_FIRES), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=WholeNumber(1, MAX_FIRES, clamp=True), default=50, show_default=True, help="At most so many."
+)
 @common_options
-@json_option
+@table_options
 @pass_options
 def fires(options: Options, schedule: str | None, limit: int) -> None:
     """Show what became of each fire of SCHEDULE (an id or a name), or of all schedules, the latest first."""
+    output.must_print()
     with database(options) as conn:
         schedule_id = None if schedule is None else get_schedule(conn, schedule).id
         found = list_fires(conn, schedule_id=schedule_id, limit=limit)
     if options.json:
-        output.print_json(page_text(map(fire_text, found)))
-    elif found:
-        print_fires(found)
+        output.print_page(options, page_text(map(fire_text, found)))
+    elif found or options.output == "csv":
+        print_fires(options, found)
     else:
         output.say("Nothing has fired yet; `schedules preview` shows what will.")
 
@@ -48,7 +51,7 @@ def fire_text(row: LedgerRow) -> str:
     )
 
 
-def print_fires(found: list[LedgerRow]) -> None:
+def print_fires(options: Options, found: list[LedgerRow]) -> None:
     """Print rows of the ledger."""
     columns = [
         Column(title="FIRE", key=True),
@@ -69,4 +72,4 @@ def print_fires(found: list[LedgerRow]) -> None:
         ]
         for row in found
     ]
-    output.print_table(columns, rows)
+    output.print_table(columns, rows, form=options.output)

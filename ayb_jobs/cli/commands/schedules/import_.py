@@ -1,11 +1,9 @@
 """`ayb-jobs schedules import`: the schedules of other schedulers as ours."""
 
 import io
-import sys
 import tokenize
 from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 
 import click
 
@@ -13,6 +11,7 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.backend.database_schedules import DatabaseSchedules
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.values import read_input
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.importing.celery_beat import read_beat
 from ayb_jobs.model.schedules.importing.celery_settings import beat_settings
@@ -53,6 +52,8 @@ def import_(
     `crontab FILE` (- for standard input), `pg_cron` (its table), `celery` (django-celery-beat's tables) or `celery FILE`
     (the Python settings with `beat_schedule`, which are read and not run). Ends with 1 where an entry cannot be had here.
     """
+    if not create:
+        output.must_print()
     match source:
         case "crontab":
             if file is None:
@@ -73,7 +74,7 @@ def import_(
 def text_of(file: str, encoding: str | None) -> str:
     """Return a file's text, or that of standard input for `-`; without `encoding`, in the one that Python source names."""
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        data = read_input(file)
         return data.decode(encoding or tokenize.detect_encoding(io.BytesIO(data).readline)[0])
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="file") from None
@@ -109,7 +110,7 @@ def create_all(options: Options, found: Iterable[Imported]) -> None:
 def report(options: Options, found: list[Imported], *, created: bool) -> None:
     """Print what was read: JSON, or settings, or what was created."""
     if options.json:
-        output.print_json(page_text(map(entry_text, found)))
+        output.print_page(options, page_text(map(entry_text, found)))
         return
     if not found:
         output.say("There is no schedule to import.")

@@ -4,8 +4,8 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
-from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.cli.output import Column, ago
+from ayb_jobs.cli.options import Options, common_options, pass_options, table_options
+from ayb_jobs.cli.output import Column
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
 from ayb_jobs.wire.text import object_text, page_text
@@ -13,7 +13,7 @@ from ayb_jobs.wire.text import object_text, page_text
 
 @click.command
 @common_options
-@json_option
+@table_options
 @pass_options
 def overdue(options: Options) -> int:
     """List schedules that did not do what was expected of them, and end with 1 where there are any.
@@ -23,9 +23,9 @@ def overdue(options: Options) -> int:
     with database(options) as conn:
         found = list_overdue(conn)
     if options.json:
-        output.print_json(page_text(map(overdue_text, found)))
-    elif found:
-        print_overdue(found)
+        output.print_page(options, page_text(map(overdue_text, found)))
+    elif found or options.output == "csv":
+        print_overdue(options, found)
     else:
         output.say("No schedule is overdue.")
     return int(bool(found))
@@ -47,7 +47,7 @@ def overdue_text(each: Overdue) -> str:
     )
 
 
-def print_overdue(found: list[Overdue]) -> None:
+def print_overdue(options: Options, found: list[Overdue]) -> None:
     """Print overdue schedules."""
     columns = [
         Column(title="NAME", key=True),
@@ -55,10 +55,6 @@ def print_overdue(found: list[Overdue]) -> None:
         Column(title="SINCE"),
         Column(title="WHY", flexible=True),
     ]
+    when = output.when_for(options)
     rows = [[each.name, each.reason, when(instant_text(each.since)), each.words] for each in found]
-    output.print_table(columns, rows)
-
-
-def when(text: str) -> str:
-    """Return an instant: how far away for people, as it is for programs."""
-    return ago(text) if output.is_terminal() else text
+    output.print_table(columns, rows, form=options.output)

@@ -8,7 +8,7 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
-from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.options import Options, common_options, pass_options, table_options
 from ayb_jobs.cli.output import Column
 from ayb_jobs.cli.values import INSTANT, WholeNumber
 from ayb_jobs.errors import InvalidInput
@@ -26,7 +26,7 @@ from ayb_jobs.storage.schedules.schedules import get_schedule
 @click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="Fires after then; after now where not given.")
 @click.option("--count", type=WholeNumber(1, 1000), default=20, show_default=True, help="So many fires.")
 @common_options
-@json_option
+@table_options
 @pass_options
 def preview(
     options: Options,
@@ -43,6 +43,7 @@ def preview(
 
     What a change of clocks does to a fire is marked, and times that the daylight-saving rule leaves out are shown.
     """
+    output.must_print()
     if (schedule is None) == (cron is None):
         raise InvalidInput("give a schedule, or an expression with --cron")
     known_fire = None
@@ -80,8 +81,8 @@ def print_foreseen(options: Options, found: Sequence[Foreseen]) -> None:
             {"at": instant_text(each.at), "local": each.local.isoformat(), "fires": each.is_fire, "note": each.note}
             for each in found
         ]
-        output.print_json(json.dumps({"items": items, "count": len(items)}))
+        output.print_page(options, json.dumps({"items": items, "count": len(items)}, separators=(",", ":")))
         return
     columns = [Column(title="LOCAL TIME", key=True), Column(title="UTC", key=True), Column(title="NOTE", flexible=True)]
     rows = [[f"{each.local:%a %F %T %Z}", f"{each.at:%F %T}", each.note] for each in found]
-    output.print_table(columns, rows)
+    output.print_table(columns, rows, form=options.output)

@@ -7,7 +7,7 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.options import Options
-from ayb_jobs.cli.output import ago, decoded
+from ayb_jobs.cli.output import Column, ago, decoded
 
 STATE_STYLES = {"enabled": "green", "disabled": "yellow", "broken": "red", "dormant": "yellow", "ended": "yellow"}
 
@@ -23,6 +23,40 @@ def print_schedule(options: Options, text: str, words: str) -> None:
         output.print_json(text)
         return
     schedule = decoded(text)
+    if options.output == "csv":
+        print_schedules(options, [schedule])
+        return
     click.echo(f"schedule {output.one_line(schedule['name'])} {words}  ({schedule['id']})")
     if schedule.get("nextRunAt"):
         click.echo(f"next run {schedule['nextRunAt']}  ({ago(schedule['nextRunAt'])})")
+
+
+def print_schedules(options: Options, found: list[dict[str, Any]]) -> None:
+    """Print schedules as a table."""
+    columns = [
+        Column(title="NAME", key=True),
+        Column(title="STATE"),
+        Column(title="CRON"),
+        Column(title="NEXT RUN"),
+        Column(title="JOB TYPE"),
+        Column(title="TIMEZONE"),
+        Column(title="LAST RUN"),
+        Column(title="ID"),
+        Column(title="ERROR", flexible=True),
+    ]
+    when = output.when_for(options)
+    rows = [
+        [
+            schedule["name"],
+            state_of(schedule),
+            schedule["cronExpr"],
+            when(schedule["nextRunAt"]) if schedule.get("nextRunAt") else "",
+            schedule["jobType"],
+            schedule["timezone"],
+            when(schedule["lastRunAt"]) if schedule.get("lastRunAt") else "",
+            schedule["id"],
+            schedule.get("lastError", ""),
+        ]
+        for schedule in found
+    ]
+    output.print_table(columns, rows, [STATE_STYLES[row[1]] for row in rows], form=options.output)

@@ -8,10 +8,10 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_schedules
-from ayb_jobs.cli.commands.schedules.printing import STATE_STYLES, state_of
+from ayb_jobs.cli.commands.schedules.finding import find
+from ayb_jobs.cli.commands.schedules.printing import STATE_STYLES, print_schedules, state_of
 from ayb_jobs.cli.options import Options, backend_options, pass_options
-from ayb_jobs.cli.output import ago, decoded
-from ayb_jobs.errors import NotFound
+from ayb_jobs.cli.output import ago
 
 ORIGINS = {
     "shipped": "packs or settings",
@@ -26,17 +26,15 @@ ORIGINS = {
 @pass_options
 def show(options: Options, schedule: str) -> None:
     """Show all that is known of SCHEDULE, an id or a name; `fires` and `preview` show what it did and will do."""
+    output.must_print()
     with open_schedules(options) as backend:
-        found = decoded(backend.list_schedules())["items"]
-    by_id = [each for each in found if each["id"] == schedule]
-    by_name = [each for each in found if each["name"] == schedule]
-    for each in by_id or by_name:
-        if options.json:
-            output.print_json(json.dumps(each, ensure_ascii=False))
-        else:
-            print_details(each)
-        return
-    raise NotFound(f"there is no schedule {schedule}")
+        found = find(backend, schedule)
+    if options.json:
+        output.print_json(json.dumps(found, ensure_ascii=False))
+    elif options.output == "csv":
+        print_schedules(options, [found])
+    else:
+        print_details(found)
 
 
 def print_details(schedule: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ MOST_HOURS = 24 * 31
 @pass_options
 def timeline(options: Options, hours: int, from_: str | None, svg: Path | None) -> None:
     """Draw when each enabled schedule fires and how long it usually runs, so that collisions are seen."""
+    output.must_print()
     start = datetime.fromisoformat(from_) if from_ else this_hour()
     end = start + timedelta(hours=hours)
     with database(options) as conn:

@@ -1,0 +1,80 @@
+"""Addresses of a database as other programs write them, and what PostgreSQL's own would be."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+RIGHT = "write postgresql://USER@HOST/DATABASE"
+OTHERS = {
+    "sqlite", "mysql", "mariadb", "mssql", "sqlserver", "oracle", "mongodb", "mongodb+srv", "redis", "rediss", "amqp",
+    "file",
+}  # fmt: skip
+SCHEME = re.compile(r"(?i)(jdbc|sqlite|file|[a-z][a-z0-9+.-]{0,30}(?=://)):")
+ENCLOSED = re.compile(r"""\s*(["'`]).*\1\s*""", re.DOTALL)
+COMMAND = re.compile(r"(?i)\s*(psql\s|(?:export\s+)?[a-z_]+=['\"]?postgres(?:ql)?://)")
+HOST = r"(?:\[[0-9a-fA-F:.%]+\]|[^\s:/?#\[\]@,]*)(?::\d+)?"
+# Up to the last @, since unescaped ones do occur in passwords.
+URL = re.compile(rf"(?i)[a-z][a-z0-9+.-]*://(?:\S*@)?{HOST}(?:,{HOST})*(?:[/?#]|$)")
+WORDS = re.compile(r"(?:\s*\w+\s*=\s*(?:'(?:[^'\\]|\\.)*'|[^\s'=]\S*|))+\s*")
+
+# Parameters that other programs put into the address, and what to do about each.
+PARAMETERS: Mapping[str, str] = {
+    "schema": "leave it out; for another schema than public give options=-csearch_path%3DNAME",
+    "pgbouncer": "leave it out; PgBouncer is recognised without it",
+    "connection_limit": "leave it out, and set database.work_connections",
+    "pool_timeout": "leave it out, and set database.connect_timeout_s",
+    "socket_timeout": "leave it out, and set database.statement_timeout_s",
+    "statement_cache_size": "leave it out",
+    "prepared_statements": "leave it out; a pooler is recognised without it",
+    "sslaccept": "give sslmode=require, or sslmode=verify-full with sslrootcert",
+    "sslcert_password": "give sslpassword",
+    "ssl": "give sslmode=require",
+    "charset": "leave it out",
+    "serverVersion": "leave it out",
+    "server_version": "leave it out",
+}
+
+
+def address_fault(address: str) -> str | None:
+    """Return what keeps an address from being one of PostgreSQL, and what to write; None if nothing is seen.
+
+    The words hold no part of the address but its scheme and the names of its parameters.
+    """
+    if ENCLOSED.fullmatch(address):
+        return "is in quotation marks; leave them out"
+    if COMMAND.match(address):
+        return "is a command or an assignment; give the address in it alone, from postgresql:// on"
+    if "://" in address and address != address.strip():
+        where = "begins" if address[0].isspace() else "ends"
+        what = "a line break" if "\n" in address or "\r" in address else "a space"
+        return f"{where} with {what}; leave it out"
+    scheme = SCHEME.match(address)
+    return (_scheme_fault(scheme[1].lower()) or _parameter_fault(address)) if scheme else None
+
+
+def is_address(address: str) -> bool:
+    """Tell whether a text is a URL or `key=value` words, so that a password in it can be told from the rest."""
+    return URL.match(address) is not None or WORDS.fullmatch(address) is not None
+
+
+def _scheme_fault(scheme: str) -> str | None:
+    kind, _, driver = scheme.partition("+")
+    match kind:
+        case "postgres" | "postgresql":
+            return f"has the form of SQLAlchemy; leave out +{driver}: {RIGHT}" if driver else None
+        case "jdbc":
+            return f"has the form of JDBC; {RIGHT}"
+        case "http" | "https":
+            return f"is that of an API, which --url takes; for a database {RIGHT}"
+        case _ if kind in OTHERS or scheme in OTHERS:
+            return f"names another kind of database ({scheme}); ayb-jobs needs PostgreSQL: {RIGHT}"
+        case _:
+            return f"begins with {scheme}://, which PostgreSQL does not know; {RIGHT}"
+
+
+def _parameter_fault(address: str) -> str | None:
+    names = [name for name, _ in parse_qsl(address.partition("?")[2], keep_blank_values=True)]
+    faults = [
+        f"its parameter {name} is none of PostgreSQL's: {PARAMETERS[name]}" for name in names if name in PARAMETERS
+    ]
+    return f"has parameters of another program; {'; '.join(faults)}" if faults else None

@@ -1,0 +1,84 @@
+"""Addresses of a database as other programs write them."""
+
+import pytest
+
+from ayb_jobs.model.address import address_fault, is_address
+
+SECRET = "hunter2-canary"
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("postgresql+psycopg://u:{}@h/d", "leave out +psycopg"),
+        ("postgresql+asyncpg://u:{}@h/d", "leave out +asyncpg"),
+        ("postgres+psycopg2://u:{}@h/d", "leave out +psycopg2"),
+        ("postgresql://u:{}@h/d?schema=public", "parameter schema"),
+        ("postgresql://u:{}@h/d?pgbouncer=true&connection_limit=1", "parameter connection_limit"),
+        ("postgresql://u:{}@h/d?sslmode=require&sslaccept=strict", "sslmode=require"),
+        ("sqlite:///{}.db", "needs PostgreSQL"),
+        ("sqlite:{}.db", "needs PostgreSQL"),
+        ("sqlite+aiosqlite:///{}.db", "needs PostgreSQL"),
+        ("mysql://u:{}@h/d", "needs PostgreSQL"),
+        ("mongodb+srv://u:{}@h/d", "needs PostgreSQL"),
+        ("jdbc:postgresql://h/d?user=u&password={}", "JDBC"),
+        ("prisma+postgres://h/?api_key={}", "begins with prisma+postgres://"),
+        ("http://127.0.0.1:8091/{}", "--url"),
+        ("postgresql://u:{}@h/d\n", "ends with a line break"),
+        ("postgresql://u:{}@h/d ", "ends with a space"),
+        ("\npostgresql://u:{}@h/d", "begins with a line break"),
+        ('"postgresql://u:{}@h/d"', "quotation marks"),
+        ("'postgresql://u:{}@h/d'\n", "quotation marks"),
+        ("psql postgresql://u:{}@h/d", "command or an assignment"),
+        ("DATABASE_URL=postgresql://u:{}@h/d", "command or an assignment"),
+    ],
+)
+def test_an_address_of_another_program_is_told_with_what_to_write(address: str, words: str) -> None:
+    fault = address_fault(address.format(SECRET))
+    assert fault is not None
+    assert words in fault
+    assert SECRET not in fault
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "postgresql://u:p@h/d",
+        "postgres://h",
+        "postgresql://h1:5432,h2:5433/d?target_session_attrs=read-write",
+        "postgresql:///d?host=/run/postgresql&options=-csearch_path%3Dapp",
+        "host=h dbname=d password='a b'",
+        "dbname = d",
+    ],
+)
+def test_an_address_of_postgresql_has_no_fault(address: str) -> None:
+    assert address_fault(address) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://u:p@h/d",
+        "postgresql://u:p@h1:1,[::1]:2/d",
+        "host=h password='a b'",
+        "https://hooks.example.org/x",
+    ],
+)
+def test_what_can_be_parsed_is_an_address(text: str) -> None:
+    assert is_address(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET,
+        f"nonsense {SECRET}",
+        f"postgresql://[{SECRET}",
+        f"postgresql://u:{SECRET}",
+        f"host=h {SECRET}",
+        f"u:{SECRET}@h/d",
+    ],
+)
+def test_what_cannot_be_parsed_is_no_address_and_may_hold_a_password(text: str) -> None:
+    assert not is_address(text)
