@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from ayb_jobs.model.digits import exact
+
 MAX_LIMIT = 500
 MOST_INPUT = 64 * 2**20
 
@@ -31,7 +33,7 @@ class JsonValue(click.ParamType[Any]):
             return value
         text = self._read(value, param, ctx)
         try:
-            return json.loads(text, parse_constant=_refuse)
+            return exact(text)
         except json.JSONDecodeError as error:
             self.fail(f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}", param, ctx)
         except RecursionError:
@@ -114,10 +116,6 @@ class Instant(click.ParamType[str]):
         if instant.tzinfo is None:
             self.fail(f"{value!r} has no time zone; add one, such as +00:00 or Z", param, ctx)
         return instant.isoformat()
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not a number of JSON")
 
 
 JSON = JsonValue()

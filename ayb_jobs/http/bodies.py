@@ -6,11 +6,11 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, Field, create_model
 
-from ayb_jobs.http.requests import Body
+from ayb_jobs.http.parsing import Body
 from ayb_jobs.http.shapes import Shape
 from ayb_jobs.model.schedules.schedule import FIELDS, Rule, Schedule
 from ayb_jobs.wire.names import api_name
-from ayb_jobs.wire.schedules import SHOWN
+from ayb_jobs.wire.schedules import BODY_FIELDS, READ_ONLY, SHOWN
 
 TYPES: Mapping[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
 BOUNDS = {"minLength": "min_length", "maxLength": "max_length", "minimum": "ge", "maximum": "le"}
@@ -28,10 +28,49 @@ class ShownByField(Shape):
     model_config = ConfigDict(alias_generator=api_name)
 
 
-def schedule_body(name: str, doc: str, required: Collection[str] = ()) -> type[NamedByField]:
-    """Return a body with the fields of a schedule, of which these are required."""
-    given: dict[str, Any] = {field: _body_field(rule, required=field in required) for field, rule in FIELDS.items()}
-    return create_model(name, __base__=NamedByField, __doc__=doc, **given)
+class AsAyb(NamedByField):
+    """A body that means what AYB takes it to mean; keys that AYB does not know may be sent.
+
+    An empty `timezone` is UTC, an empty `cronExpr` says nothing, and `maxAttempts` below 1 is the default.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    theirs = frozenset({"name", "jobType", "cronExpr", "timezone", "payload", "enabled", "maxAttempts"})
+    passed_over = READ_ONLY | BODY_FIELDS.keys()
+
+    @classmethod
+    def understood(cls, sent: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what AYB would understand."""
+        return {
+            key: "UTC" if (key, value) == ("timezone", "") else value for key, value in sent.items() if said(key, value)
+        }
+
+
+def said(key: str, value: Any) -> bool:
+    """Tell whether AYB takes a key with this value for one that was sent."""
+    match key:
+        case "cronExpr":
+            return bool(value != "")
+        case "maxAttempts":
+            return type(value) is not int or value > 0
+        case _:
+            return True
+
+
+def schedule_body(
+    name: str,
+    doc: str,
+    base: type[NamedByField] = NamedByField,
+    *,
+    required: Collection[str] = (),
+    without: Collection[str] = (),
+) -> type[NamedByField]:
+    """Return a body with the fields of a schedule, some of them `required` and some left out."""
+    given: dict[str, Any] = {
+        field: _body_field(rule, required=field in required) for field, rule in FIELDS.items() if field not in without
+    }
+    return create_model(name, __base__=base, __doc__=doc, **given)
 
 
 def _body_field(rule: Rule, *, required: bool) -> tuple[Any, Any]:

@@ -1,47 +1,26 @@
-"""What routes share: the services behind them, who calls, and how a body and a query are read."""
+"""What routes share: the services behind them, who calls, pages, and what the OpenAPI document says of answers."""
 
 import base64
-import json
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic.alias_generators import to_camel
+from fastapi import Depends, Request
+from pydantic import BaseModel
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.edge.auth import Caller, Scope, requires
-from ayb_jobs.http.edge.problems import NOT_ENABLED, InvalidBody, Problem, Refused, field_problems
+from ayb_jobs.http.edge.problems import NOT_ENABLED, Problem, Refused
+from ayb_jobs.http.parsing import DEFAULT_PAGE, MAX_PAGE
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.job import checked_id
 from ayb_jobs.storage.queue.jobs import Position
 
-MAX_PAGE = 500
-DEFAULT_PAGE = 50
 MAX_OFFSET = 10**15
-
-Model = TypeVar("Model", bound=BaseModel)
 
 Reader = Annotated[Caller, Depends(requires(Scope.READ))]
 Operator = Annotated[Caller, Depends(requires(Scope.OPERATE))]
 Admin = Annotated[Caller, Depends(requires(Scope.ADMIN))]
-
-
-class Body(BaseModel):
-    """A request's body, in camelCase."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False, strict=True)
-
-
-def given_or(default: int) -> BeforeValidator:
-    """Have an empty parameter mean the default, as one that is left out: forms send the fields that nobody filled in."""
-    return BeforeValidator(lambda value: default if value == "" else value)
-
-
-Limit = Annotated[int, given_or(DEFAULT_PAGE), Query(description="At most 500; below 1 means 50")]
-Offset = Annotated[int, given_or(0), Query(description="Rows to skip; a cursor is quicker")]
 
 
 async def services_of(request: Request) -> Services:
@@ -67,36 +46,6 @@ async def only_enabled(services: Given) -> None:
 
 # Every route of jobs and schedules: a token first, so that strangers learn nothing, then jobs enabled.
 GUARDED = [Depends(requires(Scope.READ)), Depends(only_enabled)]
-
-
-def read_body(body: bytes, model: type[Model], *, ignoring: Collection[str] = ()) -> Model:
-    """Return a body as a model; raises `InvalidInput` or `InvalidBody` saying which field is wrong and how."""
-    fields = {name: value for name, value in decode_object(body).items() if name not in ignoring}
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidBody(field_problems([dict(part) for part in error.errors()])) from None
-
-
-def decode_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body holds, or raise `InvalidInput`."""
-    try:
-        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
-    except RecursionError:
-        raise InvalidInput("the body is nested too deeply") from None
-    except ValueError as error:
-        raise InvalidInput(f"the body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidInput("the body is not a JSON object")
-    return value
-
-
-def _finite(digits: str) -> float:
-    """Return a number, or raise `ValueError` where it lies beyond those that can be computed with."""
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{digits[:20]} is too large a number")
-    return number
 
 
 def page_size(limit: int) -> int:
@@ -154,7 +103,3 @@ REASONS: Mapping[int, str] = {
     413: "The body is larger than 1 MiB",
     503: "Jobs are disabled, or the database cannot answer",
 }
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

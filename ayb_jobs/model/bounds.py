@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
@@ -30,8 +31,10 @@ class Bounds:
             )
         for key in self.keys():
             if key in payload and not self._holds(key, payload[key]):
+                value = payload[key]
+                found = str(value) if isinstance(value, Decimal) else f"{value!r:.100}"
                 raise InvalidInput(
-                    f"payload.{key} is {payload[key]!r:.100}; it should be a number {self.words(key)}",
+                    f"payload.{key} is {found}; it should be a number {self.words(key)}",
                     field=f"payload.{key}",
                 )
 
@@ -47,7 +50,7 @@ class Bounds:
         return f"of at most {greatest:.15g}" if least is None else f"from {least:.15g} to {greatest:.15g}"
 
     def _holds(self, key: str, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             return False
         return self.least.get(key, value) <= value <= self.greatest.get(key, value)
 

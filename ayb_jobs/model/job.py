@@ -9,13 +9,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from ayb_jobs.errors import InvalidInput, PayloadUndecodable
+from ayb_jobs.model.digits import json_text
 
 MAX_NAME = 100
 MAX_IDEMPOTENCY_KEY = 255
 PRIORITIES = range(1, 5)
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_ATTEMPTS = 2**31 - 1
-PAYLOAD_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 # Its `raw_decode` looks for no white space around a value, of which jsonb stores none; `json.loads` takes twice as long.
 STORED_JSON = json.JSONDecoder()
 
@@ -203,7 +203,7 @@ def checked_id(value: str, field_name: str = "id") -> str:
 def encode_payload(payload: Any) -> str:
     """Return a payload as JSON text that PostgreSQL's jsonb takes, or raise `InvalidInput`."""
     try:
-        text = PAYLOAD_JSON.encode(payload)
+        text = json_text(payload)
         size = len(text.encode())
         has_nul = "\\u0000" in text and holds_nul(payload)
     except RecursionError:

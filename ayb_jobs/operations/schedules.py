@@ -62,14 +62,22 @@ def enable(conn: Connection, key: str, *, actor: Actor) -> Schedule:
 
 
 def disable(conn: Connection, key: str, *, actor: Actor) -> Schedule:
-    """Disable a schedule and return it. Raises `NotFound`."""
-    return _change(conn, key, {"enabled": False}, actor, "schedule.disable")
+    """Disable a schedule, which then shows no next run, and return it. Raises `NotFound`."""
+    return _change(conn, key, {"enabled": False}, actor, "schedule.disable", forget_next_run=True)
 
 
-def _change(conn: Connection, key: str, changes: Mapping[str, Any], actor: Actor, action: str) -> Schedule:
+def _change(
+    conn: Connection,
+    key: str,
+    changes: Mapping[str, Any],
+    actor: Actor,
+    action: str,
+    *,
+    forget_next_run: bool = False,
+) -> Schedule:
     found = schedules.get_schedule(conn, key)
     with changing(conn, "schedule", found.id, actor=actor, action=action):
-        return schedules.update_schedule(conn, found.id, changes)
+        return schedules.update_schedule(conn, found.id, changes, forget_next_run=forget_next_run)
 
 
 def delete(begin: Begin, key: str, *, actor: Actor) -> Schedule:

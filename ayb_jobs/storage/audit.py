@@ -12,9 +12,15 @@ Kind = Literal["job", "schedule"]
 
 
 # Rows as the database sees them: what it can hold and Python cannot decode is recorded all the same. A job's payload is
-# never changed by hand and may be personal, so that it is not copied. A ping address is a secret. The lock keeps `before` true until the change.
+# never changed by hand and may be personal, so that it is not copied. A ping address is a secret. The lock
+# keeps `before` true until the change.
 SNAPSHOTS: dict[Kind, LiteralString] = {
-    "job": "SELECT (to_jsonb(row) - 'payload')::text FROM _ayb_jobs AS row WHERE id = %(id)s FOR UPDATE",
+    "job": """
+        SELECT (to_jsonb(row) - 'payload' || jsonb_build_object('last_error', left(row.last_error, 17000)))::text
+        FROM _ayb_jobs AS row
+        WHERE id = %(id)s
+        FOR UPDATE
+    """,
     "schedule": """
         SELECT (to_jsonb(row) - 'ping_url' - 'definition')::text
         FROM _ayb_job_schedules AS row
@@ -54,7 +60,9 @@ def record_deed(
 
 
 LIST_DEEDS = """
-    SELECT id, at, actor, action, target, before::text AS before_text, after::text AS after_text
+    SELECT id, at, actor, action, target,
+        CASE WHEN pg_column_size(before) > 65536 THEN '"cut: too large for a list"' ELSE before::text END AS before_text,
+        CASE WHEN pg_column_size(after) > 65536 THEN '"cut: too large for a list"' ELSE after::text END AS after_text
     FROM _ayb_job_audit
     WHERE (%(target)s::text IS NULL OR target = %(target)s::text)
         AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
 from ayb_jobs.cli.output import decoded, patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
+from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.job import checked_id
 from ayb_jobs.wire.jobs import new_job
 
@@ -77,7 +78,7 @@ class ApiBackend:
 
     def update_schedule(self, key: str, changes: Mapping[str, Any]) -> str:
         """Change a schedule, given by id or name, and return it."""
-        return self._send("PUT", f"/api/admin/schedules/{self._schedule(key)}", changes)
+        return self._send("PATCH", f"/api/admin/schedules/{self._schedule(key)}", changes)
 
     def enable_schedule(self, key: str) -> str:
         """Enable a schedule, given by id or name, and return it."""
@@ -114,7 +115,7 @@ class ApiBackend:
         return self._understood(*self._exchange("GET", f"{path}?{urlencode(asked)}"))
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
-        return self._understood(*self._exchange(method, path, None if body is None else json.dumps(body)))
+        return self._understood(*self._exchange(method, path, None if body is None else json_text(body)))
 
     def _exchange(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
         """Return the status and the text of an answer. Redirects are not followed: the token is for nobody else."""

@@ -103,7 +103,8 @@ class Guard:
             return
         with self.budget.share() as share:
             body = await read_body(scope, receive, share)
-            await self._app(scope, Replay(body, receive), send)
+            path = scope["path"].removesuffix("/")  # AYB answers with a slash at the end, too
+            await self._app({**scope, "path": path}, Replay(body, receive), send)
 
     def _check(self, scope: Scope) -> None:
         """Refuse what the header alone shows to be wrong: whoever has no token is told nothing else."""

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from ayb_jobs.http.requests import DEFAULT_PAGE, GUARDED, Given, Limit, documented, page_size
+from ayb_jobs.http.parsing import DEFAULT_PAGE, OURS, Limit
+from ayb_jobs.http.requests import GUARDED, Given, documented, page_size
 from ayb_jobs.http.shapes import DeedPage, answer
 from ayb_jobs.model.job import checked_text
 from ayb_jobs.storage.audit import list_deeds
@@ -17,7 +18,11 @@ def router() -> APIRouter:
     """Return the route of the audit trail."""
     routes = APIRouter(prefix="/api/admin/audit", tags=["audit"], dependencies=GUARDED)
     routes.add_api_route(
-        "", list_all, summary="List changes by hand", **documented(DeedPage, "Changes, the newest first")
+        "",
+        list_all,
+        summary="List changes by hand",
+        dependencies=OURS,
+        **documented(DeedPage, "Changes, the newest first"),
     )
     return routes
 

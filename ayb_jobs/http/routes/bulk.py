@@ -7,7 +7,8 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ayb_jobs.http.acting import acting_in_steps
-from ayb_jobs.http.requests import GUARDED, Body, Given, Operator, RawBody, documented, documented_body, read_body
+from ayb_jobs.http.parsing import OURS, Body, read_body
+from ayb_jobs.http.requests import GUARDED, Given, Operator, RawBody, documented, documented_body
 from ayb_jobs.http.shapes import Shape, answer
 from ayb_jobs.model.job import MAX_NAME
 from ayb_jobs.operations.bulk import BulkAction, Changed, Filter, change, count
@@ -43,6 +44,7 @@ def router() -> APIRouter:
         change_many,
         methods=["POST"],
         summary="Retry or cancel jobs by filter",
+        dependencies=OURS,
         openapi_extra=documented_body(BulkBody),
         **documented(BulkShape, "How many jobs were changed, or would be"),
     )

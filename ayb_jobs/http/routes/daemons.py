@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Response
 
+from ayb_jobs.http.parsing import OURS
 from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.shapes import WorkerPage, answer
 from ayb_jobs.storage.fleet.daemons import list_workers
@@ -13,7 +14,13 @@ from ayb_jobs.wire.text import page_text
 def router() -> APIRouter:
     """Return the route of the daemons."""
     routes = APIRouter(prefix="/api/admin/workers", tags=["workers"], dependencies=GUARDED)
-    routes.add_api_route("", list_alive, summary="List daemons", **documented(WorkerPage, "The daemons that are alive"))
+    routes.add_api_route(
+        "",
+        list_alive,
+        summary="List daemons",
+        dependencies=OURS,
+        **documented(WorkerPage, "The daemons that are alive"),
+    )
     return routes
 
 

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from ayb_jobs.http.edge.problems import Refused
-from ayb_jobs.http.requests import GUARDED, Body, Given, RawBody, Reader, documented, documented_body, read_body
+from ayb_jobs.http.parsing import Body, read_body
+from ayb_jobs.http.requests import GUARDED, Given, RawBody, Reader, documented, documented_body
 from ayb_jobs.http.shapes import answer
 
 # Documents are executed in threads of their own, so that no crowd of them keeps a probe waiting.
@@ -20,7 +21,9 @@ MOST_WAITING = 100
 
 
 class Document(Body):
-    """A GraphQL request."""
+    """A GraphQL request; keys that it does not have are passed over, as GraphQL's clients send some."""
+
+    theirs = frozenset({"query", "variables", "operationName"})
 
     query: str = Field(min_length=1)
     variables: dict[str, Any] | None = None

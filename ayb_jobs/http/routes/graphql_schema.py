@@ -25,7 +25,7 @@ from ayb_jobs.events import RequestFailed
 from ayb_jobs.http.acting import acting
 from ayb_jobs.http.edge.auth import Caller, Scope
 from ayb_jobs.http.edge.problems import INTERNAL, InvalidBody, Refused
-from ayb_jobs.http.requests import MAX_PAGE
+from ayb_jobs.http.parsing import MAX_PAGE
 from ayb_jobs.http.routes.graphql_bounds import bounded_document
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.execution import Execution

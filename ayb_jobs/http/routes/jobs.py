@@ -12,20 +12,16 @@ from pydantic.alias_generators import to_camel
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.http.acting import acting
+from ayb_jobs.http.parsing import DEFAULT_PAGE, OURS, AybLimit, AybOffset, Body, Limit, known_once_ours, read_body
 from ayb_jobs.http.requests import (
-    DEFAULT_PAGE,
     GUARDED,
-    Body,
     Given,
-    Limit,
-    Offset,
     Operator,
     RawBody,
     cursor_text,
     documented,
     documented_body,
     page_size,
-    read_body,
     read_cursor,
     row_offset,
 )
@@ -66,12 +62,19 @@ class EnqueueBody(Body):
 def router() -> APIRouter:
     """Return the routes below /api/admin/jobs that are about single jobs and lists of them."""
     routes = APIRouter(prefix="/api/admin/jobs", tags=["jobs"], dependencies=GUARDED)
-    routes.add_api_route("", list_jobs, summary="List jobs", **documented(JobPage, "Jobs, the newest first"))
+    routes.add_api_route(
+        "",
+        list_jobs,
+        summary="List jobs",
+        dependencies=[known_once_ours("state", "type", "limit", "offset")],
+        **documented(JobPage, "Jobs, the newest first"),
+    )
     routes.add_api_route(
         "",
         enqueue,
         methods=["POST"],
         summary="Enqueue a job",
+        dependencies=OURS,
         openapi_extra=documented_body(EnqueueBody),
         **documented(
             JobShape, "The job that was made", 409, success=201, also={200: "The job that has the key already"}
@@ -83,6 +86,7 @@ def router() -> APIRouter:
         "/{id}/executions",
         executions,
         summary="List a job's attempts",
+        dependencies=OURS,
         **documented(ExecutionPage, "Attempts, the newest first; a running one has no outcome", 404),
     )
     routes.add_api_route(
@@ -107,8 +111,8 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
     state: Annotated[Literal["", "queued", "running", "completed", "failed", "canceled"], Query()] = "",
     type: Annotated[str, Query(max_length=MAX_NAME)] = "",  # noqa: A002 - AYB's name
     queue: Annotated[str, Query(max_length=MAX_NAME)] = "",
-    limit: Limit = DEFAULT_PAGE,
-    offset: Offset = 0,
+    limit: AybLimit = DEFAULT_PAGE,
+    offset: AybOffset = 0,
     cursor: Annotated[str, Query(description="nextCursor of the page before")] = "",
 ) -> Response:
     """List jobs, the newest first."""

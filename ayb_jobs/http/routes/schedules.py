@@ -6,24 +6,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 
 from ayb_jobs.http.acting import acting, acting_in_steps
-from ayb_jobs.http.bodies import NamedByField, SchedulePage, ScheduleShape, schedule_body
-from ayb_jobs.http.requests import (
-    GUARDED,
-    Admin,
-    Given,
-    Operator,
-    RawBody,
-    documented,
-    documented_body,
-    read_body,
-)
+from ayb_jobs.http.bodies import AsAyb, NamedByField, SchedulePage, ScheduleShape, schedule_body
+from ayb_jobs.http.edge.auth import Caller
+from ayb_jobs.http.parsing import OURS, read_body
+from ayb_jobs.http.requests import GUARDED, Admin, Given, Operator, RawBody, documented, documented_body
+from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import JobShape, answer
 from ayb_jobs.model.schedules.schedule import FIELDS, NewSchedule
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules import schedules
 from ayb_jobs.wire.jobs import job_text
-from ayb_jobs.wire.schedules import READ_ONLY, schedule_text
+from ayb_jobs.wire.schedules import schedule_text
 from ayb_jobs.wire.text import page_text
 
 ScheduleKey = Annotated[str, Path(alias="id", description="The schedule's UUID, or its name")]
@@ -31,8 +25,12 @@ ScheduleKey = Annotated[str, Path(alias="id", description="The schedule's UUID, 
 # Here null is a value; everywhere else it means "not given".
 CLEARABLE = frozenset(name for name, rule in FIELDS.items() if rule.optional)
 
-CreateBody = schedule_body("CreateBody", "A schedule to be created.", {"name", "job_type", "cron"})
-UpdateBody = schedule_body("UpdateBody", "What is to be changed; keys that are not given keep their value.")
+# AYB's PUT cannot change these.
+FIXED = frozenset({"name", "job_type", "max_attempts"})
+
+CreateBody = schedule_body("CreateBody", "A schedule to be created.", AsAyb, required={"name", "job_type", "cron"})
+PutBody = schedule_body("PutBody", "What AYB's call changes; keys not given keep their value.", AsAyb, without=FIXED)
+PatchBody = schedule_body("PatchBody", "What is to be changed; keys that are not given keep their value.")
 
 
 def router() -> APIRouter:
@@ -47,13 +45,24 @@ def router() -> APIRouter:
         openapi_extra=documented_body(CreateBody),
         **documented(ScheduleShape, "The schedule", 409, success=201),
     )
-    routes.add_api_route("/{id}", show, summary="Show a schedule", **documented(ScheduleShape, "The schedule", 404))
+    routes.add_api_route(
+        "/{id}", show, summary="Show a schedule", dependencies=OURS, **documented(ScheduleShape, "The schedule", 404)
+    )
     routes.add_api_route(
         "/{id}",
-        update,
+        put,
         methods=["PUT"],
-        summary="Change a schedule",
-        openapi_extra=documented_body(UpdateBody),
+        summary="Change a schedule, as AYB does",
+        openapi_extra=documented_body(PutBody),
+        **documented(ScheduleShape, "The schedule as it is now", 404),
+    )
+    routes.add_api_route(
+        "/{id}",
+        patch,
+        methods=["PATCH"],
+        summary="Change a schedule, its name, type and attempts too",
+        dependencies=OURS,
+        openapi_extra=documented_body(PatchBody),
         **documented(ScheduleShape, "The schedule as it is now", 404, 409),
     )
     routes.add_api_route(
@@ -76,6 +85,7 @@ def router() -> APIRouter:
         trigger,
         methods=["POST"],
         summary="Enqueue a schedule's job now",
+        dependencies=OURS,
         **documented(JobShape, "The job", 404, success=201),
     )
     return routes
@@ -101,9 +111,17 @@ def create(services: Given, caller: Admin, body: RawBody) -> Response:
     return answer(schedule_text(made), 201)
 
 
-def update(services: Given, caller: Admin, key: ScheduleKey, body: RawBody) -> Response:
+def put(services: Given, caller: Admin, key: ScheduleKey, body: RawBody) -> Response:
     """Change a schedule; its next run is computed anew if its timing changed or it was enabled."""
-    changes = _given(read_body(body, UpdateBody, ignoring=READ_ONLY))
+    return _change(services, caller, key, _given(read_body(body, PutBody)))
+
+
+def patch(services: Given, caller: Admin, key: ScheduleKey, body: RawBody) -> Response:
+    """Change whatever can be changed of a schedule; its next run is computed as by PUT."""
+    return _change(services, caller, key, _given(read_body(body, PatchBody)))
+
+
+def _change(services: Services, caller: Caller, key: str, changes: Mapping[str, Any]) -> Response:
     with acting(services, caller) as (conn, actor):
         changed = operations.update(conn, key, changes, actor=actor, defaults=services.defaults)
     return answer(schedule_text(changed))

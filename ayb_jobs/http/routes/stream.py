@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.events import RequestFailed
 from ayb_jobs.http.edge.problems import Refused
+from ayb_jobs.http.parsing import OURS
 from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.services import Services
 from ayb_jobs.storage.queue.changes import Change, Look, look_for_changes
@@ -37,7 +38,7 @@ def router() -> APIRouter:
     routes = APIRouter(prefix="/api/admin/jobs/stream", tags=["jobs"], dependencies=GUARDED)
     described = documented(None, "Server-sent events: `job`, `missed`, `unavailable`")
     described["responses"][200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
-    routes.add_api_route("", stream, summary="Watch jobs change", **described)
+    routes.add_api_route("", stream, summary="Watch jobs change", dependencies=OURS, **described)
     return routes
 
 

@@ -81,9 +81,9 @@ class NewSchedule:
 class Schedule:
     """A schedule as an operator sees it. `payload_text` is the payload's JSON as stored.
 
-    `next_run_at` is None while it is disabled, broken or ended; `last_error` says why it is broken. `origin` is
-    `shipped` if packs or the settings define it, `edited` if an operator has changed such a one, otherwise `operator`.
-    `state` is one of `SCHEDULE_STATES`.
+    `next_run_at` is None while it is broken or ended; a disabled one may show when it would run. `last_error` says why
+    it is broken. `origin` is `shipped` if packs or the settings define it, `edited` if an operator has changed such a
+    one, otherwise `operator`. `state` is one of `SCHEDULE_STATES`.
     """
 
     id: str

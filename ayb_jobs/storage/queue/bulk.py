@@ -135,7 +135,7 @@ RETRY_JOBS = f"""
     ),
     retried AS (
         UPDATE _ayb_jobs
-        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, progress = NULL, updated_at = now()
+        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now()
         FROM matching
         WHERE _ayb_jobs.id = matching.id
     ),

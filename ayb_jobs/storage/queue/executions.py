@@ -13,8 +13,12 @@ from ayb_jobs.storage.database import Connection
 # Each half walks an index of its own from its newest end, so that no more than twice the limit is read.
 LIST_EXECUTIONS = """
     (
-        SELECT id, job_id, job_type, schedule_id, attempt, worker_id, outcome, error, records_processed,
-            started_at, ended_at
+        SELECT id, job_id, job_type, schedule_id, attempt, worker_id, outcome,
+            CASE
+                WHEN octet_length(error) <= 17000 THEN error
+                ELSE left(error, 17000) || ' … cut: it has ' || octet_length(error) || ' bytes'
+            END AS error,
+            records_processed, started_at, ended_at
         FROM _ayb_job_executions
         WHERE (%(job_id)s::uuid IS NULL OR job_id = %(job_id)s::uuid)
             AND (%(job_type)s::text IS NULL OR job_type = %(job_type)s::text)

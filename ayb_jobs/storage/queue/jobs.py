@@ -14,12 +14,46 @@ from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 from ayb_jobs.storage.faults import worded_lack_of_tables
 from ayb_jobs.tracing import current_traceparent
 
-# JSON comes as text, since jsonb stores what Python cannot decode.
-READABLE_PAYLOAD = """coalesce(_ayb_job_text(payload), '"unreadable: too large as text"')"""
-# The fields of `Job`; `as_job` makes two of them.
+# JSON comes as text, since jsonb stores what Python cannot decode. Whoever writes rows by plain SQL can make any column
+# as large as the server allows, so what is shown is cut; sizes are those that are stored, which the server knows without
+# reading the value. An error that a daemon wrote is shorter than the bound of lists.
+READABLE_PAYLOAD = """
+    CASE
+        WHEN pg_column_size(payload) > 4194304 THEN '"cut: it is stored in more than 4 MiB"'
+        ELSE coalesce(_ayb_job_text(payload), '"unreadable: too large as text"')
+    END
+"""
+# The fields of `Job` as one job is shown; `as_job` makes two of them.
 JOB_COLUMNS = f"""
     id, type, {READABLE_PAYLOAD} AS payload_text, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
-    last_error, last_run_at, idempotency_key, schedule_id, scheduled_for, _ayb_job_text(progress) AS progress_text,
+    CASE
+        WHEN octet_length(last_error) <= 1000000 THEN last_error
+        ELSE left(last_error, 1000000) || ' … cut: it has ' || octet_length(last_error) || ' bytes'
+    END AS last_error,
+    last_run_at, idempotency_key, schedule_id, scheduled_for,
+    CASE
+        WHEN pg_column_size(progress) > 4194304 THEN '"cut: it is stored in more than 4 MiB"'
+        ELSE _ayb_job_text(progress)
+    END AS progress_text,
+    created_at, updated_at, completed_at, canceled_at
+"""
+# The same, as a list shows them.
+LISTED_COLUMNS = """
+    id, type,
+    CASE
+        WHEN pg_column_size(payload) > 16384 THEN '"cut: too large for a list; show the job to see it"'
+        ELSE coalesce(_ayb_job_text(payload), '"unreadable: too large as text"')
+    END AS payload_text,
+    state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
+    CASE
+        WHEN octet_length(last_error) <= 17000 THEN last_error
+        ELSE left(last_error, 17000) || ' … cut: it has ' || octet_length(last_error) || ' bytes; show the job to see more'
+    END AS last_error,
+    last_run_at, idempotency_key, schedule_id, scheduled_for,
+    CASE
+        WHEN pg_column_size(progress) > 16384 THEN '"cut: too large for a list; show the job to see it"'
+        ELSE _ayb_job_text(progress)
+    END AS progress_text,
     created_at, updated_at, completed_at, canceled_at
 """
 
@@ -124,7 +158,7 @@ LIST_JOBS = f"""
         ORDER BY created_at DESC, id DESC
         LIMIT %(limit)s OFFSET %(offset)s
     )
-    SELECT {JOB_COLUMNS}
+    SELECT {LISTED_COLUMNS}
     FROM _ayb_jobs
     WHERE id = ANY (ARRAY(SELECT id FROM page))
     ORDER BY created_at DESC, id DESC
@@ -164,7 +198,7 @@ RETRY_JOB = f"""
     ),
     retried AS (
         UPDATE _ayb_jobs
-        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, progress = NULL, updated_at = now()
+        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now()
         WHERE id = (SELECT found.id FROM found WHERE found.state = 'failed')
         RETURNING {JOB_COLUMNS}
     )

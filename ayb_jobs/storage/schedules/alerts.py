@@ -37,7 +37,7 @@ class Noted(NamedTuple):
 # The row locks let one daemon alone note each change.
 LOCK_NEWLY_OVERDUE = """
     SELECT schedule_id::text, overdue.name, reason, since, last_success_at, overdue.next_run_at,
-        overdue.expect_success_within_s, overdue.last_error
+        overdue.expect_success_within_s, left(overdue.last_error, 2000)
     FROM _ayb_job_schedules AS schedule JOIN _ayb_job_overdue AS overdue ON overdue.schedule_id = schedule.id
     WHERE schedule.overdue_since IS NULL
     LIMIT %(limit)s

@@ -58,12 +58,12 @@ class Unfinished(NamedTuple):
 
 NOTHING = Unfinished(queued=False, running=False)
 
-# A disabled schedule has no next run, so that enabling it by plain SQL makes it one that is to be planned; nor has one
+# A disabled schedule has no next run in the past, so that enabling it by plain SQL makes up for nothing; nor has one
 # whose next run lies so far back that it can only be a mistake. One that is enabled, not broken and not ended has one, and
 # not at the end of time: it would never fire, and nobody would be told.
 _UNPLANNED = """
     (enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst))
-        OR (NOT enabled AND (next_run_at IS NOT NULL OR planned IS NOT NULL))
+        OR (NOT enabled AND (next_run_at <= now() OR planned IS NOT NULL))
         OR (enabled AND next_run_at IS NULL AND last_error IS NULL AND ended_at IS NULL)
         OR (enabled AND next_run_at = 'infinity')
         OR next_run_at < now() - interval '10 years'

@@ -45,7 +45,8 @@ LIST_UNPLANNED = """
     WHERE enabled AND last_error IS NULL AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst)
 """
 LIST_OVERDUE = """
-    SELECT schedule_id::text, name, reason, since, last_success_at, next_run_at, expect_success_within_s, last_error
+    SELECT schedule_id::text, name, reason, since, last_success_at, next_run_at, expect_success_within_s,
+        left(last_error, 2000)
     FROM _ayb_job_overdue
     ORDER BY since
     LIMIT %(limit)s

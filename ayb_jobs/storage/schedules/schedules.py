@@ -38,7 +38,7 @@ SCHEDULE_COLUMNS = f"""
         WHEN schedule.next_run_at > now() + interval '5 years' THEN 'dormant'
         ELSE 'enabled'
     END AS state,
-    schedule.next_run_at, schedule.last_run_at, schedule.last_fire_at, schedule.last_error,
+    schedule.next_run_at, schedule.last_run_at, schedule.last_fire_at, left(schedule.last_error, 17000) AS last_error,
     schedule.created_at, schedule.updated_at
 """
 
@@ -89,7 +89,7 @@ def create_schedule(
     Raises `InvalidInput` for values that cannot be used, `Conflict` where the name is taken.
     """
     values = _columns(schedule, default_max_attempts)
-    next_run_at = _first_fire_after_now(conn, values, None) if schedule.enabled else None
+    next_run_at = _first_fire_after_now(conn, values, None)
     with refusing_bad_values(), _refusing_taken_name(schedule.name):
         return _written(conn, CREATE_SCHEDULE, {**values, "next_run_at": next_run_at})
 
@@ -103,8 +103,8 @@ CHANGE_SCHEDULE = f"""
         catchup_window_s = %(catchup_window_s)s, overlap = %(overlap)s, dst = %(dst)s, jitter_s = %(jitter_s)s,
         timeout_s = %(timeout_s)s, expect_success_within_s = %(expect_success_within_s)s, ping_url = %(ping_url)s,
         next_run_at = CASE
-            WHEN NOT %(enabled)s THEN NULL
             WHEN %(replan)s THEN %(next_run_at)s::timestamptz
+            WHEN %(forget)s THEN NULL
             ELSE schedule.next_run_at
         END,
         planned = CASE
@@ -122,10 +122,13 @@ CHANGE_SCHEDULE = f"""
 """  # noqa: S608 - literals only
 
 
-def update_schedule(conn: Connection, key: str, changes: Mapping[str, Any]) -> Schedule:
+def update_schedule(
+    conn: Connection, key: str, changes: Mapping[str, Any], *, forget_next_run: bool = False
+) -> Schedule:
     """Change the fields of a schedule that are given, by their names in `NewSchedule`, and return it.
 
-    Where its timing changes or it is enabled again, its next run is the first after now; the past is not made up for.
+    If its timing changes or it is enabled again, its next run is the first after now; the past is not made up for. A
+    disabled one keeps its next run for show, as AYB does, unless it is to `forget_next_run`.
     Raises `InvalidInput`, `NotFound`, or `Conflict` where a new name is taken; nothing is changed then.
     """
     check_values(changes)
@@ -138,11 +141,11 @@ def update_schedule(conn: Connection, key: str, changes: Mapping[str, Any]) -> S
         retimed = any(values[name] != getattr(current, name) for name in TIMING)
         if retimed:
             check_values({"cron": values["cron"], "timezone": values["timezone"]})
-        replan = values["enabled"] and (retimed or not current.enabled)
+        replan = retimed or (values["enabled"] and not current.enabled)
         passed = _passed_over(conn, current) if retimed or not values["enabled"] else []
         next_run_at = _first_fire_after_now(conn, values, current.last_fire_at, is_new=retimed) if replan else None
         with refusing_bad_values(), _refusing_taken_name(values["name"]):
-            change = {"id": current.id, "replan": replan, "next_run_at": next_run_at}
+            change = {"id": current.id, "replan": replan, "next_run_at": next_run_at, "forget": forget_next_run}
             change["passed_at"] = passed[-1].fire_at if passed else None
             changed = _written(conn, CHANGE_SCHEDULE, values | change)
         record_passed_over(conn, current.id, passed)
@@ -164,7 +167,7 @@ def enable_schedule(conn: Connection, key: str) -> Schedule:
 
 def disable_schedule(conn: Connection, key: str) -> Schedule:
     """Disable a schedule and return it. Raises `NotFound`."""
-    return update_schedule(conn, key, {"enabled": False})
+    return update_schedule(conn, key, {"enabled": False}, forget_next_run=True)
 
 
 DETACHED_AT_ONCE = 5000

@@ -36,6 +36,7 @@ OPERATING = [
 ADMINISTERING = [
     ("POST", "/api/admin/schedules"),
     ("PUT", f"/api/admin/schedules/{MISSING}"),
+    ("PATCH", f"/api/admin/schedules/{MISSING}"),
     ("DELETE", f"/api/admin/schedules/{MISSING}"),
 ]
 OPEN = ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"]
@@ -43,7 +44,7 @@ OPEN = ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"]
 
 def status(server: Server, token: str | None, method: str, path: str) -> int:
     with server.client(token) as client:
-        return client.request(method, path, content=b"{}" if method in {"POST", "PUT"} else None).status_code
+        return client.request(method, path, content=b"{}" if method in {"POST", "PUT", "PATCH"} else None).status_code
 
 
 @pytest.mark.parametrize(("method", "path"), READING + OPERATING + ADMINISTERING)

@@ -37,6 +37,7 @@ OPERATIONS = [
     ("POST", "/api/admin/schedules"),
     ("GET", "/api/admin/schedules/{id}"),
     ("PUT", "/api/admin/schedules/{id}"),
+    ("PATCH", "/api/admin/schedules/{id}"),
     ("DELETE", "/api/admin/schedules/{id}"),
     ("POST", "/api/admin/schedules/{id}/enable"),
     ("POST", "/api/admin/schedules/{id}/disable"),
@@ -112,6 +113,7 @@ PATHS = [
     ("POST", "/api/admin/jobs/{id}/cancel"),
     ("GET", "/api/admin/schedules/{id}"),
     ("PUT", "/api/admin/schedules/{id}"),
+    ("PATCH", "/api/admin/schedules/{id}"),
     ("DELETE", "/api/admin/schedules/{id}"),
     ("POST", "/api/admin/schedules/{id}/enable"),
     ("POST", "/api/admin/schedules/{id}/trigger"),
@@ -127,6 +129,7 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/api/admin/jobs", JOB),
     ("POST", "/api/admin/schedules", SCHEDULE),
     ("PUT", "/api/admin/schedules/{schedule}", SCHEDULE),
+    ("PATCH", "/api/admin/schedules/{schedule}", SCHEDULE),
     ("POST", "/api/admin/jobs/bulk", {"action": "retry", "type": "t", "queue": "q", "dryRun": True}),
     ("POST", "/admin/jobs", {"query": "{ availableJobs { name } }", "variables": None, "operationName": None}),
 ]

@@ -170,6 +170,7 @@ def test_the_document_names_every_route_and_no_answer_that_is_never_given(shared
         ("GET", "/api/admin/jobs/{id}/executions"), ("POST", "/api/admin/jobs/{id}/retry"),
         ("POST", "/api/admin/jobs/{id}/cancel"), ("GET", "/api/admin/schedules"), ("POST", "/api/admin/schedules"),
         ("GET", "/api/admin/schedules/{id}"), ("PUT", "/api/admin/schedules/{id}"),
+        ("PATCH", "/api/admin/schedules/{id}"),
         ("DELETE", "/api/admin/schedules/{id}"), ("POST", "/api/admin/schedules/{id}/enable"),
         ("POST", "/api/admin/schedules/{id}/disable"), ("POST", "/api/admin/schedules/{id}/trigger"),
         ("GET", "/api/admin/workers"), ("GET", "/api/admin/audit"), ("POST", "/admin/jobs"),

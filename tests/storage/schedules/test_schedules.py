@@ -67,9 +67,12 @@ def test_a_taken_name_is_a_conflict_and_changes_nothing(conn: Conn) -> None:
     assert list_schedules(conn) == [first]
 
 
-def test_a_disabled_schedule_has_no_next_run(conn: Conn) -> None:
-    assert create_schedule(conn, new(enabled=False)).next_run_at is None
+def test_a_disabled_schedule_shows_its_next_run_unless_it_was_told_to_forget_it(conn: Conn) -> None:
+    made = create_schedule(conn, new(enabled=False))
+    assert made.next_run_at is not None
+    assert update_schedule(conn, "nightly", {"cron": "0 4 * * *"}).next_run_at != made.next_run_at
     create_schedule(conn, new("other"))
+    assert update_schedule(conn, "other", {"enabled": False}).next_run_at is not None
     assert disable_schedule(conn, "other").next_run_at is None
 
 

@@ -1,0 +1,74 @@
+"""JSON whose numbers keep the digits that they are written with: `1.10` stays `1.10`, as in PostgreSQL's jsonb.
+
+A float keeps 17 digits and no trailing zero, so a fraction is a `Decimal` here.
+"""
+
+import json
+import secrets
+from decimal import Decimal
+from typing import Any, NoReturn
+
+# The powers of ten between which a float can be computed with.
+MOST_POWER, LEAST_POWER = 308, -323
+
+
+class _HoldsDecimal(TypeError):
+    """A Decimal was found, which the plain encoder does not write."""
+
+
+def _unknown(value: object) -> NoReturn:
+    if isinstance(value, Decimal):
+        raise _HoldsDecimal
+    raise TypeError(f"a {type(value).__name__} is no JSON value")
+
+
+PLAIN = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unknown)
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON; each Decimal in it is a number with all of its digits.
+
+    Raises `TypeError`, `ValueError` or `RecursionError` for what is no JSON value.
+    """
+    try:
+        return PLAIN.encode(value)
+    except _HoldsDecimal:
+        return _with_decimals(value)
+
+
+def _with_decimals(value: Any) -> str:
+    """Write a marked text for each Decimal, and put the numbers in place of them; nobody can guess the mark."""
+    mark = secrets.token_hex(16)
+    numbers: list[str] = []
+
+    def marked(part: object) -> str:
+        if not isinstance(part, Decimal):
+            _unknown(part)
+        if not part.is_finite():
+            raise ValueError(f"{part} is no JSON number")
+        numbers.append(str(part))
+        return mark
+
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=marked)
+    first, *others = encoder.encode(value).split(f'"{mark}"')
+    return first + "".join(number + rest for number, rest in zip(numbers, others, strict=True))
+
+
+def exact(text: str | bytes) -> Any:
+    """Return JSON as a value in which each fraction is a Decimal.
+
+    Raises as `json.loads` does, and `ValueError` for a number that is too large or too small to be computed with.
+    """
+    return json.loads(text, parse_float=_fraction, parse_constant=_refuse)
+
+
+def _fraction(digits: str) -> Decimal:
+    number = Decimal(digits)
+    if number and not LEAST_POWER <= number.adjusted() <= MOST_POWER:
+        size = "large" if number.adjusted() > 0 else "small"
+        raise ValueError(f"{digits[:20]} is too {size} a number")
+    return number
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

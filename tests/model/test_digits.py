@@ -1,0 +1,40 @@
+"""JSON that keeps the digits of its numbers."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.digits import exact, json_text
+from ayb_jobs.model.job import NewJob
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_what_is_written_is_read_back_and_written_alike(value: Any) -> None:
+    assert json.loads(json_text(exact(json.dumps(value)))) == value
+
+
+@pytest.mark.parametrize("digits", ["1.10", "-0.0", "100.000", "0.1000000000000000055511151231257827"])
+def test_a_fraction_keeps_its_digits(digits: str) -> None:
+    assert (
+        json_text(exact(f'{{"a":[{digits},{digits}],"b":"{digits}"}}')) == f'{{"a":[{digits},{digits}],"b":"{digits}"}}'
+    )
+
+
+def test_a_decimal_of_the_applications_own_is_a_number() -> None:
+    assert NewJob(type="t", payload={"price": Decimal("19.90")}).payload_text == '{"price":19.90}'
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("Infinity"), {Decimal(1): 1}, object(), {"a": {1, 2}}])
+def test_what_is_no_json_value_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="payload is not JSON"):
+        _ = NewJob(type="t", payload=value).payload_text
