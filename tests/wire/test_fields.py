@@ -10,7 +10,7 @@ from ayb_jobs.cli.commands.schedules.create import create
 from ayb_jobs.cli.commands.schedules.fields import body_of
 from ayb_jobs.cli.commands.schedules.update import update
 from ayb_jobs.http.bodies import ScheduleShape
-from ayb_jobs.http.routes.schedules import CreateBody, UpdateBody
+from ayb_jobs.http.routes.schedules import CreateBody, PatchBody
 from ayb_jobs.model.schedules.schedule import FIELDS, NewSchedule, Schedule
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.schedules import CHANGE_SCHEDULE, CREATE_SCHEDULE, create_schedule
@@ -31,10 +31,10 @@ def test_the_models_have_the_fields() -> None:
 
 
 def test_the_bodies_have_the_fields() -> None:
-    assert set(CreateBody.model_fields) == set(UpdateBody.model_fields) == set(FIELDS)
+    assert set(CreateBody.model_fields) == set(PatchBody.model_fields) == set(FIELDS)
     required = {name for name, field in CreateBody.model_fields.items() if field.is_required()}
     assert required == {"name", "job_type", "cron"}
-    assert not any(field.is_required() for field in UpdateBody.model_fields.values())
+    assert not any(field.is_required() for field in PatchBody.model_fields.values())
 
 
 @pytest.mark.parametrize("statement", [CREATE_SCHEDULE, CHANGE_SCHEDULE])
