@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from ayb_jobs.events import Emit, LoopErrorRepeated, LoopFailed, LoopRecovered
 from ayb_jobs.runtime.bell import Bell
-from ayb_jobs.storage.faults import is_outage
+from ayb_jobs.storage.faults import is_conflict, is_outage
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 1.0
+# So many conflicts in a row begin to be told.
+MOST_CONFLICTS = 3
 # A loop that goes on failing says so again after a minute, then after twice as long each time.
 FIRST_REMINDER_S = 60.0
 LONGEST_REMINDER_S = 3600.0
@@ -97,8 +99,9 @@ class Loop:
             self._emit(event)
             return event.retry_s
         self._due = time.monotonic() + pause_s
-        if self._failures.count:
+        if self._failures.told:
             self._emit(LoopRecovered(loop=self.name, failures=self._failures.count))
+        if self._failures.count:
             self._failures = Failures(self.name)
         return pause_s
 
@@ -109,6 +112,7 @@ class Failures:
     def __init__(self, loop: str) -> None:
         self.count = 0
         self.outage = False
+        self.told = False
         self._loop = loop
         self._began = 0.0
         self._kinds: set[type[BaseException] | None] = set()
@@ -121,8 +125,11 @@ class Failures:
         retry_s = min(FIRST_RETRY_S * 2.0 ** min(self.count, 10), LONGEST_RETRY_S)
         self.count += 1
         self.outage = is_outage(error)
-        if not self._is_to_be_told(error, now):
+        # Another transaction won, or the server ended an idle session: the next turn does what this one could not.
+        passes = is_conflict(error) and self.count < MOST_CONFLICTS
+        if passes or not self._is_to_be_told(error, now):
             return LoopErrorRepeated(loop=self._loop, error=error, retry_s=retry_s)
+        self.told = True
         return LoopFailed(
             loop=self._loop, error=error, retry_s=retry_s, failures=self.count, failing_s=now - self._began
         )

@@ -146,7 +146,8 @@ def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
 # as we notice that of the server; by itself it would keep the connection, one of a hundred that it has, for two hours.
 SET_SESSION = """
     SELECT pg_catalog.set_config('statement_timeout', %(statement_ms)s, false), pg_catalog.set_config('DateStyle', 'ISO', false),
-        pg_catalog.set_config('array_nulls', 'on', false), pg_catalog.set_config('tcp_keepalives_idle', '3', false), pg_catalog.set_config('tcp_keepalives_interval', '1', false),
+        pg_catalog.set_config('array_nulls', 'on', false),
+        pg_catalog.set_config('idle_session_timeout', '0', false), pg_catalog.set_config('tcp_keepalives_idle', '3', false), pg_catalog.set_config('tcp_keepalives_interval', '1', false),
         pg_catalog.set_config('tcp_keepalives_count', '3', false)
 """
 # A handler may take its time to read an answer: its connections are left as the server has them.
@@ -315,6 +316,8 @@ class Database:
             if self._idle:
                 return self._idle.pop()
         conn = connect_for_ourselves(self.url, name=self.name, timeouts=self.timeouts)
+        # Statements that pass over locked rows rely on it, whatever the database or the role prefers.
+        conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
             write_what_can_be_kept(conn)
             if not shares_sessions(conn):
@@ -350,7 +353,8 @@ LIMIT = """
         set_config('search_path', %(path)s, %(for_transaction)s),
         set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s),
         set_config('DateStyle', 'ISO', %(for_transaction)s), set_config('TimeZone', 'UTC', %(for_transaction)s),
-        set_config('array_nulls', 'on', %(for_transaction)s)
+        set_config('array_nulls', 'on', %(for_transaction)s),
+        set_config('default_transaction_isolation', 'read committed', %(for_transaction)s)
 """
 
 

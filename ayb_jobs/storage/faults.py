@@ -13,22 +13,29 @@ NOT_SET_UP = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFun
 
 # Classes of SQLSTATE that tell of the server or the connection: lost, refused for want of room, shutting down.
 OUTAGES = ("08", "57P", "53300", "25006")
-
-
-def is_outage(error: BaseException) -> bool:
-    """Tell whether an error says that there is no database to work with just now, whatever was asked of it."""
-    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        return error.sqlstate.startswith(OUTAGES)
-    return isinstance(error, DatabaseError | psycopg.OperationalError | OSError)
-
-
-# Deadlocks, serialization failures, a full disk, locks that were not to be had: the same statement may succeed later.
-PASSING = ("40", "53", "55P03")
+# The ones that end the connection. As a mere error, such a one comes from a trigger that speaks to another server.
+ENDINGS = ("08", "57P")
+# Deadlocks, serialization failures, a full disk, locks that were not to be had, a standby: the same statement may succeed
+# a moment later.
+PASSING = ("40", "53", "55P03", "25006", *ENDINGS)
 OUR_TABLES = ("_ayb_jobs", "_ayb_job_executions")
 
 
 class RowUnchanged(DatabaseError):
     """The database left the row as it was, without an error: a trigger returned NULL, the old row, or another state."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether an error says that there is no database to work with just now, whatever was asked of it."""
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        ours = OUTAGES if not _is_mere_error(error) else tuple(each for each in OUTAGES if each not in ENDINGS)
+        return error.sqlstate.startswith(ours)
+    return isinstance(error, DatabaseError | psycopg.OperationalError | OSError)
+
+
+def _is_mere_error(error: psycopg.Error) -> bool:
+    """Tell whether the connection goes on, which an error of severity FATAL ends."""
+    return error.diag.severity_nonlocalized == "ERROR"
 
 
 def may_be_the_rows(error: BaseException) -> bool:
@@ -45,8 +52,27 @@ def may_be_the_rows(error: BaseException) -> bool:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Tell whether the same statement may succeed a moment later, although the server refused it."""
-    return isinstance(error, psycopg.Error) and not is_outage(error) and (error.sqlstate or "").startswith(PASSING)
+    """Tell whether the same statement may succeed a moment later, although the server refused it.
+
+    One that fails again and again may be the rows' fault all the same: a trigger may raise these errors too.
+    """
+    if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+        return False
+    return error.sqlstate.startswith(PASSING) and (_is_mere_error(error) or not is_outage(error))
+
+
+# Serialization failures and deadlocks; sessions that the server ended because they were idle.
+CONFLICTS = ("40", "57P05", "25P03")
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether a statement has only to be repeated: another transaction won, or an idle session was ended."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(CONFLICTS)
+
+
+def was_refused(error: BaseException) -> bool:
+    """Tell whether the server refused a statement, for whatever reason, and the connection goes on."""
+    return may_be_the_rows(error) or may_pass(error)
 
 
 def blames_our_values(error: BaseException) -> bool:

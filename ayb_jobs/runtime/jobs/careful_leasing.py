@@ -15,11 +15,11 @@ from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.faults import RowUnchanged, is_outage, may_pass
+from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.leasing import Lane, find_due, lease_chosen
 
 FIRST_RETRY_S = 1.0
-LONGEST_RETRY_S = 300.0
+LONGEST_RETRY_S = 60.0
 # How often an idle queue is searched for due jobs that leasing passes over.
 CHECK_S = 30.0
 
@@ -76,9 +76,7 @@ class CarefulLeasing:
     def _lease(self, ids: Sequence[str]) -> int:
         if not ids:
             return 0
-        leased = narrowed(ids, self._lease_chosen, blames=lambda error: not is_outage(error))
-        if not leased.done and may_pass(leased.refused[-1].error):
-            raise leased.refused[-1].error  # nothing can be leased: it is not the rows
+        leased = narrowed(ids, self._lease_chosen, blames=was_refused)
         for job_id, error in leased.refused:
             self._aside.put(job_id, error)
         if leased.left and not leased.done:

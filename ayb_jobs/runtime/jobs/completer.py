@@ -24,10 +24,10 @@ from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.faults import (
     RowUnchanged,
     blames_our_values,
-    is_outage,
     may_be_the_rows,
     may_pass,
     takes_a_number,
+    was_refused,
 )
 from ayb_jobs.storage.queue.executions import renumber_attempts
 from ayb_jobs.storage.queue.settling import RowsLocked, find_held, find_locked, find_settled, settle_jobs
@@ -259,23 +259,26 @@ class Completer:
 
     def _try_refused_again(self) -> None:
         due = [self._refused[lease_id] for lease_id in self._refused_waits.due()]
-        for ended, refusal in narrowed(due, self._write_and_finish, blames=is_no_outage).refused:
+        result = narrowed(due, self._write_and_finish, blames=is_no_outage)
+        for ended, refusal in result.refused:
             self._refuse(ended, refusal)
+        if any(result.done):
+            self._refused_waits.end_all()  # what refused them may be gone
 
     def _narrow_down(self, error: Exception) -> None:
         """Settle what can be settled of the batch that `error` kept from it, and set aside what cannot."""
-        passes = not may_be_the_rows(error)
-        result = narrowed(self._batch, self._write_and_finish, blames=is_no_outage if passes else may_be_the_rows)
-        if passes and not result.done:
-            raise error  # nothing can be written: it is not the rows
+        result = narrowed(self._batch, self._write_and_finish, blames=is_no_outage)
         for ended, refusal in result.refused:
             self._refuse(ended, refusal)
-        if result.left and not result.done:
+        if result.left and not any(result.done):
             raise error
         self._failures = 0
 
-    def _write_and_finish(self, batch: Sequence[Settlement]) -> None:
-        self._finish(self._write(batch))
+    def _write_and_finish(self, batch: Sequence[Settlement]) -> int:
+        """Settle a batch, and return how many were settled."""
+        written = self._write(batch)
+        self._finish(written)
+        return len(written.settled)
 
     def _refuse(self, ended: Settlement, error: Exception) -> None:
         """Write a plain failure for an ending that holds what can never be stored; set any other aside."""
@@ -321,4 +324,4 @@ class Completer:
 
 def is_no_outage(error: BaseException) -> bool:
     """Tell whether the database answered: it refused a statement, or somebody has a row locked."""
-    return isinstance(error, RowsLocked) or not is_outage(error)
+    return isinstance(error, RowsLocked) or was_refused(error)

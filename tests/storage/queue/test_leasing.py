@@ -453,3 +453,9 @@ def test_counts_at_their_limit_hold_up_nobody(conn: Connection) -> None:
     assert len(jobs) == 2
     assert settle(conn, succeeded(jobs[snoozing], Snooze(60))) == {jobs[snoozing].lease_id}
     assert row(conn, snoozing, "state, attempts, max_attempts") == ("queued", most, most)
+
+
+def test_a_negative_number_of_attempts_gives_no_further_attempts(conn: Connection) -> None:
+    make_job(conn, attempts=-(2**31))
+    (job,) = lease(conn)
+    assert job.attempt == 1

@@ -1,0 +1,57 @@
+"""Statements that are written out twice differ in the one step that their names say."""
+
+import re
+from collections.abc import Mapping
+
+from ayb_jobs.storage.queue import leases, leasing, settling
+
+
+def steps(statement: str) -> Mapping[str, str]:
+    """Split a statement into its named steps and what follows them, which is called `answer`."""
+    parts = re.split(r"(?:WITH|\), ?)\s*(?:\n\s*)?(\w+) AS (?:MATERIALIZED )?\(\n", statement)
+    found = dict(zip(parts[1::2], parts[2::2], strict=True))
+    last = parts[-2]
+    body, _, answer = found[last].rpartition("\n    )\n")
+    return {**found, last: body, "answer": answer}
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def test_removing_differs_from_keeping_in_what_becomes_of_the_completed_alone() -> None:
+    keep, remove = steps(settling.SETTLE_JOBS), steps(settling.SETTLE_AND_REMOVE_JOBS)
+    assert set(remove) - set(keep) == {"removed", "updated"}
+    for step in ("impatient", "ended", "logged", "answer"):
+        assert words(keep[step]) == words(remove[step])
+    updated = remove["updated"].replace("SELECT id FROM ended WHERE state <> 'completed'", "SELECT id FROM ended")
+    assert words(updated) == words(keep["settled"])
+    assert words(remove["settled"]) == words("SELECT * FROM removed UNION ALL SELECT * FROM updated")
+
+
+def test_extending_and_releasing_look_for_their_leases_alike() -> None:
+    extend, release = steps(leases.EXTEND_LEASES), steps(leases.RELEASE_JOBS)
+    for step in ("held", "free"):
+        assert words(extend[step]) == words(release[step])
+
+
+def test_passing_over_what_is_set_aside_is_all_that_leasing_differs_in() -> None:
+    plain, but, due = steps(leasing.LEASE_JOBS), steps(leasing.LEASE_JOBS_BUT), steps(leasing.FIND_DUE)
+    chosen = steps(leasing.LEASE_CHOSEN)
+    assert set(plain) == set(but) == set(chosen)
+    aside = "AND job.id <> ALL (%(aside)s::uuid[])"
+    assert words(but["due"].replace(aside, "")) == words(plain["due"])
+    assert words(due["due"]) == words(but["due"])
+    assert plain["batch"] == but["batch"] == chosen["batch"]
+    assert words(plain["answer"]) == words(but["answer"])
+    payload = f"CASE WHEN pg_column_size(payload) <= 16384 THEN {leasing.PLAIN_TEXT} END"
+    assert words(plain["answer"].replace(payload, "NULL")) == words(chosen["answer"])
+
+
+def test_the_careful_statements_differ_in_how_the_payload_is_written() -> None:
+    for plain, careful in (
+        (leasing.LEASE_JOBS, leasing.LEASE_JOBS_WITH_CARE),
+        (leasing.LEASE_JOBS_BUT, leasing.LEASE_JOBS_BUT_WITH_CARE),
+    ):
+        assert plain != careful
+        assert careful.replace(leasing.CAREFUL_TEXT, leasing.PLAIN_TEXT) == plain
