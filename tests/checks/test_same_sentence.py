@@ -52,14 +52,15 @@ def test_the_counts_are_the_same_everywhere(db: Database, conn: Connection, data
         make_job(conn, type="mial")
     long_ago = sql.SQL("now() - interval '1 hour'")
     make_schedule(conn, next_run_at=long_ago, last_run_at=long_ago)
+    make_schedule(conn, cron_expr="often")  # which no scheduler has found out about yet
     found, late = unclaimable(conn), overdue(conn)
     assert found is not None
     assert late is not None
     with serving(db) as server, server.client(None) as client:
         ready, metrics = client.get("/readyz").json(), client.get("/metrics").text
     assert ready["unclaimableJobs"] == found.evidence["count"] == 2
-    assert ready["overdueSchedules"] == late.evidence["count"] == 1
-    assert re.findall(r"(?m)^ayb_jobs_schedules_overdue (.*)$", metrics) == ["1.0"]
+    assert ready["overdueSchedules"] == late.evidence["count"] == 2
+    assert re.findall(r"(?m)^ayb_jobs_schedules_overdue (.*)$", metrics) == ["2.0"]
     said = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("health")
     assert said.code == 0
     assert found.fact in said.err

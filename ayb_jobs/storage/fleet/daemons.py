@@ -1,5 +1,11 @@
 """Who is alive: each daemon's row, kept fresh while it runs."""
 
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import kwargs_row
+
 from ayb_jobs.model.daemons import SeenWorker, Worker
 from ayb_jobs.storage.database import Connection
 
@@ -43,16 +49,16 @@ def forget_worker(conn: Connection, worker_id: str) -> None:
 
 LIST_WORKERS = """
     SELECT id, host, pid, version, concurrency,
-        ARRAY(SELECT name FROM unnest(queues) AS name WHERE name IS NOT NULL),
-        ARRAY(SELECT name FROM unnest(types) AS name WHERE name IS NOT NULL),
+        ARRAY(SELECT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues,
+        ARRAY(SELECT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,
         started_at, heartbeat_at,
-        greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8,
+        greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
         ARRAY(
             SELECT job.id::text FROM _ayb_jobs AS job
             WHERE job.state = 'running' AND job.worker_id = worker.id
             ORDER BY job.id
             LIMIT 1000
-        )
+        ) AS running
     FROM _ayb_job_workers AS worker
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     ORDER BY started_at, id
@@ -61,17 +67,14 @@ LIST_WORKERS = """
 
 def list_workers(conn: Connection, *, alive_s: float = ALIVE_S) -> list[SeenWorker]:
     """Return the daemons that were heard of within `alive_s` seconds, in the order of their start."""
-    return [
-        SeenWorker(
-            worker=Worker(
-                id=id_, host=host, pid=pid, version=version, concurrency=concurrency, queues=queues, types=types
-            ),
-            started_at=started_at,
-            heartbeat_at=heartbeat_at,
-            silent_s=silent_s,
-            running=running,
-        )
-        for (
-            id_, host, pid, version, concurrency, queues, types, started_at, heartbeat_at, silent_s, running
-        ) in conn.execute(LIST_WORKERS, {"alive_s": alive_s})
-    ]  # fmt: skip
+    with conn.cursor(row_factory=kwargs_row(as_seen)) as cursor:
+        return cursor.execute(LIST_WORKERS, {"alive_s": alive_s}).fetchall()
+
+
+def as_seen(
+    *, started_at: datetime, heartbeat_at: datetime, silent_s: float, running: Sequence[str], **worker: Any
+) -> SeenWorker:
+    """Return a row of `LIST_WORKERS` as a daemon."""
+    return SeenWorker(
+        worker=Worker(**worker), started_at=started_at, heartbeat_at=heartbeat_at, silent_s=silent_s, running=running
+    )

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from psycopg.rows import dict_row
+
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 
@@ -12,7 +14,7 @@ COUNTED = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
-    """The queue at one moment. Ages are in seconds, 0 where there is nothing to be old.
+    """The queue at one moment. Ages are in seconds, 0 if there is nothing to be old.
 
     `queued` is by queue; None stands for all queues beyond the number that was asked for.
     """
@@ -22,7 +24,6 @@ class Gauges:
     oldest_ready_s: float
     oldest_expired_lease_s: float
     workers: int
-    overdue: int
 
 
 # The partial index of queued jobs answers this alone, and in its own order, so that the count ends at its limit.
@@ -44,13 +45,16 @@ COUNT_QUEUED = """
 
 MEASURE_REST = """
     SELECT
-        (SELECT count(*) FROM _ayb_jobs WHERE state = 'running'),
+        (SELECT count(*) FROM _ayb_jobs WHERE state = 'running') AS running,
         (
             SELECT coalesce(extract(epoch FROM now() - min(lease_until)), 0)::float8
             FROM _ayb_jobs WHERE state = 'running' AND lease_until < now()
-        ),
-        (SELECT count(*) FROM _ayb_job_workers WHERE heartbeat_at > now() - make_interval(secs => %(alive_s)s)),
-        (SELECT count(*) FROM _ayb_job_overdue)
+        ) AS oldest_expired_lease_s,
+        (
+            SELECT count(*) FROM _ayb_job_workers
+            WHERE heartbeat_at
+                BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+        ) AS workers
 """
 
 
@@ -58,13 +62,11 @@ def measure(conn: Connection, *, queues: Sequence[str], most_queues: int) -> Gau
     """Measure the queue, naming at most so many queues: first `queues`, then the deepest."""
     values = {"most": COUNTED, "named": list(queues), "most_queues": most_queues}
     queued = conn.execute(COUNT_QUEUED, values).fetchall()
-    row = conn.execute(MEASURE_REST, {"alive_s": ALIVE_S}).fetchone()
-    running, expired_s, workers, overdue = row or (0, 0.0, 0, 0)
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rest = cursor.execute(MEASURE_REST, {"alive_s": ALIVE_S}).fetchone()
+    assert rest is not None  # noqa: S101 - a SELECT without FROM has one row
     return Gauges(
         queued={queue: count for queue, count, _ in queued},
-        running=running,
         oldest_ready_s=max((age_s for _, _, age_s in queued), default=0.0),
-        oldest_expired_lease_s=expired_s,
-        workers=workers,
-        overdue=overdue,
+        **rest,
     )

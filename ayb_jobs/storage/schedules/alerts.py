@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from psycopg.rows import class_row
+
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.schedules.overdue import Overdue, as_overdue
+from ayb_jobs.storage.schedules.overdue import Overdue
 
 MOST_ATTEMPTS = 12
 BATCH = 100
@@ -77,7 +79,8 @@ NOTE_RECOVERED = """
 
 def note_overdue(conn: Connection, limit: int = BATCH) -> Noted:
     """Note schedules that have become overdue, and those that are no longer, in the transaction that `conn` is in."""
-    begun = [as_overdue(row) for row in conn.execute(LOCK_NEWLY_OVERDUE, {"limit": limit})]
+    with conn.cursor(row_factory=class_row(Overdue)) as cursor:
+        begun = cursor.execute(LOCK_NEWLY_OVERDUE, {"limit": limit}).fetchall()
     if begun:
         values = {
             "ids": [each.schedule_id for each in begun],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from psycopg.rows import TupleRow
+from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.schedules import unreadable
@@ -57,7 +57,8 @@ def list_overdue(conn: Connection, *, limit: int = 1000) -> list[Overdue]:
     """Return up to `limit` overdue schedules, the longest overdue first."""
     unread = _unreadable(conn)
     seen = {each.schedule_id for each in unread}
-    found = [as_overdue(row) for row in conn.execute(LIST_OVERDUE, {"limit": limit})]
+    with conn.cursor(row_factory=class_row(Overdue)) as cursor:
+        found = cursor.execute(LIST_OVERDUE, {"limit": limit}).fetchall()
     found = [*unread, *(each for each in found if each.schedule_id not in seen)]
     return sorted(found, key=lambda each: each.since)[:limit]
 
@@ -77,21 +78,6 @@ def _unreadable(conn: Connection) -> list[Overdue]:
         for id_, name, cron, timezone, updated_at, next_run_at, within_s in conn.execute(LIST_UNPLANNED)
         if (error := unreadable(cron, timezone)) is not None
     ]
-
-
-def as_overdue(row: TupleRow) -> Overdue:
-    """Return a row of `LIST_OVERDUE`'s columns as an overdue schedule."""
-    schedule_id, name, reason, since, last_success_at, next_run_at, expect_success_within_s, last_error = row
-    return Overdue(
-        schedule_id=schedule_id,
-        name=name,
-        reason=reason,
-        since=since,
-        last_success_at=last_success_at,
-        next_run_at=next_run_at,
-        expect_success_within_s=expect_success_within_s,
-        last_error=last_error,
-    )
 
 
 COUNT_OVERDUE = "SELECT count(*) FROM _ayb_job_overdue WHERE schedule_id <> ALL (%(others)s::uuid[])"
