@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
@@ -28,7 +29,7 @@ def producing(
     poll_s: float = 1.0,
     emit: Callable[[object], None] = lambda _: None,
     mean_run_s: Callable[[], float | None] = lambda: None,
-    wake: Callable[[], None] = lambda: None,
+    backlog: Backlog | None = None,
 ) -> Producing:
     """Make a producer of jobs of type `test` in the default queue."""
     giving_back = GivingBack(database=db, buffer=buffer, in_flight=in_flight, emit=emit, worker_id=worker_id)
@@ -40,6 +41,6 @@ def producing(
         room=Room(buffer=buffer, in_flight=in_flight, concurrency=concurrency, mean_run_s=mean_run_s),
         giving_back=giving_back,
         emit=emit,
-        wake=wake,
+        backlog=backlog or Backlog(lambda: None),
     )
     return Producing(producer, giving_back)

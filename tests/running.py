@@ -8,7 +8,8 @@ import structlog
 
 from ayb_jobs.config import Api, Config, Jobs, Retention
 from ayb_jobs.config import Database as DatabaseSettings
-from ayb_jobs.daemon.daemon import Daemon, new_worker_id
+from ayb_jobs.daemon.build import new_worker_id
+from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
 
@@ -71,7 +72,7 @@ def running(
     finally:
         if not daemon.draining.is_set():
             daemon.stop()
-        daemon._lifeline.close()
+        daemon._parts.lifeline.close()
     assert events.listener_failures == 0
 
 

@@ -9,7 +9,9 @@ import threading
 from contextlib import closing
 
 from ayb_jobs.config import Config
-from ayb_jobs.daemon.daemon import Daemon, DisabledDaemon, new_worker_id
+from ayb_jobs.daemon.build import new_worker_id
+from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.disabled import DisabledDaemon
 from ayb_jobs.events import Events, FirstSteps, SettingsNoted, TracingUnavailable
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.tracing import traced
@@ -50,14 +52,14 @@ def run_service(config: Config) -> int:
         for note in config.notes:
             events.emit(SettingsNoted(note=note))
         with watched_signals() as signals, database_url(config, events) as url:
-            daemon = (
-                Daemon(
+            daemon: Daemon | DisabledDaemon
+            if config.jobs.enabled:
+                daemon = Daemon(
                     config=config, url=url, registry=registry, events=events, logger=logs.logger, worker_id=worker_id
                 )
-                if config.jobs.enabled
-                else DisabledDaemon(config=config, url=url, events=events)
-            )
-            signals.on_second = daemon.hurry
+                signals.on_second = daemon.hurry
+            else:
+                daemon = DisabledDaemon(config=config, url=url, events=events)
             started = threading.Event()
             with served(daemon, config=config, registry=registry, events=events, metrics=metrics, started=started):
                 if not config.jobs.enabled or StartUp(config, url, registry, events, signals).run():

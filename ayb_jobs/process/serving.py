@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from ayb_jobs.config import Config
-from ayb_jobs.daemon.daemon import Daemon, DisabledDaemon
+from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.disabled import DisabledDaemon
 from ayb_jobs.events import ApiFailed, ApiStarted, ApiUnavailable, Events
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.http.edge.server import ApiServer, app_factory
@@ -56,7 +57,7 @@ def served(
         events=events,
         metrics=metrics,
         loops=lambda: loop_ages(daemon.loops()),
-        slots=daemon.slots,
+        slots=daemon.slots if isinstance(daemon, Daemon) else dict,
         draining=daemon.draining.is_set,
         stopping=stopping,
     )

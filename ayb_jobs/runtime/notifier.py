@@ -23,8 +23,8 @@ JOBS_REPLACED = "replaced"
 class Notifier:
     """Waits for notifications in its `tick`, on a connection of its own.
 
-    `notified` is called for each, and returns the seconds until it wants to be called again although nothing is heard.
-    For notifications that say a word of `on_word`, what stands there is called.
+    After each, `on_any` is called, then `look`, which returns the seconds until it wants to be called again although
+    nothing is heard. For notifications that say a word of `on_word`, what stands there is called first.
     """
 
     def __init__(
@@ -34,14 +34,16 @@ class Notifier:
         name: str,
         timeouts: Timeouts,
         emit: Emit,
-        notified: Callable[[], float],
+        look: Callable[[], float],
+        on_any: Callable[[], None] = lambda: None,
         on_word: Mapping[str, Callable[[], None]] = MappingProxyType({}),
     ) -> None:
         self._url = url
         self._name = name
         self._timeouts = timeouts
         self._emit = emit
-        self._notified = notified
+        self._look_now = look
+        self._on_any = on_any
         self._on_word = on_word
         self._listener: Listener | None = None
         self._last_answer = 0.0
@@ -94,7 +96,8 @@ class Notifier:
         self._last_answer = time.monotonic()
 
     def _look(self) -> None:
-        self._look_again = time.monotonic() + self._notified()
+        self._on_any()
+        self._look_again = time.monotonic() + self._look_now()
 
     def _connect(self) -> Listener:
         listener = Listener(self._url, name=self._name, timeouts=self._timeouts)

@@ -444,7 +444,8 @@ def test_retention_removes_what_is_old_and_nothing_else(database_url: str, conn:
         make_job(conn, "queued", run_at=sql.SQL("now() + interval '1 day'"), **old),
         make_job(conn, "failed"),
     ]
-    with running(database_url, registry_of(lambda _: None)):
+    asked_for = Retention(completed_h=720, canceled_h=720, failed_h=2160)  # so that no notice is due
+    with running(database_url, registry_of(lambda _: None), retention=asked_for):
         eventually(lambda: conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (len(kept),))
     assert {row[0] for row in conn.execute("SELECT id FROM _ayb_jobs")} == set(kept)
     assert set(kept).isdisjoint(gone)

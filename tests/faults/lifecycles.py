@@ -189,7 +189,9 @@ class Extend(Running):
         held = self.lease()
         for one in held:
             one.extended -= 500
-        persistently(LeaseKeeper(database=db, in_flight=self.in_flight, emit=lambda _: None, lease_s=600).tick)
+        persistently(
+            LeaseKeeper(database=db, in_flight=self.in_flight, emit=lambda _: None, lease_s=600, wake=lambda: None).tick
+        )
         self.kept = not any(one.lost for one in held)
 
     def judge(self, conn: Connection) -> None:

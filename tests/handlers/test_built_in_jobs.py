@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import LogCapture
 
 from ayb_jobs.config import Config, load_config
-from ayb_jobs.daemon.daemon import DisabledDaemon
+from ayb_jobs.daemon.disabled import DisabledDaemon
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.packs import build_registry, default_schedules, prune_webhook_deliveries

@@ -7,7 +7,8 @@ import pytest
 import structlog
 
 from ayb_jobs.config import load_config
-from ayb_jobs.daemon.daemon import Daemon, new_worker_id
+from ayb_jobs.daemon.build import new_worker_id
+from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry

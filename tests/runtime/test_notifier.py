@@ -23,7 +23,7 @@ class Bench:
             name="notifier",
             timeouts=Timeouts(),
             emit=lambda _event: None,
-            notified=self.notified,
+            look=self.notified,
             on_word={"schedule": lambda: self.words.append("schedule")},
         )
 

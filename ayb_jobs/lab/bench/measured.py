@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 
 from ayb_jobs.config import Config, Database, Jobs, Log, Retention
-from ayb_jobs.daemon.daemon import Daemon, new_worker_id
+from ayb_jobs.daemon.build import new_worker_id
+from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.events import Events, JobsSettled
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry

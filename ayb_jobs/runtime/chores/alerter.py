@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from ayb_jobs.config import Alerts
 from ayb_jobs.events import Emit, Events, ScheduleOverdue, ScheduleRecovered
+from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.courier import Address, Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.runtime.chores.scheduler import Transactions
@@ -14,13 +16,15 @@ from ayb_jobs.storage.schedules.alerts import find_waiting, note_failures, note_
 WATCH_S = 20.0
 
 
-def alert_loops(
-    settings: Alerts, database: Transactions, events: Events, waker: Callable[[str], Callable[[], None]]
-) -> dict[str, Callable[[], float]]:
-    """Return what is to be called in a loop of its own each, by name, so that a slow address delays no other.
+class Chore(NamedTuple):
+    """What is to be called in a loop of its own, and the bell that cuts its wait short."""
 
-    `waker` returns what wakes the loop of a name.
-    """
+    tick: Callable[[], float]
+    bell: Bell
+
+
+def alert_chores(settings: Alerts, database: Transactions, events: Events) -> dict[str, Chore]:
+    """Return the chores of alerting by name: one for each address, so that a slow one delays no other."""
     pinger = Pinger(database, events.emit, base=settings.ping_url, timeout_s=settings.timeout_s)
     events.subscribe(pinger)
     addresses: dict[str, Address] = {
@@ -28,9 +32,10 @@ def alert_loops(
         for number, url in enumerate(settings.webhooks, start=1)
     }
     addresses["fail pings"] = FailPings(settings.ping_url, timeout_s=settings.timeout_s)
-    wakers = {address.key: waker(name) for name, address in addresses.items()}
-    couriers = {name: Courier(database, address, events.emit).tick for name, address in addresses.items()}
-    return {"alerter": Alerter(database, events.emit, wakers).tick, "pinger": pinger.tick, **couriers}
+    couriers = {name: Chore(Courier(database, at, events.emit).tick, Bell()) for name, at in addresses.items()}
+    rings = {address.key: couriers[name].bell.ring for name, address in addresses.items()}
+    alerter = Alerter(database, events.emit, rings)
+    return {"alerter": Chore(alerter.tick, Bell()), "pinger": Chore(pinger.tick, Bell()), **couriers}
 
 
 class Alerter:

@@ -9,7 +9,7 @@ fence refuses whatever the living peer writes.
 import time
 from collections.abc import Callable, Mapping
 
-from ayb_jobs.events import Emit
+from ayb_jobs.events import Emit, Event, JobsLeased
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.aside import Aside
@@ -61,6 +61,11 @@ class LifelineKeeper:
         self._busy_until = 0.0
         self._suspects: Mapping[str, Sign] = {}
         self._buried: dict[str, float] = {}
+
+    def hear(self, event: Event) -> None:
+        """Look more often if an event says that jobs are about to run; to be subscribed to the events."""
+        if isinstance(event, JobsLeased):
+            self.notified()
 
     def notified(self) -> None:
         """Look more often: jobs are about to run. Called for each notification: it must cost next to nothing."""

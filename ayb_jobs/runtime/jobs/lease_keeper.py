@@ -1,7 +1,7 @@
 """Extends every held lease in one statement, on a connection that handlers cannot take away."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, LeasesLost
@@ -25,7 +25,9 @@ class LeaseKeeper:
     If the database refuses to extend some, the others are extended all the same.
     """
 
-    def __init__(self, *, database: Database, in_flight: InFlight, emit: Emit, lease_s: float) -> None:
+    def __init__(
+        self, *, database: Database, in_flight: InFlight, emit: Emit, lease_s: float, wake: Callable[[], None]
+    ) -> None:
         self._database = database
         self._in_flight = in_flight
         self._emit = emit
@@ -33,10 +35,12 @@ class LeaseKeeper:
         self._turn_s = lease_s * EXTEND_AT
         self._aside = Aside(emit, part="lease keeper", table="_ayb_jobs", first_s=LOCKED_S, longest_s=self._turn_s)
         self._suspicious = False
+        self._wake = wake
 
     def suspect(self) -> None:
-        """Have the next turn ask about every lease, since some may have been taken away."""
+        """Ask about every lease at once, since some may have been taken away."""
         self._suspicious = True
+        self._wake()
 
     def tick(self) -> float:
         """Extend what was not extended for a quarter of a lease; return the seconds until the next turn."""

@@ -3,11 +3,12 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, JobsLeased, LoopErrorRepeated
 from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
@@ -29,7 +30,7 @@ PATIENCE = 5
 class Producer:
     """Keeps the buffer filled. Its `tick` is one turn: give back what is not to be kept, and lease a batch if there is room.
 
-    `notified` takes a turn as well. `wake` cuts the wait for the next turn short.
+    `notified` takes a turn as well. `backlog` cuts the wait for the next turn short.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Producer:
         room: Room,
         giving_back: GivingBack,
         emit: Emit,
-        wake: Callable[[], None],
+        backlog: Backlog,
     ) -> None:
         self._database = database
         self._leasing = leasing
@@ -51,7 +52,7 @@ class Producer:
         self._room = room
         self._giving_back = giving_back
         self._emit = emit
-        self._wake = wake
+        self._backlog = backlog
         self._careful = CarefulLeasing(
             database=database, leasing=leasing, giving_back=giving_back, emit=emit, take=self._take
         )
@@ -59,7 +60,6 @@ class Producer:
         self._bottom = list(self._lanes)
         self._sweeps = SweepClock()
         self._failures = 0
-        self._more_waiting = False
         self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
     def tick(self) -> float:
@@ -74,14 +74,14 @@ class Producer:
     def _fill(self) -> float:
         poll_s = self._leasing.poll_s
         # Before the room is measured: a slot that finds the buffer low from now on asks for another turn.
-        self._more_waiting = True
+        self._backlog.waits = True
         limit = min(self._room.jobs(), BATCH)
         if limit <= 0:
             return poll_s
         sweeping = self._sweeps.wait_s() == 0
         leased = self._lease(limit, sweeping=sweeping)
-        self._more_waiting = leased >= limit
-        if self._more_waiting:
+        self._backlog.waits = leased >= limit
+        if self._backlog.waits:
             return 0.0 if self._room.jobs() > 0 else poll_s
         return poll_s if sweeping else min(poll_s, self._sweeps.wait_s())
 
@@ -91,9 +91,9 @@ class Producer:
         In the caller's own thread, unless a turn is under way: waking another takes a lone job as long as all else that
         this process does before its handler starts.
         """
-        self._more_waiting = True
+        self._backlog.waits = True
         if not self._turn.acquire(blocking=False):
-            self._wake()
+            self._backlog.ring()
             return math.inf
         try:
             pause_s = self._take_turn()
@@ -103,14 +103,8 @@ class Producer:
         finally:
             self._turn.release()
         if pause_s == 0:
-            self._wake()
+            self._backlog.ring()
         return pause_s if 0 < pause_s < self._leasing.poll_s else math.inf
-
-    def room_made(self) -> None:
-        """Look again at once if the last look left jobs behind. Called whenever the buffer runs low."""
-        if self._more_waiting:
-            self._more_waiting = False
-            self._wake()
 
     def _lease(self, limit: int, *, sweeping: bool) -> int:
         """Lease up to `limit` jobs, and return how many."""

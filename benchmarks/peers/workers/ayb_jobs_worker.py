@@ -8,7 +8,8 @@ from typing import Any
 from common import URL, Count, main, paced, parts, timed, until_input_ends
 
 from ayb_jobs.config import Config, Jobs, Log, Retention
-from ayb_jobs.daemon.daemon import Daemon, new_worker_id
+from ayb_jobs.daemon.build import new_worker_id
+from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry

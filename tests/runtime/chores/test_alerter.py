@@ -24,7 +24,7 @@ from ayb_jobs.events import (
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.schedules.schedule import NewSchedule
-from ayb_jobs.runtime.chores.alerter import Alerter, alert_loops
+from ayb_jobs.runtime.chores.alerter import Alerter, alert_chores
 from ayb_jobs.runtime.chores.courier import Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.storage.database import Database
@@ -285,11 +285,11 @@ def test_an_address_that_is_none_is_a_failure_like_any_other(
 
 def test_the_settings_make_one_loop_for_each_address(conn: Conn, database: Database, receiver: Receiver) -> None:
     settings = Alerts(webhooks=[f"{receiver.url}/a", f"{receiver.url}/b"])
-    loops = alert_loops(settings, database, Events(), lambda _: lambda: None)
+    chores = alert_chores(settings, database, Events())
     add(conn, expect_success_within_s=3600)
     make_overdue(conn)
-    for tick in loops.values():
-        tick()
+    for chore in chores.values():
+        chore.tick()
     eventually(lambda: sorted(receiver.paths()) == ["/a", "/b"])
 
 

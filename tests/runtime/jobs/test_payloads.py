@@ -106,7 +106,7 @@ def test_a_job_that_waits_for_room_is_given_back_at_a_stop(
         make_job(conn, payload=of_size(4 * MB))
     with running(database_url, registry, worker_concurrency=2) as daemon:
         eventually(lambda: conn.execute("SELECT count(*) FROM _ayb_jobs WHERE state = 'running'").fetchone() == (2,))
-        eventually(daemon.daemon._in_flight.running)
+        eventually(daemon.daemon._parts.in_flight.running)
         assert daemon.daemon.stop() == 0
     rows = conn.execute("SELECT state, attempts FROM _ayb_jobs ORDER BY state").fetchall()
     assert rows == [("completed", 1), ("queued", 0)]

@@ -12,6 +12,7 @@ from psycopg import OperationalError, errors
 
 from ayb_jobs.events import LoopErrorRepeated
 from ayb_jobs.runtime.jobs import giving_back
+from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.giving_back import LOOK_S, GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
@@ -39,7 +40,8 @@ class Bench:
     in_flight: InFlight = field(default_factory=InFlight)
 
     def __post_init__(self) -> None:
-        self.buffer = Buffer(on_low=self.low)
+        self.backlog = Backlog(self.woken)
+        self.buffer = Buffer(on_low=self.backlog.room_made)
         self.producer, self.giving_back = producing(
             self.db,
             self.buffer,
@@ -47,11 +49,8 @@ class Bench:
             poll_s=POLL_S,
             emit=self.events.append,
             mean_run_s=lambda: self.run_s,
-            wake=self.woken,
+            backlog=self.backlog,
         )
-
-    def low(self) -> None:
-        self.producer.room_made()
 
     def woken(self) -> None:
         self.wakes += 1
@@ -95,7 +94,7 @@ def test_an_empty_queue_is_not_asked_again_before_the_next_poll(bench: Bench, co
     conn.execute("DELETE FROM _ayb_jobs")
     bench.producer.tick()
     bench.producer.tick()
-    bench.producer.room_made()
+    bench.backlog.room_made()
     assert bench.wakes == 0
 
 

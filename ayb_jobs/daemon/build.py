@@ -1,0 +1,257 @@
+"""The wiring of a daemon: every part made once, in the order of a job's life, and tied to what was made before it.
+
+Bells come first, so that a part may ring a loop that is made after it.
+"""
+
+import os
+import random
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from structlog.typing import FilteringBoundLogger
+
+from ayb_jobs import __version__
+from ayb_jobs.config import Config
+from ayb_jobs.events import Events
+from ayb_jobs.handlers.context import ContextServices
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.daemons import Worker
+from ayb_jobs.redact import Redactor
+from ayb_jobs.runtime.bell import Bell
+from ayb_jobs.runtime.chores.alerter import alert_chores
+from ayb_jobs.runtime.chores.pruner import Pruner
+from ayb_jobs.runtime.chores.scheduler import Scheduler
+from ayb_jobs.runtime.executors.threads import Threads
+from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
+from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
+from ayb_jobs.runtime.fleet.recoverer import Recoverer
+from ayb_jobs.runtime.jobs.backlog import Backlog
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.completer import Completer
+from ayb_jobs.runtime.jobs.giving_back import GivingBack
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
+from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.payloads import Payloads
+from ayb_jobs.runtime.jobs.producer import Producer
+from ayb_jobs.runtime.jobs.room import Room
+from ayb_jobs.runtime.jobs.slot import Endings, Slot
+from ayb_jobs.runtime.jobs.watchdog import Watchdog
+from ayb_jobs.runtime.loop import Loop
+from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
+from ayb_jobs.storage.database import Database, Timeouts
+
+# How long a loop's last turn is waited for; a statement that hangs must not keep the process.
+JOIN_S = 10.0
+# What was missed while no daemon ran is caught up first, and is then no reason for an alert.
+ALERT_AFTER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bells:
+    """The bells of the loops that parts ring."""
+
+    producer: Bell = field(default_factory=Bell)
+    completer: Bell = field(default_factory=Bell)
+    lease_keeper: Bell = field(default_factory=Bell)
+    lifeline: Bell = field(default_factory=Bell)
+    scheduler: Bell = field(default_factory=Bell)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a daemon starts and stops. `alerting` names the loops that a stop does not wait for."""
+
+    worker: Worker
+    database: Database
+    in_flight: InFlight
+    buffer: Buffer
+    slots: Sequence[Slot]
+    completer: Completer
+    giving_back: GivingBack
+    notifier: Notifier
+    lifeline: LifelineKeeper
+    heartbeat: Heartbeat
+    loops: Mapping[str, Loop]
+    alerting: Sequence[str]
+
+
+def build(
+    *,
+    config: Config,
+    url: str,
+    registry: Registry,
+    events: Events,
+    logger: FilteringBoundLogger,
+    worker_id: str,
+    draining: threading.Event,
+) -> Parts:
+    """Make every part of a daemon; nothing runs and nothing is connected yet."""
+    jobs, emit, backoff = config.jobs, events.emit, Backoff()
+    direct_url = config.database.direct_url or url
+    lease_s = jobs.lease_duration_s
+    worker = describe(config, registry, worker_id)
+    bells = Bells()
+    database = open_database(config, url)
+    in_flight = InFlight()
+
+    # Settling, which running calls.
+    completer = Completer(
+        database=database,
+        in_flight=in_flight,
+        emit=emit,
+        worker_id=worker_id,
+        backoff=backoff,
+        remove_completed=config.retention.completed_h == 0,
+        wake=bells.completer.ring,
+        redact=Redactor(config.secrets()),
+    )
+    # Running, which leasing feeds.
+    backlog = Backlog(bells.producer.ring)
+    buffer = Buffer(on_low=backlog.room_made)
+    services = ContextServices(
+        database=database, lease_s=lease_s, logger=logger, worker_id=worker_id, settled=completer.settled
+    )
+    make_slot = partial(
+        Slot,
+        buffer=buffer,
+        find=registry.get,
+        executors={"thread": Threads()},
+        services=services,
+        backoff=backoff,
+        payloads=Payloads(database=database),
+        endings=Endings(settle=completer.settle, release=completer.release),
+    )
+    slots = [make_slot(name=f"slot-{number}") for number in range(1, jobs.worker_concurrency + 1)]
+    # Leasing.
+    giving_back = GivingBack(database=database, buffer=buffer, in_flight=in_flight, emit=emit, worker_id=worker_id)
+    room = Room(
+        buffer=buffer, in_flight=in_flight, concurrency=jobs.worker_concurrency, mean_run_s=partial(mean_run_s, slots)
+    )
+    producer = Producer(
+        database=database,
+        leasing=Leasing(
+            worker_id=worker_id,
+            queues=jobs.queues,
+            types=worker.types,
+            lease_s=lease_s,
+            poll_s=jobs.poll_interval_ms / 1000,
+        ),
+        buffer=buffer,
+        in_flight=in_flight,
+        room=room,
+        giving_back=giving_back,
+        emit=emit,
+        backlog=backlog,
+    )
+    # Beside what runs.
+    lease_keeper = LeaseKeeper(
+        database=database, in_flight=in_flight, emit=emit, lease_s=lease_s, wake=bells.lease_keeper.ring
+    )
+    watchdog = Watchdog(
+        in_flight=in_flight,
+        settle=completer.settle,
+        emit=emit,
+        backoff=backoff,
+        chance=random.random,
+        lease_s=lease_s,
+    )
+    # The fleet.
+    heartbeat = Heartbeat(database=database, worker=worker, emit=emit)
+    lifeline = LifelineKeeper(
+        database=database,
+        url=direct_url,
+        worker=worker,
+        emit=emit,
+        backoff=backoff,
+        max_crashes=jobs.max_crashes,
+        lease_s=lease_s,
+        wake=bells.lifeline.ring,
+    )
+    events.subscribe(lifeline.hear)
+    recoverer = Recoverer(database=database, emit=emit, backoff=backoff, max_crashes=jobs.max_crashes, lease_s=lease_s)
+    notifier = Notifier(
+        url=direct_url,
+        name="ayb-jobs-notifier",
+        timeouts=database.timeouts,
+        emit=emit,
+        look=producer.notified,
+        on_any=lifeline.notified,
+        on_word={JOBS_REPLACED: lease_keeper.suspect, SCHEDULE_CHANGED: bells.scheduler.ring},
+    )
+    # Chores.
+    pruner = Pruner(database=database, retention=config.retention, emit=emit, stopping=draining)
+    alerting = alert_chores(config.alerts, database, events)
+
+    loops = [
+        Loop("lease keeper", lease_keeper.tick, emit, bell=bells.lease_keeper),
+        Loop("watchdog", watchdog.tick, emit),
+        Loop("completer", completer.tick, emit, bell=bells.completer),
+        Loop("producer", producer.tick, emit, bell=bells.producer),
+        Loop("recoverer", recoverer.tick, emit),
+        Loop("heartbeat", heartbeat.tick, emit),
+        Loop("lifeline", lifeline.tick, emit, bell=bells.lifeline),
+        Loop("pruner", pruner.tick, emit),
+    ]
+    if config.database.notify:
+        loops.append(Loop("notifier", notifier.tick, emit))
+    loops += [
+        Loop(name, chore.tick, emit, bell=chore.bell, first_after_s=ALERT_AFTER_S) for name, chore in alerting.items()
+    ]
+    if jobs.scheduler_enabled:
+        scheduler = Scheduler(database, tick_s=jobs.scheduler_tick_s, emit=emit)
+        loops.append(Loop("scheduler", scheduler.tick, emit, bell=bells.scheduler))
+    return Parts(
+        worker=worker,
+        database=database,
+        in_flight=in_flight,
+        buffer=buffer,
+        slots=slots,
+        completer=completer,
+        giving_back=giving_back,
+        notifier=notifier,
+        lifeline=lifeline,
+        heartbeat=heartbeat,
+        loops={loop.name: loop for loop in loops},
+        alerting=tuple(alerting),
+    )
+
+
+def mean_run_s(slots: Sequence[Slot]) -> float | None:
+    """Return how long a handler runs on average now, over the slots that have run any."""
+    now = time.monotonic()
+    means = [mean_s for slot in slots if (mean_s := slot.mean_or_current_s(now)) is not None]
+    return sum(means) / len(means) if means else None
+
+
+def describe(config: Config, registry: Registry, worker_id: str) -> Worker:
+    """Return what this daemon tells its peers about itself."""
+    return Worker(
+        id=worker_id,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=__version__,
+        concurrency=config.jobs.worker_concurrency,
+        queues=config.jobs.queues,
+        types=registry.names(),
+    )
+
+
+def open_database(config: Config, url: str) -> Database:
+    """Return the connections that a daemon with these settings uses; none is opened yet."""
+    return Database(
+        url,
+        work_connections=config.database.work_connections or config.jobs.worker_concurrency,
+        timeouts=Timeouts(connect_s=config.database.connect_timeout_s, statement_s=config.database.statement_timeout_s),
+    )
+
+
+def new_worker_id() -> str:
+    """Return an id that no other start of a daemon has; host and process id are in it for people."""
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"

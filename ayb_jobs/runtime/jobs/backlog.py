@@ -1,0 +1,20 @@
+"""Whether the last look left due jobs behind."""
+
+from collections.abc import Callable
+
+
+class Backlog:
+    """What the producer knows of the queue, and what wakes it. It is made before the buffer, which rings it.
+
+    `waits` says that there may be more due jobs than were leased.
+    """
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self.ring = ring
+        self.waits = False
+
+    def room_made(self) -> None:
+        """Have the producer look again at once if jobs wait. The buffer calls this whenever it runs low."""
+        if self.waits:
+            self.waits = False
+            self.ring()
