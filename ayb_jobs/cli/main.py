@@ -24,6 +24,11 @@ from ayb_jobs.redact import Redactor, passwords
 COMMANDS = {
     "run": Lazy("run:run", "Run the daemon in the foreground.", ("start", "worker", "work", "serve", "daemon", "up")),
     "migrate": Lazy("migrate:migrate", "Bring the database's schema up to date.", ("init", "upgrade", "setup")),
+    "grant": Lazy(
+        "grant:grant",
+        "Give a role of the database what it needs to enqueue, to run or to read.",
+        ("rights", "permissions", "roles"),
+    ),
     "check-config": Lazy(
         "check_config:check_config",
         "Check the settings and show where each came from.",

@@ -15,6 +15,7 @@ from ayb_jobs.process import sd_notify
 from ayb_jobs.process.signals import FOR_EVER_S, Signals
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.database import Connection, connect_for_ourselves
+from ayb_jobs.storage.execution_view import keep_execution_view
 from ayb_jobs.storage.fitness import refuse_unfit_kind
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
@@ -76,6 +77,7 @@ class StartUp:
         if applied.migrations:
             names = [migration.name for migration in applied.migrations]
             self._events.emit(SchemaMigrated(migrations=names, notices=applied.notices))
+        keep_execution_view(conn, wanted="barycenter" in self._config.handlers.packs)
         catch_up_execution_ids(conn)
         schedules = shipped_schedules(self._config, self._registry)
         upsert_defaults(conn, schedules, default_max_attempts=self._config.jobs.max_retries_default)

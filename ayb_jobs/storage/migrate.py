@@ -23,6 +23,7 @@ import ayb_jobs
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.own import find_surroundings, qualified
+from ayb_jobs.storage.rights import list_ours, settle_rights
 
 OnStep = Callable[[str], None]
 
@@ -160,10 +161,12 @@ def _migrate_now(conn: Connection, on_step: OnStep) -> Applied:
         conn.execute(GENEROUS_TIME_SHORT_LOCKS)
         schema = _kept_to_ourselves(conn)
         _refuse_anothers(conn, schema)
+        before, updated = list_ours(conn, schema), len(todo) < len(shipped_migrations())
         conn.execute(qualified(CREATE_MIGRATIONS_TABLE, schema).encode())
         for migration in todo:
             on_step(f"applying {migration.name}")
             _apply(conn, migration, schema)
+        settle_rights(conn, schema, before=before, updated=updated)
     return Applied(migrations=todo, notices=notices)
 
 

@@ -8,7 +8,9 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import direct_url
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.settings import settings
 from ayb_jobs.storage.database import connect_for_ourselves
+from ayb_jobs.storage.execution_view import keep_execution_view
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.fitness import refuse_unfit_kind
 from ayb_jobs.storage.migrate import migrate as apply
@@ -33,6 +35,7 @@ def migrate(options: Options, *, plan: bool) -> None:
             print_names(options, names, "would apply", "Nothing to do: the schema is up to date.")
             return
         applied = apply(conn, output.say)
+        keep_execution_view(conn, wanted="barycenter" in settings(options).handlers.packs)
     names = [migration.name for migration in applied.migrations]
     print_names(options, names, "applied", "Nothing to do: the schema is up to date.")
     for notice in applied.notices:

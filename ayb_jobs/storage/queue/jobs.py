@@ -80,10 +80,30 @@ class Position(NamedTuple):
     id: str
 
 
+MAKES_IDS_ITSELF = 180000
+# With built-ins alone, so that an application's role needs no right to a function of ours.
 ENQUEUE = f"""
     INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
     VALUES (
-        _ayb_job_id(), %(type)s, %(payload)s::jsonb, %(queue)s, %(priority)s, %(max_attempts)s,
+        uuidv7(), %(type)s, %(payload)s::jsonb, %(queue)s, %(priority)s, %(max_attempts)s,
+        coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval, now()),
+        %(idempotency_key)s, %(traceparent)s
+    )
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
+"""  # noqa: S608 - literals only
+# The same before PostgreSQL 18: the time in milliseconds replaces the first 48 bits of a random id.
+ENQUEUE_BEFORE_18 = f"""
+    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
+    VALUES (
+        encode(
+            set_bit(set_bit(
+                overlay(uuid_send(gen_random_uuid())
+                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                    FROM 1 FOR 6),
+                52, 1), 53, 1),
+            'hex')::uuid,
+        %(type)s, %(payload)s::jsonb, %(queue)s, %(priority)s, %(max_attempts)s,
         coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval, now()),
         %(idempotency_key)s, %(traceparent)s
     )
@@ -112,9 +132,10 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
         "idempotency_key": job.idempotency_key,
         "traceparent": job.traceparent or current_traceparent(),
     }
+    statement = ENQUEUE if conn.info.server_version >= MAKES_IDS_ITSELF else ENQUEUE_BEFORE_18
     with conn.cursor(row_factory=tuple_row) as cursor, worded_lack_of_tables(), refusing_bad_values():
         for _ in range(TRIES):
-            if added := cursor.execute(ENQUEUE, values).fetchone():
+            if added := cursor.execute(statement, values).fetchone():
                 return Enqueued(id=added[0], created=True)
             # A statement of its own: the key's holder may have been committed while the insert ran, unseen by it.
             if found := cursor.execute(FIND_BY_KEY, values).fetchone():
