@@ -1,0 +1,228 @@
+"""What is asked of each operation, at each door that has it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import sql
+
+from ayb_jobs.storage.database import Connection
+from tests.factories import make_job, make_schedule
+
+JOB = "01890000-0000-7000-8000-00000000000a"
+OTHER = "01890000-0000-7000-8000-00000000000b"
+SCHEDULE = "01890000-0000-7000-8000-00000000000c"
+API = "/api/admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A call over HTTP."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command, by the database and, unless it knows that way alone, by the API."""
+
+    arguments: Sequence[str]
+    by_api: bool = True
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """An operation asked for in one way, at each door that has it.
+
+    `deeds` are the actions that the audit trail then holds, with what each is about. `refused` is what every door says
+    if the operation is refused; nothing may have changed then.
+    """
+
+    operation: str
+    doors: Sequence[Http | Command]
+    deeds: Sequence[tuple[str, str | None]] = ()
+    refused: str = ""
+    before: Callable[[Connection], object] = lambda _: None
+
+
+def jobs_of(*states: str) -> Callable[[Connection], object]:
+    return lambda conn: [make_job(conn, state, id=id_) for state, id_ in zip(states, (JOB, OTHER), strict=False)]
+
+
+def a_schedule(**columns: Any) -> Callable[[Connection], object]:
+    return lambda conn: make_schedule(
+        conn, id=SCHEDULE, name="nightly", job_type="send_mail", next_run_at=sql.SQL("'2090-01-01'"), **columns
+    )
+
+
+def a_key_of_another_type(conn: Connection) -> None:
+    make_job(conn, id=JOB, type="test", idempotency_key="k")
+
+
+def triggering(job_type: str) -> Http:
+    query = f'mutation {{ triggerJob(jobName: "{job_type}") {{ success }} }}'
+    return Http("POST", "/admin/jobs", {"query": query})
+
+
+CRONTAB = "0 3 * * * /bin/true\n"
+NIGHTLY = ("--name", "nightly", "--job-type", "send_mail", "--cron", "0 3 * * *", "--max-attempts", "5")
+CASES: Mapping[str, Case] = {
+    "enqueue": Case(
+        operation="jobs.enqueue",
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "stale_session_cleanup"}),
+            Http("POST", f"{API}/jobs", {"type": "stale_session_cleanup", "payload": None}),
+            triggering("stale_session_cleanup"),
+            Command(["jobs", "enqueue", "stale_session_cleanup"]),
+            Command(["jobs", "enqueue", "stale_session_cleanup", "--payload", "null"]),
+        ],
+        deeds=[("job.enqueue", "id")],
+    ),
+    "enqueue with a key that a job of another type has": Case(
+        operation="jobs.enqueue",
+        before=a_key_of_another_type,
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "send_mail", "idempotencyKey": "k"}),
+            Command(["jobs", "enqueue", "send_mail", "--idempotency-key", "k"]),
+        ],
+        refused=f"the idempotency key belongs to job {JOB}, which is of type test",
+    ),
+    "enqueue with a key that a job of this type has": Case(
+        operation="jobs.enqueue",
+        before=a_key_of_another_type,
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "test", "idempotencyKey": "k"}),
+            Command(["jobs", "enqueue", "test", "--idempotency-key", "k"]),
+        ],
+    ),
+    "cancel": Case(
+        operation="jobs.cancel",
+        before=jobs_of("queued"),
+        doors=[Http("POST", f"{API}/jobs/{JOB}/cancel"), Command(["jobs", "cancel", JOB])],
+        deeds=[("job.cancel", JOB)],
+    ),
+    "cancel an id written otherwise": Case(
+        operation="jobs.cancel",
+        before=jobs_of("queued"),
+        doors=[Http("POST", f"{API}/jobs/{JOB.upper()}/cancel"), Command(["jobs", "cancel", JOB.upper()])],
+        deeds=[("job.cancel", JOB)],
+    ),
+    "cancel a job that runs": Case(
+        operation="jobs.cancel",
+        before=jobs_of("running"),
+        doors=[Http("POST", f"{API}/jobs/{JOB}/cancel"), Command(["jobs", "cancel", JOB])],
+        refused=f"job {JOB} is running; only queued jobs can be canceled",
+    ),
+    "retry": Case(
+        operation="jobs.retry",
+        before=jobs_of("failed"),
+        doors=[Http("POST", f"{API}/jobs/{JOB}/retry"), Command(["jobs", "retry", JOB])],
+        deeds=[("job.retry", JOB)],
+    ),
+    "retry a job that completed": Case(
+        operation="jobs.retry",
+        before=jobs_of("completed"),
+        doors=[Http("POST", f"{API}/jobs/{JOB}/retry"), Command(["jobs", "retry", JOB])],
+        refused=f"job {JOB} is completed; only failed jobs can be retried",
+    ),
+    "retry many": Case(
+        operation="bulk.change",
+        before=jobs_of("failed", "failed"),
+        doors=[Http("POST", f"{API}/jobs/bulk", {"action": "retry"})],
+        deeds=[("jobs.retry", None)],
+    ),
+    "cancel many": Case(
+        operation="bulk.change",
+        before=jobs_of("queued", "failed"),
+        doors=[Http("POST", f"{API}/jobs/bulk", {"action": "cancel"})],
+        deeds=[("jobs.cancel", None)],
+    ),
+    "count many": Case(
+        operation="bulk.count",
+        before=jobs_of("queued", "queued"),
+        doors=[Http("POST", f"{API}/jobs/bulk", {"action": "cancel", "dryRun": True})],
+    ),
+    "create": Case(
+        operation="schedules.create",
+        doors=[
+            Http(
+                "POST",
+                f"{API}/schedules",
+                {"name": "nightly", "jobType": "send_mail", "cronExpr": "0 3 * * *", "maxAttempts": 5},
+            ),
+            Command(["schedules", "create", *NIGHTLY]),
+        ],
+        deeds=[("schedule.create", "id")],
+    ),
+    "create under a name that is taken": Case(
+        operation="schedules.create",
+        before=a_schedule(),
+        doors=[
+            Http("POST", f"{API}/schedules", {"name": "nightly", "jobType": "a", "cronExpr": "@daily"}),
+            Command(["schedules", "create", *NIGHTLY]),
+        ],
+        refused="there is a schedule named nightly already",
+    ),
+    "import": Case(
+        operation="schedules.create_all",
+        doors=[
+            Command(
+                ["schedules", "import", "crontab", "crontab", "--create", "--timezone", "UTC"],
+                by_api=False,
+                files={"crontab": CRONTAB},
+            )
+        ],
+        deeds=[("schedule.create", "id")],
+    ),
+    "update": Case(
+        operation="schedules.update",
+        before=a_schedule(),
+        doors=[
+            Http("PUT", f"{API}/schedules/{SCHEDULE}", {"cronExpr": "5 4 * * *", "timeoutSec": 5}),
+            Http("PUT", f"{API}/schedules/nightly", {"cronExpr": "5 4 * * *", "timeoutSec": 5}),
+            Command(["schedules", "update", "nightly", "--cron", "5 4 * * *", "--timeout", "5s"]),
+        ],
+        deeds=[("schedule.update", SCHEDULE)],
+    ),
+    "enable": Case(
+        operation="schedules.enable",
+        before=lambda conn: make_schedule(conn, id=SCHEDULE, name="nightly", enabled=False, next_run_at=None),
+        doors=[
+            Http("POST", f"{API}/schedules/nightly/enable"),
+            Command(["schedules", "enable", "nightly"]),
+        ],
+        deeds=[("schedule.enable", SCHEDULE)],
+    ),
+    "disable": Case(
+        operation="schedules.disable",
+        before=a_schedule(),
+        doors=[
+            Http("POST", f"{API}/schedules/nightly/disable"),
+            Command(["schedules", "disable", SCHEDULE]),
+        ],
+        deeds=[("schedule.disable", SCHEDULE)],
+    ),
+    "delete": Case(
+        operation="schedules.delete",
+        before=a_schedule(),
+        doors=[Http("DELETE", f"{API}/schedules/nightly"), Command(["schedules", "delete", "nightly"])],
+        deeds=[("schedule.delete", SCHEDULE)],
+    ),
+    "trigger": Case(
+        operation="schedules.trigger",
+        before=a_schedule(enabled=False),
+        doors=[
+            Http("POST", f"{API}/schedules/nightly/trigger"),
+            Command(["schedules", "trigger", SCHEDULE]),
+        ],
+        deeds=[("schedule.trigger", SCHEDULE)],
+    ),
+    "trigger what is not there": Case(
+        operation="schedules.trigger",
+        doors=[Http("POST", f"{API}/schedules/nightly/trigger"), Command(["schedules", "trigger", "nightly"])],
+        refused="there is no schedule nightly",
+    ),
+}
