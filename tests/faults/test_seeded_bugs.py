@@ -130,9 +130,8 @@ BUGS = [
     bug(
         "a job is settled before its handler ends",
         "runtime/jobs/slot.py",
-        "            result = checked(job_type.run(readable(context)) if job_type else unknown(job))\n",
-        "            self._settle(held, settle_result(job, None, started, started))\n"
-        "            result = checked(job_type.run(readable(context)) if job_type else unknown(job))\n",
+        "            failpoints.reach(failpoints.BEGUN)\n",
+        "            self._settle(held, settle_result(job, None, started, started))\n",
         "none",
         "stale_write_accepted completed_without_its_run",
     ),

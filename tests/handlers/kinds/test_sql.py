@@ -9,12 +9,17 @@ from structlog.testing import LogCapture
 from ayb_jobs.config import JobTypeSettings
 from ayb_jobs.config.kinds import settings_of
 from ayb_jobs.errors import Discard, LeaseLost, Stopped
+from ayb_jobs.events import JobsSettled
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.kinds import cleanup
 from ayb_jobs.handlers.kinds.table import KINDS, kind_of
 from ayb_jobs.handlers.packs import new_type
+from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.database import Connection
+from tests.eventually import eventually
+from tests.factories import make_job
 from tests.handlers.conftest import Lease
+from tests.running import running
 
 
 def read(settings: dict[str, Any]) -> JobTypeSettings:
@@ -195,3 +200,14 @@ def test_settings_become_the_type_s() -> None:
 )
 def test_faults_are_found_before_anything_runs(settings: dict[str, Any], fault: str) -> None:
     assert faults(**settings) == [fault]
+
+
+def test_what_earlier_batches_deleted_is_on_record_if_a_later_one_fails(database_url: str, conn: Connection) -> None:
+    registry = Registry()
+    registry.add(job_type(delete_from="things", where="1 / (id - 3000) IS NOT NULL", batch_size=400))
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        make_job(conn, max_attempts=1)
+        eventually(lambda: daemon.recorder.of(JobsSettled))
+    told = conn.execute("SELECT outcome, records_processed FROM _ayb_job_executions").fetchall()
+    assert told == [("failed", 5000 - left(conn))]
+    assert left(conn) < 5000
