@@ -86,6 +86,8 @@ def test_each_way_to_set_the_schedule_is_read(text: str) -> None:
         ("beat_schedule = {'b': {'schedule': crontab(nowfun=now)}}", "b", "nowfun"),
         ("beat_schedule = {'b': {'schedule': solar('sunset', 1, 2)}}", "b", "solar"),
         ("timezone = env('TZ')\nbeat_schedule = {'b': {'schedule': crontab()}}", "b", "--timezone"),
+        ("if X:\n    timezone = 'Asia/Tokyo'\nbeat_schedule = {'b': {'schedule': crontab()}}", "b", "only if X"),
+        ("if X:\n    EVERY = 5\nbeat_schedule = {'b': {'schedule': EVERY}}", "b", "only if X"),
         ("enable_utc = False\nbeat_schedule = {'b': {'schedule': crontab()}}", "b", "--timezone"),
     ],
 )
