@@ -22,11 +22,11 @@ def unfit_database(conn: Connection) -> Iterator[Finding]:
             severity=Severity.FAILING,
             fact=reason,
             meaning="No daemon can work on such a database.",
-            remedy="Use another database.",
+            remedy="Do as the sentence says, or use another database.",
             evidence={},
         )
     schema = fitness.schema
-    if not schema.is_current:
+    if not schema.is_current and not fitness.unfit:
         yield Finding(
             name="schema.outdated",
             severity=Severity.FAILING,

@@ -40,4 +40,32 @@ def refuse_unfit_kind(conn: Connection) -> None:
 
 def unfit_kind(conn: Connection) -> list[str]:
     """Return a line for each reason why a database of this kind is none to work on, whatever is done to it."""
-    return [reason for reason in (unfit_encoding(conn),) if reason]
+    return [reason for reason in (unfit_encoding(conn), misplaced_tables(conn)) if reason]
+
+
+# Our tables as statements find them, and of those that they do not find, where else one is. The names are parameters:
+# in a statement they would be given our schema.
+FIND_MISPLACED = """
+    WITH expected (name, found) AS (
+        VALUES (%(jobs)s::name, to_regclass('_ayb_jobs')), (%(schedules)s::name, to_regclass('_ayb_job_schedules'))
+    )
+    SELECT relation.relname, space.nspname, quote_ident(space.nspname)
+    FROM expected
+    JOIN pg_catalog.pg_class AS relation ON relation.relname = expected.name
+    JOIN pg_catalog.pg_namespace AS space ON space.oid = relation.relnamespace
+    WHERE expected.found IS NULL AND relation.relkind IN ('r', 'p') AND relation.relpersistence <> 't'
+    ORDER BY relation.relname, space.nspname
+    LIMIT 1
+"""
+
+
+def misplaced_tables(conn: Connection) -> str | None:
+    """Return what to do if a table of the queue is in another schema than statements look in; None if none is."""
+    row = conn.execute(FIND_MISPLACED, {"jobs": "_ayb_jobs", "schedules": "_ayb_job_schedules"}).fetchone()
+    if row is None:
+        return None
+    table, schema, quoted = row
+    return (
+        f"the table {table} is in the schema {schema}, where it is not looked for; have the search path lead there, or "
+        f"move it: ALTER TABLE {quoted}.{table} SET SCHEMA public"
+    )

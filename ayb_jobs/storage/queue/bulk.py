@@ -51,7 +51,7 @@ def enqueue_many(conn: psycopg.Connection[Any], jobs: Iterable[NewJob]) -> int:
     """
     current = current_traceparent()
     others: list[tuple[object, ...]] = []
-    copied = inserted = inserted_due = 0
+    inserted = inserted_due = 0
     with (
         worded_lack_of_tables(),
         _all_or_none(conn),
@@ -64,9 +64,9 @@ def enqueue_many(conn: psycopg.Connection[Any], jobs: Iterable[NewJob]) -> int:
                 row = (id_, job.type, job.payload_text, job.queue, job.priority, job.max_attempts, trace)
                 if job.run_at is None and job.delay is None and job.idempotency_key is None:
                     copy.write_row(row)
-                    copied += 1
                 else:
                     others.append((*row, job.run_at, job.delay, job.idempotency_key))
+        copied = cursor.rowcount  # without those that a trigger drops
         if others:
             # In one order for all, so that two calls with the same keys wait for each other and never deadlock.
             others.sort(key=lambda job: str(job[-1]))

@@ -118,8 +118,8 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
 
     `conn` is any psycopg connection of the application; the job exists once its transaction commits. Where a job with
     the same idempotency key exists, in whatever state, that one is the answer.
-    Raises `InvalidInput` for values that the database does not take, `Conflict` where the key's job is hidden, and
-    `MigrationError`, a `DatabaseError`, where the tables are not there.
+    Raises `InvalidInput` for values that the database does not take, `Conflict` if the key's job is hidden or a trigger
+    drops the job, and `MigrationError`, a `DatabaseError`, if the tables are not there.
     """
     values = {
         "type": job.type,
@@ -141,7 +141,12 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
             if found := cursor.execute(FIND_BY_KEY, values).fetchone():
                 return Enqueued(id=found[0], created=False)
             # The holder was deleted in between, so the key is free again.
-    raise Conflict(f"the idempotency key {job.idempotency_key!r} is taken by a job that this user cannot see")
+    if job.idempotency_key is None:
+        raise Conflict("the job was not made: a trigger or a rule on _ayb_jobs drops it")
+    raise Conflict(
+        f"the job was not made: its idempotency key {job.idempotency_key!r} is taken by a job that this user cannot see, "
+        "or a trigger on _ayb_jobs drops it"
+    )
 
 
 GET_JOB = f"SELECT {JOB_COLUMNS} FROM _ayb_jobs WHERE id = %(id)s"  # noqa: S608 - literals only
