@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from contextlib import closing
 
 import pytest
@@ -11,6 +12,7 @@ from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.migrate import shipped_migrations
+from tests.ayb_database import make_ayb_database
 from tests.cli.conftest import Cli
 
 NAMES = [migration.name for migration in shipped_migrations()]
@@ -27,10 +29,92 @@ def beat_from(conn: Connection, host: str) -> None:
 
 
 def test_a_plan_is_told_and_nothing_is_done(empty_cli: Cli, empty_database_url: str) -> None:
-    assert empty_cli.ok("migrate", "--plan").splitlines() == [f"would apply {name}" for name in NAMES]
-    assert json.loads(empty_cli.ok("migrate", "--plan", "--json")) == {"migrations": NAMES}
+    lines = empty_cli.ok("migrate", "--plan").splitlines()
+    assert [line for line in lines if line.startswith("would")] == [f"would apply {name}" for name in NAMES]
+    (tables,) = (line for line in lines if "tables:" in line)
+    assert "_ayb_job_executions" in tables
+    assert not any("nobody else can use it" in line for line in lines)
+    told = json.loads(empty_cli.ok("migrate", "--plan", "--json"))
+    assert (told["migrations"], told["locks"], told["rows"]) == (NAMES, [], [])
+    assert "_ayb_jobs" in told["makes"]["table"]
+    assert empty_cli("migrate", "--adopt-check").code == ExitCode.OK
     with closing(connect(empty_database_url)) as conn:
         assert conn.execute("SELECT to_regclass('_ayb_jobs')").fetchone() == (None,)
+
+
+TYPE = "INSERT INTO _ayb_jobs (type) VALUES ('theirs')"
+HISTORY = """
+    INSERT INTO _ayb_jobs (type, state, completed_at)
+    SELECT 'x', 'completed', now() - interval '31 days' FROM generate_series(1, 3)
+"""
+MATTERS = {
+    "an unknown type": (TYPE, "decide: the job type theirs is not known here: 1 jobs of it wait."),
+    "an unknown type of a schedule": (
+        "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr) VALUES ('hourly', 'theirs', '0 * * * *')",
+        "decide: the job type theirs is not known here: 0 jobs of it wait, and the schedule hourly makes more",
+    ),
+    "a broken schedule": (
+        "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr) VALUES ('odd', 'stale_session_cleanup', 'often')",
+        "decide: the schedule odd cannot be read and will not fire: cron expression 'often'",
+    ),
+    "a living lease": (
+        "INSERT INTO _ayb_jobs (type, state, lease_until) VALUES ('x', 'running', now() + interval '1 hour')",
+        "decide: 1 jobs run now under a lease that lives: another runner is at work.",
+    ),
+    "history": (
+        HISTORY,
+        "decide: 3 completed jobs ended more than 720 h ago, and retention removes them after a day's notice",
+    ),
+    "an expired lease": (
+        "INSERT INTO _ayb_jobs (type, state, lease_until) VALUES ('x', 'running', now() - interval '1 hour')",
+        "note: 1 jobs were left running and have no lease any more: they will run again.",
+    ),
+    "due jobs": (
+        "INSERT INTO _ayb_jobs (type) VALUES ('stale_session_cleanup')",
+        "note: 1 jobs are due now: they start as soon as a daemon does.",
+    ),
+}
+
+
+@pytest.mark.parametrize("matter", MATTERS)
+def test_the_check_of_an_adoption_says_what_rows_mean_and_what_has_to_be_decided(
+    empty_cli: Cli, empty_database_url: str, matter: str
+) -> None:
+    make_ayb_database(empty_database_url)
+    assert empty_cli("migrate", "--adopt-check").code == ExitCode.OK
+    insert, words = MATTERS[matter]
+    with closing(connect(empty_database_url)) as conn:
+        conn.execute(insert.encode())
+        said = empty_cli("migrate", "--adopt-check")
+        assert said.code == (ExitCode.FAILED if words.startswith("decide") else ExitCode.OK)
+        assert words in said.out
+        assert empty_cli("migrate", "--plan").code == ExitCode.OK
+        assert conn.execute("SELECT to_regclass('_ayb_jobs_migrations')").fetchone() == (None,)
+
+
+def test_retention_that_is_set_needs_no_decision(empty_cli: Cli, empty_database_url: str) -> None:
+    make_ayb_database(empty_database_url)
+    with closing(connect(empty_database_url)) as conn:
+        conn.execute(HISTORY)
+    assert empty_cli("migrate", "--adopt-check", AYB_JOBS_RETENTION_COMPLETED_H="720").code == ExitCode.OK
+
+
+def test_a_plan_says_for_how_long_a_table_is_locked(empty_cli: Cli, empty_database_url: str) -> None:
+    make_ayb_database(empty_database_url)
+    with closing(connect(empty_database_url)) as conn:
+        conn.execute("INSERT INTO _ayb_jobs (type, state) SELECT 'x', 'completed' FROM generate_series(1, 50000)")
+        conn.execute("ANALYZE _ayb_jobs")
+    (locked,) = (line for line in empty_cli.ok("migrate", "--plan").splitlines() if line.startswith("_ayb_jobs ("))
+    assert "about 50,000 rows" in locked
+    assert "columns and" in locked
+    (told,) = (
+        each
+        for each in json.loads(empty_cli.ok("migrate", "--plan", "--json"))["locks"]
+        if each["table"] == "_ayb_jobs"
+    )
+    began = time.monotonic()
+    empty_cli.ok("migrate")
+    assert time.monotonic() - began < 10 * told["atMostSec"]
 
 
 def test_a_second_run_has_nothing_to_do(empty_cli: Cli) -> None:
@@ -46,7 +130,7 @@ def test_what_an_operator_should_know_is_noted(empty_cli: Cli, empty_database_ur
         conn.execute("CREATE TABLE job_execution (id int)")
     said = empty_cli("migrate")
     assert said.code == ExitCode.OK
-    assert "note: a relation named job_execution exists already" in said.err
+    assert "note: a relation named public.job_execution exists already" in said.err
 
 
 @pytest.mark.parametrize("command", ["migrate", "migrate --plan"])

@@ -1,0 +1,78 @@
+"""The words of `migrate --plan` and `--adopt-check`."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ayb_jobs.storage.preflight import Locked, Preflight, Rows
+
+PLURALS = {"table": "tables", "index": "indexes", "view": "views", "sequence": "sequences", "function": "functions"}
+MANY = 10
+
+
+class Matter(NamedTuple):
+    """A sentence about the rows; `decide` tells that an operator has to decide something before a daemon starts."""
+
+    words: str
+    decide: bool
+
+
+def plan_lines(plan: Preflight) -> Iterator[str]:
+    """Yield what `migrate` would do to the database."""
+    if not plan.migrations:
+        yield "Nothing to do: the schema is up to date."
+        return
+    for migration in plan.migrations:
+        yield f"would apply {migration.name}"
+    for kind, names in plan.made.items():
+        if names:
+            yield f"It makes {len(names)} {PLURALS[kind]}: {_listed(names)}."
+    yield from (_lock_line(locked) for locked in plan.locked)
+    yield "All of it is one transaction: either the whole, or nothing. Locks are waited for in turns of two seconds."
+
+
+def _lock_line(locked: Locked) -> str:
+    changes = [f"{len(locked.columns)} columns"] if locked.columns else []
+    changes += [f"{locked.indexes} indexes"] if locked.indexes else []
+    about = f"about {locked.rows:,} rows, {math.ceil(locked.size / 2**20):,} MB"
+    return (
+        f"{locked.table} ({about}) gets {' and '.join(changes) or 'other defaults'}; nobody else can use it meanwhile,"
+        f" for {math.ceil(locked.seconds)} s or less."
+    )
+
+
+def matters(rows: Rows, known: Collection[str], retention_h: Mapping[str, int], *, adopted: bool) -> Iterator[Matter]:
+    """Yield what the rows will mean to a daemon that knows these job types."""
+    if rows.leased:
+        yield Matter(
+            f"{rows.leased} jobs run now under a lease that lives: another runner is at work. Stop it first, AYB's own with"
+            " jobs.enabled = false.",
+            decide=True,
+        )
+    if rows.expired:
+        yield Matter(
+            f"{rows.expired} jobs were left running and have no lease any more: they will run again.", decide=False
+        )
+    if rows.due:
+        yield Matter(f"{rows.due} jobs are due now: they start as soon as a daemon does.", decide=False)
+    for name, count in rows.unknown(known).items():
+        users = sorted(schedule for schedule, job_type in rows.schedules.items() if job_type == name)
+        by = f", and the schedule {_listed(users)} makes more" if users else ""
+        yield Matter(
+            f"the job type {name} is not known here: {count} jobs of it wait{by}. Add a handler, or cancel and disable them.",
+            decide=True,
+        )
+    for schedule, fault in rows.unread.items():
+        yield Matter(f"the schedule {schedule} cannot be read and will not fire: {fault}", decide=True)
+    for state, count in rows.old.items():
+        notice = " after a day's notice" if adopted else ""
+        yield Matter(
+            f"{count} {state} jobs ended more than {retention_h[state]} h ago, and retention removes them{notice}:"
+            f" set retention.{state}_h to decide (-1 keeps them).",
+            decide=adopted,
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    return ", ".join(names[:MANY]) + more

@@ -1,0 +1,160 @@
+"""What `migrate` would do to a database, and what its rows will mean to a daemon; reads only."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.schedules.cron import read_cron
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.migrate import Migration, pending
+
+# How fast a disk that is no good one is read while an index is built, and how long a change of a table's columns takes.
+BYTES_PER_S = 100_000_000
+LEAST_S = 1.0
+
+MADE = re.compile(
+    r"\bCREATE\s+(?:OR REPLACE\s+)?(?:UNIQUE\s+)?(TABLE|INDEX|VIEW|SEQUENCE|FUNCTION)\s+(?:IF NOT EXISTS\s+)?(\w+)(?:\s+ON\s+(\w+))?"
+)
+ALTERED = re.compile(r"\bALTER\s+TABLE\s+(_ayb\w+)([^;]*)")
+ADDED = re.compile(r"\bADD COLUMN\s+(?:IF NOT EXISTS\s+)?(\w+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """A table that is there already, and how long nobody else can use it, at the most."""
+
+    table: str
+    rows: int
+    size: int
+    indexes: int
+    columns: Sequence[str]
+
+    @property
+    def seconds(self) -> float:
+        """How long the lock lasts, reckoned by the table's size."""
+        return LEAST_S + self.indexes * self.size / BYTES_PER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """What would be done: the migrations, what they make (by kind), and which tables they lock."""
+
+    migrations: Sequence[Migration]
+    made: Mapping[str, Sequence[str]]
+    locked: Sequence[Locked]
+
+
+RELATION = """
+    SELECT relname::text, greatest(reltuples, 0)::bigint, pg_table_size(oid)
+    FROM pg_class
+    WHERE oid = to_regclass(%(name)s::text)
+"""
+
+
+def preflight(conn: Connection) -> Preflight:
+    """Return what `migrate` would do. Raises `MigrationError` for the reasons of `pending`."""
+    todo = pending(conn)
+    text = "\n".join(re.sub(r"--[^\n]*", "", migration.sql.decode()) for migration in todo)
+    made: dict[str, list[str]] = {}
+    indexes: dict[str, int] = {}
+    for kind, name, table in MADE.findall(text):
+        known = made.setdefault(kind.lower(), [])
+        if name not in known and _size_of(conn, name) is None:
+            known.append(name)
+            if table:
+                indexes[table] = indexes.get(table, 0) + 1
+    columns: dict[str, list[str]] = {}
+    for table, changes in ALTERED.findall(text):
+        columns.setdefault(table, []).extend(ADDED.findall(changes))
+    return Preflight(migrations=todo, made=made, locked=list(_locked(conn, indexes, columns)))
+
+
+def _locked(conn: Connection, indexes: Mapping[str, int], columns: Mapping[str, Sequence[str]]) -> Iterator[Locked]:
+    for table in sorted({*indexes, *columns}):
+        if found := _size_of(conn, table):
+            rows, size = found
+            yield Locked(
+                table=table, rows=rows, size=size, indexes=indexes.get(table, 0), columns=columns.get(table, ())
+            )
+
+
+def _size_of(conn: Connection, name: str) -> tuple[int, int] | None:
+    row = conn.execute(RELATION, {"name": name}).fetchone()
+    return None if row is None else (row[1], row[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What is in AYB's two tables, or ours, as far as it will mean something to a daemon that starts.
+
+    Counts by job type: jobs that wait, of them due ones, and jobs that run under a lease that lives or is over.
+    `old` counts jobs that retention would remove, by state; `unread` are schedules whose timing cannot be read.
+    """
+
+    waiting: Mapping[str, int]
+    due: int
+    leased: int
+    expired: int
+    old: Mapping[JobState, int]
+    schedules: Mapping[str, str]
+    unread: Mapping[str, str]
+
+    def unknown(self, known: Collection[str]) -> dict[str, int]:
+        """Return the job types that are not among those `known`, each with how many jobs of it wait."""
+        types = {*self.waiting, *self.schedules.values()}
+        return {name: self.waiting.get(name, 0) for name in sorted(types) if name not in known}
+
+
+HAS_TABLES = "SELECT to_regclass('_ayb_jobs') IS NOT NULL, to_regclass('_ayb_job_schedules') IS NOT NULL"
+COUNT_WAITING = """
+    SELECT type::text, count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'queued' AND run_at <= now()),
+        count(*) FILTER (WHERE state = 'running' AND lease_until > now()),
+        count(*) FILTER (WHERE state = 'running' AND lease_until IS NULL OR lease_until <= now())
+    FROM _ayb_jobs
+    WHERE state IN ('queued', 'running')
+    GROUP BY type
+    ORDER BY type
+"""
+COUNT_OLD = """
+    SELECT count(*)
+    FROM _ayb_jobs
+    WHERE state = %(state)s AND coalesce(completed_at, canceled_at, updated_at) < now() - %(hours)s * interval '1 hour'
+"""
+LIST_SCHEDULES = (
+    "SELECT name::text, job_type::text, cron_expr::text, timezone::text, enabled FROM _ayb_job_schedules ORDER BY name"
+)
+
+
+def rows_of(conn: Connection, keep_h: Mapping[JobState, int]) -> Rows:
+    """Look at the rows; `keep_h` is for how many hours finished jobs are kept, by state, below zero for ever."""
+    has_jobs, has_schedules = conn.execute(HAS_TABLES).fetchone() or (False, False)
+    counts = conn.execute(COUNT_WAITING).fetchall() if has_jobs else []
+    schedules = conn.execute(LIST_SCHEDULES).fetchall() if has_schedules else []
+    return Rows(
+        waiting={row[0]: row[1] for row in counts if row[1]},
+        due=sum(row[2] for row in counts),
+        leased=sum(row[3] for row in counts),
+        expired=sum(row[4] for row in counts),
+        old=_old(conn, keep_h) if has_jobs else {},
+        schedules={name: job_type for name, job_type, _, _, enabled in schedules if enabled},
+        unread={name: fault for name, _, cron, zone, _ in schedules if (fault := _timing_fault(cron, zone))},
+    )
+
+
+def _old(conn: Connection, keep_h: Mapping[JobState, int]) -> dict[JobState, int]:
+    found: dict[JobState, int] = {}
+    for state, hours in keep_h.items():
+        row = conn.execute(COUNT_OLD, {"state": str(state), "hours": hours}).fetchone() if hours >= 0 else None
+        if row and row[0]:
+            found[state] = row[0]
+    return found
+
+
+def _timing_fault(cron: str, timezone: str) -> str | None:
+    try:
+        read_cron(cron, timezone)
+    except InvalidInput as error:
+        return str(error)
+    return None
