@@ -48,6 +48,8 @@ lint: $(INSTALLED) ## Check style, types, and who imports whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	@command -v node >/dev/null || echo "left out: pyright, which checks that no SQL is put together at run time, needs Node"
+	@! command -v node >/dev/null || $(BIN)/pyright
 	$(BIN)/lint-imports
 
 format: $(INSTALLED) ## Put the code into its one format

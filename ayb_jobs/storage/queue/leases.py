@@ -5,7 +5,7 @@ Every write is fenced by `(id, lease_id)` alone, as in `leasing`.
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from ayb_jobs.model.job import Lease
 from ayb_jobs.storage.arrays import plain_array
@@ -90,7 +90,7 @@ def release_jobs(conn: Connection, leases: Sequence[Lease]) -> Touched:
     return _touch(conn, RELEASE_JOBS, leases, {})
 
 
-def _touch(conn: Connection, statement: str, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
+def _touch(conn: Connection, statement: LiteralString, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
     if not leases:
         return Touched(frozenset())
     rows = conn.execute(
