@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ayb_jobs.errors import ConfigError
+from ayb_jobs.errors import ConfigError, PortInUse
 from ayb_jobs.http import ApiServer
 from ayb_jobs.http.edge import server as edge
 from ayb_jobs.storage.database import Database
@@ -32,7 +32,7 @@ async def hello(scope: Any, _receive: Any, send: Any) -> None:
 def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"api\.port: {port} on 127\.0\.0\.1 is in use") as refused:
+        with pytest.raises(PortInUse, match=rf"api\.port: {port} on 127\.0\.0\.1 is in use") as refused:
             ApiServer(lambda: hello, "127.0.0.1", port).start()
     for words in ("another ayb-jobs daemon", "api.port or AYB_JOBS_API_PORT"):
         assert words in str(refused.value)
