@@ -2,8 +2,12 @@
 
 import logging
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
+from subprocess import PIPE
 
+import httpx
 import pytest
 
 from ayb_jobs.events import RequestFailed
@@ -15,6 +19,24 @@ from tests.http.conftest import ADMIN, Server, serving
 REQUEST = f"GET /api/admin/jobs?limit=500 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN}\r\n\r\n".encode()
 PIPELINED = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
 CROWD = 120
+
+
+FEW_DESCRIPTORS = """
+import logging, resource, sys
+from ayb_jobs.http import ApiServer
+
+async def hello(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+logging.basicConfig(level=logging.WARNING)
+server = ApiServer(lambda: hello, "127.0.0.1", 0)
+server.start()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+print(server.port, flush=True)
+sys.stdin.read()
+server.stop()
+"""
 
 
 def connected(server: Server) -> socket.socket:
@@ -51,3 +73,21 @@ def test_slow_readers_leave_no_traceback(
         told = [event for event in server.told if isinstance(event, RequestFailed)]
     assert told == []
     assert [record.getMessage() + (record.exc_text or "") for record in caplog.records] == []
+
+
+def test_a_lack_of_descriptors_is_told_in_a_line_and_outlived() -> None:
+    command = [sys.executable, "-c", FEW_DESCRIPTORS]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        httpx.get(url, timeout=20)  # so that all is imported
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with ExitStack() as crowd:
+            for _ in range(100):
+                crowd.enter_context(socket.create_connection(address, timeout=10))
+            assert "no further connection can be accepted" in process.stderr.readline()
+        assert httpx.get(url, timeout=20).text == "hello"
+        process.stdin.close()
+        assert "Traceback" not in process.stderr.read()
