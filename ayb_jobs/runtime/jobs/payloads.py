@@ -72,9 +72,9 @@ class Payloads:
 
     def _reserve(self, size: int, give_up: Callable[[], bool]) -> bool:
         with self._changed:
-            while self._held_bytes + size > self._budget_bytes:
-                if give_up():
-                    return False
+            while not give_up():
+                if self._held_bytes + size <= self._budget_bytes:
+                    self._held_bytes += size
+                    return True
                 self._changed.wait(LOOK_S)
-            self._held_bytes += size
-            return True
+            return False

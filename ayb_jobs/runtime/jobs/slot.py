@@ -120,9 +120,12 @@ class Slot:
             self._give_up(held)
             return
         try:
+            if held.lost or self._buffer.closed:  # while it was fetched
+                self._give_up(held)
+                return
             self._run(held, fetched.job)
-        finally:
             held.context = JobContext(held.job, self._services)  # the payload need not wait for the settlement
+        finally:
             self._payloads.put_back(fetched)
 
     def _give_up(self, held: Held) -> None:

@@ -14,7 +14,7 @@ from tests.running import running
 
 # A session of the daemon's that was idle for several times as long as one may be.
 LONG_IDLE = """
-    SELECT FROM pg_stat_activity
+    SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'ayb-jobs-notifier' AND state = 'idle'
         AND state_change < now() - interval '1 second'
 """
