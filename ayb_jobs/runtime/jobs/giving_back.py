@@ -18,7 +18,7 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.database import Database, is_refused
-from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.leases import Touched, find_orphans, release_jobs
 
 # How often it tries again what it cannot give back: rows that somebody else has locked, and what may yet be leased.
@@ -41,7 +41,7 @@ class Released(NamedTuple):
 
 def release_each(database: Database, leases: Sequence[Lease], aside: Aside) -> Released:
     """Give jobs back with their attempt. One that the database refuses is set `aside`, and keeps no other waiting."""
-    result = narrowed(leases, partial(_release, database))
+    result = narrowed(leases, partial(_release, database), blames=was_refused)
     done = {lease_id for touched in result.done for lease_id in touched.done}
     locked = {lease_id for touched in result.done for lease_id in touched.locked}
     refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}

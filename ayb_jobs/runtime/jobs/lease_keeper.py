@@ -10,7 +10,7 @@ from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.leases import Touched, extend_leases
 
 # A lease is extended every third of it.
@@ -48,7 +48,7 @@ class LeaseKeeper:
         due = self._due(began)
         if not due:
             return min(self._turn_s, self._aside.waits.next_s())
-        result = narrowed(leases_of(due), self._extend)
+        result = narrowed(leases_of(due), self._extend, blames=was_refused)
         failpoints.reach(failpoints.EXTENDED)
         refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}
         refused |= {lease_id: RowUnchanged() for kept in result.done for lease_id in kept.unchanged}

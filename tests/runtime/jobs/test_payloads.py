@@ -68,7 +68,7 @@ def test_handlers_get_large_payloads_whole_and_never_more_together_than_the_budg
             now += 1
             most = max(most, now)
             seen.append(len(ctx.payload))
-        ctx.stopping.wait(0.05)
+        ctx.stopping.wait(0.5)
         with lock:
             now -= 1
 
