@@ -103,7 +103,11 @@ def must_print() -> None:
 
 
 def finish(streams: tuple[TextIO, TextIO]) -> OSError | None:
-    """Flush what is left in the streams, without failing; return what kept output from being written."""
+    """Flush what is left in the streams, without failing; return what kept output from being written.
+
+    They are the process's streams again, since Python flushes those as it ends, whatever a handler has put there.
+    """
+    sys.stdout, sys.stderr = streams
     guard = guard_of(streams[0])
     if guard:
         guard.strict = False

@@ -4,7 +4,7 @@ A float keeps 17 digits and no trailing zero, so a fraction is a `Decimal` here.
 """
 
 import json
-import secrets
+import os
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -38,7 +38,7 @@ def json_text(value: Any) -> str:
 
 def _with_decimals(value: Any) -> str:
     """Write a marked text for each Decimal, and put the numbers in place of them; nobody can guess the mark."""
-    mark = secrets.token_hex(16)
+    mark = os.urandom(16).hex()  # `secrets` is slow to import
     numbers: list[str] = []
 
     def marked(part: object) -> str:

@@ -4,11 +4,11 @@ A pooler in session mode is as good as none: notifications arrive, locks of the 
 transaction mode hands each transaction to any server connection. It does not say which it is, so we try.
 """
 
+import os
 import select
 import time
 from collections.abc import Callable
 from contextlib import closing
-from secrets import token_hex
 from typing import Any
 
 import psycopg
@@ -48,7 +48,7 @@ def _share_a_backend(conn: psycopg.Connection[Any], other: psycopg.Connection[An
 
 
 def _hears(conn: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> bool:
-    channel = f"ayb_jobs_try_{token_hex(8)}"
+    channel = f"ayb_jobs_try_{os.urandom(8).hex()}"
     conn.execute(f"LISTEN {channel}".encode())
     try:
         _answer(other, f"SELECT pg_catalog.pg_notify('{channel}', '')".encode())

@@ -18,6 +18,7 @@ from ayb_jobs.lab.bench.works import WORKS as MEASURES
 WORKS = (
     "drain", "waiting", "enqueue", "latency", "deep", "reads", "pinned", "daemons", "idle", "cleanup", "schedules",
 )  # fmt: skip
+THREE_DIGITS = 100
 
 
 @click.command
@@ -64,7 +65,7 @@ def bench(options: Options, works: tuple[str, ...], jobs: int, rows: int, rounds
 
 def number(value: float) -> str:
     """Return a number with as many digits as mean something."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
+    return f"{value:,.0f}" if abs(value) >= THREE_DIGITS else f"{value:.3g}"
 
 
 @contextmanager

@@ -1,15 +1,16 @@
 """`ayb-jobs completion`: have a shell complete the commands."""
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 from ayb_jobs.cli import output
 
+SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 PROGRAMS = {"ayb-jobs": "_AYB_JOBS_COMPLETE", "ayb": "_AYB_COMPLETE"}
 
 
 @click.command
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(list(SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that completes `ayb-jobs` and `ayb` in a shell.
@@ -20,7 +21,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     fish: ayb-jobs completion fish > ~/.config/fish/completions/ayb-jobs.fish
     """  # noqa: D301 - click takes the backspace for "leave these lines as they are"
     output.must_print()
-    make = get_completion_class(shell)
-    assert make is not None  # noqa: S101 - click knows these shells
     for program, variable in PROGRAMS.items():
-        click.echo(make(ctx.find_root().command, {}, program, variable).source())
+        click.echo(SHELLS[shell](ctx.find_root().command, {}, program, variable).source())

@@ -16,6 +16,7 @@ from ayb_jobs.model.schedules.schedule import Schedule
 
 MOST_FIRES = 100_000
 MOST_COLLISIONS = 20
+MOST_NAMES = 8
 
 
 def fires_between(schedule: Schedule, start: datetime, end: datetime) -> Iterator[datetime]:
@@ -47,7 +48,7 @@ def print_collisions(met: Sequence[Collision]) -> None:
 
 def collision_words(collision: Collision) -> str:
     """Say which schedules fire in the same minute."""
-    names = ", ".join(map(output.one_line, collision.schedules[:8]))
-    more = f" and {len(collision.schedules) - 8} more" if len(collision.schedules) > 8 else ""  # noqa: PLR2004 - a line
+    names = ", ".join(map(output.one_line, collision.schedules[:MOST_NAMES]))
+    more = f" and {len(collision.schedules) - MOST_NAMES} more" if len(collision.schedules) > MOST_NAMES else ""
     times = "once" if collision.times == 1 else f"{collision.times} times"
     return f"together {times}, first {collision.first_at:%F %R} UTC: {names}{more}"
