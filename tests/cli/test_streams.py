@@ -192,8 +192,8 @@ def test_a_slow_reader_of_a_non_blocking_pipe_gets_everything(database_url: str,
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     environ = environment({"AYB_JOBS_DATABASE_URL": database_url})
-    process = subprocess.Popen([PROGRAM, "jobs", "list", "--json"], env=environ, stdout=writing)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        assert json.loads(pipe.read())["count"] == 3
-    assert process.wait(60) == 0
+    with subprocess.Popen([PROGRAM, "jobs", "list", "--json"], env=environ, stdout=writing) as process:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            assert json.loads(pipe.read())["count"] == 3
+        assert process.wait(60) == 0
