@@ -238,6 +238,16 @@ class ScheduleEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulePutRight:
+    """A schedule's next run was later than its expression says, as after the clock was set back; it is earlier now."""
+
+    schedule_id: str
+    name: str
+    was: datetime
+    next_run_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailed:
     """Answering a request failed for a reason that is no fault of the caller's."""
 
@@ -296,7 +306,7 @@ class ApiFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleOverdue:
-    """A schedule did not do what was expected of it: `reason` is broken, no_success or not_fired. Told once."""
+    """A schedule did not do what was expected of it: `reason` is broken, unserved, no_success or not_fired. Told once."""
 
     schedule_id: str
     name: str
@@ -357,6 +367,7 @@ Single = (
     | DaemonStopped
     | ScheduleBroken
     | ScheduleRepaired
+    | SchedulePutRight
     | ScheduleEnded
     | RequestFailed
     | SettingsNoted

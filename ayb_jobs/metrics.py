@@ -234,6 +234,7 @@ class Metrics:
                 | events.DaemonStopped()
                 | events.ScheduleBroken()
                 | events.ScheduleRepaired()
+                | events.SchedulePutRight()
                 | events.ScheduleEnded()
                 | events.SettingsNoted()
                 | events.EmbeddedDatabaseUsed()

@@ -46,6 +46,7 @@ from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
 from ayb_jobs.storage.database import Database, Timeouts
+from ayb_jobs.storage.schedules.fires import Served
 
 # How long a loop's last turn is waited for; a statement that hangs must not keep the process.
 JOIN_S = 10.0
@@ -205,7 +206,8 @@ def build(
         Loop(name, chore.tick, emit, bell=chore.bell, first_after_s=ALERT_AFTER_S) for name, chore in alerting.items()
     ]
     if jobs.scheduler_enabled:
-        scheduler = Scheduler(database, tick_s=jobs.scheduler_tick_s, emit=emit)
+        served = Served(worker.types, worker.queues)
+        scheduler = Scheduler(database, tick_s=jobs.scheduler_tick_s, emit=emit, served=served)
         loops.append(Loop("scheduler", scheduler.tick, emit, bell=bells.scheduler))
     return Parts(
         worker=worker,

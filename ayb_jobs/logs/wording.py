@@ -75,6 +75,9 @@ LINES: Mapping[str, Line] = {
     "schedules.summary": Line("info", "Counts of fires that had no line of their own in the last second."),
     "schedule.broken": Line("error", "A schedule cannot fire until it is edited."),
     "schedule.ended": Line("info", "A schedule has no further fire: the last year that its expression names is over."),
+    "schedule.put_right": Line(
+        "warning", "A schedule's next run was later than its expression says, as after the clock was set back."
+    ),
     "schedule.repaired": Line("info", "A schedule that was broken fires again."),
     "schedule.overdue": Line(
         "error", "A schedule did not do what was expected: broken, no success in time, or not fired."
@@ -298,6 +301,9 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "schedule.broken", {"schedule": event.name, "error": event.error}
         case events.ScheduleEnded():
             return "schedule.ended", {"schedule": event.name}
+        case events.SchedulePutRight():
+            told = {"was": event.was.isoformat(), "next_run_at": event.next_run_at.isoformat()}
+            return "schedule.put_right", {"schedule": event.name} | told
         case events.ScheduleRepaired():
             return "schedule.repaired", {"schedule": event.name}
         case events.ScheduleOverdue():

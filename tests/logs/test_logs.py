@@ -100,6 +100,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.ScheduleBroken(schedule_id="a", name="n", error="no"), "schedule.broken"),
     (events.ScheduleEnded(schedule_id="a", name="n"), "schedule.ended"),
     (events.ScheduleRepaired(schedule_id="a", name="n"), "schedule.repaired"),
+    (events.SchedulePutRight(schedule_id="a", name="n", was=NOON, next_run_at=NOON), "schedule.put_right"),
     (events.ScheduleOverdue(schedule_id="a", name="n", reason="no_success", message="m"), "schedule.overdue"),
     (events.ScheduleRecovered(name="n"), "schedule.recovered"),
     (events.AlertsUndelivered(host="h", error="e"), "alerts.undelivered"),

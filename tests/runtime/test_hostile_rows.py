@@ -1,6 +1,7 @@
 """No row that plain SQL can write stops a loop: good rows beside it are handled, and it is told which are bad."""
 
 import random
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,16 +10,23 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RowSetAside
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
+from ayb_jobs.runtime.chores.alerter import Alerter
+from ayb_jobs.runtime.chores.courier import Courier
+from ayb_jobs.runtime.chores.pruner import Pruner
+from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
+from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.fleet.daemons import list_workers
+from ayb_jobs.storage.schedules.alerts import Alert
 from tests.eventually import eventually
-from tests.factories import make_job
+from tests.factories import make_job, make_schedule
 
 ROWS = 900
 TEXTS = ["''", "repeat('x', 100000)", "U&'\\FFFD\\202E'", "'%s %(a)s {}'", "E'\\n'"]
@@ -78,6 +86,8 @@ class Case:
 
 
 ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+SCHEDULE = {"name": "gen_random_uuid()::text", "job_type": "'noop'", "cron_expr": "'* * * * *'"}
+A_SCHEDULE = "(SELECT id FROM _ayb_job_schedules LIMIT 1)"
 RUNNING = {"type": "'noop'", "state": "'running'", "lease_id": "gen_random_uuid()"}
 
 
@@ -87,6 +97,64 @@ def recovering(db: Database, emit: Emit) -> Callable[[], float]:
 
 def beating(db: Database, emit: Emit) -> Callable[[], float]:
     return Heartbeat(database=db, worker=ME, emit=emit).tick
+
+
+def scheduling(db: Database, emit: Emit) -> Callable[[], float]:
+    return Scheduler(db, emit, tick_s=15).tick
+
+
+def alerting(db: Database, emit: Emit) -> Callable[[], float]:
+    alerter = Alerter(db, emit)
+    courier = Courier(db, Deaf(), emit)
+    return lambda: alerter.tick() + courier.tick()
+
+
+class Deaf:
+    """An address that takes every alert."""
+
+    key = host = "deaf"
+
+    def tell(self, alert: Alert) -> str | None:
+        """Take an alert."""
+        return None if alert.id else "no"
+
+
+def pruning(db: Database, emit: Emit) -> Callable[[], float]:
+    retention = Retention(completed_h=24, canceled_h=24, failed_h=24, executions_h=24)
+    return Pruner(database=db, retention=retention, emit=emit, stopping=threading.Event()).tick
+
+
+def keeping_the_lifeline(db: Database, emit: Emit) -> Callable[[], float]:
+    keeper = LifelineKeeper(
+        database=db,
+        url=db.url,
+        worker=ME,
+        emit=emit,
+        backoff=Backoff(),
+        max_crashes=3,
+        lease_s=30,
+        wake=lambda: None,
+    )
+
+    def tick() -> float:
+        keeper.tick()
+        keeper._judging_from = 0.0  # no outage came before
+        return 0.0
+
+    closing_later.append(keeper.close)
+    return tick
+
+
+closing_later: list[Callable[[], None]] = []
+
+
+def make_jobs_of_the_dead(conn: Connection) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_job_workers (id, host, pid, version, concurrency, queues, types, guarded)"
+        " VALUES ('dead', '', 1, '', 1, '{}', '{}', true)"
+    )
+    for _ in range(5):
+        make_job(conn, "running", type="good", worker_id="dead")
 
 
 def make_lost_jobs(conn: Connection) -> None:
@@ -111,6 +179,58 @@ LOOPS: dict[str, Case] = {
         prepare=make_lost_jobs,
         progressed=lambda conn: states_of_good(conn) == {"queued"},
     ),
+    "scheduler": Case(
+        hostile=[
+            ("_ayb_job_schedules", SCHEDULE),
+            ("_ayb_job_schedules", SCHEDULE | {"planned": "'* * * * * UTC once'"}),
+            ("_ayb_job_schedules", SCHEDULE | {"cron_expr": "left(gen_random_uuid()::text, 9)"}),
+        ],
+        tick=scheduling,
+        prepare=lambda conn: make_schedule(conn, name="good", job_type="good"),
+        progressed=lambda conn: states_of_good(conn) == {"queued"},
+    ),
+    "alerter": Case(
+        hostile=[
+            ("_ayb_job_schedules", SCHEDULE | {"expect_success_within_s": "1e300", "next_run_at": "now()"}),
+            ("_ayb_jobs", {"type": "'noop'", "state": "'failed'", "schedule_id": A_SCHEDULE}),
+            ("_ayb_job_executions", {"id": "nextval('_ayb_job_execution_ids')", "job_type": "'a'",
+                "schedule_id": A_SCHEDULE, "job_id": "gen_random_uuid()", "attempt": "1", "outcome": "'completed'",
+                "started_at": "now()", "ended_at": "now()"}),
+            ("_ayb_job_alerts", {"kind": "'failed'", "schedule_id": A_SCHEDULE, "about": "gen_random_uuid()::text",
+                "message": "''"}),
+        ],
+        tick=alerting,
+        prepare=lambda conn: make_schedule(conn, name="good", last_error="broken", next_run_at=None),
+        progressed=lambda conn: (
+            conn.execute("SELECT overdue_since FROM _ayb_job_schedules WHERE name = 'good'").fetchall()[0][0] is not None
+        ),
+    ),
+    "pruner": Case(
+        hostile=[
+            ("_ayb_jobs", {"type": "'noop'", "state": "'completed'"}),
+            ("_ayb_jobs", {"type": "'noop'", "state": "'failed'", "created_at": "'-infinity'"}),
+            ("_ayb_job_executions", {"id": "-nextval('_ayb_job_execution_ids')", "job_type": "'a'",
+                "job_id": "gen_random_uuid()", "attempt": "1", "outcome": "'lost'", "started_at": "now()",
+                "ended_at": "now()"}),
+            ("_ayb_job_fires", {"schedule_id": A_SCHEDULE, "outcome": "'coalesced'",
+                "fire_at": "now() - random() * interval '9 years'"}),
+            ("_ayb_job_alerts", {"kind": "'failed'", "schedule_id": A_SCHEDULE, "about": "gen_random_uuid()::text",
+                "message": "''"}),
+        ],
+        tick=pruning,
+        prepare=lambda conn: make_job(conn, "completed", type="good", created_at="2020-01-01", completed_at="2020-01-01"),
+        progressed=lambda conn: states_of_good(conn) == set(),
+    ),
+    "lifeline": Case(
+        hostile=[
+            ("_ayb_jobs", RUNNING),
+            ("_ayb_job_workers", {"id": "gen_random_uuid()", "host": "''", "pid": "1", "version": "''", "concurrency": "1",
+                "queues": "'{}'", "types": "'{}'", "guarded": "true"}),
+        ],
+        tick=keeping_the_lifeline,
+        prepare=make_jobs_of_the_dead,
+        progressed=lambda conn: states_of_good(conn) == {"queued"},
+    ),
     "heartbeat": Case(
         hostile=[
             ("_ayb_jobs", {"type": "'noop'"}),
@@ -131,12 +251,15 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_hostile_rows_stop_no_loop(case: Case, db: Database, conn: Connection) -> None:
+    make_schedule(conn, name="hostile", next_run_at=None, enabled=False)
     for seed, (table, always) in enumerate(case.hostile):
         write_hostile_rows(conn, table, always, seed)
     case.prepare(conn)
     tick = case.tick(db, lambda _: None)
     for _ in range(case.turns):
         tick()
+    while closing_later:
+        closing_later.pop()()
     assert case.progressed(conn)
 
 
@@ -194,3 +317,27 @@ def test_numbers_catch_up_with_the_log_while_daemons_run(db: Database, conn: Con
     numbers = [row[0] for row in conn.execute("SELECT id FROM _ayb_job_executions ORDER BY id")]
     assert len(numbers) == 6
     assert conn.execute("SELECT nextval('_ayb_job_execution_ids')").fetchall()[0][0] > numbers[-1]
+
+
+def test_a_schedule_that_cannot_be_fired_is_set_aside_and_told(db: Database, conn: Connection) -> None:
+    bad = [make_schedule(conn, job_type="bad", planned="* * * * * UTC once") for _ in range(20)]
+    make_schedule(conn, job_type="good")
+    refuse_bad_rows(conn, "_ayb_jobs", "new.type = 'bad'")
+    told: list[object] = []
+    tick = scheduling(db, told.append)
+    assert [tick(), tick()] == [15.0, 15.0] or states_of_good(conn) == {"queued"}
+    assert states_of_good(conn) == {"queued"}
+    assert sorted(event.row_id for event in told if isinstance(event, RowSetAside)) == sorted(bad)
+
+
+def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told(db: Database, conn: Connection) -> None:
+    bad = make_schedule(conn, planned="* * * * * UTC once")
+    conn.execute("""
+        CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER keep BEFORE UPDATE ON _ayb_job_schedules FOR EACH ROW EXECUTE FUNCTION keep();
+    """)
+    told: list[object] = []
+    tick = scheduling(db, told.append)
+    tick()
+    assert [event.row_id for event in told if isinstance(event, RowSetAside)] == [bad]
+    assert tick() > 1

@@ -65,7 +65,8 @@ class Fire(NamedTuple):
 class DueSchedule:
     """A due schedule as the scheduler holds it. `due_at` is its `next_run_at`; the rest is as in `Schedule`.
 
-    `queued` and `running` tell whether a job of it waits and whether one runs.
+    `queued` and `running` tell whether a job of it waits and whether one runs. `starved`: one has waited for over a minute,
+    and no live daemon can run it.
     """
 
     id: str
@@ -82,6 +83,7 @@ class DueSchedule:
     jitter_s: float
     queued: bool
     running: bool
+    starved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,19 @@ def first_fire(cron: str, timezone: str, dst: str, now: datetime, last_fire_at: 
     return next_fire(cron, timezone, after, dst)
 
 
+# A nominal time so far ahead of the clock was not fired by a clock that is a little fast, as another server's may be.
+LEAP = timedelta(minutes=1)
+
+
+def expected_fire(timing: Timing, now: datetime, last_fire_at: datetime | None) -> datetime:
+    """Return the latest that a schedule's next run may be: the first fire after `now` and after the last one.
+
+    A last fire far ahead of `now` counts for nothing: the clock was set back since. Raises `Ended` if no fire is left.
+    """
+    is_honest = last_fire_at is not None and last_fire_at <= now + LEAP
+    return first_fire(*timing, now, last_fire_at if is_honest else None)
+
+
 def jitter(schedule_id: str, fire_at: datetime, jitter_s: float) -> timedelta:
     """Return how far a fire's job is put off, from 0 to `jitter_s`; the same however often it is asked."""
     if jitter_s <= 0:
@@ -241,6 +256,8 @@ def _give_up(schedule: DueSchedule, due: Sequence[datetime]) -> list[Fire]:
 def _without_overlaps(schedule: DueSchedule, decided: Sequence[Fire]) -> list[Fire]:
     """Skip the fires that the schedule's overlap rule forbids, given its other jobs and those made here."""
     match Overlap(schedule.overlap):
+        case Overlap.ALLOW if schedule.starved:
+            return _at_most(0, decided, "no live daemon can run its jobs, and one waits")
         case Overlap.ALLOW:
             return list(decided)
         case Overlap.SKIP:

@@ -1,6 +1,7 @@
 """Finds what the world outside is to be told about schedules: what is overdue, and what failed for good."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from ayb_jobs.events import Emit, Events, ScheduleOverdue, ScheduleRecovered
 from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.courier import Address, Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
-from ayb_jobs.runtime.chores.scheduler import Transactions
+from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.storage.schedules.alerts import find_waiting, note_failures, note_overdue
 
 # An idle daemon should cost a database next to nothing: one look for all addresses.
@@ -50,19 +51,37 @@ class Alerter:
         self._database = database
         self._emit = emit
         self._couriers = couriers
+        self._may_be_more = False
 
     def tick(self) -> float:
-        """Note what has changed, each change once among all daemons; return the seconds until the next look."""
+        """Note what has changed, each change once among all daemons; return the seconds until the next look.
+
+        Each step is a transaction of its own, and what fails keeps none of the others from being done.
+        """
+        with ExitStack() as steps:  # which does them all from the last to the first, and then raises what was raised
+            steps.callback(self._wake_couriers)
+            steps.callback(self._note_failures)
+            steps.callback(self._note_overdue)
+        return 0.0 if self._may_be_more else WATCH_S
+
+    def _note_overdue(self) -> None:
+        self._may_be_more = False
         with self._database.transaction() as conn:
             noted = note_overdue(conn)
-            note_failures(conn)
-            waiting = find_waiting(conn, list(self._couriers))
-        for key in waiting:
-            self._couriers[key]()
+        self._may_be_more = bool(noted.begun)
         for each in noted.begun:
             self._emit(
                 ScheduleOverdue(schedule_id=each.schedule_id, name=each.name, reason=each.reason, message=each.words)
             )
         for name in noted.ended:
             self._emit(ScheduleRecovered(name=name))
-        return WATCH_S if not noted.begun else 0.0
+
+    def _note_failures(self) -> None:
+        with self._database.transaction() as conn:
+            note_failures(conn)
+
+    def _wake_couriers(self) -> None:
+        with self._database.transaction() as conn:
+            waiting = find_waiting(conn, list(self._couriers))
+        for key in waiting:
+            self._couriers[key]()

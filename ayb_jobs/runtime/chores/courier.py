@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from ayb_jobs.events import AlertsDelivered, AlertsUndelivered, Emit
 from ayb_jobs.runtime.chores.posting import host_of, post, signature
-from ayb_jobs.runtime.chores.scheduler import Transactions
+from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.storage.schedules.alerts import Alert, settle_delivery, take_delivery
 
 # The alerter wakes a courier that has something to deliver.

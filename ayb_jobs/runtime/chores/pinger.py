@@ -7,7 +7,7 @@ from ayb_jobs.events import AlertsDelivered, AlertsUndelivered, Emit, JobsLeased
 from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.chores.courier import TURN_S, ping_address
 from ayb_jobs.runtime.chores.posting import host_of, post
-from ayb_jobs.runtime.chores.scheduler import Transactions
+from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.storage.schedules.alerts import ping_targets
 
 PING_S = 1.0

@@ -1,19 +1,25 @@
 """Turns due schedules into jobs. Any number of schedulers may run: the row locks and the ledger decide."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from datetime import MAXYEAR, datetime, timedelta
-from typing import Protocol
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.events import Emit, ScheduleBroken, ScheduleEnded, ScheduleRepaired, SchedulesFired
 from ayb_jobs.model.schedules.cron import Ended, read_cron
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, advance, first_fire, passed_over
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.chores.clock_watch import ClockWatch
+from ayb_jobs.runtime.chores.transactions import Transactions
+from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.storage.faults import may_be_the_rows
 from ayb_jobs.storage.schedules.fires import (
     Ahead,
+    Fired,
     Plan,
+    Served,
     Unplanned,
+    find_due,
     fire,
     lock_due,
     lock_unplanned,
@@ -25,29 +31,37 @@ from ayb_jobs.storage.schedules.fires import (
 BATCH = 500
 # One statement records no more fires than this (a long outage of frequent schedules), so that it stays short.
 FIRES_PER_STATEMENT = 20_000
-# The wait where another scheduler holds all that is due.
+# The wait if another scheduler holds all that is due.
 HELD_ELSEWHERE_S = 0.05
-
-
-class Transactions(Protocol):
-    """What a scheduler needs of a database."""
-
-    def transaction(self) -> AbstractContextManager[Connection]:
-        """Lend a connection inside one transaction."""
+# A turn ends after so many batches, whatever is left: rows that stay as they are must not hold it for ever.
+MOST_ROUNDS = 1000
+NOT_ADVANCED = "its next run could not be written: a trigger of the application's may keep the row as it is"
 
 
 class Scheduler:
     """Plans schedules that are new or edited, and fires those that are due.
 
-    A schedule that cannot fire is marked and reported once, and the others go on.
+    A schedule that cannot fire is marked and reported once; one that the database refuses to change is set aside. The
+    others go on. `served` is what this daemon can run.
     """
 
-    def __init__(self, database: Transactions, emit: Emit, *, tick_s: float, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        database: Transactions,
+        emit: Emit,
+        *,
+        tick_s: float,
+        batch: int = BATCH,
+        served: Served = Served(),  # noqa: B008 - a frozen value
+    ) -> None:
         self._database = database
         self._tick_s = tick_s
         self._emit = emit
         self._batch = batch
+        self._served = served
         self._started = False
+        self._aside = Aside(emit, part="scheduler", table="_ayb_job_schedules")
+        self._clock_watch = ClockWatch(database, emit)
 
     def tick(self) -> float:
         """Do all that is due, and return the seconds until the next schedule is, at most `tick_s`.
@@ -55,12 +69,14 @@ class Scheduler:
         The first turn tries broken schedules again: what broke them may have been this machine's time zone data.
         """
         if not self._started:
+            self._started = True
             with self._database.transaction() as conn:
                 retry_broken(conn)
-            self._started = True
         ahead = self._look()
         if ahead.unplanned or _is_due(ahead):
             self._plan_and_fire(ahead)
+            ahead = self._look()
+        if self._clock_watch.look(ahead.clock_s):
             ahead = self._look()
         if ahead.due_in_s is None:
             return self._tick_s
@@ -68,18 +84,40 @@ class Scheduler:
 
     def _look(self) -> Ahead:
         with self._database.transaction() as conn:
-            return look_ahead(conn)
+            return look_ahead(conn, self._aside.ids())
 
     def _plan_and_fire(self, ahead: Ahead) -> None:
         if ahead.unplanned:
-            while self._plan() == self._batch:
-                pass
-        while self._fire():
-            pass
+            rounds = 1
+            while self._narrowed(self._plan) == self._batch and rounds < MOST_ROUNDS:
+                rounds += 1
+        rounds = 1
+        while self._narrowed(self._fire) and rounds < MOST_ROUNDS:
+            rounds += 1
 
-    def _plan(self) -> int:
+    def _narrowed(self, act: Callable[[Sequence[str] | None], int]) -> int:
+        """Do a batch; if the database refuses it, do the schedules that it accepts, and set aside the others.
+
+        `act` does one transaction, with the schedules of these ids, or with any.
+        """
+        try:
+            return act(None)
+        except Exception as error:
+            if not may_be_the_rows(error):
+                raise
         with self._database.transaction() as conn:
-            unplanned = lock_unplanned(conn, self._batch)
+            ids = find_due(conn, self._batch, aside=self._aside.ids())
+        written = narrowed(ids, act)
+        for schedule_id, refusal in written.refused:
+            self._aside.put(schedule_id, refusal)
+        if written.left and not written.done:
+            raise written.refused[-1].error
+        return self._batch if written.left else sum(written.done)
+
+    def _plan(self, only: Sequence[str] | None) -> int:
+        """Plan one batch; return how many were planned."""
+        with self._database.transaction() as conn:
+            unplanned = lock_unplanned(conn, self._batch, aside=self._aside.ids(), only=only)
             plans = [_planned(schedule) for schedule in unplanned]
             if plans:
                 save_plans(conn, plans)
@@ -95,10 +133,10 @@ class Scheduler:
         elif schedule.was_broken and schedule.enabled:
             self._emit(ScheduleRepaired(schedule_id=schedule.id, name=schedule.name))
 
-    def _fire(self) -> bool:
+    def _fire(self, only: Sequence[str] | None) -> bool:
         """Fire one batch; tell whether there may be more."""
         with self._database.transaction() as conn:
-            due = lock_due(conn, self._batch)
+            due = lock_due(conn, self._batch, served=self._served, aside=self._aside.ids(), only=only)
             advances, broken = _decide(due)
             if broken:
                 save_plans(conn, [Plan(schedule.id, None, error) for schedule, error in broken])
@@ -109,13 +147,18 @@ class Scheduler:
             self._emit(ScheduleBroken(schedule_id=schedule.id, name=schedule.name, error=error))
         if fired is not None:
             failpoints.reach(failpoints.FIRED)
-            done = [each for each in advances if each.schedule.id in fired.schedule_ids]
-            self._emit(SchedulesFired(advances=done, jobs=fired.jobs, now=due[0][1]))
-            for each in done:
-                if each.next_at is None:
-                    self._emit(ScheduleEnded(schedule_id=each.schedule.id, name=each.schedule.name))
+            self._tell_fired(advances, fired, due[0][1])
         left_over = len(advances) + len(broken) < len(due)
         return left_over or len(due) == self._batch or any(_has_more(each, due[0][1]) for each in advances)
+
+    def _tell_fired(self, advances: Sequence[Advance], fired: Fired, now: datetime) -> None:
+        done = [each for each in advances if each.schedule.id in fired.schedule_ids]
+        self._emit(SchedulesFired(advances=done, jobs=fired.jobs, now=now))
+        for each in advances:
+            if each.schedule.id not in fired.schedule_ids:
+                self._aside.put(each.schedule.id, NOT_ADVANCED)
+            elif each.next_at is None:
+                self._emit(ScheduleEnded(schedule_id=each.schedule.id, name=each.schedule.name))
 
 
 def _is_due(ahead: Ahead) -> bool:
@@ -155,9 +198,12 @@ def _planned(schedule: Unplanned) -> Plan:
 def _passed_over(schedule: Unplanned) -> list[Fire]:
     if schedule.planned is None or schedule.was_broken:
         return []
-    return passed_over(
-        schedule.planned, schedule.next_run_at, schedule.last_fire_at, schedule.now, since=schedule.since
-    )
+    try:
+        return passed_over(
+            schedule.planned, schedule.next_run_at, schedule.last_fire_at, schedule.now, since=schedule.since
+        )
+    except Exception:  # noqa: BLE001 - what cannot be reckoned is not recorded; planning finds out what is wrong
+        return []
 
 
 def _decide(due: list[tuple[DueSchedule, datetime]]) -> tuple[list[Advance], list[tuple[DueSchedule, str]]]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from psycopg.rows import class_row
 
+from ayb_jobs.model.lifecycle import storable_error
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.overdue import Overdue
 
@@ -47,8 +48,8 @@ LOCK_NEWLY_OVERDUE = """
 """
 NOTE_OVERDUE = """
     WITH found AS (
-        SELECT * FROM unnest(%(ids)s::uuid[], %(sinces)s::timestamptz[], %(messages)s::text[])
-            AS found (id, since, message)
+        SELECT id, since, left(message, 4000) AS message
+        FROM unnest(%(ids)s::uuid[], %(sinces)s::timestamptz[], %(messages)s::text[]) AS found (id, since, message)
     ), marked AS (
         UPDATE _ayb_job_schedules AS schedule SET overdue_since = found.since FROM found WHERE schedule.id = found.id
     )
@@ -149,13 +150,13 @@ TAKE_DELIVERY = """
     ), taken AS (
         UPDATE _ayb_job_alert_deliveries AS delivery
         SET attempts = delivery.attempts + 1,
-            try_at = now() + least(3600, 15 * 2 ^ delivery.attempts) * interval '1 second'
+            try_at = now() + least(3600, 15 * 2 ^ greatest(delivery.attempts, 0)) * interval '1 second'
         FROM due
         WHERE delivery.alert_id = due.alert_id AND delivery.target = due.target
         RETURNING delivery.alert_id, delivery.attempts
     )
-    SELECT alert.id::text, alert.kind, alert.schedule_id::text, schedule.name, schedule.ping_url, alert.message,
-        alert.at, taken.attempts
+    SELECT alert.id::text, alert.kind, alert.schedule_id::text, schedule.name, schedule.ping_url,
+        left(alert.message, 4000), alert.at, taken.attempts
     FROM taken
         JOIN _ayb_job_alerts AS alert ON alert.id = taken.alert_id
         JOIN _ayb_job_schedules AS schedule ON schedule.id = alert.schedule_id
@@ -194,7 +195,8 @@ SETTLE_DELIVERY = """
 
 def settle_delivery(conn: Connection, alert_id: str, target: str, error: str | None) -> None:
     """Record that an alert was delivered, or why it was not."""
-    conn.execute(SETTLE_DELIVERY, {"alert_id": alert_id, "target": target_id(target), "error": error})
+    text = None if error is None else storable_error(error)
+    conn.execute(SETTLE_DELIVERY, {"alert_id": alert_id, "target": target_id(target), "error": text})
 
 
 class PingTarget(NamedTuple):

@@ -50,13 +50,14 @@ class Fired(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """Whether a job of a schedule waits, and whether one runs."""
+    """Whether a job of a schedule waits, whether one runs, and whether one has waited for over a minute."""
 
     queued: bool
     running: bool
+    waits_long: bool
 
 
-NOTHING = Unfinished(queued=False, running=False)
+NOTHING = Unfinished(queued=False, running=False, waits_long=False)
 
 # A disabled schedule has no next run in the past, so that enabling it by plain SQL makes up for nothing; nor has one
 # whose next run lies so far back that it can only be a mistake. One that is enabled, not broken and not ended has one, and
@@ -72,14 +73,21 @@ LOCK_UNPLANNED = f"""
     SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
         greatest(last_fire_at, watched_since), last_error IS NOT NULL, now()
     FROM _ayb_job_schedules
-    WHERE {_UNPLANNED}
+    WHERE ({_UNPLANNED}) AND id <> ALL (%(aside)s::uuid[])
+        AND (%(only)s::uuid[] IS NULL OR id = ANY (%(only)s::uuid[]))
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """  # noqa: S608 - literals only
 
 
-def lock_unplanned(conn: Connection, limit: int) -> list[Unplanned]:
-    """Return schedules that were inserted, edited or switched by whatever means, locked for `save_plans`."""
+def lock_unplanned(
+    conn: Connection, limit: int, *, aside: Sequence[str] = (), only: Sequence[str] | None = None
+) -> list[Unplanned]:
+    """Return schedules that were inserted, edited or switched by whatever means, locked for `save_plans`.
+
+    But for those whose ids are `aside`; of those whose ids are in `only`, if it is given.
+    """
+    values = {"limit": limit, "aside": list(aside), "only": None if only is None else list(only)}
     return [
         Unplanned(
             id=id_,
@@ -95,7 +103,7 @@ def lock_unplanned(conn: Connection, limit: int) -> list[Unplanned]:
         )
         for (
             id_, name, cron, timezone, dst, enabled, planned, next_run_at, last_fire_at, since, was_broken, now
-        ) in conn.execute(LOCK_UNPLANNED, {"limit": limit})
+        ) in conn.execute(LOCK_UNPLANNED, values, prepare=False)
     ]  # fmt: skip
 
 
@@ -151,13 +159,21 @@ def record_passed_over(conn: Connection, schedule_id: str, fires: Sequence[Fire]
         conn.execute(RECORD_PASSED_OVER, values)
 
 
+# What one daemon or another can run: this one, whose row may not be written yet, and those that are alive.
 # Not locked against key shares: jobs that refer to a schedule may be made meanwhile.
 LOCK_DUE = """
     SELECT
         id::text, name, cron_expr, timezone, dst, next_run_at, last_fire_at, catchup, catchup_max, catchup_window_s,
-        overlap, jitter_s, now()
+        overlap, jitter_s, now(),
+        (job_type = ANY (%(types)s::text[]) AND queue = ANY (%(queues)s::text[]))
+            OR EXISTS (
+                SELECT FROM _ayb_job_workers AS daemon
+                WHERE daemon.heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
+                    AND schedule.job_type = ANY (daemon.types) AND schedule.queue = ANY (daemon.queues)
+            )
     FROM _ayb_job_schedules AS schedule
     WHERE enabled AND next_run_at <= now() AND planned = concat_ws(' ', cron_expr, timezone, dst)
+        AND id <> ALL (%(aside)s::uuid[]) AND (%(only)s::uuid[] IS NULL OR id = ANY (%(only)s::uuid[]))
     ORDER BY next_run_at
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
@@ -168,15 +184,44 @@ FIND_UNFINISHED = """
     SELECT
         schedule.id::text,
         EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'queued'),
-        EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'running')
+        EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'running'),
+        EXISTS (
+            SELECT FROM _ayb_jobs AS job
+            WHERE job.schedule_id = schedule.id AND job.state = 'queued' AND job.run_at < now() - interval '1 minute'
+        )
     FROM unnest(%(ids)s::uuid[]) AS schedule (id)
 """
 
 
-def lock_due(conn: Connection, limit: int) -> list[tuple[DueSchedule, datetime]]:
-    """Return due schedules that no other scheduler holds, each with the database's clock, locked for `fire`."""
-    rows = conn.execute(LOCK_DUE, {"limit": limit}).fetchall()
-    unfinished = _unfinished(conn, [row[0] for row in rows if row[10] != Overlap.ALLOW])
+class Served(NamedTuple):
+    """The job types that a daemon knows, and the queues that it serves."""
+
+    types: Sequence[str] = ()
+    queues: Sequence[str] = ()
+
+
+def lock_due(
+    conn: Connection,
+    limit: int,
+    *,
+    served: Served = Served(),  # noqa: B008 - a frozen value
+    aside: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+) -> list[tuple[DueSchedule, datetime]]:
+    """Return due schedules that no other scheduler holds, each with the database's clock, locked for `fire`.
+
+    But for those whose ids are `aside`; of those whose ids are in `only`, if it is given. `served` is what this daemon
+    can run.
+    """
+    values = {
+        "limit": limit,
+        "types": list(served.types),
+        "queues": list(served.queues),
+        "aside": list(aside),
+        "only": None if only is None else list(only),
+    }
+    rows = conn.execute(LOCK_DUE, values, prepare=False).fetchall()
+    unfinished = _unfinished(conn, [row[0] for row in rows if row[10] != Overlap.ALLOW or not row[13]])
     return [
         (
             DueSchedule(
@@ -194,12 +239,13 @@ def lock_due(conn: Connection, limit: int) -> list[tuple[DueSchedule, datetime]]
                 jitter_s=jitter_s,
                 queued=unfinished.get(id_, NOTHING).queued,
                 running=unfinished.get(id_, NOTHING).running,
+                starved=not is_served and unfinished.get(id_, NOTHING).waits_long,
             ),
             now,
         )
         for (
             id_, name, cron, timezone, dst, due_at, last_fire_at, catchup, catchup_max, catchup_window_s, overlap,
-            jitter_s, now,
+            jitter_s, now, is_served,
         ) in rows
     ]  # fmt: skip
 
@@ -208,7 +254,7 @@ def _unfinished(conn: Connection, schedule_ids: Sequence[str]) -> dict[str, Unfi
     if not schedule_ids:
         return {}
     rows = conn.execute(FIND_UNFINISHED, {"ids": list(schedule_ids)})
-    return {id_: Unfinished(queued, running) for id_, queued, running in rows}
+    return {id_: Unfinished._make(told) for id_, *told in rows}
 
 
 # A schedule is advanced only from the very next run that the decision was made from. A fire that stands in the ledger
@@ -313,22 +359,37 @@ def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:
 LOOK_AHEAD = f"""
     SELECT
         count(*) FILTER (WHERE {_UNPLANNED}) > 0,
-        extract(epoch FROM min(next_run_at) FILTER (WHERE enabled AND isfinite(next_run_at)) - clock_timestamp())::float8
+        extract(epoch FROM min(next_run_at) FILTER (WHERE enabled AND isfinite(next_run_at)) - clock_timestamp())::float8,
+        extract(epoch FROM clock_timestamp())::float8
     FROM _ayb_job_schedules
+    WHERE id <> ALL (%(aside)s::uuid[])
 """  # noqa: S608 - literals only
+
+
+FIND_DUE = f"""
+    SELECT id::text
+    FROM _ayb_job_schedules
+    WHERE ((enabled AND next_run_at <= now()) OR ({_UNPLANNED})) AND id <> ALL (%(aside)s::uuid[])
+    LIMIT %(limit)s
+"""  # noqa: S608 - literals only
+
+
+def find_due(conn: Connection, limit: int, *, aside: Sequence[str] = ()) -> list[str]:
+    """Return the ids of schedules that are due or to be planned, but for those that are `aside`."""
+    return [row[0] for row in conn.execute(FIND_DUE, {"limit": limit, "aside": list(aside)}, prepare=False)]
 
 
 class Ahead(NamedTuple):
     """What schedules have ahead: whether any is to be planned, and the seconds until the next one is due.
 
-    By the database's clock; negative where one is due, None where none will be.
+    By the database's clock; negative if one is due, None if none will be. `clock_s` is what that clock says.
     """
 
     unplanned: bool
     due_in_s: float | None
+    clock_s: float
 
 
-def look_ahead(conn: Connection) -> Ahead:
-    """Tell whether there is anything to do for schedules, and when there will be."""
-    unplanned, due_in_s = conn.execute(LOOK_AHEAD).fetchall()[0]
-    return Ahead(unplanned, due_in_s)
+def look_ahead(conn: Connection, aside: Sequence[str] = ()) -> Ahead:
+    """Tell whether there is anything to do for schedules, but for those that are `aside`, and when there will be."""
+    return Ahead._make(conn.execute(LOOK_AHEAD, {"aside": list(aside)}).fetchall()[0])

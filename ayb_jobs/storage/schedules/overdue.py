@@ -9,7 +9,7 @@ from psycopg.rows import class_row
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.schedules import unreadable
 
-Reason = Literal["broken", "no_success", "not_fired"]
+Reason = Literal["broken", "unserved", "no_success", "not_fired"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,8 @@ class Overdue:
         match self.reason:
             case "broken":
                 return f"it cannot fire: {self.last_error}"
+            case "unserved":
+                return f"a job of it has been due since {self.since:%F %T} UTC, and no live daemon can run it"
             case "no_success":
                 last = f"{self.last_success_at:%F %T} UTC" if self.last_success_at else "never"
                 return f"no success within {self.expect_success_within_s:g} s; the last was {last}"

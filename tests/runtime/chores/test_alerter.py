@@ -21,6 +21,7 @@ from ayb_jobs.events import (
     ScheduleOverdue,
     ScheduleRecovered,
 )
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.schedules.schedule import NewSchedule
@@ -28,6 +29,7 @@ from ayb_jobs.runtime.chores.alerter import Alerter, alert_chores
 from ayb_jobs.runtime.chores.courier import Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules.alerts import MOST_ATTEMPTS, target_id
 from ayb_jobs.storage.schedules.schedules import create_schedule
 from tests.eventually import eventually
@@ -115,6 +117,36 @@ def test_each_way_of_being_overdue_is_told(conn: Conn, database: Database, chang
     events: list[Any] = []
     Alerter(database, events.append).tick()
     assert [event.reason for event in events] == [reason]
+
+
+def test_a_schedule_whose_jobs_no_live_daemon_can_run_is_overdue(conn: Conn, database: Database) -> None:
+    add(conn)
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, schedule_id, run_at)"
+        " SELECT job_type, id, now() - interval '2 minutes' FROM _ayb_job_schedules"
+    )
+    events: list[Any] = []
+    alerter = Alerter(database, events.append)
+    alerter.tick()
+    assert [event.reason for event in events] == ["unserved"]
+    (job_type,) = conn.execute("SELECT job_type FROM _ayb_job_schedules").fetchone() or ("",)
+    beat(conn, Worker(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=[job_type]))
+    alerter.tick()
+    assert [type(event).__name__ for event in events[1:]] == ["ScheduleRecovered"]
+
+
+@pytest.mark.parametrize("instant", ["infinity", "-infinity", "294276-12-31", "4713-01-01 BC"])
+def test_an_instant_at_the_end_of_time_hides_no_other(conn: Conn, database: Database, instant: str) -> None:
+    add(conn, "odd", expect_success_within_s=1)
+    add(conn, "late", expect_success_within_s=3600)
+    make_overdue(conn)
+    conn.execute(
+        "UPDATE _ayb_job_schedules SET watched_since = %s, expect_success_within_s = 1e300 WHERE name = 'odd'",
+        (instant,),
+    )
+    events: list[Any] = []
+    Alerter(database, events.append).tick()
+    assert "late" in [event.name for event in events]
 
 
 @pytest.mark.parametrize("seconds", ["NaN", "Infinity", "1e300"])

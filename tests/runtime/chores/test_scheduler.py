@@ -12,13 +12,15 @@ from psycopg.rows import TupleRow
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import RowsPruned, ScheduleBroken, ScheduleRepaired, SchedulesFired
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.model.schedules.fires import Advance, Fire, FireOutcome, jitter
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules import fires as statements
-from ayb_jobs.storage.schedules.fires import LOCK_DUE, fire, lock_due
+from ayb_jobs.storage.schedules.fires import LOCK_DUE, Served, fire, lock_due
 from ayb_jobs.storage.schedules.ledger import prune_fires
 from ayb_jobs.storage.schedules.schedules import create_schedule, enable_schedule, get_schedule, update_schedule
 from tests.eventually import eventually
@@ -482,6 +484,37 @@ def test_an_edit_that_overwrites_the_next_run_leaves_the_ledger_whole(bench: Ben
     bench.scheduler.tick()
     assert len(bench.outcomes()) >= 3
     assert set(bench.outcomes()) == {"skipped: edited or disabled before it was made"}
+
+
+def live(conn: Conn, *types: str) -> None:
+    daemon = Worker(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=types)
+    beat(conn, daemon)
+
+
+@pytest.mark.parametrize(("types", "made"), [(("other",), 1), (("other", "report"), 2)])
+def test_a_schedule_whose_jobs_no_live_daemon_can_run_stops_piling_them_up(
+    bench: Bench, types: tuple[str, ...], made: int
+) -> None:
+    live(bench.conn, *types)
+    bench.add()
+    bench.ago("2 minutes")
+    bench.scheduler.tick()
+    bench.conn.execute("UPDATE _ayb_jobs SET run_at = now() - interval '2 minutes'")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = clock_timestamp()")
+    bench.scheduler.tick()
+    assert len(bench.jobs()) == made
+    assert ("skipped: no live daemon can run its jobs, and one waits" in bench.outcomes()) is (made == 1)
+
+
+def test_what_the_schedulers_own_daemon_can_run_is_served_before_its_first_beat(bench: Bench) -> None:
+    bench.add(catchup="all")
+    bench.ago("3 minutes")
+    bench.scheduler.tick()
+    made = len(bench.jobs())
+    bench.conn.execute("UPDATE _ayb_jobs SET run_at = now() - interval '2 minutes'")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = clock_timestamp()")
+    Scheduler(bench.database, bench.events.append, tick_s=15, served=Served(["report"], ["default"])).tick()
+    assert len(bench.jobs()) == made + 1
 
 
 # Waits for the test between its look at the tables and its locks.

@@ -1,0 +1,94 @@
+"""Schedules whose next run is later than their expression says: the database's clock was set back, or somebody wrote it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from ayb_jobs.model.schedules.fires import Timing
+from ayb_jobs.storage.database import Connection
+
+NO_ID = "00000000-0000-0000-0000-000000000000"
+
+
+class Planned(NamedTuple):
+    """A schedule and its next run, as found; `seen` is that run as the database's text. `now` is the database's clock."""
+
+    id: str
+    name: str
+    timing: Timing
+    next_run_at: datetime
+    seen: str
+    last_fire_at: datetime | None
+    now: datetime
+
+
+class Righted(NamedTuple):
+    """A schedule whose next run is to be put right."""
+
+    planned: Planned
+    next_at: datetime
+
+
+# One that never fired here and was written before now may have a next run of AYB's making, which is kept.
+LIST_PLANNED = """
+    SELECT id::text, name, cron_expr, timezone, dst, next_run_at, next_run_at::text, last_fire_at, now()
+    FROM _ayb_job_schedules
+    WHERE id > %(after)s::uuid AND enabled AND next_run_at > now() AND isfinite(next_run_at)
+        AND planned = concat_ws(' ', cron_expr, timezone, dst)
+        AND (last_fire_at IS NOT NULL OR greatest(created_at, updated_at, watched_since) > now())
+    ORDER BY id
+    LIMIT %(limit)s
+"""
+
+
+def list_planned(conn: Connection, *, after: str = NO_ID, limit: int) -> list[Planned]:
+    """Return up to `limit` enabled schedules that are not due, in the order of their ids, behind the id `after`."""
+    return [
+        Planned(id_, name, Timing(cron, timezone, dst), next_run_at, seen, last_fire_at, now)
+        for id_, name, cron, timezone, dst, next_run_at, seen, last_fire_at, now in conn.execute(
+            LIST_PLANNED, {"after": after, "limit": limit}
+        )
+    ]
+
+
+# What the ledger holds from the new next run on is of a time that has not come: those fires are made again. A job of that
+# time which still waits would wait until it comes.
+PUT_RIGHT = """
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest(%(ids)s::uuid[], %(seen)s::timestamptz[], %(next_ats)s::timestamptz[])
+            AS wanted (id, seen, next_at)
+    ), righted AS (
+        UPDATE _ayb_job_schedules AS schedule
+        SET next_run_at = wanted.next_at,
+            last_fire_at = CASE
+                WHEN schedule.last_fire_at >= wanted.next_at THEN (
+                    SELECT max(fire_at) FROM _ayb_job_fires AS fire
+                    WHERE fire.schedule_id = schedule.id AND fire.fire_at < wanted.next_at
+                )
+                ELSE schedule.last_fire_at
+            END
+        FROM wanted
+        WHERE schedule.id = wanted.id AND schedule.next_run_at = wanted.seen AND schedule.enabled
+        RETURNING schedule.id, wanted.next_at
+    ), forgotten AS (
+        DELETE FROM _ayb_job_fires AS fire USING righted
+        WHERE fire.schedule_id = righted.id AND fire.fire_at >= righted.next_at
+    ), due AS (
+        UPDATE _ayb_jobs AS job
+        SET run_at = now(), updated_at = now()
+        FROM righted
+        WHERE job.schedule_id = righted.id AND job.state = 'queued' AND job.scheduled_for >= righted.next_at
+            AND job.run_at > now()
+    )
+    SELECT id::text FROM righted
+"""
+
+
+def put_right(conn: Connection, wanted: Sequence[Righted]) -> list[str]:
+    """Give schedules another next run, unless theirs has changed since it was seen; return the ids of those changed."""
+    values = {
+        "ids": [each.planned.id for each in wanted],
+        "seen": [each.planned.seen for each in wanted],
+        "next_ats": [each.next_at for each in wanted],
+    }
+    return [row[0] for row in conn.execute(PUT_RIGHT, values, prepare=False)]

@@ -1,0 +1,114 @@
+"""Schedules whose next run is later than their expression says are put right."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ayb_jobs.events import SchedulePutRight
+from ayb_jobs.runtime.chores.scheduler import Scheduler
+from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.schedules.leaps import Righted, list_planned, put_right
+from tests.factories import make_schedule
+
+PLANNED = "* * * * * UTC once"
+NEXT = "SELECT next_run_at, next_run_at <= now() + interval '1 minute', last_fire_at <= now() FROM _ayb_job_schedules"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with closing(Database(database_url, name="test")) as made:
+        yield made
+
+
+def leap(conn: Connection, interval: str) -> None:
+    """Leave the rows as a scheduler does that worked while the clock was ahead, and that was set back since."""
+    conn.execute(
+        """
+        UPDATE _ayb_job_schedules
+        SET next_run_at = date_trunc('minute', now() + %(interval)s::interval) + interval '1 minute',
+            last_fire_at = date_trunc('minute', now() + %(interval)s::interval)
+        """,
+        {"interval": interval},
+    )
+    conn.execute(
+        """
+        INSERT INTO _ayb_job_fires (schedule_id, fire_at, outcome)
+        SELECT id, at, 'coalesced'
+        FROM _ayb_job_schedules,
+            generate_series(date_trunc('minute', now() - interval '5 minutes'), last_fire_at, '1 minute') AS at
+        """
+    )
+
+
+def test_a_clock_that_was_set_forward_and_back_silences_no_schedule(database: Database, conn: Connection) -> None:
+    make_schedule(conn, planned=PLANNED)
+    leap(conn, "3 hours")
+    told: list[Any] = []
+    wait_s = Scheduler(database, told.append, tick_s=15).tick()
+    next_at, is_near, was_fired = conn.execute(NEXT).fetchall()[0]
+    assert (is_near, was_fired) == (True, True)
+    assert 0 < wait_s <= 15
+    assert conn.execute("SELECT count(*) FROM _ayb_job_fires WHERE fire_at >= %s", (next_at,)).fetchone() == (0,)
+    (event,) = [each for each in told if isinstance(each, SchedulePutRight)]
+    assert (event.next_run_at, event.was > next_at + timedelta(hours=2)) == (next_at, True)
+
+
+def test_a_clock_that_is_set_back_while_a_scheduler_runs_is_noticed(database: Database, conn: Connection) -> None:
+    make_schedule(conn, planned=PLANNED)
+    told: list[Any] = []
+    scheduler = Scheduler(database, told.append, tick_s=15)
+    scheduler.tick()
+    leap(conn, "3 hours")
+    scheduler.tick()
+    assert not [each for each in told if isinstance(each, SchedulePutRight)]  # a page a minute, while the clock is well
+    scheduler._clock_watch._offset_s = (scheduler._clock_watch._offset_s or 0.0) + 3 * 3600
+    scheduler.tick()
+    assert len([each for each in told if isinstance(each, SchedulePutRight)]) == 1
+
+
+def test_a_server_whose_clock_is_a_little_behind_fires_nothing_twice(database: Database, conn: Connection) -> None:
+    make_schedule(conn, cron_expr="* * * * * *", planned="* * * * * * UTC once")
+    conn.execute(
+        "UPDATE _ayb_job_schedules SET last_fire_at = date_trunc('second', now()) + interval '30 seconds',"
+        " next_run_at = date_trunc('second', now()) + interval '31 seconds'"
+    )
+    told: list[Any] = []
+    Scheduler(database, told.append, tick_s=15).tick()
+    assert told == []
+
+
+def test_a_next_run_that_has_changed_since_it_was_seen_stays(conn: Connection) -> None:
+    make_schedule(
+        conn, planned=PLANNED, next_run_at=datetime.fromisoformat("2100-01-01T00:00:00Z"), last_fire_at="2026-01-01"
+    )
+    (planned,) = list_planned(conn, limit=10)
+    conn.execute("UPDATE _ayb_job_schedules SET next_run_at = '2200-01-01'")
+    assert put_right(conn, [Righted(planned, planned.now)]) == []
+
+
+@pytest.mark.parametrize(("ahead", "righted"), [("0 hours", 0), ("3 hours", 1)])
+def test_a_schedule_that_never_fired_is_put_right_if_it_was_written_ahead_of_the_clock(
+    database: Database, conn: Connection, ahead: str, righted: int
+) -> None:
+    make_schedule(conn, planned=PLANNED)
+    conn.execute(
+        "UPDATE _ayb_job_schedules SET next_run_at = now() + interval '3 hours', created_at = now() + %s::interval",
+        (ahead,),
+    )
+    told: list[Any] = []
+    Scheduler(database, told.append, tick_s=15).tick()
+    assert len(told) == righted
+
+
+def test_jobs_of_a_time_that_has_not_come_are_due(database: Database, conn: Connection) -> None:
+    make_schedule(conn, planned=PLANNED)
+    leap(conn, "3 hours")
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, run_at, schedule_id, scheduled_for)"
+        " SELECT 'test', last_fire_at, id, last_fire_at FROM _ayb_job_schedules"
+    )
+    Scheduler(database, lambda _: None, tick_s=15).tick()
+    assert conn.execute("SELECT run_at <= now() FROM _ayb_jobs").fetchone() == (True,)
