@@ -8,7 +8,9 @@ CREATE OR REPLACE VIEW _ayb_job_overdue AS
         SELECT
             schedule.id, schedule.name, schedule.next_run_at, schedule.last_error, schedule.watched_since,
             schedule.expect_success_within_s, latest.success_at, unserved.waiting_since,
-            CASE WHEN schedule.ended_at IS NULL AND schedule.next_run_at < now() + interval '5 years'
+            CASE
+                WHEN schedule.expect_success_within_s IS NOT NULL AND schedule.ended_at IS NULL
+                    AND schedule.next_run_at < now() + interval '5 years'
                 THEN least(greatest(latest.success_at, schedule.watched_since), timestamptz '200000-01-01 00:00:00+00')
                     + least(schedule.expect_success_within_s, 1e10) * interval '1 second'
             END AS success_due_at

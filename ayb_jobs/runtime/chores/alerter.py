@@ -1,9 +1,8 @@
 """Finds what the world outside is to be told about schedules: what is overdue, and what failed for good."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ayb_jobs.config import Alerts
 from ayb_jobs.events import Emit, Events, ScheduleOverdue, ScheduleRecovered
@@ -11,7 +10,10 @@ from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.courier import Address, Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.runtime.chores.transactions import Transactions
-from ayb_jobs.storage.schedules.alerts import find_waiting, note_failures, note_overdue
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.schedules.alerts import Noted, find_waiting, note_failures, note_overdue
+
+T = TypeVar("T")
 
 # An idle daemon should cost a database next to nothing: one look for all addresses.
 WATCH_S = 20.0
@@ -51,24 +53,25 @@ class Alerter:
         self._database = database
         self._emit = emit
         self._couriers = couriers
-        self._may_be_more = False
 
     def tick(self) -> float:
         """Note what has changed, each change once among all daemons; return the seconds until the next look.
 
-        Each step is a transaction of its own, and what fails keeps none of the others from being done.
+        What fails in one step keeps none of the others from being done.
         """
-        with ExitStack() as steps:  # which does them all from the last to the first, and then raises what was raised
-            steps.callback(self._wake_couriers)
-            steps.callback(self._note_failures)
-            steps.callback(self._note_overdue)
-        return 0.0 if self._may_be_more else WATCH_S
-
-    def _note_overdue(self) -> None:
-        self._may_be_more = False
+        failures: list[Exception] = []
         with self._database.transaction() as conn:
-            noted = note_overdue(conn)
-        self._may_be_more = bool(noted.begun)
+            noted = _attempt(conn, lambda: note_overdue(conn), failures) or Noted((), ())
+            _attempt(conn, lambda: note_failures(conn), failures)
+            waiting = _attempt(conn, lambda: find_waiting(conn, list(self._couriers)), failures) or ()
+        for key in waiting:
+            self._couriers[key]()
+        self._tell(noted)
+        if failures:
+            raise failures[0]
+        return 0.0 if noted.begun else WATCH_S
+
+    def _tell(self, noted: Noted) -> None:
         for each in noted.begun:
             self._emit(
                 ScheduleOverdue(schedule_id=each.schedule_id, name=each.name, reason=each.reason, message=each.words)
@@ -76,12 +79,12 @@ class Alerter:
         for name in noted.ended:
             self._emit(ScheduleRecovered(name=name))
 
-    def _note_failures(self) -> None:
-        with self._database.transaction() as conn:
-            note_failures(conn)
 
-    def _wake_couriers(self) -> None:
-        with self._database.transaction() as conn:
-            waiting = find_waiting(conn, list(self._couriers))
-        for key in waiting:
-            self._couriers[key]()
+def _attempt(conn: Connection, step: Callable[[], T], failures: list[Exception]) -> T | None:
+    """Do a step of a transaction; if it fails, undo it alone and note why."""
+    try:
+        with conn.transaction():
+            return step()
+    except Exception as error:  # noqa: BLE001 - raised by the caller, once the other steps stand
+        failures.append(error)
+        return None

@@ -1,5 +1,6 @@
 """Turns due schedules into jobs. Any number of schedulers may run: the row locks and the ledger decide."""
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import MAXYEAR, datetime, timedelta
 
@@ -33,8 +34,10 @@ BATCH = 500
 FIRES_PER_STATEMENT = 20_000
 # The wait if another scheduler holds all that is due.
 HELD_ELSEWHERE_S = 0.05
-# A turn ends after so many batches, whatever is left: rows that stay as they are must not hold it for ever.
-MOST_ROUNDS = 1000
+# A turn ends after this time, whatever is left: a loop that is silent for long looks stuck. Planning gives way to firing
+# sooner: a row of plain SQL may have tens of thousands of fires behind it.
+TURN_S = 20.0
+PLAN_S = 1.0
 NOT_ADVANCED = "its next run could not be written: a trigger of the application's may keep the row as it is"
 
 
@@ -74,7 +77,8 @@ class Scheduler:
                 retry_broken(conn)
         ahead = self._look()
         if ahead.unplanned or _is_due(ahead):
-            self._plan_and_fire(ahead)
+            if self._plan_and_fire(ahead):
+                return 0.0
             ahead = self._look()
         if self._clock_watch.look(ahead.clock_s):
             ahead = self._look()
@@ -86,19 +90,21 @@ class Scheduler:
         with self._database.transaction() as conn:
             return look_ahead(conn, self._aside.ids())
 
-    def _plan_and_fire(self, ahead: Ahead) -> None:
-        if ahead.unplanned:
-            rounds = 1
-            while self._narrowed(self._plan) == self._batch and rounds < MOST_ROUNDS:
-                rounds += 1
-        rounds = 1
-        while self._narrowed(self._fire) and rounds < MOST_ROUNDS:
-            rounds += 1
+    def _plan_and_fire(self, ahead: Ahead) -> bool:
+        """Plan and fire by turns, batch by batch; tell whether there may be more once the turn's time is over."""
+        end = time.monotonic() + TURN_S
+        plans, fires = ahead.unplanned, True
+        while plans or fires:
+            if time.monotonic() >= end:
+                return True
+            plans = plans and self._narrowed(self._plan)
+            fires = self._narrowed(self._fire)
+        return False
 
-    def _narrowed(self, act: Callable[[Sequence[str] | None], int]) -> int:
+    def _narrowed(self, act: Callable[[Sequence[str] | None], bool]) -> bool:
         """Do a batch; if the database refuses it, do the schedules that it accepts, and set aside the others.
 
-        `act` does one transaction, with the schedules of these ids, or with any.
+        `act` does one transaction, with the schedules of these ids, or with any. Tells whether there may be more.
         """
         try:
             return act(None)
@@ -112,18 +118,23 @@ class Scheduler:
             self._aside.put(schedule_id, refusal)
         if written.left and not written.done:
             raise written.refused[-1].error
-        return self._batch if written.left else sum(written.done)
+        return bool(written.left) or any(written.done)
 
-    def _plan(self, only: Sequence[str] | None) -> int:
-        """Plan one batch; return how many were planned."""
+    def _plan(self, only: Sequence[str] | None) -> bool:
+        """Plan one batch, or as much of it as a second allows; tell whether there may be more."""
+        end = time.monotonic() + PLAN_S
         with self._database.transaction() as conn:
             unplanned = lock_unplanned(conn, self._batch, aside=self._aside.ids(), only=only)
-            plans = [_planned(schedule) for schedule in unplanned]
+            plans: list[Plan] = []
+            for schedule in unplanned:
+                plans.append(_planned(schedule))
+                if time.monotonic() >= end:
+                    break
             if plans:
                 save_plans(conn, plans)
-        for schedule, plan in zip(unplanned, plans, strict=True):
+        for schedule, plan in zip(unplanned, plans, strict=False):
             self._tell_planned(schedule, plan)
-        return len(plans)
+        return len(plans) < len(unplanned) or len(unplanned) == self._batch
 
     def _tell_planned(self, schedule: Unplanned, plan: Plan) -> None:
         if plan.error is not None:

@@ -69,12 +69,14 @@ _UNPLANNED = """
         OR (enabled AND next_run_at = 'infinity')
         OR next_run_at < now() - interval '10 years'
 """
+# The latest first, here and in firing: one that lies far back has many fires behind it, and must not hold up the others.
 LOCK_UNPLANNED = f"""
     SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
         greatest(last_fire_at, watched_since), last_error IS NOT NULL, now()
     FROM _ayb_job_schedules
     WHERE ({_UNPLANNED}) AND id <> ALL (%(aside)s::uuid[])
         AND (%(only)s::uuid[] IS NULL OR id = ANY (%(only)s::uuid[]))
+    ORDER BY next_run_at DESC NULLS FIRST
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """  # noqa: S608 - literals only
@@ -174,7 +176,7 @@ LOCK_DUE = """
     FROM _ayb_job_schedules AS schedule
     WHERE enabled AND next_run_at <= now() AND planned = concat_ws(' ', cron_expr, timezone, dst)
         AND id <> ALL (%(aside)s::uuid[]) AND (%(only)s::uuid[] IS NULL OR id = ANY (%(only)s::uuid[]))
-    ORDER BY next_run_at
+    ORDER BY next_run_at DESC
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """
