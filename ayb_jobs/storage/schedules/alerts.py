@@ -40,7 +40,7 @@ class Noted(NamedTuple):
 # The row locks let one daemon alone note each change.
 LOCK_NEWLY_OVERDUE = """
     SELECT schedule_id::text, overdue.name, reason, since, last_success_at, overdue.next_run_at,
-        overdue.expect_success_within_s, left(overdue.last_error, 2000)
+        overdue.expect_success_within_s, left(overdue.last_error, 2000) AS last_error
     FROM _ayb_job_schedules AS schedule JOIN _ayb_job_overdue AS overdue ON overdue.schedule_id = schedule.id
     WHERE schedule.overdue_since IS NULL
     LIMIT %(limit)s
@@ -156,7 +156,7 @@ TAKE_DELIVERY = """
         RETURNING delivery.alert_id, delivery.attempts
     )
     SELECT alert.id::text, alert.kind, alert.schedule_id::text, schedule.name, schedule.ping_url,
-        left(alert.message, 4000), alert.at, taken.attempts
+        left(alert.message, 4000) AS message, alert.at, taken.attempts
     FROM taken
         JOIN _ayb_job_alerts AS alert ON alert.id = taken.alert_id
         JOIN _ayb_job_schedules AS schedule ON schedule.id = alert.schedule_id

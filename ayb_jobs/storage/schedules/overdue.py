@@ -48,7 +48,7 @@ LIST_UNPLANNED = """
 """
 LIST_OVERDUE = """
     SELECT schedule_id::text, name, reason, since, last_success_at, next_run_at, expect_success_within_s,
-        left(last_error, 2000)
+        left(last_error, 2000) AS last_error
     FROM _ayb_job_overdue
     ORDER BY since
     LIMIT %(limit)s
