@@ -8,6 +8,8 @@ import os
 from decimal import Decimal
 from typing import Any, NoReturn
 
+from ayb_jobs.model.values import json_value
+
 # The powers of ten between which a float can be computed with.
 MOST_POWER, LEAST_POWER = 308, -323
 
@@ -16,10 +18,10 @@ class _HoldsDecimal(TypeError):
     """A Decimal was found, which the plain encoder does not write."""
 
 
-def _unknown(value: object) -> NoReturn:
+def _unknown(value: object) -> Any:
     if isinstance(value, Decimal):
         raise _HoldsDecimal
-    raise TypeError(f"a {type(value).__name__} is no JSON value")
+    return json_value(value)
 
 
 PLAIN = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unknown)
@@ -28,7 +30,7 @@ PLAIN = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 def json_text(value: Any) -> str:
     """Return a value as JSON; each Decimal in it is a number with all of its digits.
 
-    Raises `TypeError`, `ValueError` or `RecursionError` for what is no JSON value.
+    What else may be in it says `model.values`. Raises `TypeError`, `ValueError` or `RecursionError` for anything else.
     """
     try:
         return PLAIN.encode(value)
@@ -41,9 +43,9 @@ def _with_decimals(value: Any) -> str:
     mark = os.urandom(16).hex()  # `secrets` is slow to import
     numbers: list[str] = []
 
-    def marked(part: object) -> str:
+    def marked(part: object) -> Any:
         if not isinstance(part, Decimal):
-            _unknown(part)
+            return json_value(part)
         if not part.is_finite():
             raise ValueError(f"{part} is no JSON number")
         numbers.append(str(part))

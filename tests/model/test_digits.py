@@ -36,5 +36,5 @@ def test_a_decimal_of_the_applications_own_is_a_number() -> None:
 
 @pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("Infinity"), {Decimal(1): 1}, object(), {"a": {1, 2}}])
 def test_what_is_no_json_value_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidInput, match="payload is not JSON"):
+    with pytest.raises(InvalidInput, match=r"payload(\.a)?: .* cannot be"):
         _ = NewJob(type="t", payload=value).payload_text

@@ -149,7 +149,7 @@ def test_a_due_job_notifies_once_and_a_later_one_does_not(conn: Connection, list
         (NewJob(type="a", traceparent="x" * 56), "too long"),
         (NewJob(type="a", payload={"x": "\ud800"}), "surrogate"),
         (NewJob(type="a", payload={"x": "\x00"}), "NUL"),
-        (NewJob(type="a", payload=object()), "not JSON"),
+        (NewJob(type="a", payload=object()), "cannot be stored"),
     ],
 )
 def test_what_the_database_cannot_store_is_refused_in_words(conn: Connection, job: NewJob, word: str) -> None:
