@@ -46,6 +46,8 @@ class CalmServer(uvicorn.Server):
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Tell in one line that no connection can be accepted, now and then: asyncio tries hundreds of times a second."""
         error = context.get("exception")
+        if self.should_exit and isinstance(error, OSError | ValueError):
+            return  # asyncio tries once more to accept, on a socket that is closed
         if not isinstance(error, OSError) or error.errno not in NOTHING_FREE:
             loop.default_exception_handler(context)
         elif loop.time() >= self._tell_again:
