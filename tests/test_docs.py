@@ -21,7 +21,18 @@ from ayb_jobs.logs.wording import LINES
 from ayb_jobs.metrics import CATALOGUE
 from ayb_jobs.storage.database import Connection
 from tests.ayb_database import OTHER_TABLES
-from tests.docs.reading import ROOT, Block, anchors, blocks, documents, inline_code, links, our_commands, shell_lines
+from tests.docs.reading import (
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    documents,
+    inline_code,
+    links,
+    our_commands,
+    prose,
+    shell_lines,
+)
 
 SHELLS = ("console", "bash", "sh", "shell")
 COMMAND_LINES = [
@@ -58,6 +69,12 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert target.exists(), path
         if anchor:
             assert anchor in anchors(target), f"{path}#{anchor}"
+
+
+@each_document
+def test_no_line_of_prose_is_wider_than_120_columns(document: Path) -> None:
+    long = [line for line in prose(document).splitlines() if len(line) > 120 and not line.startswith(("|", "!["))]
+    assert long == []
 
 
 @each_document

@@ -56,28 +56,42 @@ EXAMPLE_TAIL = """\
 MARKDOWN_HEAD = """\
 # Configuration
 
-`ayb-jobs check-config` prints the effective settings and where each came from; `--example` prints a file to start from.
+All settings, with their defaults, bounds and environment variables.
 
-Flags go over environment variables, those over the file, and the file over the defaults. The file is the one that
-`--config` or `AYB_JOBS_CONFIG` names, else `ayb-jobs.toml` in the working directory if there is one. Unknown keys
-and variables are errors, and all faults of the settings are reported at once, each with its key and where it came from
-(exit code 78); handlers are imported once the settings are right.
+```console
+$ ayb-jobs check-config
+$ ayb-jobs check-config --example > ayb-jobs.toml
+```
 
-In the environment a list is written with commas. A yes is `true` or `1`, a no is `false` or `0`, and anything else is an
-error. An empty variable counts as not set. The variables that Kubernetes sets for a service called `ayb-jobs` are left
-alone.
+The first prints the effective settings and where each came from. The second writes a file to start from.
 
-**AYB's own settings** are read too. If there is no `ayb-jobs.toml`, the file may be AYB's `ayb.toml`: `[jobs]` and
-`database.url` are taken from it, and the daemon's log and `check-config` name what was passed over. If nothing of ours
+## Where settings come from
+
+| what goes over what | |
+| --- | --- |
+| 1. flags | `--database-url` and the like |
+| 2. environment variables | the names are in the tables below |
+| 3. credentials of systemd | files in its credentials directory, named by key: `database.url`, `api.tokens.dashboard.token` |
+| 4. the file | the one of `--config` or `AYB_JOBS_CONFIG`, else `ayb-jobs.toml` in the working directory, if there is one |
+| 5. defaults | |
+
+Unknown keys and variables are errors. All faults are reported at once, each with its key and where it came from (exit
+code 78). The handlers' modules are imported if the settings are right.
+
+**In the environment** a list is written with commas. A yes is `true` or `1`, a no is `false` or `0`, and anything else
+is an error. An empty variable counts as not set. The daemon ignores the variables that Kubernetes sets for a service
+called `ayb-jobs`.
+
+**AYB's own settings** are read, too. If there is no `ayb-jobs.toml`, the file may be AYB's `ayb.toml`. `[jobs]` and
+`database.url` are taken from it; the daemon's log and `check-config` name what was passed over. If nothing of ours
 names a database, `AYB_DATABASE_URL` does. An `ayb.toml` without a database is an error, so that no embedded database
-starts where AYB's was meant.
+starts in place of AYB's.
 
-**`AYB_JOBS_ADMIN_TOKEN`**, which commands show to an API, is also what the API wants if neither `api.admin_token` nor
-`[api.tokens.NAME]` is set.
+**`AYB_JOBS_ADMIN_TOKEN`** is what commands show to an API. If neither `api.admin_token` nor `[api.tokens.NAME]` is set,
+the API wants that token.
 
-**Secrets** are never printed. Each may stand in a file of its own, named by the key that ends in `_file`, or in
-systemd's credentials directory under its key, such as `database.url` or `api.tokens.dashboard.token`
-(`LoadCredential=database.url:/etc/ayb-jobs/url`). A credential goes over the file, and the environment over both.
+**Secrets** are never printed. Each may stand in a file of its own, named by the key that ends in `_file`, or in a
+credential of systemd (`LoadCredential=database.url:/etc/ayb-jobs/url`).
 """
 
 

@@ -28,29 +28,29 @@ from ayb_jobs.redact import passwords
 class Jobs(Section):
     """`[jobs]`: the daemon's work."""
 
-    enabled: bool = setting(False, "Run jobs. When false: no workers and no scheduler, and the admin API answers 503.")
+    enabled: bool = setting(
+        False, "Run jobs. If false: no handlers and no scheduler run, and the admin API answers 503."
+    )
     worker_concurrency: int = setting(4, "How many handlers run at once.", ge=1, le=1000)
     poll_interval_ms: int = setting(
-        1000, "How often an idle daemon looks for due jobs where no notification wakes it.", ge=10, le=3_600_000
+        1000, "How often an idle daemon looks for due jobs if no notification wakes it.", ge=10, le=3_600_000
     )
     lease_duration_s: int = setting(
         300,
-        "How long a job stays with a worker that has stopped answering; extended every third of it.",
+        "How long a job stays with a daemon that has fallen silent. Running jobs are extended every third of it.",
         ge=1,
         le=DAY_S,
     )
     max_retries_default: int = setting(
-        3, "Attempts of a job whose type and enqueuer name no number.", ge=1, le=1_000_000
+        3, "Attempts of a job, if neither its type nor whoever enqueues it names a number.", ge=1, le=1_000_000
     )
     scheduler_enabled: bool = setting(True, "Turn due schedules into jobs.")
-    scheduler_tick_s: int = setting(15, "The longest time between two looks at the schedules.", ge=1, le=3600)
+    scheduler_tick_s: int = setting(15, "The longest time between two checks for due schedules.", ge=1, le=3600)
     queues: list[str] = setting(["default"], "The queues that this daemon serves.", min_length=1)
     max_crashes: int = setting(
-        3, "How often a job may lose its worker before it fails, whatever attempts are left.", ge=1, le=1_000_000
+        3, "How often a job may lose its daemon before it fails, whatever attempts are left.", ge=1, le=1_000_000
     )
-    shutdown_timeout_s: float = setting(
-        30.0, "How long a stopping daemon waits for the handlers that run.", ge=0, le=DAY_S
-    )
+    shutdown_timeout_s: float = setting(30.0, "How long a stopping daemon waits for running handlers.", ge=0, le=DAY_S)
 
     def contradictions(self) -> Iterator[Fault]:
         """Refuse queues that no job can be in."""
@@ -67,14 +67,14 @@ class Database(Section):
     )
     url_file: str = setting("", "A file that holds `url`.")
     direct_url: str = setting(
-        "", "The same database without a pooler between; for notifications and migrations.", secret=True
+        "", "The same database past a pooler: for notifications, lifelines and migrations.", secret=True
     )
     direct_url_file: str = setting("", "A file that holds `direct_url`.")
     data_dir: str = setting("", "Where the embedded database keeps its data. Empty: `.ayb-jobs/postgres` here.")
     work_connections: int = setting(0, "Connections for handlers. 0: as many as `worker_concurrency`.", ge=0, le=10_000)
     connect_timeout_s: int = setting(5, "How long connecting may take.", ge=1, le=300)
     statement_timeout_s: int = setting(30, "How long one statement of the daemon's own may take.", ge=1, le=DAY_S)
-    notify: bool = setting(True, "Listen for notifications. Without them, polling alone finds jobs.")
+    notify: bool = setting(True, "Listen for notifications. If false, polling alone finds jobs.")
 
     def contradictions(self) -> Iterator[Fault]:
         """Refuse a direct way to no database, and addresses that are none of PostgreSQL's."""
@@ -89,7 +89,9 @@ class Handlers(Section):
     """`[handlers]`: what the daemon can run."""
 
     modules: list[str] = setting([], "Python modules that hold a `Registry` of handlers, such as `myapp.jobs`.")
-    packs: list[Literal["ayb", "barycenter"]] = setting(["ayb"], "Built-in jobs and their schedules.")
+    packs: list[Literal["ayb", "barycenter"]] = setting(
+        ["ayb"], "Packs of built-in jobs and their schedules. `[]`: none."
+    )
 
     def contradictions(self) -> Iterator[Fault]:
         """Refuse what is no module's name, such as a path."""
@@ -105,7 +107,7 @@ class Handlers(Section):
 class Api(Section):
     """`[api]`: the admin API, health and metrics over HTTP."""
 
-    enabled: bool = setting(True, "Serve HTTP at all.")
+    enabled: bool = setting(True, "Serve HTTP.")
     host: str = setting("127.0.0.1", "The address to listen on.", min_length=1)
     port: int = setting(8091, "The port to listen on. 0: any free one.", ge=0, le=65535)
     admin_token: str = setting("", "The token that opens everything. Empty: loopback needs none.", secret=True)
@@ -162,7 +164,7 @@ class Retention(Section):
 class Alerts(Section):
     """`[alerts]`: who is told of overdue and failing schedules."""
 
-    webhooks: list[str] = setting([], "URLs that get each alert as a signed POST.", secret=True)
+    webhooks: list[str] = setting([], "URLs that get each alert as a signed `POST`.", secret=True)
     webhook_secret: str = setting("", "The key that signs them (HMAC-SHA256). Empty: not signed.", secret=True)
     webhook_secret_file: str = setting("", "A file that holds `webhook_secret`.")
     ping_url: str = setting(

@@ -17,7 +17,8 @@ class ApiToken(Section):
     token: str = setting("", "The token itself.", secret=True)
     token_file: str = setting("", "A file that holds the token.")
     scope: Literal["read", "operate", "admin"] = setting(
-        "read", "What it opens: looking; also enqueue, retry, cancel and trigger; also changing schedules."
+        "read",
+        "What it allows. `read`: look. `operate`: also enqueue, retry, cancel, trigger. `admin`: also change schedules.",
     )
 
     def contradictions(self) -> Iterator[Fault]:

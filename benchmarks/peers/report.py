@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from chart import bars
@@ -16,8 +17,8 @@ MEANINGS = {
     " throughput as its own documentation says, ours at its defaults. Jobs a second, from the first handler's start until"
     " the database shows every job finished.",
     "drain at defaults": "The same, every queue at its defaults.",
-    "latency": "An idle worker at its defaults (pg-boss tuned: at its defaults it takes one job each poll), a job every 20 ms: from before the insert, its commit included, to the"
-    " handler's start.",
+    "latency": "An idle worker at its defaults (pg-boss tuned: at its defaults it takes one job each poll), a job every"
+    " 20 ms: from before the insert, its commit included, to the handler's start.",
     "enqueue": "One connection: one by one, each with its commit, and by the bulk call with 1,000 jobs a call.",
     "pinned": "300,000 jobs, analyzed, while a transaction older than all of them stays open, so that nothing dead can be"
     " removed. Jobs a second in each fifth.",
@@ -47,10 +48,16 @@ def write(results: Results) -> None:
         if name in results:
             command = f"python benchmarks/peers/run.py '{name}'"
             rounds = max(len(entry["rounds"]) for entry in results[name])
-            text += f"\n## {name.capitalize()}\n\n{meaning} {rounds} rounds.\n\n    {command}\n\n{table(results[name])}"
+            words = f"{meaning} {rounds} round{'s' * (rounds > 1)}."
+            text += f"\n## {name.capitalize()}\n\n{prose(words)}\n\n    {command}\n\n{table(results[name])}"
     if "bench" in results:
         text += bench(results["bench"])
     (DOCS / "benchmarks.md").write_text(text + "\n" + (HERE / "notes.md").read_text())
+
+
+def prose(text: str) -> str:
+    """Return a paragraph, wrapped."""
+    return fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def environment(machine: Results | None) -> str:
@@ -58,12 +65,13 @@ def environment(machine: Results | None) -> str:
     if not machine:
         return ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return (
-        f"\nMeasured on {machine['date']}: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB;"
+    measured = prose(
+        f"Measured on {machine['date']}: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB;"
         f" PostgreSQL {machine['postgres']} on the same machine, over TCP, as durable as it is by default; Python"
         f" {machine['python']}, Node {machine['node'].lstrip('v')}. Medians of rounds, in each of which every queue"
-        f" had its turn. The machine was shared: its load was {machine['load']} when the run began.\n\n{versions}.\n"
+        f" had its turn. The machine was shared: its load was {machine['load']} when the run began."
     )
+    return f"\n{measured}\n\n{versions}.\n"
 
 
 def table(entries: Sequence[Results]) -> str:
@@ -102,10 +110,8 @@ def bench(figures: Sequence[Results]) -> str:
         f"| {one['work']} | {one['name']} | {number(one['value'])} {one['unit']} | {number(one['bare'])} | {one['ratio']:.2f} | {one['against']} |"
         for one in figures
     ]
-    return (
-        "\n## Beside a bare loop\n\nThe daemon beside the same SQL with nothing around it, in the same run; the ratio is"
-        f" what survives a slow or a busy machine.\n\n{BENCHES}\n" + "\n".join(lines) + "\n"
-    )
+    meaning = "The daemon beside the same SQL with nothing around it, in the same run. The ratio is what survives a slow machine."
+    return f"\n## Beside a bare loop\n\n{meaning}\n\n{BENCHES}\n" + "\n".join(lines) + "\n"
 
 
 def number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What docs/operations.md tells operators: the rights and the connections that a daemon needs."""
+"""What docs/postgresql.md tells operators: the rights and the connections that a daemon needs."""
 
 import re
 from collections.abc import Iterator
@@ -12,12 +12,13 @@ from ayb_jobs.config import load_config
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
+from ayb_jobs.storage.rights import grant
 from tests.acceptance.processes import daemon
 from tests.docs.reading import ROOT, blocks
 from tests.eventually import eventually
 from tests.factories import make_job
 
-DOCUMENT = ROOT / "docs" / "operations.md"
+DOCUMENT = ROOT / "docs" / "postgresql.md"
 
 
 @pytest.fixture
@@ -25,8 +26,10 @@ def owned() -> Iterator[tuple[str, Connection]]:
     """The address of a server, for the role that the document makes, and its owner's connection."""
     with EmbeddedPostgres.throwaway() as server, closing(connect(server.url())) as owner:
         migrate(owner)
-        (rights,) = blocks(DOCUMENT, "sql")
-        owner.execute(rights.text.encode())
+        (revoke,) = blocks(DOCUMENT, "sql")
+        owner.execute(revoke.text.encode())
+        owner.execute("CREATE ROLE worker LOGIN")
+        grant(owner, "public", "worker", ["daemon"])
         yield make_conninfo(server.url(), user="worker"), owner
 
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 from ayb_jobs.logs.wording import LINES
@@ -29,7 +30,7 @@ def test_the_picture_shows_lines_that_the_daemon_writes_and_commands_of_the_read
     assert set(named) <= set(LINES)
     assert {"database.embedded", "api.started", "daemon.started", "job.completed", "daemon.stopped"} <= set(named)
     readme = (ROOT / "README.md").read_text()
-    commands = [after for before, after in zip(shown, shown[1:], strict=False) if before == "$"]
+    commands = [after for before, after in pairwise(shown) if before == "$"]
     assert len(commands) == 4
     assert all(f"$ {command}\n" in readme for command in commands)
 

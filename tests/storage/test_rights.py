@@ -281,7 +281,7 @@ def test_our_functions_run_nothing_that_others_put_on_the_path(conn: Connection)
 
 
 def test_every_object_of_ours_is_documented(conn: Connection) -> None:
-    operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "postgresql.md").read_text()
     functions = "SELECT proname::text FROM pg_proc WHERE proname LIKE '\\_ayb\\_job%'"
     found = [*names(conn, OURS), *names(conn, functions)]
-    assert [name for name in found if f"`{name}`" not in operations] == []
+    assert [name for name in found if f"`{name}`" not in page] == []

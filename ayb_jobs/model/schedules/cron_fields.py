@@ -3,7 +3,7 @@
 croniter reads some expressions otherwise than cron does (`2-2` as every value, `15W` as 15, `R` as a random number).
 It gets lists of numbers alone. Days that no list of numbers can say (`L`, `15W`, `5#2`, `5L`) become a `DayRule`.
 
-The dialect is that of cron and of gronx, which AYB uses; `docs/schedules.md` describes it.
+The dialect is that of cron and of gronx, which AYB uses; `docs/schedules-reference.md` describes it.
 """
 
 import re
