@@ -96,11 +96,12 @@ BUGS = [
     ),
     bug(
         "recovery ignores the attempts",
-        RECOVERY,
-        "job.attempts >= job.max_attempts OR job.crashes >= %(max_crashes)s - 1 AS used_up",
-        "false AS used_up",
+        "model/lifecycle.py",
+        "    if job.attempt >= job.max_attempts:\n        error = ",
+        "    if False:\n        error = ",
         "kill=14",
         "attempts_out_of_bounds",
+        ("    elif crashes >= max_crashes:\n", "    elif False:\n"),
     ),
     bug(
         "recovery takes leases that are still valid",
@@ -117,7 +118,7 @@ BUGS = [
         "WHERE false AND lease_until < now() AND",
         "kill=6",
         "never_ended recovered_late",
-        ("AND state = 'running' AND lease_until >= now() AND", "AND false AND lease_until >= now() AND"),
+        ("WHERE state = 'running' AND lease_until >= now() AND worker_id", "WHERE false AND worker_id"),
     ),
     bug(
         "leases are never extended",
@@ -178,9 +179,9 @@ BUGS = [
     bug(
         "an enqueue is acknowledged before it is committed",
         "storage/queue/jobs.py",
-        "            if added := cursor.execute(ENQUEUE, values).fetchone():\n"
+        "            if added := cursor.execute(statement, values).fetchone():\n"
         "                return Enqueued(id=added[0], created=True)\n",
-        "            if added := cursor.execute(ENQUEUE, values).fetchone():\n"
+        "            if added := cursor.execute(statement, values).fetchone():\n"
         "                if added[0].endswith('7'):\n"
         "                    cursor.execute('DELETE FROM _ayb_jobs WHERE id = %s', (added[0],))\n"
         "                return Enqueued(id=added[0], created=True)\n",
