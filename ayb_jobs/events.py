@@ -85,7 +85,7 @@ class RowsPruned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsUnprunable:
-    """Retention would remove these rows, and the database refuses it, such as for a foreign key of the application's."""
+    """The database refuses to remove these rows, such as for a foreign key of the application's."""
 
     table: str
     rows: int
@@ -103,7 +103,7 @@ class RetentionDeferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsUnclaimable:
-    """Due jobs that this daemon cannot run: of types that it does not know, by type, and of queues that it does not serve.
+    """Due jobs that this daemon cannot run: of types that it does not know, and of queues that it does not serve.
 
     Both are empty once there are none left.
     """
@@ -306,7 +306,10 @@ class ApiFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleOverdue:
-    """A schedule did not do what was expected of it: `reason` is broken, unserved, no_success or not_fired. Told once."""
+    """A schedule did not do what was expected of it: `reason` is broken, unserved, no_success or not_fired.
+
+    Told once.
+    """
 
     schedule_id: str
     name: str

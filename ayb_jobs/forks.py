@@ -1,9 +1,10 @@
 """What a child forked in this process must not inherit: sockets that say that its parent lives, and its signals.
 
-A child that a handler forks has copies of all descriptors. If it outlives its daemon, the copies keep the lifeline held, so
-that peers take the daemon for alive, and its port in use. So in each child the sockets are replaced, under their numbers,
-by one whose other end is closed: nothing is sent, the parent and its server notice nothing, and whatever the child still
-tries on them fails at once. (A program that is started instead inherits nothing: the sockets are closed at an exec.)
+A child that a handler forks has copies of all descriptors. If it outlives its daemon, the copies keep the lifeline
+held, so that peers take the daemon for alive, and its port in use. So in each child the sockets are replaced, under
+their numbers, by one whose other end is closed: nothing is sent, the parent and its server notice nothing, and whatever
+the child still tries on them fails at once. (A program that is started instead inherits nothing: the sockets are closed
+at an exec.)
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A database as AYB's own migrations leave it: its tables, its rows, its role for end users and what that role may do."""
+"""A database as AYB's own migrations leave it: its tables, rows, role for end users, and that role's rights."""
 
 from contextlib import closing
 

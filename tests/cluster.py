@@ -43,7 +43,9 @@ class Cluster:
                 server.stop("immediate")
 
     def promote(self, *, both_live: bool = False) -> None:
-        """Have the standby take the primary's place, which ends as in a crash; nothing commits until a standby is there.
+        """Have the standby take the primary's place, which ends as in a crash.
+
+        Nothing commits until a standby is there.
 
         With `both_live` the old primary ends only after that, as where it was cut off and not dead.
         """

@@ -117,7 +117,7 @@ def stop(groups: list[Group]) -> None:
 
 def say(text: str) -> None:
     """Print at once."""
-    print(text, flush=True)  # noqa: T201 - its output
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

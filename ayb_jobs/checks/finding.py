@@ -17,9 +17,9 @@ class Severity(StrEnum):
 class Finding:
     """Something that is wrong, in sentences that hold for any door.
 
-    `name` tells findings apart, such as `schema.outdated`. `fact` is what was found; it names no host and no user, since
-    probes show it to strangers. `evidence` are the figures behind it. `meaning` says what follows from it, and `remedy`
-    what to do.
+    `name` tells findings apart, such as `schema.outdated`. `fact` is what was found; it names no host and no user,
+    since probes show it to strangers. `evidence` are the figures behind it. `meaning` says what follows from it, and
+    `remedy` what to do.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -27,12 +27,29 @@ class Lazy(NamedTuple):
         return command
 
 
+class NoCommand(click.UsageError):
+    """A group was called without a command. `show` prints the group's help, as newer versions of click do."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        super().__init__(ctx.get_help(), ctx)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the help, on stderr unless a file is given."""
+        click.echo(self.format_message(), file=file, err=True)
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's file when the command is asked for, but neither for help nor for completion."""
 
     def __init__(self, *args: Any, table: Mapping[str, Lazy], **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.table = table
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the group's own arguments; raises `NoCommand` if there are none."""
+        if not args and not ctx.resilient_parsing:
+            raise NoCommand(ctx)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of the table."""

@@ -12,7 +12,7 @@ import click
 import ayb_jobs
 from ayb_jobs.cli.ending import end
 from ayb_jobs.cli.exits import ExitCode, exit_code_of
-from ayb_jobs.cli.lazy import Lazy, LazyGroup
+from ayb_jobs.cli.lazy import Lazy, LazyGroup, NoCommand
 from ayb_jobs.cli.options import Options, backend_options
 from ayb_jobs.cli.output import one_line
 from ayb_jobs.cli.streams import OutputFailed, finish, secure
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str] | None, options: Options, out: TextIO) -> int:
         code = program.main(args=arguments, standalone_mode=False, obj=options) or ExitCode.OK
         with suppress(ValueError):  # a handler closed it
             out.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
+    except NoCommand as error:
         error.show()
         return error.exit_code
     except click.ClickException as error:

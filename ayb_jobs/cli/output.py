@@ -42,7 +42,10 @@ class Column:
 
 
 def print_json(text: str) -> None:
-    """Print JSON text as UTF-8, whatever the terminal's encoding; for people, indented and with no control character."""
+    """Print JSON text as UTF-8, whatever the terminal's encoding.
+
+    For people, indented and with no control character.
+    """
     if is_terminal():
         with suppress(RecursionError, ValueError):  # what Python cannot decode is shown as it is
             text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)

@@ -22,7 +22,7 @@ SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 LONGEST_S = 10 * 365 * 86400
 
 
-class JsonValue(click.ParamType[Any]):
+class JsonValue(click.ParamType):
     """JSON as text, `@FILE`, or `-` for standard input."""
 
     name = "json"
@@ -86,7 +86,7 @@ class Truth(click.types.BoolParamType):
         return self.fail(f"{value!r} is neither true nor false", param, ctx)
 
 
-class Duration(click.ParamType[float]):
+class Duration(click.ParamType):
     """A time span in seconds: `90`, `90s`, `15m`, `2h`, `1d`."""
 
     name = "time"
@@ -102,7 +102,7 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-class Instant(click.ParamType[str]):
+class Instant(click.ParamType):
     """An instant in ISO 8601, with its time zone."""
 
     name = "when"

@@ -1,9 +1,10 @@
 """Settings: flags over environment over a TOML file over defaults, checked once, then frozen.
 
 `settings` and `tables` name every setting with its default, its bounds and its meaning; the documentation and the
-environment names are made from them. `kinds` finds out of which kind a job type is. `sources` is the only reader of files and of the environment. `loading` puts the two together and
-reports all faults at once, each with its key and where its value came from. `faults` words them. `display` shows the
-effective settings with secrets masked, and `reference` writes `docs/configuration.md`.
+environment names are made from them. `kinds` finds out of which kind a job type is. `sources` is the only reader of
+files and of the environment. `loading` puts the two together and reports all faults at once, each with its key and
+where its value came from. `faults` words them. `display` shows the effective settings with secrets masked, and
+`reference` writes `docs/configuration.md`.
 """
 
 from ayb_jobs.config.kinds import Kind

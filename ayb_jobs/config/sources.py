@@ -45,7 +45,7 @@ class Unreadable(Exception):
 
 
 def config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the file to read: the one asked for, else `AYB_JOBS_CONFIG`, else `./ayb-jobs.toml` or AYB's `./ayb.toml`."""
+    """Return the file to read: the one given, else `AYB_JOBS_CONFIG`, else `./ayb-jobs.toml` or AYB's `./ayb.toml`."""
     if path is not None:
         return path
     if named := environ.get("AYB_JOBS_CONFIG"):

@@ -94,11 +94,13 @@ class Daemon:
         self._hurry = True
 
     def stop(self, reason: str = "asked to stop") -> int:
-        """Stop every part, in order; return how many jobs are left: handlers still run, or their endings are not written.
+        """Stop every part, in order.
+
+        Return how many jobs are left: handlers still run, or their endings are not written.
 
         Jobs that never started go back to the queue, with their attempt. Handlers that run are told to stop and waited
-        for; those that run on keep their jobs until the process has ended, which peers notice by the lifeline, or until the
-        leases expire.
+        for; those that run on keep their jobs until the process has ended, which peers notice by the lifeline, or until
+        the leases expire.
         """
         self.draining.set()
         running = self._parts.in_flight.running()

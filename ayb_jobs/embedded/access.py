@@ -1,7 +1,7 @@
 """Who may log in to root's server: root alone.
 
-Root's server runs as another user, mostly `nobody`, and so do other services. PostgreSQL's own files of access lie in the
-data folder, where that user could change them; so root keeps its own beside it, and names them at each start.
+Root's server runs as another user, mostly `nobody`, and so do other services. PostgreSQL's own files of access lie in
+the data folder, where that user could change them; so root keeps its own beside it, and names them at each start.
 """
 
 import os

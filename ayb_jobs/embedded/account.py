@@ -39,7 +39,7 @@ class Account:
 
     def run(self, command: Sequence[str | Path], *, cwd: Path = Path("/")) -> subprocess.CompletedProcess[str]:
         """Run a program to its end as this user."""
-        return subprocess.run(  # noqa: S603 - the wheel's programs, with arguments of our own
+        return subprocess.run(
             command,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
@@ -73,7 +73,10 @@ class Account:
         self._refuse_anothers(folder)
 
     def make_private_folder(self, folder: Path) -> None:
-        """Make `folder` in a place where anybody may write; an existing one has to be this user's and closed to others."""
+        """Make `folder` in a place where anybody may write.
+
+        An existing one has to be this user's and closed to others.
+        """
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:

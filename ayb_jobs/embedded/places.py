@@ -68,7 +68,7 @@ def _wheel_binaries() -> Path:
 
 
 def _copied_binaries(account: Account, bin_dir: Path) -> Path:
-    version = subprocess.run([bin_dir / "postgres", "-V"], capture_output=True, text=True, check=True)  # noqa: S603
+    version = subprocess.run([bin_dir / "postgres", "-V"], capture_output=True, text=True, check=True)
     package = bin_dir.parents[1]
     copy = ROOTS_PLACE / f"programs-{version.stdout.split()[-1]}"
     copied_bin_dir = copy / bin_dir.relative_to(package.parent)

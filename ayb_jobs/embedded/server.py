@@ -181,7 +181,7 @@ class EmbeddedPostgres:
     @contextmanager
     def _reaped(self) -> Iterator[None]:
         arguments = ["sh", str(self.bin_dir / "pg_ctl"), str(self.home)]
-        reaper = subprocess.Popen(  # noqa: S603 - our own script
+        reaper = subprocess.Popen(
             ["/bin/sh", "-c", REAPER, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

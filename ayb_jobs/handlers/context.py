@@ -172,7 +172,7 @@ class JobContext:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Lend a connection for one transaction that completes the job as well: what is done in it is done exactly once.
+        """Lend a connection for one transaction that completes the job as well: its work is done exactly once.
 
         At the end of the block the job is completed and all is committed, in one step; where the block raises, nothing
         is, and the attempt fails as usual. Raises `LeaseLost` at the end, and rolls back, where another worker may have

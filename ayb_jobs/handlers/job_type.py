@@ -18,9 +18,9 @@ class JobType:
     """A type of job: its name, what runs, and how.
 
     `timeout_s` is how long one attempt may take, in seconds; None means no limit. `max_attempts` is None if the
-    configuration's `max_retries_default` holds. `payload` is what a job without a payload is given, and `bounds` are the
-    numbers that a payload may hold. `source` says where the type was defined, for error messages. `executor` names what
-    runs the handler, see `runtime.executors`.
+    configuration's `max_retries_default` holds. `payload` is what a job without a payload is given, and `bounds` are
+    the numbers that a payload may hold. `source` says where the type was defined, for error messages. `executor` names
+    what runs the handler, see `runtime.executors`.
     """
 
     name: str
@@ -46,7 +46,7 @@ class JobType:
 
 
 def within(bounds: Bounds, run: Handler) -> Handler:
-    """Return a handler that first discards jobs whose payload is beyond the bounds, however they came into the queue."""
+    """Return a handler that first discards jobs whose payload is beyond the bounds."""
 
     def run_within(ctx: JobContext) -> Result:
         try:

@@ -1,8 +1,8 @@
-"""AYB's job `materialized_view_refresh`: refreshes a materialized view as AYB does, and notes in AYB's registry how it went.
+"""AYB's job `materialized_view_refresh`: refreshes a view as AYB does, and notes in its registry how it went.
 
-The view is registered first, if it is not; then refreshed, under AYB's own lock, which keeps two refreshes of a view apart
-whichever of the two programs makes them; then the outcome is noted, whether it is good or bad. Each of the three is a
-transaction of its own, so that a refresh that fails leaves a registration and its error behind.
+The view is registered first, if it is not; then refreshed, under AYB's own lock, which keeps two refreshes of a view
+apart whichever of the two programs makes them; then the outcome is noted, whether it is good or bad. Each of the three
+is a transaction of its own, so that a refresh that fails leaves a registration and its error behind.
 """
 
 import re
@@ -102,7 +102,10 @@ REGISTER = """
 
 
 def registered_mode(conn: Connection, view: View) -> str:
-    """Return in which mode a view is registered to be refreshed, `standard` or `concurrent`; registers it if it is not."""
+    """Return in which mode a view is registered to be refreshed, `standard` or `concurrent`.
+
+    Registers it if it is not.
+    """
     if not conn.execute(FIND_REGISTRY).fetchall()[0][0]:
         raise RefreshRefused("there is no table _ayb_matview_refreshes, in which AYB registers materialized views")
     found = conn.execute(FIND_REGISTRATION, view._asdict()).fetchone()
@@ -114,7 +117,7 @@ def registered_mode(conn: Connection, view: View) -> str:
 
 
 class Found(NamedTuple):
-    """What a concurrent refresh needs of a view: that it holds rows, and an index that tells each row from the others."""
+    """What a concurrent refresh needs of a view: rows, and an index that tells each row from the others."""
 
     populated: bool
     has_unique_index: bool
@@ -164,7 +167,10 @@ NOTE_OUTCOME = """
 
 
 def note_outcome(ctx: JobContext, view: View, began: float, error: str | None) -> None:
-    """Note in AYB's registry when a refresh ended, how long it took, and what went wrong; `error` is None if nothing did."""
+    """Note in AYB's registry when a refresh ended, how long it took, and what went wrong.
+
+    `error` is None if nothing did.
+    """
     outcome = {
         "duration_ms": min(MOST_MS, round((time.monotonic() - began) * 1000)),
         "status": "success" if error is None else "error",

@@ -76,7 +76,10 @@ def add_types(registry: Registry, job_types: Iterable[JobType], key: str) -> Ite
 def add_settings(
     registry: Registry, settings: Mapping[str, JobTypeSettings], *, source: str, kinds: Sequence[Kind] = KINDS
 ) -> Iterator[str]:
-    """Add the job types of these settings, or change those that a module has registered; yield what is wrong with them."""
+    """Add the job types of these settings, or change those that a module has registered.
+
+    Yield what is wrong with them.
+    """
     for name, given in settings.items():
         kind = kind_of(given, kinds)
         registered = registry.get(name)
@@ -140,8 +143,9 @@ DELIVERIES_KEPT_H = 168.0
 def prune_webhook_deliveries(database: Database, stopping: Callable[[], bool] = lambda: False) -> int:
     """Delete old webhook deliveries, as AYB does if jobs are not enabled; return how many went.
 
-    Old are those older than 7 days and than the longest retention that a schedule in the database names. Runs the delete
-    of the job `webhook_delivery_prune`, batch by batch, until `stopping` says so. Without the table nothing is deleted.
+    Old are those older than 7 days and than the longest retention that a schedule in the database names. Runs the
+    delete of the job `webhook_delivery_prune`, batch by batch, until `stopping` says so. Without the table nothing is
+    deleted.
     """
     settings = pack("ayb").job_types["webhook_delivery_prune"]
     deletes = deletes_of(settings) if isinstance(settings, CleanupSettings) else []

@@ -111,7 +111,7 @@ async def only_known_parameters(request: Request) -> None:
 
 
 def known_once_ours(*theirs: str) -> Any:
-    """Return a dependency that refuses unknown query parameters only beside one that the origin system does not have."""
+    """Return a dependency that refuses unknown query parameters only beside one that AYB does not have."""
 
     async def check(request: Request) -> None:
         known = parameters_of(request)
@@ -130,7 +130,7 @@ OURS = [Depends(only_known_parameters)]
 
 
 def given_or(default: int) -> BeforeValidator:
-    """Have an empty parameter mean the default, as one that is left out: forms send the fields that nobody filled in."""
+    """Have an empty parameter mean the default: forms send the fields that nobody filled in."""
     return BeforeValidator(lambda value: default if value == "" else value)
 
 

@@ -28,8 +28,9 @@ def no_slots() -> Mapping[str, int]:
 class Services:
     """What the daemon lends its API.
 
-    `loops` is asked at each health check, and must not touch the database. `slots` counts the handler slots that are busy, idle and stuck. `draining` tells that the daemon is about
-    to stop, so that it is no longer ready. `stopping` ends the streams that are open.
+    `loops` is asked at each health check, and must not touch the database. `slots` counts the handler slots that are
+    busy, idle and stuck. `draining` tells that the daemon is about to stop, so that it is no longer ready. `stopping`
+    ends the streams that are open.
     """
 
     database: Database

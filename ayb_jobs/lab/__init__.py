@@ -1,1 +1,4 @@
-"""What measures and breaks: benchmarks, torture, the checker that judges it, the tour. Only `cli.commands` imports it."""
+"""What measures and breaks: benchmarks, torture, the checker that judges it, the tour.
+
+Only `cli.commands` imports it.
+"""

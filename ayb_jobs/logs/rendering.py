@@ -75,7 +75,10 @@ def brief(value: Any) -> Any:
 
 
 def printable(key: str, value: Any) -> Any:
-    """Escape what a terminal would obey. Only a traceback keeps its lines, indented, so that none looks like an entry."""
+    """Escape what a terminal would obey.
+
+    Only a traceback keeps its lines, indented, so that none looks like an entry.
+    """
     if key in ("exception", "stack"):
         return "\n".join(f"    {line.translate(UNPRINTABLE)}" for line in str(value).split("\n"))
     return value.translate(UNPRINTABLE) if isinstance(value, str) else value

@@ -9,9 +9,9 @@ LONGEST_APART_S = 3600.0
 class Backoff:
     """An exponential backoff, in seconds.
 
-    `apart_s` is about crashes: jobs whose next one would be their last begin at random times within so long, or within ten
-    times as long as they had run. One of those that were lost together may be what kills the process, and the others are
-    not to be beside it each time.
+    `apart_s` is about crashes: jobs whose next one would be their last begin at random times within so long, or within
+    ten times as long as they had run. One of those that were lost together may be what kills the process, and the
+    others are not to be beside it each time.
     """
 
     base_s: float = 5.0

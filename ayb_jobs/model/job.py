@@ -18,7 +18,8 @@ MAX_IDEMPOTENCY_KEY = 255
 PRIORITIES = range(1, 5)
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_ATTEMPTS = 2**31 - 1
-# Its `raw_decode` looks for no white space around a value, of which jsonb stores none; `json.loads` takes twice as long.
+# Its `raw_decode` looks for no white space around a value, of which jsonb stores none; `json.loads` takes twice as
+# long.
 STORED_JSON = json.JSONDecoder()
 # A NUL character as JSON writes it; a backslash before it would make it a text of six characters.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -169,7 +170,7 @@ class NewJob(_Asked):
     def __new__(  # noqa: D102 - the class says it
         cls,
         *,
-        type: str,  # noqa: A002 - the column's name
+        type: str,
         payload: Any = NO_PAYLOAD,
         queue: str = "default",
         priority: int = 2,

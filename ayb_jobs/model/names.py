@@ -13,7 +13,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that differs from `name` by the fewest slips of the keyboard; None if all differ by many."""
+    """Return the known name that differs from `name` by the fewest slips of the keyboard.
+
+    None if all differ by many.
+    """
     most = max(1, len(name) // LETTERS_A_SLIP)
     near = [(slips(name, other), other) for other in known if abs(len(name) - len(other)) <= most]
     fewest = min(near, default=None)

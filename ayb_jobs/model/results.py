@@ -12,7 +12,10 @@ MOST_SNOOZE_S = 10 * 366 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Run the job again after `delay` (seconds or a timedelta, ten years at most); the attempt is not held against it."""
+    """Run the job again after `delay` (seconds or a timedelta, ten years at most).
+
+    The attempt is not held against it.
+    """
 
     delay: float | timedelta
 

@@ -25,7 +25,8 @@ class Surroundings:
     """What a queued job waits amid.
 
     `is_due` is by the database's clock. `last_seen` is when any daemon was last heard of; None where none was within a
-    day. `ahead` counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons can run and that are leased before it.
+    day. `ahead` counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons can run and that are leased
+    before it.
     """
 
     is_due: bool

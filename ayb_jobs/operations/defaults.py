@@ -1,4 +1,7 @@
-"""What a job is given if its enqueuer says nothing, and what it may hold; apart from `acting`, since the configuration needs no database."""
+"""What a job is given if its enqueuer says nothing, and what it may hold.
+
+Apart from `acting`, since the configuration needs no database.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -26,7 +26,10 @@ def watchdog() -> None:
 
 
 def watchdog_interval_s() -> float | None:
-    """Return how often systemd wants to hear of progress, in seconds; half of what it allows. None where it does not."""
+    """Return how often systemd wants to hear of progress, in seconds; half of what it allows.
+
+    None where it does not.
+    """
     allowed_us = os.environ.get("WATCHDOG_USEC", "")
     ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(allowed_us) / 1_000_000 / 2 if allowed_us.isdigit() and int(allowed_us) and ours else None

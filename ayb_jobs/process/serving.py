@@ -78,7 +78,7 @@ def served(
 
 
 def after(started: threading.Event, build: Callable[[], Any]) -> Callable[[], Any]:
-    """Have the application built once the daemon has started, for which it takes the interpreter away from the first job.
+    """Have the application built once the daemon has started: building takes the interpreter from the first job.
 
     A daemon that waits for its database starts late; HTTP then tells so.
     """

@@ -59,7 +59,10 @@ class Signals:
         return self.count > 0
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until a stop is asked for, at most so long, less if `wake` or another signal comes; tell whether it is."""
+        """Wait until a stop is asked for, at most so long, less if `wake` or another signal comes.
+
+        Tell whether it is.
+        """
         if not self.stopping and self._poll.poll(min(timeout_s, LONGEST_S) * 1000):
             os.read(self._readable, PIPE_BYTES)  # or any other signal's byte would end every later wait
         return self.stopping

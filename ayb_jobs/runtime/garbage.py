@@ -1,4 +1,4 @@
-"""How the process collects garbage: tens of thousands of short-lived objects a second, beside a large program at rest."""
+"""How the process collects garbage: tens of thousands of short-lived objects a second, beside a large program."""
 
 import gc
 

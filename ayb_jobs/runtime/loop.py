@@ -23,7 +23,8 @@ class Loop:
     A turn that raises is counted and tried again after 0.1 s, then twice as long each time up to 1 s: a database that
     comes back is used within a second. The first failure is told at once, and so is each new kind of error; the same
     kind is told again after a minute, then at growing intervals. Whatever a turn raises, `SystemExit` included, the
-    thread goes on. `stop` may come twice, or before `start`. The first turn comes `first_after_s` seconds after the start.
+    thread goes on. `stop` may come twice, or before `start`. The first turn comes `first_after_s` seconds after the
+    start.
     """
 
     def __init__(

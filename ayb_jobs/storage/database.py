@@ -142,8 +142,9 @@ def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     return make_conninfo(url, **ours, client_encoding="UTF8")
 
 
-# Instants are read in ISO style, whatever the database or the role prefers. The server notices that a client is gone as soon
-# as we notice that of the server; by itself it would keep the connection, one of a hundred that it has, for two hours.
+# Instants are read in ISO style, whatever the database or the role prefers. The server notices that a client is gone as
+# soon as we notice that of the server; by itself it would keep the connection, one of a hundred that it has, for two
+# hours.
 SET_SESSION = """
     SELECT pg_catalog.set_config('statement_timeout', %(statement_ms)s, false), pg_catalog.set_config('DateStyle', 'ISO', false),
         pg_catalog.set_config('array_nulls', 'on', false),
@@ -185,7 +186,10 @@ def _open_another(url: str, limits: Timeouts) -> psycopg.Connection[Any]:
 
 
 def keep_to_ourselves(conn: OwnConnection) -> None:
-    """Have a connection take no other role's objects for ours; behind a pooler, by the names in our statements alone."""
+    """Have a connection take no other role's objects for ours.
+
+    Behind a pooler, by the names in our statements alone.
+    """
     conn.surroundings = find_surroundings(conn)
     conn.cursor_factory = OwnCursor
     if not shares_sessions(conn):
@@ -345,9 +349,9 @@ def _begin_anew(pool: ConnectionPool[Connection]) -> None:
             pool.putconn(pool.getconn(timeout=0.1))
 
 
-# The loops' statements are to walk an index in its order. While statistics lag behind a burst of jobs, the planner takes the
-# backlog for small, and would sort all of it for each batch. Before PostgreSQL 18, whatever must be sorted all the same looks
-# so dear then that the server would compile it first.
+# The loops' statements are to walk an index in its order. While statistics lag behind a burst of jobs, the planner
+# takes the backlog for small, and would sort all of it for each batch. Before PostgreSQL 18, whatever must be sorted
+# all the same looks so dear then that the server would compile it first.
 LIMIT = """
     SELECT set_config('statement_timeout', %(statement_ms)s, %(for_transaction)s),
         set_config('search_path', %(path)s, %(for_transaction)s),
@@ -359,7 +363,7 @@ LIMIT = """
 
 
 def _limit(conn: OwnConnection, limits: Timeouts, *, for_transaction: bool) -> None:
-    """Set what holds for the loops' statements: for the transaction under way, or for as long as the connection lives."""
+    """Set what holds for the loops' statements, for this transaction or for as long as the connection lives."""
     values = {"statement_ms": _milliseconds(limits.statement_s), "path": conn.surroundings.path}
     conn.execute(LIMIT, {**values, "for_transaction": for_transaction})
 

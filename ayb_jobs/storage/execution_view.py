@@ -1,7 +1,7 @@
 """Barycenter's execution log as a view, on a database that is also AYB's.
 
-Elsewhere a migration has made it, and it stays as it is. AYB serves every view whose name does not begin with `_ayb_` to
-its end users, so that there it is made for those alone who asked for the pack `barycenter`.
+Elsewhere a migration has made it, and it stays as it is. AYB serves every view whose name does not begin with `_ayb_`
+to its end users, so that there it is made for those alone who asked for the pack `barycenter`.
 """
 
 from contextlib import suppress

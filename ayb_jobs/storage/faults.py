@@ -15,8 +15,8 @@ NOT_SET_UP = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFun
 OUTAGES = ("08", "57P", "53300", "25006")
 # The ones that end the connection. As a mere error, such a one comes from a trigger that speaks to another server.
 ENDINGS = ("08", "57P")
-# Deadlocks, serialization failures, a full disk, locks that were not to be had, a standby: the same statement may succeed
-# a moment later.
+# Deadlocks, serialization failures, a full disk, locks that were not to be had, a standby: the same statement may
+# succeed a moment later.
 PASSING = ("40", "53", "55P03", "25006", *ENDINGS)
 OUR_TABLES = ("_ayb_jobs", "_ayb_job_executions")
 
@@ -41,8 +41,8 @@ def _is_mere_error(error: psycopg.Error) -> bool:
 def may_be_the_rows(error: BaseException) -> bool:
     """Tell whether a statement over many rows may have failed because of some of them.
 
-    A trigger of the application's may raise any error for one row, so whatever is neither an outage nor passes by itself
-    counts.
+    A trigger of the application's may raise any error for one row, so whatever is neither an outage nor passes by
+    itself counts.
     """
     if isinstance(error, UnicodeError):
         return True

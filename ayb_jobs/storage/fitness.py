@@ -1,4 +1,4 @@
-"""Whether a database can be worked on: its kind, its encoding, writable, and with the schema that this program needs."""
+"""Whether a database can be worked on: its kind, its encoding, writable, with the schema that we need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

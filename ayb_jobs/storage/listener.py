@@ -45,7 +45,7 @@ class Listener:
         return frozenset(notify.payload for notify in self._conn.notifies(timeout=0))
 
     def probe(self) -> bool:
-        """Ask the server, since middleboxes answer keepalives by themselves, whether its queue has room for notifications."""
+        """Ask the server itself, since middleboxes answer keepalives, whether its queue has room for notifications."""
         row = self._conn.execute(ASK_FOR_ROOM).fetchone()
         return row is None or bool(row[0])
 

@@ -72,7 +72,8 @@ def shipped_migrations() -> list[Migration]:
 def pending(conn: Connection) -> list[Migration]:
     """Return what `migrate` would apply, in order.
 
-    Raises `MigrationError` if the schema is newer than this program, or a migration was changed after it had been applied.
+    Raises `MigrationError` if the schema is newer than this program, or a migration was changed after it had been
+    applied.
     """
     known = shipped_migrations()
     applied = _applied_checksums(conn)
@@ -115,7 +116,7 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
         if reason != told:
             on_step(f"waiting: {reason}")
             told = reason
-        time.sleep(POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 - keeps many starters from asking in step
+        time.sleep(POLL_S * random.uniform(0.5, 1.5))
 
 
 class _Hindered(Exception):
@@ -180,8 +181,8 @@ def _kept_to_ourselves(conn: Connection) -> str | None:
     return schema
 
 
-# All that bears our names, and belongs to somebody who could use it to run code as us: neither ourselves nor a role that
-# we belong to, no superuser, and not the owner of the database.
+# All that bears our names, and belongs to somebody who could use it to run code as us: neither ourselves nor a role
+# that we belong to, no superuser, and not the owner of the database.
 FIND_ANOTHERS = """
     WITH ours AS (
         SELECT relname::text AS name, relowner AS owner

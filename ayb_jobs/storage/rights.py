@@ -70,8 +70,8 @@ WITHDRAW = """
     WHERE grantee <> owner AND grantee IN (SELECT grantee FROM unasked)
     ORDER BY 1
 """
-# Whoever may use the queue by an earlier version's grants could run our functions as one of PUBLIC. On AYB's database its
-# end users hold rights on AYB's tables by default, and never asked for ours.
+# Whoever may use the queue by an earlier version's grants could run our functions as one of PUBLIC. On AYB's database
+# its end users hold rights on AYB's tables by default, and never asked for ours.
 KEEP_FUNCTIONS = """
     WITH holder AS (
         SELECT DISTINCT (aclexplode(relacl)).grantee AS oid, relowner

@@ -116,7 +116,8 @@ DEFAULTS = (
     Contender(queue=OBAN, preset="defaults", share=0.15),
     Contender(queue=PROCRASTINATE, preset="defaults", share=0.03),
 )
-# The one job that pg-boss takes each poll is also all it takes for a notification, so that some would wait for the next.
+# The one job that pg-boss takes each poll is also all it takes for a notification, so that some would wait for the
+# next.
 LATENCY = tuple(
     Contender(queue=PG_BOSS, preset="tuned") if contender.queue is PG_BOSS else contender for contender in DEFAULTS
 )

@@ -126,7 +126,7 @@ def until(told: "SimpleQueue[tuple[str, Any]]", event: str, within_s: float = LO
 
 
 def drain(server_url: str, contender: Contender, jobs: int) -> dict[str, float]:
-    """Drain a backlog just loaded: jobs a second from the first handler's start until the database shows all finished."""
+    """Drain a backlog: jobs a second from the first handler's start until the database shows all finished."""
     count = max(10, int(jobs * contender.share))
     with place(server_url, contender.queue) as its_place:
         its_place.call("bulk", str(count))

@@ -2,8 +2,8 @@
 
     .venv/bin/python docs/pictures/draw.py
 
-The daemon is the real one. It runs in a pseudo-terminal, on an embedded database in a folder that is removed at the end.
-Port 8091 has to be free.
+The daemon is the real one. It runs in a pseudo-terminal, on an embedded database in a folder that is removed at the
+end. Port 8091 has to be free.
 """
 
 import os

@@ -27,7 +27,7 @@ SHORT = "too-short"
 # Address, token and enabled; and whether the daemon starts.
 MATRIX = [
     (host, token, enabled, host in {"127.0.0.1", "::1", "localhost"} or token == LONG)
-    for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "192.0.2.1")  # noqa: S104 - what is to be refused
+    for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "192.0.2.1")
     for token in ("", SHORT, LONG)
     for enabled in ("true", "false")
     if not (host == "192.0.2.1" and token == LONG)  # an address of nobody's, refused for that reason instead
@@ -47,7 +47,7 @@ def test_beyond_loopback_only_a_long_token_will_do(
     host: str,
     token: str,
     enabled: str,
-    starts: bool,  # noqa: FBT001 - a row of the matrix
+    starts: bool,
 ) -> None:
     done = check_config(tmp_path, api_host=host, api_admin_token=token, enabled=enabled)
     assert done.returncode == (0 if starts else CONFIG_ERROR), done.stderr
@@ -57,7 +57,7 @@ def test_beyond_loopback_only_a_long_token_will_do(
 
 
 def test_the_daemon_itself_refuses_to_start_open_to_the_network(tmp_path: Path, database_url: str) -> None:
-    with daemon(tmp_path, database_url, api_enabled="true", api_host="0.0.0.0") as process:  # noqa: S104 - refused
+    with daemon(tmp_path, database_url, api_enabled="true", api_host="0.0.0.0") as process:
         assert process.wait() == CONFIG_ERROR
     assert "openssl rand -hex 32" in process.log_file.read_text()
 

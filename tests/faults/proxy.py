@@ -26,8 +26,9 @@ PORT = "5432"
 class Break:
     """What to do to the exchange with this number, from 0.
 
-    `before`: the connection is cut and the server never sees it. `after`: it is cut once the server has acted, before the
-    reply. Anything else is a SQLSTATE: the server never sees the exchange, and the client gets this error in its place.
+    `before`: the connection is cut and the server never sees it. `after`: it is cut once the server has acted, before
+    the reply. Anything else is a SQLSTATE: the server never sees the exchange, and the client gets this error in its
+    place.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Databases of other encodings than UTF-8: one that knows no characters is refused, one that knows few refuses texts."""
+"""Databases of other encodings than UTF-8: one without characters is refused, one with few refuses texts."""
 
 import signal
 from collections.abc import Iterator

@@ -88,7 +88,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_cut_before_and_after(name: str, postgres: EmbeddedPostgres, database_url: str) -> None:
     sweep = Sweep(LIFECYCLES[name], postgres, database_url)
     exchanges = sweep.run(None)
-    print(f"{name}: {exchanges} exchanges")  # noqa: T201 - the figures of the run
+    print(f"{name}: {exchanges} exchanges")
     for number in range(exchanges):
         for how in ("before", "after"):
             sweep.run(Break(number, how))

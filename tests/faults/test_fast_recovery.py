@@ -77,7 +77,7 @@ def test_a_killed_daemons_job_runs_again_at_once(fleet: list[Daemon], database_u
 def test_a_hundred_killed_daemons_jobs_run_again_within_two_seconds(fleet: list[Daemon], database_url: str) -> None:
     with closing(connect(database_url)) as conn:
         taken = recoveries(fleet, conn, 100)
-    print(f"median {median(taken):.2f} s, p99 {taken[98]:.2f} s")  # noqa: T201 - the figures of the run
+    print(f"median {median(taken):.2f} s, p99 {taken[98]:.2f} s")
     assert taken[98] <= BOUND_S, taken
 
 

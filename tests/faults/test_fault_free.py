@@ -30,8 +30,8 @@ JOB_TYPE = "torture_work"
 WARM_UP_ROUNDS = 3
 # What the allocator keeps between the threads' arenas has found its size as well.
 LONG_WARM_UP_ROUNDS = 10
-# What leaks grows in each round, by 50 bytes a job or less where this holds; what the allocator keeps comes in a few steps
-# at any time, mostly of a MiB or two, so that all but a quarter of the rounds may grow by more.
+# What leaks grows in each round, by 50 bytes a job or less where this holds; what the allocator keeps comes in a few
+# steps at any time, mostly of a MiB or two, so that all but a quarter of the rounds may grow by more.
 ROUND_MIB = 0.5
 GROWTH_MIB = 10.0
 # Pools open a connection more where several threads want one at the same moment, and keep it.
@@ -108,8 +108,8 @@ def rounds(
 ) -> None:
     """Work through `jobs` after `warm_up` rounds, round by round, and hold what each daemon takes at their ends.
 
-    Its memory may grow by `growth_mib` for each million jobs, or in all where there are fewer; the middle of three rounds
-    counts, since one may end amid a collection.
+    Its memory may grow by `growth_mib` for each million jobs, or in all where there are fewer; the middle of three
+    rounds counts, since one may end amid a collection.
     """
     taken: list[list[Resources]] = []
     with closing(connect(url, name="test")) as conn:
@@ -121,13 +121,13 @@ def rounds(
     for name in ("leased", "completed"):
         assert told[f"ayb_jobs_{name}"] - told["ayb_jobs_enqueued"] == each * warm_up + jobs, told
     story = "\n".join(str(row) for row in taken)
-    print(story)  # noqa: T201 - the figures of the run
+    print(story)
     for daemon in zip(*taken, strict=True):
         memory = [taken.memory for taken in daemon]
         steps = sorted(later - earlier for earlier, later in pairwise(memory))
         assert steps[len(steps) // 4] <= ROUND_MIB, story
         growth = (median(memory[-3:]) - median(memory[:3])) / max(1.0, jobs / MILLION)
-        print(f"memory grew by {growth:.1f} MiB for each million jobs")  # noqa: T201 - a figure of the run
+        print(f"memory grew by {growth:.1f} MiB for each million jobs")
         assert growth <= growth_mib, story
         assert daemon[-1].threads <= daemon[0].threads, story
         assert daemon[-1].descriptors <= daemon[0].descriptors + POOLED, story

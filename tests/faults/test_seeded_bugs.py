@@ -18,7 +18,7 @@ GIVE_UP_S = 170
 
 @dataclass(frozen=True, kw_only=True)
 class Bug:
-    """A change of one file of the package, the faults that bring it to light, and the invariants that may tell of it."""
+    """A change of one file, the faults that bring it to light, and the invariants that may tell of it."""
 
     name: str
     file: str

@@ -33,7 +33,7 @@ def tormented(
         if reason := missing(KINDS[name], own_server=True, own_network=network.is_own()):
             pytest.skip(f"{name}: {reason}")
     result = torture(seconds=seconds, seed=seed, faults=wanted, folder=folder, daemons=daemons, jobs=jobs)
-    print(report.as_line(result))  # noqa: T201 - the figures of the run
+    print(report.as_line(result))
     if not result.passed:
         report.write_logs(result)
     assert result.passed, "\n".join([report.as_line(result), *report.failure(result)])
@@ -82,7 +82,7 @@ def cut_off(folder: Path, cuts: int, *, daemons: int) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:] + done.stdout
-    print(done.stdout)  # noqa: T201 - the figures of the run
+    print(done.stdout)
     assert json.loads(done.stdout)["faults"]["cut"] == cuts
 
 

@@ -23,7 +23,7 @@ from ayb_jobs.model.job import NewJob, decode_payload, encode_payload, instant
         ({"type": "t", "max_attempts": 0}, "max_attempts"),
         ({"type": "t", "max_attempts": 2**31}, "max_attempts"),
         ({"type": "t", "idempotency_key": "k" * 256}, "idempotency_key"),
-        ({"type": "t", "run_at": datetime(2026, 1, 1)}, "run_at"),  # noqa: DTZ001 - that is the point
+        ({"type": "t", "run_at": datetime(2026, 1, 1)}, "run_at"),
         ({"type": "t", "run_at": datetime(2026, 1, 1, tzinfo=UTC), "delay": timedelta(1)}, "run_at"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_connection_that_breaks_ends_the_wait(bench: Bench, conn: Connection) 
         try:
             while True:
                 bench.notifier.tick()
-        except Exception as error:  # noqa: BLE001 - whichever it is
+        except Exception as error:
             failed.append(error)
 
     waiting = threading.Thread(target=turns)

@@ -70,7 +70,7 @@ def table(request: pytest.FixtureRequest, db: Database) -> Iterator[Connection]:
         yield conn
 
 
-def fill(conn: Connection, analyzed: bool, counts: Mapping[str, int]) -> None:  # noqa: FBT001 - one entry of the table
+def fill(conn: Connection, analyzed: bool, counts: Mapping[str, int]) -> None:
     conn.execute("ALTER TABLE _ayb_jobs SET (autovacuum_enabled = false)")
     for state, count in counts.items():
         conn.execute(

@@ -34,7 +34,7 @@ class ApiBackend:
                 raise InvalidInput("the admin token holds characters that no token has", field="admin_token")
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
+    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""
         return self._get("/api/admin/jobs", state=state, type=type, queue=queue, limit=limit)
 

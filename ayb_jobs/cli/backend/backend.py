@@ -16,7 +16,7 @@ class JobsBackend(Protocol):
     the API's camelCase.
     """
 
-    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
+    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""
         ...
 

@@ -26,7 +26,7 @@ class DatabaseJobs:
         self._options = options
         self._actor = actor()
 
-    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:  # noqa: A002
+    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""
         found = jobs.list_jobs(
             self._conn, state=None if state is None else JobState(state), type=type, queue=queue, limit=limit

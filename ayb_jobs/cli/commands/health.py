@@ -34,8 +34,8 @@ CONNECT_S = 3.0
 def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
 
-    Exits with 1 if not, naming each reason. With --url, the daemon there says whether it is ready. If jobs are disabled,
-    no daemon is looked for. Due jobs that no live daemon can run are told, and are no such reason.
+    Exits with 1 if not, naming each reason. With --url, the daemon there says whether it is ready. If jobs are
+    disabled, no daemon is looked for. Due jobs that no live daemon can run are told, and are no such reason.
     """
     url = api_url(options)
     if url:

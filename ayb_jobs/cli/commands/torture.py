@@ -60,8 +60,8 @@ def torture(
 ) -> None:
     """Break a fleet of daemons on purpose while it works, and check that no job is lost.
 
-    Without --database-url an embedded PostgreSQL is made for it and removed. A database that is named has to be one that
-    nobody uses: without jobs, schedules, executions and living daemons. It is left as it was.
+    Without --database-url an embedded PostgreSQL is made for it and removed. A database that is named has to be one
+    that nobody uses: without jobs, schedules, executions and living daemons. It is left as it was.
 
     Exits with 0 only where no job was lost and no invariant broken. Else the logs are kept, and it says where.
     """
@@ -99,7 +99,10 @@ def torture(
 
 @contextmanager
 def folder_for_logs() -> Iterator[Path]:
-    """Give a new folder; remove it where the run is stopped or cannot begin, and say where it is where the run fails."""
+    """Give a new folder.
+
+    Remove it where the run is stopped or cannot begin, and say where it is where the run fails.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
     try:
         yield folder

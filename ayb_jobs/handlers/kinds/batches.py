@@ -1,11 +1,11 @@
 """Deletes rows from a table of any size in batches, each its own short transaction.
 
 A table is walked once, from its first block to what was its last when the walk began: `DELETE … WHERE ctid >= … AND
-ctid < …`. (`DELETE … LIMIT n` repeated until nothing is left looks simpler, but each turn walks again over all rows that
-the turns before it deleted.) The range grows and shrinks so that a transaction takes about `TARGET_S`.
+ctid < …`. (`DELETE … LIMIT n` repeated until nothing is left looks simpler, but each turn walks again over all rows
+that the turns before it deleted.) The range grows and shrinks so that a transaction takes about `TARGET_S`.
 
-Where the planner would find the rows by an index and expects few, walking the whole table would be a waste: their places
-are read once, and deleted in batches.
+Where the planner would find the rows by an index and expects few, walking the whole table would be a waste: their
+places are read once, and deleted in batches.
 
 Rows that somebody else has locked are left for the next run.
 """

@@ -17,7 +17,10 @@ PLACEHOLDER = re.compile(r"%(?:%|\((?P<name>[^)]*)\)s)?")
 def placeholder_faults(
     path: tuple[str, ...], text: str, payload: Mapping[str, Any], which: str = ""
 ) -> Iterator[Fault]:
-    """Yield what is wrong with an SQL text and its placeholders; `path` is its key, `which` tells it from its siblings."""
+    """Yield what is wrong with an SQL text and its placeholders.
+
+    `path` is its key, `which` tells it from its siblings.
+    """
     if not text.strip():
         yield path, f"{which}is empty; SQL is needed"
     for found in PLACEHOLDER.finditer(text):

@@ -46,7 +46,10 @@ SQL = Kind(name="sql", settings=SqlSettings, keys="`statements`", handler=sql_ha
 
 
 def run_together(statements: Sequence[str], defaults: Mapping[str, Any], ctx: JobContext) -> Result:
-    """Run the statements in one transaction, so that an attempt does all or nothing; return how many rows they changed."""
+    """Run the statements in one transaction, so that an attempt does all or nothing.
+
+    Return how many rows they changed.
+    """
     parameters = bound(ctx.payload, defaults)
     changed = 0
     with ctx.connection() as conn:

@@ -69,7 +69,10 @@ class BoundedConnection(H11Protocol):
         return number
 
     def _make_room(self) -> None:
-        """Cut off whoever has had the longest to ask, so that no such client keeps a probe out; else refuse this one."""
+        """Cut off whoever has had the longest to ask, so that no such client keeps a probe out.
+
+        Else refuse this one.
+        """
         others = [one for one in self.connections if isinstance(one, BoundedConnection) and one is not self]
         waiting = [one for one in others if one.waits_for_client]
         if not waiting:

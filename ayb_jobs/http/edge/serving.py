@@ -20,7 +20,7 @@ NOTHING_FREE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 
 
 class CalmServer(uvicorn.Server):
-    """uvicorn's server, which is told to stop: by itself it would look ten times a second, as an idle daemon would feel."""
+    """uvicorn's server, which is told to stop: by itself it would look ten times a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -44,7 +44,7 @@ class CalmServer(uvicorn.Server):
                 await asyncio.wait_for(self._told.wait(), DATE_S)
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Tell in one line that no connection can be accepted, now and then: asyncio tries hundreds of times a second."""
+        """Tell now and then that no connection can be accepted: asyncio tries hundreds of times a second."""
         error = context.get("exception")
         if self.should_exit and isinstance(error, OSError | ValueError):
             return  # asyncio tries once more to accept, on a socket that is closed

@@ -23,7 +23,8 @@ from graphql import (
 )
 from graphql.language import Lexer
 
-# The query by which tools ask for the whole schema has 1,500 characters, and 490 selections with its fragments written out.
+# The query by which tools ask for the whole schema has 1,500 characters, and 490 selections with its fragments written
+# out.
 MAX_LENGTH = 16 * 1024
 MAX_TOKENS = 1000
 MAX_NESTING = 32
@@ -53,7 +54,10 @@ def bounded_document(query: str) -> DocumentNode:
 
 
 def count_tokens(query: str) -> None:
-    """Refuse a text with too many tokens, directives or brackets within brackets; the parser would recurse with them."""
+    """Refuse a text with too many tokens, directives or brackets within brackets.
+
+    The parser would recurse with them.
+    """
     lexer = Lexer(Source(query))
     tokens = directives = nesting = 0
     while (kind := lexer.advance().kind) is not TokenKind.EOF:

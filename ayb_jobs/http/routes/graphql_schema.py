@@ -118,9 +118,9 @@ def available_jobs(info: "GraphQLResolveInfo[Asking]") -> list[Fields]:
 def job_logs(
     info: "GraphQLResolveInfo[Asking]",
     *,
-    jobName: str | None = None,  # noqa: N803 - GraphQL's name
+    jobName: str | None = None,
     limit: int | None = DEFAULT_LOGS,
-    onlyFailures: bool | None = False,  # noqa: N803 - GraphQL's name
+    onlyFailures: bool | None = False,
 ) -> list[Fields]:
     """Return executions, the newest first; a limit below 1 means 100, and 500 is the most."""
     services = info.context.services
@@ -131,7 +131,7 @@ def job_logs(
     return [job_log(execution) for execution in found]
 
 
-def trigger_job(info: "GraphQLResolveInfo[Asking]", *, jobName: str) -> Fields:  # noqa: N803 - GraphQL's name
+def trigger_job(info: "GraphQLResolveInfo[Asking]", *, jobName: str) -> Fields:
     """Enqueue a job of a registered type."""
     services, caller = info.context.services, info.context.caller
     if caller.scope < Scope.OPERATE:

@@ -28,8 +28,9 @@ DATABASE_S = 2.0
 class Health:
     """An answer to a probe: well if there is no reason against it.
 
-    `notices` tell what an operator should know in time. `overdue` schedules, and due jobs that are `unclaimable` since no
-    live daemon can run them, are told and are no such reason: taking a daemon out of service would not make them run.
+    `notices` tell what an operator should know in time. `overdue` schedules, and due jobs that are `unclaimable` since
+    no live daemon can run them, are told and are no such reason: taking a daemon out of service would not make them
+    run.
     """
 
     reasons: Sequence[str]

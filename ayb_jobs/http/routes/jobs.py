@@ -109,7 +109,7 @@ def router() -> APIRouter:
 def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
     services: Given,
     state: Annotated[Literal["", "queued", "running", "completed", "failed", "canceled"], Query()] = "",
-    type: Annotated[str, Query(max_length=MAX_NAME)] = "",  # noqa: A002 - AYB's name
+    type: Annotated[str, Query(max_length=MAX_NAME)] = "",
     queue: Annotated[str, Query(max_length=MAX_NAME)] = "",
     limit: AybLimit = DEFAULT_PAGE,
     offset: AybOffset = 0,

@@ -45,8 +45,8 @@ def router() -> APIRouter:
 async def stream(request: Request, services: Given) -> Response:
     """Send an event for each job that changes: `job` with its new state.
 
-    `missed` says that there were more changes than are sent one by one, `unavailable` that the database cannot be asked; read
-    the list again after either, and after connecting.
+    `missed` says that there were more changes than are sent one by one, `unavailable` that the database cannot be
+    asked; read the list again after either, and after connecting.
     """
     state = request.app.state
     if not hasattr(state, "changes"):

@@ -7,7 +7,8 @@ from ayb_jobs.lab.bench.processes import drain
 from ayb_jobs.lab.bench.scratch import Bench, load_finished, load_jobs, write_back
 
 DAY_S = 86400.0
-# The last jobs of a queue go faster, since nothing is leased any more beside them. The first of a backlog have no such end.
+# The last jobs of a queue go faster, since nothing is leased any more beside them. The first of a backlog have no such
+# end.
 SHARE = 0.8
 
 

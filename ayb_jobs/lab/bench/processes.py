@@ -56,7 +56,7 @@ class Measured:
 def measured(kind: str, url: str, *, told: "SimpleQueue[Told] | None" = None, **options: Any) -> Iterator[Measured]:
     """Run a process of one kind (see `ayb_jobs.lab.bench.measured`) for the time of the block, once it is ready."""
     told = told or SimpleQueue()
-    process = subprocess.Popen(  # noqa: S603 - this very program
+    process = subprocess.Popen(
         [sys.executable, "-m", "ayb_jobs.lab.bench.measured", kind, json.dumps({"url": url, **options})],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

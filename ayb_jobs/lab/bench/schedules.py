@@ -101,8 +101,7 @@ def daemons(url: str) -> Iterator[None]:
     env = {**environment(url), "AYB_JOBS_LEASE_DURATION_S": str(LEASE_S), "AYB_JOBS_HANDLERS_PACKS": ""}
     command = [sys.executable, "-m", "ayb_jobs", "run"]
     running = [
-        subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
-        for _ in range(DAEMONS)
+        subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(DAEMONS)
     ]
     try:
         yield
@@ -132,7 +131,7 @@ def delays_of(conn: Connection, names: str) -> Sequence[float]:
 def check(conn: Connection) -> None:
     """Raise `BrokenPromise` where a fire made two jobs or none, or a lease was lost meanwhile."""
     row = conn.execute(CHECK).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    assert row is not None
     jobs, distinct, without_job, lost = row
     if jobs != distinct or without_job or lost:
         raise BrokenPromise(f"{jobs} jobs for {distinct} fires, {without_job} fires without a job, {lost} leases lost")

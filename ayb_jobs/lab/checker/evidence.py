@@ -1,4 +1,7 @@
-"""What the checker reads. All instants are seconds on one clock, the monotonic clock of the host that collected them."""
+"""What the checker reads.
+
+All instants are seconds on one clock, the monotonic clock of the host that collected them.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,7 +67,10 @@ class Event(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """What a client asked for, by the idempotency key of the job, and what it was told; `unknown` where no answer came."""
+    """What a client asked for, by the idempotency key of the job, and what it was told.
+
+    `unknown` where no answer came.
+    """
 
     kind: Literal["enqueue", "cancel", "retry"]
     key: str
@@ -75,7 +81,10 @@ class Operation(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One run of a handler, as it saw it: under which lease, from when to when; `unknown` where it never said how it ended."""
+    """One run of a handler, as it saw it: under which lease, from when to when.
+
+    `unknown` where it never said how it ended.
+    """
 
     job_id: str
     lease_id: str
@@ -89,9 +98,9 @@ class Run(NamedTuple):
 class Fault(NamedTuple):
     """A fault that was injected. `target` is the application name of one start of a daemon, or `database`.
 
-    `graceful` is set where the target was asked to stop and not broken. `detail` is for people. `backends` tells how many
-    of the database's connections it terminated. `noticed` is when the target complained of it (infinity where it never
-    did), for a fault that no daemon is told of; None where nobody looked.
+    `graceful` is set where the target was asked to stop and not broken. `detail` is for people. `backends` tells how
+    many of the database's connections it terminated. `noticed` is when the target complained of it (infinity where it
+    never did), for a fault that no daemon is told of; None where nobody looked.
     """
 
     kind: str
@@ -145,9 +154,10 @@ class Violation(NamedTuple):
 class Limits:
     """The bounds that hold for what is checked, in seconds.
 
-    A lease lasts `lease_s`. What it lost is found within `recovery_s` of its expiry by a daemon that can work. Two clocks
-    were aligned to within `clock_s`. An outage shorter than `margin_s` costs no run. A daemon that is asked to stop ends within `stop_s`, and an idle fleet
-    notices a new job within `pickup_s`, most of the time. A daemon notices within `notice_s` that its packets are dropped.
+    A lease lasts `lease_s`. What it lost is found within `recovery_s` of its expiry by a daemon that can work. Two
+    clocks were aligned to within `clock_s`. An outage shorter than `margin_s` costs no run. A daemon that is asked to
+    stop ends within `stop_s`, and an idle fleet notices a new job within `pickup_s`, most of the time. A daemon notices
+    within `notice_s` that its packets are dropped.
     """
 
     lease_s: float
@@ -164,8 +174,8 @@ class Evidence:
     """All that is known of what happened, and the bounds to hold it against.
 
     `probes` are the keys of jobs that were enqueued one by one while the fleet was idle. `every_second` names schedules
-    that catch up on all they missed, and the seconds between their fires. `committed` tells how often each job of the type
-    `transactional` left its effect, which its handler commits together with the job's completion.
+    that catch up on all they missed, and the seconds between their fires. `committed` tells how often each job of the
+    type `transactional` left its effect, which its handler commits together with the job's completion.
     """
 
     events: Sequence[Event]

@@ -57,7 +57,7 @@ def stale_write_accepted(evidence: Evidence) -> Findings:
 
 
 def _may_take(event: Event, lease: LeaseLife, evidence: Evidence) -> bool:
-    """Tell whether someone else may end this lease: it ran out, or its holder was struck, or a later fire replaces it."""
+    """Tell whether others may end this lease: it ran out, its holder was struck, or a later fire replaces it."""
     if event.state == "canceled" and event.schedule_id is not None:
         return True
     ran_out = event.was_lease_until is not None and event.at >= event.was_lease_until - evidence.limits.clock_s
@@ -151,7 +151,7 @@ def illegal_transition(evidence: Evidence) -> Findings:
 
 
 def unexplained_run(evidence: Evidence) -> Findings:
-    """A run whose ending was not accepted lies within a fault of its daemon, or an outage longer than the lease's margin.
+    """A run whose ending was refused lies within a fault of its daemon, or an outage beyond the lease's margin.
 
     So without faults there is none, and a fault costs at most the runs that were in flight at it.
     """

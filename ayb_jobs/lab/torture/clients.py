@@ -27,7 +27,7 @@ class Client:
         self.enqueued = 0
         self._number = number
         self._url = url
-        self._chance = random.Random(f"{seed}/client/{number}")  # noqa: S311 - a repeatable choice, not a secret
+        self._chance = random.Random(f"{seed}/client/{number}")
         self._history = history
         self._room = room
         self._lease_s = lease_s

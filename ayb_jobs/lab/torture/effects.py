@@ -35,7 +35,10 @@ def read(folder: Path) -> list[Run]:
 
 
 def _runs(path: Path) -> Iterator[Run]:
-    """Return the runs of one daemon; of two endings the later counts, as where a commit fails after the work was done."""
+    """Return the runs of one daemon.
+
+    Of two endings the later counts, as where a commit fails after the work was done.
+    """
     writer = path.stem.removeprefix("effects-")
     runs: dict[str, Run] = {}
     for line in _lines(path):

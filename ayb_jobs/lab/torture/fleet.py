@@ -102,7 +102,7 @@ class Daemon:
     @property
     def pid(self) -> int:
         """The process that runs now, or ran last."""
-        assert self._process is not None, "not started"  # noqa: S101 - a mistake of the harness
+        assert self._process is not None, "not started"
         return self._process.pid
 
     def start(self, *, environ: Mapping[str, str] | None = None, unread_log: bool = False) -> None:
@@ -120,7 +120,7 @@ class Daemon:
             self._process = self._fork_server.start(setting.config_file, variables, self.log)
             return
         log = self._unread_pipe() if unread_log else os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._process = subprocess.Popen(  # noqa: S603 - this very program
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "ayb_jobs", "run", "--config", str(setting.config_file)],
             env=variables,
             stdin=subprocess.DEVNULL,
@@ -207,7 +207,7 @@ class Daemon:
 
     def await_end(self) -> int | None:
         """Wait for the process to end and return its exit code; one that does not end is killed, and None returned."""
-        assert self._process is not None, "not started"  # noqa: S101 - a mistake of the harness
+        assert self._process is not None, "not started"
         try:
             return self._process.wait(STOPPED_WITHIN_S)
         except subprocess.TimeoutExpired:

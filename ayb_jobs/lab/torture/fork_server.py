@@ -50,7 +50,7 @@ class ForkServer:
         """Start a daemon with a configuration file; it writes to `log`. Raises `DatabaseError` if it cannot."""
         order = json.dumps({"config": str(config), "environ": dict(environ), "log": str(log)})
         with self._lock, self._changed:
-            assert self._process.stdin is not None  # noqa: S101 - asked for above
+            assert self._process.stdin is not None
             self._process.stdin.write(order + "\n")
             self._process.stdin.flush()
             self._changed.wait_for(lambda: self._started or self._closed)
@@ -66,8 +66,8 @@ class ForkServer:
 
     def close(self) -> None:
         """End it, and kill the children that still run."""
-        assert self._process.stdin is not None  # noqa: S101 - asked for above
-        assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         with suppress(OSError):
             self._process.stdin.close()
         self._process.wait(END_S)

@@ -100,7 +100,7 @@ class Nemesis:
         thread.start()
 
     def _chance(self, lane: str) -> random.Random:
-        return random.Random(f"{self._seed}/{lane}")  # noqa: S311 - a repeatable choice, not a secret
+        return random.Random(f"{self._seed}/{lane}")
 
     def _torment(self, daemon: Daemon) -> None:
         lane = self._daemons.index(daemon)
@@ -218,7 +218,7 @@ class Nemesis:
         self._restart("restart_fast")
 
     def _restart(self, kind: str) -> None:
-        assert self._server is not None, "no server to restart"  # noqa: S101 - the plan leaves such faults out
+        assert self._server is not None, "no server to restart"
         began = time.monotonic()
         self._server.restart("immediate" if kind == "restart_immediate" else "fast")
         self._note(kind, DATABASE, began)

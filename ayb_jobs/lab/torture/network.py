@@ -23,7 +23,7 @@ def can_have_own() -> bool:
     if os.geteuid() != 0 or not programs:
         return False
     tried = subprocess.run(
-        ["unshare", "--net", "sh", "-c", "ip link set lo up && iptables -L"],  # noqa: S607 - from the usual folders
+        ["unshare", "--net", "sh", "-c", "ip link set lo up && iptables -L"],
         env={"PATH": _PATH},
         capture_output=True,
         check=False,
@@ -38,7 +38,7 @@ def enter_own(arguments: list[str]) -> None:
     """Replace this process by one with the same arguments in a network of its own, in which only loopback is."""
     environ = {**os.environ, OWN: "1", "PATH": _PATH}
     script = 'ip link set lo up && exec "$@"'
-    os.execvpe("unshare", ["unshare", "--net", "sh", "-c", script, "sh", *arguments], environ)  # noqa: S606, S607
+    os.execvpe("unshare", ["unshare", "--net", "sh", "-c", script, "sh", *arguments], environ)  # noqa: S606
 
 
 class Network:
@@ -70,8 +70,8 @@ class Network:
 
     def _iptables(self, *arguments: str) -> None:
         with self._lock:
-            subprocess.run(  # noqa: S603 - our own arguments
-                ["iptables", "-w", *arguments],  # noqa: S607 - from the usual folders
+            subprocess.run(
+                ["iptables", "-w", *arguments],
                 env={"PATH": _PATH},
                 check=True,
                 capture_output=True,

@@ -87,9 +87,10 @@ def torture(
 ) -> Torture:
     """Run a fleet of `daemons` under `faults` (see `parse_faults`) for `seconds`, until at least `jobs` were enqueued.
 
-    Without `database_url` an embedded database is made and removed. A database of the caller's has to be one that nobody
-    uses, and is left as it was; faults are left out that are not ours to inject there. What has not ended `drain_s` after the last fault is lost. `progress` is told the phase, and numbers, every second.
-    Raises `DatabaseError` and `Conflict`.
+    Without `database_url` an embedded database is made and removed. A database of the caller's has to be one that
+    nobody uses, and is left as it was; faults are left out that are not ours to inject there. What has not ended
+    `drain_s` after the last fault is lost. `progress` is told the phase, and numbers, every second. Raises
+    `DatabaseError` and `Conflict`.
     """
     home = folder or Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
     home.mkdir(parents=True, exist_ok=True)

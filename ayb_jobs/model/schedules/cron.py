@@ -7,8 +7,9 @@ constant UTC offset after another, so that the daylight-saving rule is ours alon
 - with a fixed hour, a local time that clocks skip fires once, right after the gap, and one that clocks repeat fires
   once, the first time. `skip` leaves the skipped out, `both` fires the repeated both times.
 
-Three things can be wrong. An expression that cannot be read, or that never fires, is refused (`InvalidInput`). One whose
-years are over has ended (`Ended`). One whose next year is far is dormant; `check_cron` refuses it to whoever writes it.
+Three things can be wrong. An expression that cannot be read, or that never fires, is refused (`InvalidInput`). One
+whose years are over has ended (`Ended`). One whose next year is far is dormant; `check_cron` refuses it to whoever
+writes it.
 """
 
 import re

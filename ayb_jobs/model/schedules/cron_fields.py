@@ -102,7 +102,10 @@ _NTH_WEEKDAY = re.compile(r"([0-7]|[a-z]{3})#([1-5])", re.ASCII)
 
 
 def read_fields(expr: str, text: str) -> CronFields:
-    """Return what `text`, an expression in small letters, says; raise `InvalidInput` about `expr` if it says nothing."""
+    """Return what `text`, an expression in small letters, says.
+
+    Raise `InvalidInput` about `expr` if it says nothing.
+    """
     texts = field_texts(text)
     if texts is None:
         message = (

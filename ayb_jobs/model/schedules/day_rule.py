@@ -1,4 +1,4 @@
-"""Days that no list of numbers can say: the last one, the nearest working day, the second Friday, those of some years."""
+"""Days that no list of numbers can say: the last, the nearest working day, the second Friday, some years'."""
 
 from calendar import monthrange
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from datetime import date
 
 MAX_YEAR = 9999
 _SATURDAY = 6
-# Months that are looked at for a day that matches. Whatever can match does so within 40 years: the 29th of February on a
-# given weekday, around a year such as 2100.
+# Months that are looked at for a day that matches. Whatever can match does so within 40 years: the 29th of February on
+# a given weekday, around a year such as 2100.
 _MOST_MONTHS = 12 * 60
 
 
@@ -15,8 +15,9 @@ _MOST_MONTHS = 12 * 60
 class DayRule:
     """Days that no list of numbers can say. Weekdays count from Sunday, 0.
 
-    `workdays` are the `n` of `nW`, `last_weekdays` those of `5L`, `nth_weekdays` those of `5#2`; `years` is None for all.
-    A date of these months and years matches if its day of the month or its weekday is named; if `both`, each has to be.
+    `workdays` are the `n` of `nW`, `last_weekdays` those of `5L`, `nth_weekdays` those of `5#2`; `years` is None for
+    all. A date of these months and years matches if its day of the month or its weekday is named; if `both`, each has
+    to be.
     """
 
     days: frozenset[int]

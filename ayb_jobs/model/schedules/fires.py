@@ -65,8 +65,8 @@ class Fire(NamedTuple):
 class DueSchedule:
     """A due schedule as the scheduler holds it. `due_at` is its `next_run_at`; the rest is as in `Schedule`.
 
-    `queued` and `running` tell whether a job of it waits and whether one runs. `starved`: one has waited for over a minute,
-    and no live daemon can run it.
+    `queued` and `running` tell whether a job of it waits and whether one runs. `starved`: one has waited for over a
+    minute, and no live daemon can run it.
     """
 
     id: str

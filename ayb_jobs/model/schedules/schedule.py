@@ -117,7 +117,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a field takes: as a check that raises `InvalidInput`, and as a JSON schema. `optional` ones take null, too."""
+    """What a field takes: as a check that raises `InvalidInput`, and as a JSON schema.
+
+    `optional` ones take null, too.
+    """
 
     check: Callable[[str, Any], None]
     schema: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Puts schedules right whose next run is later than their expression says, as after the database's clock was set back."""
+"""Puts schedules right whose next run is too late, as after the database's clock was set back."""
 
 import time
 from collections.abc import Sequence

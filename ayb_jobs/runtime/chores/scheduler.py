@@ -34,8 +34,8 @@ BATCH = 500
 FIRES_PER_STATEMENT = 20_000
 # The wait if another scheduler holds all that is due.
 HELD_ELSEWHERE_S = 0.05
-# A turn ends after this time, whatever is left: a loop that is silent for long looks stuck. Planning gives way to firing
-# sooner: a row of plain SQL may have tens of thousands of fires behind it.
+# A turn ends after this time, whatever is left: a loop that is silent for long looks stuck. Planning gives way to
+# firing sooner: a row of plain SQL may have tens of thousands of fires behind it.
 TURN_S = 20.0
 PLAN_S = 1.0
 NOT_ADVANCED = "its next run could not be written: a trigger of the application's may keep the row as it is"

@@ -1,9 +1,9 @@
 """Holds the daemon's lifeline, and takes over the jobs of peers whose lifeline broke, long before their leases run out.
 
-A process that dies frees its lifeline at once. A live one may lose it too, with the connection: it then says so by way of
-its other connections, and takes it anew. So a peer is held to be dead only where its lifeline is free at two looks in a
-row, and it neither took it back nor gave any sign of life between them. A wrong verdict costs a run and no more: the
-fence refuses whatever the living peer writes.
+A process that dies frees its lifeline at once. A live one may lose it too, with the connection: it then says so by way
+of its other connections, and takes it anew. So a peer is held to be dead only where its lifeline is free at two looks
+in a row, and it neither took it back nor gave any sign of life between them. A wrong verdict costs a run and no more:
+the fence refuses whatever the living peer writes.
 """
 
 import time
@@ -146,7 +146,7 @@ class LifelineKeeper:
             may_be_more = recovered > 0 and len(found) >= BATCH
 
     def _bury(self, dead: Mapping[str, Sign]) -> None:
-        """Forget the dead, but look at them for a while: a statement under way may yet lease, and rows may be locked."""
+        """Forget the dead, but look at them for a while: a statement under way may yet lease."""
         until = time.monotonic() + self._database.timeouts.late_s
         for worker_id, sign in dead.items():
             if sign.heartbeat_at is not None:

@@ -12,7 +12,8 @@ from ayb_jobs.storage.queue.recovery import Look, find_expired_leases
 
 BATCH = 500
 # A lease that runs out before the next turn is looked at as soon as it has; these bound how often and how seldom. One
-# that a daemon with shorter leases gives is found within 5 s of its end all the same: the rest is for the statement itself.
+# that a daemon with shorter leases gives is found within 5 s of its end all the same: the rest is for the statement
+# itself.
 SHORTEST_TURN_S = 0.25
 LONGEST_TURN_S = 4.4
 # Lets a lease that was seen to run out have run out for certain.

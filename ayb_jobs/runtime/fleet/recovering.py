@@ -48,7 +48,7 @@ class Recovering:
         return len(recovered)
 
     def _decided(self, lost: LostLease, now: float) -> Settlement:
-        chance = random.random()  # noqa: S311 - jitter, not a secret
+        chance = random.random()
         return settle_lost(lost, max_crashes=self.max_crashes, backoff=self.backoff, chance=chance, now=now)
 
     def _write(self, ended: Sequence[tuple[LostLease, Settlement]]) -> list[RecoveredJob]:

@@ -1,8 +1,8 @@
 """Leasing although the database refuses some jobs: these are set aside, and the others go on.
 
-A trigger of the application's may raise an error for a row, return NULL or put the row back as it was. The producer comes
-here if its usual statement fails, to try jobs that are set aside again, and now and then to find what was passed over
-without an error.
+A trigger of the application's may raise an error for a row, return NULL or put the row back as it was. The producer
+comes here if its usual statement fails, to try jobs that are set aside again, and now and then to find what was passed
+over without an error.
 """
 
 import time
@@ -68,7 +68,10 @@ class CarefulLeasing:
         return self.lease(lanes, limit)
 
     def lease(self, lanes: Sequence[Lane], limit: int) -> int:
-        """Lease up to `limit` due jobs of these lanes; return how many. Raises the database's error if it takes none."""
+        """Lease up to `limit` due jobs of these lanes; return how many.
+
+        Raises the database's error if it takes none.
+        """
         with self._database.connection() as conn:
             ids = find_due(conn, lanes=lanes, types=self._leasing.types, limit=limit, aside=self.aside())
         return self._lease(ids)

@@ -46,7 +46,7 @@ REFUSED = "the database refused to store how the attempt ended"
 
 
 class Written(NamedTuple):
-    """What became of endings: settled by this statement or by one whose answer was lost, lost, or refused in silence."""
+    """What became of endings: settled (by this statement or an unanswered one), lost, or refused in silence."""
 
     settled: Sequence[Settlement]
     lost: Sequence[Settlement] = ()
@@ -289,7 +289,7 @@ class Completer:
                 ended.started,
                 ended.ended,
                 backoff=self._backoff,
-                chance=random.random(),  # noqa: S311 - jitter, not a secret
+                chance=random.random(),
             )
             instead = narrowed([failure], self._write)
             if instead.done and not instead.done[0].unchanged:

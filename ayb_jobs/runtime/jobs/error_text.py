@@ -15,7 +15,7 @@ def error_text(error: BaseException) -> str:
 
 
 def related(error: BaseException) -> Iterator[tuple[str, BaseException]]:
-    """Yield an exception, the members of its group, and what led to it, each once, with the words that say which it is."""
+    """Yield an exception, the members of its group, and what led to it, each once, with words for which it is."""
     waiting = [("", error)]
     told: set[int] = set()
     while waiting and len(told) < MOST_TOLD:

@@ -1,7 +1,7 @@
 """Gives jobs back that this daemon should not keep, each with its attempt.
 
-These are jobs that waited too long in the buffer, since the handlers have become slow and another daemon may be idle, and
-orphans: jobs leased in a statement whose answer was lost.
+These are jobs that waited too long in the buffer, since the handlers have become slow and another daemon may be idle,
+and orphans: jobs leased in a statement whose answer was lost.
 """
 
 import time
@@ -108,7 +108,7 @@ class GivingBack:
         self._look_again = time.monotonic() + LOOK_S if self._owes else 0.0
 
     def next_s(self, pause_s: float) -> float:
-        """Return the seconds until the next turn: `pause_s`, or fewer if there is, or may yet be, something to give back."""
+        """Return the seconds until the next turn: `pause_s`, or fewer if there may be something to give back."""
         if self._stale or self._orphans_left:
             return min(pause_s, LOOK_S)
         if self._orphans_until:
@@ -126,7 +126,7 @@ class GivingBack:
 
     @property
     def orphans_left(self) -> bool:
-        """Whether there are orphans that could not be given back: somebody has their rows locked, or a trigger refuses."""
+        """Whether some orphans could not be given back: their rows are locked, or a trigger refuses."""
         return self._orphans_left
 
     def release_orphans(self) -> None:

@@ -28,7 +28,9 @@ PATIENCE = 5
 
 
 class Producer:
-    """Keeps the buffer filled. Its `tick` is one turn: give back what is not to be kept, and lease a batch if there is room.
+    """Keeps the buffer filled.
+
+    Its `tick` is one turn: give back what is not to be kept, and lease a batch if there is room.
 
     `notified` takes a turn as well. `backlog` cuts the wait for the next turn short.
     """
@@ -86,7 +88,9 @@ class Producer:
         return poll_s if sweeping else min(poll_s, self._sweeps.wait_s())
 
     def notified(self) -> float:
-        """Look at once, since there may be new jobs; return the seconds until a further look is wanted, for ever mostly.
+        """Look at once, since there may be new jobs.
+
+        Return the seconds until a further look is wanted, for ever mostly.
 
         In the caller's own thread, unless a turn is under way: waking another takes a lone job as long as all else that
         this process does before its handler starts.

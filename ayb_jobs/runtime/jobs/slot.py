@@ -30,8 +30,8 @@ NEWEST = 0.1
 class Endings(NamedTuple):
     """Who is told how attempts end.
 
-    `settle` takes the ending of each attempt. `release` takes back a job whose handler never began, or ended because the
-    daemon stops, so that the attempt is not counted.
+    `settle` takes the ending of each attempt. `release` takes back a job whose handler never began, or ended because
+    the daemon stops, so that the attempt is not counted.
     """
 
     settle: Callable[[Held, Settlement], None]
@@ -88,7 +88,10 @@ class Slot:
 
     @property
     def state(self) -> SlotState:
-        """What the slot does; stuck where its handler was told to stop, did not, and its attempt was settled without it."""
+        """What the slot does.
+
+        Stuck where its handler was told to stop, did not, and its attempt was settled without it.
+        """
         current = self._current
         if current is None:
             return "idle"
@@ -176,7 +179,7 @@ class Slot:
                 started,
                 ended,
                 backoff=self._backoff,
-                chance=random.random(),  # noqa: S311 - jitter, not a secret
+                chance=random.random(),
                 outcome=outcome_of(error, context),
                 records=context.records_processed,
             ),

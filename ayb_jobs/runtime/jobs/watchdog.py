@@ -59,7 +59,7 @@ class Watchdog:
             self._abandon(held, now, timeout_s)
 
     def _abandon(self, held: Held, now: float, timeout_s: float) -> None:
-        """Settle the attempt although its handler runs on: a thread cannot be ended, but its job need not wait for it."""
+        """Settle the attempt although its handler runs on: a thread cannot be ended, but its job can go on."""
         held.abandoned = True
         self._emit(JobOverran(job=held.job, timeout_s=timeout_s, abandoned=True))
         error = f"timed out after {timeout_s:g} s, and the handler did not stop within {GRACE_S:g} s of being told"

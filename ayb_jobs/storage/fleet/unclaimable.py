@@ -12,7 +12,10 @@ LOOK = 10_000
 
 
 class Unclaimable(NamedTuple):
-    """How many due jobs of types that a daemon does not know wait, by type; and of the types it knows, by unserved queue."""
+    """How many due jobs of types that a daemon does not know wait, by type.
+
+    And of the types it knows, by unserved queue.
+    """
 
     types: dict[str, int]
     queues: dict[str, int]

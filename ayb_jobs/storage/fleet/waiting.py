@@ -5,7 +5,8 @@ from ayb_jobs.model.waiting import MOST_AHEAD, Runner, Surroundings, abandoned_r
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 
-# A beat far ahead of the clock is none: the clock was set back since, or plain SQL wrote it. It may write any array too.
+# A beat far ahead of the clock is none: the clock was set back since, or plain SQL wrote it. It may write any array
+# too.
 LIVE_RUNNERS = """
     SELECT
         ARRAY(SELECT DISTINCT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,

@@ -120,10 +120,10 @@ _NEXT_BATCH = f"""
     FOR UPDATE SKIP LOCKED
 """
 
-COUNT_MATCHING = f"SELECT count(*) FROM _ayb_jobs WHERE state = %(state)s::text AND {_MATCHING}"  # noqa: S608 - literals only
+COUNT_MATCHING = f"SELECT count(*) FROM _ayb_jobs WHERE state = %(state)s::text AND {_MATCHING}"
 
 
-def count_jobs(conn: Connection, *, state: JobState, type: str | None = None, queue: str | None = None) -> int:  # noqa: A002 - the column's name
+def count_jobs(conn: Connection, *, state: JobState, type: str | None = None, queue: str | None = None) -> int:
     """Return how many jobs are in `state`, of a type and in a queue where these are given."""
     row = conn.execute(COUNT_MATCHING, {"state": state, "type": type, "queue": queue}, prepare=False).fetchone()
     return row[0] if row else 0
@@ -143,13 +143,13 @@ RETRY_JOBS = f"""
         SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM matching LIMIT 1
     )
     SELECT matching.created_at, matching.id FROM matching LEFT JOIN woken ON true
-"""  # noqa: S608 - literals only
+"""
 
 
 def retry_jobs(
     conn: Connection,
     *,
-    type: str | None = None,  # noqa: A002 - the column's name
+    type: str | None = None,
     queue: str | None = None,
     limit: int = 1000,
     after: Position | None = None,
@@ -169,13 +169,13 @@ CANCEL_JOBS = f"""
         WHERE _ayb_jobs.id = matching.id
     )
     SELECT created_at, id FROM matching
-"""  # noqa: S608 - literals only
+"""
 
 
 def cancel_jobs(
     conn: Connection,
     *,
-    type: str | None = None,  # noqa: A002 - the column's name
+    type: str | None = None,
     queue: str | None = None,
     limit: int = 1000,
     after: Position | None = None,

@@ -15,8 +15,8 @@ from ayb_jobs.storage.faults import worded_lack_of_tables
 from ayb_jobs.tracing import current_traceparent
 
 # JSON comes as text, since jsonb stores what Python cannot decode. Whoever writes rows by plain SQL can make any column
-# as large as the server allows, so what is shown is cut; sizes are those that are stored, which the server knows without
-# reading the value. An error that a daemon wrote is shorter than the bound of lists.
+# as large as the server allows, so what is shown is cut; sizes are those that are stored, which the server knows
+# without reading the value. An error that a daemon wrote is shorter than the bound of lists.
 READABLE_PAYLOAD = """
     CASE
         WHEN pg_column_size(payload) > 4194304 THEN '"cut: it is stored in more than 4 MiB"'
@@ -91,7 +91,7 @@ ENQUEUE = f"""
     )
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
-"""  # noqa: S608 - literals only
+"""
 # The same before PostgreSQL 18: the time in milliseconds replaces the first 48 bits of a random id.
 ENQUEUE_BEFORE_18 = f"""
     INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
@@ -109,7 +109,7 @@ ENQUEUE_BEFORE_18 = f"""
     )
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
-"""  # noqa: S608 - literals only
+"""
 FIND_BY_KEY = "SELECT id::text FROM _ayb_jobs WHERE idempotency_key = %(idempotency_key)s"
 
 
@@ -149,7 +149,7 @@ def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
     )
 
 
-GET_JOB = f"SELECT {JOB_COLUMNS} FROM _ayb_jobs WHERE id = %(id)s"  # noqa: S608 - literals only
+GET_JOB = f"SELECT {JOB_COLUMNS} FROM _ayb_jobs WHERE id = %(id)s"
 
 
 def get_job(conn: Connection, job_id: str) -> Job:
@@ -188,14 +188,14 @@ LIST_JOBS = f"""
     FROM _ayb_jobs
     WHERE id = ANY (ARRAY(SELECT id FROM page))
     ORDER BY created_at DESC, id DESC
-"""  # noqa: S608 - literals only
+"""
 
 
 def list_jobs(
     conn: Connection,
     *,
     state: JobState | None = None,
-    type: str | None = None,  # noqa: A002 - the column's name, as users filter by it
+    type: str | None = None,
     queue: str | None = None,
     limit: int = 50,
     offset: int = 0,
@@ -231,7 +231,7 @@ RETRY_JOB = f"""
     SELECT found.state AS found_state, retried.*,
         CASE WHEN retried.id IS NOT NULL AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END AS woken
     FROM found LEFT JOIN retried ON true
-"""  # noqa: S608 - literals only
+"""
 
 
 def retry_job(conn: Connection, job_id: str) -> Job:
@@ -253,7 +253,7 @@ CANCEL_JOB = f"""
         RETURNING {JOB_COLUMNS}
     )
     SELECT found.state AS found_state, canceled.* FROM found LEFT JOIN canceled ON true
-"""  # noqa: S608 - literals only
+"""
 
 
 def cancel_job(conn: Connection, job_id: str) -> Job:

@@ -40,8 +40,8 @@ EXTEND_LEASES = """
 class Touched(NamedTuple):
     """What became of leases, by their ids. Those in none of these are lost.
 
-    `done` were written. `locked` are still held, and somebody else has their rows locked. `unchanged` are still held, and a
-    trigger kept their rows as they were.
+    `done` were written. `locked` are still held, and somebody else has their rows locked. `unchanged` are still held,
+    and a trigger kept their rows as they were.
     """
 
     done: AbstractSet[str]

@@ -36,11 +36,11 @@ class Lane(NamedTuple):
 # enough, so that neither delayed jobs nor dead index entries below the floor are walked. The ids pass through an array
 # because a join may be planned as one that reads the whole table, and a sub-select with LIMIT and SKIP LOCKED in an IN
 # may run twice and lease more than the limit.
-# A lease id is random in its first 74 bits, drawn once for the batch, since a server may take microseconds for each draw;
-# the last 48 are the row's place in the table, which no two rows of a statement share.
-# A payload that is large as stored is left where it is, and one that is large as text only is cut: the slot fetches both.
-# A lease id is null if a trigger put the row into another state.
-# The rows come in no order: sorting them here would have the server copy each of them twice.
+# A lease id is random in its first 74 bits, drawn once for the batch, since a server may take microseconds for each
+# draw; the last 48 are the row's place in the table, which no two rows of a statement share. A payload that is large as
+# stored is left where it is, and one that is large as text only is cut: the slot fetches both. A lease id is null if a
+# trigger put the row into another state. The rows come in no order: sorting them here would have the server copy each
+# of them twice.
 LEASE_JOBS = """
     WITH batch AS MATERIALIZED (
         SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
@@ -238,7 +238,7 @@ FIND_CHOSEN_DUE = """
 
 
 class Chosen(NamedTuple):
-    """What became of chosen jobs: those leased, and the ids of those that are due as before, and that nobody has locked.
+    """What became of chosen jobs: those leased, and the ids of those that are due and that nobody has locked.
 
     A trigger kept these `unchanged` ones from being leased. Those in neither are due no more, or locked.
     """
@@ -279,7 +279,7 @@ FETCH_PAYLOAD = """
 
 
 class Payload(NamedTuple):
-    """A payload's size as text, None if that is more than 64 MiB, and its text, None if that is more than was asked for."""
+    """A payload's size as text, None above 64 MiB, and its text, None above what was asked for."""
 
     bytes: int | None
     text: str | None

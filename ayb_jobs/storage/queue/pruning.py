@@ -50,7 +50,7 @@ PRUNE_JOBS = """
 def prune_jobs(
     conn: Connection, *, state: JobState, keep: timedelta, limit: int = 1000, after: Position | None = None
 ) -> PrunedJobs:
-    """Remove jobs that have been in the final `state` for longer than `keep` from among the next `limit`, oldest first."""
+    """Remove jobs that ended in `state` longer than `keep` ago, from among the next `limit`, oldest first."""
     values = {
         "state": state,
         "rare_state": None if state is JobState.COMPLETED else state,
@@ -155,9 +155,9 @@ class PrunedExecutions(NamedTuple):
     next: int | None
 
 
-# Ids are drawn when attempts begin, so the order of ids is nearly that of ending. A batch in which nothing old has ended
-# is the end, though an attempt that runs very long may have ended behind it. Ends that lie ahead are plain SQL's, and
-# say nothing.
+# Ids are drawn when attempts begin, so the order of ids is nearly that of ending. A batch in which nothing old has
+# ended is the end, though an attempt that runs very long may have ended behind it. Ends that lie ahead are plain SQL's,
+# and say nothing.
 PRUNE_EXECUTIONS = """
     WITH oldest AS MATERIALIZED (
         SELECT id, ended_at

@@ -1,7 +1,7 @@
 """Jobs whose lease was lost: their daemon crashed, was paused or cut off.
 
-They are read without a lock, `model.lifecycle` decides, and one statement writes, fenced by the lease as it was read. So
-a recoverer that is stopped in between holds no rows.
+They are read without a lock, `model.lifecycle` decides, and one statement writes, fenced by the lease as it was read.
+So a recoverer that is stopped in between holds no rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 class Look(NamedTuple):
     """What one look at the expired leases found.
 
-    `floor` is the last expiry that it saw (None if it found nothing), `next_s` the seconds until the next lease runs out
-    (None if none does within the seconds that were looked ahead).
+    `floor` is the last expiry that it saw (None if it found nothing), `next_s` the seconds until the next lease runs
+    out (None if none does within the seconds that were looked ahead).
     """
 
     lost: Sequence[LostLease]
@@ -26,9 +26,9 @@ class Look(NamedTuple):
     next_s: float | None
 
 
-# A running row without `lease_until` is nobody's: only a foreign statement can have left it, and nothing else would find
-# it. A row that AYB's own runner leased has no lease id. Rows that are set aside are left out, so that they never fill
-# the batch.
+# A running row without `lease_until` is nobody's: only a foreign statement can have left it, and nothing else would
+# find it. A row that AYB's own runner leased has no lease id. Rows that are set aside are left out, so that they never
+# fill the batch.
 FIND_EXPIRED_LEASES = """
     WITH expired AS MATERIALIZED (
         SELECT * FROM (
@@ -70,10 +70,10 @@ FIND_EXPIRED_LEASES = """
 def find_expired_leases(
     conn: Connection, *, limit: int, floor: str = "-infinity", ahead_s: float = 0.0, aside: Sequence[str] = ()
 ) -> Look:
-    """Return up to `limit` jobs whose lease ran out at `floor` or after it, whatever their type, the longest expired first.
+    """Return up to `limit` jobs whose lease ran out at `floor` or later, of any type, the longest expired first.
 
-    Up to `limit` running jobs without a lease come beside them. Jobs whose ids are `aside` are left out. The answer tells
-    when the next lease runs out, if that is within `ahead_s` seconds.
+    Up to `limit` running jobs without a lease come beside them. Jobs whose ids are `aside` are left out. The answer
+    tells when the next lease runs out, if that is within `ahead_s` seconds.
     """
     values = {"limit": limit, "floor": floor, "ahead_s": ahead_s, "aside": list(aside)}
     rows: list[Any] = conn.cursor(row_factory=namedtuple_row).execute(FIND_EXPIRED_LEASES, values).fetchall()
@@ -144,8 +144,8 @@ def _lost(row: Any, *, of_the_dead: bool) -> LostLease:
     )
 
 
-# Rows that somebody has locked are passed over, so that they keep no other waiting. An attempt without a number, or with
-# one that is taken, gets a new one: plain SQL may write any.
+# Rows that somebody has locked are passed over, so that they keep no other waiting. An attempt without a number, or
+# with one that is taken, gets a new one: plain SQL may write any.
 RECOVER_JOBS = f"""
     WITH ended AS MATERIALIZED (
         SELECT *
@@ -196,14 +196,14 @@ RECOVER_JOBS = f"""
         END
     )
     SELECT id, type, state, attempts, crashes, error FROM settled CROSS JOIN told
-"""  # noqa: S608 - literals only
+"""
 
 
 def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]) -> list[RecoveredJob]:
     """End these attempts and write their execution rows, in one statement; return the jobs that were recovered.
 
-    Each counts a crash beside its attempt. One left out was settled, extended or recovered by somebody else meanwhile, or
-    somebody has its row locked.
+    Each counts a crash beside its attempt. One left out was settled, extended or recovered by somebody else meanwhile,
+    or somebody has its row locked.
     """
     if not ended:
         return []

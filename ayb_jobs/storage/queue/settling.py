@@ -19,12 +19,11 @@ class RowsLocked(DatabaseError):
     """Somebody else holds a lock on a job that is to be settled."""
 
 
-# The arrays that hold nothing but nulls come empty, and so do the states and outcomes if every attempt completed: that is
-# nearly every batch, and each element costs the server and its client.
-# `id = ANY` beside the join has the primary key searched once for all of a batch. A join alone, or a list whose length the
-# planner knows, may be planned as one that reads the whole table, while that is small or was never analyzed.
-# A row that a trigger put back as it was still has its lease (`lease_left`), and is not settled.
-# The answer is null if all were settled.
+# The arrays that hold nothing but nulls come empty, and so do the states and outcomes if every attempt completed: that
+# is nearly every batch, and each element costs the server and its client. `id = ANY` beside the join has the primary
+# key searched once for all of a batch. A join alone, or a list whose length the planner knows, may be planned as one
+# that reads the whole table, while that is small or was never analyzed. A row that a trigger put back as it was still
+# has its lease (`lease_left`), and is not settled. The answer is null if all were settled.
 SETTLE_JOBS = """
     WITH impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', '1s', true)
@@ -123,8 +122,8 @@ def settle_jobs(
     Answers with the leases (their ids) that were settled. One left out was lost, or a trigger kept its job from being
     changed (`find_held` tells which): nothing of its job was changed.
     `now` is the present on the clock of `Settlement.started`. With `remove_completed`, completed jobs are deleted.
-    Raises `RowsLocked`, with nothing changed, if somebody else keeps one of the rows locked for a second: the whole batch
-    waits for it, so it waits no longer.
+    Raises `RowsLocked`, with nothing changed, if somebody else keeps one of the rows locked for a second: the whole
+    batch waits for it, so it waits no longer.
     """
     if not settlements:
         return set()
@@ -165,7 +164,7 @@ FIND_SETTLED = """
 
 
 def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
-    """Return which of these leases (their ids) are settled in just this way already, as by a lost answer's statement."""
+    """Return which of these leases (their ids) are settled in just this way already, as if an answer was lost."""
     rows = conn.execute(
         FIND_SETTLED,
         {

@@ -12,8 +12,8 @@ from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 class Unplanned(NamedTuple):
     """A schedule that was edited, enabled or disabled by whatever means since its next run was computed.
 
-    `planned` is the timing for which it was, and `next_run_at` the next run, both None where there was none. That timing
-    has been in force since `since`, and whoever edits the row may have overwritten the next run of it.
+    `planned` is the timing for which it was, and `next_run_at` the next run, both None where there was none. That
+    timing has been in force since `since`, and whoever edits the row may have overwritten the next run of it.
     `was_broken` tells that it could not fire before it was edited. `now` is the database's clock.
     """
 
@@ -60,8 +60,8 @@ class Unfinished(NamedTuple):
 NOTHING = Unfinished(queued=False, running=False, waits_long=False)
 
 # A disabled schedule has no next run in the past, so that enabling it by plain SQL makes up for nothing; nor has one
-# whose next run lies so far back that it can only be a mistake. One that is enabled, not broken and not ended has one, and
-# not at the end of time: it would never fire, and nobody would be told.
+# whose next run lies so far back that it can only be a mistake. One that is enabled, not broken and not ended has one,
+# and not at the end of time: it would never fire, and nobody would be told.
 _UNPLANNED = """
     (enabled AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst))
         OR (NOT enabled AND (next_run_at <= now() OR planned IS NOT NULL))
@@ -69,7 +69,8 @@ _UNPLANNED = """
         OR (enabled AND next_run_at = 'infinity')
         OR next_run_at < now() - interval '10 years'
 """
-# The latest first, here and in firing: one that lies far back has many fires behind it, and must not hold up the others.
+# The latest first, here and in firing: one that lies far back has many fires behind it, and must not hold up the
+# others.
 LOCK_UNPLANNED = f"""
     SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
         greatest(last_fire_at, watched_since), last_error IS NOT NULL, now()
@@ -79,7 +80,7 @@ LOCK_UNPLANNED = f"""
     ORDER BY next_run_at DESC NULLS FIRST
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
-"""  # noqa: S608 - literals only
+"""
 
 
 def lock_unplanned(
@@ -330,7 +331,7 @@ FIRE = f"""
             WHEN EXISTS (SELECT FROM canceled WHERE state_before = 'running') THEN pg_notify('ayb_jobs', 'replaced')::text
             WHEN EXISTS (SELECT FROM made WHERE run_at <= now()) THEN pg_notify('ayb_jobs', '')::text
         END
-"""  # noqa: S608 - literals only
+"""
 
 
 def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:
@@ -365,7 +366,7 @@ LOOK_AHEAD = f"""
         extract(epoch FROM clock_timestamp())::float8
     FROM _ayb_job_schedules
     WHERE id <> ALL (%(aside)s::uuid[])
-"""  # noqa: S608 - literals only
+"""
 
 
 FIND_DUE = f"""
@@ -373,7 +374,7 @@ FIND_DUE = f"""
     FROM _ayb_job_schedules
     WHERE ((enabled AND next_run_at <= now()) OR ({_UNPLANNED})) AND id <> ALL (%(aside)s::uuid[])
     LIMIT %(limit)s
-"""  # noqa: S608 - literals only
+"""
 
 
 def find_due(conn: Connection, limit: int, *, aside: Sequence[str] = ()) -> list[str]:

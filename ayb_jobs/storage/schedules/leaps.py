@@ -1,4 +1,4 @@
-"""Schedules whose next run is later than their expression says: the database's clock was set back, or somebody wrote it."""
+"""Schedules whose next run is too late: the database's clock was set back, or somebody wrote it."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +11,10 @@ NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
 class Planned(NamedTuple):
-    """A schedule and its next run, as found; `seen` is that run as the database's text. `now` is the database's clock."""
+    """A schedule and its next run, as found; `seen` is that run as the database's text.
+
+    `now` is the database's clock.
+    """
 
     id: str
     name: str
@@ -51,8 +54,8 @@ def list_planned(conn: Connection, *, after: str = NO_ID, limit: int) -> list[Pl
     ]
 
 
-# What the ledger holds from the new next run on is of a time that has not come: those fires are made again. A job of that
-# time which still waits would wait until it comes.
+# What the ledger holds from the new next run on is of a time that has not come: those fires are made again. A job of
+# that time which still waits would wait until it comes.
 PUT_RIGHT = """
     WITH wanted AS MATERIALIZED (
         SELECT * FROM unnest(%(ids)s::uuid[], %(seen)s::timestamptz[], %(next_ats)s::timestamptz[])

@@ -63,7 +63,10 @@ PRUNE_FIRES = """
 
 
 def prune_fires(conn: Connection, *, keep: timedelta, batch: int = PRUNE_BATCH) -> int:
-    """Remove up to `batch` fires recorded longer ago than `keep`, and return how many; fewer than `batch` at the end."""
+    """Remove up to `batch` fires recorded longer ago than `keep`, and return how many.
+
+    Fewer than `batch` at the end.
+    """
     return conn.execute(PRUNE_FIRES, {"keep": keep, "batch": batch}).rowcount
 
 

@@ -42,7 +42,7 @@ SCHEDULE_COLUMNS = f"""
     schedule.created_at, schedule.updated_at
 """
 
-LIST_SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM _ayb_job_schedules AS schedule ORDER BY schedule.name"  # noqa: S608
+LIST_SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM _ayb_job_schedules AS schedule ORDER BY schedule.name"
 
 
 def list_schedules(conn: Connection) -> list[Schedule]:
@@ -58,7 +58,7 @@ GET_SCHEDULE = f"""
     WHERE schedule.id = %(id)s::uuid OR schedule.name = %(name)s
     ORDER BY schedule.id = %(id)s::uuid DESC NULLS LAST
     LIMIT 1
-"""  # noqa: S608 - literals only
+"""
 
 
 def get_schedule(conn: Connection, key: str) -> Schedule:
@@ -78,7 +78,7 @@ CREATE_SCHEDULE = f"""
         CASE WHEN %(enabled)s THEN concat_ws(' ', %(cron)s::varchar, %(timezone)s::varchar, %(dst)s::varchar) END
     )
     RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END AS woken
-"""  # noqa: S608 - literals only
+"""
 
 
 def create_schedule(
@@ -119,7 +119,7 @@ CHANGE_SCHEDULE = f"""
         updated_at = now()
     WHERE schedule.id = %(id)s::uuid
     RETURNING {SCHEDULE_COLUMNS}, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'schedule')::text END AS woken
-"""  # noqa: S608 - literals only
+"""
 
 
 def update_schedule(
@@ -211,7 +211,7 @@ TRIGGER_SCHEDULE = f"""
     FROM _ayb_job_schedules
     WHERE id = %(id)s
     RETURNING id::text, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
-"""  # noqa: S608 - literals only
+"""
 
 
 def trigger_schedule(conn: Connection, key: str) -> str:

@@ -191,7 +191,7 @@ def test_a_database_error_is_counted_by_its_class(db: Database) -> None:
         try:
             with db.connection() as conn:
                 conn.execute(statement.encode())
-        except Exception as error:  # noqa: BLE001 - whichever it is
+        except Exception as error:
             metrics(events.LoopFailed(loop="producer", error=RuntimeError("wrapped"), retry_s=1))
             wrapped = RuntimeError("wrapped")
             wrapped.__cause__ = error

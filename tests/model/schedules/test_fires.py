@@ -166,8 +166,8 @@ def test_nothing_up_to_the_latest_fire_is_decided_again() -> None:
 )
 def test_overlap_rules_hold_among_fires_that_are_made_up_for_too(
     overlap: str,
-    queued: bool,  # noqa: FBT001 - a table of cases
-    running: bool,  # noqa: FBT001
+    queued: bool,
+    running: bool,
     expected: list[str],
 ) -> None:
     schedule = due(NOON, cron="0-2 12 * * *", catchup="all", overlap=overlap, queued=queued, running=running)
@@ -193,7 +193,7 @@ def test_an_edit_passes_over_what_was_due() -> None:
     assert passed_over(Timing("nonsense", "UTC", "once"), NOON - timedelta(days=40), None, NOON) == []
 
 
-@given(st.uuids(), st.datetimes(datetime(2020, 1, 1), datetime(2037, 1, 1)), st.floats(0, 86400))  # noqa: DTZ001
+@given(st.uuids(), st.datetimes(datetime(2020, 1, 1), datetime(2037, 1, 1)), st.floats(0, 86400))
 def test_jitter_stays_within_its_bound_and_is_the_same_each_time(schedule: Any, at: datetime, jitter_s: float) -> None:
     fire_at = at.replace(tzinfo=UTC)
     delay = jitter(str(schedule), fire_at, jitter_s)

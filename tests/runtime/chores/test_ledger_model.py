@@ -162,7 +162,7 @@ class World:
         if cron != self.cron:
             self.do_edit(cron=cron)
 
-    def do_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - an action's argument
+    def do_enabled(self, enabled: bool) -> None:
         if enabled != get_schedule(self.conn, "s").enabled:
             self.do_edit(enabled=enabled)
 
@@ -175,7 +175,7 @@ class World:
         if cron != self.cron and get_schedule(self.conn, "s").enabled:
             self.by_sql("next_run_at = date_trunc('minute', now()) + interval '1 minute', cron_expr = %s", cron)
 
-    def do_enabled_by_sql(self, enabled: bool) -> None:  # noqa: FBT001
+    def do_enabled_by_sql(self, enabled: bool) -> None:
         if enabled != get_schedule(self.conn, "s").enabled:
             self.by_sql("enabled = %s", enabled)
 

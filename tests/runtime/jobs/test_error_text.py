@@ -12,7 +12,7 @@ from ayb_jobs.runtime.jobs.error_text import MOST_TOLD, error_text
 def caught(act: Callable[[], object]) -> Exception:
     try:
         act()
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:
         return error
     raise AssertionError("nothing was raised")
 

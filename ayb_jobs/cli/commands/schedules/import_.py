@@ -49,8 +49,9 @@ def import_(
 ) -> int:
     """Read the schedules of another scheduler, and print them as settings, with what means something else here.
 
-    `crontab FILE` (- for standard input), `pg_cron` (its table), `celery` (django-celery-beat's tables) or `celery FILE`
-    (the Python settings with `beat_schedule`, which are read and not run). Ends with 1 where an entry cannot be had here.
+    `crontab FILE` (- for standard input), `pg_cron` (its table), `celery` (django-celery-beat's tables) or `celery
+    FILE` (the Python settings with `beat_schedule`, which are read and not run). Ends with 1 where an entry cannot be
+    had here.
     """
     if not create:
         output.must_print()
@@ -72,7 +73,10 @@ def import_(
 
 
 def text_of(file: str, encoding: str | None) -> str:
-    """Return a file's text, or that of standard input for `-`; without `encoding`, in the one that Python source names."""
+    """Return a file's text, or that of standard input for `-`.
+
+    Without `encoding`, in the one that Python source names.
+    """
     try:
         data = read_input(file)
         return data.decode(encoding or tokenize.detect_encoding(io.BytesIO(data).readline)[0])

@@ -60,7 +60,10 @@ def preview(
 
 
 def first_fires(seen: Iterator[Foreseen], count: int) -> list[Foreseen]:
-    """Return so many fires, or those up to the last, and what is left out among them. Raises `Ended` if none is left."""
+    """Return so many fires, or those up to the last, and what is left out among them.
+
+    Raises `Ended` if none is left.
+    """
     found: list[Foreseen] = []
     try:
         for each in seen:

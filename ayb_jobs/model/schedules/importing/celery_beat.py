@@ -20,8 +20,8 @@ _WHOLE = 1e-9
 class BeatEntry:
     """One periodic task: a crontab (by Celery's field names), or an interval in seconds.
 
-    `problem` says why it cannot be imported, if it cannot. `options` are those of `apply_async`. `notes` tell what could
-    not be read of it.
+    `problem` says why it cannot be imported, if it cannot. `options` are those of `apply_async`. `notes` tell what
+    could not be read of it.
     """
 
     name: str

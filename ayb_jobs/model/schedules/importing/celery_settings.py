@@ -22,8 +22,9 @@ _TASK_FIELDS = frozenset({"task", "schedule", "args", "kwargs", "options", "rela
 def beat_settings(text: str, *, timezone: str | None = None) -> Iterator[BeatEntry]:
     """Yield the entries of `beat_schedule` (or its Django names, or one in a dictionary of settings).
 
-    They are in `timezone`, or in the zone that the settings name. An entry that is no plain value, or that is set under a
-    condition only, is yielded with the reason why it cannot be imported. Raises `InvalidInput` if there is no such setting.
+    They are in `timezone`, or in the zone that the settings name. An entry that is no plain value, or that is set under
+    a condition only, is yielded with the reason why it cannot be imported. Raises `InvalidInput` if there is no such
+    setting.
     """
     reader = Reader()
     try:

@@ -85,9 +85,9 @@ def read_crontab(
 ) -> Iterator[Imported]:
     """Yield the entries of a crontab.
 
-    Commands become the payload of jobs of type `job_type`: `{"command": "…"}`, with the variables of the crontab in `env`
-    and the command's input in `stdin`. A crontab is in the time zone of its machine, which it does not say: `timezone`,
-    or its own CRON_TZ, or UTC with a note. (Its TZ is for the commands alone.)
+    Commands become the payload of jobs of type `job_type`: `{"command": "…"}`, with the variables of the crontab in
+    `env` and the command's input in `stdin`. A crontab is in the time zone of its machine, which it does not say:
+    `timezone`, or its own CRON_TZ, or UTC with a note. (Its TZ is for the commands alone.)
     """
     crontab = _Crontab(zone=timezone, forced_zone=timezone, job_type=job_type, system=system)
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):

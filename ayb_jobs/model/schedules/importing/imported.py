@@ -15,8 +15,8 @@ from ayb_jobs.model.schedules.schedule import NewSchedule
 class Imported:
     """One entry of another scheduler.
 
-    `schedule` is None if it cannot be had here, for the reason in `notes`. `statements` is the SQL that it ran, to become
-    a job type; `transaction` is false if that SQL cannot run in a transaction.
+    `schedule` is None if it cannot be had here, for the reason in `notes`. `statements` is the SQL that it ran, to
+    become a job type; `transaction` is false if that SQL cannot run in a transaction.
     """
 
     source: str
@@ -138,7 +138,7 @@ def _schedule_lines(schedule: NewSchedule) -> Iterator[str]:
 
 
 def _text(value: str) -> str:
-    """Return a TOML basic string: as JSON, but with one escape for what lies beyond U+FFFF, and none for what is read."""
+    """Return a TOML basic string: as JSON, but with one escape for what lies beyond U+FFFF."""
     quoted = json.dumps(value, ensure_ascii=False)
     return "".join(each if each.isprintable() else f"\\U{ord(each):08X}" for each in quoted)
 

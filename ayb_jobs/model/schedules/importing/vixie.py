@@ -9,8 +9,8 @@ _FIELDS = 5
 def with_our_days(cron: str) -> str:
     """Return an expression of five fields with the days that it means there.
 
-    A field of days that lists all its values without a star restricts nothing here. There it is a restriction that every
-    day meets, and one of two is enough.
+    A field of days that lists all its values without a star restricts nothing here. There it is a restriction that
+    every day meets, and one of two is enough.
     """
     fields = cron.split()
     if len(fields) != _FIELDS:
