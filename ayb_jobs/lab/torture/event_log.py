@@ -19,7 +19,7 @@ INSTALL = r"""
         became _ayb_jobs
     );
     CREATE TABLE _ayb_job_torture_effects (job_id uuid NOT NULL);
-    CREATE OR REPLACE FUNCTION _ayb_job_log_event() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION _ayb_job_log_event() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
         IF TG_OP = 'INSERT' THEN
             INSERT INTO _ayb_job_events (change, became) VALUES ('insert', NEW);
