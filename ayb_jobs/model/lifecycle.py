@@ -20,6 +20,18 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 }
 
 
+class ByHand(NamedTuple):
+    """What an operator may do to a job: the state in which it must be, the one that follows, and the rule in words."""
+
+    begins: JobState
+    ends: JobState
+    rule: str
+
+
+CANCELING = ByHand(JobState.QUEUED, JobState.CANCELED, "only queued jobs can be canceled")
+RETRYING = ByHand(JobState.FAILED, JobState.QUEUED, "only failed jobs can be retried")
+
+
 class Outcome(StrEnum):
     """How an attempt ended, as its execution row tells it."""
 

@@ -10,6 +10,7 @@ from psycopg.rows import dict_row, kwargs_row, tuple_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
 from ayb_jobs.model.job import Job, JobState, NewJob, checked_id, decode_payload
+from ayb_jobs.model.lifecycle import CANCELING, RETRYING
 from ayb_jobs.storage.database import MAY_NOTIFY, Connection
 from ayb_jobs.storage.faults import worded_lack_of_tables
 from ayb_jobs.tracing import current_traceparent
@@ -239,7 +240,7 @@ def retry_job(conn: Connection, job_id: str) -> Job:
 
     Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
     """
-    return _changed(conn, RETRY_JOB, job_id, "only failed jobs can be retried")
+    return _changed(conn, RETRY_JOB, job_id, RETRYING.rule)
 
 
 CANCEL_JOB = f"""
@@ -261,7 +262,7 @@ def cancel_job(conn: Connection, job_id: str) -> Job:
 
     Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
     """
-    return _changed(conn, CANCEL_JOB, job_id, "only queued jobs can be canceled")
+    return _changed(conn, CANCEL_JOB, job_id, CANCELING.rule)
 
 
 def _changed(conn: Connection, statement: LiteralString, job_id: str, rule: str) -> Job:
