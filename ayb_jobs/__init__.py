@@ -1,6 +1,7 @@
 """A worker daemon with a Postgres queue.
 
-What an application needs: `enqueue` and `enqueue_many` with `NewJob` on one side, a `Registry` of handlers, which get a
+What an application needs: `enqueue` and `enqueue_many` with `NewJob` on one side (`enqueue_async` and
+`enqueue_many_async` on asynchronous connections), a `Registry` of handlers, which get a
 `JobContext` and may answer with `Snooze` or `Cancel` or raise `Discard`, on the other.
 """
 
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 # Each name is imported when it is first asked for: the command line starts without what it does not use.
 if TYPE_CHECKING:
+    from ayb_jobs.client.enqueueing import enqueue, enqueue_async, enqueue_many, enqueue_many_async
+    from ayb_jobs.client.steps import Enqueued
     from ayb_jobs.errors import (
         AybJobsError,
         Conflict,
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
         InvalidInput,
         LeaseLost,
         NotFound,
+        NotTaken,
         Stopped,
         TransactionLost,
     )
@@ -23,12 +27,13 @@ if TYPE_CHECKING:
     from ayb_jobs.handlers.registry import Registry
     from ayb_jobs.model.job import Job, JobState, NewJob
     from ayb_jobs.model.results import Cancel, Snooze
-    from ayb_jobs.storage.queue.bulk import enqueue_many
-    from ayb_jobs.storage.queue.jobs import Enqueued, cancel_job, enqueue, get_job, retry_job
+    from ayb_jobs.storage.queue.jobs import cancel_job, get_job, retry_job
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ayb_jobs.client.enqueueing": ("enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"),
+    "ayb_jobs.client.steps": ("Enqueued",),
     "ayb_jobs.errors": (
         "AybJobsError",
         "Conflict",
@@ -36,6 +41,7 @@ _HOMES = {
         "InvalidInput",
         "LeaseLost",
         "NotFound",
+        "NotTaken",
         "Stopped",
         "TransactionLost",
     ),
@@ -43,8 +49,7 @@ _HOMES = {
     "ayb_jobs.handlers.registry": ("Registry",),
     "ayb_jobs.model.job": ("Job", "JobState", "NewJob"),
     "ayb_jobs.model.results": ("Cancel", "Snooze"),
-    "ayb_jobs.storage.queue.bulk": ("enqueue_many",),
-    "ayb_jobs.storage.queue.jobs": ("Enqueued", "cancel_job", "enqueue", "get_job", "retry_job"),
+    "ayb_jobs.storage.queue.jobs": ("cancel_job", "get_job", "retry_job"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -61,13 +66,16 @@ __all__ = [
     "LeaseLost",
     "NewJob",
     "NotFound",
+    "NotTaken",
     "Registry",
     "Snooze",
     "Stopped",
     "TransactionLost",
     "cancel_job",
     "enqueue",
+    "enqueue_async",
     "enqueue_many",
+    "enqueue_many_async",
     "get_job",
     "retry_job",
 ]

@@ -23,6 +23,10 @@ class InvalidInput(AybJobsError):
         self.field = field
 
 
+class NotTaken(InvalidInput, TypeError):
+    """This kind of value is not taken; nothing was changed."""
+
+
 class NotFound(AybJobsError):
     """There is no such thing."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ayb_jobs.client import enqueueing
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import Job, NewJob, checked_id
@@ -27,7 +28,7 @@ def enqueue(conn: Connection, given: Mapping[str, Any], *, actor: Actor, default
     """
     new = _new_job(given, defaults)
     with conn.transaction():
-        made = jobs.enqueue(conn, new)
+        made = enqueueing.enqueue(conn, new)
         job = jobs.get_job(conn, made.id)
         if not made.created and job.type != new.type:
             raise Conflict(f"the idempotency key belongs to job {job.id}, which is of type {job.type}")

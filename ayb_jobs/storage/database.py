@@ -28,10 +28,6 @@ from ayb_jobs.storage.work_connection import WorkConnection
 Connection = psycopg.Connection[TupleRow]
 C = TypeVar("C", bound=psycopg.Connection[Any])
 
-CHANNEL = "ayb_jobs"
-# Once the server's queue of notifications is full, behind a session that listens and sits in a transaction, nobody who
-# notifies can commit. From the half on we send none, and jobs are found by polling.
-MAY_NOTIFY = "pg_notification_queue_usage() < 0.5"
 LATE_S = 15.0
 # After how long the pool's attempts to connect begin anew, at the shortest wait between them.
 RECONNECT_S = 1.0

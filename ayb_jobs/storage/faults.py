@@ -109,17 +109,6 @@ def worded_faults() -> Iterator[None]:
         raise DatabaseError(f"the database failed: {_words(error)}") from error
 
 
-@contextmanager
-def worded_lack_of_tables() -> Iterator[None]:
-    """Raise `MigrationError` where something of ours is missing in the database; other errors pass as they are."""
-    try:
-        yield
-    except NOT_SET_UP as error:
-        if "_ayb_job" not in _words(error):  # of the caller's own doing
-            raise
-        raise _not_set_up(error) from error
-
-
 def _not_set_up(error: psycopg.Error) -> MigrationError:
     return MigrationError(
         f"the database is not set up for this version of ayb-jobs ({_words(error)}); run: ayb-jobs migrate"

@@ -5,7 +5,8 @@ import select
 import psycopg
 
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.storage.database import MAY_NOTIFY, Timeouts, connect_for_ourselves, shares_sessions
+from ayb_jobs.storage.channel import MAY_NOTIFY
+from ayb_jobs.storage.database import Timeouts, connect_for_ourselves, shares_sessions
 
 ASK_FOR_ROOM = f"SELECT {MAY_NOTIFY}"
 

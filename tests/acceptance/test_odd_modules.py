@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.cli.exits import ExitCode
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.jobs import enqueue
 from tests.cli.processes import PROGRAM, environment
 from tests.eventually import eventually
 

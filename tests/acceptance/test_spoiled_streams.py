@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.jobs import enqueue
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
 

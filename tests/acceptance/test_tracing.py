@@ -11,12 +11,11 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.tracing import traced
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.bulk import enqueue_many
-from ayb_jobs.storage.queue.jobs import enqueue
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
 

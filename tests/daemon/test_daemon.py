@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import Discard
@@ -30,7 +31,6 @@ from ayb_jobs.model.job import Lease, NewJob
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue.jobs import enqueue
 from ayb_jobs.storage.queue.leases import Touched, release_jobs
 from tests.eventually import eventually
 from tests.factories import make_job

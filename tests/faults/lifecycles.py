@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL
 
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config import Retention
 from ayb_jobs.errors import AybJobsError, Conflict
 from ayb_jobs.handlers.context import ContextServices, JobContext
@@ -30,8 +31,7 @@ from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.storage.database import Connection, Database, connect
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue.bulk import enqueue_many
-from ayb_jobs.storage.queue.jobs import cancel_job, enqueue, retry_job
+from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
 from tests.producing import producing

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ayb_jobs.client.enqueueing import enqueue_many
 from ayb_jobs.events import JobsReleased
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.lab.torture import parse_faults, report, torture
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.queue.bulk import enqueue_many
 from tests.acceptance.processes import DaemonProcess, daemon
 from tests.eventually import eventually
 from tests.faults.proxy import Proxy

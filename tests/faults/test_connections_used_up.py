@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from ayb_jobs.client.enqueueing import enqueue_many
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue.bulk import enqueue_many
 from tests.acceptance.processes import DaemonProcess, daemon, readiness
 from tests.cli.conftest import Cli
 from tests.eventually import eventually

@@ -12,13 +12,12 @@ from typing import BinaryIO
 import psycopg
 import pytest
 
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue.bulk import enqueue_many
-from ayb_jobs.storage.queue.jobs import enqueue
 from tests import servers
 from tests.acceptance.processes import DaemonProcess, daemon
 from tests.cli.conftest import Cli

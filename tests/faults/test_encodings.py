@@ -10,12 +10,12 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.checks.database import unfit_database
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate, shipped_migrations
-from ayb_jobs.storage.queue.jobs import enqueue
 from tests.acceptance.processes import daemon
 from tests.cli.conftest import Cli
 from tests.eventually import eventually

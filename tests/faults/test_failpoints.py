@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs import failpoints
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.lab.torture import event_log
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.lab.torture.workload import TRANSACTION
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.queue.jobs import enqueue
 from tests.eventually import eventually
 
 JOBS = 3

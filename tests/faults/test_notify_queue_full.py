@@ -8,6 +8,7 @@ from itertools import count
 import psycopg
 import pytest
 
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import Discard
 from ayb_jobs.events import LoopFailed, NotificationsAvailable, NotificationsUnavailable
@@ -18,8 +19,8 @@ from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime import notifier
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue.bulk import enqueue_many, retry_jobs
-from ayb_jobs.storage.queue.jobs import enqueue, get_job, retry_job
+from ayb_jobs.storage.queue.bulk import retry_jobs
+from ayb_jobs.storage.queue.jobs import get_job, retry_job
 from ayb_jobs.storage.schedules.schedules import create_schedule, trigger_schedule
 from tests.cli.conftest import Cli
 from tests.eventually import eventually

@@ -5,6 +5,7 @@ from collections import Counter
 from contextlib import closing
 from statistics import median
 
+from ayb_jobs.client.enqueueing import enqueue_many
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.events import LoopErrorRepeated
 from ayb_jobs.handlers.context import JobContext
@@ -12,7 +13,6 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue.bulk import enqueue_many
 from tests.eventually import eventually
 from tests.running import Running, running
 

@@ -178,13 +178,11 @@ BUGS = [
     ),
     bug(
         "an enqueue is acknowledged before it is committed",
-        "storage/queue/jobs.py",
-        "            if added := cursor.execute(statement, values).fetchone():\n"
-        "                return Enqueued(id=added[0], created=True)\n",
-        "            if added := cursor.execute(statement, values).fetchone():\n"
-        "                if added[0].endswith('7'):\n"
-        "                    cursor.execute('DELETE FROM _ayb_jobs WHERE id = %s', (added[0],))\n"
-        "                return Enqueued(id=added[0], created=True)\n",
+        "client/sync_drivers.py",
+        "            row: Row | None = cursor.execute(statement, values).fetchone()\n",
+        "            row: Row | None = cursor.execute(statement, values).fetchone()\n"
+        "            if row and row[0].endswith('7'):\n"
+        "                cursor.execute('DELETE FROM _ayb_jobs WHERE id = %s', (row[0],))\n",
         "none",
         "acknowledged_enqueue_lost illegal_transition",
     ),

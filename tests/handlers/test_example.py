@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.config import load_config
 from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
@@ -18,7 +19,6 @@ from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.jobs import enqueue
 from tests.eventually import eventually
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"

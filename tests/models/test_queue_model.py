@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob, NewJob
 from ayb_jobs.model.lifecycle import Settlement, settle_failure, settle_result
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.queue.jobs import cancel_job, enqueue, retry_job
+from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
 from ayb_jobs.storage.queue.leases import extend_leases, release_jobs
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 from ayb_jobs.storage.queue.settling import settle_jobs

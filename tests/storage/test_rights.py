@@ -11,15 +11,15 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage import migrate as module
 from ayb_jobs.storage import rights
 from ayb_jobs.storage.database import Connection, connect, connect_for_ourselves
 from ayb_jobs.storage.execution_view import keep_execution_view
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue import jobs as queue
-from ayb_jobs.storage.queue.bulk import enqueue_many
-from ayb_jobs.storage.queue.jobs import enqueue, list_jobs
+from ayb_jobs.storage.queue.enqueueing import ENQUEUE, ENQUEUE_BEFORE_18
+from ayb_jobs.storage.queue.jobs import list_jobs
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.storage.rights import Level
 from ayb_jobs.storage.schedules.schedules import list_schedules
@@ -223,9 +223,9 @@ def test_enqueueing_and_plain_inserts_need_no_function_of_ours(each_empty_databa
 
 
 def test_the_two_statements_of_enqueue_differ_in_the_id_alone() -> None:
-    early = queue.ENQUEUE_BEFORE_18
+    early = ENQUEUE_BEFORE_18
     made = early[early.index("encode(") : early.index("::uuid,") + len("::uuid")]
-    assert early.replace(made, "uuidv7()").split() == queue.ENQUEUE.split()
+    assert early.replace(made, "uuidv7()").split() == ENQUEUE.split()
 
 
 def test_a_daemon_runs_with_what_it_is_granted(empty_database_url: str, role: str, tmp_path: Path) -> None:

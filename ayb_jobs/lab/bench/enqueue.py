@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
+from ayb_jobs.client.steps import time_ordered_ids
 from ayb_jobs.lab.bench.figures import Figure, Pair, figure
 from ayb_jobs.lab.bench.scratch import Bench
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.queue.bulk import COPY_DUE_JOBS, NOTIFY, enqueue_many, time_ordered_ids
-from ayb_jobs.storage.queue.jobs import ENQUEUE, enqueue
+from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, ENQUEUE, NOTIFY
 
 # So many on one side, then on the other: whatever disturbs the machine disturbs both.
 AT_ONCE = 200

@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.lab.bench.figures import Figure, Pair, figure, percentile
 from ayb_jobs.lab.bench.processes import measured
 from ayb_jobs.lab.bench.scratch import Bench
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.queue.jobs import enqueue
 
 PACE_S = 0.02
 MOST = 500

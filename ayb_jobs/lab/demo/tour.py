@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from importlib.resources import files
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.model.job import JobState, NewJob
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.jobs import enqueue
 
 EXPIRED_PER_TABLE = 9_000
 KEPT_PER_TABLE = 1_000

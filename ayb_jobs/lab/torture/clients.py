@@ -7,11 +7,12 @@ from contextlib import suppress
 
 import psycopg
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, NotFound
 from ayb_jobs.lab.torture.history import History
 from ayb_jobs.lab.torture.workload import new_job
 from ayb_jobs.storage.database import Connection, Timeouts, connect
-from ayb_jobs.storage.queue.jobs import cancel_job, enqueue
+from ayb_jobs.storage.queue.jobs import cancel_job
 
 NAME = "torture-client"
 CANCELED = 0.02

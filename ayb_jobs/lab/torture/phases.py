@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.lab.checker import Evidence, Figures, Limits, Snapshot, Violation, check, figures
@@ -25,7 +26,6 @@ from ayb_jobs.lab.torture.retrying import RetryingConnection
 from ayb_jobs.lab.torture.workload import TRANSACTION
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import connect, shares_sessions
-from ayb_jobs.storage.queue.jobs import enqueue
 
 CLIENTS = 3
 # Due jobs for each daemon, so that all slots are busy and the rest is soon worked off; and all that have not ended.

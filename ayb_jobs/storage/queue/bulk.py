@@ -1,99 +1,14 @@
-"""Many jobs at once: enqueue by the thousands, retry and cancel by filter."""
+"""Many jobs at once: retry and cancel by filter."""
 
-import secrets
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from typing import Any, LiteralString, NamedTuple
 
-import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg.rows import class_row, tuple_row
+from psycopg.rows import class_row
 
-from ayb_jobs.model.job import JobState, NewJob
-from ayb_jobs.storage.database import MAY_NOTIFY, Connection
-from ayb_jobs.storage.faults import worded_lack_of_tables
-from ayb_jobs.storage.queue.jobs import Position, refusing_bad_values
-from ayb_jobs.tracing import current_traceparent
-
-# Everything else takes the column's default; `run_at` is now.
-COPY_DUE_JOBS = """
-    COPY _ayb_jobs (id, type, payload, queue, priority, max_attempts, traceparent) FROM STDIN
-"""
-NOTIFY = f"SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END"
-
-INSERT_JOBS = """
-    WITH added AS (
-        INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, traceparent, run_at, idempotency_key)
-        SELECT id, type, payload, queue, priority, max_attempts, traceparent,
-            coalesce(run_at, now() + delay, now()), idempotency_key
-        FROM unnest(
-            %s::uuid[], %s::text[], %s::jsonb[], %s::text[], %s::smallint[], %s::int[], %s::text[],
-            %s::timestamptz[], %s::interval[], %s::text[]
-        ) AS asked (
-            id, type, payload, queue, priority, max_attempts, traceparent, run_at, delay, idempotency_key
-        )
-        ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING run_at
-    )
-    SELECT count(*), count(*) FILTER (WHERE run_at <= now()) FROM added
-"""
-
-
-def enqueue_many(conn: psycopg.Connection[Any], jobs: Iterable[NewJob]) -> int:
-    """Put many jobs into the queue, all or none, and return how many were made.
-
-    Jobs that fall due at the same time are leased in the order in which they were given. Those whose idempotency key is
-    taken are left out. It happens in the transaction that `conn` is in, else in one of its own, with one notification.
-    Jobs are sent while `jobs` is still being read, so reading it must not use `conn`.
-    Raises `InvalidInput` for a job that cannot be stored, and `MigrationError`, a `DatabaseError`, where the tables are
-    not there.
-    """
-    current = current_traceparent()
-    others: list[tuple[object, ...]] = []
-    inserted = inserted_due = 0
-    with (
-        worded_lack_of_tables(),
-        _all_or_none(conn),
-        conn.cursor(row_factory=tuple_row) as cursor,
-        refusing_bad_values(),
-    ):
-        with cursor.copy(COPY_DUE_JOBS) as copy:
-            for id_, job in zip(time_ordered_ids(), jobs, strict=False):
-                trace = job.traceparent or current
-                row = (id_, job.type, job.payload_text, job.queue, job.priority, job.max_attempts, trace)
-                if job.run_at is None and job.delay is None and job.idempotency_key is None:
-                    copy.write_row(row)
-                else:
-                    others.append((*row, job.run_at, job.delay, job.idempotency_key))
-        copied = cursor.rowcount  # without those that a trigger drops
-        if others:
-            # In one order for all, so that two calls with the same keys wait for each other and never deadlock.
-            others.sort(key=lambda job: str(job[-1]))
-            columns = [list(column) for column in zip(*others, strict=True)]
-            inserted, inserted_due = cursor.execute(INSERT_JOBS, columns).fetchone() or (0, 0)
-        if copied or inserted_due:
-            cursor.execute(NOTIFY)
-    return copied + inserted
-
-
-def _all_or_none(conn: psycopg.Connection[Any]) -> AbstractContextManager[object]:
-    """Return a transaction, or a savepoint in the caller's.
-
-    A connection without autocommit and outside a transaction is left to begin one by itself, for its owner to commit.
-    """
-    begins_its_own = not conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE
-    return nullcontext() if begins_its_own else conn.transaction()
-
-
-def time_ordered_ids() -> Iterator[str]:
-    """Yield UUIDs of version 7, each higher than the one before: random bits counted up in random steps."""
-    prefix = f"{time.time_ns() // 1_000_000:012x}7{secrets.randbits(12):03x}"
-    number = 0b10 << 62 | secrets.randbits(61)
-    step = secrets.randbits(32) | 1
-    while True:
-        yield f"{prefix}{number:016x}"
-        number += step
+from ayb_jobs.model.job import JobState
+from ayb_jobs.storage.channel import MAY_NOTIFY
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.jobs import Position
 
 
 class Batch(NamedTuple):

@@ -1,4 +1,4 @@
-"""The queue as its users see it: enqueue, look, retry and cancel, one job at a time."""
+"""The queue as its users see it: look, retry and cancel, one job at a time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,14 +6,13 @@ from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
-from psycopg.rows import dict_row, kwargs_row, tuple_row
+from psycopg.rows import dict_row, kwargs_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
-from ayb_jobs.model.job import Job, JobState, NewJob, checked_id, decode_payload
+from ayb_jobs.model.job import Job, JobState, checked_id, decode_payload
 from ayb_jobs.model.lifecycle import CANCELING, RETRYING
-from ayb_jobs.storage.database import MAY_NOTIFY, Connection
-from ayb_jobs.storage.faults import worded_lack_of_tables
-from ayb_jobs.tracing import current_traceparent
+from ayb_jobs.storage.channel import MAY_NOTIFY
+from ayb_jobs.storage.database import Connection
 
 # JSON comes as text, since jsonb stores what Python cannot decode. Whoever writes rows by plain SQL can make any column
 # as large as the server allows, so what is shown is cut; sizes are those that are stored, which the server knows
@@ -63,91 +62,11 @@ LISTED_COLUMNS = """
 Change = Callable[[Connection, str], Job]
 
 
-# How often an enqueue asks anew for a key that is taken by a job that it does not find.
-TRIES = 100
-
-
-class Enqueued(NamedTuple):
-    """The job that an enqueue led to; `created` is false where its idempotency key was taken by an earlier one."""
-
-    id: str
-    created: bool
-
-
 class Position(NamedTuple):
     """A place in the order of creation, between two pages or two batches."""
 
     created_at: datetime
     id: str
-
-
-MAKES_IDS_ITSELF = 180000
-# With built-ins alone, so that an application's role needs no right to a function of ours.
-ENQUEUE = f"""
-    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
-    VALUES (
-        uuidv7(), %(type)s, %(payload)s::jsonb, %(queue)s, %(priority)s, %(max_attempts)s,
-        coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval, now()),
-        %(idempotency_key)s, %(traceparent)s
-    )
-    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-    RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
-"""
-# The same before PostgreSQL 18: the time in milliseconds replaces the first 48 bits of a random id.
-ENQUEUE_BEFORE_18 = f"""
-    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
-    VALUES (
-        encode(
-            set_bit(set_bit(
-                overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                    FROM 1 FOR 6),
-                52, 1), 53, 1),
-            'hex')::uuid,
-        %(type)s, %(payload)s::jsonb, %(queue)s, %(priority)s, %(max_attempts)s,
-        coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval, now()),
-        %(idempotency_key)s, %(traceparent)s
-    )
-    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-    RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
-"""
-FIND_BY_KEY = "SELECT id::text FROM _ayb_jobs WHERE idempotency_key = %(idempotency_key)s"
-
-
-def enqueue(conn: psycopg.Connection[Any], job: NewJob) -> Enqueued:
-    """Put a job into the queue, in the transaction that `conn` is in, and wake the daemons if it is due now.
-
-    `conn` is any psycopg connection of the application; the job exists once its transaction commits. Where a job with
-    the same idempotency key exists, in whatever state, that one is the answer.
-    Raises `InvalidInput` for values that the database does not take, `Conflict` if the key's job is hidden or a trigger
-    drops the job, and `MigrationError`, a `DatabaseError`, if the tables are not there.
-    """
-    values = {
-        "type": job.type,
-        "payload": job.payload_text,
-        "queue": job.queue,
-        "priority": job.priority,
-        "max_attempts": job.max_attempts,
-        "run_at": job.run_at,
-        "delay": job.delay,
-        "idempotency_key": job.idempotency_key,
-        "traceparent": job.traceparent or current_traceparent(),
-    }
-    statement = ENQUEUE if conn.info.server_version >= MAKES_IDS_ITSELF else ENQUEUE_BEFORE_18
-    with conn.cursor(row_factory=tuple_row) as cursor, worded_lack_of_tables(), refusing_bad_values():
-        for _ in range(TRIES):
-            if added := cursor.execute(statement, values).fetchone():
-                return Enqueued(id=added[0], created=True)
-            # A statement of its own: the key's holder may have been committed while the insert ran, unseen by it.
-            if found := cursor.execute(FIND_BY_KEY, values).fetchone():
-                return Enqueued(id=found[0], created=False)
-            # The holder was deleted in between, so the key is free again.
-    if job.idempotency_key is None:
-        raise Conflict("the job was not made: a trigger or a rule on _ayb_jobs drops it")
-    raise Conflict(
-        f"the job was not made: its idempotency key {job.idempotency_key!r} is taken by a job that this user cannot see, "
-        "or a trigger on _ayb_jobs drops it"
-    )
 
 
 GET_JOB = f"SELECT {JOB_COLUMNS} FROM _ayb_jobs WHERE id = %(id)s"

@@ -11,7 +11,8 @@ from psycopg.rows import namedtuple_row
 
 from ayb_jobs.model.job import LeasedJob, LostLease, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
-from ayb_jobs.storage.database import MAY_NOTIFY, Connection
+from ayb_jobs.storage.channel import MAY_NOTIFY
+from ayb_jobs.storage.database import Connection
 
 
 class Look(NamedTuple):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, Timing, jitter
 from ayb_jobs.model.schedules.schedule import Overlap
-from ayb_jobs.storage.database import MAY_NOTIFY, Connection
+from ayb_jobs.storage.channel import MAY_NOTIFY
+from ayb_jobs.storage.database import Connection
 
 
 class Unplanned(NamedTuple):

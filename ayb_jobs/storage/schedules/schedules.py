@@ -14,7 +14,8 @@ from ayb_jobs.model.job import encode_payload
 from ayb_jobs.model.schedules.cron import check_cron, read_cron
 from ayb_jobs.model.schedules.fires import Fire, Timing, first_fire, passed_over
 from ayb_jobs.model.schedules.schedule import TIMING, NewSchedule, Schedule, check_values, defined_values
-from ayb_jobs.storage.database import MAY_NOTIFY, Connection
+from ayb_jobs.storage.channel import MAY_NOTIFY
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import READABLE_PAYLOAD, refusing_bad_values
 from ayb_jobs.storage.schedules.fires import record_passed_over
 

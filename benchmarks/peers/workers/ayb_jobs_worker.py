@@ -7,6 +7,7 @@ from typing import Any
 
 from common import URL, Count, main, paced, parts, timed, until_input_ends
 
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config import Config, Jobs, Log, Retention
 from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
@@ -19,8 +20,6 @@ from ayb_jobs.model.job import NewJob
 from ayb_jobs.runtime.garbage import collect_rarely
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue.bulk import enqueue_many
-from ayb_jobs.storage.queue.jobs import enqueue
 
 PRESETS = {"defaults": Retention(), "removed on completion": Retention(completed_h=0)}
 

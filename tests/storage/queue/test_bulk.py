@@ -10,6 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ayb_jobs.client.enqueueing import enqueue_many
+from ayb_jobs.client.steps import time_ordered_ids
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import JobState, NewJob
 from ayb_jobs.storage.database import Connection, connect
@@ -37,7 +39,7 @@ def notifications(listener: Connection) -> int:
 def test_many_jobs_are_stored_as_they_were_asked_for(conn: Connection) -> None:
     hostile = 'a\tb\nc\\d "e" ü'
     asked = [NewJob(type=hostile, payload={hostile: [hostile, None, 1.5]}, queue=hostile, priority=4, max_attempts=9)]
-    assert bulk.enqueue_many(conn, asked) == 1
+    assert enqueue_many(conn, asked) == 1
     (job,) = list_jobs(conn)
     assert (job.type, job.queue, job.priority, job.max_attempts, job.state) == (hostile, hostile, 4, 9, JobState.QUEUED)
     stored = conn.execute("SELECT payload FROM _ayb_jobs").fetchone()
@@ -46,14 +48,14 @@ def test_many_jobs_are_stored_as_they_were_asked_for(conn: Connection) -> None:
 
 def test_jobs_of_one_call_are_leased_in_the_order_given(conn: Connection) -> None:
     names = [f"t{number}" for number in range(300)]
-    bulk.enqueue_many(conn, (NewJob(type=name) for name in names))
+    enqueue_many(conn, (NewJob(type=name) for name in names))
     assert types(conn) == names
 
 
 def test_each_job_gets_its_own_time(conn: Connection) -> None:
     at = datetime(2040, 1, 1, tzinfo=UTC)
     asked = [NewJob(type="now"), NewJob(type="later", delay=timedelta(hours=1)), NewJob(type="then", run_at=at)]
-    assert bulk.enqueue_many(conn, asked) == 3
+    assert enqueue_many(conn, asked) == 3
     now, later, then = sorted(list_jobs(conn), key=lambda job: job.run_at)
     assert (now.run_at - now.created_at, later.run_at - later.created_at, then.run_at) == (
         timedelta(0), timedelta(hours=1), at,
@@ -63,15 +65,15 @@ def test_each_job_gets_its_own_time(conn: Connection) -> None:
 def test_taken_keys_are_left_out_and_not_counted(conn: Connection) -> None:
     make_job(conn, "completed", idempotency_key="old")
     asked = [NewJob(type="a", idempotency_key=key) for key in ("old", "new", "new", None)]
-    assert bulk.enqueue_many(conn, asked) == 2
+    assert enqueue_many(conn, asked) == 2
     assert len(list_jobs(conn)) == 3
 
 
 def test_a_call_notifies_once_and_only_where_a_job_is_due(conn: Connection, listener: Connection) -> None:
-    bulk.enqueue_many(conn, [NewJob(type="a"), NewJob(type="b"), NewJob(type="c", idempotency_key="k")])
+    enqueue_many(conn, [NewJob(type="a"), NewJob(type="b"), NewJob(type="c", idempotency_key="k")])
     assert notifications(listener) == 1
-    bulk.enqueue_many(conn, [NewJob(type="a", delay=timedelta(hours=1))])
-    bulk.enqueue_many(conn, [])
+    enqueue_many(conn, [NewJob(type="a", delay=timedelta(hours=1))])
+    enqueue_many(conn, [])
     assert notifications(listener) == 0
 
 
@@ -79,30 +81,30 @@ def test_one_bad_job_keeps_all_from_being_made(conn: Connection) -> None:
     good = NewJob(type="a")
     for bad in (NewJob(type="a", payload=object()), NewJob(type="a", traceparent="x" * 56)):
         with pytest.raises(InvalidInput):
-            bulk.enqueue_many(conn, [good, bad])
+            enqueue_many(conn, [good, bad])
         with conn.transaction():
             conn.execute("CREATE TABLE IF NOT EXISTS applications_own ()")
             with pytest.raises(InvalidInput):
-                bulk.enqueue_many(conn, [good, bad])
+                enqueue_many(conn, [good, bad])
             conn.execute("SELECT FROM applications_own")
     assert list_jobs(conn) == []
 
 
 def test_the_callers_transaction_decides(conn: Connection, database_url: str) -> None:
     with psycopg.connect(database_url) as application:
-        bulk.enqueue_many(application, [NewJob(type="a")])
+        enqueue_many(application, [NewJob(type="a")])
         application.rollback()
-        bulk.enqueue_many(application, [NewJob(type="b"), NewJob(type="c", idempotency_key="k")])
+        enqueue_many(application, [NewJob(type="b"), NewJob(type="c", idempotency_key="k")])
         assert list_jobs(conn) == []
         application.commit()
     assert sorted(types(conn)) == ["b", "c"]
 
 
 def test_ids_made_here_are_those_of_version_7_and_rise() -> None:
-    ids = list(islice(bulk.time_ordered_ids(), 1000))
+    ids = list(islice(time_ordered_ids(), 1000))
     assert ids == sorted(ids)
     assert {(uuid.UUID(id_).version, uuid.UUID(id_).variant) for id_ in ids} == {(7, uuid.RFC_4122)}
-    assert len({next(bulk.time_ordered_ids())[-16:] for _ in range(100)}) == 100
+    assert len({next(time_ordered_ids())[-16:] for _ in range(100)}) == 100
 
 
 def test_failed_jobs_are_retried_in_batches_each_once(conn: Connection, listener: Connection) -> None:

@@ -2,11 +2,10 @@
 
 import pytest
 
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.bulk import enqueue_many
-from ayb_jobs.storage.queue.jobs import enqueue
 
 DROP_UNWANTED = """
     CREATE FUNCTION drop_unwanted() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -10,6 +10,8 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from ayb_jobs.client.enqueueing import enqueue
+from ayb_jobs.client.steps import Enqueued
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.job import JobState, NewJob
 from ayb_jobs.storage.database import Connection, connect
@@ -45,7 +47,7 @@ def test_an_enqueued_job_is_stored_as_it_was_asked_for(conn: Connection) -> None
         type="mail", payload={"to": "ü", "n": 1.5}, queue="slow", priority=1, max_attempts=7,
         idempotency_key="k", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )  # fmt: skip
-    made = jobs.enqueue(conn, asked)
+    made = enqueue(conn, asked)
     job = jobs.get_job(conn, made.id)
     assert made.created
     assert (job.type, job.queue, job.priority, job.max_attempts) == ("mail", "slow", 1, 7)
@@ -58,7 +60,7 @@ def test_an_enqueued_job_is_stored_as_it_was_asked_for(conn: Connection) -> None
 def test_ids_are_in_the_order_of_enqueueing(conn: Connection) -> None:
     ids = []
     for _ in range(5):
-        ids.append(jobs.enqueue(conn, NewJob(type="a")).id)
+        ids.append(enqueue(conn, NewJob(type="a")).id)
         conn.execute("SELECT pg_sleep(0.002)")
     assert ids == sorted(ids)
     assert {id_[14] for id_ in ids} == {"7"}
@@ -66,25 +68,23 @@ def test_ids_are_in_the_order_of_enqueueing(conn: Connection) -> None:
 
 def test_a_delay_counts_by_the_databases_clock_and_an_instant_stands_as_given(conn: Connection) -> None:
     at = datetime(2040, 1, 1, 12, tzinfo=UTC)
-    assert jobs.get_job(conn, jobs.enqueue(conn, NewJob(type="a", run_at=at)).id).run_at == at
-    delayed = jobs.get_job(conn, jobs.enqueue(conn, NewJob(type="a", delay=timedelta(hours=2))).id)
+    assert jobs.get_job(conn, enqueue(conn, NewJob(type="a", run_at=at)).id).run_at == at
+    delayed = jobs.get_job(conn, enqueue(conn, NewJob(type="a", delay=timedelta(hours=2))).id)
     assert delayed.run_at - delayed.created_at == timedelta(hours=2)
 
 
 @pytest.mark.parametrize("state", list(JobState))
 def test_a_taken_key_answers_with_its_job_in_whatever_state(conn: Connection, state: JobState) -> None:
     first = make_job(conn, state, idempotency_key="k")
-    assert jobs.enqueue(conn, NewJob(type="a", idempotency_key="k")) == (first, False)
+    assert enqueue(conn, NewJob(type="a", idempotency_key="k")) == (first, False)
     assert count(conn) == 1
 
 
 def test_a_key_that_is_taken_while_we_insert_answers_with_the_other_job(conn: Connection, database_url: str) -> None:
-    answers: list[jobs.Enqueued] = []
+    answers: list[Enqueued] = []
     with psycopg.connect(database_url) as other:
-        first = jobs.enqueue(other, NewJob(type="a", idempotency_key="k"))
-        second = threading.Thread(
-            target=lambda: answers.append(jobs.enqueue(conn, NewJob(type="a", idempotency_key="k")))
-        )
+        first = enqueue(other, NewJob(type="a", idempotency_key="k"))
+        second = threading.Thread(target=lambda: answers.append(enqueue(conn, NewJob(type="a", idempotency_key="k"))))
         second.start()
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%_ayb_jobs%%'"
         with closing(connect(database_url)) as watcher:
@@ -96,9 +96,9 @@ def test_a_key_that_is_taken_while_we_insert_answers_with_the_other_job(conn: Co
 
 def test_a_key_that_its_holder_gave_up_is_ours(conn: Connection, database_url: str) -> None:
     with psycopg.connect(database_url) as other:
-        jobs.enqueue(other, NewJob(type="a", idempotency_key="k"))
+        enqueue(other, NewJob(type="a", idempotency_key="k"))
         other.rollback()
-    assert jobs.enqueue(conn, NewJob(type="a", idempotency_key="k")).created
+    assert enqueue(conn, NewJob(type="a", idempotency_key="k")).created
 
 
 def test_a_key_of_a_job_that_cannot_be_seen_is_no_endless_question(conn: Connection) -> None:
@@ -111,7 +111,7 @@ def test_a_key_of_a_job_that_cannot_be_seen_is_no_endless_question(conn: Connect
         conn.execute("ALTER TABLE _ayb_jobs ENABLE ROW LEVEL SECURITY")
         conn.execute("SET ROLE short_sighted")
         with pytest.raises(Conflict, match="cannot see"):
-            jobs.enqueue(conn, NewJob(type="a", idempotency_key="k"))
+            enqueue(conn, NewJob(type="a", idempotency_key="k"))
     finally:
         conn.execute("RESET ROLE")
         conn.execute("DROP OWNED BY short_sighted")
@@ -120,25 +120,25 @@ def test_a_key_of_a_job_that_cannot_be_seen_is_no_endless_question(conn: Connect
 
 def test_a_job_exists_once_its_callers_transaction_commits(conn: Connection, database_url: str) -> None:
     with psycopg.connect(database_url) as application:
-        jobs.enqueue(application, NewJob(type="a"))
+        enqueue(application, NewJob(type="a"))
         assert count(conn) == 0
         application.rollback()
-        jobs.enqueue(application, NewJob(type="b"))
+        enqueue(application, NewJob(type="b"))
         application.commit()
     assert [job.type for job in jobs.list_jobs(conn)] == ["b"]
 
 
 def test_an_application_may_use_its_own_rows_and_cursors(conn: Connection, database_url: str) -> None:
     with psycopg.connect(database_url, row_factory=dict_row, cursor_factory=psycopg.ClientCursor) as application:
-        made = jobs.enqueue(application, NewJob(type="a", idempotency_key="k"))
-        assert jobs.enqueue(application, NewJob(type="a", idempotency_key="k")) == (made.id, False)
+        made = enqueue(application, NewJob(type="a", idempotency_key="k"))
+        assert enqueue(application, NewJob(type="a", idempotency_key="k")) == (made.id, False)
     assert jobs.get_job(conn, made.id).type == "a"
 
 
 def test_a_due_job_notifies_once_and_a_later_one_does_not(conn: Connection, listener: Connection) -> None:
-    jobs.enqueue(conn, NewJob(type="a"))
+    enqueue(conn, NewJob(type="a"))
     assert notifications(listener) == 1
-    jobs.enqueue(conn, NewJob(type="a", delay=timedelta(hours=1)))
+    enqueue(conn, NewJob(type="a", delay=timedelta(hours=1)))
     assert notifications(listener) == 0
 
 
@@ -154,7 +154,7 @@ def test_a_due_job_notifies_once_and_a_later_one_does_not(conn: Connection, list
 )
 def test_what_the_database_cannot_store_is_refused_in_words(conn: Connection, job: NewJob, word: str) -> None:
     with pytest.raises(InvalidInput, match=word):
-        jobs.enqueue(conn, job)
+        enqueue(conn, job)
     assert count(conn) == 0
 
 

@@ -1,0 +1,149 @@
+"""Sending statements by each asynchronous driver."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Protocol, TypeVar
+
+from ayb_jobs.client.copying import Copied
+from ayb_jobs.client.dialects import numbered, sqlalchemy_text
+from ayb_jobs.client.steps import Row, Steps, enqueue_all
+from ayb_jobs.client.sync_drivers import IDLE, VERSION, on_postgresql, plain_rows
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, NOTIFY
+
+T = TypeVar("T")
+TABLE = "_ayb_jobs"
+COLUMNS = ("id", "payload", "type", "queue", "priority", "max_attempts", "traceparent")
+
+
+class AsyncDriver(Protocol):
+    """One connection of the caller's."""
+
+    def __init__(self, conn: Any) -> None: ...
+
+    async def server_version(self) -> int:
+        """Return the server's version, such as 180001; the first call on a connection."""
+        ...
+
+    async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Run a statement in the caller's transaction and return its first row."""
+        ...
+
+    async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+        """Insert jobs with their ids, all or none, and return how many were made."""
+        ...
+
+
+async def run(steps: Steps[T], fetch: Callable[[str, Mapping[str, Any]], Awaitable[Row | None]]) -> T:
+    """Send what the steps ask for, one after the other, and return what comes of them."""
+    row: Row | None = None
+    while True:
+        try:
+            statement, values = steps.send(row) if row is not None else next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        row = await fetch(statement, values)
+
+
+class Psycopg:
+    """A psycopg `AsyncConnection`."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+
+    async def server_version(self) -> int:
+        """Return the server's version."""
+        return int(self._conn.info.server_version)
+
+    async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Return a statement's first row."""
+        async with self._conn.cursor(row_factory=plain_rows) as cursor:
+            await cursor.execute(statement, values)
+            row: Row | None = await cursor.fetchone()
+            return row
+
+    async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+        """Copy jobs, and insert those for which something has to be looked up."""
+        copied = Copied(jobs, trace)
+        async with self._all_or_none(), self._conn.cursor(row_factory=plain_rows) as cursor:
+            async with cursor.copy(COPY_DUE_JOBS) as copy:
+                for chunk in copied.chunks():
+                    await copy.write(chunk)
+            count = int(cursor.rowcount)
+            if count:
+                await cursor.execute(NOTIFY)
+            return count + await run(enqueue_all(copied.others, trace), self.fetch)
+
+    def _all_or_none(self) -> AbstractAsyncContextManager[object]:
+        """Return a transaction, or a savepoint in the caller's, as the synchronous driver does."""
+        begins_its_own = not self._conn.autocommit and self._conn.info.transaction_status == IDLE
+        transaction: AbstractAsyncContextManager[object] = nullcontext() if begins_its_own else self._conn.transaction()
+        return transaction
+
+
+class Asyncpg:
+    """An asyncpg `Connection`, or one that its pool lends out."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+
+    async def server_version(self) -> int:
+        """Return the server's version."""
+        return int(self._conn.get_server_version().major) * VERSION
+
+    async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Return a statement's first row."""
+        asked = numbered(statement)
+        row: Row | None = await self._conn.fetchrow(asked.text, *asked.arguments(values))
+        return row
+
+    async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+        """Copy jobs, and insert those for which something has to be looked up.
+
+        As text: `copy_records_to_table` would send payloads by the codec that the application has set for JSON.
+        """
+        copied = Copied(jobs, trace)
+        async with self._conn.transaction():
+            done = await self._conn.copy_to_table(TABLE, source=_encoded(copied), columns=COLUMNS)
+            count = int(done.rpartition(" ")[2])
+            if count:
+                await self._conn.execute(NOTIFY)
+            return count + await run(enqueue_all(copied.others, trace), self.fetch)
+
+
+async def _encoded(copied: Copied) -> AsyncIterator[bytes]:
+    for chunk in copied.chunks():
+        yield chunk.encode()
+
+
+class Sqlalchemy:
+    """An SQLAlchemy `AsyncConnection`."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = on_postgresql(conn)
+
+    async def server_version(self) -> int:
+        """Return the server's version."""
+        return int(self._conn.dialect.server_version_info[0]) * VERSION
+
+    async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Return a statement's first row."""
+        row: Row | None = (await self._conn.execute(sqlalchemy_text(statement), values)).fetchone()
+        return row
+
+    async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+        """Insert jobs by one statement."""
+        return await run(enqueue_all(list(jobs), trace), self.fetch)
+
+
+class SqlalchemySession(Sqlalchemy):
+    """An SQLAlchemy `AsyncSession`, or a registry of them: its connection is in its transaction."""
+
+    def __init__(self, conn: Any) -> None:
+        self._session = conn
+
+    async def server_version(self) -> int:
+        """Return the server's version, by the session's connection, which is kept."""
+        self._conn = on_postgresql(await self._session.connection())
+        return await super().server_version()

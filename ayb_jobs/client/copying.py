@@ -1,0 +1,54 @@
+"""Jobs as lines of COPY's text format."""
+
+from collections.abc import Iterable, Iterator
+
+from ayb_jobs.model.job import NewJob
+
+# What has a meaning in a line of COPY.
+ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+NULL = "\\N"
+# Lines are sent together: each sending costs as much as writing a line.
+LINES_AT_ONCE = 100
+
+
+class Copied:
+    """The lines of those jobs that can be copied; the others are kept, since something has to be looked up for them.
+
+    Jobs without a time and a key of their own can be copied. `columns` are the values that many jobs have alike.
+    """
+
+    def __init__(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> None:
+        self._jobs = jobs
+        self._trace = trace
+        self._written: dict[tuple[object, ...], str] = {}
+        self.others: list[tuple[str, NewJob]] = []
+
+    def chunks(self) -> Iterator[str]:
+        """Yield some lines at a time."""
+        lines: list[str] = []
+        for line in self._lines():
+            lines.append(line)
+            if len(lines) == LINES_AT_ONCE:
+                yield "".join(lines)
+                lines.clear()
+        yield "".join(lines)
+
+    def _lines(self) -> Iterator[str]:
+        for id_, job in self._jobs:
+            if job.run_at is None and job.delay is None and job.idempotency_key is None:
+                # JSON has its control characters escaped already.
+                payload = job.payload_text.replace("\\", "\\\\")
+                yield f"{id_}\t{payload}\t{self._rest(job)}"
+            else:
+                self.others.append((id_, job))
+
+    def _rest(self, job: NewJob) -> str:
+        """Return the end of a line, which most jobs of a call have alike."""
+        values = (job.type, job.queue, job.priority, job.max_attempts, job.traceparent or self._trace)
+        rest = self._written.get(values)
+        if rest is None:
+            texts = (NULL if value is None else str(value).translate(ESCAPES) for value in values)
+            rest = self._written[values] = "\t".join(texts) + "\n"
+            if len(self._written) > LINES_AT_ONCE:
+                self._written.clear()
+        return rest

@@ -1,0 +1,158 @@
+"""Sending statements by each synchronous driver."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, TypeVar
+
+from ayb_jobs.client.copying import Copied
+from ayb_jobs.client.dialects import sqlalchemy_text
+from ayb_jobs.client.steps import Row, Steps, enqueue_all
+from ayb_jobs.errors import NotTaken
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, NOTIFY
+
+T = TypeVar("T")
+IDLE = 0  # libpq's status of a connection outside any transaction
+VERSION = 10_000
+
+
+class SyncDriver(Protocol):
+    """One connection of the caller's."""
+
+    def __init__(self, conn: Any) -> None: ...
+
+    def server_version(self) -> int:
+        """Return the server's version, such as 180001."""
+        ...
+
+    def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Run a statement in the caller's transaction and return its first row."""
+        ...
+
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+        """Insert jobs with their ids, all or none, and return how many were made."""
+        ...
+
+
+def run(steps: Steps[T], fetch: Callable[[str, Mapping[str, Any]], Row | None]) -> T:
+    """Send what the steps ask for, one after the other, and return what comes of them."""
+    row: Row | None = None
+    while True:
+        try:
+            statement, values = steps.send(row) if row is not None else next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        row = fetch(statement, values)
+
+
+def plain_rows(_cursor: Any) -> type[tuple[Any, ...]]:
+    """Make rows tuples, whatever the application makes of its own."""
+    return tuple
+
+
+class Psycopg:
+    """A psycopg `Connection`."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+
+    def server_version(self) -> int:
+        """Return the server's version."""
+        return int(self._conn.info.server_version)
+
+    def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Return a statement's first row."""
+        with self._conn.cursor(row_factory=plain_rows) as cursor:
+            row: Row | None = cursor.execute(statement, values).fetchone()
+            return row
+
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+        """Copy jobs, and insert those for which something has to be looked up.
+
+        Jobs are sent while `jobs` is still being read, so reading it must not use the connection.
+        """
+        copied = Copied(jobs, trace)
+        with self._all_or_none(), self._conn.cursor(row_factory=plain_rows) as cursor:
+            with cursor.copy(COPY_DUE_JOBS) as copy:
+                for chunk in copied.chunks():
+                    copy.write(chunk)
+            count = int(cursor.rowcount)  # without those that a trigger drops
+            if count:
+                cursor.execute(NOTIFY)
+            return count + run(enqueue_all(copied.others, trace), self.fetch)
+
+    def _all_or_none(self) -> AbstractContextManager[object]:
+        """Return a transaction, or a savepoint in the caller's.
+
+        A connection without autocommit and outside a transaction is left to begin one by itself, for its owner to
+        commit.
+        """
+        begins_its_own = not self._conn.autocommit and self._conn.info.transaction_status == IDLE
+        transaction: AbstractContextManager[object] = nullcontext() if begins_its_own else self._conn.transaction()
+        return transaction
+
+
+class Sqlalchemy:
+    """An SQLAlchemy `Connection`."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = on_postgresql(conn)
+
+    def server_version(self) -> int:
+        """Return the server's version."""
+        return int(self._conn.dialect.server_version_info[0]) * VERSION
+
+    def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Return a statement's first row."""
+        row: Row | None = self._conn.execute(sqlalchemy_text(statement), values).fetchone()
+        return row
+
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+        """Insert jobs by one statement."""
+        return run(enqueue_all(list(jobs), trace), self.fetch)
+
+
+class SqlalchemySession(Sqlalchemy):
+    """An SQLAlchemy `Session`, or a registry of them: its connection is in its transaction."""
+
+    def __init__(self, conn: Any) -> None:
+        super().__init__(conn.connection())
+
+
+class Django:
+    """Django's `connection`."""
+
+    def __init__(self, conn: Any) -> None:
+        if conn.vendor != "postgresql":
+            raise NotTaken(
+                f"the connection {conn.alias!r} is to {conn.vendor}; the queue is in PostgreSQL", field="conn"
+            )
+        self._conn = conn
+
+    def server_version(self) -> int:
+        """Return the server's version."""
+        return int(self._conn.pg_version)
+
+    def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Return a statement's first row."""
+        with self._conn.cursor() as cursor:
+            cursor.execute(statement, values)
+            row: Row | None = cursor.fetchone()
+            return row
+
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+        """Copy jobs if psycopg 3 is behind it, else insert them by one statement."""
+        self._conn.ensure_connection()
+        self._conn.validate_no_broken_transaction()
+        behind = self._conn.connection
+        if type(behind).__module__.partition(".")[0] == "psycopg":
+            return Psycopg(behind).enqueue_all(jobs, trace)
+        return run(enqueue_all(list(jobs), trace), self.fetch)
+
+
+def on_postgresql(conn: Any) -> Any:
+    """Return a connection of SQLAlchemy's; raises `NotTaken` unless it is to PostgreSQL."""
+    if conn.dialect.name != "postgresql":
+        raise NotTaken(f"the connection is to {conn.dialect.name}; the queue is in PostgreSQL", field="conn")
+    return conn

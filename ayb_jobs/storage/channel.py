@@ -1,0 +1,6 @@
+"""The channel on which daemons hear of due jobs."""
+
+CHANNEL = "ayb_jobs"
+# Once the server's queue of notifications is full, behind a session that listens and sits in a transaction, nobody who
+# notifies can commit. From the half on we send none, and jobs are found by polling.
+MAY_NOTIFY = "pg_notification_queue_usage() < 0.5"

@@ -1,0 +1,67 @@
+"""The statements that put jobs into the queue, for any driver.
+
+Each parameter is a text or a whole number, and is cast here: a text is sent alike by every driver, whatever codecs the
+application has set for JSON, dates or UUIDs. `CAST` stands where `::` behind a parameter would mislead SQLAlchemy.
+"""
+
+from ayb_jobs.storage.channel import MAY_NOTIFY
+
+MAKES_IDS_ITSELF = 180000
+# With built-ins alone, so that an application's role needs no right to a function of ours.
+ENQUEUE = f"""
+    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
+    VALUES (
+        uuidv7(), CAST(%(type)s AS text), CAST(%(payload)s AS text)::jsonb, CAST(%(queue)s AS text),
+        CAST(%(priority)s AS smallint), CAST(%(max_attempts)s AS int),
+        coalesce(CAST(%(run_at)s AS text)::timestamptz, now() + CAST(%(delay)s AS text)::interval, now()),
+        CAST(%(idempotency_key)s AS text), CAST(%(traceparent)s AS text)
+    )
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
+"""
+# The same before PostgreSQL 18: the time in milliseconds replaces the first 48 bits of a random id.
+ENQUEUE_BEFORE_18 = f"""
+    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
+    VALUES (
+        encode(
+            set_bit(set_bit(
+                overlay(uuid_send(gen_random_uuid())
+                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                    FROM 1 FOR 6),
+                52, 1), 53, 1),
+            'hex')::uuid,
+        CAST(%(type)s AS text), CAST(%(payload)s AS text)::jsonb, CAST(%(queue)s AS text),
+        CAST(%(priority)s AS smallint), CAST(%(max_attempts)s AS int),
+        coalesce(CAST(%(run_at)s AS text)::timestamptz, now() + CAST(%(delay)s AS text)::interval, now()),
+        CAST(%(idempotency_key)s AS text), CAST(%(traceparent)s AS text)
+    )
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
+"""
+FIND_BY_KEY = "SELECT id::text FROM _ayb_jobs WHERE idempotency_key = CAST(%(idempotency_key)s AS text)"
+
+# Everything else takes the column's default; `run_at` is now.
+COPY_DUE_JOBS = """
+    COPY _ayb_jobs (id, payload, type, queue, priority, max_attempts, traceparent) FROM STDIN
+"""
+NOTIFY = f"SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END"
+
+INSERT_JOBS = f"""
+    WITH added AS (
+        INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
+        SELECT id::uuid, type, payload::jsonb, queue, priority::smallint, max_attempts,
+            coalesce(run_at::timestamptz, now() + delay::interval, now()), idempotency_key, traceparent
+        FROM unnest(
+            CAST(%(ids)s AS text[]), CAST(%(types)s AS text[]), CAST(%(payloads)s AS text[]), CAST(%(queues)s AS text[]),
+            CAST(%(priorities)s AS int[]), CAST(%(max_attempts)s AS int[]), CAST(%(run_ats)s AS text[]),
+            CAST(%(delays)s AS text[]), CAST(%(idempotency_keys)s AS text[]), CAST(%(traceparents)s AS text[])
+        ) AS asked (
+            id, type, payload, queue, priority, max_attempts, run_at, delay, idempotency_key, traceparent
+        )
+        ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+        RETURNING run_at
+    ), woken AS (
+        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM added WHERE run_at <= now() LIMIT 1
+    )
+    SELECT count(*), (SELECT count(*) FROM woken) FROM added
+"""
