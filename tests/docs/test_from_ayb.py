@@ -13,7 +13,7 @@ import pytest
 
 from ayb_jobs.storage.database import Connection, connect
 from tests.ayb_database import make_ayb_database
-from tests.docs.reading import ROOT, blocks, shell_lines
+from tests.docs.reading import ROOT, blocks, our_commands, shell_lines
 from tests.eventually import eventually
 from tests.factories import make_job
 
@@ -65,7 +65,8 @@ class Operator:
 
 
 def lines_of(page: Path) -> list[str]:
-    return [line for block in blocks(page, "console", "bash") for line in shell_lines(block) if "ayb" in line]
+    """Return the lines of the page that call our program."""
+    return [line for block in blocks(page, "console", "bash") for line in shell_lines(block) if [*our_commands(line)]]
 
 
 @pytest.fixture
