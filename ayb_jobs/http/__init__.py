@@ -7,7 +7,8 @@ then a route that speaks to `storage` in one bounded transaction. `problems` wor
 Importing this package costs nothing: FastAPI and its kin are imported in the server's thread, while jobs run already.
 """
 
-from ayb_jobs.http.edge.server import ApiServer, app_factory
+from ayb_jobs.http.application import app_factory
+from ayb_jobs.http.edge.server import ApiServer
 from ayb_jobs.http.services import Services
 
 __all__ = ["ApiServer", "Services", "app_factory"]

@@ -11,8 +11,7 @@ from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.daemon.disabled import DisabledDaemon
 from ayb_jobs.events import ApiFailed, ApiStarted, ApiUnavailable, Events
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.http.edge.server import ApiServer, app_factory
-from ayb_jobs.http.services import Services
+from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.process.progress import loop_ages
 from ayb_jobs.storage.database import Database

@@ -12,7 +12,6 @@ from typing import Any
 
 from ayb_jobs.errors import AybJobsError, ConfigError, PortInUse
 from ayb_jobs.forks import keep_from_children
-from ayb_jobs.http.services import Services
 
 STOP_S = 5.0
 # A server that ended by itself is started again after so long, and after twice as long each time.
@@ -106,17 +105,6 @@ class ApiServer:
         asyncio.run(self._server.serve(sockets=[listening]))
         if not self._stopping.is_set():
             raise RuntimeError("the server ended by itself")
-
-
-def app_factory(services: Services) -> Callable[[], Any]:
-    """Return what makes the API's application; FastAPI is imported when that is called, in the server's thread."""
-
-    def build() -> Any:
-        from ayb_jobs.http.app import build_app  # noqa: PLC0415 - takes time that the first job must not wait for
-
-        return build_app(services)
-
-    return build
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
