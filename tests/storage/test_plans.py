@@ -24,6 +24,7 @@ LEASE: Mapping[str, Any] = {
     "types": ["test"],
     "limit": BATCH,
     "lease_s": 300.0,
+    "aside": [NOBODY],
 }
 SETTLE: Mapping[str, Any] = {
     "worker_id": "w",
@@ -113,8 +114,11 @@ READS_ALL = "Seq Scan on _ayb_jobs"
 
 
 @MODES
-def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(table: Connection, mode: str) -> None:
-    found = plan(table, mode, leasing.LEASE_JOBS, LEASE)
+@pytest.mark.parametrize("statement", [leasing.LEASE_JOBS, leasing.LEASE_JOBS_BUT], ids=["all", "but those set aside"])
+def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(
+    table: Connection, mode: str, statement: LiteralString
+) -> None:
+    found = plan(table, mode, statement, LEASE)
     assert READS_ALL not in found
     assert re.search(r"LockRows.*\n *->  Index Scan using idx_ayb_jobs_ready on _ayb_jobs job ", found)
     assert "(ROW(run_at, id) > ROW(lane.run_at, lane.id)) AND (run_at <= now())" in found
