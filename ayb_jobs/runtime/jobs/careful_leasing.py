@@ -21,7 +21,7 @@ from ayb_jobs.storage.queue.leasing import Lane, find_due, lease_chosen
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 # How often an idle queue is searched for due jobs that leasing passes over.
-CHECK_S = 30.0
+CHECK_S = 60.0
 
 
 class CarefulLeasing:
