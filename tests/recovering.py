@@ -37,5 +37,5 @@ def end(conn: Connection, lost: Sequence[LostLease], backoff: Backoff) -> Sequen
         (each, settle_lost(each, max_crashes=3, backoff=backoff, chance=number / len(lost), now=0.0))
         for number, each in enumerate(lost)
     ]
-    found = {job.id: job for job in recover_jobs(conn, ended)}
+    found = {job.id: job for job in recover_jobs(conn, ended).jobs}
     return [found[each.job.id] for each in lost if each.job.id in found]

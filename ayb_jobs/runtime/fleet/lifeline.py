@@ -142,8 +142,8 @@ class LifelineKeeper:
         while may_be_more:
             with self._database.connection() as conn:
                 found = find_leases_of_the_dead(conn, dead=last_leases, limit=BATCH, aside=self._aside.ids())
-            recovered = self._recovering.end(found)
-            may_be_more = recovered > 0 and len(found) >= BATCH
+            handled = self._recovering.end(found)
+            may_be_more = handled > 0 and len(found) >= BATCH
 
     def _bury(self, dead: Mapping[str, Sign]) -> None:
         """Forget the dead, but look at them for a while: a statement under way may yet lease."""

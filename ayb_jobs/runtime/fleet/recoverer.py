@@ -48,11 +48,10 @@ class Recoverer:
     def tick(self) -> float:
         """Recover one batch; return the seconds until the next look, 0 while there may be more."""
         found = self._look()
-        recovered = self._recovering.end(found.lost) if found.lost else 0
+        handled = self._recovering.end(found.lost) if found.lost else 0
         if found.floor is not None:
             self._floor = found.floor
-        may_be_more = recovered > 0 or len(found.lost) >= BATCH
-        return 0.0 if may_be_more else self._until_next(found.next_s)
+        return 0.0 if handled else self._until_next(found.next_s)
 
     def _until_next(self, next_s: float | None) -> float:
         return self._turn_s if next_s is None else min(self._turn_s, max(SHORTEST_TURN_S, next_s + MARGIN_S))

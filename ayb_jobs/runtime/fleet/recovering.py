@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, JobRecovered
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import LostLease, RecoveredJob
+from ayb_jobs.model.job import LostLease
 from ayb_jobs.model.lifecycle import Settlement, settle_lost
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.faults import takes_a_number
+from ayb_jobs.storage.faults import RowUnchanged, takes_a_number
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
-from ayb_jobs.storage.queue.recovery import recover_jobs
+from ayb_jobs.storage.queue.recovery import Recovered, recover_jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Recovering:
     aside: Aside
 
     def end(self, lost: Sequence[LostLease]) -> int:
-        """End these attempts and tell each; return how many jobs were recovered.
+        """End these attempts and tell each; return how many jobs were recovered or set aside.
 
         Raises the database's error if it refuses many jobs and takes none, after setting those aside.
         """
@@ -37,7 +37,10 @@ class Recovering:
         written = narrowed([(each, self._decided(each, now)) for each in lost], self._write)
         for (each, _), error in written.refused:
             self.aside.put(each.job.id, error)
-        recovered = [job for batch in written.done for job in batch]
+        unchanged = [job_id for batch in written.done for job_id in batch.unchanged]
+        for job_id in unchanged:
+            self.aside.put(job_id, RowUnchanged())
+        recovered = [job for batch in written.done for job in batch.jobs]
         if recovered:
             failpoints.reach(failpoints.RECOVERED)
         for job in recovered:
@@ -45,13 +48,13 @@ class Recovering:
             self.emit(JobRecovered(job=job))
         if written.left and not recovered:
             raise written.refused[-1].error
-        return len(recovered)
+        return len(recovered) + len(unchanged) + len(written.refused)
 
     def _decided(self, lost: LostLease, now: float) -> Settlement:
         chance = random.random()
         return settle_lost(lost, max_crashes=self.max_crashes, backoff=self.backoff, chance=chance, now=now)
 
-    def _write(self, ended: Sequence[tuple[LostLease, Settlement]]) -> list[RecoveredJob]:
+    def _write(self, ended: Sequence[tuple[LostLease, Settlement]]) -> Recovered:
         try:
             with self.database.transaction() as conn:
                 return recover_jobs(conn, ended)

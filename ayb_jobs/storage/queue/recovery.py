@@ -190,24 +190,33 @@ RECOVER_JOBS = f"""
         SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id, 'lost', error, records, started_at,
             now()
         FROM settled
+        WHERE state <> 'running'
     ), told AS MATERIALIZED (
         SELECT CASE
             WHEN {MAY_NOTIFY} AND EXISTS (SELECT FROM settled WHERE state = 'queued' AND run_at <= now())
                 THEN pg_notify('ayb_jobs', '')::text
         END
     )
-    SELECT id, type, state, attempts, crashes, error FROM settled CROSS JOIN told
+    SELECT held.id, settled.type, settled.state, settled.attempts, settled.crashes, settled.error
+    FROM held LEFT JOIN settled ON settled.id = held.id AND settled.state <> 'running' CROSS JOIN told
 """
 
 
-def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]) -> list[RecoveredJob]:
-    """End these attempts and write their execution rows, in one statement; return the jobs that were recovered.
+class Recovered(NamedTuple):
+    """What one statement recovered, and the ids of jobs that a trigger keeps as they are."""
+
+    jobs: Sequence[RecoveredJob] = ()
+    unchanged: Sequence[str] = ()
+
+
+def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]) -> Recovered:
+    """End these attempts and write their execution rows, in one statement; return what became of the jobs.
 
     Each counts a crash beside its attempt. One left out was settled, extended or recovered by somebody else meanwhile,
     or somebody has its row locked.
     """
     if not ended:
-        return []
+        return Recovered()
     values = {
         "ids": [lost.job.id for lost, _ in ended],
         "lease_ids": [lost.job.lease_id or None for lost, _ in ended],
@@ -219,7 +228,9 @@ def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]
         "records": [settlement.records for _, settlement in ended],
     }
     rows = conn.execute(RECOVER_JOBS, values, prepare=False).fetchall()
-    return [
+    jobs = [
         RecoveredJob(id=id_, type=type_, state=state, attempts=attempts, crashes=crashes, error=error)
         for id_, type_, state, attempts, crashes, error in rows
+        if state is not None
     ]
+    return Recovered(jobs, [row[0] for row in rows if row[2] is None])

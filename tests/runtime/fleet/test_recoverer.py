@@ -4,6 +4,7 @@ import pytest
 from psycopg import errors
 from psycopg.sql import SQL
 
+from ayb_jobs.events import JobRecovered, RowSetAside
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet import heartbeat
@@ -55,6 +56,36 @@ def test_leases_that_ran_out_together_are_found_in_turns_without_pause(db: Datab
     looking = recoverer(db)
     assert [looking.tick(), looking.tick()] == [0, 0]
     assert conn.execute("SELECT count(*) FROM _ayb_jobs WHERE state = 'running'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("kept", ["NULL", "old"])
+def test_jobs_that_a_trigger_keeps_running_are_set_aside_and_told_and_looks_pause(
+    db: Database, conn: Connection, kept: str
+) -> None:
+    bad = "SELECT 'bad', 'running', gen_random_uuid(), now() - interval '1 hour' FROM generate_series(1, %s)"
+    conn.execute(f"INSERT INTO _ayb_jobs (type, state, lease_id, lease_until) {bad}", (BATCH + 1,))
+    good = make_job(conn, "running", type="good", lease_until=SQL("now() - interval '1 second'"))
+    conn.execute(f"""
+        CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN {kept}; END $$;
+        CREATE TRIGGER keep BEFORE UPDATE ON _ayb_jobs FOR EACH ROW WHEN (old.type = 'bad') EXECUTE FUNCTION keep();
+    """)
+    told: list[object] = []
+    looking = Recoverer(database=db, emit=told.append, backoff=Backoff(), max_crashes=3, lease_s=30)
+    assert [looking.tick(), looking.tick(), looking.tick()] == [0, 0, LONGEST_TURN_S]
+    aside = {event.row_id for event in told if isinstance(event, RowSetAside)}
+    assert len(aside) == BATCH + 1
+    assert [event.job.id for event in told if isinstance(event, JobRecovered)] == [good]
+    assert conn.execute("SELECT job_id FROM _ayb_job_executions").fetchall() == [(good,)]
+
+
+def test_jobs_that_somebody_holds_locked_are_waited_for_with_pauses(db: Database, conn: Connection) -> None:
+    expired = "SELECT 'held', 'running', gen_random_uuid(), now() - interval '1 hour' FROM generate_series(1, %s)"
+    conn.execute(f"INSERT INTO _ayb_jobs (type, state, lease_id, lease_until) {expired}", (BATCH,))
+    looking = recoverer(db)
+    with conn.transaction():
+        conn.execute("SELECT FROM _ayb_jobs FOR UPDATE")
+        assert looking.tick() == LONGEST_TURN_S
+    assert looking.tick() == 0
 
 
 def test_a_look_for_unclaimable_jobs_that_fails_makes_no_daemon_look_dead(
