@@ -5,9 +5,13 @@ import time
 from dataclasses import dataclass
 
 from ayb_jobs.events import Emit, RowSetAside
+from ayb_jobs.storage.faults import may_pass
 
 FIRST_RETRY_S = 60.0
 LONGEST_RETRY_S = 3600.0
+# What keeps a row back may pass by itself: a full disk, a standby. Then it must not wait for long.
+FIRST_RETRY_IF_PASSING_S = 1.0
+LONGEST_RETRY_IF_PASSING_S = 60.0
 # A loop remembers so many; beyond them it forgets the oldest, which are then tried again sooner.
 MOST = 10_000
 
@@ -31,10 +35,15 @@ class Waits:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, row_id: str) -> float:
-        """Have a row wait, for twice as long as the last time; return the seconds."""
+    def put(self, row_id: str, *, may_pass: bool = False) -> float:
+        """Have a row wait, for twice as long as the last time, and a minute at most if the cause may pass.
+
+        Returns the seconds.
+        """
         before = self._waiting.pop(row_id, None)
-        retry_s = self._first_s if before is None else min(2 * before.retry_s, self._longest_s)
+        first_s = min(self._first_s, FIRST_RETRY_IF_PASSING_S) if may_pass else self._first_s
+        longest_s = min(self._longest_s, LONGEST_RETRY_IF_PASSING_S) if may_pass else self._longest_s
+        retry_s = first_s if before is None else min(2 * before.retry_s, longest_s)
         self._waiting[row_id] = Waiting(retry_s, time.monotonic() + retry_s)
         return retry_s
 
@@ -95,7 +104,8 @@ class Aside:
 
     def put(self, row_id: str, error: BaseException | str) -> None:
         """Set a row aside, for twice as long as the last time, and tell it."""
-        retry_s = self.waits.put(row_id)
+        passing = isinstance(error, BaseException) and may_pass(error)
+        retry_s = self.waits.put(row_id, may_pass=passing)
         self.waits.forget_oldest(MOST)
         self._emit(RowSetAside(part=self._part, table=self._table, row_id=row_id, error=str(error), retry_s=retry_s))
 

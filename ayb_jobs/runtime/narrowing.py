@@ -3,13 +3,37 @@
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from ayb_jobs.storage.faults import may_be_the_rows
+from ayb_jobs.storage.faults import may_be_the_rows, may_pass
 
 Row = TypeVar("Row")
 Done = TypeVar("Done")
 
 # Rows that are refused one by one before the rest of a batch is left for later, so that one turn stays short.
 MOST_REFUSED = 64
+# How often in a row a statement is repeated whose error may pass by itself, before the rows are suspected.
+PATIENCE = 5
+
+
+class Patience:
+    """Tells which errors the rows are blamed for, and counts those that may pass by themselves.
+
+    A deadlock, a full disk or a lock that is not to be had passes mostly, and the statement is repeated. A trigger may
+    raise the same error for one row each time: so after five in a row the rows are suspected.
+    """
+
+    def __init__(self) -> None:
+        self._passing = 0
+
+    def blames(self, error: BaseException) -> bool:
+        """Tell whether the rows may be to blame for an error; one that may pass is counted."""
+        if not may_pass(error):
+            return may_be_the_rows(error)
+        self._passing += 1
+        return self._passing > PATIENCE
+
+    def begin_anew(self) -> None:
+        """Forget the errors that were counted: the rows were written, or the bad ones are known."""
+        self._passing = 0
 
 
 class Refused(NamedTuple, Generic[Row]):

@@ -267,16 +267,16 @@ def test_hostile_rows_stop_no_loop(case: Case, db: Database, conn: Connection, m
     assert case.progressed(conn)
 
 
-def refuse_bad_rows(conn: Connection, table: str, when: str) -> None:
+def refuse_bad_rows(conn: Connection, table: str, when: str, sqlstate: str = "P0001") -> None:
     """Have a trigger of the application's raise for rows that it calls bad."""
     conn.execute(
         sql.SQL("""
             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
-                IF {when} THEN RAISE EXCEPTION 'the application refuses it'; END IF;
+                IF {when} THEN RAISE EXCEPTION 'the application refuses it' USING ERRCODE = {sqlstate}; END IF;
                 RETURN coalesce(new, old);
             END $$
-        """).format(when=sql.SQL(when))
+        """).format(when=sql.SQL(when), sqlstate=sql.Literal(sqlstate))
     )
     conn.execute(
         sql.SQL(
@@ -345,3 +345,48 @@ def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told(db:
     tick()
     assert [event.row_id for event in told if isinstance(event, RowSetAside)] == [bad]
     assert tick() > 1
+
+
+# Errors that pass by themselves mostly: a conflict, a lock, a full disk, a standby, a lost server.
+PASSING = ["40001", "40P01", "53100", "53300", "55P03", "25006", "08006", "57P03"]
+
+
+@pytest.mark.parametrize("sqlstate", PASSING)
+@pytest.mark.parametrize("part", ["recoverer", "scheduler"])
+def test_a_row_that_is_refused_with_a_passing_error_each_time_is_set_aside(
+    db: Database, conn: Connection, part: str, sqlstate: str
+) -> None:
+    if part == "recoverer":
+        bad = make_job(conn, "running", type="bad", lease_until=sql.SQL("now() - interval '1 hour'"))
+        make_lost_jobs(conn)
+    else:
+        bad = make_schedule(conn, job_type="bad", planned="* * * * * UTC once")
+        make_schedule(conn, job_type="good")
+    refuse_bad_rows(conn, "_ayb_jobs", "new.type = 'bad'", sqlstate)
+    told: list[object] = []
+    tick = LOOPS[part].tick(db, told.append)
+    failures = 0
+    while states_of_good(conn) != {"queued"}:
+        try:
+            tick()
+        except psycopg.Error:
+            failures += 1
+        assert failures <= 5, "the statement is repeated a few times, and then the row is suspected"
+    aside = [event for event in told if isinstance(event, RowSetAside)]
+    assert [event.row_id for event in aside] == [bad]
+    assert aside[0].retry_s <= 1, "what may pass is tried again soon"
+
+
+@pytest.mark.parametrize("sqlstate", PASSING)
+def test_a_row_that_cannot_be_pruned_with_a_passing_error_is_passed_over(
+    db: Database, conn: Connection, sqlstate: str
+) -> None:
+    for type_ in ("bad", "good"):
+        make_job(conn, "completed", type=type_, created_at="2020-01-01", completed_at="2020-01-01")
+    refuse_bad_rows(conn, "_ayb_jobs", "old.type = 'bad'", sqlstate)
+    tick = pruning(db, lambda _: None)
+    for _ in range(5):
+        with suppress(psycopg.Error):
+            tick()
+    tick()
+    assert states_of_good(conn) == set()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ayb_jobs.events import Emit, SchedulePutRight
 from ayb_jobs.model.schedules.fires import expected_fire
 from ayb_jobs.runtime.chores.transactions import Transactions
-from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.schedules.leaps import NO_ID, Planned, Righted, list_planned, put_right
 
 # Reckoning a next run takes a tenth of a millisecond or more, so that a minute brings one page of them.
@@ -25,6 +25,7 @@ class ClockWatch:
         self._after = NO_ID
         self._next_turn = 0.0
         self._offset_s: float | None = None
+        self._patience = Patience()
 
     def look(self, clock_s: float) -> bool:
         """Look if it is time to; tell whether a next run was put right. `clock_s` is the database's clock."""
@@ -50,7 +51,9 @@ class ClockWatch:
             page = list_planned(conn, after=self._after, limit=PAGE)
         self._after = page[-1].id if len(page) == PAGE else NO_ID
         wanted = [righted for planned in page if (righted := _righted(planned)) is not None]
-        changed = [id_ for ids in narrowed(wanted, self._put_right).done for id_ in ids]
+        written = narrowed(wanted, self._put_right, blames=self._patience.blames)
+        self._patience.begin_anew()
+        changed = [id_ for ids in written.done for id_ in ids]
         for each in wanted:
             if each.planned.id in changed:
                 self._emit(

@@ -8,9 +8,8 @@ from typing import TypeVar
 from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RetentionDeferred, RowsPruned, RowsUnprunable
 from ayb_jobs.model.job import JobState
-from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.faults import may_be_the_rows
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.pruning import (
     PrunedExecutions,
@@ -33,7 +32,8 @@ Id = TypeVar("Id", str, int)
 class Unprunable:
     """Counts the rows of one table that the database refuses to delete."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
         self.rows = 0
         self.error: BaseException | None = None
 
@@ -41,7 +41,7 @@ class Unprunable:
         """Delete rows, passing over those that the database refuses; return how many are gone."""
         rows = 0
         for start in range(0, len(ids), BATCH):
-            written = narrowed(ids[start : start + BATCH], delete)
+            written = narrowed(ids[start : start + BATCH], delete, blames=self._patience.blames)
             rows += sum(written.done)
             for _, error in written.refused:
                 self.rows += 1
@@ -72,6 +72,7 @@ class Pruner:
         self._retention = retention
         self._emit = emit
         self._stopping = stopping
+        self._patience = Patience()
 
     def tick(self) -> float:
         """Remove all that is old; return the seconds until the next turn. What fails keeps nothing else from going."""
@@ -89,6 +90,7 @@ class Pruner:
                 lambda: self._prune_in_batches("alerts", prune_alerts, keep),
             ]
         _do_all(prunings)
+        self._patience.begin_anew()
         return turn_s
 
     def _give_notice(self) -> tuple[float, set[JobState]]:
@@ -101,7 +103,7 @@ class Pruner:
         return turn_s, {each.state for each in deferred}
 
     def _prune_jobs(self, state: JobState, keep: timedelta) -> None:
-        unprunable = Unprunable()
+        unprunable = Unprunable(self._patience)
         removed, after = 0, None
         while not self._stopping.is_set():
             batch = self._jobs_batch(state, keep, after, unprunable)
@@ -122,14 +124,14 @@ class Pruner:
             with self._database.connection() as conn:
                 return prune_jobs(conn, state=state, keep=keep, after=after)
         except Exception as error:
-            if not may_be_the_rows(error):
+            if not self._patience.blames(error):
                 raise
         with self._database.connection() as conn:
             old = find_old_jobs(conn, state=state, keep=keep, after=after)
         return PrunedJobs(unprunable.deleted(old.ids, delete), old.next)
 
     def _prune_executions(self, keep: timedelta) -> None:
-        unprunable = Unprunable()
+        unprunable = Unprunable(self._patience)
         removed, after = 0, None
         while not self._stopping.is_set():
             batch = self._executions_batch(keep, after, unprunable)
@@ -148,7 +150,7 @@ class Pruner:
             with self._database.connection() as conn:
                 return prune_executions(conn, keep=keep, after=after)
         except Exception as error:
-            if not may_be_the_rows(error):
+            if not self._patience.blames(error):
                 raise
         with self._database.connection() as conn:
             old = find_old_executions(conn, keep=keep, after=after)
@@ -162,7 +164,7 @@ class Pruner:
             removed += rows
             if rows < PRUNE_BATCH:
                 break
-        self._report(table, removed, Unprunable())
+        self._report(table, removed, Unprunable(self._patience))
 
     def _report(self, table: str, rows: int, unprunable: Unprunable) -> None:
         if rows:

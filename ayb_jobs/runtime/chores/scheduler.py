@@ -12,8 +12,7 @@ from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, advance, 
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.chores.clock_watch import ClockWatch
 from ayb_jobs.runtime.chores.transactions import Transactions
-from ayb_jobs.runtime.narrowing import narrowed
-from ayb_jobs.storage.faults import may_be_the_rows
+from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.schedules.fires import (
     Ahead,
     Fired,
@@ -64,6 +63,7 @@ class Scheduler:
         self._served = served
         self._started = False
         self._aside = Aside(emit, part="scheduler", table="_ayb_job_schedules")
+        self._patience = Patience()
         self._clock_watch = ClockWatch(database, emit)
 
     def tick(self) -> float:
@@ -107,13 +107,17 @@ class Scheduler:
         `act` does one transaction, with the schedules of these ids, or with any. Tells whether there may be more.
         """
         try:
-            return act(None)
+            may_be_more = act(None)
         except Exception as error:
-            if not may_be_the_rows(error):
+            if not self._patience.blames(error):
                 raise
+        else:
+            self._patience.begin_anew()
+            return may_be_more
         with self._database.transaction() as conn:
             ids = find_due(conn, self._batch, aside=self._aside.ids())
-        written = narrowed(ids, act)
+        written = narrowed(ids, act, blames=self._patience.blames)
+        self._patience.begin_anew()
         for schedule_id, refusal in written.refused:
             self._aside.put(schedule_id, refusal)
         if written.left and not written.done:

@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, JobRecovered
@@ -11,7 +11,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LostLease
 from ayb_jobs.model.lifecycle import Settlement, settle_lost
 from ayb_jobs.runtime.aside import Aside
-from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.faults import RowUnchanged, takes_a_number
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
@@ -27,6 +27,7 @@ class Recovering:
     backoff: Backoff
     max_crashes: int
     aside: Aside
+    _patience: Patience = field(default_factory=Patience, init=False)
 
     def end(self, lost: Sequence[LostLease]) -> int:
         """End these attempts and tell each; return how many jobs were recovered or set aside.
@@ -34,7 +35,10 @@ class Recovering:
         Raises the database's error if it refuses many jobs and takes none, after setting those aside.
         """
         now = time.monotonic()
-        written = narrowed([(each, self._decided(each, now)) for each in lost], self._write)
+        written = narrowed(
+            [(each, self._decided(each, now)) for each in lost], self._write, blames=self._patience.blames
+        )
+        self._patience.begin_anew()
         for (each, _), error in written.refused:
             self.aside.put(each.job.id, error)
         unchanged = [job_id for batch in written.done for job_id in batch.unchanged]

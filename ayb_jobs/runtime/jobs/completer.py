@@ -19,13 +19,12 @@ from ayb_jobs.redact import redact
 from ayb_jobs.runtime.aside import Aside, Waits
 from ayb_jobs.runtime.jobs.giving_back import release_each
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
-from ayb_jobs.runtime.narrowing import narrowed
+from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.database import Database
 from ayb_jobs.storage.faults import (
     RowUnchanged,
     blames_our_values,
     may_be_the_rows,
-    may_pass,
     takes_a_number,
     was_refused,
 )
@@ -40,8 +39,6 @@ FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 # For how long completed jobs are kept once one of them could not be removed; the pruner removes what it can.
 KEEP_S = 60.0
-# How often in a row a statement is repeated whose error may pass by itself, before the rows are suspected.
-PATIENCE = 5
 REFUSED = "the database refused to store how the attempt ended"
 
 
@@ -91,7 +88,7 @@ class Completer:
         self._refused_waits = Waits(first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._aside = Aside(emit, part="completer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._keep_until = 0.0
-        self._failures = 0
+        self._patience = Patience()
         self._asleep = True
 
     def settle(self, _held: Held, settlement: Settlement) -> None:
@@ -158,13 +155,12 @@ class Completer:
                 self._narrow_down(error)  # a trigger waits for a lock that is none on these rows
             return
         except Exception as error:
-            self._failures += 1
-            if not (may_be_the_rows(error) or (may_pass(error) and self._failures > PATIENCE)):
+            if not self._patience.blames(error):
                 raise
             self._narrow_down(error)
             return
         failpoints.reach(failpoints.SETTLED)
-        self._failures = 0
+        self._patience.begin_anew()
         self._finish(written)
 
     def _write(self, batch: Sequence[Settlement]) -> Written:
@@ -272,7 +268,7 @@ class Completer:
             self._refuse(ended, refusal)
         if result.left and not any(result.done):
             raise error
-        self._failures = 0
+        self._patience.begin_anew()
 
     def _write_and_finish(self, batch: Sequence[Settlement]) -> int:
         """Settle a batch, and return how many were settled."""

@@ -16,15 +16,13 @@ from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.room import Room
 from ayb_jobs.runtime.jobs.sweep import SweepClock
+from ayb_jobs.runtime.narrowing import Patience
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.faults import may_be_the_rows, may_pass
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 
 BATCH = 500
 # About as long as a thread takes to wake up.
 LET_OTHERS_START_S = 0.00005
-# How often in a row a statement is repeated whose error may pass by itself, before the rows are suspected.
-PATIENCE = 5
 
 
 class Producer:
@@ -61,7 +59,7 @@ class Producer:
         self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in leasing.queues]
         self._bottom = list(self._lanes)
         self._sweeps = SweepClock()
-        self._failures = 0
+        self._patience = Patience()
         self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
     def tick(self) -> float:
@@ -119,11 +117,10 @@ class Producer:
         try:
             leased = self._lease_batch(lanes, limit - tried, sweeping=sweeping)
         except Exception as error:
-            self._failures += 1
-            if not (may_be_the_rows(error) or (may_pass(error) and self._failures > PATIENCE)):
+            if not self._patience.blames(error):
                 raise
             leased = self._careful.lease(lanes, limit - tried)
-        self._failures = 0
+        self._patience.begin_anew()
         if sweeping and leased + tried < limit:
             leased += self._careful.check(lanes, limit - tried - leased)
         return tried + leased
