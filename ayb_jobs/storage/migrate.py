@@ -23,7 +23,7 @@ import ayb_jobs
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.own import find_surroundings, qualified
-from ayb_jobs.storage.rights import list_ours, settle_rights
+from ayb_jobs.storage.rights import has_functions, list_ours, settle_rights
 
 OnStep = Callable[[str], None]
 
@@ -117,6 +117,17 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
             on_step(f"waiting: {reason}")
             told = reason
         time.sleep(POLL_S * random.uniform(0.5, 1.5))
+
+
+def make_functions(conn: Connection) -> None:
+    """Make the functions for enqueueing by SQL if the migration that makes them could not; it says why by a notice."""
+    schema = find_surroundings(conn).schema
+    if not schema_status(conn).is_current or has_functions(conn, schema):
+        return
+    text = next(migration.sql.decode() for migration in shipped_migrations() if migration.name.endswith("_functions"))
+    with conn.transaction():
+        _kept_to_ourselves(conn)
+        conn.execute(qualified(text, schema).encode(), prepare=False)
 
 
 class _Hindered(Exception):

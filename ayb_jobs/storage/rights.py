@@ -130,7 +130,8 @@ def _run_each(conn: Connection, listing: LiteralString, values: Mapping[str, obj
     return statements
 
 
-# An application inserts, and asks back for the id, for what it notifies, and for the holder of an idempotency key.
+# An application inserts, and asks back for the id, for what it notifies, and for the holder of an idempotency key. By
+# SQL alone it calls the functions, which are in a schema of their own.
 GRANT_ENQUEUE = """
     SELECT format(grants, %(schema)s::text, %(role)s::text)
     FROM unnest(ARRAY[
@@ -138,6 +139,13 @@ GRANT_ENQUEUE = """
         'GRANT INSERT, SELECT (id, run_at, idempotency_key) ON %%1$s._ayb_jobs TO %%2$I',
         'GRANT EXECUTE ON FUNCTION %%1$s._ayb_job_id() TO %%2$I'
     ]) AS grants
+    UNION ALL
+    SELECT format('GRANT USAGE ON SCHEMA %%s TO %%I', to_regnamespace(%(functions)s::text), %(role)s::text)
+    WHERE to_regnamespace(%(functions)s::text) IS NOT NULL
+    UNION ALL
+    SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%I', oid::regprocedure, %(role)s::text)
+    FROM pg_proc
+    WHERE pronamespace = to_regnamespace(%(functions)s::text) AND proname = ANY (%(function_names)s::text[])
 """
 GRANT_DAEMON = """
     SELECT format('GRANT USAGE ON SCHEMA %%s TO %%I', %(schema)s::text, %(role)s::text)
@@ -166,7 +174,28 @@ GRANT_READ = """
     WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname IN ('_ayb_job_text', '_ayb_job_schedule_definition')
 """
 GRANTS: dict[Level, LiteralString] = {"enqueue": GRANT_ENQUEUE, "daemon": GRANT_DAEMON, "read": GRANT_READ}
+FUNCTIONS = ["ayb_jobs_enqueue", "ayb_jobs_cancel", "ayb_jobs_retry"]
 HAS_ROLE = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s::text)"
+
+
+HAS_FUNCTIONS = """
+    SELECT count(*) = cardinality(%(names)s::text[])
+    FROM pg_proc
+    WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname = ANY (%(names)s::text[])
+"""
+
+
+def functions_schema(schema: str | None) -> str:
+    """Return the schema of the functions for enqueueing by SQL, as the migration that makes them chooses it."""
+    if schema is None or schema in {"public", "ayb_jobs"}:
+        return "ayb_jobs"
+    return f'"ayb_jobs_{schema.strip(chr(34))}"'
+
+
+def has_functions(conn: Connection, schema: str | None) -> bool:
+    """Tell whether the functions for enqueueing by SQL are there: a role that may make no schema cannot make them."""
+    row = conn.execute(HAS_FUNCTIONS.encode(), {"schema": functions_schema(schema), "names": FUNCTIONS}).fetchone()
+    return bool(row and row[0])
 
 
 class Granted(NamedTuple):
@@ -184,6 +213,12 @@ def grant(conn: Connection, schema: str | None, role: str, levels: Sequence[Leve
     if not found or not found[0]:
         raise NotFound(f"there is no role {role} in this database server; make it with CREATE ROLE")
     with conn.transaction():
-        values: dict[str, object] = {"schema": schema, "role": role, "names": list_ours(conn, schema)}
+        values: dict[str, object] = {
+            "schema": schema,
+            "role": role,
+            "names": list_ours(conn, schema),
+            "functions": functions_schema(schema),
+            "function_names": FUNCTIONS,
+        }
         statements = [done for level in levels for done in _run_each(conn, GRANTS[level], values)]
     return Granted(list(dict.fromkeys(statements)))

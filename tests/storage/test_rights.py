@@ -65,8 +65,8 @@ def role(empty_database_url: str) -> Iterator[str]:
 
 
 @contextmanager
-def made_role(url: str) -> Iterator[str]:
-    name = f"app_{conninfo_to_dict(url)['dbname']}"
+def made_role(url: str, kind: str = "app") -> Iterator[str]:
+    name = f"{kind}_{conninfo_to_dict(url)['dbname']}"
     with closing(connect(url)) as conn:
         conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
         try:

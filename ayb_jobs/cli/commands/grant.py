@@ -12,6 +12,7 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.storage import rights
 from ayb_jobs.storage.database import connect_for_ourselves
 from ayb_jobs.storage.faults import worded_faults
+from ayb_jobs.storage.migrate import make_functions
 from ayb_jobs.storage.rights import Level
 
 
@@ -37,6 +38,8 @@ def grant(options: Options, *, role: str, enqueue: bool, daemon: bool, read: boo
         closing(connect_for_ourselves(url, name="ayb-jobs-grant")) as conn,
         worded_faults(),
     ):
+        if enqueue:
+            make_functions(conn)
         granted = rights.grant(conn, conn.surroundings.schema, role, levels)
     if options.json:
         output.print_json(json.dumps({"role": role, "levels": levels, "statements": granted.statements}))
