@@ -130,7 +130,7 @@ def test_settings_in_a_document_are_valid(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks_of("python"), ids=where)
 def test_python_in_a_document_compiles_and_imports_public_names(block: Block) -> None:
     tree = ast.parse(block.text)
-    compile(tree, block.where, "exec")
+    compile(tree, block.where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "ayb_jobs"]
     assert {alias.name for node in imported for alias in node.names} <= set(ayb_jobs.__all__)
 
@@ -139,6 +139,7 @@ def test_python_in_a_document_compiles_and_imports_public_names(block: Block) ->
 def test_sql_in_a_document_runs(block: Block, conn: Connection) -> None:
     with conn.transaction(force_rollback=True):
         conn.execute(OTHER_TABLES)  # which AYB's users have beside ours
+        conn.execute("CREATE ROLE web")  # a role of the reader's
         conn.execute(block.text.encode())
 
 

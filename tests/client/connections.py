@@ -50,20 +50,27 @@ def _psycopg(url: str) -> Any:
 
 @contextmanager
 def _sqlalchemy(url: str) -> Iterator[Any]:
-    engine = sqlalchemy.create_engine(_sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
+    engine = sqlalchemy.create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
     with engine.begin() as conn:
         yield conn
 
 
 @contextmanager
 def _session(url: str) -> Iterator[Any]:
-    engine = sqlalchemy.create_engine(_sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
+    engine = sqlalchemy.create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
     with Session(engine) as session, session.begin():
         yield session
 
 
 @contextmanager
 def _django(url: str) -> Iterator[Any]:
+    with django_set_up(url), atomic():
+        yield django.db.connection
+
+
+@contextmanager
+def django_set_up(url: str) -> Iterator[None]:
+    """Have Django's default connection lead to a database, for the time of the block."""
     parts = conninfo_to_dict(url)
     if not django.conf.settings.configured:
         databases = {"default": {"ENGINE": "django.db.backends.postgresql"}}
@@ -73,8 +80,7 @@ def _django(url: str) -> Iterator[Any]:
     settings.update(NAME=parts["dbname"], USER=parts["user"], HOST=parts["host"], PORT=parts.get("port", ""))
     settings["PASSWORD"] = parts.get("password", "")
     try:
-        with atomic():
-            yield django.db.connection
+        yield
     finally:
         djangos["default"].close()
 
@@ -109,14 +115,14 @@ async def _asyncpg_pool(url: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def _sqlalchemy_async(url: str) -> AsyncIterator[Any]:
-    engine = create_async_engine(_sqlalchemy_url(url, "asyncpg"), poolclass=NullPool)
+    engine = create_async_engine(sqlalchemy_url(url, "asyncpg"), poolclass=NullPool)
     async with engine.begin() as conn:
         yield conn
 
 
 @asynccontextmanager
 async def _async_session(url: str) -> AsyncIterator[Any]:
-    engine = create_async_engine(_sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
+    engine = create_async_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
     async with AsyncSession(engine) as session, session.begin():
         yield session
 
@@ -156,7 +162,8 @@ async def _awaited(asked: Awaitable[Any]) -> Any:
     return await asked
 
 
-def _sqlalchemy_url(url: str, driver: str) -> sqlalchemy.URL:
+def sqlalchemy_url(url: str, driver: str) -> sqlalchemy.URL:
+    """Return an address as SQLAlchemy takes it."""
     parts = conninfo_to_dict(url)
     return sqlalchemy.URL.create(
         f"postgresql+{driver}",
