@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RetentionDeferred, RowsPruned, RowsUnprunable
 from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.pruning import (
     PrunedExecutions,
@@ -22,11 +22,32 @@ from ayb_jobs.storage.queue.pruning import (
     prune_jobs,
 )
 from ayb_jobs.storage.queue.retention import deferred_retention, kept_jobs
-from ayb_jobs.storage.schedules.ledger import PRUNE_BATCH, prune_alerts, prune_fires
+from ayb_jobs.storage.schedules.ledger import (
+    PRUNE_BATCH,
+    delete_alerts,
+    delete_fires,
+    find_old_alerts,
+    find_old_fires,
+    prune_alerts,
+    prune_fires,
+)
 
 TURN_S = 3600.0
 
-Id = TypeVar("Id", str, int)
+Key = TypeVar("Key")
+
+
+class Old(NamedTuple, Generic[Key]):
+    """How the old rows of one table are removed: in batches, or found by their keys and tried one by one."""
+
+    table: str
+    prune: Callable[..., int]
+    find: Callable[..., Sequence[Key]]
+    delete: Callable[[Connection, Sequence[Key]], int]
+
+
+FIRES = Old("fires", prune_fires, find_old_fires, delete_fires)
+ALERTS = Old("alerts", prune_alerts, find_old_alerts, delete_alerts)
 
 
 class Unprunable:
@@ -37,7 +58,7 @@ class Unprunable:
         self.rows = 0
         self.error: BaseException | None = None
 
-    def deleted(self, ids: Sequence[Id], delete: Callable[[Sequence[Id]], int]) -> int:
+    def deleted(self, ids: Sequence[Key], delete: Callable[[Sequence[Key]], int]) -> int:
         """Delete rows, passing over those that the database refuses; return how many are gone."""
         rows = 0
         for start in range(0, len(ids), BATCH):
@@ -86,8 +107,8 @@ class Pruner:
             keep = timedelta(hours=self._retention.executions_h)
             prunings += [
                 lambda: self._prune_executions(keep),
-                lambda: self._prune_in_batches("fires", prune_fires, keep),
-                lambda: self._prune_in_batches("alerts", prune_alerts, keep),
+                lambda: self._prune_old(FIRES, keep),
+                lambda: self._prune_old(ALERTS, keep),
             ]
         _do_all(prunings)
         self._patience.begin_anew()
@@ -156,15 +177,34 @@ class Pruner:
             old = find_old_executions(conn, keep=keep, after=after)
         return PrunedExecutions(unprunable.deleted(old.ids, delete), old.next if old.ids else None)
 
-    def _prune_in_batches(self, table: str, prune: Callable[..., int], keep: timedelta) -> None:
-        removed = 0
+    def _prune_old(self, old: Old[Key], keep: timedelta) -> None:
+        unprunable = Unprunable(self._patience)
+        removed, rows = 0, PRUNE_BATCH
+        try:
+            while rows == PRUNE_BATCH and not self._stopping.is_set():
+                with self._database.connection() as conn:
+                    rows = old.prune(conn, keep=keep, batch=PRUNE_BATCH)
+                removed += rows
+        except Exception as error:
+            if not self._patience.blames(error):
+                raise
+            removed += self._prune_one_by_one(old, keep, unprunable)
+        self._report(old.table, removed, unprunable)
+
+    def _prune_one_by_one(self, old: Old[Key], keep: timedelta, unprunable: Unprunable) -> int:
+        def delete(keys: Sequence[Key]) -> int:
+            with self._database.transaction() as conn:
+                return old.delete(conn, keys)
+
+        removed, after = 0, None
         while not self._stopping.is_set():
             with self._database.connection() as conn:
-                rows = prune(conn, keep=keep, batch=PRUNE_BATCH)
-            removed += rows
-            if rows < PRUNE_BATCH:
+                keys = old.find(conn, keep=keep, after=after)
+            if not keys:
                 break
-        self._report(table, removed, Unprunable(self._patience))
+            removed += unprunable.deleted(keys, delete)
+            after = keys[-1]
+        return removed
 
     def _report(self, table: str, rows: int, unprunable: Unprunable) -> None:
         if rows:

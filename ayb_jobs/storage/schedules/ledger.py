@@ -1,7 +1,9 @@
 """The ledger of fires: reading it, and letting old rows go."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from ayb_jobs.storage.database import Connection
 
@@ -70,6 +72,44 @@ def prune_fires(conn: Connection, *, keep: timedelta, batch: int = PRUNE_BATCH) 
     return conn.execute(PRUNE_FIRES, {"keep": keep, "batch": batch}).rowcount
 
 
+FIND_OLD_FIRES = """
+    SELECT schedule_id::text, fire_at::text
+    FROM _ayb_job_fires
+    WHERE recorded_at < now() - %(keep)s::interval
+        AND (%(schedule_id)s::uuid IS NULL OR (schedule_id, fire_at) > (%(schedule_id)s::uuid, %(fire_at)s::timestamptz))
+    ORDER BY schedule_id, fire_at
+    LIMIT %(limit)s
+"""
+
+
+class FireKey(NamedTuple):
+    """Which fire is meant. The instant is a text, since plain SQL may write one that Python cannot hold."""
+
+    schedule_id: str
+    fire_at: str
+
+
+def find_old_fires(
+    conn: Connection, *, keep: timedelta, after: FireKey | None = None, limit: int = 1000
+) -> list[FireKey]:
+    """Return up to `limit` fires recorded longer ago than `keep`, in the order of their keys, behind `after`."""
+    values = {"keep": keep, "limit": limit, "schedule_id": None, "fire_at": None} | (after._asdict() if after else {})
+    return [FireKey(*row) for row in conn.execute(FIND_OLD_FIRES, values, prepare=False)]
+
+
+DELETE_FIRES = """
+    DELETE FROM _ayb_job_fires AS fire
+    USING unnest(%(schedule_ids)s::uuid[], %(fire_ats)s::timestamptz[]) AS old (schedule_id, fire_at)
+    WHERE fire.schedule_id = old.schedule_id AND fire.fire_at = old.fire_at
+"""
+
+
+def delete_fires(conn: Connection, keys: Sequence[FireKey]) -> int:
+    """Remove these fires, and return how many there were."""
+    values = {"schedule_ids": [key.schedule_id for key in keys], "fire_ats": [key.fire_at for key in keys]}
+    return conn.execute(DELETE_FIRES, values, prepare=False).rowcount
+
+
 PRUNE_ALERTS = """
     DELETE FROM _ayb_job_alerts
     WHERE id IN (SELECT id FROM _ayb_job_alerts WHERE at < now() - %(keep)s ORDER BY at LIMIT %(batch)s)
@@ -79,3 +119,26 @@ PRUNE_ALERTS = """
 def prune_alerts(conn: Connection, *, keep: timedelta, batch: int = PRUNE_BATCH) -> int:
     """Remove up to `batch` alerts made longer ago than `keep`, and return how many."""
     return conn.execute(PRUNE_ALERTS, {"keep": keep, "batch": batch}).rowcount
+
+
+FIND_OLD_ALERTS = """
+    SELECT id::text
+    FROM _ayb_job_alerts
+    WHERE at < now() - %(keep)s::interval AND (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
+    ORDER BY id
+    LIMIT %(limit)s
+"""
+
+
+def find_old_alerts(conn: Connection, *, keep: timedelta, after: str | None = None, limit: int = 1000) -> list[str]:
+    """Return up to `limit` ids of alerts made longer ago than `keep`, in their order, behind `after`."""
+    values = {"keep": keep, "after": after, "limit": limit}
+    return [id_ for (id_,) in conn.execute(FIND_OLD_ALERTS, values, prepare=False)]
+
+
+DELETE_ALERTS = "DELETE FROM _ayb_job_alerts WHERE id = ANY (%(ids)s::uuid[])"
+
+
+def delete_alerts(conn: Connection, ids: Sequence[str]) -> int:
+    """Remove these alerts, and return how many there were."""
+    return conn.execute(DELETE_ALERTS, {"ids": list(ids)}, prepare=False).rowcount

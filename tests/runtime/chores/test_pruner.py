@@ -11,7 +11,7 @@ from ayb_jobs.config import Retention
 from ayb_jobs.events import RetentionDeferred, RowsPruned, RowsUnprunable
 from ayb_jobs.runtime.chores.pruner import TURN_S, Pruner
 from ayb_jobs.storage.database import Connection, Database
-from tests.factories import make_job
+from tests.factories import make_job, make_schedule
 
 LONG_AGO = sql.SQL("now() - interval '1 year'")
 EXPLICIT = Retention(completed_h=24, canceled_h=24, failed_h=24, executions_h=24)
@@ -68,6 +68,44 @@ def test_executions_that_cannot_be_deleted_are_passed_over(db: Database, conn: C
     bench.pruner.tick()
     assert [row[0] for row in conn.execute("SELECT id FROM _ayb_job_executions ORDER BY id")] == [1, 500, 1100]
     assert [event.rows for event in bench.of(RowsUnprunable)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("table", "refers", "key"),
+    [
+        ("fires", "schedule_id uuid, fire_at timestamptz", "schedule_id, fire_at"),
+        ("alerts", "id uuid", "id"),
+    ],
+)
+def test_fires_and_alerts_that_the_application_refers_to_are_passed_over_counted_and_told(
+    db: Database, conn: Connection, table: str, refers: str, key: str
+) -> None:
+    schedule_id = make_schedule(conn)
+    conn.execute(
+        "INSERT INTO _ayb_job_fires (schedule_id, fire_at, outcome, recorded_at)"
+        " SELECT %s, '2020-01-01'::timestamptz + number * interval '1 minute', 'coalesced', now() - interval '1 year'"
+        " FROM generate_series(1, 1200) AS number",
+        (schedule_id,),
+    )
+    conn.execute(
+        "UPDATE _ayb_job_fires SET fire_at = '-infinity' WHERE fire_at = (SELECT max(fire_at) FROM _ayb_job_fires)"
+    )
+    conn.execute(
+        "INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message, at)"
+        " SELECT 'failed', %s, number, '', now() - interval '1 year' FROM generate_series(1, 1200) AS number",
+        (schedule_id,),
+    )
+    conn.execute(f"CREATE TABLE app ({refers}, FOREIGN KEY ({key}) REFERENCES _ayb_job_{table} ({key}))")
+    conn.execute(f"INSERT INTO app SELECT {key} FROM _ayb_job_{table} ORDER BY {key} LIMIT 100")
+    bench = Bench(db)
+    assert bench.pruner.tick() == TURN_S
+    left = conn.execute(f"SELECT {key} FROM _ayb_job_{table} EXCEPT SELECT {key} FROM app").fetchall()
+    assert left == []
+    assert {event.table: event.rows for event in bench.of(RowsPruned)} == {"fires": 1200, "alerts": 1200} | {
+        table: 1100
+    }
+    (told,) = bench.of(RowsUnprunable)
+    assert (told.table, told.rows) == (table, 100)
 
 
 @pytest.mark.parametrize("ended_at", ["'infinity'", "now() + interval '1 year'"])
