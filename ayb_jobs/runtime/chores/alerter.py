@@ -1,19 +1,30 @@
 """Finds what the world outside is to be told about schedules: what is overdue, and what failed for good."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ayb_jobs.config import Alerts
 from ayb_jobs.events import Emit, Events, ScheduleOverdue, ScheduleRecovered
+from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.courier import Address, Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.runtime.chores.transactions import Transactions
+from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.schedules.alerts import Noted, find_waiting, note_failures, note_overdue
-
-T = TypeVar("T")
+from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.schedules.alerts import (
+    Among,
+    Noted,
+    find_failing,
+    find_newly_overdue,
+    find_recovered,
+    find_waiting,
+    note_failures,
+    note_overdue,
+    note_recovered,
+)
 
 # An idle daemon should cost a database next to nothing: one look for all addresses.
 WATCH_S = 20.0
@@ -41,10 +52,20 @@ def alert_chores(settings: Alerts, database: Transactions, events: Events) -> di
     return {"alerter": Chore(alerter.tick, Bell()), "pinger": Chore(pinger.tick, Bell()), **couriers}
 
 
+class Step(NamedTuple):
+    """One thing that is noted: how, which schedules it would be noted of, and those that cannot be."""
+
+    note: Callable[[Connection, Among], Noted]
+    find: Callable[[Connection, Sequence[str]], list[str]]
+    aside: Aside
+    patience: Patience
+
+
 class Alerter:
     """Finds schedules that are overdue or recovered, and scheduled jobs that failed for good, in any daemon.
 
-    `couriers` wake those who deliver, by their address's key.
+    `couriers` wake those who deliver, by their address's key. A schedule of which the database refuses to have
+    something noted is set aside for that; the others go on.
     """
 
     def __init__(
@@ -53,6 +74,14 @@ class Alerter:
         self._database = database
         self._emit = emit
         self._couriers = couriers
+        self._steps = [
+            Step(note, find, Aside(emit, part="alerter", table="_ayb_job_schedules"), Patience())
+            for note, find in (
+                (note_overdue, find_newly_overdue),
+                (note_recovered, find_recovered),
+                (note_failures, find_failing),
+            )
+        ]
 
     def tick(self) -> float:
         """Note what has changed, each change once among all daemons; return the seconds until the next look.
@@ -60,18 +89,48 @@ class Alerter:
         What fails in one step keeps none of the others from being done.
         """
         failures: list[Exception] = []
+        refused: list[Step] = []
+        noted: list[tuple[Step, Noted]] = []
         with self._database.transaction() as conn:
-            noted = _attempt(conn, lambda: note_overdue(conn), failures) or Noted((), ())
-            _attempt(conn, lambda: note_failures(conn), failures)
-            waiting = _attempt(conn, lambda: find_waiting(conn, list(self._couriers)), failures) or ()
-        for key in waiting:
-            self._couriers[key]()
-        self._tell(noted)
+            for step in self._steps:
+                try:
+                    with conn.transaction():
+                        noted.append((step, step.note(conn, Among(step.aside.ids()))))
+                except Exception as error:  # noqa: BLE001 - raised below, once the other steps stand
+                    refused.append(step) if step.patience.blames(error) else failures.append(error)
+                else:
+                    step.patience.begin_anew()
+        for step in refused:
+            noted += [(step, each) for each in self._narrowed(step, failures)]
+        for step, each in noted:
+            self._tell(step, each)
+        self._wake_couriers()
         if failures:
             raise failures[0]
-        return 0.0 if noted.begun else WATCH_S
+        return 0.0 if any(each.begun for _, each in noted) else WATCH_S
 
-    def _tell(self, noted: Noted) -> None:
+    def _narrowed(self, step: Step, failures: list[Exception]) -> Sequence[Noted]:
+        """Note what the database accepts, and set aside the schedules of which it does not."""
+
+        def note(ids: Sequence[str]) -> Noted:
+            with self._database.transaction() as conn:
+                return step.note(conn, Among(step.aside.ids(), ids))
+
+        try:
+            with self._database.transaction() as conn:
+                ids = step.find(conn, step.aside.ids())
+            written = narrowed(ids, note, blames=step.patience.blames)
+        except Exception as error:  # noqa: BLE001 - raised by the caller, once the other steps stand
+            failures.append(error)
+            return ()
+        step.patience.begin_anew()
+        for schedule_id, refusal in written.refused:
+            step.aside.put(schedule_id, refusal)
+        return written.done
+
+    def _tell(self, step: Step, noted: Noted) -> None:
+        for schedule_id in noted.unchanged:
+            step.aside.put(schedule_id, RowUnchanged())
         for each in noted.begun:
             self._emit(
                 ScheduleOverdue(schedule_id=each.schedule_id, name=each.name, reason=each.reason, message=each.words)
@@ -79,12 +138,8 @@ class Alerter:
         for name in noted.ended:
             self._emit(ScheduleRecovered(name=name))
 
-
-def _attempt(conn: Connection, step: Callable[[], T], failures: list[Exception]) -> T | None:
-    """Do a step of a transaction; if it fails, undo it alone and note why."""
-    try:
-        with conn.transaction():
-            return step()
-    except Exception as error:  # noqa: BLE001 - raised by the caller, once the other steps stand
-        failures.append(error)
-        return None
+    def _wake_couriers(self) -> None:
+        with self._database.transaction() as conn:
+            waiting = find_waiting(conn, list(self._couriers))
+        for key in waiting:
+            self._couriers[key]()

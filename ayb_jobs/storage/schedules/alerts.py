@@ -31,18 +31,32 @@ class Alert:
 
 
 class Noted(NamedTuple):
-    """What one look found: schedules that have become overdue, and names of those that are no longer."""
+    """What one look found: schedules that have become overdue, and names of those that are no longer.
 
-    begun: Sequence[Overdue]
-    ended: Sequence[str]
+    `unchanged` are the ids of schedules that became overdue, and whose rows a trigger keeps as they are.
+    """
 
+    begun: Sequence[Overdue] = ()
+    ended: Sequence[str] = ()
+    unchanged: Sequence[str] = ()
+
+
+class Among(NamedTuple):
+    """Which rows a look is about: all but those whose ids are `aside`, or of those the ones in `only`."""
+
+    aside: Sequence[str] = ()
+    only: Sequence[str] | None = None
+
+
+ALL = Among()
 
 # The row locks let one daemon alone note each change.
 LOCK_NEWLY_OVERDUE = """
     SELECT schedule_id::text, overdue.name, reason, since, last_success_at, overdue.next_run_at,
         overdue.expect_success_within_s, left(overdue.last_error, 2000) AS last_error
     FROM _ayb_job_schedules AS schedule JOIN _ayb_job_overdue AS overdue ON overdue.schedule_id = schedule.id
-    WHERE schedule.overdue_since IS NULL
+    WHERE schedule.overdue_since IS NULL AND schedule.id <> ALL (%(aside)s::uuid[])
+        AND (%(only)s::uuid[] IS NULL OR schedule.id = ANY (%(only)s::uuid[]))
     LIMIT %(limit)s
     FOR NO KEY UPDATE OF schedule SKIP LOCKED
 """
@@ -51,12 +65,49 @@ NOTE_OVERDUE = """
         SELECT id, since, left(message, 4000) AS message
         FROM unnest(%(ids)s::uuid[], %(sinces)s::timestamptz[], %(messages)s::text[]) AS found (id, since, message)
     ), marked AS (
-        UPDATE _ayb_job_schedules AS schedule SET overdue_since = found.since FROM found WHERE schedule.id = found.id
+        UPDATE _ayb_job_schedules AS schedule
+        SET overdue_since = found.since
+        FROM found
+        WHERE schedule.id = found.id
+        RETURNING schedule.id, overdue_since, message
+    ), noted AS (
+        INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message)
+        SELECT 'overdue', id, 'noted at ' || now(), message FROM marked WHERE overdue_since IS NOT NULL
+        ON CONFLICT DO NOTHING
     )
-    INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message)
-    SELECT 'overdue', id, 'noted at ' || now(), message FROM found
-    ON CONFLICT DO NOTHING
+    SELECT id::text FROM marked WHERE overdue_since IS NOT NULL
 """
+
+
+def note_overdue(conn: Connection, among: Among = ALL, *, limit: int = BATCH) -> Noted:
+    """Note schedules that have become overdue, in the transaction that `conn` is in."""
+    with conn.cursor(row_factory=class_row(Overdue)) as cursor:
+        begun = cursor.execute(LOCK_NEWLY_OVERDUE, {**_listed(among), "limit": limit}).fetchall()
+    if not begun:
+        return Noted()
+    values = {
+        "ids": [each.schedule_id for each in begun],
+        "sinces": [each.since for each in begun],
+        "messages": [each.words for each in begun],
+    }
+    marked = {id_ for (id_,) in conn.execute(NOTE_OVERDUE, values)}
+    unchanged = [each.schedule_id for each in begun if each.schedule_id not in marked]
+    return Noted(begun=[each for each in begun if each.schedule_id in marked], unchanged=unchanged)
+
+
+FIND_NEWLY_OVERDUE = """
+    SELECT schedule.id::text
+    FROM _ayb_job_schedules AS schedule JOIN _ayb_job_overdue AS overdue ON overdue.schedule_id = schedule.id
+    WHERE schedule.overdue_since IS NULL AND schedule.id <> ALL (%(aside)s::uuid[])
+    LIMIT %(limit)s
+"""
+
+
+def find_newly_overdue(conn: Connection, aside: Sequence[str], *, limit: int = BATCH) -> list[str]:
+    """Return the ids of schedules that `note_overdue` would note."""
+    return [id_ for (id_,) in conn.execute(FIND_NEWLY_OVERDUE, {"aside": list(aside), "limit": limit})]
+
+
 NOTE_RECOVERED = """
     WITH recovered AS (
         UPDATE _ayb_job_schedules
@@ -64,32 +115,38 @@ NOTE_RECOVERED = """
         WHERE id IN (
             SELECT id
             FROM _ayb_job_schedules AS schedule
-            WHERE overdue_since IS NOT NULL
+            WHERE overdue_since IS NOT NULL AND id <> ALL (%(aside)s::uuid[])
+                AND (%(only)s::uuid[] IS NULL OR id = ANY (%(only)s::uuid[]))
                 AND NOT EXISTS (SELECT FROM _ayb_job_overdue AS overdue WHERE overdue.schedule_id = schedule.id)
             FOR NO KEY UPDATE SKIP LOCKED
         )
-        RETURNING id, name
+        RETURNING id, name, overdue_since
     ), noted AS (
         INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message)
-        SELECT 'recovered', id, 'at ' || now(), 'it is no longer overdue' FROM recovered
+        SELECT 'recovered', id, 'at ' || now(), 'it is no longer overdue' FROM recovered WHERE overdue_since IS NULL
         ON CONFLICT DO NOTHING
     )
-    SELECT name FROM recovered
+    SELECT name FROM recovered WHERE overdue_since IS NULL
 """
 
 
-def note_overdue(conn: Connection, limit: int = BATCH) -> Noted:
-    """Note schedules that have become overdue, and those that are no longer, in the transaction that `conn` is in."""
-    with conn.cursor(row_factory=class_row(Overdue)) as cursor:
-        begun = cursor.execute(LOCK_NEWLY_OVERDUE, {"limit": limit}).fetchall()
-    if begun:
-        values = {
-            "ids": [each.schedule_id for each in begun],
-            "sinces": [each.since for each in begun],
-            "messages": [each.words for each in begun],
-        }
-        conn.execute(NOTE_OVERDUE, values)
-    return Noted(begun=begun, ended=[row[0] for row in conn.execute(NOTE_RECOVERED)])
+def note_recovered(conn: Connection, among: Among = ALL) -> Noted:
+    """Note schedules that are no longer overdue, in the transaction that `conn` is in."""
+    return Noted(ended=[name for (name,) in conn.execute(NOTE_RECOVERED, _listed(among))])
+
+
+FIND_RECOVERED = """
+    SELECT id::text
+    FROM _ayb_job_schedules AS schedule
+    WHERE overdue_since IS NOT NULL AND id <> ALL (%(aside)s::uuid[])
+        AND NOT EXISTS (SELECT FROM _ayb_job_overdue AS overdue WHERE overdue.schedule_id = schedule.id)
+    LIMIT %(limit)s
+"""
+
+
+def find_recovered(conn: Connection, aside: Sequence[str], *, limit: int = BATCH) -> list[str]:
+    """Return the ids of schedules that `note_recovered` would note."""
+    return [id_ for (id_,) in conn.execute(FIND_RECOVERED, {"aside": list(aside), "limit": limit})]
 
 
 # `about` tells one failure from the next after a retry by hand.
@@ -99,13 +156,33 @@ NOTE_FAILURES = """
         'job ' || id || ' failed after ' || attempts || ' attempts: ' || left(coalesce(last_error, ''), 2000)
     FROM _ayb_jobs
     WHERE state = 'failed' AND schedule_id IS NOT NULL AND updated_at > now() - interval '1 hour'
+        AND schedule_id <> ALL (%(aside)s::uuid[])
+        AND (%(only)s::uuid[] IS NULL OR schedule_id = ANY (%(only)s::uuid[]))
     ON CONFLICT DO NOTHING
 """
 
 
-def note_failures(conn: Connection) -> int:
-    """Note jobs of schedules that failed for good within the last hour, and return how many were not noted before."""
-    return conn.execute(NOTE_FAILURES).rowcount
+def note_failures(conn: Connection, among: Among = ALL) -> Noted:
+    """Note jobs that failed for good within the last hour, by their schedules; each is noted once."""
+    conn.execute(NOTE_FAILURES, _listed(among))
+    return Noted()
+
+
+FIND_FAILING = """
+    SELECT DISTINCT schedule_id::text
+    FROM _ayb_jobs
+    WHERE state = 'failed' AND schedule_id IS NOT NULL AND updated_at > now() - interval '1 hour'
+        AND schedule_id <> ALL (%(aside)s::uuid[])
+"""
+
+
+def find_failing(conn: Connection, aside: Sequence[str]) -> list[str]:
+    """Return the ids of the schedules whose jobs `note_failures` would note."""
+    return [id_ for (id_,) in conn.execute(FIND_FAILING, {"aside": list(aside)})]
+
+
+def _listed(among: Among) -> dict[str, list[str] | None]:
+    return {"aside": list(among.aside), "only": None if among.only is None else list(among.only)}
 
 
 # An address is told of what was noted before its daemon started, but not of old stories.
@@ -155,8 +232,8 @@ TAKE_DELIVERY = """
         WHERE delivery.alert_id = due.alert_id AND delivery.target = due.target
         RETURNING delivery.alert_id, delivery.attempts
     )
-    SELECT alert.id::text, alert.kind, alert.schedule_id::text, schedule.name, schedule.ping_url,
-        left(alert.message, 4000) AS message, alert.at, taken.attempts
+    SELECT alert.id::text, alert.kind, alert.schedule_id::text, schedule.name AS schedule, schedule.ping_url,
+        left(alert.message, 4000) AS message, alert.at, taken.attempts AS attempt
     FROM taken
         JOIN _ayb_job_alerts AS alert ON alert.id = taken.alert_id
         JOIN _ayb_job_schedules AS schedule ON schedule.id = alert.schedule_id
@@ -170,20 +247,8 @@ def take_delivery(conn: Connection, target: str) -> Alert | None:
     """
     target_hash = target_id(target)
     conn.execute(ADDRESS_ALERTS, {"target": target_hash})
-    row = conn.execute(TAKE_DELIVERY, {"target": target_hash, "most": MOST_ATTEMPTS}).fetchone()
-    if row is None:
-        return None
-    id_, kind, schedule_id, schedule, ping_url, message, at, attempt = row
-    return Alert(
-        id=id_,
-        kind=kind,
-        schedule_id=schedule_id,
-        schedule=schedule,
-        ping_url=ping_url,
-        message=message,
-        at=at,
-        attempt=attempt,
-    )
+    with conn.cursor(row_factory=class_row(Alert)) as cursor:
+        return cursor.execute(TAKE_DELIVERY, {"target": target_hash, "most": MOST_ATTEMPTS}).fetchone()
 
 
 SETTLE_DELIVERY = """

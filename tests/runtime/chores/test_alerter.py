@@ -18,6 +18,7 @@ from ayb_jobs.events import (
     Events,
     JobsLeased,
     JobsSettled,
+    RowSetAside,
     ScheduleOverdue,
     ScheduleRecovered,
 )
@@ -25,7 +26,7 @@ from ayb_jobs.model.daemons import Worker
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.schedules.schedule import NewSchedule
-from ayb_jobs.runtime.chores.alerter import Alerter, alert_chores
+from ayb_jobs.runtime.chores.alerter import WATCH_S, Alerter, alert_chores
 from ayb_jobs.runtime.chores.courier import Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.storage.database import Database
@@ -133,6 +134,58 @@ def test_a_schedule_whose_jobs_no_live_daemon_can_run_is_overdue(conn: Conn, dat
     beat(conn, Worker(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=[job_type]))
     alerter.tick()
     assert [type(event).__name__ for event in events[1:]] == ["ScheduleRecovered"]
+
+
+@pytest.mark.parametrize("trigger", ["BEFORE UPDATE ON _ayb_job_schedules", "BEFORE INSERT ON _ayb_job_alerts"])
+def test_a_schedule_that_the_application_refuses_to_have_noted_is_set_aside_and_the_others_are_told(
+    conn: Conn, database: Database, trigger: str
+) -> None:
+    bad = add(conn, "bad", expect_success_within_s=3600)
+    add(conn, "good", expect_success_within_s=3600)
+    make_overdue(conn)
+    refuse(conn, trigger, bad, "RAISE EXCEPTION 'the application refuses it'")
+    events: list[Any] = []
+    alerter = Alerter(database, events.append)
+    assert [alerter.tick(), alerter.tick()] == [0.0, WATCH_S]
+    assert [event.name for event in events if isinstance(event, ScheduleOverdue)] == ["good"]
+    (told,) = [event for event in events if isinstance(event, RowSetAside)]
+    assert (told.row_id, "the application refuses it" in told.error) == (bad, True)
+
+
+def test_failures_are_noted_beside_one_that_the_application_refuses(conn: Conn, database: Database) -> None:
+    bad, good = add(conn, "bad"), add(conn, "good")
+    refuse(conn, "BEFORE INSERT ON _ayb_job_alerts", bad, "RAISE EXCEPTION 'the application refuses it'")
+    for schedule_id in (bad, good):
+        conn.execute("INSERT INTO _ayb_jobs (type, state, schedule_id) VALUES ('t', 'failed', %s)", (schedule_id,))
+    events: list[Any] = []
+    Alerter(database, events.append).tick()
+    assert conn.execute("SELECT kind, schedule_id::text FROM _ayb_job_alerts").fetchall() == [("failed", good)]
+    assert [event.row_id for event in events if isinstance(event, RowSetAside)] == [bad]
+
+
+def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told_once(
+    conn: Conn, database: Database
+) -> None:
+    bad = add(conn, expect_success_within_s=3600)
+    make_overdue(conn)
+    refuse(conn, "BEFORE UPDATE ON _ayb_job_schedules", bad, "RETURN NULL")
+    events: list[Any] = []
+    alerter = Alerter(database, events.append)
+    assert [alerter.tick(), alerter.tick()] == [WATCH_S, WATCH_S]
+    assert [type(event) for event in events] == [RowSetAside]
+    assert conn.execute("SELECT count(*) FROM _ayb_job_alerts").fetchone() == (0,)
+
+
+def refuse(conn: Conn, trigger: str, schedule_id: str, what: str) -> None:
+    """Have a trigger of the application's do something about the rows of one schedule."""
+    conn.execute(f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF '{schedule_id}' IN (to_jsonb(new) ->> 'id', to_jsonb(new) ->> 'schedule_id') THEN {what}; END IF;
+            RETURN new;
+        END $$;
+        CREATE TRIGGER refuse {trigger} FOR EACH ROW EXECUTE FUNCTION refuse();
+    """)
 
 
 @pytest.mark.parametrize("instant", ["infinity", "-infinity", "294276-12-31", "4713-01-01 BC"])
