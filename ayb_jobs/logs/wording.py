@@ -33,13 +33,13 @@ LINES: Mapping[str, Line] = {
     "daemon.started": Line("info", "The daemon runs: worker, concurrency, job types, queues."),
     "daemon.hint": Line("info", "At a terminal, once the daemon has started: what you can try from a second one."),
     "daemon.disabled": Line("warning", "`jobs.enabled` is false: nothing runs; `hint` says how to enable it."),
-    "daemon.stopping": Line("info", "The daemon was told to stop, and waits for the handlers that run."),
+    "daemon.stopping": Line("info", "The daemon was told to stop. It waits for running handlers."),
     "daemon.stopped": Line("info", "The daemon has stopped."),
     "daemon.abandoned": Line(
         "warning",
         "The daemon has stopped although handlers ran or endings were not written; those jobs will run again.",
     ),
-    "settings.noted": Line("warning", "What to know of where the settings came from, such as AYB's own file."),
+    "settings.noted": Line("warning", "What to know about the settings' sources, such as AYB's own file."),
     "database.embedded": Line("info", "No database is configured: the embedded one is used."),
     "schema.migrated": Line("info", "The schema was brought up to date."),
     "api.started": Line("info", "HTTP is served; without a token configured, `authentication` is `none`."),
@@ -55,7 +55,7 @@ LINES: Mapping[str, Line] = {
         "warning",
         "Due jobs wait that this daemon cannot run: of types that it does not know, of queues that it does not serve.",
     ),
-    "jobs.claimable": Line("info", "No due jobs that this daemon cannot run are left."),
+    "jobs.claimable": Line("info", "No due job is left that this daemon cannot run."),
     "jobs.summary": Line("info", "Counts of what had no line of its own in the last second."),
     "jobs.failures": Line("warning", "Counts of failures that had no line of their own in the last second."),
     "job.completed": Line("info", "A job completed."),
@@ -63,10 +63,10 @@ LINES: Mapping[str, Line] = {
     "job.canceled": Line("info", "A handler canceled its job."),
     "job.retried": Line("warning", "An attempt failed; another follows in `retry_in_s`."),
     "job.failed": Line("error", "A job failed for good."),
-    "job.recovered": Line("warning", "A job whose worker was lost is queued again."),
+    "job.recovered": Line("warning", "A job whose daemon was lost is queued again."),
     "job.overran": Line("warning", "A handler runs past its timeout and was told to stop."),
     "job.abandoned": Line("error", "A handler was told to stop and did not; its slot stays taken."),
-    "lease.lost": Line("warning", "Another worker may have the job; the outcome is thrown away."),
+    "lease.lost": Line("warning", "Another daemon may have the job; the outcome is thrown away."),
     "request.failed": Line("error", "A request to the API failed through no fault of its caller's."),
     "schedule.fired": Line("info", "A schedule made a job for its fire at `fire_at`."),
     "schedule.passed": Line(
@@ -82,20 +82,22 @@ LINES: Mapping[str, Line] = {
     "schedule.overdue": Line(
         "error", "A schedule did not do what was expected: broken, no success in time, or not fired."
     ),
-    "schedule.recovered": Line("info", "A schedule that was overdue is so no longer."),
+    "schedule.recovered": Line("info", "A schedule that was overdue is not overdue any more."),
     "alerts.undelivered": Line("warning", "An address takes no alerts; they are tried again."),
     "alerts.delivered": Line("info", "That address takes alerts again."),
-    "cleanup.interrupted": Line("info", "A cleanup gave its job back in the middle, to go on elsewhere."),
-    "cleanup.table_missing": Line("warning", "A cleanup found no such table, and so nothing to delete."),
+    "cleanup.interrupted": Line(
+        "info", "A cleanup stopped after a batch and gave its job back; another daemon goes on."
+    ),
+    "cleanup.table_missing": Line("warning", "The table does not exist, so the cleanup deleted nothing."),
     "settlement.refused": Line(
-        "error", "The database refuses what is to be written about an attempt's end; tried again after `retry_s`."
+        "error", "The database refuses to record how an attempt ended. The daemon tries again after `retry_s`."
     ),
     "removal.refused": Line(
         "warning", "Completed jobs cannot be removed: they are kept for a minute, and then left to the pruner."
     ),
     "rows.pruned": Line("info", "Retention removed rows."),
     "rows.unprunable": Line(
-        "warning", "Retention would remove so many rows, and the database refuses it; the others were removed."
+        "warning", "The database refuses to delete so many rows that retention would remove. The others were removed."
     ),
     "retention.deferred": Line(
         "warning", "Jobs from before the database was adopted will be removed; set `setting` to decide otherwise."
@@ -104,15 +106,16 @@ LINES: Mapping[str, Line] = {
         "error", "A part of the daemon cannot handle this row, and tries it again after `retry_s`. The others go on."
     ),
     "loop.failed": Line(
-        "error", "A part of the daemon fails and tries again after `retry_s`. Told again for as long as it goes on."
+        "error",
+        "A part of the daemon fails and tries again after `retry_s`. The line comes again for as long as it fails.",
     ),
-    "loop.failed_again": Line("debug", "It failed again."),
-    "loop.recovered": Line("info", "It works again, after so many failures."),
+    "loop.failed_again": Line("debug", "That part failed again."),
+    "loop.recovered": Line("info", "That part works again, after so many failures."),
     "notify.available": Line("info", "Notifications arrive again."),
     "notify.unavailable": Line("warning", "Notifications do not arrive; polling alone finds jobs."),
     "tracing.unavailable": Line("warning", "Traces were asked for and cannot be made; jobs run without."),
-    "log.dropped": Line("warning", "So many lines could not be written."),
-    "log.unrenderable": Line("error", "A line could not be made."),
+    "log.dropped": Line("warning", "So many lines were not written, because the reader is too slow."),
+    "log.unrenderable": Line("error", "A line could not be rendered."),
     "library.message": Line("info", "A library or a handler wrote to Python's own logging; at its own level."),
 }
 ENQUEUE = "job.enqueue"

@@ -50,7 +50,7 @@ def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
     Everything happens on a PostgreSQL of its own that is thrown away at the end. The daemon is left up until Ctrl-C, so
     that you can look around. Its schedules are there, but do not fire, so that the figures are the tour's own.
 
-    With --once, exits with 0 where all eight jobs completed and exactly the expired rows are gone, else with 1.
+    With --once, exits with 0 if all eight jobs completed and exactly the expired rows are gone, else with 1.
     """
     end_as_by_ctrl_c()
     with EmbeddedPostgres.throwaway() as server, tempfile.TemporaryDirectory(prefix="ayb-jobs-demo-") as folder:

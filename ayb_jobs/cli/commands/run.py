@@ -14,7 +14,7 @@ from ayb_jobs.process.service import run_service
 def run(ctx: click.Context, options: Options) -> None:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C; a second one ends it at once.
 
-    Its database is brought up to date first. Exits with 0 after a clean stop, with 1 where jobs were still running
+    Its database is brought up to date first. Exits with 0 after a clean stop, with 1 if jobs were still running
     when the shutdown timeout was over, and with 143 after a second signal.
     """
     ctx.exit(run_service(settings(options)))

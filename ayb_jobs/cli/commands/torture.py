@@ -63,7 +63,7 @@ def torture(
     Without --database-url an embedded PostgreSQL is made for it and removed. A database that is named has to be one
     that nobody uses: without jobs, schedules, executions and living daemons. It is left as it was.
 
-    Exits with 0 only where no job was lost and no invariant broken. Else the logs are kept, and it says where.
+    Exits with 0 only if no job was lost and no invariant broken. If not, it keeps the logs and says where they are.
     """
     if list_faults:
         for kind in KINDS.values():

@@ -24,8 +24,8 @@ FIELDS = {
 @click.option(
     "--payload", type=JSON, metavar="JSON", help="What the job is given: JSON, @FILE, or - for standard input."
 )
-@click.option("--queue", metavar="QUEUE", help="The queue; `default` where not given.")
-@click.option("--priority", type=WholeNumber(1, 4), help="1 goes first; 2 where not given.")
+@click.option("--queue", metavar="QUEUE", help="The queue; `default` if not given.")
+@click.option("--priority", type=WholeNumber(1, 4), help="1 goes first; 2 if not given.")
 @click.option("--max-attempts", type=WholeNumber(1), help="How often it may be tried.")
 @click.option("--in", "delay_s", type=DURATION, metavar="TIME", help="Not before so long from now: 90s, 15m, 2h, 1d.")
 @click.option("--at", "run_at", type=INSTANT, metavar="WHEN", help="Not before then: 2030-01-31T09:00:00+01:00.")

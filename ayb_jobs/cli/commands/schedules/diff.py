@@ -21,7 +21,7 @@ from ayb_jobs.storage.schedules.definitions import list_drift
 @json_option
 @pass_options
 def diff(options: Options) -> int:
-    """Show how schedules differ from what the packs and the settings define, and end with 1 where any does.
+    """Show how schedules differ from what the packs and the settings define, and end with 1 if any does.
 
     `edited` by an operator, who is kept; `outdated` or `missing`, which the daemon's next start puts right; `undefined`
     for what was shipped once and is defined no more.

@@ -50,7 +50,7 @@ def import_(
     """Read the schedules of another scheduler, and print them as settings, with what means something else here.
 
     `crontab FILE` (- for standard input), `pg_cron` (its table), `celery` (django-celery-beat's tables) or `celery
-    FILE` (the Python settings with `beat_schedule`, which are read and not run). Ends with 1 where an entry cannot be
+    FILE` (the Python settings with `beat_schedule`, which are read and not run). Ends with 1 if an entry cannot be
     had here.
     """
     if not create:

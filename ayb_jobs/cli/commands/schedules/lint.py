@@ -23,7 +23,7 @@ from ayb_jobs.storage.schedules.schedules import list_schedules
 def lint(options: Options) -> int:
     """Name what looks wrong about schedules: what cannot fire, what may not mean what it looks like, what collides.
 
-    Ends with 1 where a schedule cannot fire, and with 0 where there are warnings alone.
+    Ends with 1 if a schedule cannot fire, and with 0 if there are only warnings.
     """
     now = datetime.now(UTC)
     with database(options) as conn:

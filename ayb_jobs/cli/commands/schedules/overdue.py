@@ -16,9 +16,9 @@ from ayb_jobs.wire.text import object_text, page_text
 @table_options
 @pass_options
 def overdue(options: Options) -> int:
-    """List schedules that did not do what was expected of them, and end with 1 where there are any.
+    """List schedules that did not do what was expected of them, and end with 1 if there are any.
 
-    It asks the database alone, so that it is right even where no daemon runs: put it into a monitor or a cron line.
+    It asks the database alone, so it is right even if no daemon runs. Put it into a monitor or a cron line.
     """
     with database(options) as conn:
         found = list_overdue(conn)

@@ -23,7 +23,7 @@ from ayb_jobs.storage.schedules.schedules import get_schedule
 @click.option("--cron", metavar="CRON", help="An expression to try, in place of a schedule's.")
 @click.option("--timezone", metavar="ZONE", help="The time zone, in place of the schedule's; UTC for an expression.")
 @click.option("--dst", type=click.Choice(["once", "skip", "both"]), help="The daylight-saving rule to try.")
-@click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="Fires after then; after now where not given.")
+@click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="Fires after then; after now if not given.")
 @click.option("--count", type=WholeNumber(1, 1000), default=20, show_default=True, help="So many fires.")
 @common_options
 @table_options

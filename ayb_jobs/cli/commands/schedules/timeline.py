@@ -24,7 +24,7 @@ MOST_HOURS = 24 * 31
 
 @click.command
 @click.option("--hours", type=WholeNumber(1, MOST_HOURS), default=24, show_default=True, help="How far ahead.")
-@click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="From then; from this hour where not given.")
+@click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="From then; from this hour if not given.")
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="Write the drawing as SVG; - for stdout.")
 @common_options
 @json_option
