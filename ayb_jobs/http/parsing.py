@@ -48,7 +48,11 @@ Model = TypeVar("Model", bound=Body)
 
 def read_body(body: bytes, model: type[Model]) -> Model:
     """Return a body as a model; raises `InvalidInput` or `InvalidBody` saying which field is wrong and how."""
-    sent = decode_object(body)
+    return read_object(decode_object(body), model)
+
+
+def read_object(sent: Mapping[str, Any], model: type[Model]) -> Model:
+    """Return a decoded object as a model; raises as `read_body` does."""
     known = {field.alias or name for name, field in model.model_fields.items()}
     if not is_lenient(sent, known, model.theirs):
         refuse_unknown(set(sent) - known - {*model.passed_over}, known, "key")
@@ -80,15 +84,24 @@ def shown(name: str) -> str:
 
 def decode_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a body holds, with its fractions as Decimals; raises `InvalidInput`."""
+    return as_object(decode(body), "the body")
+
+
+def as_object(value: Any, what: str) -> dict[str, Any]:
+    """Return a decoded value if it is an object; raises `InvalidInput`."""
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{what} is not a JSON object")
+    return value
+
+
+def decode(body: bytes) -> Any:
+    """Return what a body holds, with its fractions as Decimals; raises `InvalidInput`."""
     try:
-        value = exact(body)
+        return exact(body)
     except RecursionError:
         raise InvalidInput("the body is nested too deeply") from None
     except ValueError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidInput("the body is not a JSON object")
-    return value
 
 
 def plain(value: Any) -> Any:

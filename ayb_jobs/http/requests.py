@@ -73,7 +73,7 @@ def read_cursor(cursor: str) -> Position:
 
 
 def documented(
-    model: type[BaseModel] | None,
+    model: Any,
     description: str,
     *statuses: int,
     success: int = 200,
@@ -88,9 +88,11 @@ def documented(
     return {"responses": {**good, **dict(sorted(errors.items()))}, "status_code": success, "response_model": None}
 
 
-def documented_body(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a route's body."""
+def documented_body(model: type[BaseModel], *, most: int = 0) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a route's body; it may be an array of up to `most` as well."""
     schema = model.model_json_schema()
+    if most:
+        schema = {"anyOf": [schema, {"type": "array", "items": schema, "maxItems": most}]}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -54,6 +54,14 @@ class JobPage(Shape):
     next_cursor: str | None = None
 
 
+class EnqueuedShape(Shape):
+    """The jobs of an array, in its order: those that were made, `created` of them, and those that have their keys."""
+
+    items: list[JobShape]
+    count: int
+    created: int
+
+
 class StatsShape(Shape):
     """Jobs by state; how long the oldest due one has waited, in seconds; which of the counts are estimates.
 

@@ -1,14 +1,20 @@
-"""Enqueue, cancel and retry one job."""
+"""Enqueue one job or some, cancel and retry one."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ayb_jobs.client import enqueueing
-from ayb_jobs.errors import Conflict
+from ayb_jobs.client.faults import worded
+from ayb_jobs.client.steps import TRIES, enqueue_all, numbered_jobs
+from ayb_jobs.client.sync_drivers import Psycopg, run
+from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import Job, NewJob, checked_id
 from ayb_jobs.operations.acting import Actor, changing, record_made
 from ayb_jobs.operations.defaults import FindDefaults
+from ayb_jobs.storage.audit import record_deed
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue import jobs
 
@@ -38,6 +44,67 @@ def enqueue(conn: Connection, given: Mapping[str, Any], *, actor: Actor, default
         enqueued = {job.type: 1}
         actor.tell(ActionTaken(actor=actor.name, action="job.enqueue", target=job.id, enqueued=enqueued))
     return Enqueued(job, made.created)
+
+
+def enqueue_many(
+    conn: Connection, given: Sequence[Mapping[str, Any]], *, actor: Actor, defaults: FindDefaults
+) -> list[Enqueued]:
+    """Enqueue the jobs that `given` describes, all or none, and answer for each in its order as `enqueue` does.
+
+    One deed is recorded for all that were made. Raises as `enqueue` does, with the job's place in `given`.
+    """
+    asked = list(numbered_jobs(list(_new_jobs(given, defaults))))
+    with conn.transaction():
+        answers = _made_or_found(conn, asked)
+        for number, (one, (_, new)) in enumerate(zip(answers, asked, strict=True)):
+            if one.job.type != new.type:
+                owner = f"job {one.job.id}, which is of type {one.job.type}"
+                raise Conflict(f"[{number}]: the idempotency key belongs to {owner}")
+        made = [one.job for one in answers if one.created]
+        if made:
+            after = {"ids": [job.id for job in made], "state": "queued"}
+            record_deed(conn, actor=actor.name, action="jobs.enqueue", after_text=json.dumps(after))
+    if made:
+        enqueued = Counter(job.type for job in made)
+        actor.tell(
+            ActionTaken(actor=actor.name, action="jobs.enqueue", target=None, count=len(made), enqueued=enqueued)
+        )
+    return answers
+
+
+def _new_jobs(given: Sequence[Mapping[str, Any]], defaults: FindDefaults) -> Iterator[NewJob]:
+    for number, one in enumerate(given):
+        try:
+            new = _new_job(one, defaults)
+            new.payload_text  # noqa: B018 - raises for a payload that cannot be stored
+        except InvalidInput as error:
+            raise InvalidInput(f"[{number}]: {error}", field=f"[{number}].{error.field}") from None
+        yield new
+
+
+def _made_or_found(conn: Connection, asked: Sequence[tuple[str, NewJob]]) -> list[Enqueued]:
+    """Insert jobs, and return each, or the one that has its key; a key's first job in `asked` is the one made."""
+    answers: dict[str, Enqueued] = {}
+    missing = list(asked)
+    for _ in range(TRIES):
+        with worded():
+            run(enqueue_all(missing, None), Psycopg(conn).fetch)
+        keys = [new.idempotency_key for _, new in missing if new.idempotency_key is not None]
+        found = jobs.find_jobs(conn, [id_ for id_, _ in missing], keys)
+        by_id, by_key = {job.id: job for job in found}, {job.idempotency_key: job for job in found}
+        for id_, new in missing:
+            dashed = checked_id(id_)
+            if dashed in by_id:
+                answers[id_] = Enqueued(by_id[dashed], created=True)
+            elif new.idempotency_key in by_key and new.idempotency_key is not None:
+                answers[id_] = Enqueued(by_key[new.idempotency_key], created=False)
+        # A key whose holder was deleted in between is free again.
+        missing = [(id_, new) for id_, new in missing if id_ not in answers]
+        if not missing:
+            return [answers[id_] for id_, _ in asked]
+        if any(new.idempotency_key is None for _, new in missing):
+            raise Conflict("the jobs were not made: a trigger or a rule on _ayb_jobs drops some")
+    raise Conflict("the jobs were not made: a key is taken by a job that this user cannot see, or a trigger drops one")
 
 
 def _new_job(given: Mapping[str, Any], defaults: FindDefaults) -> NewJob:

@@ -21,7 +21,7 @@ class Http:
 
     method: str
     path: str
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | Sequence[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,27 @@ CASES: Mapping[str, Case] = {
             Http("POST", f"{API}/jobs", {"type": "test", "idempotencyKey": "k"}),
             Command(["jobs", "enqueue", "test", "--idempotency-key", "k"]),
         ],
+    ),
+    "enqueue many": Case(
+        operation="jobs.enqueue_many",
+        doors=[Http("POST", f"{API}/jobs", [{"type": "stale_session_cleanup"}, {"type": "test", "payload": 1.10}])],
+        deeds=[("jobs.enqueue", None)],
+    ),
+    "enqueue many with keys that are taken": Case(
+        operation="jobs.enqueue_many",
+        before=a_key_of_another_type,
+        doors=[Http("POST", f"{API}/jobs", [{"type": "test", "idempotencyKey": "k"}] * 2)],
+    ),
+    "enqueue many with a key that a job of another type has": Case(
+        operation="jobs.enqueue_many",
+        before=a_key_of_another_type,
+        doors=[Http("POST", f"{API}/jobs", [{"type": "send_mail"}, {"type": "send_mail", "idempotencyKey": "k"}])],
+        refused=f"[1]: the idempotency key belongs to job {JOB}, which is of type test",
+    ),
+    "enqueue many with a bad one": Case(
+        operation="jobs.enqueue_many",
+        doors=[Http("POST", f"{API}/jobs", [{"type": "test"}, {"type": " "}])],
+        refused="[1]: type is empty; it is required",
     ),
     "cancel": Case(
         operation="jobs.cancel",

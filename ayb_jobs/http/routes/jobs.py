@@ -12,7 +12,20 @@ from pydantic.alias_generators import to_camel
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.http.acting import acting
-from ayb_jobs.http.parsing import DEFAULT_PAGE, OURS, AybLimit, AybOffset, Body, Limit, known_once_ours, read_body
+from ayb_jobs.http.edge.auth import Caller
+from ayb_jobs.http.edge.problems import InvalidBody
+from ayb_jobs.http.parsing import (
+    DEFAULT_PAGE,
+    OURS,
+    AybLimit,
+    AybOffset,
+    Body,
+    Limit,
+    as_object,
+    decode,
+    known_once_ours,
+    read_object,
+)
 from ayb_jobs.http.requests import (
     GUARDED,
     Given,
@@ -25,7 +38,8 @@ from ayb_jobs.http.requests import (
     read_cursor,
     row_offset,
 )
-from ayb_jobs.http.shapes import ExecutionPage, JobPage, JobShape, StatsShape, answer
+from ayb_jobs.http.services import Services
+from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, StatsShape, answer
 from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState, checked_text
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
@@ -40,6 +54,9 @@ from ayb_jobs.wire.text import page_text
 
 # W3C's version 00: version, trace, parent, flags.
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+# Jobs of one array.
+MOST_AT_ONCE = 1000
 
 JobId = Annotated[str, Path(alias="id", description="The job's UUID")]
 
@@ -73,11 +90,15 @@ def router() -> APIRouter:
         "",
         enqueue,
         methods=["POST"],
-        summary="Enqueue a job",
+        summary="Enqueue a job, or an array of them",
         dependencies=OURS,
-        openapi_extra=documented_body(EnqueueBody),
+        openapi_extra=documented_body(EnqueueBody, most=MOST_AT_ONCE),
         **documented(
-            JobShape, "The job that was made", 409, success=201, also={200: "The job that has the key already"}
+            JobShape | EnqueuedShape,
+            "The job that was made; of an array, all of them, if any was made",
+            409,
+            success=201,
+            also={200: "The job that has the key already; of an array, all of them, if none was made"},
         ),
     )
     routes.add_api_route("/stats", stats, summary="Count jobs by state", **documented(StatsShape, "Counts"))
@@ -188,15 +209,50 @@ def enqueue(
     ] = None,
     traceparent: Annotated[str | None, Header(description="The W3C trace that the job belongs to")] = None,
 ) -> Response:
-    """Enqueue a job; 200 and the earlier job where the idempotency key is taken."""
-    asked = read_body(body, EnqueueBody)
-    given = _given(asked) | {
-        "idempotency_key": _one_key(asked.idempotency_key, idempotency_key),
-        "traceparent": traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None,
-    }
+    """Enqueue a job, or an array of them, all or none.
+
+    201 if one was made; 200 if all idempotency keys are taken, with the earlier jobs.
+    """
+    sent = decode(body)
+    trace = {"traceparent": traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None}
+    if isinstance(sent, list):
+        return _enqueue_many(services, caller, [given | trace for given in _all_given(sent, idempotency_key)])
+    asked = read_object(as_object(sent, "the body"), EnqueueBody)
+    given = _given(asked) | trace | {"idempotency_key": _one_key(asked.idempotency_key, idempotency_key)}
     with acting(services, caller) as (conn, actor):
         job, created = operations.enqueue(conn, given, actor=actor, defaults=services.defaults)
     return answer(job_text(job), 201 if created else 200)
+
+
+def _enqueue_many(services: Services, caller: Caller, given: list[dict[str, Any]]) -> Response:
+    with acting(services, caller) as (conn, actor):
+        made = operations.enqueue_many(conn, given, actor=actor, defaults=services.defaults)
+    created = sum(one.created for one in made)
+    return answer(page_text((job_text(one.job) for one in made), created=created), 201 if created else 200)
+
+
+def _all_given(sent: list[Any], header_key: str | None) -> Iterator[dict[str, Any]]:
+    """Yield what each object of an array says, by the names of `NewJob`."""
+    if len(sent) > MOST_AT_ONCE:
+        raise InvalidInput(f"the array has {len(sent)} jobs; at most {MOST_AT_ONCE} are allowed")
+    if header_key:
+        raise InvalidInput("give each job of an array its own idempotencyKey, not the header", field="idempotency_key")
+    for number, one in enumerate(sent):
+        with of_item(number):
+            asked = read_object(as_object(one, "it"), EnqueueBody)
+            yield _given(asked) | {"idempotency_key": asked.idempotency_key or None}
+
+
+@contextmanager
+def of_item(number: int) -> Iterator[None]:
+    """Name the fields that are wrong with their place in an array, such as `[3].type`."""
+    try:
+        yield
+    except InvalidBody as error:
+        raise InvalidBody({f"[{number}].{name}": told for name, told in error.problems.items()}) from None
+    except InvalidInput as error:
+        field = f"[{number}].{error.field}" if error.field else f"[{number}]"
+        raise InvalidInput(f"[{number}]: {error}", field=field) from None
 
 
 def _given(asked: EnqueueBody) -> dict[str, Any]:

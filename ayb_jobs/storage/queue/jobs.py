@@ -1,6 +1,6 @@
 """The queue as its users see it: look, retry and cancel, one job at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
@@ -79,6 +79,19 @@ def get_job(conn: Connection, job_id: str) -> Job:
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     return job
+
+
+FIND_JOBS = f"""
+    SELECT {JOB_COLUMNS}
+    FROM _ayb_jobs
+    WHERE id = ANY (%(ids)s::uuid[]) OR idempotency_key = ANY (%(keys)s::text[])
+"""
+
+
+def find_jobs(conn: Connection, ids: Sequence[str], keys: Sequence[str]) -> list[Job]:
+    """Return the jobs that have one of these ids or idempotency keys."""
+    with conn.cursor(row_factory=kwargs_row(as_job)) as cursor:
+        return cursor.execute(FIND_JOBS, {"ids": list(ids), "keys": list(keys)}, prepare=False).fetchall()
 
 
 _LISTED = """
