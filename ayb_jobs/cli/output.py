@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
 
 import click
 
@@ -147,9 +148,19 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def when_for(options: Options) -> Callable[[str], str]:
-    """Return how an instant is shown in a table: how far away for people, as it is for programs."""
-    return ago if is_terminal() and options.output != "csv" else str
+class Clock(Protocol):
+    """Tells the time by the database, which is where instants come from; this host's clock may be wrong."""
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        ...
+
+
+def when_for(options: Options, clock: Clock) -> Callable[[str], str]:
+    """Return how an instant is shown in a table: how far from the clock for people, as it is for programs."""
+    if options.json or not is_terminal() or options.output == "csv":
+        return str
+    return partial(ago, now=clock.now())
 
 
 def wants_colour() -> bool:
@@ -202,11 +213,11 @@ def shallow(text: str) -> str:
     return "".join(kept)
 
 
-def ago(text: str | None, now: datetime | None = None) -> str:
-    """Return how far an instant of the API lies from now, in words for a table."""
+def ago(text: str | None, now: datetime) -> str:
+    """Return how far an instant of the API lies from `now`, in words for a table."""
     if not text:
         return ""
-    seconds = ((now or datetime.now(UTC)) - instant(text)).total_seconds()
+    seconds = (now - instant(text)).total_seconds()
     size = duration(abs(seconds))
     return f"{size} ago" if seconds >= 0 else f"in {size}"
 

@@ -119,10 +119,11 @@ class WorkerShape(Shape):
 
 
 class WorkerPage(Shape):
-    """The daemons that are alive."""
+    """The daemons that are alive; `now` is the database's clock."""
 
     items: list[WorkerShape]
     count: int
+    now: datetime
 
 
 class DeedShape(Shape):

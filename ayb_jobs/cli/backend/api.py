@@ -7,12 +7,13 @@ commands take in all.
 import json
 from collections.abc import Collection, Mapping
 from contextlib import closing
+from datetime import datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
-from ayb_jobs.cli.output import decoded, patience
+from ayb_jobs.cli.output import decoded, instant, patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.job import checked_id
@@ -33,6 +34,10 @@ class ApiBackend:
             if not token.isascii() or not token.isprintable():
                 raise InvalidInput("the admin token holds characters that no token has", field="admin_token")
             self._headers["Authorization"] = f"Bearer {token}"
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        return instant(decoded(self._get("/api/admin/workers"))["now"])
 
     def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Protocol
 
 from ayb_jobs.cli.options import Options
@@ -15,6 +16,10 @@ class JobsBackend(Protocol):
     Each raises one of our errors where it is refused, and nothing is changed then. Fields of bodies and changes are in
     the API's camelCase.
     """
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        ...
 
     def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""
@@ -51,6 +56,10 @@ class JobsBackend(Protocol):
 
 class SchedulesBackend(Protocol):
     """What commands may ask about schedules, answered like `JobsBackend`. A schedule is given by its id or its name."""
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        ...
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""

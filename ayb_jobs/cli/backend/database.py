@@ -4,11 +4,13 @@ import getpass
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 
 from ayb_jobs.cli.backend.address import database_url
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import patience
 from ayb_jobs.operations.acting import Actor
+from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
 
@@ -23,6 +25,17 @@ def database(options: Options) -> Iterator[Connection]:
         worded_faults(),
     ):
         yield conn
+
+
+class DatabaseClock:
+    """The database's clock."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        return now(self._conn)
 
 
 def actor() -> Actor:

@@ -1,6 +1,7 @@
 """Jobs on the database itself, open while no daemon runs."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 from ayb_jobs.cli.backend.database import actor
@@ -8,6 +9,7 @@ from ayb_jobs.cli.options import Options
 from ayb_jobs.model.job import JobState
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.operations.defaults import Defaults
+from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import known_types, why_waiting
@@ -25,6 +27,10 @@ class DatabaseJobs:
         self._conn = conn
         self._options = options
         self._actor = actor()
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        return now(self._conn)
 
     def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""

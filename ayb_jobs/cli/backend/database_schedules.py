@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from ayb_jobs.cli.backend.database import actor
@@ -10,6 +11,7 @@ from ayb_jobs.cli.settings import job_defaults
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.operations.defaults import Defaults
+from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.waiting import known_types
 from ayb_jobs.storage.schedules import schedules
@@ -25,6 +27,10 @@ class DatabaseSchedules:
         self._conn = conn
         self._options = options
         self._actor = actor()
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        return now(self._conn)
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""

@@ -5,6 +5,8 @@ from fastapi import APIRouter, Response
 from ayb_jobs.http.parsing import OURS
 from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.shapes import WorkerPage, answer
+from ayb_jobs.model.instants import instant_text
+from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.fleet.daemons import list_workers
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.daemons import worker_text
@@ -25,6 +27,9 @@ def router() -> APIRouter:
 
 
 def list_alive(services: Given) -> Response:
-    """List the daemons that were heard of within the last minute, and the jobs that each runs now."""
+    """List the daemons that were heard of within the last minute, and the jobs that each runs now.
+
+    `now` is the database's clock.
+    """
     with reading(services.database, services.read_timeout_s) as conn:
-        return answer(page_text(map(worker_text, list_workers(conn))))
+        return answer(page_text(map(worker_text, list_workers(conn)), now=instant_text(now(conn))))

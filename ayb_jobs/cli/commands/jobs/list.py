@@ -22,6 +22,7 @@ def list_(options: Options, state: str | None, type_: str | None, queue: str | N
     output.must_print()
     with open_jobs(options) as backend:
         text = backend.list_jobs(state=state, type=type_, queue=queue, limit=limit)
+        when = output.when_for(options, backend)
     if options.json:
         output.print_page(options, text)
         return
@@ -29,7 +30,7 @@ def list_(options: Options, state: str | None, type_: str | None, queue: str | N
     if not found and options.output != "csv":
         output.say(nothing(filtered=bool(state or type_ or queue)))
         return
-    print_jobs(options, found)
+    print_jobs(options, found, when)
     if len(found) == limit:
         output.say(f"The newest {limit}; --limit shows more, --state and --type fewer.")
 

@@ -1,5 +1,6 @@
 """How the commands about jobs print."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -25,13 +26,13 @@ def print_change(options: Options, text: str, words: str) -> None:
         return
     job = decoded(text)
     if options.output == "csv":
-        print_jobs(options, [job])
+        print_jobs(options, [job], str)
     else:
         click.echo(f"job {words.format(id=job['id'], state=job['state'])}")
 
 
-def print_jobs(options: Options, found: list[dict[str, Any]]) -> None:
-    """Print jobs as a table, with their queue if one is in another queue than `default`."""
+def print_jobs(options: Options, found: list[dict[str, Any]], when: Callable[[str], str]) -> None:
+    """Print jobs as a table, with their queue if one is in another queue than `default`; `when` words instants."""
     several_queues = any(job["queue"] != "default" for job in found)
     columns = [
         Column(title="ID", key=True),
@@ -43,7 +44,6 @@ def print_jobs(options: Options, found: list[dict[str, Any]]) -> None:
         Column(title="DUE"),
         Column(title="LAST ERROR", flexible=True),
     ]
-    when = output.when_for(options)
     rows = [
         [
             job["id"],

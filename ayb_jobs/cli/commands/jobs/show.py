@@ -1,6 +1,8 @@
 """`ayb-jobs jobs show`."""
 
 import json
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import click
@@ -36,22 +38,24 @@ def show(options: Options, job_id: str, limit: int) -> None:
     with open_jobs(options) as backend:
         job_text = backend.get_job(job_id)
         executions_text = backend.list_executions(job_id, limit=limit)
+        now = backend.now()
+        when = output.when_for(options, backend)
     executions = decoded(executions_text)["items"]
     if options.json:  # the job as it stands, since it may hold what Python cannot decode
         output.print_json(f'{job_text[:-1]},"executions":{json.dumps(executions)}}}')
         return
     if options.output == "csv":
-        print_jobs(options, [decoded(job_text)])
+        print_jobs(options, [decoded(job_text)], when)
         return
-    print_job(decoded(job_text))
+    print_job(decoded(job_text), now)
     click.echo()
     if executions:
-        print_executions(options, executions)
+        print_executions(options, executions, when)
     else:
         click.echo("No attempt is on record.")
 
 
-def print_job(job: dict[str, Any]) -> None:
+def print_job(job: dict[str, Any], now: datetime) -> None:
     """Print all that is known of a job."""
     whens = {name: job.get(key) for name, key in WHENS.items()}
     output.print_fields(
@@ -61,7 +65,7 @@ def print_job(job: dict[str, Any]) -> None:
             "State": job["state"],
             "Queue": f"{job['queue']}, priority {job['priority']}",
             "Attempts": attempts_words(job),
-            **{name: f"{text}  ({ago(text)})" for name, text in whens.items() if text},
+            **{name: f"{text}  ({ago(text, now)})" for name, text in whens.items() if text},
             **({"Waits": job["waitReason"]} if job.get("waitReason") else {}),
             **{name: str(job[key]) for name, key in DETAILS.items() if job.get(key) is not None},
             "Payload": json.dumps(job["payload"], indent=2, ensure_ascii=False),
@@ -78,7 +82,7 @@ def attempts_words(job: dict[str, Any]) -> str:
     return f"{words}, {job['crashes']} lost with their worker" if job["crashes"] else words
 
 
-def print_executions(options: Options, executions: list[dict[str, Any]]) -> None:
+def print_executions(options: Options, executions: list[dict[str, Any]], when: Callable[[str], str]) -> None:
     """Print attempts as a table."""
     columns = [
         Column(title="ATTEMPT", right=True, key=True),
@@ -89,7 +93,6 @@ def print_executions(options: Options, executions: list[dict[str, Any]]) -> None
         Column(title="WORKER"),
         Column(title="ERROR", flexible=True),
     ]
-    when = output.when_for(options)
     rows = [
         [
             str(execution["attempt"]),

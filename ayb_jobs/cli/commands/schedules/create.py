@@ -28,4 +28,4 @@ def create(options: Options, /, **given: Any) -> None:
     """Create a schedule. It fires first at the first time after now."""
     with open_schedules(options) as backend, warning_of_unknown_type(backend, given["job_type"]):
         text = backend.create_schedule(body_of(given))
-    print_schedule(options, text, "is created")
+        print_schedule(options, text, "is created", backend)

@@ -15,4 +15,4 @@ def disable(options: Options, schedule: str) -> None:
     """Keep SCHEDULE, an id or a name, from firing until it is enabled again."""
     with open_schedules(options) as backend:
         text = backend.disable_schedule(schedule)
-    print_schedule(options, text, "is disabled")
+        print_schedule(options, text, "is disabled", backend)

@@ -15,4 +15,4 @@ def enable(options: Options, schedule: str) -> None:
     """Let SCHEDULE, an id or a name, fire from now on; nothing is made up for."""
     with open_schedules(options) as backend:
         text = backend.enable_schedule(schedule)
-    print_schedule(options, text, "is enabled")
+        print_schedule(options, text, "is enabled", backend)

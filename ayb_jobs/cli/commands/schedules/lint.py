@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -13,6 +13,7 @@ from ayb_jobs.cli.commands.schedules.collisions import collision_json, fires_bet
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.model.schedules.lint import examine
 from ayb_jobs.model.schedules.preview import Collision, collisions
+from ayb_jobs.storage.clock import now as database_now
 from ayb_jobs.storage.schedules.schedules import list_schedules
 
 
@@ -25,8 +26,8 @@ def lint(options: Options) -> int:
 
     Ends with 1 if a schedule cannot fire, and with 0 if there are only warnings.
     """
-    now = datetime.now(UTC)
     with database(options) as conn:
+        now = database_now(conn)
         found = list_schedules(conn)
     findings = [finding for schedule in found for finding in examine(schedule, now)]
     end = now + timedelta(hours=24)

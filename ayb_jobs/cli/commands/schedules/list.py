@@ -17,6 +17,7 @@ def list_(options: Options) -> None:
     output.must_print()
     with open_schedules(options) as backend:
         text = backend.list_schedules()
+        when = output.when_for(options, backend)
     if options.json:
         output.print_page(options, text)
         return
@@ -26,4 +27,4 @@ def list_(options: Options) -> None:
             'There are no schedules yet. Make one with: ayb-jobs schedules create --name N --job-type T --cron "0 3 * * *"'
         )
         return
-    print_schedules(options, found)
+    print_schedules(options, found, when)

@@ -1,9 +1,11 @@
 """`ayb-jobs schedules overdue`."""
 
+from collections.abc import Callable
+
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.database import database
+from ayb_jobs.cli.backend.database import DatabaseClock, database
 from ayb_jobs.cli.options import Options, common_options, pass_options, table_options
 from ayb_jobs.cli.output import Column
 from ayb_jobs.model.instants import instant_text
@@ -22,10 +24,11 @@ def overdue(options: Options) -> int:
     """
     with database(options) as conn:
         found = list_overdue(conn)
+        when = output.when_for(options, DatabaseClock(conn))
     if options.json:
         output.print_page(options, page_text(map(overdue_text, found)))
     elif found or options.output == "csv":
-        print_overdue(options, found)
+        print_overdue(options, found, when)
     else:
         output.say("No schedule is overdue.")
     return int(bool(found))
@@ -47,7 +50,7 @@ def overdue_text(each: Overdue) -> str:
     )
 
 
-def print_overdue(options: Options, found: list[Overdue]) -> None:
+def print_overdue(options: Options, found: list[Overdue], when: Callable[[str], str]) -> None:
     """Print overdue schedules."""
     columns = [
         Column(title="NAME", key=True),
@@ -55,6 +58,5 @@ def print_overdue(options: Options, found: list[Overdue]) -> None:
         Column(title="SINCE"),
         Column(title="WHY", flexible=True),
     ]
-    when = output.when_for(options)
     rows = [[each.name, each.reason, when(instant_text(each.since)), each.words] for each in found]
     output.print_table(columns, rows, form=options.output)

@@ -15,6 +15,7 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.schedules.cron import Ended, read_cron
 from ayb_jobs.model.schedules.preview import Foreseen, foresee
+from ayb_jobs.storage.clock import now as database_now
 from ayb_jobs.storage.schedules.schedules import get_schedule
 
 
@@ -46,16 +47,16 @@ def preview(
     output.must_print()
     if (schedule is None) == (cron is None):
         raise InvalidInput("give a schedule, or an expression with --cron")
-    known_fire = None
+    known_fire, now = None, datetime.now(UTC)
     if schedule is not None:
         with database(options) as conn:
-            stored = get_schedule(conn, schedule)
+            stored, now = get_schedule(conn, schedule), database_now(conn)
         known_fire = stored.next_run_at
         cron, timezone, dst = stored.cron, timezone or stored.timezone, dst or stored.dst
     assert cron is not None  # noqa: S101 - one of the two was given
     zone = timezone or "UTC"
     read_cron(cron, zone)
-    after = datetime.fromisoformat(from_) if from_ else datetime.now(UTC)
+    after = datetime.fromisoformat(from_) if from_ else now
     print_foreseen(options, first_fires(foresee(cron, zone, after, dst or "once", beside=known_fire), count))
 
 

@@ -1,6 +1,6 @@
 """How the commands about schedules print."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -17,22 +17,22 @@ def state_of(schedule: Mapping[str, Any]) -> str:
     return str(schedule["state"])
 
 
-def print_schedule(options: Options, text: str, words: str) -> None:
-    """Print what became of a schedule."""
+def print_schedule(options: Options, text: str, words: str, clock: output.Clock) -> None:
+    """Print what became of a schedule, and how far its next run lies from the clock."""
     if options.json:
         output.print_json(text)
         return
     schedule = decoded(text)
     if options.output == "csv":
-        print_schedules(options, [schedule])
+        print_schedules(options, [schedule], str)
         return
     click.echo(f"schedule {output.one_line(schedule['name'])} {words}  ({schedule['id']})")
     if schedule.get("nextRunAt"):
-        click.echo(f"next run {schedule['nextRunAt']}  ({ago(schedule['nextRunAt'])})")
+        click.echo(f"next run {schedule['nextRunAt']}  ({ago(schedule['nextRunAt'], clock.now())})")
 
 
-def print_schedules(options: Options, found: list[dict[str, Any]]) -> None:
-    """Print schedules as a table."""
+def print_schedules(options: Options, found: list[dict[str, Any]], when: Callable[[str], str]) -> None:
+    """Print schedules as a table; `when` words instants."""
     columns = [
         Column(title="NAME", key=True),
         Column(title="STATE"),
@@ -44,7 +44,6 @@ def print_schedules(options: Options, found: list[dict[str, Any]]) -> None:
         Column(title="ID"),
         Column(title="ERROR", flexible=True),
     ]
-    when = output.when_for(options)
     rows = [
         [
             schedule["name"],

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import click
@@ -29,15 +30,16 @@ def show(options: Options, schedule: str) -> None:
     output.must_print()
     with open_schedules(options) as backend:
         found = find(backend, schedule)
+        now = backend.now()
     if options.json:
         output.print_json(json.dumps(found, ensure_ascii=False))
     elif options.output == "csv":
-        print_schedules(options, [found])
+        print_schedules(options, [found], str)
     else:
-        print_details(found)
+        print_details(found, now)
 
 
-def print_details(schedule: Mapping[str, Any]) -> None:
+def print_details(schedule: Mapping[str, Any], now: datetime) -> None:
     """Print all that is known of a schedule."""
     words = {"nextRunAt": "Next run", "lastRunAt": "Last run", "lastFireAt": "Last fire", "lastError": "Error"}
     fields = {
@@ -56,7 +58,7 @@ def print_details(schedule: Mapping[str, Any]) -> None:
         else "not watched",
         "Defined by": ORIGINS[schedule["origin"]],
         **{
-            title: f"{schedule[key]}  ({ago(schedule[key])})" if key != "lastError" else schedule[key]
+            title: f"{schedule[key]}  ({ago(schedule[key], now)})" if key != "lastError" else schedule[key]
             for key, title in words.items()
             if schedule.get(key)
         },

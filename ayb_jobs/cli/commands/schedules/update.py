@@ -30,4 +30,4 @@ def update(options: Options, /, schedule: str, **given: Any) -> None:
     changes = body_of({flag: value for flag, value in given.items() if (flag, value) != ("cron", "")})
     with open_schedules(options) as backend:
         text = backend.update_schedule(schedule, changes) if changes else json.dumps(find(backend, schedule))
-    print_schedule(options, text, "is changed" if changes else "is as it was")
+        print_schedule(options, text, "is changed" if changes else "is as it was", backend)
