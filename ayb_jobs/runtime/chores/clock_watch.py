@@ -4,10 +4,9 @@ import time
 from collections.abc import Sequence
 
 from ayb_jobs.events import Emit, SchedulePutRight
-from ayb_jobs.model.schedules.fires import expected_fire
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.schedules.leaps import NO_ID, Planned, Righted, list_planned, put_right
+from ayb_jobs.storage.schedules.leaps import NO_ID, Righted, list_planned, put_right, righted
 
 # Reckoning a next run takes a tenth of a millisecond or more, so that a minute brings one page of them.
 PAGE = 500
@@ -50,11 +49,11 @@ class ClockWatch:
         with self._database.transaction() as conn:
             page = list_planned(conn, after=self._after, limit=PAGE)
         self._after = page[-1].id if len(page) == PAGE else NO_ID
-        wanted = [righted for planned in page if (righted := _righted(planned)) is not None]
-        written = narrowed(wanted, self._put_right, blames=self._patience.blames)
+        found = [wanted for planned in page if (wanted := righted(planned)) is not None]
+        written = narrowed(found, self._put_right, blames=self._patience.blames)
         self._patience.begin_anew()
         changed = [id_ for ids in written.done for id_ in ids]
-        for each in wanted:
+        for each in found:
             if each.planned.id in changed:
                 self._emit(
                     SchedulePutRight(
@@ -69,12 +68,3 @@ class ClockWatch:
     def _put_right(self, wanted: Sequence[Righted]) -> list[str]:
         with self._database.transaction() as conn:
             return put_right(conn, wanted)
-
-
-def _righted(planned: Planned) -> Righted | None:
-    """Return the next run that a schedule should have, if it has a later one. One that cannot be read is planning's."""
-    try:
-        next_at = expected_fire(planned.timing, planned.now, planned.last_fire_at)
-    except Exception:  # noqa: BLE001 - whatever is wrong with one schedule, the others are looked at
-        return None
-    return Righted(planned, next_at) if planned.next_run_at > next_at else None

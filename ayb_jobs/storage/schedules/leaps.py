@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from ayb_jobs.model.schedules.fires import Timing
+from ayb_jobs.model.schedules.fires import Timing, expected_fire
 from ayb_jobs.storage.database import Connection
 
 NO_ID = "00000000-0000-0000-0000-000000000000"
@@ -52,6 +52,26 @@ def list_planned(conn: Connection, *, after: str = NO_ID, limit: int) -> list[Pl
             LIST_PLANNED, {"after": after, "limit": limit}
         )
     ]
+
+
+def righted(planned: Planned) -> Righted | None:
+    """Return the next run that a schedule should have, if it has a later one. One that cannot be read is planning's."""
+    try:
+        next_at = expected_fire(planned.timing, planned.now, planned.last_fire_at)
+    except Exception:  # noqa: BLE001 - whatever is wrong with one schedule, the others are looked at
+        return None
+    return Righted(planned, next_at) if planned.next_run_at > next_at else None
+
+
+def list_too_late(conn: Connection, *, page: int = 500) -> list[Righted]:
+    """Return every schedule whose next run is later than its expression says."""
+    found: list[Righted] = []
+    after: str | None = NO_ID
+    while after is not None:
+        planned = list_planned(conn, after=after, limit=page)
+        found += [wanted for each in planned if (wanted := righted(each)) is not None]
+        after = planned[-1].id if len(planned) == page else None
+    return found
 
 
 # What the ledger holds from the new next run on is of a time that has not come: those fires are made again. A job of

@@ -7,9 +7,10 @@ from typing import Literal
 from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.schedules.leaps import list_too_late
 from ayb_jobs.storage.schedules.schedules import unreadable
 
-Reason = Literal["broken", "unserved", "no_success", "not_fired"]
+Reason = Literal["broken", "unserved", "no_success", "not_fired", "too_late"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,11 @@ class Overdue:
                 return f"no success within {self.expect_success_within_s:g} s; the last was {last}"
             case "not_fired":
                 return f"it was due at {self.next_run_at:%F %T} UTC, and no scheduler fired it"
+            case "too_late":
+                return (
+                    f"its next run is {self.next_run_at:%F %T} UTC, later than its expression says: the database's clock"
+                    " was set back, or somebody wrote it; a scheduler puts it right within a minute"
+                )
 
 
 # A schedule that no scheduler has planned yet: what keeps it from firing is found out here.
@@ -62,7 +68,25 @@ def list_overdue(conn: Connection, *, limit: int = 1000) -> list[Overdue]:
     with conn.cursor(row_factory=class_row(Overdue)) as cursor:
         found = cursor.execute(LIST_OVERDUE, {"limit": limit}).fetchall()
     found = [*unread, *(each for each in found if each.schedule_id not in seen)]
+    seen = {each.schedule_id for each in found}
+    found += [each for each in _too_late(conn) if each.schedule_id not in seen]
     return sorted(found, key=lambda each: each.since)[:limit]
+
+
+def _too_late(conn: Connection) -> list[Overdue]:
+    return [
+        Overdue(
+            schedule_id=planned.id,
+            name=planned.name,
+            reason="too_late",
+            since=planned.now,
+            last_success_at=None,
+            next_run_at=planned.next_run_at,
+            expect_success_within_s=None,
+            last_error=None,
+        )
+        for planned, _ in list_too_late(conn)
+    ]
 
 
 def _unreadable(conn: Connection) -> list[Overdue]:

@@ -1,16 +1,20 @@
 """Schedules whose next run is later than their expression says are put right."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL
 
 from ayb_jobs.events import SchedulePutRight
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.database import Connection, Database
 from ayb_jobs.storage.schedules.leaps import Righted, list_planned, put_right
+from ayb_jobs.storage.schedules.overdue import list_overdue
+from tests.cli.processes import PROGRAM, environment
 from tests.factories import make_schedule
 
 PLANNED = "* * * * * UTC once"
@@ -112,3 +116,28 @@ def test_jobs_of_a_time_that_has_not_come_are_due(database: Database, conn: Conn
     )
     Scheduler(database, lambda _: None, tick_s=15).tick()
     assert conn.execute("SELECT run_at <= now() FROM _ayb_jobs").fetchone() == (True,)
+
+
+def test_a_next_run_that_is_too_late_is_seen_while_no_scheduler_lives(conn: Connection) -> None:
+    make_schedule(conn, name="late", planned=PLANNED)
+    leap(conn, "3 hours")
+    make_schedule(
+        conn, name="right", planned=PLANNED, next_run_at=SQL("date_trunc('minute', now()) + interval '1 minute'")
+    )
+    assert [(each.name, each.reason) for each in list_overdue(conn)] == [("late", "too_late")]
+    assert "later than its expression says" in list_overdue(conn)[0].words
+
+
+def test_lint_names_a_next_run_that_is_too_late(database_url: str, conn: Connection) -> None:
+    make_schedule(conn, name="late", planned=PLANNED)
+    leap(conn, "3 hours")
+    linted = subprocess.run(
+        [PROGRAM, "schedules", "lint"],
+        check=False,
+        env=environment({"AYB_JOBS_DATABASE_URL": database_url}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "late: its next run is" in linted.stdout, linted
+    assert linted.returncode == 0

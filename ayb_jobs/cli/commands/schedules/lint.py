@@ -11,9 +11,11 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.commands.schedules.collisions import collision_json, fires_between, print_collisions
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.model.schedules.lint import examine
+from ayb_jobs.model.instants import instant_text
+from ayb_jobs.model.schedules.lint import Finding, examine
 from ayb_jobs.model.schedules.preview import Collision, collisions
 from ayb_jobs.storage.clock import now as database_now
+from ayb_jobs.storage.schedules.leaps import Righted, list_too_late
 from ayb_jobs.storage.schedules.schedules import list_schedules
 
 
@@ -29,7 +31,9 @@ def lint(options: Options) -> int:
     with database(options) as conn:
         now = database_now(conn)
         found = list_schedules(conn)
+        late = list_too_late(conn)
     findings = [finding for schedule in found for finding in examine(schedule, now)]
+    findings += [too_late(each) for each in late]
     end = now + timedelta(hours=24)
     met = collisions({each.name: list(fires_between(each, now, end)) for each in found if each.enabled})
     if options.json:
@@ -38,6 +42,14 @@ def lint(options: Options) -> int:
     else:
         print_findings(findings, met, len(found))
     return int(any(finding.level == "error" for finding in findings))
+
+
+def too_late(each: Righted) -> Finding:
+    """Return what is wrong about a next run that is later than the schedule's expression says."""
+    words = (
+        f"its next run is {instant_text(each.planned.next_run_at)}, but {instant_text(each.next_at)} by its expression"
+    )
+    return Finding(each.planned.name, "warning", f"{words}: the database's clock was set back, or somebody wrote it")
 
 
 def print_findings(findings: Sequence[Any], met: Sequence[Collision], count: int) -> None:
