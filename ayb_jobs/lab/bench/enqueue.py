@@ -79,7 +79,7 @@ def in_bulk(conn: Connection, count: int) -> None:
 
 def bare_copy(conn: Connection, count: int) -> None:
     """Copy as many rows, ready as text."""
-    rows = "".join(f'{id_}\tnoop\t{{"n": 1}}\tdefault\t2\t3\t\\N\n' for id_ in islice(time_ordered_ids(), count))
+    rows = "".join(f'{id_}\t{{"n": 1}}\tnoop\tdefault\t2\t3\t\\N\n' for id_ in islice(time_ordered_ids(), count))
     with conn.transaction(), conn.cursor() as cursor:
         with cursor.copy(COPY_DUE_JOBS) as copy:
             copy.write(rows)
