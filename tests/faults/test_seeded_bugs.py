@@ -189,10 +189,10 @@ BUGS = [
     bug(
         "what cannot be settled at once is forgotten",
         "runtime/jobs/completer.py",
-        "            self._failures += 1\n",
-        "            self._failures += 1\n"
+        "            if not self._patience.blames(error):\n",
         "            self._in_flight.remove([ended.job.lease_id for ended in self._batch])\n"
-        "            self._batch = []\n",
+        "            self._batch = []\n"
+        "            if not self._patience.blames(error):\n",
         "terminate=40",
         "unexplained_run attempts_out_of_bounds",
     ),

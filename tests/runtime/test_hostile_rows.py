@@ -390,3 +390,68 @@ def test_a_row_that_cannot_be_pruned_with_a_passing_error_is_passed_over(
             tick()
     tick()
     assert states_of_good(conn) == set()
+
+
+def test_the_heart_beats_though_a_silent_daemon_cannot_be_forgotten(db: Database, conn: Connection) -> None:
+    conn.execute("""
+        INSERT INTO _ayb_job_workers (id, host, pid, version, concurrency, queues, types, heartbeat_at)
+        SELECT id, '', 1, '', 1, '{}', '{}', now() - interval '2 days' FROM unnest('{kept,gone}'::text[]) AS id;
+        CREATE TABLE app_daemons (id varchar(100) REFERENCES _ayb_job_workers (id));
+        INSERT INTO app_daemons VALUES ('kept');
+    """)
+    told: list[object] = []
+    beating(db, told.append)()
+    assert {row[0] for row in conn.execute("SELECT id FROM _ayb_job_workers")} == {"kept", "me"}
+    assert [event.row_id for event in told if isinstance(event, RowSetAside)] == ["kept"]
+
+
+def test_the_lifeline_is_kept_though_a_dead_daemon_cannot_be_forgotten(db: Database, conn: Connection) -> None:
+    make_jobs_of_the_dead(conn)
+    conn.execute("""
+        CREATE TABLE app_daemons (id varchar(100) REFERENCES _ayb_job_workers (id));
+        INSERT INTO app_daemons VALUES ('dead');
+    """)
+    told: list[object] = []
+    tick = keeping_the_lifeline(db, told.append)
+    for _ in range(6):
+        tick()
+    while closing_later:
+        closing_later.pop()()
+    assert states_of_good(conn) == {"queued"}
+    assert [event.row_id for event in told if isinstance(event, RowSetAside)] == ["dead"]
+
+
+# What a trigger of the application's may do with a bad row.
+REFUSALS = ["RAISE EXCEPTION 'no'", "RAISE EXCEPTION 'no' USING ERRCODE = '40001'", "RETURN NULL", "RETURN old"]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("change", ["begun", "ended"])
+def test_a_schedule_whose_row_keeps_it_from_being_noted_is_set_aside(
+    db: Database, conn: Connection, change: str, refusal: str
+) -> None:
+    values = {"last_error": "broken"} if change == "begun" else {"overdue_since": sql.SQL("now()")}
+    bad, _ = (make_schedule(conn, name=name, next_run_at=None, **values) for name in ("bad", "good"))
+    conn.execute(
+        sql.SQL("""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF old.name = 'bad' THEN {}; END IF;
+                RETURN new;
+            END $$;
+            CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_job_schedules FOR EACH ROW EXECUTE FUNCTION refuse();
+        """).format(sql.SQL(refusal))
+    )
+    told: list[object] = []
+    tick = Alerter(db, told.append).tick
+    pauses = []
+    for _ in range(7):
+        with suppress(psycopg.errors.SerializationFailure):
+            pauses.append(tick())
+    assert pauses.count(0.0) <= 1, "a turn that noted nothing is not followed by another at once"
+    alerts = conn.execute(
+        "SELECT schedule.name FROM _ayb_job_alerts JOIN _ayb_job_schedules AS schedule ON schedule_id = schedule.id"
+    )
+    assert alerts.fetchall() == [("good",)]
+    aside = {event.row_id for event in told if isinstance(event, RowSetAside)}
+    assert aside == (set() if change == "ended" and refusal.startswith("RETURN") else {bad})

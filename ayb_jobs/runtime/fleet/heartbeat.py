@@ -1,11 +1,13 @@
-"""Says that this daemon is alive, and tells which due jobs wait although it cannot run them."""
+"""Says that this daemon is alive, tells which due jobs wait although it cannot run them, and forgets the silent."""
 
 import time
 
 from ayb_jobs.events import Emit, JobsUnclaimable
 from ayb_jobs.model.daemons import Worker
-from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.fleet.daemons import beat, forget_worker
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.fleet.forgetting import forget_each
+from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_workers
 from ayb_jobs.storage.fleet.unclaimable import count_unclaimable
 
 BEAT_S = 20.0
@@ -19,21 +21,18 @@ class Heartbeat:
         self._database = database
         self._worker = worker
         self._emit = emit
+        self._kept = Aside(emit, part="heartbeat", table="_ayb_job_workers")
         self._next_look = 0.0
         self._is_known = False
 
     def tick(self) -> float:
-        """Beat, and look for unclaimable jobs once a minute; return the seconds until the next beat."""
-        failure: Exception | None = None
+        """Beat, and look round once a minute; return the seconds until the next beat."""
         with self._database.connection() as conn:
             beat(conn, self._worker)
             self._is_known = True
-            try:
-                self._look(conn)
-            except Exception as error:  # noqa: BLE001 - raised below, once the beat stands
-                failure = error
-        if failure is not None:
-            raise failure
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_S  # a look that fails comes again in a minute
+            self._look()
         return BEAT_S
 
     def forget(self) -> None:
@@ -41,12 +40,12 @@ class Heartbeat:
         if not self._is_known:
             return
         with self._database.connection() as conn:
-            forget_worker(conn, self._worker.id)
+            forget_workers(conn, [self._worker.id])
 
-    def _look(self, conn: Connection) -> None:
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + LOOK_S  # a look that fails comes again in a minute
-        with conn.transaction():
+    def _look(self) -> None:
+        """Tell which jobs are unclaimable, and forget daemons that have been silent for a day."""
+        with self._database.connection() as conn:
+            silent = find_silent(conn, aside=self._kept.ids())
             found = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
         self._emit(JobsUnclaimable(counts=found.types, queues=found.queues))
+        forget_each(self._database, silent, self._kept)

@@ -13,9 +13,10 @@ from ayb_jobs.events import Emit, Event, JobsLeased
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.fleet.forgetting import forget_each
 from ayb_jobs.runtime.fleet.recovering import Recovering
 from ayb_jobs.storage.database import Database
-from ayb_jobs.storage.fleet.daemons import beat, forget_worker
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.lifelines import Lifeline, Sign, set_guarded
 from ayb_jobs.storage.queue.recovery import find_leases_of_the_dead
 
@@ -50,6 +51,7 @@ class LifelineKeeper:
         self._url = url
         self._worker = worker
         self._aside = Aside(emit, part="lifeline", table="_ayb_jobs")
+        self._kept = Aside(emit, part="lifeline", table="_ayb_job_workers")
         self._recovering = Recovering(
             database=database, emit=emit, backoff=backoff, max_crashes=max_crashes, aside=self._aside
         )
@@ -148,9 +150,7 @@ class LifelineKeeper:
     def _bury(self, dead: Mapping[str, Sign]) -> None:
         """Forget the dead, but look at them for a while: a statement under way may yet lease."""
         until = time.monotonic() + self._database.timeouts.late_s
+        forget_each(self._database, [id_ for id_, sign in dead.items() if sign.heartbeat_at is not None], self._kept)
         for worker_id, sign in dead.items():
-            if sign.heartbeat_at is not None:
-                with self._database.connection() as conn:
-                    forget_worker(conn, worker_id)
             if sign.heartbeat_at is not None or sign.lease_until is not None:
                 self._buried[worker_id] = until

@@ -14,10 +14,6 @@ ALIVE_S = 60.0
 
 
 BEAT = """
-    WITH gone AS (
-        DELETE FROM _ayb_job_workers
-        WHERE heartbeat_at < now() - interval '1 day' OR heartbeat_at > now() + interval '1 day'
-    )
     INSERT INTO _ayb_job_workers AS worker (id, host, pid, version, concurrency, queues, types)
     VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s)
     ON CONFLICT (id) DO UPDATE
@@ -26,7 +22,7 @@ BEAT = """
 
 
 def beat(conn: Connection, worker: Worker) -> None:
-    """Say that a daemon is alive now, and forget those that have been silent for a day."""
+    """Say that a daemon is alive now."""
     values = {
         "id": worker.id,
         "host": worker.host[:255],
@@ -39,12 +35,25 @@ def beat(conn: Connection, worker: Worker) -> None:
     conn.execute(BEAT, values)
 
 
-FORGET_WORKER = "DELETE FROM _ayb_job_workers WHERE id = %(id)s"
+FIND_SILENT = """
+    SELECT id FROM _ayb_job_workers
+    WHERE (heartbeat_at < now() - interval '1 day' OR heartbeat_at > now() + interval '1 day')
+        AND id <> ALL (%(aside)s::varchar[])
+    LIMIT 100
+"""
 
 
-def forget_worker(conn: Connection, worker_id: str) -> None:
-    """Remove a daemon's row, as it stops."""
-    conn.execute(FORGET_WORKER, {"id": worker_id})
+def find_silent(conn: Connection, *, aside: Sequence[str] = ()) -> list[str]:
+    """Return up to 100 daemons that have been silent for a day, but for those that were set `aside`."""
+    return [row[0] for row in conn.execute(FIND_SILENT, {"aside": list(aside)})]
+
+
+FORGET_WORKERS = "DELETE FROM _ayb_job_workers WHERE id = ANY (%(ids)s::varchar[])"
+
+
+def forget_workers(conn: Connection, worker_ids: Sequence[str]) -> None:
+    """Remove the rows of daemons that stop or are gone."""
+    conn.execute(FORGET_WORKERS, {"ids": list(worker_ids)})
 
 
 LIST_WORKERS = """

@@ -13,7 +13,7 @@ from ayb_jobs.http.routes import health
 from ayb_jobs.http.routes import metrics as exposition
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Connection, Database
-from ayb_jobs.storage.fleet.daemons import beat, forget_worker
+from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_workers
 from tests.factories import make_job
 from tests.http.conftest import serving
 
@@ -123,7 +123,7 @@ def test_daemons_are_listed_while_they_are_heard_of_with_what_each_runs(client: 
     for name in ("one", "two", "silent", "stopped"):
         beat(conn, worker(name))
     conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '2 minutes' WHERE id = 'silent'")
-    forget_worker(conn, "stopped")
+    forget_workers(conn, ["stopped"])
     job_id = make_job(conn, "running", worker_id="two")
     page = client.get("/api/admin/workers").json()
     assert [(one["id"], one["running"]) for one in page["items"]] == [("one", []), ("two", [job_id])]
@@ -134,11 +134,12 @@ def test_daemons_are_listed_while_they_are_heard_of_with_what_each_runs(client: 
     }  # fmt: skip
 
 
-def test_a_beat_keeps_the_start_and_forgets_the_long_gone(conn: Connection) -> None:
+def test_a_beat_keeps_the_start_and_the_long_gone_are_found(conn: Connection) -> None:
     beat(conn, worker("one"))
     beat(conn, worker("old"))
     conn.execute("UPDATE _ayb_job_workers SET started_at = now() - interval '1 hour' WHERE id = 'one'")
     conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '2 days' WHERE id = 'old'")
     beat(conn, worker("one"))
-    rows = conn.execute("SELECT id, now() - started_at > '59 minutes' FROM _ayb_job_workers").fetchall()
-    assert rows == [("one", True)]
+    rows = conn.execute("SELECT now() - started_at > '59 minutes' FROM _ayb_job_workers WHERE id = 'one'").fetchall()
+    assert rows == [(True,)]
+    assert find_silent(conn) == ["old"]
