@@ -100,11 +100,13 @@ class Alerter:
                     refused.append(step) if step.patience.blames(error) else failures.append(error)
                 else:
                     step.patience.begin_anew()
+            waiting = find_waiting(conn, list(self._couriers))
         for step in refused:
             noted += [(step, each) for each in self._narrowed(step, failures)]
         for step, each in noted:
             self._tell(step, each)
-        self._wake_couriers()
+        for key in self._couriers if refused else waiting:
+            self._couriers[key]()
         if failures:
             raise failures[0]
         return 0.0 if any(each.begun for _, each in noted) else WATCH_S
@@ -137,9 +139,3 @@ class Alerter:
             )
         for name in noted.ended:
             self._emit(ScheduleRecovered(name=name))
-
-    def _wake_couriers(self) -> None:
-        with self._database.transaction() as conn:
-            waiting = find_waiting(conn, list(self._couriers))
-        for key in waiting:
-            self._couriers[key]()
