@@ -11,7 +11,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo bench check test test-slow lint format lock wheel clean
+.PHONY: help install run demo bench check test test-slow test-lowest test-newest lint format lock wheel clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,26 @@ endif
 test-slow: $(INSTALLED) ## Run the long tests
 	$(BIN)/pytest -m slow $(ARGS)
 
+# What the two below run: the rules, the configuration, the hot path, a daemon, commands and calls of the API.
+SMALL := tests/model tests/config tests/storage/queue/test_jobs.py tests/storage/queue/test_leasing.py tests/daemon \
+	tests/cli/test_jobs_commands.py tests/cli/test_check_config.py tests/http/routes/test_enqueue.py \
+	tests/http/routes/test_health.py tests/http/routes/test_metrics.py
+LOWEST := .venv-lowest
+NEWEST := .venv-newest
+
+test-lowest: $(INSTALLED) ## Run a part of the tests with the oldest versions that pyproject.toml allows
+	@$(BIN)/python -m venv --without-pip $(LOWEST)
+	@$(BIN)/uv pip compile pyproject.toml --quiet --extra all --resolution lowest-direct --output-file $(LOWEST)/lowest.txt
+	@$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --constraint $(LOWEST)/lowest.txt --group test --editable .
+	$(LOWEST)/bin/python -m pytest -q -m "not slow" $(or $(ARGS),$(SMALL))
+
+# Nothing is run where no newer Python is found, and that is said.
+test-newest: $(INSTALLED) ## Run a part of the tests on the newest Python that this machine has
+	@newest=$$($(BIN)/python tests/newest_python.py) || exit 0; \
+	$$newest -m venv --without-pip $(NEWEST) && \
+	$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --constraint requirements.lock --group test --editable . && \
+	$(NEWEST)/bin/python -m pytest -q -m "not slow" $(or $(ARGS),$(SMALL) tests/acceptance/test_life_and_death.py)
+
 lint: $(INSTALLED) ## Check style, types, and who imports whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -57,7 +77,6 @@ format: $(INSTALLED) ## Put the code into its one format
 	$(BIN)/ruff format
 
 lock: $(INSTALLED) ## Write requirements.lock anew: the versions that make install takes
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
 	@echo "-e .[all]" | $(BIN)/uv pip compile - --quiet --upgrade --universal --python-version 3.11 \
 		--group dev --group postgres --no-emit-package ayb-jobs --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements.lock
@@ -66,7 +85,7 @@ wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove what was made, except the embedded database in .ayb-jobs/
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment that a stopped run left unfinished, or that was moved, is made anew.

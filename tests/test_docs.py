@@ -22,6 +22,7 @@ from ayb_jobs.logs.wording import LINES
 from ayb_jobs.metrics import CATALOGUE
 from ayb_jobs.storage.database import Connection
 from tests.ayb_database import OTHER_TABLES
+from tests.docs import layout
 from tests.docs.reading import (
     ROOT,
     Block,
@@ -192,14 +193,37 @@ def test_every_document_is_reached_from_the_readme() -> None:
     assert set(ROOT.glob("docs/*.md")) <= reached
 
 
+def test_the_layout_in_the_architecture_is_drawn_from_the_code() -> None:
+    text = layout.PAGE.read_text()
+    assert text == layout.redrawn(text), "run `python -m tests.docs.layout`"
+    assert "`storage/queue/`" in text
+
+
 # No one's own machine, and no numbers that only a tracker explains.
 STRANGERS = re.compile(r"(?<![\w.~])/(home|root|work|Users)/\w|(?i:\b(issue|ticket|pr) ?#\d|\bindex-url\b)")
-FOLDERS = ("ayb_jobs", "deploy", "docs", "examples", "migrations", "tests", ".ci", ".github")
+FOLDERS = ("ayb_jobs", "benchmarks", "deploy", "docs", "examples", "migrations", "tests", ".ci")
+IN_THE_ROOT = (
+    ".dockerignore",
+    ".editorconfig",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Dockerfile",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "config.example.toml",
+    "pyproject.toml",
+    "requirements.lock",
+)
 
 
 def test_the_repository_speaks_of_itself_alone() -> None:
     files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
-    files += [ROOT / name for name in ("README.md", "CHANGELOG.md", "Makefile", "Dockerfile", "pyproject.toml")]
+    files += [ROOT / name for name in IN_THE_ROOT]
+    assert all(path.exists() for path in files)
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in files

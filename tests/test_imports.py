@@ -16,7 +16,9 @@ COMMANDS = "ayb_jobs.cli.commands."
 @cache
 def imports() -> Mapping[str, frozenset[str]]:
     """What each module of the package imports, anywhere in its code; names of other packages are those of the top."""
-    graph = grimp.build_graph("ayb_jobs", include_external_packages=True, exclude_type_checking_imports=True)
+    graph = grimp.build_graph(
+        "ayb_jobs", include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
+    )
     return {name: frozenset(graph.find_modules_directly_imported_by(name)) for name in ours(graph.modules)}
 
 
