@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from ayb_jobs.events import Emit, RowSetAside
@@ -67,13 +68,18 @@ class Waits:
         return max(0.0, earliest - time.monotonic())
 
     def end_all(self) -> None:
-        """End every wait now."""
-        for waiting in self._waiting.values():
+        """End every wait now. Any thread may call it."""
+        for waiting in list(self._waiting.values()):
             waiting.at = 0.0
 
     def forget(self, row_id: str) -> None:
         """Forget a row that was handled after all."""
         self._waiting.pop(row_id, None)
+
+    def keep(self, row_ids: AbstractSet[str]) -> None:
+        """Forget every row but these."""
+        for row_id in self._waiting.keys() - row_ids:
+            del self._waiting[row_id]
 
     def forget_oldest(self, most: int) -> None:
         """Forget the rows that wait longest, so that `most` are left."""

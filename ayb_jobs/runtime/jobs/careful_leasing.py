@@ -7,6 +7,7 @@ over without an error.
 
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ayb_jobs.events import Emit
 from ayb_jobs.model.job import LeasedJob
@@ -22,6 +23,13 @@ FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 # How often an idle queue is searched for due jobs that leasing passes over.
 CHECK_S = 60.0
+
+
+class Leased(NamedTuple):
+    """How many jobs were leased, and the last error if so many were refused that the rest was not tried."""
+
+    rows: int
+    error: Exception | None
 
 
 class CarefulLeasing:
@@ -57,15 +65,21 @@ class CarefulLeasing:
             self._aside.put(job.id, RowUnchanged())
 
     def try_again(self, limit: int) -> int:
-        """Try jobs again whose wait is over; return how many were leased."""
-        return self._lease(self._aside.waits.due()[:limit])
+        """Try jobs again whose wait is over; return how many were leased. However many are refused, others go on."""
+        return self._leased_of(self._aside.waits.due()[:limit]).rows
 
     def check(self, lanes: Sequence[Lane], limit: int) -> int:
-        """Lease what the usual statement passed over on an idle queue, if it is time to look; return how many."""
+        """Lease what the usual statement passed over on an idle queue, if it is time to look; return how many.
+
+        If something was passed over, more may lie behind it, and the next turn looks again.
+        """
         if time.monotonic() < self._check_at:
             return 0
-        self._check_at = time.monotonic() + CHECK_S
-        return self.lease(lanes, limit)
+        before = len(self._aside.waits)
+        leased = self.lease(lanes, limit)
+        if leased == 0 and len(self._aside.waits) == before:
+            self._check_at = time.monotonic() + CHECK_S
+        return leased
 
     def lease(self, lanes: Sequence[Lane], limit: int) -> int:
         """Lease up to `limit` due jobs of these lanes; return how many.
@@ -74,17 +88,16 @@ class CarefulLeasing:
         """
         with self._database.connection() as conn:
             ids = find_due(conn, lanes=lanes, types=self._leasing.types, limit=limit, aside=self.aside())
-        return self._lease(ids)
+        leased = self._leased_of(ids)
+        if leased.error is not None and leased.rows == 0:
+            raise leased.error
+        return leased.rows
 
-    def _lease(self, ids: Sequence[str]) -> int:
-        if not ids:
-            return 0
+    def _leased_of(self, ids: Sequence[str]) -> Leased:
         leased = narrowed(ids, self._lease_chosen, blames=was_refused)
         for job_id, error in leased.refused:
             self._aside.put(job_id, error)
-        if leased.left and not leased.done:
-            raise leased.refused[-1].error
-        return sum(leased.done)
+        return Leased(sum(leased.done), leased.refused[-1].error if leased.left else None)
 
     def _lease_chosen(self, ids: Sequence[str]) -> int:
         sent = time.monotonic()

@@ -214,7 +214,7 @@ class Completer:
         gone = [*written.settled, *written.lost] if written.lost else written.settled
         lease_ids = [ended.job.lease_id for ended in gone]
         self._in_flight.remove(lease_ids)
-        self._batch = [] if len(gone) >= len(self._batch) else self._without(set(lease_ids))
+        self._batch = [] if gone is self._batch else self._without(set(lease_ids))
         for lease_id in lease_ids if self._refused else ():
             self._refused.pop(lease_id, None)
             self._refused_waits.forget(lease_id)

@@ -72,12 +72,11 @@ class LeaseKeeper:
         # Taken a little early rather than a whole turn late.
         age_s = 0.0 if self._suspicious else self._turn_s * 0.75
         self._suspicious = False
+        kept = [held for held in self._in_flight.all() if not held.lost]
+        if len(self._aside.waits):
+            self._aside.waits.keep({held.job.id for held in kept})
         waiting = set(self._aside.ids())
-        return [
-            held
-            for held in self._in_flight.all()
-            if not held.lost and now - held.extended >= age_s and held.job.id not in waiting
-        ]
+        return [held for held in kept if now - held.extended >= age_s and held.job.id not in waiting]
 
     def _lose(self, missing: list[Held]) -> None:
         # What the completer settled meanwhile is not held any more, and was not lost.

@@ -69,7 +69,7 @@ class Producer:
 
     def _take_turn(self) -> float:
         self._giving_back.turn()
-        return self._careful.next_s(self._giving_back.next_s(self._fill()))
+        return self._giving_back.next_s(self._fill())
 
     def _fill(self) -> float:
         poll_s = self._leasing.poll_s
@@ -83,7 +83,7 @@ class Producer:
         self._backlog.waits = leased >= limit
         if self._backlog.waits:
             return 0.0 if self._room.jobs() > 0 else poll_s
-        return poll_s if sweeping else min(poll_s, self._sweeps.wait_s())
+        return self._careful.next_s(poll_s if sweeping else min(poll_s, self._sweeps.wait_s()))
 
     def notified(self) -> float:
         """Look at once, since there may be new jobs.

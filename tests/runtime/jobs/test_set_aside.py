@@ -1,0 +1,172 @@
+"""What is set aside keeps no loop busy, and nothing else waiting."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from psycopg import OperationalError
+from psycopg.errors import RaiseException
+
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.lifecycle import settle_result
+from ayb_jobs.runtime.jobs import careful_leasing, completer
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.completer import Completer
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
+from ayb_jobs.runtime.narrowing import MOST_REFUSED
+from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from tests.eventually import eventually
+from tests.factories import make_job
+from tests.producing import Producing, producing
+
+POLL_S = 60.0
+
+
+@contextmanager
+def refusing(conn: Connection, step: str, body: str) -> Iterator[None]:
+    """Have a trigger treat rows of the payload `{"bad": true}` in a step of a job's life."""
+    conn.execute(f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_jobs FOR EACH ROW
+            WHEN (old.payload ? 'bad' AND {step}) EXECUTE FUNCTION refuse();
+    """)
+    yield
+    conn.execute("DROP TRIGGER refuse ON _ayb_jobs")
+
+
+LEASED = "old.state = 'queued' AND new.state = 'running'"
+EXTENDED = "old.state = 'running' AND new.state = 'running'"
+SETTLED = "old.state = 'running' AND new.state = 'completed'"
+
+
+def make_jobs(conn: Connection, number: int, *, bad: bool) -> None:
+    payload = '{"bad": true}' if bad else "{}"
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, payload, run_at) SELECT 'test', %s, now() - %s * interval '1 minute'"
+        " FROM generate_series(1, %s)",
+        (payload, 2 if bad else 1, number),
+    )
+
+
+def lease(conn: Connection) -> LeasedJob:
+    (job,) = lease_jobs(conn, worker_id="w", lanes=[Lane("default", 2)], types=["test"], limit=1, lease_s=60)
+    return job
+
+
+def producer_of(db: Database, buffer: Buffer, *, concurrency: int) -> Producing:
+    in_flight = InFlight()
+    return producing(db, buffer, in_flight, poll_s=POLL_S, concurrency=concurrency, mean_run_s=lambda: None)
+
+
+def test_an_ending_that_waits_for_the_database_outlives_one_that_was_refused(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_flight = InFlight()
+    told: list[object] = []
+    completing = Completer(
+        database=db,
+        in_flight=in_flight,
+        emit=told.append,
+        worker_id="w",
+        backoff=Backoff(),
+        remove_completed=False,
+        wake=lambda: None,
+    )
+
+    def end_one(**columns: Any) -> str:
+        job_id = make_job(conn, **columns)
+        job = lease(conn)
+        assert job.id == job_id
+        (held,) = in_flight.add([job], 0.0)
+        completing.settle(held, settle_result(job, None, 0.0, 0.0))
+        return job_id
+
+    with refusing(conn, SETTLED, "RAISE EXCEPTION 'refused'"):
+        end_one(payload={"bad": True})
+        completing.tick()
+        end_one()
+        with monkeypatch.context() as outage:
+            outage.setattr(completer, "settle_jobs", lost_connection)
+            with pytest.raises(OperationalError):
+                completing.tick()
+    completing.hurry()
+    while completing.pending:
+        completing.tick()
+    assert conn.execute("SELECT DISTINCT state FROM _ayb_jobs").fetchall() == [("completed",)]
+    assert len(in_flight) == 0
+
+
+def lost_connection(*_: object, **__: object) -> set[str]:
+    raise OperationalError("the connection is lost")
+
+
+def test_the_lease_keeper_rests_once_a_job_is_gone_whose_lease_could_not_be_extended(
+    db: Database, conn: Connection
+) -> None:
+    make_job(conn, payload={"bad": True})
+    in_flight = InFlight()
+    (held,) = in_flight.add([lease(conn)], 0.0)
+    keeping = LeaseKeeper(database=db, in_flight=in_flight, emit=lambda _: None, lease_s=3.0, wake=lambda: None)
+    with refusing(conn, EXTENDED, "RAISE EXCEPTION 'refused'"):
+        keeping.suspect()
+        keeping.tick()
+    keeping._aside.waits.end_all()
+    in_flight.remove([held.job.lease_id])
+    assert keeping.tick() == 1.0
+
+
+def test_a_producer_without_room_does_not_hurry_for_what_is_set_aside(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(careful_leasing, "FIRST_RETRY_S", 0.0)
+    make_jobs(conn, 1, bad=True)
+    make_jobs(conn, 1, bad=False)
+    buffer = Buffer(on_low=lambda: None)
+    buffer.idle = 2
+    producer = producer_of(db, buffer, concurrency=2).producer
+    with refusing(conn, LEASED, "RAISE EXCEPTION 'refused'"):
+        assert producer.tick() == 0.0  # the refused one is tried again at once
+        assert len(buffer) == 1
+        buffer.idle = 1  # all the rest are busy
+        assert producer.tick() == POLL_S
+
+
+def test_any_number_of_jobs_that_are_refused_again_keep_no_other_from_being_leased(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(careful_leasing, "FIRST_RETRY_S", 0.0)
+    make_jobs(conn, 2 * MOST_REFUSED, bad=True)
+    buffer = Buffer(on_low=lambda: None)
+    buffer.idle = 4 * MOST_REFUSED
+    producer = producer_of(db, buffer, concurrency=buffer.idle).producer
+
+    with refusing(conn, LEASED, "RAISE EXCEPTION 'refused'"):
+        while len(producer._careful.aside()) < 2 * MOST_REFUSED:
+            with suppress(RaiseException):
+                producer.tick()
+        make_jobs(conn, 1, bad=False)
+        producer.tick()
+        assert len(buffer) == 1
+
+
+def test_what_a_trigger_passes_over_in_silence_is_found_batch_after_batch(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(careful_leasing, "CHECK_S", 0.0)
+    make_jobs(conn, 20, bad=True)
+    buffer = Buffer(on_low=lambda: None)
+    buffer.idle = 4
+    producer = producer_of(db, buffer, concurrency=4).producer
+    monkeypatch.setattr(careful_leasing, "CHECK_S", 3600.0)
+    with refusing(conn, LEASED, "RETURN NULL"):
+        make_jobs(conn, 1, bad=False)
+
+        def look() -> bool:
+            producer.tick()
+            return len(buffer) == 1
+
+        eventually(look)
