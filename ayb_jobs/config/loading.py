@@ -19,6 +19,8 @@ from ayb_jobs.model.job import checked_name
 Path_ = tuple[str, ...]
 MAPPINGS = ("job_types", "schedules")
 PACKS = Path(__file__).parent.parent / "packs"
+# The one list that is not empty by default and may be unwanted.
+PACKS_KEY = ("handlers", "packs")
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 ADMIN_TOKEN = "AYB_JOBS_ADMIN_TOKEN"  # noqa: S105 - the variable's name
 
@@ -132,7 +134,7 @@ class _Loading:
                 self.put_secret(("api", "tokens", name, "token"), file, Source.CREDENTIAL)
 
     def read_environment(self) -> None:
-        """Take every `AYB_JOBS_*` variable; an empty one counts as not set."""
+        """Take every `AYB_JOBS_*` variable. An empty one counts as not set, but for the packs: it asks for none."""
         names = environment_names()
         if self.environ.get("NO_COLOR"):
             self.put(("log", "color"), "never", Origin(Source.ENVIRONMENT, "NO_COLOR"))
@@ -141,7 +143,7 @@ class _Loading:
                 self.problems.append(
                     _Problem((name,), f"is no variable of ayb-jobs; {faults.suggestion(name, names)} (environment)")
                 )
-            elif text:
+            elif text or names[name] == PACKS_KEY:
                 section, key = names[name]
                 annotation = SECTIONS[section].model_fields[key].annotation
                 self.put((section, key), from_text(annotation, text), Origin(Source.ENVIRONMENT, name))

@@ -88,7 +88,9 @@ LINES: Mapping[str, Line] = {
     "cleanup.interrupted": Line(
         "info", "A cleanup stopped after a batch and gave its job back; another daemon goes on."
     ),
-    "cleanup.table_missing": Line("warning", "The table does not exist, so the cleanup deleted nothing."),
+    "cleanup.table_missing": Line(
+        "warning", "The table does not exist, so the cleanup deleted nothing. Told once for each start, then at debug."
+    ),
     "settlement.refused": Line(
         "error", "The database refuses to record how an attempt ended. The daemon tries again after `retry_s`."
     ),

@@ -112,6 +112,11 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
     assert config.jobs.enabled is False
 
 
+def test_an_empty_variable_of_the_packs_asks_for_none(tmp_path: Path) -> None:
+    assert load("", tmp_path, {"AYB_JOBS_HANDLERS_PACKS": ""}).handlers.packs == []
+    assert load('[handlers]\npacks = ["barycenter"]', tmp_path, {"AYB_JOBS_HANDLERS_PACKS": ""}).handlers.packs == []
+
+
 def test_the_file_is_found_by_flag_then_variable_then_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_config(None, {}, {}).jobs.worker_concurrency == 4
@@ -271,7 +276,7 @@ cron = "61 * * * *"
         ("[schedules.x]\njob_type = 'a'\ncron = '61 * * * *'", "schedules.x.cron cannot be used"),
         ("[schedules.x]\njob_type = 'a'\ncron = '0 0 30 2 *'", "schedules.x.cron cannot be used"),
         ("[schedules.x]\njob_type = 'a'\ncron = '@daily'\ntimezone = 'Mars/X'", "schedules.x.timezone cannot be used"),
-        ("[schedules.x]\njob_type = 'a'\ncron = '@daily'\npayload = { d = 2026-01-01 }", "schedules.x.payload cannot"),
+        ("[schedules.x]\njob_type = 'a'\ncron = '@daily'\npayload = { d = inf }", "schedules.x.payload cannot"),
         (
             "[schedules.x]\njob_type = 'a'\ncron = '@daily'\npriority = 5",
             "schedules.x.priority is 5; it should be a whole number",

@@ -119,6 +119,14 @@ def test_a_table_that_is_not_there_means_no_rows_and_a_warning(
     assert warnings == [("cleanup.table_missing", "warning", table) for table in tables]
 
 
+def test_a_table_that_is_not_there_is_warned_of_once_for_each_start(lease: Lease, logs: LogCapture) -> None:
+    cleanup = job_type("stale_session_cleanup")
+    for _ in range(3):
+        assert cleanup.run(lease("stale_session_cleanup")) == 0
+    assert job_type("stale_session_cleanup").run(lease("stale_session_cleanup")) == 0
+    assert [line["log_level"] for line in logs.entries] == ["warning", "debug", "debug", "warning"]
+
+
 def test_a_missing_table_does_not_keep_the_job_from_the_others(
     conn: Connection, lease: Lease, fill: Fill, labels: Labels
 ) -> None:

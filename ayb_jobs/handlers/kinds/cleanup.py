@@ -65,7 +65,7 @@ class CleanupSettings(JobTypeSettings):
 
 def cleanup_handler(settings: CleanupSettings) -> Handler:
     """Return what runs a cleanup with these settings."""
-    return partial(run_deletes, deletes_of(settings), settings.payload)
+    return partial(run_deletes, deletes_of(settings), settings.payload, set[str]())
 
 
 CLEANUP = Kind(name="cleanup", settings=CleanupSettings, keys="`delete_from` and `where`", handler=cleanup_handler)
@@ -79,8 +79,8 @@ def deletes_of(settings: CleanupSettings) -> list[Delete]:
     return [Delete(table=table, where=where, batch_size=settings.batch_size) for table, where in tables]
 
 
-def run_deletes(deletes: Sequence[Delete], defaults: Mapping[str, Any], ctx: JobContext) -> Result:
-    """Delete batch by batch and return how many rows went.
+def run_deletes(deletes: Sequence[Delete], defaults: Mapping[str, Any], missing: set[str], ctx: JobContext) -> Result:
+    """Delete batch by batch and return how many rows went. `missing` are the tables whose lack the log has told.
 
     Between batches the lease is extended, and the job ends if it is asked to stop; at a shutdown that gives it back to
     the queue with its attempt, for another daemon to go on.
@@ -88,7 +88,7 @@ def run_deletes(deletes: Sequence[Delete], defaults: Mapping[str, Any], ctx: Job
     parameters = bound(ctx.payload, defaults)
     ctx.records_processed = 0
     told = time.monotonic()
-    for deleted in batches(deletes, parameters, ctx):
+    for deleted in batches(deletes, parameters, missing, ctx):
         ctx.records_processed += deleted
         if ctx.stop_reason is not None:
             ctx.log.info("cleanup.interrupted", reason=ctx.stop_reason, records_processed=ctx.records_processed)
@@ -99,10 +99,14 @@ def run_deletes(deletes: Sequence[Delete], defaults: Mapping[str, Any], ctx: Job
     return ctx.records_processed
 
 
-def batches(deletes: Sequence[Delete], parameters: Mapping[str, Any], ctx: JobContext) -> Iterator[int]:
-    """Yield how many rows each batch of each delete took. A table that is not there has none, with a warning."""
+def batches(
+    deletes: Sequence[Delete], parameters: Mapping[str, Any], missing: set[str], ctx: JobContext
+) -> Iterator[int]:
+    """Yield how many rows each batch of each delete took. A table that is not there has none, with a warning once."""
     for delete in deletes:
         try:
             yield from delete_in_batches(ctx.connection, delete, parameters)
         except TableMissing:
-            ctx.log.warning("cleanup.table_missing", table=delete.table)
+            tell = ctx.log.debug if delete.table in missing else ctx.log.warning
+            missing.add(delete.table)
+            tell("cleanup.table_missing", table=delete.table)
