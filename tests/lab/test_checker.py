@@ -136,3 +136,14 @@ def test_only_a_long_outage_excuses_a_stop() -> None:
     assert broken(replace(SOUND, limits=limits, faults=[fault, crash])) == {"stop_not_graceful"}
     crashes = [crash, crash._replace(began=2.0, ended=2.3)]
     assert broken(replace(SOUND, limits=limits, faults=[fault, *crashes])) == set()
+
+
+def test_a_job_is_given_back_after_its_run_only_if_its_own_transaction_was_lost() -> None:
+    given_back = COMPLETED._replace(state="queued", attempts=0)
+    stopped = Fault("term", "daemon", 2.5, 2.6, graceful=True)
+    again = LEASED._replace(seq=4, at=4.0, lease_id="again")
+    done = COMPLETED._replace(seq=5, at=4.5, was_lease_id="again")
+    runs = [RAN, Run("job", "again", 1, "daemon", 4.1, 4.4, "ok")]
+    story = replace(SOUND, events=[INSERTED, LEASED, given_back, again, done], runs=runs, faults=[stopped])
+    assert broken(story) == {"attempts_out_of_bounds"}
+    assert broken(replace(story, transactional="test", committed={"job": 1})) == set()

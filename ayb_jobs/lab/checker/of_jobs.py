@@ -124,7 +124,10 @@ def _given_back_rightly(event: Event, evidence: Evidence) -> Findings:
         yield f"{event.was_attempts - event.attempts} attempts were given back at once", event.job_id
     if run is None:
         return
-    if run.ending not in ("stopped", "error") or run.ended is None or run.ended > event.at + evidence.limits.clock_s:
+    # A transactional handler that was done may still have lost its commit; `transaction_not_once` judges its effect.
+    in_doubt = event.job_type == evidence.transactional and run.ending == "ok"
+    ended_before = run.ended is not None and run.ended <= event.at + evidence.limits.clock_s
+    if not ended_before or (run.ending not in ("stopped", "error") and not in_doubt):
         yield f"given back by {event.writer} although its handler ran ({run.ending})", event.job_id
     elif not any(fault.graceful for fault in evidence.faults_by_target.get(run.writer, ())):
         yield f"given back by {event.writer}, which nobody had asked to stop", event.job_id
