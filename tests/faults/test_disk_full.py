@@ -85,7 +85,7 @@ def test_what_a_full_disk_refuses_is_done_once_there_is_room(tmp_path: Path, dis
     with closing(connect(disk.server.url())) as conn:
         enqueue_many(conn, [NewJob(type="quick", payload={"s": 0.005}) for _ in range(JOBS)])
         with daemon(tmp_path, disk.server.url(), lease_duration_s=600) as running:
-            eventually(lambda: conn.execute(COMPLETED).fetchone() != (0,), within_s=20)
+            eventually(lambda: conn.execute(COMPLETED).fetchone() != (0,), within_s=60)
             disk.fill()
             failed = running.await_event("loop.failed")
             assert "No space left on device" in str(failed)
@@ -105,7 +105,7 @@ def test_a_server_that_goes_down_for_want_of_room_is_waited_for(tmp_path: Path, 
         enqueue_many(conn, [NewJob(type="quick", payload={"s": 0.005}) for _ in range(JOBS)])
     with daemon(tmp_path, disk.server.url(), lease_duration_s=600) as running:
         with closing(connect(disk.server.url())) as conn:
-            eventually(lambda: conn.execute(COMPLETED).fetchone() != (0,), within_s=20)
+            eventually(lambda: conn.execute(COMPLETED).fetchone() != (0,), within_s=60)
             disk.fill()
             with pytest.raises(psycopg.OperationalError):
                 crash(conn)
@@ -126,7 +126,7 @@ def each_ran_once(conn: Connection, running: DaemonProcess) -> None:
     """Assert that every job completes at its first attempt, and that the daemon, which never ended, works again."""
     eventually(lambda: conn.execute(STATES).fetchall() == [("completed", JOBS)], within_s=60)
     assert conn.execute(EXECUTIONS).fetchone() == (JOBS, JOBS, 1)
-    failed = [line["loop"] for line in running.events("loop.failed")]
-    eventually(lambda: sorted(line["loop"] for line in running.events("loop.recovered")) == sorted(failed), within_s=30)
+    failed = {line["loop"] for line in running.events("loop.failed")}
+    eventually(lambda: {line["loop"] for line in running.events("loop.recovered")} >= failed, within_s=30)
     running.send(signal.SIGTERM)
     assert running.wait() == 0

@@ -72,7 +72,9 @@ class Sweep:
             return
         name = f"sweep_{next(_numbers)}"
         with closing(connect(self._server.url())) as conn:
-            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            conn.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY file_copy").format(sql.Identifier(name))
+            )
             yield self._server.url(name)
             conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -84,6 +86,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.01)
 
 
+@pytest.mark.timeout(600)  # the migration is run on a database of its own for each of its many exchanges
 @pytest.mark.parametrize("name", LIFECYCLES)
 def test_every_cut_before_and_after(name: str, postgres: EmbeddedPostgres, database_url: str) -> None:
     sweep = Sweep(LIFECYCLES[name], postgres, database_url)
