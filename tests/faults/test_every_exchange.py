@@ -38,6 +38,8 @@ EMPTY = """
 """
 _numbers = count(1)
 
+pytestmark = pytest.mark.timeout(900)  # each test runs a lifecycle once for each way in which each exchange can break
+
 
 class Sweep:
     """Runs a lifecycle with one exchange broken, on a database with clean tables, or on one without any."""
@@ -86,7 +88,6 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.01)
 
 
-@pytest.mark.timeout(600)  # the migration is run on a database of its own for each of its many exchanges
 @pytest.mark.parametrize("name", LIFECYCLES)
 def test_every_cut_before_and_after(name: str, postgres: EmbeddedPostgres, database_url: str) -> None:
     sweep = Sweep(LIFECYCLES[name], postgres, database_url)
