@@ -120,9 +120,10 @@ class ApiBackend:
         return self._understood(*self._exchange("GET", f"{path}?{urlencode(asked)}"))
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
-        return self._understood(*self._exchange(method, path, None if body is None else json_text(body)))
+        sent = None if body is None else json_text(body).encode(errors="surrogatepass")  # the API says what is wrong
+        return self._understood(*self._exchange(method, path, sent))
 
-    def _exchange(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
+    def _exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
         """Return the status and the text of an answer. Redirects are not followed: the token is for nobody else."""
         headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
         client = HTTPSConnection if self._base.scheme == "https" else HTTPConnection
