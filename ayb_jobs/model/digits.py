@@ -4,14 +4,12 @@ A float keeps 17 digits and no trailing zero, so a fraction is a `Decimal` here.
 """
 
 import json
+import math
 import os
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from ayb_jobs.model.values import json_value
-
-# The powers of ten between which a float can be computed with.
-MOST_POWER, LEAST_POWER = 308, -323
 
 
 class _HoldsDecimal(TypeError):
@@ -47,7 +45,7 @@ def _with_decimals(value: Any) -> str:
         if not isinstance(part, Decimal):
             return json_value(part)
         if not part.is_finite():
-            raise ValueError(f"{part} is no JSON number")
+            raise ValueError(f"{part} is not a JSON number")
         numbers.append(str(part))
         return mark
 
@@ -65,8 +63,11 @@ def exact(text: str | bytes) -> Any:
 
 
 def _fraction(digits: str) -> Decimal:
-    number = Decimal(digits)
-    if number and not LEAST_POWER <= number.adjusted() <= MOST_POWER:
+    try:
+        number = Decimal(digits)
+    except InvalidOperation:  # an exponent beyond what a Decimal holds
+        raise ValueError(f"{digits[:20]} is too large or too small a number") from None
+    if number and not 0 < abs(float(number)) < math.inf:
         size = "large" if number.adjusted() > 0 else "small"
         raise ValueError(f"{digits[:20]} is too {size} a number")
     return number

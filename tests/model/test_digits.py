@@ -38,3 +38,14 @@ def test_a_decimal_of_the_applications_own_is_a_number() -> None:
 def test_what_is_no_json_value_is_refused(value: Any) -> None:
     with pytest.raises(InvalidInput, match=r"payload(\.a)?: .* cannot be"):
         _ = NewJob(type="t", payload=value).payload_text
+
+
+@pytest.mark.parametrize("digits", ["1e400", "1.8e308", "1e-324", "-1e99999999999999999999"])
+def test_a_number_that_no_float_is_near_is_refused(digits: str) -> None:
+    with pytest.raises(ValueError, match=r"is too .* a number"):
+        exact(digits)
+
+
+@pytest.mark.parametrize("digits", ["5e-324", "1.7976931348623157e308", "0e-400"])
+def test_the_least_and_the_greatest_float_are_taken(digits: str) -> None:
+    assert exact(digits) == Decimal(digits)
