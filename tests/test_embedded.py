@@ -248,7 +248,7 @@ def test_a_socket_folder_that_another_has_made_is_refused(home: Path) -> None:
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
     try:
-        with pytest.raises(DatabaseError, match="no private folder of the user"), EmbeddedPostgres.kept(long_home):
+        with pytest.raises(DatabaseError, match="not a private folder of the user"), EmbeddedPostgres.kept(long_home):
             pass
     finally:
         folder.rmdir()

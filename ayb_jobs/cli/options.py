@@ -45,7 +45,7 @@ def _remember_output(ctx: click.Context, param: click.Parameter, value: str | No
     _remember(ctx, param, value)
     options = ctx.ensure_object(Options)
     if options.output == "csv" and isinstance(param.type, click.Choice) and "csv" not in param.type.choices:
-        raise click.BadParameter("what this command prints is no table; give json or table", ctx, param)
+        raise click.BadParameter("this command prints no table; give json or table", ctx, param)
 
 
 def _option(*names: str, callback: Any = _remember, **settings: Any) -> Callable[[F], F]:

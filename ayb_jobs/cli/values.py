@@ -35,11 +35,11 @@ class JsonValue(click.ParamType):
         try:
             return exact(text)
         except json.JSONDecodeError as error:
-            self.fail(f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}", param, ctx)
+            self.fail(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}", param, ctx)
         except RecursionError:
             self.fail("nested too deeply", param, ctx)
         except ValueError as error:
-            self.fail(f"no JSON: {error}", param, ctx)
+            self.fail(f"not JSON: {error}", param, ctx)
 
     def _read(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
@@ -98,7 +98,7 @@ class Duration(click.ParamType):
         parsed = SPAN.fullmatch(value.strip())
         seconds = float(parsed[1]) * UNITS[parsed[2] or "s"] if parsed else math.inf
         if not seconds <= LONGEST_S:
-            self.fail(f"{value!r} is no time such as 90s, 15m, 2h or 1d (at most 3650d)", param, ctx)
+            self.fail(f"{value!r} is not a time such as 90s, 15m, 2h or 1d (at most 3650d)", param, ctx)
         return seconds
 
 
@@ -112,7 +112,7 @@ class Instant(click.ParamType):
         try:
             instant = datetime.fromisoformat(str(value).strip())
         except ValueError:
-            self.fail(f"{value!r} is no instant such as 2030-01-31T09:00:00+01:00", param, ctx)
+            self.fail(f"{value!r} is not an instant such as 2030-01-31T09:00:00+01:00", param, ctx)
         if instant.tzinfo is None:
             self.fail(f"{value!r} has no time zone; add one, such as +00:00 or Z", param, ctx)
         return instant.isoformat()

@@ -141,7 +141,7 @@ class _Loading:
         for name, text in sources.our_variables(self.environ).items():
             if name not in names:
                 self.problems.append(
-                    _Problem((name,), f"is no variable of ayb-jobs; {faults.suggestion(name, names)} (environment)")
+                    _Problem((name,), f"is not a variable of ayb-jobs; {faults.suggestion(name, names)} (environment)")
                 )
             elif text or names[name] == PACKS_KEY:
                 section, key = names[name]
@@ -247,7 +247,7 @@ class _Loading:
         known = [*SECTIONS, *MAPPINGS]
         for name in self.tree:  # in the file's order
             if name not in known:
-                self.fault((name,), f"is no section; {faults.suggestion(name, known)}")
+                self.fault((name,), f"is not a section; {faults.suggestion(name, known)}")
         self.check_database()
         if self.problems:
             raise ConfigError([f"{'.'.join(path)} {about}" for path, about in self.problems])
@@ -301,7 +301,7 @@ class _Loading:
         path = (*prefix, *map(str, loc[:depth]))
         if what == "extra_forbidden":
             known = known_keys(self.kinds) if owner is JobTypeSettings else owner.model_fields
-            self.fault(path, f"is no setting; {faults.suggestion(path[-1], known)}")
+            self.fault(path, f"is not a setting; {faults.suggestion(path[-1], known)}")
         elif what == "missing" and info:
             self.fault(path, f"is missing; it should be {faults.wanted(info)}")
         elif info is None:

@@ -176,9 +176,9 @@ class Alerts(Section):
         """Refuse what cannot be called."""
         for url in self.webhooks:
             if not is_http(url):
-                yield ("webhooks",), "holds what is no http:// or https:// URL"
+                yield ("webhooks",), "holds what is not an http:// or https:// URL"
         if self.ping_url and not is_http(self.ping_url):
-            yield ("ping_url",), "is no http:// or https:// URL"
+            yield ("ping_url",), "is not an http:// or https:// URL"
         if (self.webhooks or self.ping_url) and find_spec("aiohttp") is None:
             key = "webhooks" if self.webhooks else "ping_url"
             yield (key,), "needs the extra `http`; install it with: pip install 'ayb-jobs[http]'"

@@ -69,9 +69,9 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        raise Unreadable(f"{name} is no valid TOML: {error}") from None
+        raise Unreadable(f"{name} is not valid TOML: {error}") from None
     except (RecursionError, ValueError) as error:
-        raise Unreadable(f"{name} is no valid TOML: {error}") from None
+        raise Unreadable(f"{name} is not valid TOML: {error}") from None
 
 
 def read_secret(path: str) -> str:

@@ -93,7 +93,7 @@ class ScheduleSettings(Section):
         """Refuse what would never fire, or could not be stored."""
         yield from self._faults_of_time()
         if self.ping_url and not is_http(self.ping_url):
-            yield ("ping_url",), "is no http:// or https:// URL"
+            yield ("ping_url",), "is not an http:// or https:// URL"
         yield from payload_faults(self.payload)
 
     def _faults_of_time(self) -> Iterator[Fault]:

@@ -83,7 +83,7 @@ class Account:
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != self.uid or stat.S_IMODE(found.st_mode) & 0o077:
                 raise DatabaseError(
-                    f"{folder} is there already, and is no private folder of the user {name_of(self.uid)}: remove it"
+                    f"{folder} is there already, and is not a private folder of the user {name_of(self.uid)}: remove it"
                 ) from None
         else:
             self._give(folder)

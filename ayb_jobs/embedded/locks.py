@@ -28,7 +28,7 @@ def lock(path: Path, kind: int) -> int:
 def _refuse_links(file: int, path: Path) -> None:
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        raise OSError(errno.EINVAL, "is no plain file of its own", str(path))
+        raise OSError(errno.EINVAL, "is not a plain file of its own", str(path))
 
 
 def _made(path: Path) -> int | None:

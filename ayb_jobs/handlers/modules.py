@@ -55,7 +55,7 @@ def named_registry(module: ModuleType, attribute: str) -> Registry:
     """Return a module's registry of that name."""
     found = getattr(module, attribute, None)
     if not isinstance(found, Registry):
-        what = "is no Registry" if hasattr(module, attribute) else "is not there"
+        what = "is not a Registry" if hasattr(module, attribute) else "is not there"
         raise InvalidInput(f"{module.__name__}: {attribute} {what}{held(registries(module))}")
     return found
 

@@ -255,7 +255,7 @@ def checked_id(value: str, field_name: str = "id") -> str:
     try:
         return str(uuid.UUID(value))
     except ValueError:
-        raise InvalidInput(f"{field_name} {value!r} is no UUID", field=field_name) from None
+        raise InvalidInput(f"{field_name} {value!r} is not a UUID", field=field_name) from None
 
 
 def encode_payload(payload: Any) -> str:

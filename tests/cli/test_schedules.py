@@ -355,8 +355,8 @@ def test_what_celerys_settings_compute_is_neither_guessed_nor_overlooked(run: Ru
     }  # fmt: skip
     assert set(items) - set(crons) == {"product", "sunday", "sum", "spread", "endless", "made", "**others"}
     assert items["minutes"]["schedule"]["timezone"] == "Europe/Berlin"
-    assert items["product"]["notes"] == ["not imported: its args: `HERE` is no plain value"]
-    assert "keyword arguments are no dictionary" in items["sunday"]["notes"][0]
+    assert items["product"]["notes"] == ["not imported: its args: `HERE` is not a plain value"]
+    assert "keyword arguments are not a dictionary" in items["sunday"]["notes"][0]
     assert '"UTC"' in run("import", "celery", "settings.py", "--timezone", "UTC", "--json").out
 
 
@@ -406,7 +406,7 @@ def test_celerys_tables_name_what_they_mean_otherwise(run: Run, conn: Conn) -> N
     assert {name for name, item in items.items() if "schedule" in item} == {"null", "routed"}
     assert items["null"]["schedule"]["payload"] == {"args": [None, 1]}
     for name, word in (
-        ("no-json", "no JSON"), ("list", "no dictionary"), ("both", "key args"), ("solar", "solar"), ("clocked", "clocked"),
+        ("no-json", "not JSON"), ("list", "not a dictionary"), ("both", "key args"), ("solar", "solar"), ("clocked", "clocked"),
         ("over", "2020"),
     ):  # fmt: skip
         assert word in items[name]["notes"][-1]

@@ -96,7 +96,7 @@ def test_aybs_variable_names_the_database_if_nothing_of_ours_does(tmp_path: Path
 
 def test_a_file_of_ours_with_a_wrong_section_is_not_taken_for_aybs(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, "[server]\n[api]\nport = 1\n", name="ayb-jobs.toml")
-    assert problem.startswith("server is no section; known are alerts, api, ")
+    assert problem.startswith("server is not a section; known are alerts, api, ")
 
 
 def test_faults_come_in_the_order_of_the_file(tmp_path: Path) -> None:

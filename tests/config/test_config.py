@@ -138,7 +138,7 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 def test_an_unknown_variable_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     problem = only_problem("", tmp_path, {"AYB_JOBS_WORKER_CONCURENCY": "3"})
-    assert problem.startswith("AYB_JOBS_WORKER_CONCURENCY is no variable")
+    assert problem.startswith("AYB_JOBS_WORKER_CONCURENCY is not a variable")
     assert "did you mean AYB_JOBS_WORKER_CONCURRENCY?" in problem
 
 
@@ -199,11 +199,11 @@ cron = "61 * * * *"
         'jobs.enabled is "yes"; it should be true or false (ayb-jobs.toml, line 3)',
         'jobs.poll_interval_ms is "soon"; it should be a whole number from 10 to 3600000 (environment AYB_JOBS_POLL_INTERVAL_MS)',
         'jobs.queues is ["a", 5]; it should be a list of texts, not empty (ayb-jobs.toml, line 5)',
-        "jobs.worker_concurency is no setting; did you mean worker_concurrency? (ayb-jobs.toml, line 4)",
+        "jobs.worker_concurency is not a setting; did you mean worker_concurrency? (ayb-jobs.toml, line 4)",
         "api.port is 99999; it should be a whole number from 0 to 65535 (ayb-jobs.toml, line 11)",
         "job_types.prune.where is missing; say which rows of `delete_from` go, or `true` for all (ayb-jobs.toml, line 16)",
         "schedules.nightly.job_type is missing; it should be text of 1 to 100 characters (ayb-jobs.toml, line 19)",
-        "retension is no section; did you mean retention? (ayb-jobs.toml, line 13)",
+        "retension is not a section; did you mean retention? (ayb-jobs.toml, line 13)",
     ]
 
 
@@ -235,7 +235,7 @@ cron = "61 * * * *"
             '[handlers]\nmodules = ["jobs/mail.py"]',
             "handlers.modules names 'jobs/mail.py'; it should be a dotted module name",
         ),
-        ('[alerts]\nwebhooks = ["hooks.example"]', "alerts.webhooks holds what is no http:// or https:// URL"),
+        ('[alerts]\nwebhooks = ["hooks.example"]', "alerts.webhooks holds what is not an http:// or https:// URL"),
         ('[api.tokens.ops]\nscope = "read"', "api.tokens.ops.token is missing"),
         ('[database]\ndirect_url = "host=x"', "database.direct_url is set although `database.url` is empty"),
         (
@@ -250,7 +250,10 @@ cron = "61 * * * *"
         ("[job_types.x]\nwhere = 'true'", "job_types.x.where is set without `delete_from`"),
         ("[job_types.x]\nbatch_size = 7", "job_types.x does nothing; give `delete_from` and `where`"),
         ("[job_types.x]\ntransaction = false", "job_types.x does nothing; give `statements`"),
-        ("[job_types.x]\nstetements = ['SELECT 1']", "job_types.x.stetements is no setting; did you mean statements?"),
+        (
+            "[job_types.x]\nstetements = ['SELECT 1']",
+            "job_types.x.stetements is not a setting; did you mean statements?",
+        ),
         (
             "[job_types.x]\nstatements = ['SELECT 1']\npayload_min = { days = 'a' }",
             'job_types.x.payload_min is {"days": "a"}; it should be a table of numbers',
@@ -340,11 +343,11 @@ def test_a_long_token_or_no_api_opens_other_addresses(host: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"[jobs\nenabled = true", "ayb-jobs.toml is no valid TOML: .*line 1"),
-        (b"[jobs]\nenabled = true\nenabled = false\n", "ayb-jobs.toml is no valid TOML: .*line 3"),
+        (b"[jobs\nenabled = true", "ayb-jobs.toml is not valid TOML: .*line 1"),
+        (b"[jobs]\nenabled = true\nenabled = false\n", "ayb-jobs.toml is not valid TOML: .*line 3"),
         (b"[log]\nlevel = '\xff'", r"ayb-jobs.toml is not UTF-8 text \(byte 15\)"),
         ("[log]\nlevel = 'info'".encode("utf-16"), "ayb-jobs.toml is not UTF-8 text"),
-        (b"a = " + b"[" * 5000 + b"]" * 5000, "ayb-jobs.toml is no valid TOML"),
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "ayb-jobs.toml is not valid TOML"),
     ],
 )
 def test_a_broken_file_is_one_clear_line(content: bytes, expected: str, tmp_path: Path) -> None:

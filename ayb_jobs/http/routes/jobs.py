@@ -274,7 +274,7 @@ def _instant(text: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidInput("runAt is no instant; write it as 2030-01-31T08:00:00Z", field="run_at") from None
+        raise InvalidInput("runAt is not an instant; write it as 2030-01-31T08:00:00Z", field="run_at") from None
 
 
 def _one_key(in_body: str | None, in_header: str | None) -> str | None:

@@ -202,7 +202,7 @@ def parse_duration(text: str, field: str = "duration") -> timedelta:
     """Return a duration such as `90s`, `1h30m` or `2d`; raise `InvalidInput` for anything else."""
     parts = re.findall(r"(\d{1,9})([dhms])", text, re.ASCII)
     if not parts or "".join(chain.from_iterable(parts)) != text:
-        raise InvalidInput(f"{field} {text!r} is no duration; write one such as 90s, 15m, 1h30m or 2d", field=field)
+        raise InvalidInput(f"{field} {text!r} is not a duration; write one such as 90s, 15m, 1h30m or 2d", field=field)
     return timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in parts))
 
 
@@ -284,7 +284,7 @@ def _parse(expr: str) -> _Calendar | timedelta:
 def _interval(expr: str, text: str) -> timedelta:
     interval = parse_duration(text, "cron")
     if not _SECOND <= interval <= MAX_INTERVAL:
-        raise InvalidInput(f"{expr!r} is no usable interval; it goes from 1s to 366d", field="cron")
+        raise InvalidInput(f"{expr!r} is not a usable interval; intervals go from 1s to 366d", field="cron")
     return interval
 
 

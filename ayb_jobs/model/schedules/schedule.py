@@ -160,7 +160,7 @@ def _check_flag(name: str, value: Any) -> None:
 def _check_url(name: str, value: Any) -> None:
     _check_text(name, value)
     if not checked_text(value, name, MAX_PING_URL).startswith(("http://", "https://")):
-        raise InvalidInput(f"{name} is no http:// or https:// address", field=name)
+        raise InvalidInput(f"{name} is not an http:// or https:// address", field=name)
 
 
 def _text(most: int, check: Callable[[str, Any], None] = _check_text, *, optional: bool = False) -> Rule:

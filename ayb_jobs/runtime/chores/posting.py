@@ -15,7 +15,7 @@ def post(url: str, body: bytes, *, headers: Mapping[str, str] | None = None, tim
     `timeout_s` bounds the whole exchange. Redirects are not followed, proxies of the environment are not used.
     """
     if not _is_http(url):  # it may have been written by plain SQL
-        return "it is no http:// or https:// address"
+        return "it is not an http:// or https:// address"
     try:
         # An extra, and slow to import: only who has an address to post to pays for it.
         from ayb_jobs.runtime import http_client  # noqa: PLC0415

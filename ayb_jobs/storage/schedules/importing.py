@@ -75,7 +75,7 @@ def _beat_entry(row: BeatRow) -> BeatEntry:
         decoded = {name: json.loads(text) for name, text in texts.items()}
         problem = _problem(row)
     except (ValueError, RecursionError):
-        decoded, problem = {}, f"its arguments or headers are no JSON: {texts}"
+        decoded, problem = {}, f"its arguments or headers are not JSON: {texts}"
     crontab = row.crontab
     return BeatEntry(
         name=task["name"],

@@ -71,7 +71,7 @@ def test_a_job_type_is_of_one_kind(tmp_path: Path) -> None:
 
 
 def test_without_its_kind_a_key_is_unknown(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"job_types\.up\.count_to is no setting"):
+    with pytest.raises(ConfigError, match=r"job_types\.up\.count_to is not a setting"):
         load(tmp_path, "[job_types.up]\ncount_to = 7", KINDS)
 
 

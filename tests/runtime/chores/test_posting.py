@@ -143,8 +143,8 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("ftp://example.com/", "it is no http:// or https:// address"),
-        ("http://[", "it is no http:// or https:// address"),
+        ("ftp://example.com/", "it is not an http:// or https:// address"),
+        ("http://[", "it is not an http:// or https:// address"),
         ("http://", "it cannot be reached"),
         ("http://127.0.0.1:99999/", "it cannot be reached"),
         ("http://nobody.invalid/secret", "it cannot be reached"),

@@ -189,7 +189,7 @@ def test_a_missing_job_and_a_bad_id_are_told_apart(conn: Connection, change: job
     with pytest.raises(NotFound, match=NOWHERE):
         change(conn, NOWHERE)
     for bad in ("", "x", "\x00", NOWHERE + "0", "' OR 1=1 --"):
-        with pytest.raises(InvalidInput, match="no UUID"):
+        with pytest.raises(InvalidInput, match="not a UUID"):
             change(conn, bad)
 
 

@@ -83,7 +83,7 @@ def _cron(entry: BeatEntry) -> str:
         day, weekday = _both_days(fields["day_of_month"], fields["day_of_week"])
         return f"{fields['minute']} {fields['hour']} {day} {fields['month_of_year']} {weekday}"
     if entry.every_s is None:
-        raise _CannotBeHad("its schedule is no crontab or interval in plain, named values")
+        raise _CannotBeHad("its schedule is not a crontab or interval in plain, named values")
     if not math.isfinite(entry.every_s) or entry.every_s < 1 or abs(entry.every_s - round(entry.every_s)) > _WHOLE:
         raise _CannotBeHad(f"it runs every {entry.every_s:g} s; here an interval is a whole number of seconds")
     return f"@every {round(entry.every_s)}s"
@@ -126,9 +126,9 @@ def interval_s(every: float, period: str) -> float | None:
 def _payload(entry: BeatEntry, notes: list[str]) -> dict[str, Any]:
     kwargs = {} if entry.kwargs is None else entry.kwargs
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
-        raise _CannotBeHad("its keyword arguments are no dictionary with texts as keys")
+        raise _CannotBeHad("its keyword arguments are not a dictionary with texts as keys")
     if not isinstance(entry.args, list | tuple):
-        raise _CannotBeHad("its arguments are no list")
+        raise _CannotBeHad("its arguments are not a list")
     payload = dict(kwargs)
     if entry.args:
         if "args" in payload:
@@ -143,7 +143,7 @@ def _payload(entry: BeatEntry, notes: list[str]) -> dict[str, Any]:
 def _options(options: Any, notes: list[str]) -> dict[str, Any]:
     """Return what the options of a task are here, and name what is left out."""
     if not isinstance(options, Mapping):
-        raise _CannotBeHad("its options are no dictionary")
+        raise _CannotBeHad("its options are not a dictionary")
     values: dict[str, Any] = {}
     for name, value in options.items():
         if value is None or value == {}:
@@ -152,7 +152,7 @@ def _options(options: Any, notes: list[str]) -> dict[str, Any]:
             case "queue" if isinstance(value, str):
                 values["queue"] = value
             case "queue":
-                raise _CannotBeHad("its queue is no text")
+                raise _CannotBeHad("its queue is not text")
             case "time_limit" if isinstance(value, int | float) and value > 0:
                 values["timeout_s"] = float(value)
             case "expires" | "expire_seconds":

@@ -22,15 +22,15 @@ _TASK_FIELDS = frozenset({"task", "schedule", "args", "kwargs", "options", "rela
 def beat_settings(text: str, *, timezone: str | None = None) -> Iterator[BeatEntry]:
     """Yield the entries of `beat_schedule` (or its Django names, or one in a dictionary of settings).
 
-    They are in `timezone`, or in the zone that the settings name. An entry that is no plain value, or that is set under
-    a condition only, is yielded with the reason why it cannot be imported. Raises `InvalidInput` if there is no such
-    setting.
+    They are in `timezone`, or in the zone that the settings name. An entry that is not a plain value, or that is set
+    only under a condition, is yielded with the reason why it cannot be imported. Raises `InvalidInput` if there is no
+    such setting.
     """
     reader = Reader()
     try:
         reader.read(ast.parse(text.removeprefix("\ufeff")).body)
     except (SyntaxError, ValueError) as error:
-        raise InvalidInput(f"the settings are no Python: {error}", field="file") from None
+        raise InvalidInput(f"the settings are not valid Python: {error}", field="file") from None
     except (RecursionError, MemoryError):
         raise InvalidInput("the settings are nested too deeply", field="file") from None
     schedules = list(_schedules(reader.scope.values))
@@ -69,7 +69,7 @@ def _zone(values: Mapping[str, Any], name: str, around: Mapping[str, Any]) -> An
     django = [values["TIME_ZONE"]] if "TIME_ZONE" in values else []
     for zone in (*beside, *celery[-1:], *django):
         if zone is not None:
-            return zone if isinstance(zone, str | Unknown) else Unknown(f"its time zone {zone!r} is no text")
+            return zone if isinstance(zone, str | Unknown) else Unknown(f"its time zone {zone!r} is not text")
     local = [value for key, value in values.items() if key.rpartition(".")[2].lower().endswith("enable_utc")]
     if local and local[-1] is not True:
         return Unknown("enable_utc is off, so that it is in its machine's zone")
@@ -78,7 +78,7 @@ def _zone(values: Mapping[str, Any], name: str, around: Mapping[str, Any]) -> An
 
 def _entry(name: str, value: Any, zone: Any) -> BeatEntry:
     if not isinstance(value, dict):
-        why = value.why if isinstance(value, Unknown) else "it is no dictionary"
+        why = value.why if isinstance(value, Unknown) else "it is not a dictionary"
         return BeatEntry(name=name, task=UNREADABLE, problem=why)
     task = value.get("task", name)
     return BeatEntry(
@@ -104,7 +104,7 @@ def _problem(value: Mapping[Any, Any], zone: Any) -> str | None:
     if unread:
         return f"its options: {unread[0].why}"
     if extra := [str(key) for key in value if str(key).startswith("**")]:
-        return f"`{extra[0]}` is no plain value"
+        return f"`{extra[0]}` is not a plain value"
     if isinstance(value.get("schedule"), Crontab) and isinstance(zone, Unknown):
         return f"its time zone: {zone.why}; name it with --timezone"
     return None

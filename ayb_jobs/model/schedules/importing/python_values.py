@@ -163,8 +163,8 @@ class Scope:
 
 
 def unknown(node: ast.AST | None) -> Unknown:
-    """Return that an expression is no plain value."""
-    return Unknown(f"`{shown(node)}` is no plain value")
+    """Return that an expression is not a plain value."""
+    return Unknown(f"`{shown(node)}` is not a plain value")
 
 
 def shown(node: ast.AST | None, most: int = 60) -> str:
@@ -236,7 +236,7 @@ def _crontab(values: list[Any], keywords: dict[str, Any]) -> Any:
     fields = dict(zip(_BY_POSITION, values, strict=False)) | keywords
     fields.pop("app", None)
     if extra := fields.keys() - set(CRONTAB_FIELDS):
-        return Unknown(f"a crontab's {', '.join(sorted(extra))} cannot be had here")
+        return Unknown(f"a crontab's {', '.join(sorted(extra))} has no counterpart here")
     unread = unknown_parts(fields)
     return unread[0] if unread else Crontab(fields)
 
