@@ -3,7 +3,7 @@
 Each function is a generator: it yields a statement with its values, and is sent the first row that came back, or None.
 """
 
-import secrets
+import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -108,11 +108,16 @@ def numbered_jobs(jobs: Iterable[NewJob]) -> Iterator[tuple[str, NewJob]]:
     return ((id_, checked(job)) for id_, job in zip(time_ordered_ids(), given, strict=False))
 
 
+def random_bits(count: int) -> int:
+    """Return so many random bits. The module `secrets` would load all of OpenSSL's hashes into every command."""
+    return int.from_bytes(os.urandom((count + 7) // 8)) >> -count % 8
+
+
 def time_ordered_ids() -> Iterator[str]:
     """Yield UUIDs of version 7, each higher than the one before: random bits counted up in random steps."""
-    prefix = f"{time.time_ns() // 1_000_000:012x}7{secrets.randbits(12):03x}"
-    number = 0b10 << 62 | secrets.randbits(61)
-    step = secrets.randbits(32) | 1
+    prefix = f"{time.time_ns() // 1_000_000:012x}7{random_bits(12):03x}"
+    number = 0b10 << 62 | random_bits(61)
+    step = random_bits(32) | 1
     while True:
         yield f"{prefix}{number:016x}"
         number += step
