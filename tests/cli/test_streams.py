@@ -26,6 +26,7 @@ SPOILED = [(fd, how) for fd, how in product(range(3), ("closed", "full", "broken
 COMMANDS: dict[str, str] = {
     "migrate": "migrate --plan",
     "check-config": "check-config",
+    "grant": "grant pg_monitor --read",
     "health": "health",  # fails, since no daemon runs
     "jobs list": "jobs list",
     "jobs show": "jobs show {job}",
