@@ -53,7 +53,7 @@ NEWEST := .venv-newest
 
 test-lowest: $(INSTALLED) ## Run a part of the tests with the oldest versions that pyproject.toml allows
 	@$(BIN)/python -m venv --without-pip $(LOWEST)
-	@$(BIN)/uv pip compile pyproject.toml --quiet --extra all --resolution lowest-direct --output-file $(LOWEST)/lowest.txt
+	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra all --resolution lowest-direct --output-file $(LOWEST)/lowest.txt
 	@$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --constraint $(LOWEST)/lowest.txt --group test --editable .
 	$(LOWEST)/bin/python -m pytest -q -m "not slow" $(or $(ARGS),$(SMALL))
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +11,7 @@ import pytest
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.hearing import Heard
 from tests.databases import Databases
 from tests.leaks import no_leaks
 from tests.majors import MAJORS, how_to_install, programs
@@ -121,6 +122,20 @@ def db(database_url: str) -> Iterator[Database]:
     """The daemon's connections to `database_url`."""
     with closing(Database(database_url, name="test")) as database:
         yield database
+
+
+@pytest.fixture
+def notified(database_url: str) -> Iterator[Callable[[], int]]:
+    """Counts the notifications about jobs since its last call; what was sent before a call has arrived by then."""
+    with closing(connect(database_url, name="listener")) as connection:
+        heard = Heard(connection)
+        connection.execute("LISTEN ayb_jobs")
+
+        def count() -> int:
+            connection.execute("SELECT 1")
+            return len(heard.take())
+
+        yield count
 
 
 # Where TEST_REFUSE_SKIPS is set every real part is installed, and a test or module that is skipped has failed.

@@ -1,12 +1,11 @@
 """Hearing notifications, on a connection of its own."""
 
-import select
-
 import psycopg
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Timeouts, connect_for_ourselves, shares_sessions
+from ayb_jobs.storage.hearing import Heard
 
 ASK_FOR_ROOM = f"SELECT {MAY_NOTIFY}"
 
@@ -16,6 +15,7 @@ class Listener:
 
     def __init__(self, url: str, *, name: str, timeouts: Timeouts | None = None) -> None:
         self._conn = connect_for_ourselves(url, name=name, timeouts=timeouts)
+        self._heard = Heard(self._conn)
         if shares_sessions(self._conn):
             self._conn.close()
             raise NotificationsBlocked
@@ -31,19 +31,7 @@ class Listener:
         `interrupt` is a descriptor that ends the wait once there is something to read from it.
         Raises psycopg's errors if the connection broke.
         """
-        heard = self._heard()  # what came with an answer to a probe
-        if not heard:
-            # psycopg's own wait looks up ten times a second.
-            waiting = select.poll()
-            waiting.register(self._conn, select.POLLIN)
-            if interrupt is not None:
-                waiting.register(interrupt, select.POLLIN)
-            waiting.poll(timeout_s * 1000)
-            heard = self._heard()
-        return heard
-
-    def _heard(self) -> frozenset[str]:
-        return frozenset(notify.payload for notify in self._conn.notifies(timeout=0))
+        return frozenset(notify.payload for notify in self._heard.wait(timeout_s, interrupt))
 
     def probe(self) -> bool:
         """Ask the server itself, since middleboxes answer keepalives, whether its queue has room for notifications."""

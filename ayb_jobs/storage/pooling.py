@@ -13,6 +13,8 @@ from typing import Any
 
 import psycopg
 
+from ayb_jobs.storage.hearing import Heard
+
 # How often a second connection looks whether it is given the server connection of the first.
 LOOKS = 3
 ANSWER_S = 1.0
@@ -48,12 +50,14 @@ def _share_a_backend(conn: psycopg.Connection[Any], other: psycopg.Connection[An
 
 
 def _hears(conn: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> bool:
+    heard = Heard(conn)
     channel = f"ayb_jobs_try_{os.urandom(8).hex()}"
     conn.execute(f"LISTEN {channel}".encode())
     try:
         _answer(other, f"SELECT pg_catalog.pg_notify('{channel}', '')".encode())
-        return any(notify.channel == channel for notify in conn.notifies(timeout=ANSWER_S, stop_after=1))
+        return any(notify.channel == channel for notify in heard.wait(ANSWER_S))
     finally:
+        heard.stop()
         conn.execute(f"UNLISTEN {channel}".encode())
 
 

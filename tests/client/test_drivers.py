@@ -1,7 +1,6 @@
 """The same calls on each driver's connection, on a real server, with the same answers and errors."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -13,7 +12,7 @@ from psycopg import sql
 
 from ayb_jobs import Conflict, InvalidInput, NewJob
 from ayb_jobs.errors import DatabaseError, MigrationError
-from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.database import Connection
 from tests.client.connections import DRIVERS, Calling, Rollback, calling
 from tests.factories import make_job
 from tests.storage.queue.test_dropped_jobs import DROP_UNWANTED
@@ -30,18 +29,6 @@ STORED = """
     SELECT type, payload::text, queue, priority, max_attempts, run_at, idempotency_key, traceparent
     FROM _ayb_jobs ORDER BY id
 """
-
-
-@pytest.fixture
-def listener(database_url: str) -> Iterator[Connection]:
-    with closing(connect(database_url, name="listener")) as conn:
-        conn.execute("LISTEN ayb_jobs")
-        yield conn
-
-
-def notifications(listener: Connection) -> int:
-    listener.execute("SELECT 1")
-    return len(list(listener.notifies(timeout=0)))
 
 
 def stored(conn: Connection) -> list[Any]:
@@ -95,16 +82,16 @@ def test_a_taken_key_answers_with_its_job(driver: str, database_url: str, conn: 
 
 @each_driver
 def test_a_call_notifies_once_and_only_if_a_job_is_due(
-    driver: str, database_url: str, listener: Connection
+    driver: str, database_url: str, notified: Callable[[], int]
 ) -> None:  # fmt: skip
     due, later, keyed = NewJob(type="a"), NewJob(type="a", delay=timedelta(1)), NewJob(type="a", idempotency_key="k")
     for jobs, expected in (([due], 1), ([due, due, later, keyed], 1), ([later], 0), ([keyed], 0), ([], 0)):
         calling(driver, database_url, partial(lambda jobs, on: on.enqueue_many(jobs), jobs))
-        assert notifications(listener) == expected, jobs
+        assert notified() == expected, jobs
     calling(driver, database_url, lambda on: on.enqueue(due))
-    assert notifications(listener) == 1
+    assert notified() == 1
     calling(driver, database_url, lambda on: on.enqueue(later))
-    assert notifications(listener) == 0
+    assert notified() == 0
 
 
 @each_driver

@@ -1,6 +1,6 @@
 """Enqueueing by SQL alone: what the functions check, and what a role that may call them can do besides."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -30,25 +30,13 @@ ENQUEUE_FULL = """
 """
 
 
-@pytest.fixture
-def listener(database_url: str) -> Iterator[Connection]:
-    with closing(connect(database_url, name="listener")) as conn:
-        conn.execute("LISTEN ayb_jobs")
-        yield conn
-
-
-def notifications(listener: Connection) -> int:
-    listener.execute("SELECT 1")
-    return len(list(listener.notifies(timeout=0)))
-
-
 def enqueued(conn: Connection, arguments: str = "'send_mail'") -> str:
     row = conn.execute(f"SELECT ayb_jobs.ayb_jobs_enqueue({arguments})::text".encode()).fetchone()
     assert row is not None
     return str(row[0])
 
 
-def test_a_job_is_stored_as_it_was_asked_for(conn: Connection, listener: Connection) -> None:
+def test_a_job_is_stored_as_it_was_asked_for(conn: Connection, notified: Callable[[], int]) -> None:
     row = conn.execute(ENQUEUE_FULL).fetchone()
     assert row is not None
     job = get_job(conn, row[0])
@@ -57,12 +45,12 @@ def test_a_job_is_stored_as_it_was_asked_for(conn: Connection, listener: Connect
     )  # fmt: skip
     assert (job.max_attempts, job.run_at.year, job.idempotency_key, job.id[14]) == (7, 2040, "k", "7")
     assert conn.execute("SELECT traceparent FROM _ayb_jobs").fetchone() == ("trace",)
-    assert notifications(listener) == 0
+    assert notified() == 0
     assert conn.execute(ENQUEUE_FULL).fetchone() == row
     job = get_job(conn, enqueued(conn, "'a', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"))
     assert (job.payload_text, job.queue, job.priority, job.max_attempts) == ("{}", "default", 2, 3)
     assert job.run_at == job.created_at
-    assert notifications(listener) == 1
+    assert notified() == 1
     job = get_job(conn, enqueued(conn, "'a', delay => interval '1 hour'"))
     assert (job.run_at - job.created_at).total_seconds() == 3600
 
@@ -112,18 +100,18 @@ def test_a_job_that_a_trigger_drops_is_told(conn: Connection) -> None:
         enqueued(conn)
 
 
-def test_cancel_and_retry_do_what_the_python_calls_do(conn: Connection, listener: Connection) -> None:
+def test_cancel_and_retry_do_what_the_python_calls_do(conn: Connection, notified: Callable[[], int]) -> None:
     queued = make_job(conn)
     conn.execute("SELECT ayb_jobs.ayb_jobs_cancel(%s)", (queued,))
     job = get_job(conn, queued)
     assert (job.state, job.canceled_at) == ("canceled", job.updated_at)
-    assert notifications(listener) == 0
+    assert notified() == 0
     ours, theirs = (
         make_job(conn, "failed", crashes=2, progress={"a": 1}, run_at=sql.SQL("now() - interval '1 day'"))
         for _ in range(2)
     )
     conn.execute("SELECT ayb_jobs.ayb_jobs_retry(%s)", (ours,))
-    assert notifications(listener) == 1
+    assert notified() == 1
     retry_job(conn, theirs)
     same = """
         SELECT count(DISTINCT to_jsonb(job) - ARRAY['id', 'created_at', 'updated_at', 'run_at', 'last_run_at']),

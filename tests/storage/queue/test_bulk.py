@@ -1,8 +1,7 @@
 """Many jobs at once."""
 
 import uuid
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -14,7 +13,7 @@ from ayb_jobs.client.enqueueing import enqueue_many
 from ayb_jobs.client.steps import time_ordered_ids
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import JobState, NewJob
-from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue import bulk
 from ayb_jobs.storage.queue.jobs import list_jobs
 from tests.factories import make_job
@@ -22,18 +21,6 @@ from tests.factories import make_job
 
 def types(conn: Connection) -> list[str]:
     return [row[0] for row in conn.execute("SELECT type FROM _ayb_jobs ORDER BY run_at, id")]
-
-
-@pytest.fixture
-def listener(database_url: str) -> Iterator[Connection]:
-    with closing(connect(database_url, name="listener")) as conn:
-        conn.execute("LISTEN ayb_jobs")
-        yield conn
-
-
-def notifications(listener: Connection) -> int:
-    listener.execute("SELECT 1")
-    return len(list(listener.notifies(timeout=0)))
 
 
 def test_many_jobs_are_stored_as_they_were_asked_for(conn: Connection) -> None:
@@ -69,12 +56,12 @@ def test_taken_keys_are_left_out_and_not_counted(conn: Connection) -> None:
     assert len(list_jobs(conn)) == 3
 
 
-def test_a_call_notifies_once_and_only_where_a_job_is_due(conn: Connection, listener: Connection) -> None:
+def test_a_call_notifies_once_and_only_where_a_job_is_due(conn: Connection, notified: Callable[[], int]) -> None:
     enqueue_many(conn, [NewJob(type="a"), NewJob(type="b"), NewJob(type="c", idempotency_key="k")])
-    assert notifications(listener) == 1
+    assert notified() == 1
     enqueue_many(conn, [NewJob(type="a", delay=timedelta(hours=1))])
     enqueue_many(conn, [])
-    assert notifications(listener) == 0
+    assert notified() == 0
 
 
 def test_one_bad_job_keeps_all_from_being_made(conn: Connection) -> None:
@@ -107,7 +94,7 @@ def test_ids_made_here_are_those_of_version_7_and_rise() -> None:
     assert len({next(time_ordered_ids())[-16:] for _ in range(100)}) == 100
 
 
-def test_failed_jobs_are_retried_in_batches_each_once(conn: Connection, listener: Connection) -> None:
+def test_failed_jobs_are_retried_in_batches_each_once(conn: Connection, notified: Callable[[], int]) -> None:
     for number in range(5):
         make_job(conn, "failed", type="a" if number else "b", queue="q", crashes=1)
     untouched = make_job(conn, "completed", type="a", queue="q")
@@ -116,7 +103,7 @@ def test_failed_jobs_are_retried_in_batches_each_once(conn: Connection, listener
     conn.execute("UPDATE _ayb_jobs SET state = 'failed' WHERE state = 'queued'")  # they fail again meanwhile
     second = bulk.retry_jobs(conn, type="a", queue="q", limit=3, after=first.next)
     assert (second.rows, second.next) == (1, None)
-    assert notifications(listener) == 2
+    assert notified() == 2
     (retried,) = list_jobs(conn, state=JobState.QUEUED)
     assert (retried.attempts, retried.crashes, retried.run_at) == (0, 0, retried.updated_at)
     assert [job.id for job in list_jobs(conn, state=JobState.COMPLETED)] == [untouched]
