@@ -48,6 +48,7 @@ COMMANDS = {
 }
 SAVED_BUT_UNREAD = "it is done, but what it printed was lost"
 
+ADDRESS = "postgresql://USER@HOST/DATABASE"  # as errors show what would be right
 DATABASE_URLS = ("AYB_JOBS_DATABASE_URL", "AYB_DATABASE_URL")
 
 
@@ -105,12 +106,14 @@ def usage_line(error: click.ClickException) -> str:
     if ctx and isinstance(error, click.NoSuchOption):
         flags = [flag for param in ctx.command.get_params(ctx) for flag in param.opts if flag.startswith("--")]
         words += flag_that_was_meant(error.option_name, flags)
-    return f"{one_line(words)} (see: {ctx.command_path} --help)" if ctx else one_line(words)
+    words = one_line(" ".join(words.split()))
+    return f"{words} (see: {ctx.command_path} --help)" if ctx else words
 
 
 def tell(error: Exception, options: Options) -> None:
     """Print an error as one line, without secrets; with --debug, print first where it came from."""
-    urls = [options.database_url or "", *(os.environ.get(name, "") for name in DATABASE_URLS)]
+    given = (options.database_url or "", *(os.environ.get(name, "") for name in DATABASE_URLS))
+    urls = [url for url in given if url not in ADDRESS]  # a part of it, such as `postgres`, is no secret
     redact = Redactor({*urls, *(found for url in urls for found in passwords(url)), options.admin_token or ""})
     if options.debug:
         click.echo(redact("".join(traceback.format_exception(error))), err=True)

@@ -76,7 +76,7 @@ def print_table(
     titles = [column.title for column in columns]
     if form == "csv":
         click.echo(as_csv([titles, *texts]), nl=False)
-    elif form == "table" or is_terminal():
+    elif is_drawn(form):
         draw(columns, texts, styles)
     else:
         for row in (titles, *texts):
@@ -141,6 +141,11 @@ def print_fields(fields: Mapping[str, str], styles: Mapping[str, str]) -> None:
             text = click.style(one_line(line), fg=styles.get(name)) if colour else one_line(line)
             click.echo(f"{title}  {text}".rstrip())
             title = " " * longest
+
+
+def is_drawn(form: str | None) -> bool:
+    """Tell whether a table is printed for people."""
+    return form == "table" or (form is None and is_terminal())
 
 
 def is_terminal() -> bool:

@@ -45,21 +45,19 @@ def matters(rows: Rows, known: Collection[str], retention_h: Mapping[str, int], 
     """Yield what the rows will mean to a daemon that knows these job types."""
     if rows.leased:
         yield Matter(
-            f"{rows.leased} jobs run now under a lease that lives: another runner is at work. Stop it first, AYB's own with"
-            " jobs.enabled = false.",
+            f"jobs that run under a lease that lives: {rows.leased}. Another runner is at work: stop it first, AYB's own"
+            " with jobs.enabled = false.",
             decide=True,
         )
     if rows.expired:
-        yield Matter(
-            f"{rows.expired} jobs were left running and have no lease any more: they will run again.", decide=False
-        )
+        yield Matter(f"jobs left running whose lease is over: {rows.expired}. They will run again.", decide=False)
     if rows.due:
-        yield Matter(f"{rows.due} jobs are due now: they start as soon as a daemon does.", decide=False)
+        yield Matter(f"jobs due now: {rows.due}. They start as soon as a daemon does.", decide=False)
     for name, count in rows.unknown(known).items():
         users = sorted(schedule for schedule, job_type in rows.schedules.items() if job_type == name)
-        by = f", and the schedule {_listed(users)} makes more" if users else ""
+        by = f"; schedules that make more: {_listed(users)}" if users else ""
         yield Matter(
-            f"the job type {name} is not known here: {count} jobs of it wait{by}. Add a handler, or cancel and disable them.",
+            f"the job type {name} is not known here (waiting jobs: {count}{by}). Add a handler, or cancel and disable them.",
             decide=True,
         )
     for schedule, fault in rows.unread.items():
@@ -67,7 +65,7 @@ def matters(rows: Rows, known: Collection[str], retention_h: Mapping[str, int], 
     for state, count in rows.old.items():
         notice = " after a day's notice" if adopted else ""
         yield Matter(
-            f"{count} {state} jobs ended more than {retention_h[state]} h ago, and retention removes them{notice}:"
+            f"{state} jobs that ended more than {retention_h[state]} h ago: {count}. Retention removes them{notice}:"
             f" set retention.{state}_h to decide (-1 keeps them).",
             decide=adopted,
         )

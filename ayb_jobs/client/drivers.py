@@ -101,7 +101,8 @@ def _not_taken(conn: Any, taken: str, other_call: str | None) -> NotTaken:
         kind = "an asynchronous" if "await " in other_call else "a synchronous"
         found = f"{kind} connection ({_shown(conn.__class__)}): {other_call}"
     else:
-        found = _find(MISTAKES, conn.__class__) or f"{named(conn)} ({_shown(conn.__class__)})"
+        other = "None" if conn is None else f"{named(conn)} ({_shown(conn.__class__)})"
+        found = _find(MISTAKES, conn.__class__) or other
     return NotTaken(f"this call takes {taken}. It was given {found}", field="conn")
 
 

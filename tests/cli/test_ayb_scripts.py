@@ -102,7 +102,7 @@ def test_an_update_of_nothing_changes_nothing(cli: Cli, conn: Connection, flags:
     cli.ok(*CREATE)
     rows = "SELECT * FROM _ayb_job_schedules", "SELECT count(*) FROM _ayb_job_audit"
     before = [conn.execute(row).fetchall() for row in rows]
-    assert "is as it was" in cli.ok("schedules", "update", "s", *flags)
+    assert "is unchanged" in cli.ok("schedules", "update", "s", *flags)
     assert json.loads(cli.ok("schedules", "update", "s", *flags, "--output", "json"))["name"] == "s"
     assert [conn.execute(row).fetchall() for row in rows] == before
     assert cli("schedules", "update", DOES_NOT_EXIST, *flags).code == ExitCode.FAILED

@@ -69,6 +69,8 @@ def test_all_is_well_is_said(folder: Path) -> None:
     done = check(folder, '[handlers]\nmodules = ["mine"]\n')
     assert (done.returncode, done.stderr) == (ExitCode.OK, "All is well.\n")
     assert '"mine"' in done.stdout
+    assert "\n# Job types: expired_auth_cleanup, " in done.stdout
+    assert "send_mail" in json.loads(check(folder, '[handlers]\nmodules = ["mine"]\n', "--json").stdout)["jobTypes"]
 
 
 def test_disabled_jobs_are_never_called_well(folder: Path) -> None:

@@ -93,6 +93,17 @@ def test_a_database_that_is_down_is_unavailable(nowhere: Cli) -> None:
     assert "refused" in one_line(said)
 
 
+def test_an_address_that_is_a_word_of_the_error_hides_nothing_of_it(nowhere: Cli) -> None:
+    said = nowhere("--database-url", "postgres", "jobs", "list")
+    assert "write postgresql://USER@HOST/DATABASE" in one_line(said)
+
+
+def test_a_missing_argument_is_told_in_one_line_without_escapes(nowhere: Cli) -> None:
+    said = nowhere("completion")
+    assert said.code == ExitCode.USAGE
+    assert "Choose from: bash, zsh, fish (see: " in one_line(said)
+
+
 def test_a_database_without_our_tables_says_migrate(nowhere: Cli, empty_database_url: str) -> None:
     for command in (["jobs", "list"], ["jobs", "stats"], ["jobs", "enqueue", "a"], ["schedules", "list"]):
         said = nowhere(*command, AYB_JOBS_DATABASE_URL=empty_database_url)

@@ -60,7 +60,7 @@ def test_the_origins_commands_work_word_for_word(run: Run) -> None:
 def test_every_field_can_be_given(run: Run) -> None:
     flags = (
         "--timezone=Europe/Berlin", '--payload={"a": 1}', "--enabled=false", "--queue=slow", "--priority=1",
-        "--max-attempts=7", "--catchup=all", "--overlap=queue_one", "--dst=both", "--jitter=5m", "--timeout=90s",
+        "--max-attempts=7", "--catchup=all", "--catchup-max=5", "--catchup-window=2h", "--overlap=queue_one", "--dst=both", "--jitter=5m", "--timeout=90s",
         "--expect-success-within=26h", "--ping-url=https://example.com/x",
     )  # fmt: skip
     assert run("create", *NIGHTLY, *flags).code == 0
@@ -69,7 +69,7 @@ def test_every_field_can_be_given(run: Run) -> None:
     assert made == {
         "name": "nightly", "jobType": "report", "payload": {"a": 1}, "cronExpr": "0 3 * * *",
         "timezone": "Europe/Berlin", "enabled": False, "maxAttempts": 7, "queue": "slow", "priority": 1,
-        "catchup": "all", "catchupMax": 100, "catchupWindowSec": 86400.0, "overlap": "queue_one", "dst": "both",
+        "catchup": "all", "catchupMax": 5, "catchupWindowSec": 7200.0, "overlap": "queue_one", "dst": "both",
         "jitterSec": 300.0, "timeoutSec": 90.0, "expectSuccessWithinSec": 93600.0, "pingUrlSet": True,
         "origin": "operator", "state": "disabled",
     }  # fmt: skip
@@ -243,7 +243,9 @@ def test_lint_names_what_looks_wrong(run: Run, conn: Conn) -> None:
     assert found.code == 1
     messages = {item["schedule"]: item["message"] for item in found.json["items"]}
     assert set(messages) == {"both-days", "leap", "uneven", "too-long", "clocks", "hasty", "lost"}
-    assert "either is enough" in messages["both-days"]
+    assert "it fires on days that match either" in messages["both-days"]
+    assert messages["uneven"] == "*/7 does not divide 60 minutes: the last gap is 4; @every keeps the distance"
+    assert messages["hasty"] == "expects a success within 2 h, but fires up to 1 d apart"
     assert "leap years" in messages["leap"]
     assert "Mars/X" in messages["lost"]
     assert {"too-long", "uneven"} <= {name for each in found.json["collisions"] for name in each["schedules"]}
@@ -268,7 +270,11 @@ def test_a_crontab_becomes_settings_with_what_differs(run: Run, tmp_path: Path) 
     assert any("time zone" in note for note in first["notes"])
     assert days["schedule"]["cronExpr"] == "0 4 */2 * 1"
     assert "schedule" not in reboot
-    assert any("0 to 23" in note for note in bad["notes"])
+    assert reboot["notes"] == ["not imported: @reboot has no counterpart here"]
+    (reason,) = bad["notes"]
+    assert "0 to 23" in reason
+    printed = run("import", "crontab", "crontab")
+    assert printed.err == "Not imported: 2 of 4; above each stands why.\n"
 
 
 def test_imported_settings_are_settings(run: Run, tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ HISTORY = """
     SELECT 'x', 'completed', now() - interval '31 days' FROM generate_series(1, 3)
 """
 MATTERS = {
-    "an unknown type": (TYPE, "decide: the job type theirs is not known here: 1 jobs of it wait."),
+    "an unknown type": (TYPE, "decide: the job type theirs is not known here (waiting jobs: 1)."),
     "an unknown type of a schedule": (
         "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr) VALUES ('hourly', 'theirs', '0 * * * *')",
-        "decide: the job type theirs is not known here: 0 jobs of it wait, and the schedule hourly makes more",
+        "decide: the job type theirs is not known here (waiting jobs: 0; schedules that make more: hourly).",
     ),
     "a broken schedule": (
         "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr) VALUES ('odd', 'stale_session_cleanup', 'often')",
@@ -59,19 +59,19 @@ MATTERS = {
     ),
     "a living lease": (
         "INSERT INTO _ayb_jobs (type, state, lease_until) VALUES ('x', 'running', now() + interval '1 hour')",
-        "decide: 1 jobs run now under a lease that lives: another runner is at work.",
+        "decide: jobs that run under a lease that lives: 1. Another runner is at work: stop it first",
     ),
     "history": (
         HISTORY,
-        "decide: 3 completed jobs ended more than 720 h ago, and retention removes them after a day's notice",
+        "decide: completed jobs that ended more than 720 h ago: 3. Retention removes them after a day's notice",
     ),
     "an expired lease": (
         "INSERT INTO _ayb_jobs (type, state, lease_until) VALUES ('x', 'running', now() - interval '1 hour')",
-        "note: 1 jobs were left running and have no lease any more: they will run again.",
+        "note: jobs left running whose lease is over: 1. They will run again.",
     ),
     "due jobs": (
         "INSERT INTO _ayb_jobs (type) VALUES ('stale_session_cleanup')",
-        "note: 1 jobs are due now: they start as soon as a daemon does.",
+        "note: jobs due now: 1. They start as soon as a daemon does.",
     ),
 }
 

@@ -32,7 +32,7 @@ MISTAKES = [
     (lambda: psycopg.AsyncCursor.__new__(psycopg.AsyncCursor), "a cursor; give its connection"),
     (asyncpg.connect, "a coroutine; await it first"),
     (lambda: asyncpg.pool.Pool.__new__(asyncpg.pool.Pool), "a pool; give a connection of it: async with pool.acquire"),
-    (lambda: None, "a NoneType"),
+    (lambda: None, "It was given None"),
     (lambda: sqlite3.Connection.__new__(sqlite3.Connection), "a Connection (sqlite3.Connection)"),
     (lambda: JOB, "a NewJob"),
 ]

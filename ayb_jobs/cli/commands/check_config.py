@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Collection
+import textwrap
+from collections.abc import Collection, Sequence
 
 import click
 
@@ -28,9 +29,9 @@ from ayb_jobs.handlers.packs import build_registry
 def check_config(ctx: click.Context, options: Options, *, example: bool) -> None:
     """Check the settings; print the effective ones, each with where it came from, secrets masked.
 
-    The handlers' modules are imported and SQL jobs are looked through, as the daemon does when it starts. Exits with 78
-    if something is invalid, naming every fault. A schedule whose job type is not known here is warned of: another
-    daemon may run it.
+    Imports the handlers' modules and checks the parameters of SQL jobs, as the daemon does when it starts. The SQL
+    itself is checked by the database, when a job runs. Exits with 78 if something is invalid, naming every fault. Warns
+    of a schedule whose job type is not known here: another daemon may run it.
     """
     output.must_print()
     if example:
@@ -38,14 +39,15 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
         return
     try:
         config = load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS)
-        warnings = warnings_of(config, build_registry(config).names())
+        types = build_registry(config).names()
+        warnings = warnings_of(config, types)
     except ConfigError as error:
         if not options.json:
             raise
         click.echo(json.dumps({"valid": False, "problems": error.problems}, indent=2))
         ctx.exit(ExitCode.CONFIG)
-    told = {"valid": True, "warnings": warnings, "settings": as_json(config)}
-    click.echo(json.dumps(told, indent=2) if options.json else as_toml(config))
+    told = {"valid": True, "warnings": warnings, "jobTypes": types, "settings": as_json(config)}
+    click.echo(json.dumps(told, indent=2) if options.json else f"{as_toml(config)}\n\n{job_types(types)}")
     for warning in warnings:
         say(one_line(f"ayb-jobs: warning: {warning}"))
     say(verdict(len(warnings)))
@@ -55,6 +57,12 @@ def warnings_of(config: Config, known: Collection[str]) -> list[str]:
     """Return what the checks find odd about the settings, each with what to do."""
     found = [*jobs_disabled(config), *unknown_job_types(config, known)]
     return [*(note.fact for note in noted_settings(config)), *(f"{one.fact}; {one.remedy}" for one in found)]
+
+
+def job_types(names: Sequence[str]) -> str:
+    """Return a comment that names the job types that the daemon runs."""
+    listed = ", ".join(map(one_line, names)) or "none"
+    return textwrap.fill(f"Job types: {listed}", 100, initial_indent="# ", subsequent_indent="#   ")
 
 
 def verdict(warnings: int) -> str:

@@ -16,9 +16,10 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that completes `ayb-jobs` and `ayb` in a shell.
 
     \b
-    bash: ayb-jobs completion bash > ~/.local/share/bash-completion/completions/ayb-jobs
-    zsh:  ayb-jobs completion zsh > ~/.zfunc/_ayb-jobs     (with ~/.zfunc in $fpath)
-    fish: ayb-jobs completion fish > ~/.config/fish/completions/ayb-jobs.fish
+    Save it where your shell looks for such scripts:
+    bash  ~/.local/share/bash-completion/completions/ayb-jobs
+    zsh   ~/.zfunc/_ayb-jobs, with ~/.zfunc in $fpath
+    fish  ~/.config/fish/completions/ayb-jobs.fish
     """  # noqa: D301 - click takes the backspace for "leave these lines as they are"
     output.must_print()
     for program, variable in PROGRAMS.items():

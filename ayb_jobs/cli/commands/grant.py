@@ -15,19 +15,22 @@ from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.migrate import make_functions
 from ayb_jobs.storage.rights import Level
 
+ABILITIES: dict[Level, str] = {"enqueue": "enqueue jobs", "daemon": "run the daemon", "read": "read everything"}
+
 
 @click.command
 @click.argument("role")
-@click.option("--enqueue", is_flag=True, help="What an application needs to enqueue jobs.")
-@click.option("--daemon", is_flag=True, help="What the daemon needs; `migrate` stays with the owner.")
-@click.option("--read", is_flag=True, help="Looking at everything.")
+@click.option("--enqueue", is_flag=True, help="The rights of an application that enqueues jobs.")
+@click.option("--daemon", is_flag=True, help="The rights of the daemon; `migrate` is for the owner alone.")
+@click.option("--read", is_flag=True, help="The right to read all tables.")
 @common_options
 @json_option
 @pass_options
 def grant(options: Options, *, role: str, enqueue: bool, daemon: bool, read: bool) -> None:
-    """Give ROLE, a role of the database, the rights that it needs; those it has already it keeps.
+    """Grant ROLE, a role of the database, what it needs, and print the statements that did it.
 
-    Run it as the owner of the tables. An update gives new tables to the roles that were given the others.
+    Run it as the owner of the tables. ROLE keeps the rights that it has. An upgrade that makes new tables grants them
+    to the same roles.
     """
     asked: dict[Level, bool] = {"enqueue": enqueue, "daemon": daemon, "read": read}
     levels = [level for level, wanted in asked.items() if wanted]
@@ -46,3 +49,4 @@ def grant(options: Options, *, role: str, enqueue: bool, daemon: bool, read: boo
         return
     for statement in granted.statements:
         click.echo(f"{statement};")
+    output.say(f"Done: {output.one_line(role)} can {', '.join(ABILITIES[level] for level in levels)}.")

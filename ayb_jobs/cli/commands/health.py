@@ -53,7 +53,8 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     else:
         click.echo("\n".join(map(output.one_line, health.reasons)) or "ok")
         if health.unclaimable:
-            output.say(f"{health.unclaimable:,} due jobs wait that no live daemon can run; see: ayb-jobs jobs stats")
+            waiting = "1 due job waits" if health.unclaimable == 1 else f"{health.unclaimable:,} due jobs wait"
+            output.say(f"{waiting} that no live daemon can run; see: ayb-jobs jobs stats")
         for notice in health.notices:
             output.say(notice)
     ctx.exit(ExitCode.FAILED if health.reasons else ExitCode.OK)

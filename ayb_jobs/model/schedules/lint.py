@@ -80,8 +80,8 @@ def _odd_fields(cron: str) -> Iterator[str]:
         yield "fires in every second of its minutes: the seconds are the first of the fields"
     if day not in ("*", "?") and weekday not in ("*", "?"):
         both = day.startswith("*") or weekday.startswith("*")
-        rule = "both have to match, since one begins with *" if both else "either is enough"
-        yield f"fires by the days of the month {day} and by the weekdays {weekday}: {rule}"
+        rule = "both have to match, since one begins with *" if both else "it fires on days that match either"
+        yield f"names days of the month ({day}) and days of the week ({weekday}): {rule}"
     if day == "29" and month in ("2", "02", "feb") and weekday in ("*", "?"):
         yield "fires on 29 February alone, in leap years"
     elif day in ("29", "30", "31") and month == "*":
@@ -95,9 +95,9 @@ def _odd_step(name: str, text: str, size: int) -> Iterator[str]:
     if not slash or start not in ("*", "0") or not step.isdecimal():
         return
     if int(step) >= size:
-        yield f"*/{step} {name} is more than there are, so that only 0 is left; @every counts on"
+        yield f"*/{step} is more than all {size} {name}, so that it fires at 0 alone; @every {step}{name[0]} does not"
     elif size % int(step):
-        yield f"*/{step} {name} begins anew at 0, after {size % int(step)} of them; @every keeps its distance"
+        yield f"*/{step} does not divide {size} {name}: the last gap is {size % int(step)}; @every keeps the distance"
 
 
 def _odd_clocks(schedule: Schedule, now: datetime) -> Iterator[str]:
@@ -117,4 +117,13 @@ def _odd_expectations(schedule: Schedule, ahead: Sequence[datetime]) -> Iterator
         return
     longest = max(later - earlier for earlier, later in pairwise(ahead))
     if timedelta(seconds=within_s) <= longest:
-        yield f"expects a success within {timedelta(seconds=within_s)}, but fires up to {longest} apart"
+        apart_s = longest.total_seconds()
+        yield f"expects a success within {_shown(within_s)}, but fires up to {_shown(apart_s)} apart"
+
+
+def _shown(seconds: float) -> str:
+    """Return a time span in the largest unit that leaves no rest: `90 s`, `25 h`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:g} s"

@@ -48,15 +48,15 @@ def _fires_at(cron: str, timezone: str, at: datetime, dst: str) -> bool:
 def _note(effect: Effect, *, is_fire: bool) -> str:
     match effect, is_fire:
         case Effect.MOVED, True:
-            return "clocks skip its time: it fires right after"
+            return "clocks skip it: fires right after"
         case Effect.MOVED, False:
-            return "clocks skip its time: it is left out"
+            return "clocks skip it: left out"
         case Effect.REPEATED, _:
-            return "its time comes twice: the first"
+            return "comes twice: the first"
         case _, True:
-            return "its time comes twice: the second"
+            return "comes twice: the second"
         case _:
-            return "its time comes twice: the second is left out"
+            return "comes twice: the second left out"
 
 
 class Collision(NamedTuple):

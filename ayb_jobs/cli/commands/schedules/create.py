@@ -13,19 +13,24 @@ from ayb_jobs.cli.warnings import warning_of_unknown_type
 
 
 @click.command
-@click.option("--name", required=True, metavar="NAME", help="What it is called; no other may be called so.")
+@click.option("--name", required=True, metavar="NAME", help="Its name; no other schedule may have it.")
 @click.option("--job-type", required=True, metavar="TYPE", help="The type of its jobs.")
 @click.option(
     "--cron", required=True, metavar="CRON", help="When: five fields, six with seconds first, @hourly, @every 90s."
 )
 @click.option(
-    "--enabled", type=TRUTH, is_flag=False, flag_value="true", metavar="[true|false]", help="Whether it fires; it does."
+    "--enabled",
+    type=TRUTH,
+    is_flag=False,
+    flag_value="true",
+    metavar="[true|false]",
+    help="Whether it fires.  [default: true]",
 )
-@schedule_options
+@schedule_options(defaults=True)
 @backend_options
 @pass_options
 def create(options: Options, /, **given: Any) -> None:
-    """Create a schedule. It fires first at the first time after now."""
+    """Create a schedule. Its first fire is the first time after now that CRON names."""
     with open_schedules(options) as backend, warning_of_unknown_type(backend, given["job_type"]):
         text = backend.create_schedule(body_of(given))
         print_schedule(options, text, "is created", backend)

@@ -46,7 +46,7 @@ def diff(options: Options) -> int:
             for name, (defined, actual) in drift.fields.items():
                 click.echo(f"    {name}: {shown(name, defined)} is defined, {shown(name, actual)} is in use")
         if not drifts:
-            output.say("Every schedule is as it is defined.")
+            output.say("Every schedule matches its definition.")
     return int(bool(drifts))
 
 

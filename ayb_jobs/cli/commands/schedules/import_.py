@@ -30,8 +30,10 @@ from ayb_jobs.wire.text import Stored, object_text, page_text
 @click.option("--from-url", metavar="URL", help="The database that holds the tables; the configured one if not given.")
 @click.option("--timezone", metavar="ZONE", help="The zone of a crontab's machine, or of Celery's settings.")
 @click.option("--job-type", default=JOB_TYPE, show_default=True, metavar="TYPE", help="The type of a crontab's jobs.")
-@click.option("--system", is_flag=True, help="The crontab has a user in its sixth column, as /etc/crontab has.")
-@click.option("--create", is_flag=True, help="Create the schedules, all or none, in place of printing settings.")
+@click.option("--system", is_flag=True, help="The crontab names a user before each command, as /etc/crontab does.")
+@click.option(
+    "--create", is_flag=True, help="Create what can be imported, all of it or nothing, and print no settings."
+)
 @common_options
 @json_option
 @pass_options
@@ -47,12 +49,16 @@ def import_(
     create: bool,
     system: bool,
 ) -> int:
-    """Read the schedules of another scheduler, and print them as settings, with what means something else here.
+    """Read the schedules of another scheduler and print them as settings, with comments on what differs here.
 
-    `crontab FILE` (- for standard input), `pg_cron` (its table), `celery` (django-celery-beat's tables) or `celery
-    FILE` (the Python settings with `beat_schedule`, which are read and not run). Ends with 1 if an entry cannot be
-    had here.
-    """
+    \b
+    crontab FILE  a crontab; - for standard input
+    pg_cron       the table cron.job
+    celery        the tables of django-celery-beat
+    celery FILE   Python settings with beat_schedule, which are not run
+
+    Exits with 1 if an entry cannot be imported.
+    """  # noqa: D301 - click takes the backspace for "leave these lines as they are"
     if not create:
         output.must_print()
     match source:
@@ -69,7 +75,10 @@ def import_(
     elif not options.json:
         found = list(map(writable, found))
     report(options, found, created=create)
-    return int(any(entry.schedule is None for entry in found))
+    left_out = sum(entry.schedule is None for entry in found)
+    if left_out and not options.json:
+        output.say(f"Not imported: {left_out} of {len(found)}; above each stands why.")
+    return int(left_out > 0)
 
 
 def text_of(file: str, encoding: str | None) -> str:
@@ -123,8 +132,8 @@ def report(options: Options, found: list[Imported], *, created: bool) -> None:
         click.echo(as_toml(found))
         return
     for entry in found:
-        name = output.one_line(entry.schedule.name) if entry.schedule else "not imported"
-        click.echo(f"{name}  ({output.one_line(entry.source)})")
+        source = output.one_line(entry.source)
+        click.echo(f"{output.one_line(entry.schedule.name)}  ({source})" if entry.schedule else source)
         for note in entry.notes:
             click.echo(f"    {output.one_line(note)}")
         outside = "" if entry.transaction else ", transaction = false"

@@ -88,5 +88,7 @@ def print_foreseen(options: Options, found: Sequence[Foreseen]) -> None:
         output.print_page(options, json.dumps({"items": items, "count": len(items)}, separators=(",", ":")))
         return
     columns = [Column(title="LOCAL TIME", key=True), Column(title="UTC", key=True), Column(title="NOTE", flexible=True)]
-    rows = [[f"{each.local:%a %F %T %Z}", f"{each.at:%F %T}", each.note] for each in found]
+    full = any(each.at.second for each in found) or not output.is_drawn(options.output)
+    time = "%T" if full else "%R"  # without seconds the note fits into 80 columns
+    rows = [[f"{each.local:%a %F {time} %Z}", f"{each.at:%F {time}}", each.note] for each in found]
     output.print_table(columns, rows, form=options.output)

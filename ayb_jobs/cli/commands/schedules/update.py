@@ -15,11 +15,11 @@ from ayb_jobs.cli.values import TRUTH
 
 @click.command
 @click.argument("schedule", metavar="SCHEDULE")
-@click.option("--name", metavar="NAME", help="What it shall be called.")
+@click.option("--name", metavar="NAME", help="A new name.")
 @click.option("--job-type", metavar="TYPE", help="The type of its jobs.")
 @click.option("--cron", metavar="CRON", help="When: five fields, six with seconds first, @hourly, @every 90s.")
 @click.option("--enabled", type=TRUTH, metavar="true|false", help="Whether it fires.")
-@schedule_options
+@schedule_options(defaults=False)
 @backend_options
 @pass_options
 def update(options: Options, /, schedule: str, **given: Any) -> None:
@@ -30,4 +30,4 @@ def update(options: Options, /, schedule: str, **given: Any) -> None:
     changes = body_of({flag: value for flag, value in given.items() if (flag, value) != ("cron", "")})
     with open_schedules(options) as backend:
         text = backend.update_schedule(schedule, changes) if changes else json.dumps(find(backend, schedule))
-        print_schedule(options, text, "is changed" if changes else "is as it was", backend)
+        print_schedule(options, text, "is changed" if changes else "is unchanged", backend)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ayb_jobs.model.schedules.importing.imported import Imported, Names, imported, not_imported
@@ -118,19 +118,21 @@ def _entry(crontab: _Crontab, source: str, entry: str) -> Imported:
         return not_imported(source, reason, notes)
     if crontab.system:
         notes.append(f"ran as user {parts[count]}; jobs run as the daemon's user")
+    about_payload: list[str] = []
     values: dict[str, Any] = {
         "name": crontab.names.unique(re.split(r"[\s|;&>%]", text.strip(), maxsplit=1)[0].rpartition("/")[2]),
         "job_type": crontab.job_type,
         **_timing(cron, crontab, notes),
         "timezone": crontab.zone or "UTC",
-        "payload": _payload(text, crontab, notes),
+        "payload": _payload(text, crontab, about_payload),
     }
     if crontab.zone is None:
         notes.append(
             "the crontab names no time zone: UTC is taken; it meant its machine's zone (--timezone); a TZ is that of the "
             "commands"
         )
-    return imported(source, values, notes)
+    made = imported(source, values, notes)
+    return replace(made, notes=(*made.notes, *about_payload)) if made.schedule else made
 
 
 def _fields(entry: str) -> int:
@@ -146,7 +148,7 @@ def _fields(entry: str) -> int:
 
 def _reason_against(cron: str, text: str, *, system: bool) -> str | None:
     if cron.lower() == "@reboot":
-        return "nothing here happens at each boot"
+        return "@reboot has no counterpart here"
     if text.startswith("-"):
         return "its command begins with flags of another cron (OpenBSD's), whose meaning is unknown here"
     first, _, rest = text.partition(" ")
@@ -191,5 +193,5 @@ def _payload(text: str, crontab: _Crontab, notes: list[str]) -> dict[str, Any]:
         payload["env"] = environment
         notes.append("the crontab's variables are in the payload's key env")
     if crontab.variables.get("MAILTO"):
-        notes.append(f"its output was mailed to {crontab.variables['MAILTO']}; here it is what the handler makes of it")
+        notes.append(f"its output was mailed to {crontab.variables['MAILTO']}; here its handler decides")
     return payload

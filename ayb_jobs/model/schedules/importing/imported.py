@@ -69,7 +69,7 @@ def imported(
 
 
 def not_imported(source: str, reason: str, notes: Iterable[str] = ()) -> Imported:
-    """Return an entry that cannot be had here, with the reason."""
+    """Return an entry without a schedule; the last of its notes is the reason."""
     return Imported(source=source, schedule=None, notes=(*notes, f"not imported: {reason}"))
 
 
@@ -132,9 +132,13 @@ def _schedule_lines(schedule: NewSchedule) -> Iterator[str]:
     if schedule.queue != "default":
         yield f"queue = {_text(schedule.queue)}"
     if schedule.jitter_s:
-        yield f"jitter_s = {_value(schedule.jitter_s)}"
+        yield f"jitter_s = {_seconds(schedule.jitter_s)}"
     if schedule.timeout_s is not None:
-        yield f"timeout_s = {_value(schedule.timeout_s)}"
+        yield f"timeout_s = {_seconds(schedule.timeout_s)}"
+
+
+def _seconds(value: float) -> str:
+    return str(int(value) if value == int(value) else value)
 
 
 def _text(value: str) -> str:
