@@ -118,21 +118,21 @@ def _entry(crontab: _Crontab, source: str, entry: str) -> Imported:
         return not_imported(source, reason, notes)
     if crontab.system:
         notes.append(f"ran as user {parts[count]}; jobs run as the daemon's user")
-    about_payload: list[str] = []
+    if_imported: list[str] = []
     values: dict[str, Any] = {
         "name": crontab.names.unique(re.split(r"[\s|;&>%]", text.strip(), maxsplit=1)[0].rpartition("/")[2]),
         "job_type": crontab.job_type,
         **_timing(cron, crontab, notes),
         "timezone": crontab.zone or "UTC",
-        "payload": _payload(text, crontab, about_payload),
+        "payload": _payload(text, crontab, if_imported),
     }
     if crontab.zone is None:
-        notes.append(
-            "the crontab names no time zone: UTC is taken; it meant its machine's zone (--timezone); a TZ is that of the "
-            "commands"
+        if_imported.append(
+            "the crontab names no time zone, so UTC is taken: name its machine's zone with --timezone (TZ is for the "
+            "commands alone)"
         )
     made = imported(source, values, notes)
-    return replace(made, notes=(*made.notes, *about_payload)) if made.schedule else made
+    return replace(made, notes=(*made.notes, *if_imported)) if made.schedule else made
 
 
 def _fields(entry: str) -> int:
