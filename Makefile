@@ -11,7 +11,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo bench check test test-slow test-lowest test-newest lint format lock wheel clean
+.PHONY: help install run demo bench check inner test test-slow test-lowest test-newest lint format lock wheel clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,10 +28,9 @@ bench: $(INSTALLED) ## Measure this machine, on a database that is thrown away
 	@$(BIN)/ayb-jobs bench
 
 check: $(INSTALLED) ## The inner loop, under a minute: format, lint, types, and the tests that need no database
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint inner
+
+inner: $(INSTALLED)
 	$(BIN)/pytest -q -m "not slow" --without-database $(ARGS)
 
 test: $(INSTALLED) ## Run the whole test suite
@@ -46,8 +45,8 @@ test-slow: $(INSTALLED) ## Run the long tests
 
 # What the two below run: the rules, the configuration, the hot path, a daemon, commands and calls of the API.
 SMALL := tests/model tests/config tests/storage/queue/test_jobs.py tests/storage/queue/test_leasing.py tests/daemon \
-	tests/cli/test_jobs_commands.py tests/cli/test_check_config.py tests/http/routes/test_enqueue.py \
-	tests/http/routes/test_health.py tests/http/routes/test_metrics.py
+	tests/cli/test_jobs_commands.py tests/http/routes/test_enqueue.py tests/http/routes/test_health.py \
+	--ignore=tests/model/schedules/test_cron_oracle.py
 LOWEST := .venv-lowest
 NEWEST := .venv-newest
 

@@ -21,7 +21,10 @@ SHARED = {"shared_server", "fuzzed_server"}
 
 SERVERS = {"postgres", "each_postgres"}
 # Folders and files whose tests start daemons, a server of their own, or take long.
-PROCESSES = {"acceptance", "faults", "lab", "models", "test_embedded.py", "test_demo.py", "test_cron_oracle.py"}
+PROCESSES = {
+    "acceptance", "faults", "lab", "models", "test_embedded.py", "test_demo.py", "test_cron_oracle.py", "test_pictures.py",
+    "test_torture.py", "test_tutorial.py", "test_check_config.py", "test_posting.py", "test_hostile_input.py",
+}  # fmt: skip
 
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
 
@@ -37,10 +40,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if needs_no_database(item)]
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import nothing of what would be left out as a whole."""
+    inner = not config.getoption("--without-database") or PROCESSES.isdisjoint(collection_path.parts)
+    return None if inner else True
+
+
 def needs_no_database(item: pytest.Item) -> bool:
     """Whether a test belongs to the inner loop, which a person runs after every few lines."""
     fixtures = set(getattr(item, "fixturenames", ()))
-    return SERVERS.isdisjoint(fixtures) and PROCESSES.isdisjoint(item.path.parts)
+    return SERVERS.isdisjoint(fixtures) and item.get_closest_marker("outer") is None
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,12 @@ GROUPS = {
 NAMED = [path for paths in GROUPS.values() for path in paths if not path.startswith("--")]
 ALL = GROUPS | {"others": ["tests", *(f"--ignore={path}" for path in NAMED)]}
 
+# Groups that mostly run in their own process, so that a figure of coverage means something.
+MEASURED = {"others"}
+COVERAGE = ["--cov=ayb_jobs", "--cov-branch", "--cov-report=term:skip-covered"]
+# What takes longest is listed.
+SLOWEST = "--durations=15"
+
 TELL_S = 30.0
 STOP_S = 30.0
 LOOK_S = 0.1
@@ -39,11 +45,12 @@ class Group:
     def __init__(self, name: str, arguments: list[str], folder: Path) -> None:
         self.name = name
         self._output = folder / name
+        arguments = [*arguments, *(COVERAGE if name in MEASURED else [])]
         self._began = time.monotonic()
         colours = "yes" if sys.stdout.isatty() else "no"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", "-m", "not slow", f"--color={colours}", *arguments],
+                [sys.executable, "-m", "pytest", "-m", "not slow", f"--color={colours}", SLOWEST, *arguments],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

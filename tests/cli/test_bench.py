@@ -85,6 +85,7 @@ def check(figures: list[Mapping[str, Any]], work: str) -> None:
         assert one["bare"] >= 0
 
 
+@pytest.mark.outer
 def test_an_embedded_server_is_measured_on_where_none_is_named() -> None:
     done = run("enqueue", *SMALL, AYB_JOBS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/production")
     assert done.returncode == 0, done.stderr

@@ -423,6 +423,7 @@ def test_it_runs_as_a_module_too(database_url: str) -> None:
     assert done.stdout == '{"items":[],"count":0}\n'
 
 
+@pytest.mark.outer
 def test_the_embedded_database_is_started_for_the_command(nowhere: Cli, tmp_path: Path) -> None:
     home = tmp_path / "home"
     environ = {"AYB_JOBS_DATABASE_DATA_DIR": str(home)}

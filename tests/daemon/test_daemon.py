@@ -462,6 +462,7 @@ def restart_under_load(server: EmbeddedPostgres, done: list[str], mode: Literal[
         eventually(lambda: conn.execute(left).fetchone() == (0,), within_s=20)
 
 
+@pytest.mark.outer
 def test_the_daemon_outlives_restarts_of_the_database() -> None:
     done: list[str] = []
 

@@ -13,6 +13,7 @@ from ayb_jobs.storage.database import Connection, Database, Timeouts
 from tests.eventually import eventually
 
 
+@pytest.mark.outer
 def test_handlers_get_connections_as_soon_as_the_database_is_back() -> None:
     with (
         EmbeddedPostgres.throwaway() as server,

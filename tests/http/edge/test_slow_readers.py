@@ -75,6 +75,7 @@ def test_slow_readers_leave_no_traceback(
     assert [record.getMessage() + (record.exc_text or "") for record in caplog.records] == []
 
 
+@pytest.mark.outer
 def test_a_lack_of_descriptors_is_told_in_a_line_and_outlived() -> None:
     command = [sys.executable, "-c", FEW_DESCRIPTORS]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process:

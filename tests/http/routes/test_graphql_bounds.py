@@ -134,6 +134,7 @@ SELECTIONS = st.recursive(FIELDS, lambda inner: st.lists(inner, min_size=1, max_
     lambda parts: "availableJobs { " + " ".join(parts) + " }"), max_leaves=200)  # fmt: skip
 
 
+@pytest.mark.outer
 @settings(max_examples=60, deadline=None, database=None)
 @given(bodies=st.lists(SELECTIONS, min_size=4, max_size=4))
 def test_any_document_takes_few_steps(bodies: list[str]) -> None:

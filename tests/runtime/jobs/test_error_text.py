@@ -83,6 +83,7 @@ def test_a_suppressed_context_is_left_out() -> None:
     assert "customer" not in error_text(caught(suppressed))
 
 
+@pytest.mark.outer
 def test_a_circle_and_an_endless_chain_come_to_an_end() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first

@@ -170,6 +170,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.outer
 @settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(

@@ -107,6 +107,7 @@ words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs"])
 crons = st.sampled_from(["0 3 * * *", "*/5 1-4 * jan-mar mon", "@daily", "5 4 1 * 0", "0 0 */3 * 2", "0 30 2 * * * *"])
 
 
+@pytest.mark.outer
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(crons, st.lists(words, min_size=1, max_size=4), st.dictionaries(
     st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True), words, max_size=2)), min_size=1, max_size=4))  # fmt: skip
