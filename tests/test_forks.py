@@ -3,18 +3,19 @@
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 from ayb_jobs.forks import PROCESS, keep_from_children, undone_in_children
 from ayb_jobs.process.signals import watched_signals
 
 
-def in_a_child(look: object) -> int:
+def in_a_child(look: Callable[[], int]) -> int:
     """Return what `look` returns in a forked child: a small number."""
     pid = os.fork()
     if pid == 0:
         code = 99
         try:
-            code = look()  # type: ignore[operator]
+            code = look()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -42,7 +42,7 @@ def as_toml(config: Config) -> str:
     """Return the settings as TOML, with where each came from beside it."""
     lines: list[str] = []
     settings = list(effective(config))
-    width = max(len(_assignment(setting)) for setting in settings if len(_assignment(setting)) <= 50)  # noqa: PLR2004
+    width = max(len(_assignment(setting)) for setting in settings if len(_assignment(setting)) <= 50)  # noqa: PLR2004 - longer ones stand out
     table: tuple[str, ...] = ()
     for setting in settings:
         if setting.table != table:

@@ -66,4 +66,4 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]}?"
-    return f"known are {', '.join(names)}" if len(names) <= 30 else "see `ayb-jobs check-config` for all names"  # noqa: PLR2004
+    return f"known are {', '.join(names)}" if len(names) <= 30 else "see `ayb-jobs check-config` for all names"  # noqa: PLR2004 - a line should stay a line

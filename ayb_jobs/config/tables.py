@@ -98,8 +98,8 @@ class ScheduleSettings(Section):
 
     def _faults_of_time(self) -> Iterator[Fault]:
         # The parser of cron expressions is slow to import, and most configurations have no schedule.
-        from ayb_jobs.model.schedules.cron import check_cron  # noqa: PLC0415
-        from ayb_jobs.model.schedules.zones import find_zone  # noqa: PLC0415
+        from ayb_jobs.model.schedules.cron import check_cron  # noqa: PLC0415 - not needed without schedules
+        from ayb_jobs.model.schedules.zones import find_zone  # noqa: PLC0415 - not needed without schedules
 
         zone = self.timezone
         try:

@@ -51,7 +51,7 @@ def with_spans(registry: Registry) -> Registry:
 
 
 def _in_span(job_type: JobType) -> Handler:
-    from opentelemetry import propagate, trace  # noqa: PLC0415 - an optional extra
+    from opentelemetry import propagate, trace  # an optional extra
 
     tracer = trace.get_tracer("ayb_jobs")
 
@@ -84,11 +84,11 @@ def _can_export() -> bool:
 
 def _export() -> Callable[[], None]:
     """Send spans to the endpoint that the environment names; return what sends the rest at the end."""
-    from opentelemetry import trace  # noqa: PLC0415 - an optional extra
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry import trace  # an optional extra
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({"service.name": "ayb-jobs"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -87,7 +87,7 @@ class Loop:
         while not self._stopped.is_set():
             try:
                 self._bell.wait(self._turn())
-            except BaseException:  # noqa: BLE001 - not even an exception from another thread ends this one
+            except BaseException:  # not even an exception from another thread ends this one
                 self._stopped.wait(LONGEST_RETRY_S)
 
     def _turn(self) -> float:
@@ -95,7 +95,7 @@ class Loop:
             self._due = time.monotonic()
         try:
             pause_s = self._tick()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the loop lives and tells
+        except BaseException as error:  # whatever it is, the loop lives and tells
             event = self._failures.another(error, time.monotonic())
             self._emit(event)
             return event.retry_s

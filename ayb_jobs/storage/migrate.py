@@ -17,13 +17,13 @@ from pathlib import Path
 
 import psycopg
 from psycopg.errors import Diagnostic
-from psycopg.rows import TupleRow
 
 import ayb_jobs
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.own import find_surroundings, qualified
 from ayb_jobs.storage.rights import has_functions, list_ours, settle_rights
+from ayb_jobs.storage.rows import one_row
 
 OnStep = Callable[[str], None]
 
@@ -167,7 +167,7 @@ def _migrate_now(conn: Connection, on_step: OnStep) -> Applied:
     if not pending(conn):
         return Applied(migrations=[], notices=[])
     with _collected_notices(conn) as notices, _short_of_locks(), conn.transaction():
-        if not _one_row(conn.execute(TRY_LOCK))[0]:
+        if not one_row(conn.execute(TRY_LOCK))[0]:
             raise _Hindered("another process is migrating")
         todo = pending(conn)  # read again: under the lock nobody else writes
         conn.execute(GENEROUS_TIME_SHORT_LOCKS)
@@ -259,7 +259,7 @@ LIST_APPLIED = "SELECT version, checksum FROM _ayb_jobs_migrations"
 
 
 def _applied_checksums(conn: Connection) -> dict[int, str]:
-    if not _one_row(conn.execute(HAS_MIGRATIONS_TABLE))[0]:
+    if not one_row(conn.execute(HAS_MIGRATIONS_TABLE))[0]:
         return {}
     return dict(conn.execute(LIST_APPLIED).fetchall())
 
@@ -310,9 +310,3 @@ def _read(path: Path) -> Migration:
     return Migration(
         version=int(path.name.partition("_")[0]), name=path.stem, sql=sql, checksum=hashlib.sha256(sql).hexdigest()
     )
-
-
-def _one_row(cursor: psycopg.Cursor[TupleRow]) -> TupleRow:
-    row = cursor.fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    return row

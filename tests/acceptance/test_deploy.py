@@ -38,6 +38,6 @@ def test_the_unit_is_hardly_exposed() -> None:
 
 def test_systemd_waits_longer_for_the_end_than_the_daemon_waits_for_its_handlers() -> None:
     unit = ConfigParser(interpolation=None, strict=False)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.optionxform = str  # type: ignore[assignment,method-assign] # configparser's own way
     unit.read(UNIT)
     assert unit.getfloat("Service", "TimeoutStopSec") > load_config(environ={}).jobs.shutdown_timeout_s + 10

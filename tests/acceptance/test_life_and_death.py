@@ -25,7 +25,7 @@ def test_sigterm_under_load_uses_up_no_attempt(tmp_path: Path, database_url: str
     for _ in range(3):
         with daemon(tmp_path, database_url) as running:
             before = states(conn).get("completed", 0)
-            eventually(lambda: states(conn).get("completed", 0) > before + 5)  # noqa: B023 - used within its turn
+            eventually(lambda: states(conn).get("completed", 0) > before + 5)  # used within its turn
             running.send(signal.SIGTERM)
             assert running.wait() == 0
         found = conn.execute(
@@ -211,7 +211,7 @@ def test_an_ayb_database_is_taken_over_as_it_stands(tmp_path: Path, empty_databa
         before = conn.execute(FINISHED_AYB_JOBS).fetchall()
         with daemon(tmp_path, empty_database_url):
             for state in ("queued", "running"):
-                eventually(lambda: state_of(conn, ids[state]) == "completed", within_s=30)  # noqa: B023
+                eventually(lambda: state_of(conn, ids[state]) == "completed", within_s=30)
         finished = {row[0]: row for row in conn.execute(FINISHED_AYB_JOBS).fetchall()}
         assert [finished[row[0]] for row in before] == before
         assert len(before) == 3

@@ -218,7 +218,7 @@ def test_timeline_draws_fires_and_names_collisions(run: Run) -> None:
 def test_timeline_writes_svg_that_is_well_formed_whatever_the_names(run: Run, tmp_path: Path) -> None:
     run("create", "--name", "<script>&'\"\x01", "--job-type", "t", "--cron", "0 * * * *")
     assert run("timeline", "--svg", "out.svg").code == 0
-    drawing = ET.fromstring((tmp_path / "out.svg").read_text(encoding="utf-8"))  # noqa: S314 - our own
+    drawing = ET.fromstring((tmp_path / "out.svg").read_text(encoding="utf-8"))  # our own
     bars = [each for each in drawing.iter("{http://www.w3.org/2000/svg}rect") if each.get("rx")]
     assert len(bars) == 24
     assert not list(drawing.iter("{http://www.w3.org/2000/svg}script"))

@@ -90,7 +90,7 @@ def test_a_proxy_that_shows_its_objects_class_is_taken(database_url: str) -> Non
         def __init__(self, conn: Any) -> None:
             self._conn = conn
 
-        @property  # type: ignore[misc]
+        @property  # type: ignore[misc] # a class by a property is what proxies have
         def __class__(self) -> Any:
             return psycopg.Connection
 

@@ -57,7 +57,7 @@ def recoveries(fleet: list[Daemon], conn: Connection, times: int) -> list[float]
         time.sleep(SETTLE_S + 1)  # a daemon judges nobody sooner
         began = time.monotonic()
         victim.send(signal.SIGKILL)
-        eventually(lambda: (conn.execute(LEASE).fetchone() or (lease_id,))[0] != lease_id, within_s=60)  # noqa: B023
+        eventually(lambda: (conn.execute(LEASE).fetchone() or (lease_id,))[0] != lease_id, within_s=60)
         taken.append(time.monotonic() - began)
         victim.await_end()
         victim.start()
@@ -96,7 +96,7 @@ def test_through_a_pooler_a_lost_job_is_found_soon_after_its_lease(
             victim.send(signal.SIGKILL)
             victim.await_end()
             until = conn.execute(LEASE_UNTIL, (lease_id,)).fetchall()[0][0]
-            found = eventually(lambda: conn.execute(FOUND_LOST, (lease_id,)).fetchall(), within_s=60)[0][0]  # noqa: B023
+            found = eventually(lambda: conn.execute(FOUND_LOST, (lease_id,)).fetchall(), within_s=60)[0][0]
             late.append((found - until).total_seconds())
             victim.start()
             conn.execute(DUE_NOW)

@@ -1,6 +1,7 @@
 """A loop turns again and again, survives what its turns raise, and stops when told."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from psycopg import OperationalError
@@ -12,9 +13,19 @@ from ayb_jobs.runtime.loop import Failures, Loop
 from tests.eventually import eventually
 
 
+def counted(turns: list[int], pause_s: float) -> Callable[[], float]:
+    """A tick that notes each turn."""
+
+    def tick() -> float:
+        turns.append(1)
+        return pause_s
+
+    return tick
+
+
 def test_a_loop_turns_until_stopped() -> None:
     turns: list[int] = []
-    loop = Loop("test", lambda: turns.append(1) or 0.0, lambda _: None)  # type: ignore[func-returns-value]
+    loop = Loop("test", counted(turns, 0.0), lambda _: None)
     loop.start()
     eventually(lambda: len(turns) > 3)
     loop.stop()
@@ -23,7 +34,7 @@ def test_a_loop_turns_until_stopped() -> None:
 
 def test_waking_cuts_the_wait_short() -> None:
     turns: list[int] = []
-    loop = Loop("test", lambda: turns.append(1) or 3600.0, lambda _: None)  # type: ignore[func-returns-value]
+    loop = Loop("test", counted(turns, 3600.0), lambda _: None)
     loop.start()
     eventually(lambda: len(turns) == 1)
     loop.wake()
@@ -148,7 +159,7 @@ def test_listeners_that_raise_end_no_loop() -> None:
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_loop_may_be_stopped_before_it_starts_and_more_than_once(times: int) -> None:
     turns: list[int] = []
-    loop = Loop("test", lambda: turns.append(1) or 0.0, lambda _: None)  # type: ignore[func-returns-value]
+    loop = Loop("test", counted(turns, 0.0), lambda _: None)
     for _ in range(times):
         loop.stop()
     assert loop.join(1)
@@ -169,7 +180,7 @@ def test_a_stuck_turn_is_overdue() -> None:
 
 def test_a_first_turn_may_come_later_and_stopping_does_not_wait_for_it() -> None:
     turns: list[int] = []
-    loop = Loop("test", lambda: turns.append(1) or 0.0, lambda _: None, first_after_s=3600)  # type: ignore[func-returns-value]
+    loop = Loop("test", counted(turns, 0.0), lambda _: None, first_after_s=3600)
     loop.start()
     assert loop.overdue_s == 0
     loop.stop()

@@ -106,8 +106,8 @@ def test_ids_are_time_ordered_uuids_of_version_7(each_empty_database_url: str) -
     assert ids == sorted(ids)
     assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", id_) for id_ in ids)
     milliseconds = [int(id_.replace("-", "")[:12], 16) for id_ in ids]
-    assert before <= milliseconds[0]  # type: ignore[operator]
-    assert milliseconds[-1] <= after  # type: ignore[operator]
+    assert int(str(before)) <= milliseconds[0]
+    assert milliseconds[-1] <= int(str(after))
 
 
 def test_rows_of_plain_sql_get_time_ordered_ids_too(each_empty_database_url: str) -> None:

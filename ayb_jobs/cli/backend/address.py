@@ -23,7 +23,7 @@ def database_url(options: Options) -> Iterator[str]:
     if url := options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL"):
         yield url
         return
-    from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - see above
+    from ayb_jobs.cli.settings import settings
 
     database = settings(options).database
     if database.url:
@@ -36,7 +36,7 @@ def database_url(options: Options) -> Iterator[str]:
 @contextmanager
 def direct_url(options: Options) -> Iterator[str]:
     """Give the address of the database without a pooler between; the embedded one is made where there is none."""
-    from ayb_jobs.cli.settings import settings  # noqa: PLC0415 - slow to import
+    from ayb_jobs.cli.settings import settings  # slow to import
 
     database = settings(options).database
     if database.url:
@@ -49,7 +49,7 @@ def direct_url(options: Options) -> Iterator[str]:
 @contextmanager
 def embedded_url(data_dir: str, *, make: bool) -> Iterator[str]:
     """Give the address of the embedded database, which runs meanwhile."""
-    from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres  # noqa: PLC0415 - mostly not needed
+    from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres  # mostly not needed
 
     home = Path(data_dir) if data_dir else DEFAULT_HOME
     if not make and not was_made(home):
@@ -65,7 +65,7 @@ def embedded_url(data_dir: str, *, make: bool) -> Iterator[str]:
 
 def was_made(home: Path) -> bool:
     """Tell whether an embedded database has ever been started in `home`."""
-    from ayb_jobs.embedded.account import Account  # noqa: PLC0415 - mostly not needed
-    from ayb_jobs.embedded.places import reachable  # noqa: PLC0415
+    from ayb_jobs.embedded.account import Account  # mostly not needed
+    from ayb_jobs.embedded.places import reachable
 
     return (reachable(home.absolute(), Account.for_home(home)) / "data").exists()

@@ -62,7 +62,7 @@ class ApiBackend:
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""
-        new_job(body).payload_text  # says what is wrong as the database's way does  # noqa: B018
+        new_job(body).payload_text  # noqa: B018 - says what is wrong as the database's way does
         return self._send("POST", "/api/admin/jobs", body)
 
     def retry_job(self, job_id: str) -> str:

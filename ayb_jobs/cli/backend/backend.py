@@ -101,12 +101,12 @@ def open_jobs(options: Options) -> Iterator[JobsBackend]:
     A flag goes over the environment, whichever way it names.
     """
     if url := api_url(options):
-        from ayb_jobs.cli.backend.api import ApiBackend  # noqa: PLC0415 - only one of the two is needed
+        from ayb_jobs.cli.backend.api import ApiBackend  # only one of the two is needed
 
         yield ApiBackend(url, token(options))
         return
-    from ayb_jobs.cli.backend.database import database  # noqa: PLC0415
-    from ayb_jobs.cli.backend.database_jobs import DatabaseJobs  # noqa: PLC0415
+    from ayb_jobs.cli.backend.database import database
+    from ayb_jobs.cli.backend.database_jobs import DatabaseJobs
 
     with database(options) as conn:
         yield DatabaseJobs(conn, options)
@@ -116,12 +116,12 @@ def open_jobs(options: Options) -> Iterator[JobsBackend]:
 def open_schedules(options: Options) -> Iterator[SchedulesBackend]:
     """Open the way to the schedules, as `open_jobs` does to the jobs."""
     if url := api_url(options):
-        from ayb_jobs.cli.backend.api import ApiBackend  # noqa: PLC0415 - only one of the two is needed
+        from ayb_jobs.cli.backend.api import ApiBackend  # only one of the two is needed
 
         yield ApiBackend(url, token(options))
         return
-    from ayb_jobs.cli.backend.database import database  # noqa: PLC0415
-    from ayb_jobs.cli.backend.database_schedules import DatabaseSchedules  # noqa: PLC0415
+    from ayb_jobs.cli.backend.database import database
+    from ayb_jobs.cli.backend.database_schedules import DatabaseSchedules
 
     with database(options) as conn:
         yield DatabaseSchedules(conn, options)

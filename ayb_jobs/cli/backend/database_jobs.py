@@ -70,6 +70,6 @@ class DatabaseJobs:
         return job_text(operations.cancel(self._conn, job_id, actor=self._actor))
 
     def _defaults(self, job_type: str) -> Defaults:
-        from ayb_jobs.cli.settings import job_defaults  # noqa: PLC0415 - slow to import, and mostly not needed
+        from ayb_jobs.cli.settings import job_defaults  # slow to import, and mostly not needed
 
         return job_defaults(self._options, job_type)

@@ -97,7 +97,7 @@ class ApiServer:
     def _serve_once(self, listening: socket.socket) -> None:
         app = self._app_factory()
         # uvicorn, like FastAPI, takes time to import, which must not delay the first job.
-        from ayb_jobs.http.edge.serving import bounded_server  # noqa: PLC0415
+        from ayb_jobs.http.edge.serving import bounded_server  # noqa: PLC0415 - see above
 
         self._server = bounded_server(app, STOP_S)
         if self._stopping.is_set():

@@ -69,6 +69,6 @@ def router() -> APIRouter:
 @cache
 def executor(*, introspection: bool) -> Callable[..., Any]:
     """Return what executes documents; it is made when the first one comes, since graphql-core is large."""
-    from ayb_jobs.http.routes.graphql_schema import Executor  # noqa: PLC0415
+    from ayb_jobs.http.routes.graphql_schema import Executor  # noqa: PLC0415 - most daemons are asked no GraphQL
 
     return Executor(introspection=introspection)

@@ -38,7 +38,7 @@ def enter_own(arguments: list[str]) -> None:
     """Replace this process by one with the same arguments in a network of its own, in which only loopback is."""
     environ = {**os.environ, OWN: "1", "PATH": _PATH}
     script = 'ip link set lo up && exec "$@"'
-    os.execvpe("unshare", ["unshare", "--net", "sh", "-c", script, "sh", *arguments], environ)  # noqa: S606
+    os.execvpe("unshare", ["unshare", "--net", "sh", "-c", script, "sh", *arguments], environ)  # noqa: S606 - our own arguments
 
 
 class Network:

@@ -96,7 +96,7 @@ class Alerter:
                 try:
                     with conn.transaction():
                         noted.append((step, step.note(conn, Among(step.aside.ids()))))
-                except Exception as error:  # noqa: BLE001 - raised below, once the other steps stand
+                except Exception as error:  # raised below, once the other steps stand
                     refused.append(step) if step.patience.blames(error) else failures.append(error)
                 else:
                     step.patience.begin_anew()
@@ -122,7 +122,7 @@ class Alerter:
             with self._database.transaction() as conn:
                 ids = step.find(conn, step.aside.ids())
             written = narrowed(ids, note, blames=step.patience.blames)
-        except Exception as error:  # noqa: BLE001 - raised by the caller, once the other steps stand
+        except Exception as error:  # raised by the caller, once the other steps stand
             failures.append(error)
             return ()
         step.patience.begin_anew()

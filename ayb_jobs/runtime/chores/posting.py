@@ -18,14 +18,14 @@ def post(url: str, body: bytes, *, headers: Mapping[str, str] | None = None, tim
         return "it is not an http:// or https:// address"
     try:
         # An extra, and slow to import: only who has an address to post to pays for it.
-        from ayb_jobs.runtime import http_client  # noqa: PLC0415
+        from ayb_jobs.runtime import http_client  # noqa: PLC0415 - an optional extra
     except ImportError:
         return NOT_INSTALLED
     try:
         http_client.post_to_end(url, body, headers=headers or {}, timeout_s=timeout_s)
     except TimeoutError:
         return f"it did not answer within {timeout_s:g} s"
-    except Exception as error:  # noqa: BLE001 - an address can make a client raise anything; the courier tells it
+    except Exception as error:  # an address can make a client raise anything; the courier tells it
         return str(error) if isinstance(error, http_client.Answered) else f"it cannot be reached: {_cause(error)}"
     return None
 

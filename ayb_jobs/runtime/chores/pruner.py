@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from ayb_jobs.config import Retention
@@ -99,7 +100,7 @@ class Pruner:
         """Remove all that is old; return the seconds until the next turn. What fails keeps nothing else from going."""
         turn_s, deferred = self._give_notice()
         prunings: list[Callable[[], None]] = [
-            lambda state=state, hours=hours: self._prune_jobs(state, timedelta(hours=hours))  # type: ignore[misc]
+            partial(self._prune_jobs, state, timedelta(hours=hours))
             for state, hours, _ in kept_jobs(self._retention)
             if state not in deferred
         ]
@@ -219,7 +220,7 @@ def _do_all(actions: Sequence[Callable[[], None]]) -> None:
     for action in actions:
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - raised below
+        except Exception as error:  # raised below
             first = first or error
     if first is not None:
         raise first

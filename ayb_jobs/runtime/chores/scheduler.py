@@ -205,7 +205,7 @@ def _planned(schedule: Unplanned) -> Plan:
         next_run_at = _adopted(schedule) or first_fire(*schedule.timing, schedule.now, schedule.last_fire_at)
     except Ended:
         return Plan(schedule.id, None, None, passed, has_ended=True)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one schedule, the others go on
+    except Exception as error:  # whatever is wrong with one schedule, the others go on
         return Plan(schedule.id, None, _wording(error), passed)
     return Plan(schedule.id, next_run_at, None, passed)
 
@@ -217,7 +217,7 @@ def _passed_over(schedule: Unplanned) -> list[Fire]:
         return passed_over(
             schedule.planned, schedule.next_run_at, schedule.last_fire_at, schedule.now, since=schedule.since
         )
-    except Exception:  # noqa: BLE001 - what cannot be reckoned is not recorded; planning finds out what is wrong
+    except Exception:  # what cannot be reckoned is not recorded; planning finds out what is wrong
         return []
 
 
@@ -228,7 +228,7 @@ def _decide(due: list[tuple[DueSchedule, datetime]]) -> tuple[list[Advance], lis
     for schedule, now in due:
         try:
             advances.append(advance(schedule, now))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one schedule, the others go on
+        except Exception as error:  # whatever is wrong with one schedule, the others go on
             broken.append((schedule, _wording(error)))
             continue
         fires += len(advances[-1].fires)

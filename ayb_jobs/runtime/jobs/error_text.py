@@ -41,6 +41,6 @@ def one_text(error: BaseException) -> str:
             return str(error)
         head = "".join(traceback.format_exception_only(error)).strip()
         frames = "".join(traceback.format_tb(error.__traceback__)[1:]).rstrip()
-    except Exception as unprintable:  # noqa: BLE001 - a message that raises while being made is still a failure
+    except Exception as unprintable:  # a message that raises while being made is still a failure
         return f"{type(error).__name__} (its message raised {type(unprintable).__name__})"
     return f"{head}\n{frames}" if frames else head

@@ -99,7 +99,7 @@ class Producer:
             return math.inf
         try:
             pause_s = self._take_turn()
-        except Exception as error:  # noqa: BLE001 - not the caller's: counted here, and met again by the loop's own turn
+        except Exception as error:  # not the caller's: counted here, and met again by the loop's own turn
             self._emit(LoopErrorRepeated(loop="producer", error=error))
             pause_s = 0.0
         finally:

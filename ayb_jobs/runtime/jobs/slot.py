@@ -113,7 +113,7 @@ class Slot:
         started = time.monotonic()
         try:
             fetched = self._payloads.fetch(held.job, lambda: held.lost or self._buffer.closed)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the slot lives and the attempt ends
+        except Exception as error:  # whatever it is, the slot lives and the attempt ends
             if is_outage(error):
                 self._give_up(held)
             else:
@@ -158,7 +158,7 @@ class Slot:
             if result is None:
                 result = context.records_processed
             settlement = settle_result(held.job, result, started, ended)
-        except BaseException as error:  # noqa: BLE001 - even SystemExit ends an attempt, not the daemon
+        except BaseException as error:  # even SystemExit ends an attempt, not the daemon
             self._fail(held, context, error, started)
         else:
             if not held.abandoned and not context.settled:

@@ -7,6 +7,7 @@ from psycopg.rows import dict_row
 
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.rows import one_row
 
 # Queued jobs are counted up to here: a scrape every few seconds must cost next to nothing.
 COUNTED = 100_000
@@ -63,8 +64,7 @@ def measure(conn: Connection, *, queues: Sequence[str], most_queues: int) -> Gau
     values = {"most": COUNTED, "named": list(queues), "most_queues": most_queues}
     queued = conn.execute(COUNT_QUEUED, values).fetchall()
     with conn.cursor(row_factory=dict_row) as cursor:
-        rest = cursor.execute(MEASURE_REST, {"alive_s": ALIVE_S}).fetchone()
-    assert rest is not None  # noqa: S101 - a SELECT without FROM has one row
+        rest = one_row(cursor.execute(MEASURE_REST, {"alive_s": ALIVE_S}))
     return Gauges(
         queued={queue: count for queue, count, _ in queued},
         oldest_ready_s=max((age_s for _, _, age_s in queued), default=0.0),

@@ -5,6 +5,7 @@ from psycopg.rows import dict_row
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.stats import JobStats
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
 
 # So many jobs of a state are counted one by one; more are estimated. A backlog is worth a longer wait than an archive.
 COUNTED = {
@@ -75,8 +76,7 @@ def job_stats(conn: Connection) -> JobStats:
     # What the estimate finds far beyond the limit is not counted at all.
     limits = {state.value: 0 if estimates.get(state, 0) > 2 * most else most + 1 for state, most in COUNTED.items()}
     with conn.cursor(row_factory=dict_row) as cursor:
-        counted = cursor.execute(COUNT_JOBS, limits, prepare=False).fetchone()
-    assert counted is not None  # noqa: S101 - a SELECT without FROM has one row
+        counted = one_row(cursor.execute(COUNT_JOBS, limits, prepare=False))
     many = frozenset(state for state, most in COUNTED.items() if not counted[state] < limits[state])
     return JobStats(
         counts={

@@ -8,6 +8,7 @@ from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, Timing, j
 from ayb_jobs.model.schedules.schedule import Overlap
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
 
 
 class Unplanned(NamedTuple):
@@ -354,8 +355,7 @@ def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:
             for schedule, fire in all_fires
         ],
     }
-    row = conn.execute(FIRE, values, prepare=False).fetchone()  # planned for the sizes at hand: 1 fire, or 20,000
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    row = one_row(conn.execute(FIRE, values, prepare=False))  # planned for the sizes at hand: 1 fire, or 20,000
     return Fired(schedule_ids=frozenset(row[0]), jobs=row[1])
 
 

@@ -17,6 +17,7 @@ from ayb_jobs.model.schedules.schedule import TIMING, NewSchedule, Schedule, che
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import READABLE_PAYLOAD, refusing_bad_values
+from ayb_jobs.storage.rows import one_row
 from ayb_jobs.storage.schedules.fires import record_passed_over
 
 DEFAULT_MAX_ATTEMPTS = 3
@@ -156,9 +157,7 @@ def update_schedule(
 def _written(conn: Connection, statement: LiteralString, values: Mapping[str, Any]) -> Schedule:
     """Return the schedule that a statement wrote, which returns its row or raises."""
     with conn.cursor(row_factory=kwargs_row(as_schedule)) as cursor:
-        written = cursor.execute(statement, values).fetchone()
-    assert written is not None  # noqa: S101 - see above
-    return written
+        return one_row(cursor.execute(statement, values))
 
 
 def enable_schedule(conn: Connection, key: str) -> Schedule:
@@ -263,8 +262,7 @@ def _first_fire_after_now(
     conn: Connection, values: Mapping[str, Any], last_fire_at: datetime | None, *, is_new: bool = True
 ) -> datetime:
     """Return when a schedule fires first; a timing that is new has to fire within five years."""
-    row = conn.execute(NOW).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    row = one_row(conn.execute(NOW))
     if is_new:
         check_cron(values["cron"], values["timezone"], row[0])
     return first_fire(values["cron"], values["timezone"], values["dst"], row[0], last_fire_at)

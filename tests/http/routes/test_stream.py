@@ -77,12 +77,12 @@ def test_every_watcher_sees_each_change_and_none_from_before(server: Server, con
     with watching(server) as one, watching(server) as other:
         job_id = make_job(conn, payload={"secret": 1})
         for watcher in (one, other):
-            eventually(lambda watcher=watcher: watcher.states(job_id) == ["queued"])  # type: ignore[misc]
+            eventually(lambda: watcher.states(job_id) == ["queued"])
         change(conn, job_id, "running")
         eventually(lambda: one.states(job_id) == ["queued", "running"])
         change(conn, job_id, "completed")
         for watcher in (one, other):
-            eventually(lambda watcher=watcher: watcher.states(job_id) == ["queued", "running", "completed"])  # type: ignore[misc]
+            eventually(lambda: watcher.states(job_id) == ["queued", "running", "completed"])
         assert one.states(old) == []
         assert "payload" not in one.events[0][1]
 
