@@ -37,7 +37,9 @@ def test_a_daemon_on_a_standby_waits_and_says_so_until_it_is_promoted(tmp_path: 
         migrate(conn)
         make_job(conn, type="quick")
     port = free_port()
-    with daemon(tmp_path, cluster.standby.url(), api_enabled="true", api_port=port, scheduler_enabled="false") as running:
+    with daemon(
+        tmp_path, cluster.standby.url(), api_enabled="true", api_port=port, scheduler_enabled="false"
+    ) as running:
         failed = running.await_event("loop.failed")
         assert failed["loop"] == "start-up"
         assert "read-only" in str(failed)
