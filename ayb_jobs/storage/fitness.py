@@ -1,4 +1,4 @@
-"""Whether a database can be worked on: its kind, its encoding, writable, with the schema that we need."""
+"""Whether a database can be worked on: its engine, its encoding, writable, with the schema that we need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ayb_jobs.errors import MigrationError
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.encodings import unfit_encoding
+from ayb_jobs.storage.engines import unfit_engine
 from ayb_jobs.storage.migrate import SchemaStatus, schema_status
 
 
@@ -40,6 +41,8 @@ def refuse_unfit_kind(conn: Connection) -> None:
 
 def unfit_kind(conn: Connection) -> list[str]:
     """Return a line for each reason why a database of this kind is none to work on, whatever is done to it."""
+    if reason := unfit_engine(conn):
+        return [reason]
     return [reason for reason in (unfit_encoding(conn), misplaced_tables(conn)) if reason]
 
 
