@@ -6,6 +6,7 @@ long as it says nothing that AYB does not have. As soon as one key is ours, ever
 
 import re
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -17,6 +18,7 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.edge.problems import InvalidBody, field_problems
 from ayb_jobs.model.digits import exact
 from ayb_jobs.model.names import did_you_mean
+from ayb_jobs.wire.names import api_name
 
 MAX_PAGE = 500
 DEFAULT_PAGE = 50
@@ -115,6 +117,20 @@ def plain(value: Any) -> Any:
             return [plain(part) for part in value]
         case _:
             return value
+
+
+def instant_of(text: str | None, field: str) -> datetime | None:
+    """Return an instant that a client wrote with its zone; raises `InvalidInput`, which names the field."""
+    if text is None:
+        return None
+    wrong = InvalidInput(f"{api_name(field)} is not an instant; write it as 2030-01-31T08:00:00Z", field=field)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise wrong from None
+    if instant.tzinfo is None:
+        raise wrong
+    return instant
 
 
 async def only_known_parameters(request: Request) -> None:

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from ayb_jobs.model.actions import ActionTaken
-from ayb_jobs.model.job import MAX_NAME, JobState, checked_text
+from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.job import JobState
 from ayb_jobs.operations.acting import Actor, Begin
 from ayb_jobs.storage.audit import record_deed
 from ayb_jobs.storage.database import Connection
@@ -41,18 +42,6 @@ WAYS: Mapping[BulkAction, Way] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which jobs: of a type and in a queue, or of any if not given. Raises `InvalidInput` for names of no use."""
-
-    type: str | None = None
-    queue: str | None = None
-
-    def __post_init__(self) -> None:
-        checked_text(self.type or "", "type", MAX_NAME)
-        checked_text(self.queue or "", "queue", MAX_NAME)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
     """How many jobs were changed; if `done` is false there are more, and the call can be repeated."""
 
@@ -60,9 +49,9 @@ class Changed:
     done: bool
 
 
-def count(conn: Connection, action: BulkAction, wanted: Filter) -> int:
-    """Return how many jobs `change` would change now."""
-    return bulk.count_jobs(conn, state=WAYS[action].before, type=wanted.type, queue=wanted.queue)
+def count(conn: Connection, action: BulkAction, wanted: Filter, *, most: int | None = None) -> int:
+    """Return how many jobs `change` would change now; not more than `most`, if that is given."""
+    return bulk.count_jobs(conn, state=WAYS[action].before, wanted=wanted, most=most)
 
 
 def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, most: int = MOST_BATCHES) -> Changed:
@@ -73,7 +62,7 @@ def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, mo
     changed, after = 0, None
     for _ in range(most):
         with begin() as conn:
-            batch = WAYS[action].step(conn, type=wanted.type, queue=wanted.queue, limit=BATCH, after=after)
+            batch = WAYS[action].step(conn, wanted=wanted, limit=BATCH, after=after)
             if batch.rows:
                 _record(conn, action, wanted, batch, actor)
         if batch.rows:
@@ -87,7 +76,7 @@ def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, mo
 
 def _record(conn: Connection, action: BulkAction, wanted: Filter, batch: bulk.Batch, actor: Actor) -> None:
     way = WAYS[action]
-    asked = {"type": wanted.type, "queue": wanted.queue, "ids": batch.ids, "state": way.before}
+    asked = {"type": wanted.type, "queue": wanted.queue, **wanted.said(), "ids": batch.ids, "state": way.before}
     record_deed(
         conn,
         actor=actor.name,

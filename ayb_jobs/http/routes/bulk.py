@@ -3,27 +3,40 @@
 from typing import Literal
 
 from fastapi import APIRouter, Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 from ayb_jobs.http.acting import acting_in_steps
-from ayb_jobs.http.parsing import OURS, Body, read_body
+from ayb_jobs.http.parsing import OURS, Body, instant_of, read_body
 from ayb_jobs.http.requests import GUARDED, Given, Operator, RawBody, documented, documented_body
 from ayb_jobs.http.shapes import Shape, answer
-from ayb_jobs.model.job import MAX_NAME
-from ayb_jobs.operations.bulk import BulkAction, Changed, Filter, change, count
+from ayb_jobs.model.filters import MAX_ERROR, Filter
+from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME
+from ayb_jobs.operations.bulk import BulkAction, Changed, change, count
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.text import object_text
 
 
+INSTANT: dict[str, JsonValue] = {"format": "date-time"}
+
+
 class BulkBody(Body):
-    """Which jobs, and what becomes of them: failed ones are retried, queued ones canceled."""
+    """Which jobs, and what becomes of them: failed ones are retried, queued ones canceled.
+
+    `since` and `until` bound when a job was created. `error` is a part of its last error, in any case of letters, and
+    `alike` the first line of it, with `<n>` for each number and id.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
 
     action: Literal["retry", "cancel"]
     type: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
     queue: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=MAX_IDEMPOTENCY_KEY)
+    since: str | None = Field(default=None, json_schema_extra=INSTANT)
+    until: str | None = Field(default=None, json_schema_extra=INSTANT)
+    error: str | None = Field(default=None, min_length=1, max_length=MAX_ERROR)
+    alike: str | None = Field(default=None, min_length=1, max_length=MAX_ERROR)
     dry_run: bool = False
 
 
@@ -54,7 +67,7 @@ def router() -> APIRouter:
 def change_many(services: Given, caller: Operator, body: RawBody) -> Response:
     """Retry all failed jobs that match, or cancel all queued ones, in batches of 1,000, each its own transaction."""
     asked = read_body(body, BulkBody)
-    action, wanted = BulkAction(asked.action), Filter(type=asked.type, queue=asked.queue)
+    action, wanted = BulkAction(asked.action), _filter(asked)
     if asked.dry_run:
         with reading(services.database, services.read_timeout_s) as conn:
             found = Changed(count=count(conn, action, wanted), done=True)
@@ -62,3 +75,15 @@ def change_many(services: Given, caller: Operator, body: RawBody) -> Response:
         begin, actor = acting_in_steps(services, caller)
         found = change(begin, action, wanted, actor=actor)
     return answer(object_text({"action": action, "dryRun": asked.dry_run, "count": found.count, "done": found.done}))
+
+
+def _filter(asked: BulkBody) -> Filter:
+    return Filter(
+        type=asked.type,
+        queue=asked.queue,
+        key=asked.idempotency_key,
+        since=instant_of(asked.since, "since"),
+        until=instant_of(asked.until, "until"),
+        error=asked.error,
+        alike=asked.alike,
+    )

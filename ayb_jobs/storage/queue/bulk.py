@@ -5,10 +5,12 @@ from typing import Any, LiteralString, NamedTuple
 
 from psycopg.rows import class_row
 
+from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.queue.matching import MATCHING
 
 
 class Batch(NamedTuple):
@@ -23,24 +25,26 @@ class Batch(NamedTuple):
         return len(self.ids)
 
 
-_MATCHING = """
-    (%(type)s::text IS NULL OR type = %(type)s::text) AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
-"""
+EVERY = Filter()
 # Each batch goes on behind the one before, so that a job that fails again meanwhile is not retried again.
 _NEXT_BATCH = f"""
-    {_MATCHING}
+    {MATCHING}
         AND (%(after_id)s::uuid IS NULL OR (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
     ORDER BY created_at, id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 """
 
-COUNT_MATCHING = f"SELECT count(*) FROM _ayb_jobs WHERE state = %(state)s::text AND {_MATCHING}"
+COUNT_MATCHING = f"""
+    SELECT count(*)
+    FROM (SELECT FROM _ayb_jobs WHERE state = %(state)s::text AND {MATCHING} LIMIT %(most)s) AS matching
+"""
 
 
-def count_jobs(conn: Connection, *, state: JobState, type: str | None = None, queue: str | None = None) -> int:
-    """Return how many jobs are in `state`, of a type and in a queue where these are given."""
-    row = conn.execute(COUNT_MATCHING, {"state": state, "type": type, "queue": queue}, prepare=False).fetchone()
+def count_jobs(conn: Connection, *, state: JobState, wanted: Filter, most: int | None = None) -> int:
+    """Return how many jobs in `state` match; not more than `most`, if that is given."""
+    values = {"state": state, "most": most, **wanted.values()}
+    row = conn.execute(COUNT_MATCHING, values, prepare=False).fetchone()
     return row[0] if row else 0
 
 
@@ -64,13 +68,12 @@ RETRY_JOBS = f"""
 def retry_jobs(
     conn: Connection,
     *,
-    type: str | None = None,
-    queue: str | None = None,
+    wanted: Filter = EVERY,
     limit: int = 1000,
     after: Position | None = None,
 ) -> Batch:
     """Queue up to `limit` failed jobs again, as `retry_job` does, the oldest first. Jobs that somebody holds stay."""
-    return _batch(conn, RETRY_JOBS, _matching(type, queue, limit, after))
+    return _batch(conn, RETRY_JOBS, _values(wanted, limit, after))
 
 
 CANCEL_JOBS = f"""
@@ -90,19 +93,17 @@ CANCEL_JOBS = f"""
 def cancel_jobs(
     conn: Connection,
     *,
-    type: str | None = None,
-    queue: str | None = None,
+    wanted: Filter = EVERY,
     limit: int = 1000,
     after: Position | None = None,
 ) -> Batch:
     """Cancel up to `limit` queued jobs, the oldest first. Jobs that somebody holds stay."""
-    return _batch(conn, CANCEL_JOBS, _matching(type, queue, limit, after))
+    return _batch(conn, CANCEL_JOBS, _values(wanted, limit, after))
 
 
-def _matching(type_: str | None, queue: str | None, limit: int, after: Position | None) -> dict[str, Any]:
+def _values(wanted: Filter, limit: int, after: Position | None) -> dict[str, Any]:
     return {
-        "type": type_,
-        "queue": queue,
+        **wanted.values(),
         "limit": limit,
         "after_at": after and after.created_at,
         "after_id": after and after.id,

@@ -138,6 +138,23 @@ def test_every_failed_job_that_matches_is_retried(client: httpx.Client, conn: Co
     assert (stats["failed"], stats["queued"], stats["completed"]) == (1, 3, 1)
 
 
+def test_a_bulk_change_takes_every_part_of_a_filter_and_records_it(client: httpx.Client, conn: Connection) -> None:
+    made = {"created_at": "2026-05-01T12:00:00Z", "idempotency_key": "k", "last_error": "OSError: 5 bytes"}
+    meant = make_job(conn, "failed", **made)
+    make_job(conn, "failed", created_at="2026-05-01T13:00:00Z")
+    wanted = {
+        "idempotencyKey": "k", "since": "2026-05-01T12:00:00Z", "until": "2026-05-01T13:00:00Z", "error": "BYTES",
+        "alike": "OSError: <n> bytes",
+    }  # fmt: skip
+    for key, value in wanted.items():
+        assert client.post(BULK, json={"action": "retry", key: value, "dryRun": True}).json()["count"] == 1, key
+    assert client.post(BULK, json={"action": "retry", **wanted}).json()["count"] == 1
+    (deed,) = client.get("/api/admin/audit").json()["items"]
+    assert deed["before"]["ids"] == [meant]
+    assert deed["before"]["since"] == wanted["since"]
+    assert deed["before"]["error"] == wanted["error"]
+
+
 def test_queued_jobs_are_canceled_in_batches_each_recorded(client: httpx.Client, conn: Connection) -> None:
     conn.execute("INSERT INTO _ayb_jobs (type, queue) SELECT 't', 'doomed' FROM generate_series(1, 2500)")
     make_job(conn)
@@ -167,6 +184,8 @@ def test_one_call_ends_in_time_and_says_that_more_is_left(client: httpx.Client, 
         ({"action": "retry", "type": "\x00"}, "type"),
         ({"action": "retry", "state": "queued"}, "state"),
         ({"action": "retry", "dryRun": "yes"}, "dryRun"),
+        ({"action": "retry", "since": "yesterday"}, "since"),
+        ({"action": "retry", "until": "2026-05-01T12:00:00"}, "until"),
     ],
 )
 def test_a_wrong_bulk_call_is_refused(shared_client: httpx.Client, body: dict[str, Any], field: str) -> None:

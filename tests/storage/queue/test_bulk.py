@@ -12,6 +12,7 @@ from psycopg import sql
 from ayb_jobs.client.enqueueing import enqueue_many
 from ayb_jobs.client.steps import time_ordered_ids
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState, NewJob
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue import bulk
@@ -98,10 +99,10 @@ def test_failed_jobs_are_retried_in_batches_each_once(conn: Connection, notified
     for number in range(5):
         make_job(conn, "failed", type="a" if number else "b", queue="q", crashes=1)
     untouched = make_job(conn, "completed", type="a", queue="q")
-    first = bulk.retry_jobs(conn, type="a", queue="q", limit=3)
+    first = bulk.retry_jobs(conn, wanted=Filter(type="a", queue="q"), limit=3)
     assert first.rows == 3
     conn.execute("UPDATE _ayb_jobs SET state = 'failed' WHERE state = 'queued'")  # they fail again meanwhile
-    second = bulk.retry_jobs(conn, type="a", queue="q", limit=3, after=first.next)
+    second = bulk.retry_jobs(conn, wanted=Filter(type="a", queue="q"), limit=3, after=first.next)
     assert (second.rows, second.next) == (1, None)
     assert notified() == 2
     (retried,) = list_jobs(conn, state=JobState.QUEUED)
@@ -109,13 +110,39 @@ def test_failed_jobs_are_retried_in_batches_each_once(conn: Connection, notified
     assert [job.id for job in list_jobs(conn, state=JobState.COMPLETED)] == [untouched]
 
 
+HOUR = timedelta(hours=1)
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+FAULT = "OSError: 5 bytes of 0x1f at 01a2004a-7ce6-73df-870b-0ffd3822d729 in job 7\n  File line 3"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(type="a"),
+        Filter(queue="q"),
+        Filter(key="k"),
+        Filter(since=NOON, until=NOON + HOUR),
+        Filter(error="AT 01A2"),
+        Filter(alike="OSError: <n> bytes of <n> at <n> in job <n>"),
+    ],
+)
+def test_a_filter_finds_the_jobs_that_match_all_that_it_says(conn: Connection, wanted: Filter) -> None:
+    columns = {"type": "a", "queue": "q", "idempotency_key": "k", "created_at": NOON, "last_error": FAULT}
+    meant = make_job(conn, "failed", **columns)
+    make_job(conn, "failed", created_at=NOON + HOUR, last_error="OSError: 5 bytes of 6")
+    make_job(conn, "failed", created_at=NOON - HOUR, last_error="ValueError: OSError")
+    assert bulk.count_jobs(conn, state=JobState.FAILED, wanted=wanted) == 1
+    assert bulk.count_jobs(conn, state=JobState.FAILED, wanted=Filter(), most=2) == 2
+    assert bulk.retry_jobs(conn, wanted=wanted).ids == [meant]
+
+
 def test_queued_jobs_are_canceled_in_batches(conn: Connection) -> None:
     for number in range(5):
         make_job(conn, type="a", queue="p" if number == 4 else "q")
     running = make_job(conn, "running", type="a", queue="q")
-    assert bulk.count_jobs(conn, state=JobState.QUEUED, type="a", queue="q") == 4
-    first = bulk.cancel_jobs(conn, type="a", queue="q", limit=3)
-    second = bulk.cancel_jobs(conn, type="a", queue="q", limit=3, after=first.next)
+    assert bulk.count_jobs(conn, state=JobState.QUEUED, wanted=Filter(type="a", queue="q")) == 4
+    first = bulk.cancel_jobs(conn, wanted=Filter(type="a", queue="q"), limit=3)
+    second = bulk.cancel_jobs(conn, wanted=Filter(type="a", queue="q"), limit=3, after=first.next)
     assert (first.rows, second.rows, second.next) == (3, 1, None)
     canceled = list_jobs(conn, state=JobState.CANCELED)
     assert len(canceled) == 4

@@ -1,0 +1,44 @@
+"""Which jobs are meant: the filter that lists, counts and bulk changes share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from ayb_jobs.model.instants import instant_text
+from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, checked_text
+
+# The longest text that is looked for in an error.
+MAX_ERROR = 1000
+_LONGEST = {"type": MAX_NAME, "queue": MAX_NAME, "key": MAX_IDEMPOTENCY_KEY, "error": MAX_ERROR, "alike": MAX_ERROR}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which jobs: those that match everything that is given. Raises `InvalidInput` for a text that no job can have.
+
+    `key` is the idempotency key. `since` and `until` bound when the job was created. `error` is a part of its last
+    error, in any case of letters. `alike` is the first line of its last error, with `<n>` for each number and id: what
+    failures are grouped by.
+    """
+
+    type: str | None = None
+    queue: str | None = None
+    key: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    error: str | None = None
+    alike: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in _LONGEST.items():
+            checked_text(getattr(self, name) or "", name, most)
+
+    def values(self) -> Mapping[str, Any]:
+        """Return every field by its name, the parameters of a statement."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def said(self) -> Mapping[str, str]:
+        """Return what is given, as JSON takes it."""
+        given = {name: value for name, value in self.values().items() if value is not None}
+        return {name: instant_text(value) if isinstance(value, datetime) else value for name, value in given.items()}
