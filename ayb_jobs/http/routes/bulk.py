@@ -16,7 +16,6 @@ from ayb_jobs.operations.bulk import BulkAction, Changed, change, count
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.text import object_text
 
-
 INSTANT: dict[str, JsonValue] = {"format": "date-time"}
 
 
