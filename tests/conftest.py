@@ -10,7 +10,8 @@ from typing import TypeVar
 import pytest
 
 from ayb_jobs.embedded import EmbeddedPostgres
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.hearing import Heard
 from tests.databases import Databases
 from tests.leaks import no_leaks

@@ -10,7 +10,7 @@ from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.room import Room
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 
 
 class Producing(NamedTuple):

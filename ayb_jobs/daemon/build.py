@@ -45,7 +45,8 @@ from ayb_jobs.runtime.jobs.slot import Endings, Slot
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
-from ayb_jobs.storage.database import Database, Timeouts
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Timeouts
 from ayb_jobs.storage.schedules.fires import Served
 
 # How long a loop's last turn is waited for; a statement that hangs must not keep the process.

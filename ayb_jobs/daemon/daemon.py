@@ -14,7 +14,7 @@ from ayb_jobs.events import DaemonStarted, DaemonStopped, DaemonStopping, Events
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.runtime.jobs.slot import SlotState
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 
 # What is written at the very end (endings, jobs given back) may take this long beyond the shutdown timeout.
 FLUSH_S = 5.0

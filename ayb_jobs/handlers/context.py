@@ -16,7 +16,8 @@ from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped, TransactionLost
 from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
 from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.results import MOST_RECORDS
-from ayb_jobs.storage.database import Connection, Database, shares_sessions
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, shares_sessions
 from ayb_jobs.storage.queue.leases import report_progress
 from ayb_jobs.storage.queue.settling import settle_jobs
 from ayb_jobs.storage.work_connection import times_idle

@@ -14,7 +14,8 @@ from ayb_jobs.handlers.kinds.table import KINDS, kind_of
 from ayb_jobs.handlers.matviews import matview_registry
 from ayb_jobs.handlers.modules import load_registry
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.retention import longest_retention_hours
 
 

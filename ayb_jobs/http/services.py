@@ -11,7 +11,7 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.model.bounds import NO_BOUNDS
 from ayb_jobs.operations.defaults import Defaults
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 
 
 def no_loops() -> Sequence[LoopAge]:

@@ -14,7 +14,7 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.process.progress import loop_ages
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 
 # Of its own, so that handlers that hold all theirs never keep an operator out, nor many dashboards a handler.
 HTTP_CONNECTIONS = 4

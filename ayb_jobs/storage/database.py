@@ -1,9 +1,6 @@
-"""Connections to PostgreSQL, with every setting that this daemon relies on."""
+"""Opens a connection to PostgreSQL, with every setting that this program relies on."""
 
 import math
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,23 +11,18 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg.types.string import TextLoader
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.forks import keep_from_children
 from ayb_jobs.model.address import RIGHT, address_fault
 from ayb_jobs.model.job import instant
-from ayb_jobs.storage.encodings import write_what_can_be_kept
-from ayb_jobs.storage.own import OwnConnection, OwnCursor, find_surroundings, is_idle
+from ayb_jobs.storage.own import OwnConnection, OwnCursor, find_surroundings
 from ayb_jobs.storage.pooling import has_own_session, is_pooled
-from ayb_jobs.storage.work_connection import WorkConnection
 
 Connection = psycopg.Connection[TupleRow]
 C = TypeVar("C", bound=psycopg.Connection[Any])
 
 LATE_S = 15.0
-# After how long the pool's attempts to connect begin anew, at the shortest wait between them.
-RECONNECT_S = 1.0
 
 # A cut network is noticed within 10 s: an idle connection after 3 + 3 × 1 s without an answer, a sent statement after
 # 5 s. libpq's own defaults leave both hanging for many minutes.
@@ -107,20 +99,20 @@ def shares_sessions(conn: psycopg.Connection[Any]) -> bool:
 
 def _open(url: str, name: str, limits: Timeouts, kind: type[C], *, writable: bool) -> C:
     try:
-        return kind.connect(_conninfo(url, name, limits, writable=writable), autocommit=True, prepare_threshold=None)
+        return kind.connect(conninfo(url, name, limits, writable=writable), autocommit=True, prepare_threshold=None)
     except (psycopg.Error, UnicodeError) as error:
         raise DatabaseError(f"cannot connect to the database: {_first_line(error)}") from error
 
 
 def _set_up(conn: C, url: str, limits: Timeouts) -> C:
     try:
-        _configure(conn, url, limits)
+        configure(conn, url, limits)
     except psycopg.Error as error:
         raise DatabaseError(f"cannot use the database: {_first_line(error)}") from error
     return conn
 
 
-def _conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
+def conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     """Return the connection string with our settings added; what its author set is kept.
 
     But for the client's encoding: psycopg reads texts as bytes on a database that has none, unless we name ours.
@@ -158,7 +150,7 @@ BEAR_SILENCE = """
 SET_PATH = "SELECT pg_catalog.set_config('search_path', %(path)s, %(for_transaction)s)"
 
 
-def _configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, reads_at_once: bool = True) -> None:
+def configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, reads_at_once: bool = True) -> None:
     """Set up a new connection; one that cannot be is closed, which psycopg's pool leaves to the garbage collector."""
     keep_from_children(conn)
     conn.adapters.register_loader("uuid", TextLoader)
@@ -169,7 +161,7 @@ def _configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, rea
             return
         conn.prepare_threshold = 5
         statement = SET_SESSION + SET_USER_TIMEOUT if reads_at_once else SET_SESSION
-        conn.execute(statement, {"statement_ms": _milliseconds(limits.statement_s)})
+        conn.execute(statement, {"statement_ms": milliseconds(limits.statement_s)})
     except psycopg.Error:
         conn.close()
         raise
@@ -177,7 +169,7 @@ def _configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, rea
 
 def _open_another(url: str, limits: Timeouts) -> psycopg.Connection[Any]:
     return psycopg.connect(
-        _conninfo(url, "ayb-jobs-try", limits, writable=False), autocommit=True, prepare_threshold=None
+        conninfo(url, "ayb-jobs-try", limits, writable=False), autocommit=True, prepare_threshold=None
     )
 
 
@@ -197,7 +189,7 @@ def bear_silence(conn: Connection, seconds: float) -> None:
 
     That the client has given it up is noticed sooner, once packets arrive again.
     """
-    conn.execute(BEAR_SILENCE, (str(math.ceil(seconds / 100)), _milliseconds(seconds)))
+    conn.execute(BEAR_SILENCE, (str(math.ceil(seconds / 100)), milliseconds(seconds)))
 
 
 def is_refused(error: BaseException) -> bool:
@@ -209,162 +201,8 @@ def is_refused(error: BaseException) -> bool:
     return sqlstate is not None and not sqlstate.startswith(("08", "57P"))
 
 
-class Database:
-    """One daemon's connections: some for its own loops, some for handlers and HTTP, so that neither starves the other.
-
-    The loops' connections are opened on demand and kept; a broken one is thrown away with all idle ones, so that after
-    a restart of the server each loop's next turn connects anew. (psycopg's pool waits longer and longer between its
-    attempts to reconnect, and a daemon must lease again within a second. The pool for handlers is told to give up soon
-    and to begin anew, since each handler that waits in vain for it has used up an attempt.)
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        name: str = "ayb-jobs",
-        work_connections: int = 4,
-        timeouts: Timeouts | None = None,
-        users_sql: bool = True,
-    ) -> None:
-        self.url = url
-        self.name = name
-        self.timeouts = timeouts or Timeouts()
-        self._lock = threading.Lock()
-        self._idle: list[OwnConnection] = []
-        self._closed = False
-        self._work: ConnectionPool[Connection] = ConnectionPool(
-            _conninfo(url, f"{name}-work", self.timeouts, writable=True),
-            connection_class=WorkConnection if users_sql else OwnConnection,
-            min_size=0,
-            max_size=max(1, work_connections),
-            open=False,
-            name=f"{name}-work",
-            timeout=self.timeouts.connect_s,
-            max_idle=60.0,
-            reconnect_timeout=RECONNECT_S,
-            reconnect_failed=_begin_anew,
-            check=ConnectionPool.check_connection,
-            configure=self._configure_work,
-            kwargs={"autocommit": True, "prepare_threshold": None},
-        )
-
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Lend an autocommit connection for one unit of work.
-
-        Behind a pooler the unit is one transaction, since only there can its statement timeout be set.
-        Raises `DatabaseError` where no connection can be had.
-        """
-        conn = self._take()
-        try:
-            if shares_sessions(conn):
-                with conn.transaction():
-                    _limit(conn, self.timeouts, for_transaction=True)
-                    yield conn
-            else:
-                yield conn
-        except psycopg.errors.ReadOnlySqlTransaction:
-            conn.close()  # the server has become a standby; the next connection looks for the primary
-            raise
-        finally:
-            self._give_back(conn)
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Lend a connection inside one transaction: committed at the end, rolled back where an exception leaves it."""
-        with self.connection() as conn, conn.transaction():
-            yield conn
-
-    @contextmanager
-    def work(self) -> Iterator[Connection]:
-        """Lend a connection of the pool for handlers and HTTP. Raises `DatabaseError` where none can be had in time."""
-        try:
-            self._work.open()
-            conn = self._work.getconn()
-        except PoolTimeout as error:
-            raise DatabaseError(
-                f"no connection to the database within {self._work.timeout:g} s: it is down, or all"
-                f" {self._work.max_size} are in use"
-            ) from error
-        except psycopg.OperationalError as error:  # of a pool that is closed
-            raise DatabaseError("the daemon is stopping, and has closed its connections") from error
-        try:
-            yield conn
-        finally:
-            if not conn.closed and conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-                with suppress(psycopg.Error):
-                    conn.rollback()
-            self._work.putconn(conn)
-
-    def close(self) -> None:
-        """Close every connection. Those lent out are closed when they come back."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for conn in idle:
-            conn.close()
-        self._work.close(timeout=1.0)
-
-    def _configure_work(self, conn: Connection) -> None:
-        _configure(conn, self.url, self.timeouts, reads_at_once=False)
-        if isinstance(conn, OwnConnection):
-            keep_to_ourselves(conn)
-
-    def _take(self) -> OwnConnection:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        conn = connect_for_ourselves(self.url, name=self.name, timeouts=self.timeouts)
-        # Statements that pass over locked rows rely on it, whatever the database or the role prefers.
-        conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        try:
-            write_what_can_be_kept(conn)
-            if not shares_sessions(conn):
-                _limit(conn, self.timeouts, for_transaction=False)
-        except psycopg.Error:
-            conn.close()
-            raise
-        return conn
-
-    def _give_back(self, conn: OwnConnection) -> None:
-        with self._lock:
-            if is_idle(conn) and not self._closed:
-                self._idle.append(conn)
-                return
-            broken, self._idle = self._idle, []
-        conn.close()
-        for other in broken:
-            other.close()
-
-
-def _begin_anew(pool: ConnectionPool[Connection]) -> None:
-    """Have a pool that gave up connecting try again while somebody waits; asking it for a connection makes it do so."""
-    if pool.get_stats().get("requests_waiting"):
-        with suppress(psycopg.Error):
-            pool.putconn(pool.getconn(timeout=0.1))
-
-
-# The loops' statements are to walk an index in its order. While statistics lag behind a burst of jobs, the planner
-# takes the backlog for small, and would sort all of it for each batch. Before PostgreSQL 18, whatever must be sorted
-# all the same looks so dear then that the server would compile it first.
-LIMIT = """
-    SELECT set_config('statement_timeout', %(statement_ms)s, %(for_transaction)s),
-        set_config('search_path', %(path)s, %(for_transaction)s),
-        set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s),
-        set_config('DateStyle', 'ISO', %(for_transaction)s), set_config('TimeZone', 'UTC', %(for_transaction)s),
-        set_config('array_nulls', 'on', %(for_transaction)s),
-        set_config('default_transaction_isolation', 'read committed', %(for_transaction)s)
-"""
-
-
-def _limit(conn: OwnConnection, limits: Timeouts, *, for_transaction: bool) -> None:
-    """Set what holds for the loops' statements, for this transaction or for as long as the connection lives."""
-    values = {"statement_ms": _milliseconds(limits.statement_s), "path": conn.surroundings.path}
-    conn.execute(LIMIT, {**values, "for_transaction": for_transaction})
-
-
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """Return a time as PostgreSQL's settings take it; at least 1, since 0 would be no limit."""
     return str(max(1, round(seconds * 1000)))
 
 

@@ -8,7 +8,8 @@ import psycopg
 from psycopg.errors import QueryCanceled
 
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import refusing_bad_values
 
 # Set for one transaction, so that nothing stays behind on a connection that a pooler lends to others.

@@ -13,7 +13,8 @@ from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.daemons import Worker
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ayb_jobs.cli.main import main
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from tests.databases import Databases
 from tests.http.conftest import ADMIN, serving
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,14 @@ def one_line(said: Said) -> str:
 def test_both_names_are_the_same_program() -> None:
     scripts = {script.name: script.value for script in importlib.metadata.distribution("ayb-jobs").entry_points}
     assert scripts["ayb"] == scripts["ayb-jobs"] == "ayb_jobs.cli.main:main"
+
+
+def test_a_command_imports_what_it_needs_alone(database_url: str) -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "ayb_jobs", "jobs", "list", "--database-url", database_url]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment({}))
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "psycopg" in imported
+    assert not imported & {"psycopg_pool", "pydantic", "croniter", "structlog", "fastapi", "graphql", "rich"}
 
 
 @pytest.mark.parametrize("where", ["before", "between", "after"])

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from ayb_jobs.config import Api, ApiToken
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.docs.reading import ROOT, blocks
 from tests.eventually import eventually
 from tests.factories import make_job

@@ -29,7 +29,8 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.completer import Completer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
 from tests.eventually import eventually

@@ -10,7 +10,8 @@ from psycopg_pool.base import AttemptWithBackoff
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.runtime.fleet import lifeline
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 from tests.faults.lifecycles import LIFECYCLES, Lifecycle
 from tests.faults.proxy import Break, Proxy
 

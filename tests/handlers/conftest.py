@@ -8,7 +8,8 @@ import structlog
 from structlog.testing import LogCapture
 
 from ayb_jobs.handlers.context import ContextServices, JobContext
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 from tests.factories import make_job
 

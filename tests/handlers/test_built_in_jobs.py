@@ -12,7 +12,8 @@ from ayb_jobs.daemon.disabled import DisabledDaemon
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.packs import build_registry, default_schedules, prune_webhook_deliveries
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.factories import make_schedule
 from tests.handlers.conftest import Lease
 

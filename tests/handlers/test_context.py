@@ -11,7 +11,8 @@ from psycopg import sql
 from structlog.testing import LogCapture
 
 from ayb_jobs.errors import InvalidInput, LeaseLost, PayloadUndecodable, Stopped
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.handlers.conftest import Lease
 
 

@@ -10,7 +10,8 @@ from ayb_jobs.errors import TransactionLost
 from ayb_jobs.events import JobsSettled
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.handlers.conftest import Lease

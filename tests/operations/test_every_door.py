@@ -14,7 +14,8 @@ from psycopg import sql
 
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.operations import bulk, jobs, schedules
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.cli.conftest import Cli
 from tests.http.conftest import ADMIN, Server, serving
 from tests.operations.cases import CASES, JOB, OTHER, SCHEDULE, Case, Command, Http

@@ -23,7 +23,8 @@ from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_workers
 from ayb_jobs.storage.schedules.alerts import Alert
 from tests.eventually import eventually

@@ -9,7 +9,8 @@ from psycopg import sql
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.storage.database import Connection, Database, Timeouts
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, Timeouts
 from tests.eventually import eventually
 
 

@@ -10,7 +10,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ayb_jobs.errors import MigrationError
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.storage.database import Connection, Database, connect, connect_for_ourselves
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect, connect_for_ourselves
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.own import qualified
 from ayb_jobs.storage.queue.jobs import cancel_job, list_jobs

@@ -7,7 +7,8 @@ from typing import Any, LiteralString
 import pytest
 from psycopg import sql
 
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import lifelines
 from ayb_jobs.storage.queue import leases, leasing, recovery, settling
 from ayb_jobs.storage.queue.leasing import NO_FLOOR

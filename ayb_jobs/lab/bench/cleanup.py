@@ -9,7 +9,8 @@ from typing import NamedTuple
 from ayb_jobs.handlers.kinds.batches import Delete, delete_in_batches
 from ayb_jobs.lab.bench.figures import Figure, Pair, figure, percentile
 from ayb_jobs.lab.bench.scratch import Bench, batches, no_time_limit
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 
 TABLE = "_ayb_sessions"
 EXPIRED = "expires_at < now()"

@@ -10,7 +10,8 @@ from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RetentionDeferred, RowsPruned, RowsUnprunable
 from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.pruning import (
     PrunedExecutions,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import narrowed
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import was_refused
 from ayb_jobs.storage.fleet.daemons import forget_workers
 

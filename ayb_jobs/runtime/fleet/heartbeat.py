@@ -6,7 +6,7 @@ from ayb_jobs.events import Emit, JobsUnclaimable
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.forgetting import forget_each
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_workers
 from ayb_jobs.storage.fleet.unclaimable import count_unclaimable
 

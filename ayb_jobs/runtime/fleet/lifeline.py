@@ -15,7 +15,7 @@ from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.forgetting import forget_each
 from ayb_jobs.runtime.fleet.recovering import Recovering
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.lifelines import Lifeline, Sign, set_guarded
 from ayb_jobs.storage.queue.recovery import find_leases_of_the_dead

@@ -7,7 +7,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.recovering import Recovering
 from ayb_jobs.runtime.jobs.sweep import SweepClock
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.queue.recovery import Look, find_expired_leases
 
 BATCH = 500

@@ -12,7 +12,7 @@ from ayb_jobs.model.job import LostLease
 from ayb_jobs.model.lifecycle import Settlement, settle_lost
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, takes_a_number
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
 from ayb_jobs.storage.queue.recovery import Recovered, recover_jobs

@@ -15,7 +15,7 @@ from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.narrowing import narrowed
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.leasing import Lane, find_due, lease_chosen
 

@@ -20,7 +20,7 @@ from ayb_jobs.runtime.aside import Aside, Waits
 from ayb_jobs.runtime.jobs.giving_back import release_each
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import (
     RowUnchanged,
     blames_our_values,

@@ -17,7 +17,8 @@ from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.narrowing import narrowed
-from ayb_jobs.storage.database import Database, is_refused
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import is_refused
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.leases import Touched, find_orphans, release_jobs
 

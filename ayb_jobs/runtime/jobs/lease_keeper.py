@@ -9,7 +9,7 @@ from ayb_jobs.model.job import Lease
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.narrowing import narrowed
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.leases import Touched, extend_leases
 

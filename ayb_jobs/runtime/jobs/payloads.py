@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ayb_jobs.model.job import LeasedJob
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.queue.leasing import LONGEST_LEASED_PAYLOAD, Payload, fetch_payload
 
 # What our own API and client take at most; a slot may always have one such payload.

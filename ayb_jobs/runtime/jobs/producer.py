@@ -17,7 +17,7 @@ from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.room import Room
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.narrowing import Patience
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 
 BATCH = 500

@@ -8,7 +8,8 @@ import pytest
 
 from ayb_jobs.handlers.kinds import batches
 from ayb_jobs.handlers.kinds.batches import Delete, TableMissing, delete_in_batches, next_span
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 from tests.pgbouncer import PgBouncer
 
 OLD = "kind = 'old'"

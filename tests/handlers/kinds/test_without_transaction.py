@@ -9,7 +9,8 @@ import pytest
 from ayb_jobs.errors import LeaseLost, Stopped
 from ayb_jobs.handlers.job_type import Handler
 from ayb_jobs.handlers.kinds.sql import SqlSettings, sql_handler
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.handlers.conftest import Lease
 
 

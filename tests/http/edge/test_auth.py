@@ -5,7 +5,8 @@ import pytest
 
 from ayb_jobs.config import Api, ApiToken
 from ayb_jobs.http.edge.auth import Authenticator, Token
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.factories import make_job, make_schedule
 from tests.http.answers import problem
 from tests.http.conftest import ADMIN, OPERATE, READ, Server, serving

@@ -9,7 +9,7 @@ import pytest
 
 from ayb_jobs.config import Api
 from ayb_jobs.http.edge import bodies, connection
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from tests.eventually import eventually
 from tests.http.conftest import ADMIN, Server, serving
 

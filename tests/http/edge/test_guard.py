@@ -11,7 +11,8 @@ from ayb_jobs.config import Api
 from ayb_jobs.events import RequestFailed
 from ayb_jobs.http.edge import connection
 from ayb_jobs.http.edge.guard import Doors
-from ayb_jobs.storage.database import Connection, Database, Timeouts
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, Timeouts
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.http.answers import problem

@@ -14,7 +14,7 @@ import pytest
 from ayb_jobs.errors import ConfigError, PortInUse
 from ayb_jobs.http import ApiServer
 from ayb_jobs.http.edge import server as edge
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from tests.eventually import eventually
 from tests.http.conftest import Server, serving
 

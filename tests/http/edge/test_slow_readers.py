@@ -12,7 +12,8 @@ import pytest
 
 from ayb_jobs.events import RequestFailed
 from ayb_jobs.http.edge import connection
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually
 from tests.http.conftest import ADMIN, Server, serving
 

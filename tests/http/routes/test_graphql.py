@@ -9,7 +9,8 @@ import pytest
 from ayb_jobs.config import Api
 from ayb_jobs.events import RequestFailed
 from ayb_jobs.handlers.packs import pack
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.factories import make_job, make_schedule
 from tests.http.answers import problem
 from tests.http.conftest import Server, serving

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ayb_jobs.events import RequestFailed
 from ayb_jobs.http.routes.graphql_bounds import bounded_document
 from ayb_jobs.http.routes.graphql_schema import Executor
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.http.answers import problem
 from tests.http.conftest import Server, serving
 

@@ -12,7 +12,8 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.routes import health
 from ayb_jobs.http.routes import metrics as exposition
 from ayb_jobs.model.daemons import Worker
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_workers
 from tests.factories import make_job
 from tests.http.conftest import serving

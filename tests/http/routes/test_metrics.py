@@ -16,7 +16,8 @@ from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, MOST_TYPES, Kind, Metrics, 
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
-from ayb_jobs.storage.database import Connection, Database, Timeouts
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, Timeouts
 from tests.factories import make_job
 from tests.http.conftest import Server, serving
 

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from ayb_jobs.http.routes import stream
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.changes import Look, look_for_changes
 from tests.eventually import eventually
 from tests.factories import make_job

@@ -29,7 +29,7 @@ from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.alerter import WATCH_S, Alerter, alert_chores
 from ayb_jobs.runtime.chores.courier import Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules.alerts import MOST_ATTEMPTS, target_id
 from ayb_jobs.storage.schedules.schedules import create_schedule

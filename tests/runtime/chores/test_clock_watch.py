@@ -11,7 +11,8 @@ from psycopg.sql import SQL
 
 from ayb_jobs.events import SchedulePutRight
 from ayb_jobs.runtime.chores.scheduler import Scheduler
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.leaps import Righted, list_planned, put_right
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from tests.cli.processes import PROGRAM, environment

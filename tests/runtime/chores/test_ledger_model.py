@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from ayb_jobs.model.schedules.cron import fires
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.scheduler import Scheduler
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.schedules.schedules import create_schedule, get_schedule, update_schedule
 
 Conn = psycopg.Connection[TupleRow]

@@ -10,7 +10,8 @@ from psycopg import sql
 from ayb_jobs.config import Retention
 from ayb_jobs.events import RetentionDeferred, RowsPruned, RowsUnprunable
 from ayb_jobs.runtime.chores.pruner import TURN_S, Pruner
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from tests.factories import make_job, make_schedule
 
 LONG_AGO = sql.SQL("now() - interval '1 year'")

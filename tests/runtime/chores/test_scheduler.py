@@ -17,7 +17,7 @@ from ayb_jobs.model.schedules.fires import Advance, Fire, FireOutcome, jitter
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules import fires as statements
 from ayb_jobs.storage.schedules.fires import LOCK_DUE, Served, fire, lock_due

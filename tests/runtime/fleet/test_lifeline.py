@@ -13,7 +13,8 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet import lifeline
 from ayb_jobs.runtime.fleet.lifeline import BUSY_TURN_S, FOR_EVER_S, IDLE_TURN_S, LifelineKeeper
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import beat
 from tests.eventually import eventually
 from tests.factories import make_job

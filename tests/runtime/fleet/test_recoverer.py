@@ -10,7 +10,8 @@ from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet import heartbeat
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.recoverer import BATCH, LONGEST_TURN_S, SHORTEST_TURN_S, Recoverer
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_workers
 from tests.eventually import eventually
 from tests.factories import make_job

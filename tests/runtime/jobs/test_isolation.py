@@ -7,7 +7,8 @@ from psycopg import sql
 
 from ayb_jobs.events import LoopErrorRepeated, LoopFailed
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.running import running

@@ -19,7 +19,8 @@ from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.room import Room
 from ayb_jobs.runtime.jobs.sweep import SweepClock
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 from tests.producing import producing
 

@@ -17,7 +17,8 @@ from ayb_jobs.runtime.jobs.completer import Completer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.narrowing import MOST_REFUSED
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 from tests.eventually import eventually
 from tests.factories import make_job

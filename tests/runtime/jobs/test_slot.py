@@ -12,7 +12,7 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.slot import Endings, Slot
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from tests.eventually import eventually
 from tests.running import silent_logger
 

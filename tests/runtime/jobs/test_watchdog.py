@@ -8,7 +8,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
-from ayb_jobs.storage.database import Database
+from ayb_jobs.storage.connections import Database
 from tests.running import Recorder, silent_logger
 
 LEASE_S = 60.0

@@ -6,7 +6,8 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.model.daemons import Worker
-from ayb_jobs.storage.database import Connection, Database
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat, list_workers
 from ayb_jobs.storage.fleet.unclaimable import Unclaimable, count_unclaimable, unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import live_runners, why_waiting

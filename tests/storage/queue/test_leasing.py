@@ -16,7 +16,8 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import JobState, Lease, LeasedJob, decode_payload
 from ayb_jobs.model.lifecycle import TRANSITIONS, Outcome, Settlement, settle_failure, settle_result
 from ayb_jobs.model.results import Cancel, Result, Snooze
-from ayb_jobs.storage.database import Connection, Database, connect
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
 from ayb_jobs.storage.queue.leases import Touched, extend_leases, find_orphans, release_jobs, report_progress
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs

@@ -1,0 +1,181 @@
+"""A daemon's connections: some for its own loops, some for handlers and HTTP."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.storage.database import (
+    Connection,
+    Timeouts,
+    configure,
+    connect_for_ourselves,
+    conninfo,
+    keep_to_ourselves,
+    milliseconds,
+    shares_sessions,
+)
+from ayb_jobs.storage.encodings import write_what_can_be_kept
+from ayb_jobs.storage.own import OwnConnection, is_idle
+from ayb_jobs.storage.work_connection import WorkConnection
+
+# After how long the pool's attempts to connect begin anew, at the shortest wait between them.
+RECONNECT_S = 1.0
+
+
+class Database:
+    """One daemon's connections: some for its own loops, some for handlers and HTTP, so that neither starves the other.
+
+    The loops' connections are opened on demand and kept; a broken one is thrown away with all idle ones, so that after
+    a restart of the server each loop's next turn connects anew. (psycopg's pool waits longer and longer between its
+    attempts to reconnect, and a daemon must lease again within a second. The pool for handlers is told to give up soon
+    and to begin anew, since each handler that waits in vain for it has used up an attempt.)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "ayb-jobs",
+        work_connections: int = 4,
+        timeouts: Timeouts | None = None,
+        users_sql: bool = True,
+    ) -> None:
+        self.url = url
+        self.name = name
+        self.timeouts = timeouts or Timeouts()
+        self._lock = threading.Lock()
+        self._idle: list[OwnConnection] = []
+        self._closed = False
+        self._work: ConnectionPool[Connection] = ConnectionPool(
+            conninfo(url, f"{name}-work", self.timeouts, writable=True),
+            connection_class=WorkConnection if users_sql else OwnConnection,
+            min_size=0,
+            max_size=max(1, work_connections),
+            open=False,
+            name=f"{name}-work",
+            timeout=self.timeouts.connect_s,
+            max_idle=60.0,
+            reconnect_timeout=RECONNECT_S,
+            reconnect_failed=_begin_anew,
+            check=ConnectionPool.check_connection,
+            configure=self._configure_work,
+            kwargs={"autocommit": True, "prepare_threshold": None},
+        )
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend an autocommit connection for one unit of work.
+
+        Behind a pooler the unit is one transaction, since only there can its statement timeout be set.
+        Raises `DatabaseError` where no connection can be had.
+        """
+        conn = self._take()
+        try:
+            if shares_sessions(conn):
+                with conn.transaction():
+                    _limit(conn, self.timeouts, for_transaction=True)
+                    yield conn
+            else:
+                yield conn
+        except psycopg.errors.ReadOnlySqlTransaction:
+            conn.close()  # the server has become a standby; the next connection looks for the primary
+            raise
+        finally:
+            self._give_back(conn)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Lend a connection inside one transaction: committed at the end, rolled back where an exception leaves it."""
+        with self.connection() as conn, conn.transaction():
+            yield conn
+
+    @contextmanager
+    def work(self) -> Iterator[Connection]:
+        """Lend a connection of the pool for handlers and HTTP. Raises `DatabaseError` where none can be had in time."""
+        try:
+            self._work.open()
+            conn = self._work.getconn()
+        except PoolTimeout as error:
+            raise DatabaseError(
+                f"no connection to the database within {self._work.timeout:g} s: it is down, or all"
+                f" {self._work.max_size} are in use"
+            ) from error
+        except psycopg.OperationalError as error:  # of a pool that is closed
+            raise DatabaseError("the daemon is stopping, and has closed its connections") from error
+        try:
+            yield conn
+        finally:
+            if not conn.closed and conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                with suppress(psycopg.Error):
+                    conn.rollback()
+            self._work.putconn(conn)
+
+    def close(self) -> None:
+        """Close every connection. Those lent out are closed when they come back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for conn in idle:
+            conn.close()
+        self._work.close(timeout=1.0)
+
+    def _configure_work(self, conn: Connection) -> None:
+        configure(conn, self.url, self.timeouts, reads_at_once=False)
+        if isinstance(conn, OwnConnection):
+            keep_to_ourselves(conn)
+
+    def _take(self) -> OwnConnection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        conn = connect_for_ourselves(self.url, name=self.name, timeouts=self.timeouts)
+        # Statements that pass over locked rows rely on it, whatever the database or the role prefers.
+        conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        try:
+            write_what_can_be_kept(conn)
+            if not shares_sessions(conn):
+                _limit(conn, self.timeouts, for_transaction=False)
+        except psycopg.Error:
+            conn.close()
+            raise
+        return conn
+
+    def _give_back(self, conn: OwnConnection) -> None:
+        with self._lock:
+            if is_idle(conn) and not self._closed:
+                self._idle.append(conn)
+                return
+            broken, self._idle = self._idle, []
+        conn.close()
+        for other in broken:
+            other.close()
+
+
+def _begin_anew(pool: ConnectionPool[Connection]) -> None:
+    """Have a pool that gave up connecting try again while somebody waits; asking it for a connection makes it do so."""
+    if pool.get_stats().get("requests_waiting"):
+        with suppress(psycopg.Error):
+            pool.putconn(pool.getconn(timeout=0.1))
+
+
+# The loops' statements are to walk an index in its order. While statistics lag behind a burst of jobs, the planner
+# takes the backlog for small, and would sort all of it for each batch. Before PostgreSQL 18, whatever must be sorted
+# all the same looks so dear then that the server would compile it first.
+LIMIT = """
+    SELECT set_config('statement_timeout', %(statement_ms)s, %(for_transaction)s),
+        set_config('search_path', %(path)s, %(for_transaction)s),
+        set_config('enable_sort', 'off', %(for_transaction)s), set_config('jit', 'off', %(for_transaction)s),
+        set_config('DateStyle', 'ISO', %(for_transaction)s), set_config('TimeZone', 'UTC', %(for_transaction)s),
+        set_config('array_nulls', 'on', %(for_transaction)s),
+        set_config('default_transaction_isolation', 'read committed', %(for_transaction)s)
+"""
+
+
+def _limit(conn: OwnConnection, limits: Timeouts, *, for_transaction: bool) -> None:
+    """Set what holds for the loops' statements, for this transaction or for as long as the connection lives."""
+    values = {"statement_ms": milliseconds(limits.statement_s), "path": conn.surroundings.path}
+    conn.execute(LIMIT, {**values, "for_transaction": for_transaction})
