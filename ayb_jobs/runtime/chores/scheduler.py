@@ -13,15 +13,12 @@ from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.chores.clock_watch import ClockWatch
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.schedules.fires import (
+from ayb_jobs.storage.schedules.fires import Fired, Served, fire, lock_due
+from ayb_jobs.storage.schedules.planning import (
     Ahead,
-    Fired,
     Plan,
-    Served,
     Unplanned,
     find_due,
-    fire,
-    lock_due,
     lock_unplanned,
     look_ahead,
     retry_broken,

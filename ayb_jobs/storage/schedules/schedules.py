@@ -18,7 +18,7 @@ from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import READABLE_PAYLOAD, refusing_bad_values
 from ayb_jobs.storage.rows import one_row
-from ayb_jobs.storage.schedules.fires import record_passed_over
+from ayb_jobs.storage.schedules.planning import record_passed_over
 
 DEFAULT_MAX_ATTEMPTS = 3
 

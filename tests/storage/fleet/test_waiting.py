@@ -12,7 +12,7 @@ from ayb_jobs.storage.fleet.daemons import beat, list_workers
 from ayb_jobs.storage.fleet.unclaimable import Unclaimable, count_unclaimable, unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import live_runners, why_waiting
 from ayb_jobs.storage.queue.jobs import get_job
-from ayb_jobs.storage.schedules.fires import Plan, save_plans
+from ayb_jobs.storage.schedules.planning import Plan, save_plans
 from tests.factories import make_job, make_schedule
 
 
