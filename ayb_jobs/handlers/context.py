@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from psycopg.pq import TransactionStatus
 from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
-from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped, TransactionLost
+from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
 from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
 from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.results import MOST_RECORDS
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, shares_sessions
+from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.leases import report_progress
-from ayb_jobs.storage.queue.settling import settle_jobs
-from ayb_jobs.storage.work_connection import times_idle
+from ayb_jobs.storage.queue.settling import find_held, settle_jobs
+from ayb_jobs.storage.work_transaction import Began, begin_work, check_work, set_session_timeout
 
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
 
@@ -149,11 +149,14 @@ class JobContext:
         A statement may take as long as is left of the type's timeout, or any time if there is none. Set nothing on the
         connection that outlives the transaction (use SET LOCAL): the next user of it may be anyone.
         """
-        with self._services.database.work() as conn, conn.transaction():
-            set_statement_timeout(conn, self.remaining_s())
-            times_idle_before = times_idle(conn)
+        with self._began() as (conn, began):
             yield conn
-            check_transaction(conn, times_idle_before)
+            check_work(conn, began)
+
+    @contextmanager
+    def _began(self) -> Iterator[tuple[Connection, Began]]:
+        with self._services.database.work() as conn, conn.transaction():
+            yield conn, begin_work(conn, self.remaining_s())
 
     @contextmanager
     def connection_without_transaction(self) -> Iterator[Connection]:
@@ -164,7 +167,7 @@ class JobContext:
         with self._services.database.work() as conn:
             lasting = not shares_sessions(conn)
             if lasting:
-                conn.execute(SET_SESSION_TIMEOUT, (milliseconds(self.remaining_s()),))
+                set_session_timeout(conn, self.remaining_s())
             try:
                 yield conn
             finally:
@@ -175,33 +178,31 @@ class JobContext:
     def transaction(self) -> Iterator[Connection]:
         """Lend a connection for one transaction that completes the job as well: its work is done exactly once.
 
-        At the end of the block the job is completed and all is committed, in one step; where the block raises, nothing
-        is, and the attempt fails as usual. Raises `LeaseLost` at the end, and rolls back, where another worker may have
-        the job by now. Once a block has ended well, whatever the handler does or returns no longer counts.
-        Raises `InvalidInput` where the job is completed already.
+        At the end of the block the job is completed and all is committed, in one step. If the block raises, nothing is,
+        and the attempt fails as usual. Once a block has ended well, what the handler does or returns does not count.
+        Raises `InvalidInput` if the job is completed already. Raises at the end, and rolls back: `TransactionLost` if
+        the transaction is gone (see `connection`), `LeaseLost` if another daemon may have the job by then,
+        `RowUnchanged` if a trigger keeps the job from being completed.
         """
         if self.settled:
             raise InvalidInput("transaction() has completed this job already; it can be used once")
-        with self.connection() as conn:
-            times_idle_before = times_idle(conn)
+        with self._began() as (conn, began):
             yield conn
-            check_transaction(conn, times_idle_before)
-            settlement = self._completion()
-            held = settle_jobs(
-                conn,
-                [settlement],
-                worker_id=self._services.worker_id,
-                now=settlement.ended,
-            )
-            if not held:
-                self.stop("lease_lost")
-                raise LeaseLost
+            check_work(conn, began)
+            settlement = self._complete(conn)
             failpoints.reach(failpoints.COMMITTING)
         self.settled = True
         self._services.settled(settlement)
 
-    def _completion(self) -> Settlement:
-        return settle_result(self.job, self.records_processed, self._started, time.monotonic())
+    def _complete(self, conn: Connection) -> Settlement:
+        """Complete the job in the transaction of this connection."""
+        settlement = settle_result(self.job, self.records_processed, self._started, time.monotonic())
+        if settle_jobs(conn, [settlement], worker_id=self._services.worker_id, now=settlement.ended):
+            return settlement
+        if find_held(conn, [settlement]):
+            raise RowUnchanged
+        self.stop("lease_lost")
+        raise LeaseLost
 
     def progress(self, records_processed: int | None = None, message: str | None = None) -> None:
         """Show how far the job is, and extend its lease by a full lease duration.
@@ -224,39 +225,3 @@ class JobContext:
         if not held:
             self.stop("lease_lost")
             raise LeaseLost
-
-
-def check_transaction(conn: Connection, times_idle_before: int) -> None:
-    """Raise `TransactionLost` if what was done on this connection in one transaction would not be committed.
-
-    The server answers COMMIT with a plain ROLLBACK if a statement has failed, and psycopg says nothing of that.
-    """
-    if conn.closed:
-        raise TransactionLost("the connection was lost inside the block, and what was done on it is not kept")
-    if times_idle(conn) != times_idle_before:
-        conn.close()  # whoever takes control of transactions may have changed other things that would stay
-        raise TransactionLost(
-            "the block ended its transaction itself, by COMMIT or ROLLBACK; leave that to the end of the block"
-        )
-    if conn.info.transaction_status == TransactionStatus.INERROR:
-        raise TransactionLost(
-            "a statement failed inside the block, so that nothing of the block is kept; let its error leave the"
-            " block, or run the statement within a savepoint: with conn.transaction():"
-        )
-
-
-# What the setting holds, nearly 25 days.
-MOST_MILLISECONDS = 2**31 - 1
-SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
-# For as long as the connection lives; through a pooler, others would have it.
-SET_SESSION_TIMEOUT = "SELECT set_config('statement_timeout', %s, false)"
-
-
-def set_statement_timeout(conn: Connection, seconds: float | None) -> None:
-    """Let each statement of this transaction take `seconds`, from a millisecond to 24 days; None is no limit."""
-    conn.execute(SET_STATEMENT_TIMEOUT, (milliseconds(seconds),))
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Return a timeout as PostgreSQL takes it: whole milliseconds, at least one; None is no limit."""
-    return "0" if seconds is None else str(max(1, int(min(seconds * 1000, MOST_MILLISECONDS))))

@@ -20,7 +20,6 @@ from ayb_jobs.storage.database import (
 )
 from ayb_jobs.storage.encodings import write_what_can_be_kept
 from ayb_jobs.storage.own import OwnConnection, is_idle
-from ayb_jobs.storage.work_connection import WorkConnection
 
 # After how long the pool's attempts to connect begin anew, at the shortest wait between them.
 RECONNECT_S = 1.0
@@ -52,7 +51,7 @@ class Database:
         self._closed = False
         self._work: ConnectionPool[Connection] = ConnectionPool(
             conninfo(url, f"{name}-work", self.timeouts, writable=True),
-            connection_class=WorkConnection if users_sql else OwnConnection,
+            connection_class=psycopg.Connection if users_sql else OwnConnection,
             min_size=0,
             max_size=max(1, work_connections),
             open=False,

@@ -72,6 +72,48 @@ def leave_autocommit(lent: Connection) -> None:
     lent.autocommit = False
 
 
+def roll_back_and_chain(lent: Connection) -> None:
+    write(lent)
+    lent.execute("ROLLBACK AND CHAIN")
+
+
+def commit_and_chain(lent: Connection) -> None:
+    lent.execute("COMMIT AND CHAIN")
+
+
+def roll_back_and_begin_in_one_string(lent: Connection) -> None:
+    write(lent)
+    lent.execute("ROLLBACK; BEGIN")
+
+
+def chain_in_the_middle_of_a_string(lent: Connection) -> None:
+    write(lent)
+    lent.execute("SELECT 1; ROLLBACK AND CHAIN; SELECT 2")
+
+
+def chain_and_fail_in_a_savepoint(lent: Connection) -> None:
+    write(lent)
+    with suppress(psycopg.Error), lent.transaction():
+        lent.execute("ROLLBACK AND CHAIN")
+
+
+def call_what_commits(lent: Connection) -> None:
+    lent.execute("CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$")
+    with suppress(psycopg.Error):
+        lent.execute("CALL commits()")
+
+
+def call_what_commits_outside_of_the_transaction(lent: Connection) -> None:
+    with suppress(psycopg.Error):
+        lent.execute("ROLLBACK; DO $$ BEGIN COMMIT; END $$")
+    lent.execute("BEGIN")
+
+
+def reset_all_after_a_chain(lent: Connection) -> None:
+    roll_back_and_chain(lent)
+    lent.execute("RESET ALL")
+
+
 LOSING: list[Block] = [
     swallow_an_error,
     swallow_all_later_errors,
@@ -82,7 +124,37 @@ LOSING: list[Block] = [
     roll_back_and_begin_anew,
     commit_nothing,
     leave_autocommit,
+    roll_back_and_chain,
+    commit_and_chain,
+    roll_back_and_begin_in_one_string,
+    chain_in_the_middle_of_a_string,
+    chain_and_fail_in_a_savepoint,
+    call_what_commits,
+    call_what_commits_outside_of_the_transaction,
+    reset_all_after_a_chain,
 ]
+
+
+def reset_all(lent: Connection) -> None:
+    lent.execute("RESET ALL")
+
+
+def read_instants_otherwise(lent: Connection) -> None:
+    lent.execute(
+        "SET LOCAL DateStyle = 'German'; SET LOCAL TimeZone = 'Asia/Kathmandu'; SET LOCAL bytea_output = escape"
+    )
+
+
+def squat_names(lent: Connection) -> None:
+    lent.execute("CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT clock_timestamp()'")
+    lent.execute("SET LOCAL search_path = public, pg_catalog")
+
+
+def take_time(lent: Connection) -> None:
+    lent.execute("SELECT pg_sleep(0.01); SELECT pg_sleep(0.01)")
+
+
+KEEPING: list[Block] = [reset_all, read_instants_otherwise, squat_names, take_time]
 
 
 @pytest.fixture
@@ -118,6 +190,14 @@ def test_a_transaction_that_is_gone_does_not_complete_its_job(
     assert not context.settled
     assert work() == 0
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchall() == [("running",)]
+
+
+@pytest.mark.parametrize("block", KEEPING)
+def test_what_leaves_the_transaction_alone_is_no_loss(block: Block, work: Callable[[], int], lease: Lease) -> None:
+    with lease().connection() as lent:
+        write(lent)
+        block(lent)
+    assert work() == 1
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])

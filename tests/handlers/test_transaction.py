@@ -9,6 +9,7 @@ from ayb_jobs.events import JobsSettled, LeasesLost
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import RowUnchanged
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.running import running
@@ -105,6 +106,35 @@ def test_a_stale_lease_rolls_both_back(database_url: str, conn: Connection) -> N
     assert len(raised) == 1
     assert effects(conn) == 0
     assert conn.execute("SELECT state, worker_id FROM _ayb_jobs").fetchone() == ("running", "successor")
+
+
+KEEP_RUNNING = """
+    CREATE FUNCTION keep_running() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN {answer}; END $$;
+    CREATE TRIGGER keep_running BEFORE UPDATE ON _ayb_jobs FOR EACH ROW
+        WHEN (OLD.state = 'running' AND NEW.state = 'completed') EXECUTE FUNCTION keep_running()
+"""
+
+
+@pytest.mark.parametrize("answer", ["NULL", "OLD"])
+def test_a_job_that_a_trigger_leaves_as_it_was_fails_for_that_reason(
+    answer: str, database_url: str, conn: Connection
+) -> None:
+    conn.execute(EFFECTS)
+    conn.execute(KEEP_RUNNING.format(answer=answer))
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        with ctx.transaction() as own:
+            own.execute(INSERT, (ctx.job.id,))
+
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        make_job(conn, max_attempts=1)
+        eventually(lambda: daemon.recorder.of(JobsSettled))
+        assert not daemon.recorder.of(LeasesLost)
+    assert effects(conn) == 0
+    state, error = conn.execute("SELECT state, last_error FROM _ayb_jobs").fetchall()[0]
+    assert (state, error) == ("failed", str(RowUnchanged()))
 
 
 def test_a_job_is_completed_once(database_url: str, conn: Connection) -> None:

@@ -1,0 +1,68 @@
+"""The transaction of a handler's block: begin it with a timeout, and tell at its end whether it is still the same."""
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow, tuple_row
+
+from ayb_jobs.errors import TransactionLost
+from ayb_jobs.storage.rows import one_row
+
+Connection = psycopg.Connection[TupleRow]
+Began = tuple[object, ...]
+
+# What the setting holds, nearly 25 days.
+MOST_MILLISECONDS = 2**31 - 1
+
+# Every transaction has its own `now()`. As bytes, it reads the same whatever settings the block has changed.
+BEGIN_WORK = """
+    SELECT pg_catalog.set_config('statement_timeout', %s, true), pg_catalog.timestamptz_send(pg_catalog.now())
+"""
+
+
+def begin_work(conn: Connection, timeout_s: float | None) -> Began:
+    """Let each statement of this transaction take `timeout_s`, at most 24 days; None is no limit.
+
+    Returns what `check_work` knows the transaction by.
+    """
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        return one_row(cursor.execute(BEGIN_WORK, (milliseconds(timeout_s),)))[1:]
+
+
+WORK_BEGAN = "SELECT pg_catalog.timestamptz_send(pg_catalog.now())"
+
+
+def check_work(conn: Connection, began: Began) -> None:
+    """Raise `TransactionLost` if what was done on this connection since `begin_work` would not be committed as one.
+
+    The server answers COMMIT with a plain ROLLBACK if a statement has failed, and psycopg says nothing of that. Neither
+    does anything in the connection's state tell of a ROLLBACK AND CHAIN, or of a string of several statements that ends
+    the transaction and begins another. So the server is asked.
+    """
+    if conn.closed:
+        raise TransactionLost("the connection was lost inside the block, and what was done on it is not kept")
+    if conn.info.transaction_status == TransactionStatus.INERROR:
+        raise TransactionLost(
+            "a statement failed inside the block, so that nothing of the block is kept; let its error leave the"
+            " block, or run the statement within a savepoint: with conn.transaction():"
+        )
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        is_the_same = one_row(cursor.execute(WORK_BEGAN)) == began
+    if not is_the_same:
+        conn.close()  # whoever takes control of transactions may have changed other things that would stay
+        raise TransactionLost(
+            "the block ended its transaction itself, by COMMIT or ROLLBACK; leave that to the end of the block"
+        )
+
+
+# For as long as the connection lives; through a pooler, others would have it.
+SET_SESSION_TIMEOUT = "SELECT pg_catalog.set_config('statement_timeout', %s, false)"
+
+
+def set_session_timeout(conn: Connection, seconds: float | None) -> None:
+    """Let each statement on this connection take so long from here on; None is no limit."""
+    conn.execute(SET_SESSION_TIMEOUT, (milliseconds(seconds),))
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a timeout as PostgreSQL takes it: whole milliseconds, at least one; None is no limit."""
+    return "0" if seconds is None else str(max(1, int(min(seconds * 1000, MOST_MILLISECONDS))))
