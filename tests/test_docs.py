@@ -18,7 +18,7 @@ from ayb_jobs.config import load_config
 from ayb_jobs.config.loading import environment_names
 from ayb_jobs.config.settings import SECTIONS
 from ayb_jobs.handlers.kinds.table import KINDS
-from ayb_jobs.logs.wording import LINES
+from ayb_jobs.logs.lines import LINES
 from ayb_jobs.metrics import CATALOGUE
 from ayb_jobs.storage.database import Connection
 from tests.ayb_database import OTHER_TABLES

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ayb_jobs.logs.wording import LINES
+from ayb_jobs.logs.lines import LINES
 
 HEAD = "| event | level | meaning |\n| --- | --- | --- |\n"
 

@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from ayb_jobs.config import Log
 from ayb_jobs.logs.rendering import Renderer
 from ayb_jobs.logs.sink import Sink
-from ayb_jobs.logs.wording import LogSubscriber
+from ayb_jobs.logs.subscriber import LogSubscriber
 from ayb_jobs.redact import Redactor
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

@@ -6,7 +6,7 @@ import sys
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
-from ayb_jobs.logs.wording import LINES
+from ayb_jobs.logs.lines import LINES
 from tests.docs.reading import ROOT
 
 PICTURES = ROOT / "docs" / "pictures"

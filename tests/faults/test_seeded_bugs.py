@@ -198,7 +198,7 @@ BUGS = [
     ),
     bug(
         "a batch of leases counts one too many",
-        "metrics.py",
+        "metrics/counting.py",
         'self._add("ayb_jobs_leased", self._type(job_type), by=count)',
         'self._add("ayb_jobs_leased", self._type(job_type), by=count + (count > 3))',
         "none",

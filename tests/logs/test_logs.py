@@ -24,7 +24,8 @@ from ayb_jobs.config import Log
 from ayb_jobs.logs import LINES, Logs, LogSubscriber, configure_logging
 from ayb_jobs.logs.reference import table
 from ayb_jobs.logs.sink import MOST_WAITING
-from ayb_jobs.logs.wording import MOST_FAILURES, MOST_SUCCESSES, event_line
+from ayb_jobs.logs.subscriber import MOST_FAILURES, MOST_SUCCESSES
+from ayb_jobs.logs.wording import event_line
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement

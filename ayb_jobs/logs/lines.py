@@ -1,0 +1,104 @@
+"""Every line that may be written: one closed list of names, each with its level and its meaning."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Line(NamedTuple):
+    """A line that may be written: its level and what it means."""
+
+    level: str
+    meaning: str
+
+
+LINES: Mapping[str, Line] = {
+    "daemon.started": Line("info", "The daemon runs: worker, concurrency, job types, queues."),
+    "daemon.hint": Line("info", "At a terminal, once the daemon has started: what you can try from a second one."),
+    "daemon.disabled": Line("warning", "`jobs.enabled` is false: nothing runs; `hint` says how to enable it."),
+    "daemon.stopping": Line("info", "The daemon was told to stop. It waits for running handlers."),
+    "daemon.stopped": Line("info", "The daemon has stopped."),
+    "daemon.abandoned": Line(
+        "warning",
+        "The daemon has stopped although handlers ran or endings were not written; those jobs will run again.",
+    ),
+    "settings.noted": Line("warning", "What to know about the settings' sources, such as AYB's own file."),
+    "database.embedded": Line("info", "No database is configured: the embedded one is used."),
+    "schema.migrated": Line("info", "The schema was brought up to date."),
+    "api.started": Line("info", "HTTP is served; without a token configured, `authentication` is `none`."),
+    "api.unavailable": Line(
+        "warning", "HTTP is not served, since the extra `api` is not installed; jobs run all the same."
+    ),
+    "api.failed": Line("error", "HTTP is not served; jobs go on."),
+    "action.taken": Line("info", "Someone changed a job or a schedule by the API: `action`, `actor` and `target`."),
+    "jobs.enqueued": Line("debug", "This daemon put jobs into the queue, by type."),
+    "jobs.leased": Line("debug", "A batch of jobs was leased."),
+    "jobs.released": Line("info", "Jobs that never started were given back with their attempt."),
+    "jobs.unclaimable": Line(
+        "warning",
+        "Due jobs wait that this daemon cannot run: of types that it does not know, of queues that it does not serve.",
+    ),
+    "jobs.claimable": Line("info", "No due job is left that this daemon cannot run."),
+    "jobs.summary": Line("info", "Counts of what had no line of its own in the last second."),
+    "jobs.failures": Line("warning", "Counts of failures that had no line of their own in the last second."),
+    "job.completed": Line("info", "A job completed."),
+    "job.snoozed": Line("info", "A handler asked to run later; the attempt is not counted."),
+    "job.canceled": Line("info", "A handler canceled its job."),
+    "job.retried": Line("warning", "An attempt failed; another follows in `retry_in_s`."),
+    "job.failed": Line("error", "A job failed for good."),
+    "job.recovered": Line("warning", "A job whose daemon was lost is queued again."),
+    "job.overran": Line("warning", "A handler runs past its timeout and was told to stop."),
+    "job.abandoned": Line("error", "A handler was told to stop and did not; its slot stays taken."),
+    "lease.lost": Line("warning", "Another daemon may have the job; the outcome is thrown away."),
+    "request.failed": Line("error", "A request to the API failed through no fault of its caller's."),
+    "schedule.fired": Line("info", "A schedule made a job for its fire at `fire_at`."),
+    "schedule.passed": Line(
+        "info", "A fire made no job of its own: skipped, or part of a later one; `reason` says why."
+    ),
+    "schedules.summary": Line("info", "Counts of fires that had no line of their own in the last second."),
+    "schedule.broken": Line("error", "A schedule cannot fire until it is edited."),
+    "schedule.ended": Line("info", "A schedule has no further fire: the last year that its expression names is over."),
+    "schedule.put_right": Line(
+        "warning", "A schedule's next run was later than its expression says, as after the clock was set back."
+    ),
+    "schedule.repaired": Line("info", "A schedule that was broken fires again."),
+    "schedule.overdue": Line(
+        "error", "A schedule did not do what was expected: broken, no success in time, or not fired."
+    ),
+    "schedule.recovered": Line("info", "A schedule that was overdue is not overdue any more."),
+    "alerts.undelivered": Line("warning", "An address takes no alerts; they are tried again."),
+    "alerts.delivered": Line("info", "That address takes alerts again."),
+    "cleanup.interrupted": Line(
+        "info", "A cleanup stopped after a batch and gave its job back; another daemon goes on."
+    ),
+    "cleanup.table_missing": Line(
+        "warning", "The table does not exist, so the cleanup deleted nothing. Told once for each start, then at debug."
+    ),
+    "settlement.refused": Line(
+        "error", "The database refuses to record how an attempt ended. The daemon tries again after `retry_s`."
+    ),
+    "removal.refused": Line(
+        "warning", "Completed jobs cannot be removed: they are kept for a minute, and then left to the pruner."
+    ),
+    "rows.pruned": Line("info", "Retention removed rows."),
+    "rows.unprunable": Line(
+        "warning", "The database refuses to delete so many rows that retention would remove. The others were removed."
+    ),
+    "retention.deferred": Line(
+        "warning", "Jobs from before the database was adopted will be removed; set `setting` to decide otherwise."
+    ),
+    "row.set_aside": Line(
+        "error", "A part of the daemon cannot handle this row, and tries it again after `retry_s`. The others go on."
+    ),
+    "loop.failed": Line(
+        "error",
+        "A part of the daemon fails and tries again after `retry_s`. The line comes again for as long as it fails.",
+    ),
+    "loop.failed_again": Line("debug", "That part failed again."),
+    "loop.recovered": Line("info", "That part works again, after so many failures."),
+    "notify.available": Line("info", "Notifications arrive again."),
+    "notify.unavailable": Line("warning", "Notifications do not arrive; polling alone finds jobs."),
+    "tracing.unavailable": Line("warning", "Traces were asked for and cannot be made; jobs run without."),
+    "log.dropped": Line("warning", "So many lines were not written, because the reader is too slow."),
+    "log.unrenderable": Line("error", "A line could not be rendered."),
+    "library.message": Line("info", "A library or a handler wrote to Python's own logging; at its own level."),
+}

@@ -1,0 +1,70 @@
+"""Every metric: its name, its labels and its meaning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+RUN_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
+WAIT_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86400.0)
+LAG_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0)
+
+Labels = tuple[str, ...]
+
+
+class Kind(StrEnum):
+    """What sort of number a metric is."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric: what sort of number, what it tells, which labels it bears, and a histogram's upper bounds."""
+
+    kind: Kind
+    meaning: str
+    labels: Labels = ()
+    buckets: tuple[float, ...] = ()
+
+
+CATALOGUE: Mapping[str, Metric] = {
+    "ayb_jobs_enqueued": Metric(Kind.COUNTER, "Jobs that this daemon enqueued, by its API or its scheduler.", ("source",)),
+    "ayb_jobs_leased": Metric(Kind.COUNTER, "Attempts that this daemon leased.", ("job_type",)),
+    "ayb_jobs_completed": Metric(Kind.COUNTER, "Jobs that completed.", ("job_type",)),
+    "ayb_jobs_failed": Metric(Kind.COUNTER, "Jobs that failed for good, by how their last attempt ended.", ("job_type", "reason")),
+    "ayb_jobs_retried": Metric(Kind.COUNTER, "Attempts that failed and will be followed by another.", ("job_type", "reason")),
+    "ayb_jobs_snoozed": Metric(Kind.COUNTER, "Attempts whose handler asked to run later.", ("job_type",)),
+    "ayb_jobs_canceled": Metric(Kind.COUNTER, "Jobs that their handler canceled.", ("job_type",)),
+    "ayb_jobs_released": Metric(Kind.COUNTER, "Jobs given back unstarted, with their attempt."),
+    "ayb_jobs_recovered": Metric(Kind.COUNTER, "Lost leases that this daemon found, by the state that followed.", ("state",)),
+    "ayb_jobs_stale_settles_refused": Metric(Kind.COUNTER, "Writes that found their lease lost, by write.", ("during",)),
+    "ayb_jobs_removals_refused": Metric(Kind.COUNTER, "Batches of completed jobs that could not be removed."),
+    "ayb_jobs_settlements_refused": Metric(Kind.COUNTER, "Endings that the database refused to record."),
+    "ayb_jobs_overran": Metric(Kind.COUNTER, "Handlers that ran past their timeout.", ("job_type",)),
+    "ayb_jobs_records_processed": Metric(Kind.COUNTER, "Records that handlers say they processed.", ("job_type",)),
+    "ayb_jobs_rows_pruned": Metric(Kind.COUNTER, "Rows that retention removed.", ("table",)),
+    "ayb_jobs_run_duration_seconds": Metric(Kind.HISTOGRAM, "How long handlers ran.", ("job_type",), RUN_BUCKETS),
+    "ayb_jobs_queue_wait_seconds": Metric(Kind.HISTOGRAM, "From when jobs were due to when they were leased.", ("job_type",), WAIT_BUCKETS),
+    "ayb_jobs_schedule_lag_seconds": Metric(Kind.HISTOGRAM, "From when schedules were due to when they fired.", (), LAG_BUCKETS),
+    "ayb_jobs_schedule_fires": Metric(Kind.COUNTER, "Nominal fires of schedules, by what became of them.", ("outcome",)),
+    "ayb_jobs_loop_failures": Metric(Kind.COUNTER, "Turns of a loop that failed.", ("loop",)),
+    "ayb_jobs_api_failures": Metric(Kind.COUNTER, "Times that HTTP could not be served, or ended by itself."),
+    "ayb_jobs_rows_unprunable": Metric(Kind.GAUGE, "Rows that retention could not remove when it last tried.", ("table",)),
+    "ayb_jobs_rows_set_aside": Metric(Kind.COUNTER, "Rows that a loop could not handle and set aside.", ("loop",)),
+    "ayb_jobs_loop_age_seconds": Metric(Kind.GAUGE, "How long a loop has made no progress.", ("loop",)),
+    "ayb_jobs_database_errors": Metric(Kind.COUNTER, "Database errors, by the class of their SQLSTATE.", ("sqlstate_class",)),
+    "ayb_jobs_api_errors": Metric(Kind.COUNTER, "Requests that failed through no fault of their caller's."),
+    "ayb_jobs_unclaimable": Metric(Kind.GAUGE, "Due jobs of types that this daemon does not know.", ("job_type",)),
+    "ayb_jobs_slots": Metric(Kind.GAUGE, "Handler slots, by what they do.", ("state",)),
+    "ayb_jobs_queue_depth": Metric(Kind.GAUGE, "Queued jobs by queue, due or not; counted up to 100,000.", ("queue",)),
+    "ayb_jobs_running": Metric(Kind.GAUGE, "Jobs that run now, on any daemon."),
+    "ayb_jobs_oldest_ready_age_seconds": Metric(Kind.GAUGE, "How long the longest-waiting due job has been due."),
+    "ayb_jobs_oldest_expired_lease_age_seconds": Metric(Kind.GAUGE, "How long ago the longest-lost lease ran out."),
+    "ayb_jobs_workers": Metric(Kind.GAUGE, "Daemons that are alive."),
+    "ayb_jobs_schedules_overdue": Metric(Kind.GAUGE, "Enabled schedules that did not do what was expected of them."),
+    "ayb_jobs_database_up": Metric(Kind.GAUGE, "1 where the figures from the database could be had in time, else 0."),
+    "ayb_jobs_listener_failures": Metric(Kind.COUNTER, "Events that a listener failed to take in."),
+    "ayb_jobs_build_info": Metric(Kind.GAUGE, "Always 1; the label tells the version.", ("version",)),
+}  # fmt: skip
