@@ -6,7 +6,7 @@ import math
 import re
 import sys
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,23 @@ class Instant(click.ParamType):
         return instant.isoformat()
 
 
+class Moment(click.ParamType):
+    """An instant, or a time span before now: `2030-01-31T09:00:00+01:00`, or `2h`."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
+        """Return the instant, or how long ago it is."""
+        if isinstance(value, datetime | timedelta):
+            return value
+        if SPAN.fullmatch(str(value).strip()):
+            return timedelta(seconds=DURATION.convert(value, param, ctx))
+        return datetime.fromisoformat(INSTANT.convert(value, param, ctx))
+
+
 JSON = JsonValue()
 TRUTH = Truth()
 DURATION = Duration()
 INSTANT = Instant()
+MOMENT = Moment()
 LIMIT = WholeNumber(1, MAX_LIMIT, clamp=True)

@@ -42,3 +42,6 @@ class Filter:
         """Return what is given, as JSON takes it."""
         given = {name: value for name, value in self.values().items() if value is not None}
         return {name: instant_text(value) if isinstance(value, datetime) else value for name, value in given.items()}
+
+
+EVERY = Filter()

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ayb_jobs.model.execution import Execution
+from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import Job, NewJob
 from ayb_jobs.model.stats import JobStats
 from ayb_jobs.wire.text import Stored, object_text
@@ -33,6 +34,11 @@ def enqueue_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     if "delaySec" in body:
         given["delay"] = timedelta(seconds=body["delaySec"])
     return given
+
+
+def filter_fields(wanted: Filter) -> dict[str, str]:
+    """Return what a filter says by the names of the API's parameters."""
+    return {"idempotencyKey" if name == "key" else name: value for name, value in wanted.said().items()}
 
 
 def job_text(job: Job, *, wait_reason: str | None = None) -> str:
@@ -80,6 +86,11 @@ def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int]) -> str:
             "unclaimable": dict(unclaimable) or None,
         }
     )
+
+
+def bulk_text(action: str, *, count: int, done: bool, dry_run: bool) -> str:
+    """Return the JSON of a change of many jobs; a dry run only counts. If it is not `done`, call again for the rest."""
+    return object_text({"action": action, "dryRun": dry_run, "count": count, "done": done})
 
 
 def execution_text(execution: Execution) -> str:

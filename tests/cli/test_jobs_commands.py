@@ -249,3 +249,83 @@ def test_what_is_not_said_comes_from_the_configuration(database_cli: Cli, conn: 
         )
     )  # fmt: skip
     assert made["maxAttempts"] == 2
+
+
+HOUR_AGO = sql.SQL("now() - interval '1 hour'")
+DAY_AGO = sql.SQL("now() - interval '1 day'")
+
+
+def states(conn: Connection) -> list[str]:
+    return [row[0] for row in conn.execute("SELECT state FROM _ayb_jobs ORDER BY created_at, id")]
+
+
+def test_lists_are_filtered_by_time_and_error(cli: Cli, conn: Connection) -> None:
+    old = make_job(conn, "failed", created_at=DAY_AGO, last_error="OSError: disk full")
+    new = make_job(conn, "failed", created_at=HOUR_AGO, last_error="KeyError: disk")
+    for flags, found in (
+        (["--since", "2h"], [new]),
+        (["--until", "2h"], [old]),
+        (["--since", "2d", "--until", "2h"], [old]),
+        (["--since", "2020-01-01T00:00:00Z"], [new, old]),
+        (["--error", "DISK FULL"], [old]),
+        (["--error", "disk"], [new, old]),
+        (["--since", "5m"], []),
+    ):
+        listed = json.loads(cli.ok("jobs", "list", *flags, "--json"))["items"]
+        assert [job["id"] for job in listed] == found, flags
+    assert "No such jobs" in cli("jobs", "list", "--error", "nothing").err
+
+
+def test_many_jobs_are_counted_before_they_are_changed(cli: Cli, conn: Connection) -> None:
+    for number in range(3):
+        make_job(conn, "failed", created_at=DAY_AGO, last_error="OSError" if number else "KeyError")
+    make_job(conn, "failed", created_at=HOUR_AGO, last_error="OSError")
+    flags = ["--type", "test", "--queue", "default", "--state", "failed", "--until", "2h", "--error", "OSError"]
+    assert cli.ok("jobs", "retry", *flags, "--dry-run") == "2 jobs are failed and would be queued again\n"
+    refused = cli("jobs", "retry", *flags)
+    assert (refused.code, refused.err) == (2, "ayb-jobs: 2 jobs are failed; give --yes to retry them\n")
+    assert states(conn) == ["failed"] * 4
+    assert cli.ok("jobs", "retry", *flags, "--yes") == "2 jobs are queued again\n"
+    assert sorted(states(conn)) == ["failed", "failed", "queued", "queued"]
+    assert cli.ok("jobs", "cancel", "--state", "queued", "--yes") == "2 jobs are canceled\n"
+    assert sorted(states(conn)) == ["canceled", "canceled", "failed", "failed"]
+    deeds = conn.execute(
+        "SELECT action, before->>'error', jsonb_array_length(before->'ids') FROM _ayb_job_audit ORDER BY id"
+    )
+    assert deeds.fetchall() == [("jobs.retry", "OSError", 2), ("jobs.cancel", None, 2)]
+    assert cli.ok("jobs", "retry", "--type", "nobody") == "0 jobs are queued again\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["retry"], "give a JOB-ID, or a filter such as --type; --state failed alone means all of them"),
+        (["cancel", "--yes"], "--state queued alone means all of them"),
+        (["retry", NOWHERE, "--type", "a"], "not both"),
+        (["retry", "--state", "running", "--yes"], "--state is running; only failed jobs can be retried"),
+        (["cancel", "--state", "failed"], "--state is failed; only queued jobs can be canceled"),
+        (["retry", "--since", "yesterday"], "2030-01-31"),
+        (["retry", "--since", "2030-01-31T09:00:00"], "time zone"),
+        (["retry", "--error", "x" * 1001], "1000"),
+    ],
+)
+def test_a_change_of_many_is_refused_in_words(cli: Cli, conn: Connection, arguments: list[str], words: str) -> None:
+    make_job(conn, "failed")
+    said = cli("jobs", *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert words in said.err
+    assert states(conn) == ["failed"]
+
+
+def test_a_job_that_fails_again_at_once_is_not_retried_for_ever(
+    database_cli: Cli, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ayb_jobs.operations.bulk.BATCH", 1)
+    monkeypatch.setattr("ayb_jobs.operations.bulk.MOST_BATCHES", 1)
+    for _ in range(3):
+        make_job(conn, "failed")
+    conn.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.state = 'failed'; RETURN NEW; END $$"
+    )
+    conn.execute("CREATE TRIGGER fail BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION fail()")
+    assert database_cli.ok("jobs", "retry", "--state", "failed", "--yes") == "3 jobs are queued again\n"

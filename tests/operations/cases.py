@@ -152,19 +152,28 @@ CASES: Mapping[str, Case] = {
     "retry many": Case(
         operation="bulk.change",
         before=jobs_of("failed", "failed"),
-        doors=[Http("POST", f"{API}/jobs/bulk", {"action": "retry"})],
+        doors=[
+            Http("POST", f"{API}/jobs/bulk", {"action": "retry"}),
+            Command(["jobs", "retry", "--state", "failed", "--yes"]),
+        ],
         deeds=[("jobs.retry", None)],
     ),
     "cancel many": Case(
         operation="bulk.change",
         before=jobs_of("queued", "failed"),
-        doors=[Http("POST", f"{API}/jobs/bulk", {"action": "cancel"})],
+        doors=[
+            Http("POST", f"{API}/jobs/bulk", {"action": "cancel"}),
+            Command(["jobs", "cancel", "--state", "queued", "--yes"]),
+        ],
         deeds=[("jobs.cancel", None)],
     ),
     "count many": Case(
         operation="bulk.count",
         before=jobs_of("queued", "queued"),
-        doors=[Http("POST", f"{API}/jobs/bulk", {"action": "cancel", "dryRun": True})],
+        doors=[
+            Http("POST", f"{API}/jobs/bulk", {"action": "cancel", "dryRun": True}),
+            Command(["jobs", "cancel", "--state", "queued", "--dry-run"]),
+        ],
     ),
     "create": Case(
         operation="schedules.create",

@@ -16,8 +16,9 @@ from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
 from ayb_jobs.cli.output import decoded, instant, patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.digits import json_text
+from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import checked_id
-from ayb_jobs.wire.jobs import new_job
+from ayb_jobs.wire.jobs import filter_fields, new_job
 
 TIMEOUT_S = 30.0
 GOOD = range(200, 300)
@@ -39,9 +40,9 @@ class ApiBackend:
         """Return the database's clock."""
         return instant(decoded(self._get("/api/admin/workers"))["now"])
 
-    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
+    def list_jobs(self, wanted: Filter, *, state: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""
-        return self._get("/api/admin/jobs", state=state, type=type, queue=queue, limit=limit)
+        return self._get("/api/admin/jobs", **filter_fields(wanted), state=state, limit=limit)
 
     def job_stats(self) -> str:
         """Return the number of jobs in each state."""
@@ -64,6 +65,10 @@ class ApiBackend:
         """Enqueue a job and return it, or the one that has its idempotency key."""
         new_job(body).payload_text  # noqa: B018 - says what is wrong as the database's way does
         return self._send("POST", "/api/admin/jobs", body)
+
+    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool) -> str:
+        """Retry or cancel jobs that match, or count them; if it is not `done`, there are more to change."""
+        return self._send("POST", "/api/admin/jobs/bulk", filter_fields(wanted) | {"action": action, "dryRun": dry_run})
 
     def retry_job(self, job_id: str) -> str:
         """Queue a failed job again and return it."""

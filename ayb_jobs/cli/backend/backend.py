@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ayb_jobs.cli.options import Options
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.filters import Filter
 
 
 class JobsBackend(Protocol):
@@ -21,7 +22,7 @@ class JobsBackend(Protocol):
         """Return the database's clock."""
         ...
 
-    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
+    def list_jobs(self, wanted: Filter, *, state: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""
         ...
 
@@ -43,6 +44,10 @@ class JobsBackend(Protocol):
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""
+        ...
+
+    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool) -> str:
+        """Retry or cancel jobs that match, or count them; if it is not `done`, there are more to change."""
         ...
 
     def retry_job(self, job_id: str) -> str:

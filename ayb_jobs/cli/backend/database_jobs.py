@@ -1,12 +1,15 @@
 """Jobs on the database itself, open while no daemon runs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from ayb_jobs.cli.backend.database import actor
 from ayb_jobs.cli.options import Options
+from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
+from ayb_jobs.operations import bulk
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.clock import now
@@ -16,7 +19,7 @@ from ayb_jobs.storage.fleet.waiting import known_types, why_waiting
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.stats import job_stats
-from ayb_jobs.wire.jobs import enqueue_fields, execution_text, job_text, stats_text
+from ayb_jobs.wire.jobs import bulk_text, enqueue_fields, execution_text, job_text, stats_text
 from ayb_jobs.wire.text import page_text
 
 
@@ -32,11 +35,9 @@ class DatabaseJobs:
         """Return the database's clock."""
         return now(self._conn)
 
-    def list_jobs(self, *, state: str | None, type: str | None, queue: str | None, limit: int) -> str:
+    def list_jobs(self, wanted: Filter, *, state: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""
-        found = jobs.list_jobs(
-            self._conn, state=None if state is None else JobState(state), type=type, queue=queue, limit=limit
-        )
+        found = jobs.list_jobs(self._conn, state=JobState(state) if state else None, wanted=wanted, limit=limit)
         return page_text(map(job_text, found))
 
     def job_stats(self) -> str:
@@ -61,6 +62,15 @@ class DatabaseJobs:
         made = operations.enqueue(self._conn, enqueue_fields(body), actor=self._actor, defaults=self._defaults)
         return job_text(made.job)
 
+    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool) -> str:
+        """Retry or cancel jobs that match, or count them; if it is not `done`, there are more to change."""
+        asked = bulk.BulkAction(action)
+        if dry_run:
+            found = bulk.Changed(count=bulk.count(self._conn, asked, wanted), done=True)
+        else:
+            found = bulk.change(self._step, asked, wanted, actor=self._actor)
+        return bulk_text(action, count=found.count, done=found.done, dry_run=dry_run)
+
     def retry_job(self, job_id: str) -> str:
         """Queue a failed job again and return it."""
         return job_text(operations.retry(self._conn, job_id, actor=self._actor))
@@ -68,6 +78,11 @@ class DatabaseJobs:
     def cancel_job(self, job_id: str) -> str:
         """Cancel a queued job and return it."""
         return job_text(operations.cancel(self._conn, job_id, actor=self._actor))
+
+    @contextmanager
+    def _step(self) -> Iterator[Connection]:
+        with self._conn.transaction():
+            yield self._conn
 
     def _defaults(self, job_type: str) -> Defaults:
         from ayb_jobs.cli.settings import job_defaults  # slow to import, and mostly not needed

@@ -14,7 +14,7 @@ from ayb_jobs.model.filters import MAX_ERROR, Filter
 from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME
 from ayb_jobs.operations.bulk import BulkAction, Changed, change, count
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.text import object_text
+from ayb_jobs.wire.jobs import bulk_text
 
 INSTANT: dict[str, JsonValue] = {"format": "date-time"}
 
@@ -73,7 +73,7 @@ def change_many(services: Given, caller: Operator, body: RawBody) -> Response:
     else:
         begin, actor = acting_in_steps(services, caller)
         found = change(begin, action, wanted, actor=actor)
-    return answer(object_text({"action": action, "dryRun": asked.dry_run, "count": found.count, "done": found.done}))
+    return answer(bulk_text(action, count=found.count, done=found.done, dry_run=asked.dry_run))
 
 
 def _filter(asked: BulkBody) -> Filter:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -23,6 +23,7 @@ from ayb_jobs.http.parsing import (
     Limit,
     as_object,
     decode,
+    instant_of,
     known_once_ours,
     read_object,
 )
@@ -40,7 +41,8 @@ from ayb_jobs.http.requests import (
 )
 from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, StatsShape, answer
-from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState, checked_text
+from ayb_jobs.model.filters import MAX_ERROR, Filter
+from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import why_waiting
@@ -132,18 +134,31 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
     state: Annotated[Literal["", "queued", "running", "completed", "failed", "canceled"], Query()] = "",
     type: Annotated[str, Query(max_length=MAX_NAME)] = "",
     queue: Annotated[str, Query(max_length=MAX_NAME)] = "",
+    idempotency_key: Annotated[str, Query(alias="idempotencyKey", max_length=MAX_IDEMPOTENCY_KEY)] = "",
+    since: Annotated[str, Query(description="Created then or later")] = "",
+    until: Annotated[str, Query(description="Created before then")] = "",
+    error: Annotated[str, Query(description="A part of the last error, in any case", max_length=MAX_ERROR)] = "",
+    alike: Annotated[str, Query(description="The last error's first line, <n> for numbers", max_length=MAX_ERROR)] = "",
     limit: AybLimit = DEFAULT_PAGE,
     offset: AybOffset = 0,
     cursor: Annotated[str, Query(description="nextCursor of the page before")] = "",
 ) -> Response:
     """List jobs, the newest first."""
     size = page_size(limit)
+    wanted = Filter(
+        type=type or None,
+        queue=queue or None,
+        key=idempotency_key or None,
+        since=instant_of(since or None, "since"),
+        until=instant_of(until or None, "until"),
+        error=error or None,
+        alike=alike or None,
+    )
     with reading(services.database, services.read_timeout_s) as conn:
         found = jobs.list_jobs(
             conn,
             state=JobState(state) if state else None,
-            type=checked_text(type, "type", MAX_NAME) or None,
-            queue=checked_text(queue, "queue", MAX_NAME) or None,
+            wanted=wanted,
             limit=size,
             offset=row_offset(offset),
             before=read_cursor(cursor) if cursor else None,
@@ -263,18 +278,9 @@ def _given(asked: EnqueueBody) -> dict[str, Any]:
         "queue": asked.queue,
         "priority": asked.priority,
         "max_attempts": asked.max_attempts,
-        "run_at": _instant(asked.run_at),
+        "run_at": instant_of(asked.run_at, "run_at"),
         "delay": None if asked.delay_sec is None else timedelta(seconds=asked.delay_sec),
     }
-
-
-def _instant(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput("runAt is not an instant; write it as 2030-01-31T08:00:00Z", field="run_at") from None
 
 
 def _one_key(in_body: str | None, in_header: str | None) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any, LiteralString, NamedTuple
 
 from psycopg.rows import class_row
 
-from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.filters import EVERY, Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
@@ -25,7 +25,6 @@ class Batch(NamedTuple):
         return len(self.ids)
 
 
-EVERY = Filter()
 # Each batch goes on behind the one before, so that a job that fails again meanwhile is not retried again.
 _NEXT_BATCH = f"""
     {MATCHING}

@@ -9,10 +9,12 @@ import psycopg
 from psycopg.rows import dict_row, kwargs_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
+from ayb_jobs.model.filters import EVERY, Filter
 from ayb_jobs.model.job import Job, JobState, checked_id, decode_payload
 from ayb_jobs.model.lifecycle import CANCELING, RETRYING
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.matching import MATCHING
 
 # JSON comes as text, since jsonb stores what Python cannot decode. Whoever writes rows by plain SQL can make any column
 # as large as the server allows, so what is shown is cut; sizes are those that are stored, which the server knows
@@ -94,9 +96,8 @@ def find_jobs(conn: Connection, ids: Sequence[str], keys: Sequence[str]) -> list
         return cursor.execute(FIND_JOBS, {"ids": list(ids), "keys": list(keys)}, prepare=False).fetchall()
 
 
-_LISTED = """
-    (%(type)s::text IS NULL OR type = %(type)s::text)
-        AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+_LISTED = f"""
+    {MATCHING}
         AND (%(before_id)s::uuid IS NULL OR (created_at, id) < (%(before_at)s::timestamptz, %(before_id)s::uuid))
     ORDER BY created_at DESC, id DESC
     LIMIT %(limit)s::bigint + %(offset)s
@@ -128,20 +129,18 @@ def list_jobs(
     conn: Connection,
     *,
     state: JobState | None = None,
-    type: str | None = None,
-    queue: str | None = None,
+    wanted: Filter = EVERY,
     limit: int = 50,
     offset: int = 0,
     before: Position | None = None,
 ) -> list[Job]:
-    """Return up to `limit` jobs, the newest first; `before` continues after the last job of an earlier page.
+    """Return up to `limit` jobs that match, the newest first; `before` continues after the last of an earlier page.
 
     Planned anew for each call: a plan that fits any filter uses the index of none.
     """
     values = {
+        **wanted.values(),
         "state": state,
-        "type": type,
-        "queue": queue,
         "before_at": before and before.created_at,
         "before_id": before and before.id,
         "limit": limit,

@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.client.steps import Enqueued
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
+from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState, NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue import jobs
@@ -191,8 +192,8 @@ def test_a_list_is_newest_first_filtered_and_paged(conn: Connection) -> None:
         ((job.created_at, job.id) for job in everything), reverse=True
     )
     assert {job.state for job in jobs.list_jobs(conn, state=JobState.FAILED)} == {JobState.FAILED}
-    assert [job.type for job in jobs.list_jobs(conn, type="t1")] == ["t1", "t1"]
-    assert len(jobs.list_jobs(conn, queue="q0", state=JobState.FAILED)) == 1
+    assert [job.type for job in jobs.list_jobs(conn, wanted=Filter(type="t1"))] == ["t1", "t1"]
+    assert len(jobs.list_jobs(conn, wanted=Filter(queue="q0"), state=JobState.FAILED)) == 1
     assert jobs.list_jobs(conn, limit=2, offset=3) == everything[3:5]
     paged, before = [], None
     while page := jobs.list_jobs(conn, limit=1, before=before):
@@ -218,8 +219,7 @@ def test_rows_that_python_cannot_hold_never_break_a_list(conn: Connection) -> No
 def plan(conn: Connection, statement: str, **values: object) -> str:
     filled_in = {
         "state": None,
-        "type": None,
-        "queue": None,
+        **Filter().values(),
         "before_at": None,
         "before_id": None,
         "limit": 50,
@@ -243,6 +243,7 @@ def test_lists_walk_an_index(conn: Connection, *, analyzed: bool) -> None:
     assert "idx_ayb_jobs_created" in plan(conn, jobs.LIST_JOBS, before_at=datetime.now(UTC), before_id=NOWHERE)
     assert "idx_ayb_jobs_failed" in plan(conn, jobs.LIST_JOBS, state="failed")
     assert "idx_ayb_jobs_failed" in plan(conn, jobs.LIST_JOBS, state="failed", type="a")
+    assert "idx_ayb_jobs_failed" in plan(conn, jobs.LIST_JOBS, state="failed", error="a", since=datetime.now(UTC))
     assert "idx_ayb_jobs_canceled" in plan(conn, jobs.LIST_JOBS, state="canceled")
     assert "Seq Scan" not in plan(conn, jobs.LIST_JOBS, state="running")
 

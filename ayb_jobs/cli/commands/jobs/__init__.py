@@ -18,10 +18,8 @@ COMMANDS = {
         "Put a job into the queue.",
         ("add", "push", "submit", "send", "insert", "create", "new", "dispatch", "run"),
     ),
-    "retry": Lazy("jobs.retry:retry", "Queue a failed job again.", ("rerun", "requeue", "redo", "restart")),
-    "cancel": Lazy(
-        "jobs.cancel:cancel", "Cancel a queued job.", ("kill", "abort", "rm", "remove", "delete", "discard")
-    ),
+    "retry": Lazy("jobs.retry:retry", "Queue failed jobs again.", ("rerun", "requeue", "redo", "restart")),
+    "cancel": Lazy("jobs.cancel:cancel", "Cancel queued jobs.", ("kill", "abort", "rm", "remove", "delete", "discard")),
 }
 
 

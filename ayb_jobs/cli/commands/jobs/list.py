@@ -1,9 +1,12 @@
 """`ayb-jobs jobs list`."""
 
+from typing import Any
+
 import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_jobs
+from ayb_jobs.cli.commands.jobs.filtering import filter_of, filter_options, is_given
 from ayb_jobs.cli.commands.jobs.printing import STATES, print_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
@@ -12,27 +15,26 @@ from ayb_jobs.cli.values import LIMIT
 
 @click.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
-@click.option("--type", "type_", metavar="TYPE", help="Only jobs of this type.")
-@click.option("--queue", metavar="QUEUE", help="Only jobs in this queue.")
+@filter_options
 @click.option("--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 @backend_options
 @pass_options
-def list_(options: Options, state: str | None, type_: str | None, queue: str | None, limit: int) -> None:
+def list_(options: Options, /, state: str | None, limit: int, **flags: Any) -> None:
     """List jobs, the newest first."""
     output.must_print()
     with open_jobs(options) as backend:
-        text = backend.list_jobs(state=state, type=type_, queue=queue, limit=limit)
+        text = backend.list_jobs(filter_of(backend, flags), state=state, limit=limit)
         when = output.when_for(options, backend)
     if options.json:
         output.print_page(options, text)
         return
     found = decoded(text)["items"]
     if not found and options.output != "csv":
-        output.say(nothing(filtered=bool(state or type_ or queue)))
+        output.say(nothing(filtered=state is not None or is_given(flags)))
         return
     print_jobs(options, found, when)
     if len(found) == limit:
-        output.say(f"The newest {limit}; --limit shows more, --state and --type fewer.")
+        output.say(f"The newest {limit}; --limit shows more, --type, --since and others fewer.")
 
 
 def nothing(*, filtered: bool) -> str:

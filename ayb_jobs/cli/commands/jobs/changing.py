@@ -1,0 +1,100 @@
+"""Retrying and cancelling: one job by its id, or all that match a filter."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.backend import JobsBackend, open_jobs
+from ayb_jobs.cli.commands.jobs.filtering import filter_of, is_given
+from ayb_jobs.cli.commands.jobs.printing import STATES, print_change
+from ayb_jobs.cli.options import Options
+from ayb_jobs.cli.output import decoded
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.filters import Filter
+from ayb_jobs.wire.jobs import bulk_text
+
+F = TypeVar("F", bound=Callable[..., Any])
+# Of a job, before and after.
+WORDS = {"retry": ("failed", "queued again"), "cancel": ("queued", "canceled")}
+DONE = {"retry": "retried", "cancel": "canceled"}
+
+
+class Asked(NamedTuple):
+    """What is to be done to many jobs, and how."""
+
+    action: str
+    state: str | None
+    dry_run: bool
+    yes: bool
+
+
+def many_options(command: F) -> F:
+    """Give a command the flags of a change of many jobs, beside those of the filter."""
+    command = click.option("--dry-run", is_flag=True, help="Only count the jobs that match.")(command)
+    command = click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")(command)
+    return click.option("--yes", is_flag=True, help="Do not ask; needed if there is no terminal.")(command)
+
+
+def change(options: Options, action: str, job_id: str | None, flags: dict[str, Any]) -> None:
+    """Do what a command is asked to: to one job, or to all that match the flags."""
+    asked = Asked(action, state=flags.pop("state"), dry_run=flags.pop("dry_run"), yes=flags.pop("yes"))
+    many = asked.state is not None or is_given(flags)
+    before = WORDS[action][0]
+    if many == (job_id is not None):
+        wrong = "give a JOB-ID or a filter, not both" if many else "give a JOB-ID, or a filter such as --type"
+        raise InvalidInput(f"{wrong}; --state {before} alone means all of them", field="job_id")
+    if asked.state not in {None, before}:
+        raise InvalidInput(f"--state is {asked.state}; only {before} jobs can be {DONE[action]}", field="state")
+    with open_jobs(options) as backend:
+        if job_id is None:
+            change_many(options, backend, asked, filter_of(backend, flags))
+            return
+        text = backend.retry_job(job_id) if action == "retry" else backend.cancel_job(job_id)
+    print_change(options, text, "{id} is {state} again" if action == "retry" else "{id} is {state}")
+
+
+def change_many(options: Options, backend: JobsBackend, asked: Asked, wanted: Filter) -> None:
+    """Count what matches, have it confirmed, and change it."""
+    action = asked.action
+    counted = backend.change_jobs(action, wanted, dry_run=True)
+    count = decoded(counted)["count"]
+    before, after = WORDS[action]
+    if asked.dry_run:
+        show(options, counted, f"{how_many(count)} {before} and would be {after}")
+        return
+    if count and not asked.yes:
+        confirm(action, f"{how_many(count)} {before}")
+    changed = change_counted(backend, action, wanted, count)
+    show(options, changed, f"{how_many(decoded(changed)['count'])} {after}")
+
+
+def change_counted(backend: JobsBackend, action: str, wanted: Filter, count: int) -> str:
+    """Change jobs until `count` of them are, or none is left: a job that fails again at once is not retried forever."""
+    changed, done = 0, count == 0
+    while not done and changed < count:
+        told = decoded(backend.change_jobs(action, wanted, dry_run=False))
+        changed, done = changed + told["count"], told["done"]
+    return bulk_text(action, count=changed, done=True, dry_run=False)
+
+
+def confirm(action: str, found: str) -> None:
+    """Ask whether to go on; raises `InvalidInput` if nobody can be asked, and ends the command on a no."""
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"{found}; give --yes to {action} them", field="yes")
+    click.confirm(f"{found}. {action.capitalize()} them?", abort=True, err=True)
+
+
+def how_many(count: int) -> str:
+    """Return a number of jobs, with its verb."""
+    return "1 job is" if count == 1 else f"{count:,} jobs are"
+
+
+def show(options: Options, text: str, words: str) -> None:
+    """Print an answer as JSON, or in words."""
+    if options.json:
+        output.print_json(text)
+    else:
+        click.echo(words)
