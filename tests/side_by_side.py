@@ -3,7 +3,9 @@
 What a process prints is shown in one piece when it ends; until then a line every 30 seconds tells how far each is.
 """
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +29,10 @@ GROUPS = {
 }
 NAMED = [path for paths in GROUPS.values() for path in paths if not path.startswith("--")]
 ALL = GROUPS | {"others": ["tests", *(f"--ignore={path}" for path in NAMED)]}
+
+# Databases are made several times faster in memory.
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is made in it is private
+ROOM_BYTES = 8 * 2**30
 
 # Groups that mostly run in their own process, so that a figure of coverage means something.
 MEASURED = {"others"}
@@ -55,6 +61,7 @@ class Group:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env=os.environ | temporary_files(),
                 process_group=0,  # Ctrl-C comes from here, once
             )
 
@@ -94,6 +101,12 @@ def main() -> int:
             stop(groups)
             return 130
     return int(any(group.process.returncode for group in groups))
+
+
+def temporary_files() -> dict[str, str]:
+    """Return the variable that puts servers' files into memory, if there is room and nobody chose another place."""
+    roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
+    return {"TMPDIR": str(MEMORY)} if roomy and "TMPDIR" not in os.environ else {}
 
 
 def show_as_they_end(groups: list[Group]) -> None:

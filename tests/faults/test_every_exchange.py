@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import count
+from itertools import count, cycle, islice
 
 import pytest
 from psycopg import sql
 from psycopg_pool.base import AttemptWithBackoff
 
 from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.runtime import aside
 from ayb_jobs.runtime.fleet import lifeline
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
@@ -32,6 +33,8 @@ SQLSTATES = (
     "58030",  # input or output error
     "XX000",  # internal error
 )
+# So many of them does each exchange meet in the usual suite, the next ones in turn.
+IN_TURN = 3
 # Deleting a few rows takes a tenth of the time that truncating takes.
 EMPTY = """
     DELETE FROM _ayb_job_executions; DELETE FROM _ayb_job_fires; DELETE FROM _ayb_jobs;
@@ -85,6 +88,7 @@ class Sweep:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifeline, "SETTLE_S", 0.0)
+    monkeypatch.setattr(aside, "FIRST_RETRY_IF_PASSING_S", 0.0)
     # The pool of handlers' connections waits a second after each that cannot be set up.
     monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.01)
 
@@ -100,7 +104,22 @@ def test_every_cut_before_and_after(name: str, postgres: EmbeddedPostgres, datab
 
 
 # Left out is the migration, of which any statement that fails undoes the same transaction.
-@pytest.mark.parametrize("name", [name for name in LIFECYCLES if name != "Migrate"])
+FAILING = [name for name in LIFECYCLES if name != "Migrate"]
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_errors_in_turn_at_every_exchange(name: str, postgres: EmbeddedPostgres, database_url: str) -> None:
+    sweep = Sweep(LIFECYCLES[name], postgres, database_url)
+    turn = cycle(SQLSTATES)
+    for _ in range(IN_TURN * FAILING.index(name)):
+        next(turn)
+    for number in range(sweep.run(None)):
+        for sqlstate in islice(turn, IN_TURN):
+            sweep.run(Break(number, sqlstate))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAILING)
 def test_every_error_at_every_exchange(name: str, postgres: EmbeddedPostgres, database_url: str) -> None:
     sweep = Sweep(LIFECYCLES[name], postgres, database_url)
     for number in range(sweep.run(None)):
