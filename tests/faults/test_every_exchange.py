@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg_pool.base import AttemptWithBackoff
 
 from ayb_jobs.embedded import EmbeddedPostgres
-from ayb_jobs.runtime import aside
+from ayb_jobs.runtime.aside import Waits
 from ayb_jobs.runtime.fleet import lifeline
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
@@ -88,7 +88,7 @@ class Sweep:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifeline, "SETTLE_S", 0.0)
-    monkeypatch.setattr(aside, "FIRST_RETRY_IF_PASSING_S", 0.0)
+    monkeypatch.setattr(Waits, "ids", lambda _: [])  # what was set aside is tried again by the next turn
     # The pool of handlers' connections waits a second after each that cannot be set up.
     monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.01)
 
