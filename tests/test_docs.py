@@ -15,7 +15,7 @@ from ayb_jobs.cli.lazy import NoCommand
 from ayb_jobs.cli.main import program
 from ayb_jobs.cli.options import Options
 from ayb_jobs.config import load_config
-from ayb_jobs.config.loading import environment_names
+from ayb_jobs.config.gathering import environment_names
 from ayb_jobs.config.settings import SECTIONS
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.logs.lines import LINES

@@ -2,8 +2,9 @@
 
 `settings` and `tables` name every setting with its default, its bounds and its meaning; the documentation and the
 environment names are made from them. `kinds` finds out of which kind a job type is. `sources` is the only reader of
-files and of the environment. `loading` puts the two together and reports all faults at once, each with its key and
-where its value came from. `faults` words them. `display` shows the effective settings with secrets masked, and
+files and of the environment. `gathering` puts the sources together and keeps where each value came from; `checking`
+reports all faults at once, each with its key and that place; `loading` does the one after the other. `faults` words
+them. `display` shows the effective settings with secrets masked, and
 `reference` writes `docs/configuration.md`.
 """
 

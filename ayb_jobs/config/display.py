@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from ayb_jobs.config.loading import MAPPINGS
+from ayb_jobs.config.checking import MAPPINGS
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import SECTIONS, Config
 from ayb_jobs.model.address import is_address

@@ -7,8 +7,8 @@ from pydantic_core import PydanticUndefined
 
 from ayb_jobs.config.display import toml_value
 from ayb_jobs.config.faults import wanted
+from ayb_jobs.config.gathering import environment_names
 from ayb_jobs.config.kinds import Kind, own_keys
-from ayb_jobs.config.loading import environment_names
 from ayb_jobs.config.section import Section
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 from ayb_jobs.config.tables import JobTypeSettings

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import encode_payload
+from ayb_jobs.model.payload import encode_payload
 
 # Beyond the loopback interface a token is all that stands between a stranger and code that will run.
 MIN_TOKEN = 32

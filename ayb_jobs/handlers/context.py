@@ -12,8 +12,9 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
-from ayb_jobs.model.job import LeasedJob, decode_payload, encode_payload
+from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement, settle_result
+from ayb_jobs.model.payload import decode_payload, encode_payload
 from ayb_jobs.model.results import MOST_RECORDS
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, shares_sessions

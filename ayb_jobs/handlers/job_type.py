@@ -7,7 +7,8 @@ from typing import Any
 from ayb_jobs.errors import Discard, InvalidInput
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.model.bounds import NO_BOUNDS, Bounds
-from ayb_jobs.model.job import MAX_ATTEMPTS, checked_name, encode_payload
+from ayb_jobs.model.job import MAX_ATTEMPTS, checked_name
+from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.results import Result
 
 Handler = Callable[[JobContext], Result]

@@ -1,7 +1,5 @@
 """What a job is: as asked for (`NewJob`), as leased (`LeasedJob`), and as an operator sees it (`Job`)."""
 
-import json
-import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,20 +7,14 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
-from ayb_jobs.errors import InvalidInput, PayloadUndecodable
-from ayb_jobs.model.digits import json_text
-from ayb_jobs.model.values import fault_of, named
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.payload import encode_payload
+from ayb_jobs.model.values import named
 
 MAX_NAME = 100
 MAX_IDEMPOTENCY_KEY = 255
 PRIORITIES = range(1, 5)
-MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_ATTEMPTS = 2**31 - 1
-# Its `raw_decode` looks for no white space around a value, of which jsonb stores none; `json.loads` takes twice as
-# long.
-STORED_JSON = json.JSONDecoder()
-# A NUL character as JSON writes it; a backslash before it would make it a text of six characters.
-NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Stands for a payload that is not given; None is one.
 NO_PAYLOAD: Any = object()
 
@@ -256,49 +248,6 @@ def checked_id(value: str, field_name: str = "id") -> str:
         return str(uuid.UUID(value))
     except ValueError:
         raise InvalidInput(f"{field_name} {value!r} is not a UUID", field=field_name) from None
-
-
-def encode_payload(payload: Any) -> str:
-    """Return a payload as JSON text that PostgreSQL's jsonb takes.
-
-    It may hold what `model.values` says. Raises `InvalidInput`, which names the value at fault by its path.
-    """
-    try:
-        text = json_text(payload)
-        size = len(text.encode())
-    except (RecursionError, TypeError, ValueError) as error:
-        raise _unfit(payload, error) from None
-    if size > MAX_PAYLOAD_BYTES:
-        raise InvalidInput(f"payload has {size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed", field="payload")
-    if "\\u0000" in text and NUL.search(text):
-        raise _unfit(payload, None)
-    return text
-
-
-def _unfit(payload: Any, error: Exception | None) -> InvalidInput:
-    """Return what is wrong with a payload that cannot be stored."""
-    try:
-        fault = fault_of(payload)
-    except RecursionError:
-        fault = "payload is nested too deeply, or holds itself"
-    return InvalidInput(fault or f"payload is not JSON: {error}", field="payload")
-
-
-def decode_payload(text: str | None) -> Any:
-    """Return a stored payload as a Python value.
-
-    Raises `PayloadUndecodable` for what jsonb stores but Python refuses: nesting beyond the recursion limit, numbers of
-    more digits than Python converts. None stands for a text that is too large.
-    """
-    if text is None:
-        raise PayloadUndecodable("the payload cannot be decoded: it is too large as text")
-    try:
-        value, _ = STORED_JSON.raw_decode(text)
-    except RecursionError:
-        raise PayloadUndecodable("the payload cannot be decoded: it is nested too deeply") from None
-    except ValueError as error:
-        raise PayloadUndecodable(f"the payload cannot be decoded: {error}") from None
-    return value
 
 
 def instant(text: str) -> datetime:

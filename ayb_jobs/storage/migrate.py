@@ -6,21 +6,19 @@ inside a statement holds a snapshot, and an index that is built concurrently els
 The lock belongs to the transaction, so that it is safe behind a pooler that shares sessions between transactions.
 """
 
-import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import psycopg
 from psycopg.errors import Diagnostic
 
-import ayb_jobs
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.migrations import Migration, shipped_migrations
 from ayb_jobs.storage.own import find_surroundings, qualified
 from ayb_jobs.storage.rights import has_functions, list_ours, settle_rights
 from ayb_jobs.storage.rows import one_row
@@ -30,16 +28,6 @@ OnStep = Callable[[str], None]
 PATIENCE_S = 300.0  # for another migrating process, or for locks that an application holds
 POLL_S = 0.2
 RAISED_BY_A_FILE = "00000"  # the SQLSTATE of RAISE NOTICE; PostgreSQL's own notices ("already exists") bear others
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
-    """One numbered file; `checksum` is the SHA-256 of its text."""
-
-    version: int
-    name: str
-    sql: bytes
-    checksum: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +50,6 @@ class SchemaStatus:
     def is_current(self) -> bool:
         """Whether this program can work on the schema as it is."""
         return self.pending == 0 and self.version == self.needed
-
-
-def shipped_migrations() -> list[Migration]:
-    """Return the migrations that came with this program, in order."""
-    return [_read(path) for path in sorted(_folder().glob("[0-9]*.sql"))]
 
 
 def pending(conn: Connection) -> list[Migration]:
@@ -296,17 +279,3 @@ def _collected_notices(conn: Connection) -> Iterator[list[str]]:
 def _collect(notices: list[str], notice: Diagnostic) -> None:
     if notice.sqlstate == RAISED_BY_A_FILE and notice.message_primary:
         notices.append(notice.message_primary)
-
-
-def _folder() -> Path:
-    """Return the folder of the files: inside an installed package, beside it in the source tree."""
-    package = Path(ayb_jobs.__file__).parent
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent / "migrations"
-
-
-def _read(path: Path) -> Migration:
-    sql = path.read_bytes()
-    return Migration(
-        version=int(path.name.partition("_")[0]), name=path.stem, sql=sql, checksum=hashlib.sha256(sql).hexdigest()
-    )

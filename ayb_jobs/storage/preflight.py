@@ -8,7 +8,8 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.schedules.cron import read_cron
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.migrate import Migration, pending
+from ayb_jobs.storage.migrate import pending
+from ayb_jobs.storage.migrations import Migration
 
 # How fast a disk that is no good one is read while an index is built, and how long a change of a table's columns takes.
 BYTES_PER_S = 100_000_000

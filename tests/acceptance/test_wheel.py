@@ -12,7 +12,8 @@ import pytest
 
 import ayb_jobs
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.migrate import schema_status, shipped_migrations
+from ayb_jobs.storage.migrate import schema_status
+from ayb_jobs.storage.migrations import shipped_migrations
 from tests.acceptance.processes import DaemonProcess
 from tests.cli.processes import on_terminal
 from tests.eventually import eventually

@@ -11,7 +11,7 @@ from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import beat
-from ayb_jobs.storage.migrate import shipped_migrations
+from ayb_jobs.storage.migrations import shipped_migrations
 from tests.ayb_database import make_ayb_database
 from tests.cli.conftest import Cli
 

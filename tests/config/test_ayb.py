@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.config import Config, load_config
-from ayb_jobs.config.loading import environment_names
+from ayb_jobs.config.gathering import environment_names
 from ayb_jobs.config.settings import SECTIONS
 from ayb_jobs.errors import ConfigError
 

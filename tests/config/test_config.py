@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from ayb_jobs.cli.main import program
 from ayb_jobs.config import Config, ScheduleSettings, load_config
 from ayb_jobs.config.display import as_toml
-from ayb_jobs.config.loading import environment_names
+from ayb_jobs.config.gathering import environment_names
 from ayb_jobs.config.reference import example, markdown
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 from ayb_jobs.errors import ConfigError, InvalidInput

@@ -15,7 +15,8 @@ from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.migrate import migrate, shipped_migrations
+from ayb_jobs.storage.migrate import migrate
+from ayb_jobs.storage.migrations import shipped_migrations
 from tests.acceptance.processes import daemon
 from tests.cli.conftest import Cli
 from tests.eventually import eventually

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.lab.torture import network, parse_faults, report, torture
-from ayb_jobs.lab.torture.phases import Torture
 from ayb_jobs.lab.torture.plan import KINDS, missing
+from ayb_jobs.lab.torture.running import Torture
 
 # Counted faults are all injected, however long that takes.
 IN_EACH_CHANGE = "kill=200,term=100,pause=20,log_pipe=2,terminate=100,restart_immediate=30,restart_fast=4,exhaust=3"

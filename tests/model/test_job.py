@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from ayb_jobs.errors import InvalidInput, PayloadUndecodable
-from ayb_jobs.model.job import NewJob, decode_payload, encode_payload, instant
+from ayb_jobs.model.job import NewJob, instant
+from ayb_jobs.model.payload import decode_payload, encode_payload
 
 
 @pytest.mark.parametrize(

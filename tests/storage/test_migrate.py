@@ -11,8 +11,10 @@ import pytest
 
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage import migrate as module
+from ayb_jobs.storage import migrations
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.migrate import Applied, migrate, pending, schema_status, shipped_migrations
+from ayb_jobs.storage.migrate import Applied, migrate, pending, schema_status
+from ayb_jobs.storage.migrations import shipped_migrations
 from tests.ayb_database import JOB_TABLES
 from tests.eventually import eventually
 from tests.pgbouncer import PgBouncer
@@ -241,7 +243,7 @@ def test_a_failing_migration_undoes_the_whole_upgrade(
 ) -> None:
     (tmp_path / "0001_good.sql").write_text("CREATE TABLE good ()")
     (tmp_path / "0002_bad.sql").write_text("CREATE TABLE bad (); SELECT 1 / 0")
-    monkeypatch.setattr(module, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(migrations, "_folder", lambda: tmp_path)
     with connection(empty_database_url) as conn:
         with pytest.raises(MigrationError, match="0002_bad failed, nothing was changed: division by zero"):
             migrate(conn)
@@ -252,7 +254,7 @@ def test_a_connection_lost_on_the_way_is_no_fault_of_the_schema(
     empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "0001_lost.sql").write_text("CREATE TABLE lost (); SELECT pg_terminate_backend(pg_backend_pid())")
-    monkeypatch.setattr(module, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(migrations, "_folder", lambda: tmp_path)
     with connection(empty_database_url) as conn, pytest.raises(DatabaseError, match="connection was lost"):
         migrate(conn)
     with connection(empty_database_url) as conn:
@@ -263,7 +265,7 @@ def test_a_migration_takes_longer_than_statements_may(
     empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "0001_slow.sql").write_text("SELECT pg_sleep(0.2)")
-    monkeypatch.setattr(module, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(migrations, "_folder", lambda: tmp_path)
     with connection(empty_database_url) as conn:
         conn.execute("SET statement_timeout = '50ms'")
         assert migrate(conn).migrations

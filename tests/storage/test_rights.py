@@ -14,10 +14,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage import migrate as module
-from ayb_jobs.storage import rights
+from ayb_jobs.storage import migrations, rights
 from ayb_jobs.storage.database import Connection, connect, connect_for_ourselves
 from ayb_jobs.storage.execution_view import keep_execution_view
 from ayb_jobs.storage.migrate import migrate
+from ayb_jobs.storage.migrations import shipped_migrations
 from ayb_jobs.storage.queue.enqueueing import ENQUEUE, ENQUEUE_BEFORE_18
 from ayb_jobs.storage.queue.jobs import list_jobs
 from ayb_jobs.storage.queue.stats import job_stats
@@ -161,10 +162,10 @@ def test_an_update_of_aybs_database_takes_the_view_away(
 
 def migrate_to(conn: Connection, version: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the database as an earlier version of the program did, which knew nothing of rights."""
-    for migration in module.shipped_migrations()[:version]:
+    for migration in shipped_migrations()[:version]:
         (folder / f"{migration.name}.sql").write_bytes(migration.sql)
     with monkeypatch.context() as earlier:
-        earlier.setattr(module, "_folder", lambda: folder)
+        earlier.setattr(migrations, "_folder", lambda: folder)
         earlier.setattr(module, "settle_rights", lambda *_, **__: None)
         assert len(migrate(conn).migrations) == version
 
@@ -185,9 +186,9 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         ]
         assert names(conn, READABLE, role="public") == []
         (tmp_path / "9999_more.sql").write_text("CREATE TABLE _ayb_job_more (); CREATE SEQUENCE _ayb_job_numbers")
-        for migration in module.shipped_migrations():
+        for migration in shipped_migrations():
             (tmp_path / f"{migration.name}.sql").write_bytes(migration.sql)
-        monkeypatch.setattr(module, "_folder", lambda: tmp_path)
+        monkeypatch.setattr(migrations, "_folder", lambda: tmp_path)
         assert [migration.name for migration in migrate(conn).migrations] == ["9999_more"]
         granted = "SELECT has_table_privilege(%s, '_ayb_job_more', 'INSERT'), has_table_privilege(%s, '_ayb_job_more', 'UPDATE')"
         assert conn.execute(granted.encode(), (role, role)).fetchone() == (True, False)

@@ -5,7 +5,7 @@ it runs clients that keep a history and handlers that keep an effect log; a trig
 Whatever is chosen by chance follows from the seed.
 """
 
-from ayb_jobs.lab.torture.phases import Torture, torture
 from ayb_jobs.lab.torture.plan import KINDS, Kind, parse_faults
+from ayb_jobs.lab.torture.running import Torture, torture
 
 __all__ = ["KINDS", "Kind", "Torture", "parse_faults", "torture"]

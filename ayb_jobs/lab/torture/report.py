@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from ayb_jobs.lab.checker import Figures, timeline
-from ayb_jobs.lab.torture.phases import Torture
+from ayb_jobs.lab.torture.running import Torture
 
 SHOWN = 20
 TIMELINES = 3

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import MAX_ATTEMPTS, MAX_NAME, PRIORITIES, checked_name, checked_text, encode_payload
+from ayb_jobs.model.job import MAX_ATTEMPTS, MAX_NAME, PRIORITIES, checked_name, checked_text
+from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.schedules.cron import Dst, check_cron
 
 MAX_CATCHUP = 1000

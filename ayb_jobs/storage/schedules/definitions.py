@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from psycopg.rows import class_row
 
 from ayb_jobs.errors import Conflict
-from ayb_jobs.model.job import encode_payload
+from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.schedules.schedule import NewSchedule, defined_values
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.schedules import DEFAULT_MAX_ATTEMPTS, create_schedule, update_schedule

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import kwargs_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
-from ayb_jobs.model.job import encode_payload
+from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.schedules.cron import check_cron, read_cron
 from ayb_jobs.model.schedules.fires import Fire, Timing, first_fire, passed_over
 from ayb_jobs.model.schedules.schedule import TIMING, NewSchedule, Schedule, check_values, defined_values

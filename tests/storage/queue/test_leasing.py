@@ -13,8 +13,9 @@ from psycopg import sql
 
 from ayb_jobs.errors import PayloadUndecodable
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import JobState, Lease, LeasedJob, decode_payload
+from ayb_jobs.model.job import JobState, Lease, LeasedJob
 from ayb_jobs.model.lifecycle import TRANSITIONS, Outcome, Settlement, settle_failure, settle_result
+from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
