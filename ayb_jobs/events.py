@@ -145,14 +145,26 @@ class LoopErrorRepeated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowSetAside:
-    """A loop cannot handle this row. The others go on, and the row is tried again after `retry_s`."""
+class RowsSetAside:
+    """A loop cannot handle these rows. The others go on, and the first of these is tried again after `retry_s`.
+
+    `error` is what the database says of the first; it says the like of the others.
+    """
 
     part: str
     table: str
-    row_id: str
+    row_ids: Sequence[str]
     error: str
     retry_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsideFull:
+    """A loop has set more rows aside than the `most` it remembers, and tries the oldest of them again sooner."""
+
+    part: str
+    table: str
+    most: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +373,8 @@ Single = (
     | LoopFailed
     | LoopRecovered
     | LoopErrorRepeated
-    | RowSetAside
+    | RowsSetAside
+    | AsideFull
     | NotificationsUnavailable
     | NotificationsAvailable
     | DaemonStarted

@@ -87,7 +87,11 @@ LINES: Mapping[str, Line] = {
         "warning", "Jobs from before the database was adopted will be removed; set `setting` to decide otherwise."
     ),
     "row.set_aside": Line(
-        "error", "A part of the daemon cannot handle this row, and tries it again after `retry_s`. The others go on."
+        "error",
+        "A part of the daemon cannot handle a row, or several, and tries again after `retry_s`. The others go on.",
+    ),
+    "rows.aside_full": Line(
+        "error", "A part of the daemon has set aside as many rows as it remembers. It tries the oldest again sooner."
     ),
     "loop.failed": Line(
         "error",

@@ -10,6 +10,8 @@ from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.model.schedules.fires import Advance, Fire
 
+# Ids that one line names.
+MOST_IDS = 5
 HOW_TO_ENABLE = "set enabled = true under [jobs], or AYB_JOBS_ENABLED=true"
 
 
@@ -50,9 +52,10 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "loop.failed_again", {"loop": event.loop} | exception_fields(event.error)
         case events.LoopRecovered():
             return "loop.recovered", {"loop": event.loop, "failures": event.failures}
-        case events.RowSetAside():
-            told = {"loop": event.part, "table": event.table, "id": event.row_id, "retry_s": event.retry_s}
-            return "row.set_aside", told | error_fields(event.error)
+        case events.RowsSetAside():
+            return "row.set_aside", aside_fields(event)
+        case events.AsideFull():
+            return "rows.aside_full", {"loop": event.part, "table": event.table, "rows": event.most}
         case events.NotificationsAvailable():
             return "notify.available", {}
         case events.NotificationsUnavailable():
@@ -108,6 +111,13 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "request.failed", {"request": event.request} | exception_fields(event.error)
         case _:
             assert_never(event)
+
+
+def aside_fields(event: events.RowsSetAside) -> dict[str, Any]:
+    """Name a row that was set aside, or count the rows and name some of them."""
+    ids = event.row_ids
+    rows = {"id": ids[0]} if len(ids) == 1 else {"rows": len(ids), "ids": list(ids[:MOST_IDS])}
+    return {"loop": event.part, "table": event.table} | rows | {"retry_s": event.retry_s} | error_fields(event.error)
 
 
 def action_fields(event: ActionTaken) -> dict[str, Any]:

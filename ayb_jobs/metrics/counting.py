@@ -146,8 +146,8 @@ class Metrics:
             case events.LoopFailed() | events.LoopErrorRepeated():
                 self._add("ayb_jobs_loop_failures", event.loop)
                 self._failed(event.error)
-            case events.RowSetAside():
-                self._add("ayb_jobs_rows_set_aside", event.part)
+            case events.RowsSetAside():
+                self._add("ayb_jobs_rows_set_aside", event.part, by=len(event.row_ids))
             case events.ApiFailed():
                 self._add("ayb_jobs_api_failures")
                 self._failed(event.error)
@@ -155,7 +155,8 @@ class Metrics:
                 self._add("ayb_jobs_api_errors")
                 self._failed(event.error)
             case (
-                events.RetentionDeferred()
+                events.AsideFull()
+                | events.RetentionDeferred()
                 | events.LoopRecovered()
                 | events.NotificationsUnavailable()
                 | events.NotificationsAvailable()

@@ -2,10 +2,12 @@
 
 import math
 import time
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 
-from ayb_jobs.events import Emit, RowSetAside
+from ayb_jobs.events import AsideFull, Emit, RowsSetAside
 from ayb_jobs.storage.faults import may_pass
 
 FIRST_RETRY_S = 60.0
@@ -13,8 +15,9 @@ LONGEST_RETRY_S = 3600.0
 # What keeps a row back may pass by itself: a full disk, a standby. Then it must not wait for long.
 FIRST_RETRY_IF_PASSING_S = 1.0
 LONGEST_RETRY_IF_PASSING_S = 60.0
-# A loop remembers so many; beyond them it forgets the oldest, which are then tried again sooner.
+# A loop remembers so many; beyond them it forgets the oldest, which are then tried again sooner, and says so.
 MOST = 10_000
+FULL_AGAIN_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -81,10 +84,12 @@ class Waits:
         for row_id in self._waiting.keys() - row_ids:
             del self._waiting[row_id]
 
-    def forget_oldest(self, most: int) -> None:
-        """Forget the rows that wait longest, so that `most` are left."""
-        while len(self._waiting) > most:
-            del self._waiting[next(iter(self._waiting))]
+    def forget_oldest(self, most: int) -> int:
+        """Forget the rows that wait longest, so that `most` are left; return how many were forgotten."""
+        too_many = max(0, len(self._waiting) - most)
+        for row_id in list(islice(self._waiting, too_many)):
+            del self._waiting[row_id]
+        return too_many
 
 
 class Aside:
@@ -103,6 +108,7 @@ class Aside:
         self._part = part
         self._table = table
         self.waits = Waits(first_s=first_s, longest_s=longest_s)
+        self._full_again_at = 0.0
 
     def ids(self) -> list[str]:
         """Return the ids of the rows that are not to be tried yet."""
@@ -110,11 +116,33 @@ class Aside:
 
     def put(self, row_id: str, error: BaseException | str) -> None:
         """Set a row aside, for twice as long as the last time, and tell it."""
-        passing = isinstance(error, BaseException) and may_pass(error)
-        retry_s = self.waits.put(row_id, may_pass=passing)
-        self.waits.forget_oldest(MOST)
-        self._emit(RowSetAside(part=self._part, table=self._table, row_id=row_id, error=str(error), retry_s=retry_s))
+        self.put_all([(row_id, error)])
+
+    def put_all(self, refused: Sequence[tuple[str, BaseException | str]]) -> None:
+        """Set rows aside, each for twice as long as its last time. One event tells all rows with one kind of error."""
+        told: dict[object, list[tuple[str, float, str]]] = {}
+        for row_id, error in refused:
+            passing = isinstance(error, BaseException) and may_pass(error)
+            retry_s = self.waits.put(row_id, may_pass=passing)
+            kind = type(error) if isinstance(error, BaseException) else error
+            told.setdefault(kind, []).append((row_id, retry_s, str(error)))
+        for rows in told.values():
+            self._tell(rows)
+        if self.waits.forget_oldest(MOST) and time.monotonic() >= self._full_again_at:
+            self._full_again_at = time.monotonic() + FULL_AGAIN_S
+            self._emit(AsideFull(part=self._part, table=self._table, most=MOST))
 
     def forget(self, row_id: str) -> None:
         """Forget a row that was handled after all."""
         self.waits.forget(row_id)
+
+    def _tell(self, rows: Sequence[tuple[str, float, str]]) -> None:
+        self._emit(
+            RowsSetAside(
+                part=self._part,
+                table=self._table,
+                row_ids=tuple(row_id for row_id, _, _ in rows),
+                error=rows[0][2],
+                retry_s=min(retry_s for _, retry_s, _ in rows),
+            )
+        )

@@ -24,6 +24,9 @@ OUR_TABLES = ("_ayb_jobs", "_ayb_job_executions")
 class RowUnchanged(DatabaseError):
     """The database left the row as it was, without an error: a trigger returned NULL, the old row, or another state."""
 
+    def __init__(self) -> None:
+        super().__init__("the database left the row as it was: a trigger of the application's may keep it so")
+
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether an error says that there is no database to work with just now, whatever was asked of it."""

@@ -82,9 +82,10 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.RowsUnprunable(table="completed jobs", rows=3, error=OSError("no")), "rows.unprunable"),
     (events.RetentionDeferred(state="completed", kept_h=720, begins_in_s=3600.0), "retention.deferred"),
     (
-        events.RowSetAside(part="recoverer", table="_ayb_jobs", row_id="1", error="no", retry_s=60.0),
+        events.RowsSetAside(part="recoverer", table="_ayb_jobs", row_ids=["1"], error="no", retry_s=60.0),
         "row.set_aside",
     ),
+    (events.AsideFull(part="recoverer", table="_ayb_jobs", most=10_000), "rows.aside_full"),
     (events.NotificationsAvailable(), "notify.available"),
     (events.NotificationsUnavailable(reason="a pooler"), "notify.unavailable"),
     (events.TracingUnavailable(reason="no such package"), "tracing.unavailable"),

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.config import Retention
-from ayb_jobs.events import Emit, RowSetAside
+from ayb_jobs.events import Emit, RowsSetAside
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.chores import scheduler
@@ -27,6 +27,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_workers
 from ayb_jobs.storage.schedules.alerts import Alert
+from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
 
@@ -294,11 +295,11 @@ def test_a_job_that_cannot_be_recovered_is_set_aside_and_told(db: Database, conn
     loop = Loop("recoverer", recovering(db, told.append), told.append)
     loop.start()
     eventually(lambda: states_of_good(conn) == {"queued"})
-    eventually(lambda: len([event for event in told if isinstance(event, RowSetAside)]) == len(bad))
+    eventually(lambda: len(set_aside(told)) == len(bad))
     loop.stop()
     assert loop.join(5)
-    assert sorted(event.row_id for event in told if isinstance(event, RowSetAside)) == sorted(bad)
-    assert all("the application refuses it" in event.error for event in told if isinstance(event, RowSetAside))
+    assert sorted(set_aside(told)) == sorted(bad)
+    assert all("the application refuses it" in event.error for event in told if isinstance(event, RowsSetAside))
 
 
 @pytest.mark.parametrize("number", ["NULL", "(SELECT min(id) FROM _ayb_job_executions)", "42"])
@@ -332,7 +333,7 @@ def test_a_schedule_that_cannot_be_fired_is_set_aside_and_told(db: Database, con
     tick = scheduling(db, told.append)
     assert [tick(), tick()] == [15.0, 15.0] or states_of_good(conn) == {"queued"}
     assert states_of_good(conn) == {"queued"}
-    assert sorted(event.row_id for event in told if isinstance(event, RowSetAside)) == sorted(bad)
+    assert sorted(set_aside(told)) == sorted(bad)
 
 
 def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told(db: Database, conn: Connection) -> None:
@@ -344,7 +345,7 @@ def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told(db:
     told: list[object] = []
     tick = scheduling(db, told.append)
     tick()
-    assert [event.row_id for event in told if isinstance(event, RowSetAside)] == [bad]
+    assert set_aside(told) == [bad]
     assert tick() > 1
 
 
@@ -373,8 +374,8 @@ def test_a_row_that_is_refused_with_a_passing_error_each_time_is_set_aside(
         except psycopg.Error:
             failures += 1
         assert failures <= 5, "the statement is repeated a few times, and then the row is suspected"
-    aside = [event for event in told if isinstance(event, RowSetAside)]
-    assert [event.row_id for event in aside] == [bad]
+    aside = [event for event in told if isinstance(event, RowsSetAside)]
+    assert set_aside(aside) == [bad]
     assert aside[0].retry_s <= 1, "what may pass is tried again soon"
 
 
@@ -403,7 +404,7 @@ def test_the_heart_beats_though_a_silent_daemon_cannot_be_forgotten(db: Database
     told: list[object] = []
     beating(db, told.append)()
     assert {row[0] for row in conn.execute("SELECT id FROM _ayb_job_workers")} == {"kept", "me"}
-    assert [event.row_id for event in told if isinstance(event, RowSetAside)] == ["kept"]
+    assert set_aside(told) == ["kept"]
 
 
 def test_the_lifeline_is_kept_though_a_dead_daemon_cannot_be_forgotten(db: Database, conn: Connection) -> None:
@@ -419,7 +420,7 @@ def test_the_lifeline_is_kept_though_a_dead_daemon_cannot_be_forgotten(db: Datab
     while closing_later:
         closing_later.pop()()
     assert states_of_good(conn) == {"queued"}
-    assert [event.row_id for event in told if isinstance(event, RowSetAside)] == ["dead"]
+    assert set_aside(told) == ["dead"]
 
 
 # What a trigger of the application's may do with a bad row.
@@ -454,5 +455,5 @@ def test_a_schedule_whose_row_keeps_it_from_being_noted_is_set_aside(
         "SELECT schedule.name FROM _ayb_job_alerts JOIN _ayb_job_schedules AS schedule ON schedule_id = schedule.id"
     )
     assert alerts.fetchall() == [("good",)]
-    aside = {event.row_id for event in told if isinstance(event, RowSetAside)}
+    aside = set(set_aside(told))
     assert aside == (set() if change == "ended" and refusal.startswith("RETURN") else {bad})

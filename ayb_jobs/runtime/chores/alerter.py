@@ -126,13 +126,11 @@ class Alerter:
             failures.append(error)
             return ()
         step.patience.begin_anew()
-        for schedule_id, refusal in written.refused:
-            step.aside.put(schedule_id, refusal)
+        step.aside.put_all(written.refused)
         return written.done
 
     def _tell(self, step: Step, noted: Noted) -> None:
-        for schedule_id in noted.unchanged:
-            step.aside.put(schedule_id, RowUnchanged())
+        step.aside.put_all([(schedule_id, RowUnchanged()) for schedule_id in noted.unchanged])
         for each in noted.begun:
             self._emit(
                 ScheduleOverdue(schedule_id=each.schedule_id, name=each.name, reason=each.reason, message=each.words)

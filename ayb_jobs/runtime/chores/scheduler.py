@@ -115,8 +115,7 @@ class Scheduler:
             ids = find_due(conn, self._batch, aside=self._aside.ids())
         written = narrowed(ids, act, blames=self._patience.blames)
         self._patience.begin_anew()
-        for schedule_id, refusal in written.refused:
-            self._aside.put(schedule_id, refusal)
+        self._aside.put_all(written.refused)
         if written.left and not written.done:
             raise written.refused[-1].error
         return bool(written.left) or any(written.done)
@@ -166,11 +165,12 @@ class Scheduler:
     def _tell_fired(self, advances: Sequence[Advance], fired: Fired, now: datetime) -> None:
         done = [each for each in advances if each.schedule.id in fired.schedule_ids]
         self._emit(SchedulesFired(advances=done, jobs=fired.jobs, now=now))
-        for each in advances:
-            if each.schedule.id not in fired.schedule_ids:
-                self._aside.put(each.schedule.id, NOT_ADVANCED)
-            elif each.next_at is None:
+        for each in done:
+            self._aside.forget(each.schedule.id)
+            if each.next_at is None:
                 self._emit(ScheduleEnded(schedule_id=each.schedule.id, name=each.schedule.name))
+        kept = [each.schedule.id for each in advances if each.schedule.id not in fired.schedule_ids]
+        self._aside.put_all([(schedule_id, NOT_ADVANCED) for schedule_id in kept])
 
 
 def _is_due(ahead: Ahead) -> bool:

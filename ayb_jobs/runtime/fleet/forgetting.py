@@ -18,5 +18,4 @@ def forget_each(database: Database, worker_ids: Sequence[str], aside: Aside) -> 
 
     waiting = set(aside.ids())
     result = narrowed([each for each in worker_ids if each not in waiting], forget, blames=was_refused)
-    for worker_id, error in result.refused:
-        aside.put(worker_id, error)
+    aside.put_all(result.refused)

@@ -39,11 +39,9 @@ class Recovering:
             [(each, self._decided(each, now)) for each in lost], self._write, blames=self._patience.blames
         )
         self._patience.begin_anew()
-        for (each, _), error in written.refused:
-            self.aside.put(each.job.id, error)
+        self.aside.put_all([(each.job.id, error) for (each, _), error in written.refused])
         unchanged = [job_id for batch in written.done for job_id in batch.unchanged]
-        for job_id in unchanged:
-            self.aside.put(job_id, RowUnchanged())
+        self.aside.put_all([(job_id, RowUnchanged()) for job_id in unchanged])
         recovered = [job for batch in written.done for job in batch.jobs]
         if recovered:
             failpoints.reach(failpoints.RECOVERED)

@@ -18,7 +18,7 @@ from ayb_jobs.events import (
     Events,
     JobsLeased,
     JobsSettled,
-    RowSetAside,
+    RowsSetAside,
     ScheduleOverdue,
     ScheduleRecovered,
 )
@@ -33,6 +33,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules.alerts import MOST_ATTEMPTS, target_id
 from ayb_jobs.storage.schedules.schedules import create_schedule
+from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.receiver import Receiver
 
@@ -148,8 +149,8 @@ def test_a_schedule_that_the_application_refuses_to_have_noted_is_set_aside_and_
     alerter = Alerter(database, events.append)
     assert [alerter.tick(), alerter.tick()] == [0.0, WATCH_S]
     assert [event.name for event in events if isinstance(event, ScheduleOverdue)] == ["good"]
-    (told,) = [event for event in events if isinstance(event, RowSetAside)]
-    assert (told.row_id, "the application refuses it" in told.error) == (bad, True)
+    (told,) = [event for event in events if isinstance(event, RowsSetAside)]
+    assert (told.row_ids, "the application refuses it" in told.error) == ((bad,), True)
 
 
 def test_failures_are_noted_beside_one_that_the_application_refuses(conn: Conn, database: Database) -> None:
@@ -160,7 +161,7 @@ def test_failures_are_noted_beside_one_that_the_application_refuses(conn: Conn, 
     events: list[Any] = []
     Alerter(database, events.append).tick()
     assert conn.execute("SELECT kind, schedule_id::text FROM _ayb_job_alerts").fetchall() == [("failed", good)]
-    assert [event.row_id for event in events if isinstance(event, RowSetAside)] == [bad]
+    assert set_aside(events) == [bad]
 
 
 def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told_once(
@@ -172,7 +173,7 @@ def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told_onc
     events: list[Any] = []
     alerter = Alerter(database, events.append)
     assert [alerter.tick(), alerter.tick()] == [WATCH_S, WATCH_S]
-    assert [type(event) for event in events] == [RowSetAside]
+    assert [type(event) for event in events] == [RowsSetAside]
     assert conn.execute("SELECT count(*) FROM _ayb_job_alerts").fetchone() == (0,)
 
 

@@ -4,7 +4,7 @@ import pytest
 from psycopg import errors
 from psycopg.sql import SQL
 
-from ayb_jobs.events import JobRecovered, RowSetAside
+from ayb_jobs.events import JobRecovered
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet import heartbeat
@@ -13,6 +13,7 @@ from ayb_jobs.runtime.fleet.recoverer import BATCH, LONGEST_TURN_S, SHORTEST_TUR
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_workers
+from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.factories import make_job
 
@@ -73,8 +74,7 @@ def test_jobs_that_a_trigger_keeps_running_are_set_aside_and_told_and_looks_paus
     told: list[object] = []
     looking = Recoverer(database=db, emit=told.append, backoff=Backoff(), max_crashes=3, lease_s=30)
     assert [looking.tick(), looking.tick(), looking.tick()] == [0, 0, LONGEST_TURN_S]
-    aside = {event.row_id for event in told if isinstance(event, RowSetAside)}
-    assert len(aside) == BATCH + 1
+    assert len(set(set_aside(told))) == BATCH + 1
     assert [event.job.id for event in told if isinstance(event, JobRecovered)] == [good]
     assert conn.execute("SELECT job_id FROM _ayb_job_executions").fetchall() == [(good,)]
 

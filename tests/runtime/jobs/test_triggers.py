@@ -6,7 +6,7 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.config import Retention
-from ayb_jobs.events import LeasesLost, RemovalRefused, RowSetAside, SettlementRefused
+from ayb_jobs.events import LeasesLost, RemovalRefused, RowsSetAside, SettlementRefused
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.database import Connection
@@ -114,7 +114,7 @@ def waiting() -> Registry:
 
 
 def set_aside(daemon: Running) -> set[str]:
-    return {event.row_id for event in daemon.recorder.of(RowSetAside)}
+    return {row_id for event in daemon.recorder.of(RowsSetAside) for row_id in event.row_ids}
 
 
 @pytest.mark.parametrize("way", [None, "40001", *SILENT, "state alone"])

@@ -1,0 +1,41 @@
+"""Rows that a loop sets aside are told in few lines, and none is forgotten in silence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from ayb_jobs.events import AsideFull, RowsSetAside
+from ayb_jobs.logs.wording import event_line
+from ayb_jobs.runtime import aside
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.storage.faults import RowUnchanged
+from tests.aside import set_aside
+
+
+def test_many_rows_with_one_kind_of_error_are_told_in_one_line() -> None:
+    told: list[Any] = []
+    rows = Aside(told.append, part="scheduler", table="_ayb_job_schedules")
+    rows.put_all([(str(number), RowUnchanged()) for number in range(1200)] + [("other", ValueError("odd"))])
+    assert [type(event) for event in told] == [RowsSetAside, RowsSetAside]
+    name, fields = event_line(told[0]) or ("", {})
+    assert (name, fields["rows"], fields["ids"]) == ("row.set_aside", 1200, ["0", "1", "2", "3", "4"])
+    assert "a trigger" in fields["error"]
+    assert event_line(told[1]) == ("row.set_aside", told_of("other"))
+    assert len(set(set_aside(told))) == 1201
+
+
+def told_of(row_id: str) -> Mapping[str, Any]:
+    return {"loop": "scheduler", "table": "_ayb_job_schedules", "id": row_id, "retry_s": 60.0, "error": "odd"}
+
+
+def test_that_a_loop_cannot_remember_all_rows_it_set_aside_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside, "MOST", 3)
+    told: list[object] = []
+    rows = Aside(told.append, part="scheduler", table="_ayb_job_schedules")
+    rows.put_all([(str(number), "no") for number in range(3)])
+    assert not [event for event in told if isinstance(event, AsideFull)]
+    for number in range(3, 6):
+        rows.put(str(number), "no")
+    assert [event.most for event in told if isinstance(event, AsideFull)] == [3]
+    assert rows.ids() == ["3", "4", "5"]
