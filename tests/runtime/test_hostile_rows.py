@@ -26,7 +26,7 @@ from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_workers
-from ayb_jobs.storage.schedules.alerts import Alert
+from ayb_jobs.storage.schedules.deliveries import Alert
 from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule

@@ -20,11 +20,11 @@ from ayb_jobs.storage.schedules.alerts import (
     find_failing,
     find_newly_overdue,
     find_recovered,
-    find_waiting,
     note_failures,
     note_overdue,
     note_recovered,
 )
+from ayb_jobs.storage.schedules.deliveries import find_waiting
 
 # An idle daemon should cost a database next to nothing: one look for all addresses.
 WATCH_S = 20.0

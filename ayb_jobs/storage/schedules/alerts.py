@@ -1,33 +1,14 @@
-"""Alerts about schedules: noted once however many daemons watch, and delivered to each address until it takes them."""
+"""Alerts about schedules, noted once however many daemons watch."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple
 
 from psycopg.rows import class_row
 
-from ayb_jobs.model.lifecycle import storable_error
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.overdue import Overdue
 
-MOST_ATTEMPTS = 12
 BATCH = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
-    """What is told. `kind` is `overdue`, `recovered` or `failed` (a scheduled job failed for good)."""
-
-    id: str
-    kind: str
-    schedule_id: str
-    schedule: str
-    ping_url: str | None
-    message: str
-    at: datetime
-    attempt: int
 
 
 class Noted(NamedTuple):
@@ -185,85 +166,6 @@ def _listed(among: Among) -> dict[str, list[str] | None]:
     return {"aside": list(among.aside), "only": None if among.only is None else list(among.only)}
 
 
-# An address is told of what was noted before its daemon started, but not of old stories.
-ADDRESS_ALERTS = """
-    INSERT INTO _ayb_job_alert_deliveries (alert_id, target)
-    SELECT id, %(target)s FROM _ayb_job_alerts WHERE at > now() - interval '1 hour'
-    ON CONFLICT DO NOTHING
-"""
-FIND_WAITING = """
-    SELECT asked.target
-    FROM unnest(%(targets)s::text[]) AS asked (target)
-    WHERE EXISTS (
-            SELECT FROM _ayb_job_alert_deliveries AS delivery
-            WHERE delivered_at IS NULL AND target = asked.target AND try_at <= now() AND attempts < %(most)s
-        )
-        OR EXISTS (
-            SELECT FROM _ayb_job_alerts AS alert
-            WHERE at > now() - interval '1 hour' AND NOT EXISTS (
-                SELECT FROM _ayb_job_alert_deliveries AS delivery
-                WHERE alert_id = alert.id AND target = asked.target
-            )
-        )
-"""
-
-
-def find_waiting(conn: Connection, targets: Sequence[str]) -> list[str]:
-    """Return those of the targets for whom `take_delivery` has something now."""
-    by_id = {target_id(target): target for target in targets}
-    rows = conn.execute(FIND_WAITING, {"targets": list(by_id), "most": MOST_ATTEMPTS})
-    return [by_id[id_] for (id_,) in rows]
-
-
-# The time of the next attempt is set before the delivery is tried: a daemon that dies in between loses nothing.
-TAKE_DELIVERY = """
-    WITH due AS MATERIALIZED (
-        SELECT alert_id, target
-        FROM _ayb_job_alert_deliveries
-        WHERE delivered_at IS NULL AND target = %(target)s AND try_at <= now() AND attempts < %(most)s
-        ORDER BY try_at
-        LIMIT 1
-        FOR UPDATE SKIP LOCKED
-    ), taken AS (
-        UPDATE _ayb_job_alert_deliveries AS delivery
-        SET attempts = delivery.attempts + 1,
-            try_at = now() + least(3600, 15 * 2 ^ greatest(delivery.attempts, 0)) * interval '1 second'
-        FROM due
-        WHERE delivery.alert_id = due.alert_id AND delivery.target = due.target
-        RETURNING delivery.alert_id, delivery.attempts
-    )
-    SELECT alert.id::text, alert.kind, alert.schedule_id::text, schedule.name AS schedule, schedule.ping_url,
-        left(alert.message, 4000) AS message, alert.at, taken.attempts AS attempt
-    FROM taken
-        JOIN _ayb_job_alerts AS alert ON alert.id = taken.alert_id
-        JOIN _ayb_job_schedules AS schedule ON schedule.id = alert.schedule_id
-"""
-
-
-def take_delivery(conn: Connection, target: str) -> Alert | None:
-    """Return an alert that `target` is to be told now, or None.
-
-    Each is tried 12 times, with pauses that double from 15 s up to an hour.
-    """
-    target_hash = target_id(target)
-    conn.execute(ADDRESS_ALERTS, {"target": target_hash})
-    with conn.cursor(row_factory=class_row(Alert)) as cursor:
-        return cursor.execute(TAKE_DELIVERY, {"target": target_hash, "most": MOST_ATTEMPTS}).fetchone()
-
-
-SETTLE_DELIVERY = """
-    UPDATE _ayb_job_alert_deliveries
-    SET delivered_at = CASE WHEN %(error)s::text IS NULL THEN now() END, last_error = %(error)s::text
-    WHERE alert_id = %(alert_id)s AND target = %(target)s
-"""
-
-
-def settle_delivery(conn: Connection, alert_id: str, target: str, error: str | None) -> None:
-    """Record that an alert was delivered, or why it was not."""
-    text = None if error is None else storable_error(error)
-    conn.execute(SETTLE_DELIVERY, {"alert_id": alert_id, "target": target_id(target), "error": text})
-
-
 class PingTarget(NamedTuple):
     """A schedule as pings need it."""
 
@@ -278,8 +180,3 @@ def ping_targets(conn: Connection, schedule_ids: Sequence[str]) -> dict[str, Pin
     """Return the schedules that are there, by id."""
     rows = conn.execute(PING_TARGETS, {"ids": list(schedule_ids)})
     return {id_: PingTarget(name, ping_url) for id_, name, ping_url in rows}
-
-
-def target_id(target: str) -> str:
-    """Return what an address is called in the database, where a secret in it must not be."""
-    return hashlib.sha256(target.encode()).hexdigest()

@@ -31,7 +31,7 @@ from ayb_jobs.runtime.chores.courier import Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
-from ayb_jobs.storage.schedules.alerts import MOST_ATTEMPTS, target_id
+from ayb_jobs.storage.schedules.deliveries import MOST_ATTEMPTS, target_id
 from ayb_jobs.storage.schedules.schedules import create_schedule
 from tests.aside import set_aside
 from tests.eventually import eventually

@@ -91,10 +91,11 @@ class World:
         return instant + self.passed
 
     def begin(self) -> None:
-        """Expect the fires from the schedule's next run on."""
+        """Expect the fires from the schedule's next run on. One that is disabled keeps its next run, for show alone."""
         schedule = get_schedule(self.conn, "s")
         self.cron = schedule.cron
-        self.next = None if schedule.next_run_at is None else schedule.next_run_at + self.passed
+        next_run_at = schedule.next_run_at if schedule.enabled else None
+        self.next = None if next_run_at is None else next_run_at + self.passed
 
     def expect_until(self, sure: datetime, possible: datetime) -> None:
         """Expect the fires up to an instant that lies between the two."""
