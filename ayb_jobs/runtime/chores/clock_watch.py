@@ -4,67 +4,94 @@ import time
 from collections.abc import Sequence
 
 from ayb_jobs.events import Emit, SchedulePutRight
+from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.schedules.leaps import NO_ID, Righted, list_planned, put_right, righted
+from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.schedules.leaps import NO_ID, Planned, PutRight, Righted, list_planned, put_right, righted
 
 # Reckoning a next run takes a tenth of a millisecond or more, so that a minute brings one page of them.
 PAGE = 500
-TURN_S = 60.0
+PAUSE_S = 60.0
+# A turn looks for so long at most, since what is due waits meanwhile; the next one goes on.
+TURN_S = 0.25
 # How far the clock may fall behind this machine's own before it counts as set back.
 SLACK_S = 2.0
 
 
 class ClockWatch:
-    """Looks at a page of schedules each minute; at all of them at the start, and whenever the clock was set back."""
+    """Looks at a page of schedules each minute; at all of them at the start, and whenever the clock was set back.
+
+    A schedule that the database refuses to put right is set aside; the others go on.
+    """
 
     def __init__(self, database: Transactions, emit: Emit) -> None:
         self._database = database
         self._emit = emit
         self._after = NO_ID
-        self._next_turn = 0.0
+        self._next_look = 0.0
         self._offset_s: float | None = None
+        self._aside = Aside(emit, part="clock watch", table="_ayb_job_schedules")
         self._patience = Patience()
+        self.hurries = False
 
     def look(self, clock_s: float) -> bool:
-        """Look if it is time to; tell whether a next run was put right. `clock_s` is the database's clock."""
+        """Look if it is time to; tell whether a next run was put right. `clock_s` is the database's clock.
+
+        While it `hurries`, all schedules are to be looked at without a pause: the next turn goes on.
+        """
         now = time.monotonic()
         offset_s, before_s = clock_s - now, self._offset_s
         self._offset_s = offset_s
         if before_s is None or offset_s < before_s - SLACK_S:
-            return self._look_at_all()
-        if now < self._next_turn:
+            self.hurries, self._after = True, NO_ID
+        if not self.hurries and now < self._next_look:
             return False
-        return self._look_at_page()
-
-    def _look_at_all(self) -> bool:
-        self._after = NO_ID
-        changed = self._look_at_page()
-        while self._after != NO_ID:
-            changed = self._look_at_page() or changed
+        self._next_look = now + PAUSE_S
+        end = now + TURN_S
+        changed = self._look_at_page(end)
+        while self.hurries and time.monotonic() < end:
+            changed = self._look_at_page(end) or changed
         return changed
 
-    def _look_at_page(self) -> bool:
-        self._next_turn = time.monotonic() + TURN_S
+    def _look_at_page(self, end: float) -> bool:
+        """Look at schedules behind the last one; what fails is looked at again in the next turn."""
         with self._database.transaction() as conn:
-            page = list_planned(conn, after=self._after, limit=PAGE)
-        self._after = page[-1].id if len(page) == PAGE else NO_ID
-        found = [wanted for planned in page if (wanted := righted(planned)) is not None]
+            page = list_planned(conn, after=self._after, limit=PAGE, aside=self._aside.ids())
+        seen, found = _too_late(page, end)
         written = narrowed(found, self._put_right, blames=self._patience.blames)
-        self._patience.begin_anew()
-        changed = [id_ for ids in written.done for id_ in ids]
-        for each in found:
-            if each.planned.id in changed:
-                self._emit(
-                    SchedulePutRight(
-                        schedule_id=each.planned.id,
-                        name=each.planned.name,
-                        was=each.planned.next_run_at,
-                        next_run_at=each.next_at,
-                    )
-                )
+        self._aside.put_all([(each.planned.id, error) for each, error in written.refused])
+        self._aside.put_all([(id_, RowUnchanged()) for done in written.done for id_ in done.unchanged])
+        changed = {id_ for done in written.done for id_ in done.ids}
+        self._tell(found, changed)
+        if not written.left:  # else the same page again, without those that were set aside
+            self._patience.begin_anew()
+            is_last = seen == len(page) < PAGE
+            self._after = NO_ID if is_last else page[seen - 1].id
+            self.hurries = self.hurries and not is_last
         return bool(changed)
 
-    def _put_right(self, wanted: Sequence[Righted]) -> list[str]:
+    def _tell(self, found: Sequence[Righted], changed: set[str]) -> None:
+        for planned, next_at in found:
+            if planned.id in changed:
+                self._aside.forget(planned.id)
+                self._emit(
+                    SchedulePutRight(
+                        schedule_id=planned.id, name=planned.name, was=planned.next_run_at, next_run_at=next_at
+                    )
+                )
+
+    def _put_right(self, wanted: Sequence[Righted]) -> PutRight:
         with self._database.transaction() as conn:
             return put_right(conn, wanted)
+
+
+def _too_late(page: Sequence[Planned], end: float) -> tuple[int, list[Righted]]:
+    """Return how many schedules of a page were looked at before `end`, one at least, and which are to be put right."""
+    found: list[Righted] = []
+    for seen, planned in enumerate(page, start=1):
+        if (wanted := righted(planned)) is not None:
+            found.append(wanted)
+        if time.monotonic() >= end:
+            return seen, found
+    return len(page), found

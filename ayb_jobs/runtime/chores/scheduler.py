@@ -18,6 +18,7 @@ from ayb_jobs.storage.schedules.planning import (
     Ahead,
     Plan,
     Unplanned,
+    find_broken,
     find_due,
     lock_unplanned,
     look_ahead,
@@ -34,7 +35,7 @@ HELD_ELSEWHERE_S = 0.05
 # firing sooner: a row of plain SQL may have tens of thousands of fires behind it.
 TURN_S = 20.0
 PLAN_S = 1.0
-NOT_ADVANCED = "its next run could not be written: a trigger of the application's may keep the row as it is"
+NOT_WRITTEN = "its next run could not be written: a trigger of the application's may keep the row as it is"
 
 
 class Scheduler:
@@ -58,9 +59,9 @@ class Scheduler:
         self._emit = emit
         self._batch = batch
         self._served = served
-        self._started = False
+        self._to_retry: Sequence[str] | None = None
         self._aside = Aside(emit, part="scheduler", table="_ayb_job_schedules")
-        self._patience = Patience()
+        self._retrying, self._planning, self._firing = Patience(), Patience(), Patience()
         self._clock_watch = ClockWatch(database, emit)
 
     def tick(self) -> float:
@@ -68,10 +69,7 @@ class Scheduler:
 
         The first turn tries broken schedules again: what broke them may have been this machine's time zone data.
         """
-        if not self._started:
-            self._started = True
-            with self._database.transaction() as conn:
-                retry_broken(conn)
+        self._retry_broken()
         ahead = self._look()
         if ahead.unplanned or _is_due(ahead):
             if self._plan_and_fire(ahead):
@@ -79,9 +77,32 @@ class Scheduler:
             ahead = self._look()
         if self._clock_watch.look(ahead.clock_s):
             ahead = self._look()
+        if self._clock_watch.hurries:
+            return 0.0
         if ahead.due_in_s is None:
             return self._tick_s
         return min(self._tick_s, HELD_ELSEWHERE_S if _is_due(ahead) else ahead.due_in_s)
+
+    def _retry_broken(self) -> None:
+        """Have the schedules that were broken at the start planned again, each until the database lets us."""
+        if self._to_retry is None:
+            with self._database.transaction() as conn:
+                self._to_retry = find_broken(conn)
+        if not self._to_retry:
+            return
+        waiting = set(self._aside.ids())
+        due = [id_ for id_ in self._to_retry if id_ not in waiting]
+        written = narrowed(due, self._write_retries, blames=self._retrying.blames)
+        self._retrying.begin_anew()
+        kept = [id_ for ids in written.done for id_ in ids]
+        self._aside.put_all(written.refused)
+        self._aside.put_all([(id_, NOT_WRITTEN) for id_ in kept])
+        undone = {*kept, *written.left, *(id_ for id_, _ in written.refused)}
+        self._to_retry = [id_ for id_ in self._to_retry if id_ in waiting or id_ in undone]
+
+    def _write_retries(self, ids: Sequence[str]) -> list[str]:
+        with self._database.transaction() as conn:
+            return retry_broken(conn, ids)
 
     def _look(self) -> Ahead:
         with self._database.transaction() as conn:
@@ -94,11 +115,11 @@ class Scheduler:
         while plans or fires:
             if time.monotonic() >= end:
                 return True
-            plans = plans and self._narrowed(self._plan)
-            fires = self._narrowed(self._fire)
+            plans = plans and self._narrowed(self._plan, self._planning)
+            fires = self._narrowed(self._fire, self._firing)
         return False
 
-    def _narrowed(self, act: Callable[[Sequence[str] | None], bool]) -> bool:
+    def _narrowed(self, act: Callable[[Sequence[str] | None], bool], patience: Patience) -> bool:
         """Do a batch; if the database refuses it, do the schedules that it accepts, and set aside the others.
 
         `act` does one transaction, with the schedules of these ids, or with any. Tells whether there may be more.
@@ -106,19 +127,19 @@ class Scheduler:
         try:
             may_be_more = act(None)
         except Exception as error:
-            if not self._patience.blames(error):
+            if not patience.blames(error):
                 raise
         else:
-            self._patience.begin_anew()
+            patience.begin_anew()
             return may_be_more
         with self._database.transaction() as conn:
             ids = find_due(conn, self._batch, aside=self._aside.ids())
-        written = narrowed(ids, act, blames=self._patience.blames)
-        self._patience.begin_anew()
+        written = narrowed(ids, act, blames=patience.blames)
+        patience.begin_anew()
         self._aside.put_all(written.refused)
         if written.left and not written.done:
             raise written.refused[-1].error
-        return bool(written.left) or any(written.done)
+        return bool(written.left or written.refused) or any(written.done)
 
     def _plan(self, only: Sequence[str] | None) -> bool:
         """Plan one batch, or as much of it as a second allows; tell whether there may be more."""
@@ -130,10 +151,12 @@ class Scheduler:
                 plans.append(_planned(schedule))
                 if time.monotonic() >= end:
                     break
-            if plans:
-                save_plans(conn, plans)
+            kept = save_plans(conn, plans) if plans else []
+        self._aside.put_all([(id_, NOT_WRITTEN) for id_ in kept])
         for schedule, plan in zip(unplanned, plans, strict=False):
-            self._tell_planned(schedule, plan)
+            if schedule.id not in kept:
+                self._aside.forget(schedule.id)
+                self._tell_planned(schedule, plan)
         return len(plans) < len(unplanned) or len(unplanned) == self._batch
 
     def _tell_planned(self, schedule: Unplanned, plan: Plan) -> None:
@@ -149,11 +172,11 @@ class Scheduler:
         with self._database.transaction() as conn:
             due = lock_due(conn, self._batch, served=self._served, aside=self._aside.ids(), only=only)
             advances, broken = _decide(due)
-            if broken:
-                save_plans(conn, [Plan(schedule.id, None, error) for schedule, error in broken])
+            kept = save_plans(conn, [Plan(schedule.id, None, error) for schedule, error in broken]) if broken else []
             fired = fire(conn, advances) if advances else None
             if fired is not None:
                 failpoints.reach(failpoints.FIRING)
+        self._aside.put_all([(id_, NOT_WRITTEN) for id_ in kept])
         for schedule, error in broken:
             self._emit(ScheduleBroken(schedule_id=schedule.id, name=schedule.name, error=error))
         if fired is not None:
@@ -170,7 +193,7 @@ class Scheduler:
             if each.next_at is None:
                 self._emit(ScheduleEnded(schedule_id=each.schedule.id, name=each.schedule.name))
         kept = [each.schedule.id for each in advances if each.schedule.id not in fired.schedule_ids]
-        self._aside.put_all([(schedule_id, NOT_ADVANCED) for schedule_id in kept])
+        self._aside.put_all([(schedule_id, NOT_WRITTEN) for schedule_id in kept])
 
 
 def _is_due(ahead: Ahead) -> bool:

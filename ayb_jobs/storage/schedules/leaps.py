@@ -36,7 +36,8 @@ class Righted(NamedTuple):
 LIST_PLANNED = """
     SELECT id::text, name, cron_expr, timezone, dst, next_run_at, next_run_at::text, last_fire_at, now()
     FROM _ayb_job_schedules
-    WHERE id > %(after)s::uuid AND enabled AND next_run_at > now() AND isfinite(next_run_at)
+    WHERE id > %(after)s::uuid AND id <> ALL (%(aside)s::uuid[])
+        AND enabled AND next_run_at > now() AND isfinite(next_run_at)
         AND planned = concat_ws(' ', cron_expr, timezone, dst)
         AND (last_fire_at IS NOT NULL OR greatest(created_at, updated_at, watched_since) > now())
     ORDER BY id
@@ -44,12 +45,15 @@ LIST_PLANNED = """
 """
 
 
-def list_planned(conn: Connection, *, after: str = NO_ID, limit: int) -> list[Planned]:
-    """Return up to `limit` enabled schedules that are not due, in the order of their ids, behind the id `after`."""
+def list_planned(conn: Connection, *, after: str = NO_ID, limit: int, aside: Sequence[str] = ()) -> list[Planned]:
+    """Return up to `limit` enabled schedules that are not due, in the order of their ids, behind the id `after`.
+
+    Those whose ids are `aside` are left out.
+    """
     return [
         Planned(id_, name, Timing(cron, timezone, dst), next_run_at, seen, last_fire_at, now)
         for id_, name, cron, timezone, dst, next_run_at, seen, last_fire_at, now in conn.execute(
-            LIST_PLANNED, {"after": after, "limit": limit}
+            LIST_PLANNED, {"after": after, "limit": limit, "aside": list(aside)}
         )
     ]
 
@@ -80,7 +84,13 @@ PUT_RIGHT = """
     WITH wanted AS MATERIALIZED (
         SELECT * FROM unnest(%(ids)s::uuid[], %(seen)s::timestamptz[], %(next_ats)s::timestamptz[])
             AS wanted (id, seen, next_at)
-    ), righted AS (
+    ), held AS MATERIALIZED (
+        SELECT schedule.id
+        FROM _ayb_job_schedules AS schedule JOIN wanted ON wanted.id = schedule.id
+        WHERE schedule.next_run_at = wanted.seen AND schedule.enabled
+        ORDER BY schedule.id
+        FOR NO KEY UPDATE OF schedule SKIP LOCKED
+    ), written AS (
         UPDATE _ayb_job_schedules AS schedule
         SET next_run_at = wanted.next_at,
             last_fire_at = CASE
@@ -90,9 +100,11 @@ PUT_RIGHT = """
                 )
                 ELSE schedule.last_fire_at
             END
-        FROM wanted
-        WHERE schedule.id = wanted.id AND schedule.next_run_at = wanted.seen AND schedule.enabled
-        RETURNING schedule.id, wanted.next_at
+        FROM held JOIN wanted ON wanted.id = held.id
+        WHERE schedule.id = held.id
+        RETURNING schedule.id, wanted.next_at, schedule.next_run_at
+    ), righted AS (
+        SELECT id, next_at FROM written WHERE next_run_at <= next_at
     ), forgotten AS (
         DELETE FROM _ayb_job_fires AS fire USING righted
         WHERE fire.schedule_id = righted.id AND fire.fire_at >= righted.next_at
@@ -103,15 +115,23 @@ PUT_RIGHT = """
         WHERE job.schedule_id = righted.id AND job.state = 'queued' AND job.scheduled_for >= righted.next_at
             AND job.run_at > now()
     )
-    SELECT id::text FROM righted
+    SELECT held.id::text, righted.id IS NOT NULL FROM held LEFT JOIN righted ON righted.id = held.id
 """
 
 
-def put_right(conn: Connection, wanted: Sequence[Righted]) -> list[str]:
-    """Give schedules another next run, unless theirs has changed since it was seen; return the ids of those changed."""
+class PutRight(NamedTuple):
+    """The ids of schedules that were put right, and of those that a trigger keeps as they are."""
+
+    ids: Sequence[str] = ()
+    unchanged: Sequence[str] = ()
+
+
+def put_right(conn: Connection, wanted: Sequence[Righted]) -> PutRight:
+    """Give schedules another next run, unless theirs has changed since it was seen, or somebody has the row locked."""
     values = {
         "ids": [each.planned.id for each in wanted],
         "seen": [each.planned.seen for each in wanted],
         "next_ats": [each.next_at for each in wanted],
     }
-    return [row[0] for row in conn.execute(PUT_RIGHT, values, prepare=False)]
+    rows = conn.execute(PUT_RIGHT, values, prepare=False).fetchall()
+    return PutRight([id_ for id_, is_right in rows if is_right], [id_ for id_, is_right in rows if not is_right])

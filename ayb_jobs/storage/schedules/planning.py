@@ -92,32 +92,68 @@ def lock_unplanned(
     ]  # fmt: skip
 
 
+FIND_BROKEN = """
+    SELECT id::text FROM _ayb_job_schedules WHERE enabled AND next_run_at IS NULL AND last_error IS NOT NULL
+"""
+
+
+def find_broken(conn: Connection) -> list[str]:
+    """Return the ids of broken schedules."""
+    return [row[0] for row in conn.execute(FIND_BROKEN)]
+
+
 RETRY_BROKEN = """
-    UPDATE _ayb_job_schedules SET planned = NULL WHERE enabled AND next_run_at IS NULL AND last_error IS NOT NULL
+    WITH broken AS MATERIALIZED (
+        SELECT id
+        FROM _ayb_job_schedules
+        WHERE id = ANY (%(ids)s::uuid[]) AND enabled AND next_run_at IS NULL AND last_error IS NOT NULL
+        FOR NO KEY UPDATE
+    ), retried AS (
+        UPDATE _ayb_job_schedules AS schedule SET planned = NULL
+        FROM broken
+        WHERE schedule.id = broken.id
+        RETURNING schedule.id, schedule.planned
+    )
+    SELECT id::text FROM broken
+    WHERE NOT EXISTS (SELECT FROM retried WHERE retried.id = broken.id AND retried.planned IS NULL)
 """
 
 
-def retry_broken(conn: Connection) -> None:
-    """Have broken schedules planned again."""
-    conn.execute(RETRY_BROKEN)
+def retry_broken(conn: Connection, ids: Sequence[str]) -> list[str]:
+    """Have these broken schedules planned again; return the ids of those that a trigger keeps as they are."""
+    return [row[0] for row in conn.execute(RETRY_BROKEN, {"ids": list(ids)})]
 
 
-SAVE_PLANS = """
-    UPDATE _ayb_job_schedules AS schedule
-    SET next_run_at = plan.next_run_at, last_error = plan.error,
-        planned = CASE WHEN schedule.enabled THEN concat_ws(' ', schedule.cron_expr, schedule.timezone, schedule.dst) END,
-        ended_at = CASE WHEN plan.has_ended THEN now() END,
-        last_fire_at = greatest(schedule.last_fire_at, plan.passed_at),
-        watched_since = CASE WHEN plan.error = schedule.last_error THEN schedule.watched_since ELSE now() END
-    FROM unnest(%(ids)s::uuid[], %(next_run_ats)s::timestamptz[], %(errors)s::text[], %(ended)s::boolean[],
-                %(passed_ats)s::timestamptz[])
-        AS plan (id, next_run_at, error, has_ended, passed_at)
-    WHERE schedule.id = plan.id
+# What a trigger keeps as it is would be planned, or found to be broken, again and again.
+SAVE_PLANS = f"""
+    WITH plan AS MATERIALIZED (
+        SELECT *
+        FROM unnest(%(ids)s::uuid[], %(next_run_ats)s::timestamptz[], %(errors)s::text[], %(ended)s::boolean[],
+                    %(passed_ats)s::timestamptz[])
+            AS plan (id, next_run_at, error, has_ended, passed_at)
+    ), saved AS (
+        UPDATE _ayb_job_schedules AS schedule
+        SET next_run_at = plan.next_run_at, last_error = plan.error,
+            planned = CASE WHEN schedule.enabled THEN concat_ws(' ', schedule.cron_expr, schedule.timezone, schedule.dst) END,
+            ended_at = CASE WHEN plan.has_ended THEN now() END,
+            last_fire_at = greatest(schedule.last_fire_at, plan.passed_at),
+            watched_since = CASE WHEN plan.error = schedule.last_error THEN schedule.watched_since ELSE now() END
+        FROM plan
+        WHERE schedule.id = plan.id
+        RETURNING schedule.*, plan.next_run_at AS wanted
+    )
+    SELECT id::text
+    FROM saved
+    WHERE NOT coalesce({_UNPLANNED}, false)
+        AND (coalesce(next_run_at > now(), false) OR next_run_at IS NOT DISTINCT FROM wanted)
 """
 
 
-def save_plans(conn: Connection, plans: Sequence[Plan]) -> None:
-    """Write the next runs, or the errors, of schedules that this transaction has locked."""
+def save_plans(conn: Connection, plans: Sequence[Plan]) -> list[str]:
+    """Write the next runs, or the errors, of schedules that this transaction has locked.
+
+    Returns the ids of those that a trigger of the application's keeps as they are.
+    """
     values = {
         "ids": [plan.id for plan in plans],
         "next_run_ats": [plan.next_run_at for plan in plans],
@@ -125,9 +161,11 @@ def save_plans(conn: Connection, plans: Sequence[Plan]) -> None:
         "ended": [plan.has_ended for plan in plans],
         "passed_ats": [plan.passed_over[-1].fire_at if plan.passed_over else None for plan in plans],
     }
-    conn.execute(SAVE_PLANS, values)
+    saved = {row[0] for row in conn.execute(SAVE_PLANS, values)}
     for plan in plans:
-        record_passed_over(conn, plan.id, plan.passed_over)
+        if plan.id in saved:
+            record_passed_over(conn, plan.id, plan.passed_over)
+    return [plan.id for plan in plans if plan.id not in saved]
 
 
 RECORD_PASSED_OVER = """

@@ -2,19 +2,22 @@
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.sql import SQL
 
 from ayb_jobs.events import SchedulePutRight
+from ayb_jobs.runtime.chores import clock_watch
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.schedules.leaps import Righted, list_planned, put_right
+from ayb_jobs.storage.schedules.leaps import PutRight, Righted, list_planned, put_right
 from ayb_jobs.storage.schedules.overdue import list_overdue
+from tests.aside import set_aside
 from tests.cli.processes import PROGRAM, environment
 from tests.factories import make_schedule
 
@@ -74,6 +77,69 @@ def test_a_clock_that_is_set_back_while_a_scheduler_runs_is_noticed(database: Da
     assert len([each for each in told if isinstance(each, SchedulePutRight)]) == 1
 
 
+def make_late(conn: Connection, count: int) -> None:
+    """Make schedules whose next run is too late, after the clock was set forward and back."""
+    for _ in range(count):
+        make_schedule(conn, planned=PLANNED)
+    conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now() + interval '3 hours', last_fire_at = now()")
+
+
+def put_right_of(told: list[Any]) -> list[SchedulePutRight]:
+    return [each for each in told if isinstance(each, SchedulePutRight)]
+
+
+def test_a_turn_looks_at_no_more_than_its_time_allows_and_the_next_goes_on(
+    database: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock_watch, "TURN_S", 0.0)  # one schedule in each turn
+    make_late(conn, 5)
+    told: list[Any] = []
+    scheduler = Scheduler(database, told.append, tick_s=15)
+    assert [scheduler.tick() for _ in range(4)] == [0.0] * 4
+    assert len(put_right_of(told)) == 4
+    assert scheduler.tick() > 0
+    assert len(put_right_of(told)) == 5
+
+
+def test_a_look_that_fails_is_done_again(database: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_late(conn, 1)
+    told: list[Any] = []
+    scheduler = Scheduler(database, told.append, tick_s=15)
+    with monkeypatch.context() as broken:
+        broken.setattr(clock_watch, "list_planned", fail)
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            scheduler.tick()
+    scheduler.tick()
+    assert len(put_right_of(told)) == 1
+
+
+def fail(conn: Connection, **_: object) -> None:
+    conn.execute("SELECT 1 / 0")
+
+
+@pytest.mark.parametrize(
+    "refusal", ["RAISE EXCEPTION 'no'", "RAISE EXCEPTION 'no' USING ERRCODE = '40001'", "RETURN NULL", "RETURN old"]
+)
+def test_schedules_that_cannot_be_put_right_are_set_aside_and_told_and_the_others_are_put_right(
+    database: Database, conn: Connection, refusal: str
+) -> None:
+    make_late(conn, 100)
+    bad = [row[0] for row in conn.execute("UPDATE _ayb_job_schedules SET job_type = 'bad' RETURNING id::text")]
+    make_late(conn, 5)
+    conn.execute(f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {refusal}; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_job_schedules
+            FOR EACH ROW WHEN (old.job_type = 'bad') EXECUTE FUNCTION refuse();
+    """)
+    told: list[Any] = []
+    scheduler = Scheduler(database, told.append, tick_s=15)
+    for _ in range(9):
+        with suppress(psycopg.errors.SerializationFailure):
+            scheduler.tick()
+    assert len(put_right_of(told)) == 5
+    assert sorted(set_aside(told)) == sorted(bad)
+
+
 def test_a_server_whose_clock_is_a_little_behind_fires_nothing_twice(database: Database, conn: Connection) -> None:
     make_schedule(conn, cron_expr="* * * * * *", planned="* * * * * * UTC once")
     conn.execute(
@@ -91,7 +157,7 @@ def test_a_next_run_that_has_changed_since_it_was_seen_stays(conn: Connection) -
     )
     (planned,) = list_planned(conn, limit=10)
     conn.execute("UPDATE _ayb_job_schedules SET next_run_at = '2200-01-01'")
-    assert put_right(conn, [Righted(planned, planned.now)]) == []
+    assert put_right(conn, [Righted(planned, planned.now)]) == PutRight([], [])
 
 
 @pytest.mark.parametrize(("ahead", "righted"), [("0 hours", 0), ("3 hours", 1)])
