@@ -1,8 +1,8 @@
 """A worker daemon with a Postgres queue.
 
 What an application needs: `enqueue` and `enqueue_many` with `NewJob` on one side (`enqueue_async` and
-`enqueue_many_async` on asynchronous connections), a `Registry` of handlers, which get a
-`JobContext` and may answer with `Snooze` or `Cancel` or raise `Discard`, on the other.
+`enqueue_many_async` on asynchronous connections). On the other a `Registry` of handlers, which get a `JobContext`
+(`async def` handlers an `AsyncJobContext`) and may answer with `Snooze` or `Cancel` or raise `Discard`.
 """
 
 import importlib
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Stopped,
         TransactionLost,
     )
+    from ayb_jobs.handlers.async_context import AsyncJobContext
     from ayb_jobs.handlers.context import JobContext
     from ayb_jobs.handlers.registry import Registry
     from ayb_jobs.model.job import Job, JobState, NewJob
@@ -45,6 +46,7 @@ _HOMES = {
         "Stopped",
         "TransactionLost",
     ),
+    "ayb_jobs.handlers.async_context": ("AsyncJobContext",),
     "ayb_jobs.handlers.context": ("JobContext",),
     "ayb_jobs.handlers.registry": ("Registry",),
     "ayb_jobs.model.job": ("Job", "JobState", "NewJob"),
@@ -54,6 +56,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AsyncJobContext",
     "AybJobsError",
     "Cancel",
     "Conflict",

@@ -76,6 +76,19 @@ class JobOverran:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventLoopBlocked:
+    """One step of an asynchronous handler has taken `seconds` already, and goes on: all others wait for it.
+
+    `job` is None if the step is of a task that a handler made; `name` is the task's, `where` the line of code.
+    """
+
+    job: LeasedJob | None
+    name: str
+    where: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowsPruned:
     """Retention removed rows of a table."""
 
@@ -367,6 +380,7 @@ Single = (
     | JobsReleased
     | JobRecovered
     | JobOverran
+    | EventLoopBlocked
     | RowsPruned
     | RowsUnprunable
     | RetentionDeferred

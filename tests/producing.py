@@ -8,6 +8,7 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.room import Room
 from ayb_jobs.storage.connections import Database
@@ -16,6 +17,7 @@ from ayb_jobs.storage.connections import Database
 class Producing(NamedTuple):
     producer: Producer
     giving_back: GivingBack
+    look: Look
 
 
 def producing(
@@ -32,15 +34,18 @@ def producing(
     backlog: Backlog | None = None,
 ) -> Producing:
     """Make a producer of jobs of type `test` in the default queue."""
-    giving_back = GivingBack(database=db, buffer=buffer, in_flight=in_flight, emit=emit, worker_id=worker_id)
-    producer = Producer(
+    giving_back = GivingBack(database=db, buffers=[buffer], in_flight=in_flight, emit=emit, worker_id=worker_id)
+    backlog = backlog or Backlog(lambda: None)
+    room = Room(buffer=buffer, in_flight=in_flight, concurrency=concurrency, mean_run_s=mean_run_s)
+    look = Look(
         database=db,
         leasing=Leasing(worker_id=worker_id, queues=["default"], types=["test"], lease_s=lease_s, poll_s=poll_s),
-        buffer=buffer,
+        room=room.jobs,
+        put=buffer.put,
         in_flight=in_flight,
-        room=Room(buffer=buffer, in_flight=in_flight, concurrency=concurrency, mean_run_s=mean_run_s),
         giving_back=giving_back,
         emit=emit,
-        backlog=backlog or Backlog(lambda: None),
+        backlog=backlog,
     )
-    return Producing(producer, giving_back)
+    producer = Producer(looks=[look], giving_back=giving_back, emit=emit, poll_s=poll_s, ring=backlog.ring)
+    return Producing(producer, giving_back, look)

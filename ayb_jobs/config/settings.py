@@ -31,7 +31,10 @@ class Jobs(Section):
     enabled: bool = setting(
         False, "Run jobs. If false: no handlers and no scheduler run, and the admin API answers 503."
     )
-    worker_concurrency: int = setting(4, "How many handlers run at once.", ge=1, le=1000)
+    worker_concurrency: int = setting(4, "How many handlers run in threads at once.", ge=1, le=1000)
+    async_concurrency: int = setting(
+        1000, "How many `async def` handlers run on the event loop at once.", ge=1, le=100_000
+    )
     poll_interval_ms: int = setting(
         1000, "How often an idle daemon looks for due jobs if no notification wakes it.", ge=10, le=3_600_000
     )
@@ -72,6 +75,9 @@ class Database(Section):
     direct_url_file: str = setting("", "A file that holds `direct_url`.")
     data_dir: str = setting("", "Where the embedded database keeps its data. Empty: `.ayb-jobs/postgres` here.")
     work_connections: int = setting(0, "Connections for handlers. 0: as many as `worker_concurrency`.", ge=0, le=10_000)
+    async_connections: int = setting(
+        10, "Connections for `async def` handlers, opened when the first one asks.", ge=1, le=10_000
+    )
     connect_timeout_s: int = setting(5, "How long connecting may take.", ge=1, le=300)
     statement_timeout_s: int = setting(30, "How long one statement of the daemon's own may take.", ge=1, le=DAY_S)
     notify: bool = setting(True, "Listen for notifications. If false, polling alone finds jobs.")

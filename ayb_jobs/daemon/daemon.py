@@ -12,12 +12,15 @@ from ayb_jobs.config import Config
 from ayb_jobs.daemon.build import JOIN_S, build
 from ayb_jobs.events import DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.runtime.executors.event_loop import EventLoop
 from ayb_jobs.runtime.jobs.slot import SlotState
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 
 # What is written at the very end (endings, jobs given back) may take this long beyond the shutdown timeout.
 FLUSH_S = 5.0
+# How long an asynchronous handler may take over being canceled.
+CANCEL_S = 2.0
 # How often locked rows are tried again meanwhile.
 LOOK_S = 0.05
 
@@ -65,6 +68,8 @@ class Daemon:
 
     def start(self) -> None:
         """Start every thread."""
+        if self._parts.event_loop is not None:
+            self._parts.event_loop.start()
         for slot in self._parts.slots:
             slot.start()
         for loop in self._parts.loops.values():
@@ -111,13 +116,17 @@ class Daemon:
         for name in self._parts.alerting:
             self._parts.loops[name].stop()  # not waited for: what an address has not taken, another daemon delivers
         self._parts.buffer.close()
+        if self._parts.event_loop is not None:
+            self._parts.event_loop.close()
         self._stop_loops("producer")
         self._release_unstarted()
         abandoned = self._await_handlers(time.monotonic() + timeout_s)
         self._release_unstarted()  # what a statement has leased that was still under way
         unsettled = self._flush_completer(time.monotonic() + FLUSH_S)
         self._release_left_orphans(time.monotonic() + FLUSH_S)
-        self._stop_loops("completer", "watchdog", "lease keeper", "lifeline", "heartbeat")
+        if self._parts.event_loop is not None:
+            self._parts.event_loop.stop()
+        self._stop_loops("completer", "watchdog", "lease keeper", "lifeline", "heartbeat", "event loop watch")
         if not ((abandoned or unsettled) and self._parts.lifeline.held):
             # Else the end of the process is what tells the peers that nobody runs these jobs any more.
             self._attempt("heartbeat", self._parts.heartbeat.forget)
@@ -138,10 +147,21 @@ class Daemon:
         for held in self._parts.in_flight.running():
             if held.context is not None:
                 held.context.stop("shutdown")
-        working = list(self._parts.slots)
-        while working and time.monotonic() < until and not self._hurry:
-            working = [slot for slot in working if not slot.join(0.02)]
-        return sum(slot.state != "idle" for slot in working)
+        working, event_loop = list(self._parts.slots), self._parts.event_loop
+        while (working or (event_loop and event_loop.running())) and time.monotonic() < until and not self._hurry:
+            working = [slot for slot in working if not slot.join(LOOK_S / 2)]
+            if not working:
+                time.sleep(LOOK_S / 2)
+        left = 0 if event_loop is None else self._cancel_attempts(event_loop)
+        return left + sum(slot.state != "idle" for slot in working)
+
+    def _cancel_attempts(self, event_loop: EventLoop) -> int:
+        """Cancel the asynchronous attempts that are left, and wait a moment; return how many do not end by that."""
+        event_loop.cancel_all()
+        until = time.monotonic() + CANCEL_S
+        while event_loop.running() and time.monotonic() < until:
+            time.sleep(LOOK_S / 2)
+        return event_loop.running()
 
     def _flush_completer(self, until: float) -> int:
         """Have every ending written; return how many the database did not take in time."""

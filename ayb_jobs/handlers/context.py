@@ -57,6 +57,7 @@ class JobContext:
 
     __slots__ = (
         "_log",
+        "_on_stop",
         "_payload",
         "_services",
         "_started",
@@ -79,6 +80,7 @@ class JobContext:
         self._payload: Any = UNDECODED
         self._log: FilteringBoundLogger | None = None
         self._stopping: threading.Event | None = None
+        self._on_stop: Callable[[StopReason], None] | None = None
 
     def __repr__(self) -> str:
         return f"<JobContext {self.job.type} {self.job.id} attempt {self.job.attempt}>"
@@ -89,6 +91,11 @@ class JobContext:
         if self._payload is UNDECODED:
             self._payload = decode_payload(self.job.payload_text)
         return self._payload
+
+    @property
+    def worker_id(self) -> str:
+        """The id of the daemon that runs this attempt."""
+        return self._services.worker_id
 
     @property
     def attempt(self) -> int:
@@ -125,6 +132,17 @@ class JobContext:
                 self.stop_reason = reason
             if self._stopping is not None:
                 self._stopping.set()
+            tell = self._on_stop
+        if tell is not None:
+            tell(reason)
+
+    def when_stopped(self, tell: Callable[[StopReason], None]) -> None:
+        """Have `tell` called with each reason to stop, in the thread that gives it; at once if there was one before."""
+        with self._services.lock:
+            self._on_stop = tell
+            reason = self.stop_reason
+        if reason is not None:
+            tell(reason)
 
     def check(self) -> None:
         """Raise where the handler was asked to stop: `LeaseLost`, or `Stopped` with the reason; else do nothing.
@@ -192,12 +210,20 @@ class JobContext:
             check_work(conn, began)
             settlement = self._complete(conn)
             failpoints.reach(failpoints.COMMITTING)
+        self.completed(settlement)
+
+    def completed(self, settlement: Settlement) -> None:
+        """Take note that a transaction of the handler's has settled this attempt, and is committed."""
         self.settled = True
         self._services.settled(settlement)
 
+    def completion(self) -> Settlement:
+        """Return the end of an attempt that completes its job."""
+        return settle_result(self.job, self.records_processed, self._started, time.monotonic())
+
     def _complete(self, conn: Connection) -> Settlement:
         """Complete the job in the transaction of this connection."""
-        settlement = settle_result(self.job, self.records_processed, self._started, time.monotonic())
+        settlement = self.completion()
         if settle_jobs(conn, [settlement], worker_id=self._services.worker_id, now=settlement.ended):
             return settlement
         if find_held(conn, [settlement]):

@@ -1,6 +1,7 @@
 """Which functions can be handlers."""
 
 import inspect
+from collections.abc import Callable
 
 from ayb_jobs.errors import InvalidInput
 
@@ -9,9 +10,9 @@ def check_handler(name: str, run: object) -> None:
     """Raise `InvalidInput` if `run` cannot serve as the handler of job type `name`."""
     if not callable(run):
         raise InvalidInput(f"the handler of {name} is {run!r}; a function is needed", field="handler")
-    if inspect.iscoroutinefunction(run) or inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
+    if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
         raise InvalidInput(
-            f"the handler of {name} is an async function or a generator; handlers are plain functions, run in threads",
+            f"the handler of {name} is a generator; a handler is a plain function or an `async def` one",
             field="handler",
         )
     try:
@@ -22,6 +23,11 @@ def check_handler(name: str, run: object) -> None:
         ) from None
     except ValueError:
         pass  # some built-in callables have no signature to look at
+
+
+def is_async(run: Callable[..., object]) -> bool:
+    """Tell whether a handler is one for the event loop: an `async def` function, or an object that is called as one."""
+    return inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(type(run).__call__)
 
 
 def first_line(run: object) -> str:

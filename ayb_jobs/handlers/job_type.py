@@ -1,10 +1,11 @@
 """What a type of job is: its name, what runs, and what a job of it is given."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ayb_jobs.errors import Discard, InvalidInput
+from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.model.bounds import NO_BOUNDS, Bounds
 from ayb_jobs.model.job import MAX_ATTEMPTS, checked_name
@@ -12,6 +13,12 @@ from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.results import Result
 
 Handler = Callable[[JobContext], Result]
+AsyncHandler = Callable[[AsyncJobContext], Coroutine[Any, Any, Result]]
+AnyHandler = Callable[[Any], Any]
+"""A handler of either kind; `JobType.executor` tells which."""
+
+
+Executor = Literal["thread", "async", "process"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,18 +28,19 @@ class JobType:
     `timeout_s` is how long one attempt may take, in seconds; None means no limit. `max_attempts` is None if the
     configuration's `max_retries_default` holds. `payload` is what a job without a payload is given, and `bounds` are
     the numbers that a payload may hold. `source` says where the type was defined, for error messages. `executor` names
-    what runs the handler, see `runtime.executors`.
+    what runs the handler: a thread, the event loop (`run` is then an `async def` function and gets an
+    `AsyncJobContext`), or a child process; see `runtime.executors`.
     """
 
     name: str
-    run: Handler
+    run: AnyHandler
     description: str = ""
     max_attempts: int | None = None
     timeout_s: float | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
     bounds: Bounds = NO_BOUNDS
     source: str = ""
-    executor: str = "thread"
+    executor: Executor = "thread"
 
     def __post_init__(self) -> None:
         checked_name(self.name, "job type")
@@ -46,10 +54,10 @@ class JobType:
         return InvalidInput(f"{name} of job type {self.name} is {value!r}; {wanted}", field=name)
 
 
-def within(bounds: Bounds, run: Handler) -> Handler:
-    """Return a handler that first discards jobs whose payload is beyond the bounds."""
+def within(bounds: Bounds, run: AnyHandler) -> AnyHandler:
+    """Return a handler of the same kind that first discards jobs whose payload is beyond the bounds."""
 
-    def run_within(ctx: JobContext) -> Result:
+    def run_within(ctx: JobContext | AsyncJobContext) -> Any:
         try:
             bounds.check(ctx.payload)
         except InvalidInput as error:

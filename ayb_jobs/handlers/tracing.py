@@ -7,13 +7,14 @@ Needs the extra `ayb-jobs[otel]`. Spans are exported where OpenTelemetry's own e
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
-from ayb_jobs.handlers.job_type import Handler, JobType
+from ayb_jobs.handlers.job_type import AnyHandler, JobType
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.results import Result
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 MISSING_EXTRA = "OpenTelemetry is not installed; pip install 'ayb-jobs[otel]'"
@@ -50,12 +51,12 @@ def with_spans(registry: Registry) -> Registry:
     return spanned
 
 
-def _in_span(job_type: JobType) -> Handler:
+def _in_span(job_type: JobType) -> AnyHandler:
     from opentelemetry import propagate, trace  # an optional extra
 
     tracer = trace.get_tracer("ayb_jobs")
 
-    def run(context: JobContext) -> Result:
+    def span(context: JobContext | AsyncJobContext) -> AbstractContextManager[object]:
         job = context.job
         parent = propagate.extract({"traceparent": job.traceparent}) if job.traceparent else None
         attributes: dict[str, str | int] = {
@@ -66,12 +67,19 @@ def _in_span(job_type: JobType) -> Handler:
             "ayb_jobs.job_type": job.type,
             "ayb_jobs.attempt": job.attempt,
         }
-        with tracer.start_as_current_span(
+        return tracer.start_as_current_span(
             f"run {job_type.name}", context=parent, kind=trace.SpanKind.CONSUMER, attributes=attributes
-        ):
+        )
+
+    def run(context: JobContext) -> object:
+        with span(context):
             return job_type.run(context)
 
-    return run
+    async def run_async(context: AsyncJobContext) -> object:
+        with span(context):
+            return await job_type.run(context)
+
+    return run_async if job_type.executor == "async" else run
 
 
 def _can_export() -> bool:

@@ -48,6 +48,10 @@ LINES: Mapping[str, Line] = {
     "job.recovered": Line("warning", "A job whose daemon was lost is queued again."),
     "job.overran": Line("warning", "A handler runs past its timeout and was told to stop."),
     "job.abandoned": Line("error", "A handler was told to stop and did not; its slot stays taken."),
+    "event_loop.blocked": Line(
+        "warning",
+        "A step of an async handler takes over 0.1 s, and all others wait; `where` is the line of code.",
+    ),
     "lease.lost": Line("warning", "Another daemon may have the job; the outcome is thrown away."),
     "request.failed": Line("error", "A request to the API failed through no fault of its caller's."),
     "schedule.fired": Line("info", "A schedule made a job for its fire at `fire_at`."),

@@ -15,7 +15,7 @@ MOST_IDS = 5
 HOW_TO_ENABLE = "set enabled = true under [jobs], or AYB_JOBS_ENABLED=true"
 
 
-def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C901, PLR0911, PLR0912 - a flat table
+def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - a table
     """Return the name and fields of an event's line; None where there is nothing to say."""
     match event:
         case events.JobsReleased():
@@ -32,6 +32,9 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.JobOverran():
             name = "job.abandoned" if event.abandoned else "job.overran"
             return name, job_fields(event.job) | {"timeout_s": event.timeout_s}
+        case events.EventLoopBlocked():
+            told = {"task": event.name} if event.job is None else job_fields(event.job)
+            return "event_loop.blocked", told | {"where": event.where, "blocked_s": round(event.seconds, 3)}
         case events.RowsPruned():
             return ("rows.pruned", {"table": event.table, "rows": event.rows}) if event.rows else None
         case events.RowsUnprunable():

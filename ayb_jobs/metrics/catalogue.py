@@ -43,6 +43,9 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_removals_refused": Metric(Kind.COUNTER, "Batches of completed jobs that could not be removed."),
     "ayb_jobs_settlements_refused": Metric(Kind.COUNTER, "Endings that the database refused to record."),
     "ayb_jobs_overran": Metric(Kind.COUNTER, "Handlers that ran past their timeout.", ("job_type",)),
+    "ayb_jobs_event_loop_blocked": Metric(
+        Kind.COUNTER, "Steps of async handlers that blocked the event loop for over 0.1 s.", ("job_type",)
+    ),
     "ayb_jobs_records_processed": Metric(Kind.COUNTER, "Records that handlers say they processed.", ("job_type",)),
     "ayb_jobs_rows_pruned": Metric(Kind.COUNTER, "Rows that retention removed.", ("table",)),
     "ayb_jobs_run_duration_seconds": Metric(Kind.HISTOGRAM, "How long handlers ran.", ("job_type",), RUN_BUCKETS),

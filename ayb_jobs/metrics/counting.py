@@ -106,7 +106,7 @@ class Metrics:
                 },
             )
 
-    def _count(self, event: Event) -> None:  # noqa: C901, PLR0912 - a flat table of events
+    def _count(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - a flat table of events
         match event:
             case events.JobsLeased():
                 self._leased(event)
@@ -128,6 +128,8 @@ class Metrics:
             case events.JobOverran():
                 if not event.abandoned:
                     self._add("ayb_jobs_overran", self._type(event.job.type))
+            case events.EventLoopBlocked():
+                self._add("ayb_jobs_event_loop_blocked", self._type(event.job.type) if event.job else "")
             case events.RowsUnprunable():
                 self._numbers.counts["ayb_jobs_rows_unprunable"][(event.table,)] = event.rows
             case events.RowsPruned():

@@ -153,8 +153,7 @@ SET_PATH = "SELECT pg_catalog.set_config('search_path', %(path)s, %(for_transact
 def configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, reads_at_once: bool = True) -> None:
     """Set up a new connection; one that cannot be is closed, which psycopg's pool leaves to the garbage collector."""
     keep_from_children(conn)
-    conn.adapters.register_loader("uuid", TextLoader)
-    conn.adapters.register_loader("timestamptz", _ClampedInstant)
+    clamp_instants(conn)
     try:
         if is_pooled(conn) and not has_own_session(conn, lambda: _open_another(url, limits)):
             # A pooler hands each transaction to any server connection: nothing may be left behind on one.
@@ -165,6 +164,12 @@ def configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, read
     except psycopg.Error:
         conn.close()
         raise
+
+
+def clamp_instants(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Have a connection read ids as text, and any instant without an error."""
+    conn.adapters.register_loader("uuid", TextLoader)
+    conn.adapters.register_loader("timestamptz", _ClampedInstant)
 
 
 def _open_another(url: str, limits: Timeouts) -> psycopg.Connection[Any]:

@@ -5,9 +5,10 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.errors import TransactionLost
-from ayb_jobs.storage.rows import one_row
+from ayb_jobs.storage.rows import certain, one_row
 
 Connection = psycopg.Connection[TupleRow]
+AsyncConnection = psycopg.AsyncConnection[TupleRow]
 Began = tuple[object, ...]
 
 # What the setting holds, nearly 25 days.
@@ -38,19 +39,43 @@ def check_work(conn: Connection, began: Began) -> None:
     does anything in the connection's state tell of a ROLLBACK AND CHAIN, or of a string of several statements that ends
     the transaction and begins another. So the server is asked.
     """
+    refuse_lost(conn)
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        is_the_same = one_row(cursor.execute(WORK_BEGAN)) == began
+    if not is_the_same:
+        conn.close()  # whoever takes control of transactions may have changed other things that would stay
+        raise TransactionLost(ENDED_ITSELF)
+
+
+async def begin_work_on(conn: AsyncConnection, timeout_s: float | None) -> Began:
+    """Do what `begin_work` does, on an asynchronous connection."""
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(BEGIN_WORK, (milliseconds(timeout_s),))
+        return certain(await cursor.fetchone())[1:]
+
+
+async def check_work_on(conn: AsyncConnection, began: Began) -> None:
+    """Do what `check_work` does, on an asynchronous connection."""
+    refuse_lost(conn)
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(WORK_BEGAN)
+        is_the_same = certain(await cursor.fetchone()) == began
+    if not is_the_same:
+        await conn.close()
+        raise TransactionLost(ENDED_ITSELF)
+
+
+ENDED_ITSELF = "the block ended its transaction itself, by COMMIT or ROLLBACK; leave that to the end of the block"
+
+
+def refuse_lost(conn: Connection | AsyncConnection) -> None:
+    """Raise `TransactionLost` if the connection's own state tells that the transaction will not be committed."""
     if conn.closed:
         raise TransactionLost("the connection was lost inside the block, and what was done on it is not kept")
     if conn.info.transaction_status == TransactionStatus.INERROR:
         raise TransactionLost(
             "a statement failed inside the block, so that nothing of the block is kept; let its error leave the"
             " block, or run the statement within a savepoint: with conn.transaction():"
-        )
-    with conn.cursor(row_factory=tuple_row) as cursor:
-        is_the_same = one_row(cursor.execute(WORK_BEGAN)) == began
-    if not is_the_same:
-        conn.close()  # whoever takes control of transactions may have changed other things that would stay
-        raise TransactionLost(
-            "the block ended its transaction itself, by COMMIT or ROLLBACK; leave that to the end of the block"
         )
 
 

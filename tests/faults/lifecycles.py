@@ -133,7 +133,7 @@ class Running(Lifecycle):
         self.in_flight = InFlight()
         self.buffer = Buffer(on_low=lambda: None)
         self.buffer.idle = JOBS
-        self.producer, self.giving_back = producing(
+        self.producer, self.giving_back, _ = producing(
             db, self.buffer, self.in_flight, worker_id=ME, concurrency=JOBS, lease_s=60
         )
         self.completer = Completer(

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.registry import Registry
@@ -69,7 +71,7 @@ def no_argument() -> None: ...
 def two_arguments(ctx: JobContext, more: object) -> None: ...
 
 
-async def coroutine(ctx: JobContext) -> None: ...
+async def coroutine_without_argument() -> None: ...
 
 
 def generator(ctx: JobContext) -> Iterator[int]:
@@ -80,10 +82,33 @@ async def async_generator(ctx: JobContext) -> AsyncIterator[int]:
     yield 1
 
 
-@pytest.mark.parametrize("run", [no_argument, two_arguments, coroutine, generator, async_generator, None, "handle"])
+@pytest.mark.parametrize(
+    "run", [no_argument, two_arguments, coroutine_without_argument, generator, async_generator, None, "handle"]
+)
 def test_what_cannot_be_called_with_a_context_is_refused(run: Any) -> None:
     with pytest.raises(InvalidInput, match="send_mail"):
         Registry().handler("send_mail")(run)
+
+
+def test_asynchronous_functions_methods_and_objects_run_on_the_event_loop() -> None:
+    class Mailer:
+        async def __call__(self, ctx: AsyncJobContext) -> None: ...
+
+        async def send(self, ctx: AsyncJobContext, copies: int) -> None: ...
+
+    async def send(ctx: AsyncJobContext) -> None: ...
+
+    registry = Registry()
+    registry.handler("function")(send)
+    registry.handler("object")(Mailer())
+    registry.handler("partial")(partial(Mailer().send, copies=2))
+    registry.handler("plain")(lambda _: None)
+    assert {one.name: one.executor for one in registry.types()} == {
+        "function": "async",
+        "object": "async",
+        "partial": "async",
+        "plain": "thread",
+    }
 
 
 def test_methods_and_callable_objects_are_handlers() -> None:

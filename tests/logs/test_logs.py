@@ -74,6 +74,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
         "job.recovered",
     ),
     (events.JobOverran(job=job(), timeout_s=1.0, abandoned=False), "job.overran"),
+    (events.EventLoopBlocked(job=job(), name="task", where="jobs.py:7 in send", seconds=0.12), "event_loop.blocked"),
     (events.RowsPruned(table="_ayb_jobs", rows=5), "rows.pruned"),
     (events.JobsUnclaimable(counts={"unknown": 3}), "jobs.unclaimable"),
     (events.LoopFailed(loop="producer", error=OSError("gone"), retry_s=1.0), "loop.failed"),

@@ -11,7 +11,7 @@ from operator import itemgetter
 from queue import SimpleQueue
 from typing import Any
 
-from ayb_jobs.runtime.jobs.producer import BATCH
+from ayb_jobs.runtime.jobs.look import BATCH
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.leasing import LEASE_JOBS, NO_FLOOR
 from ayb_jobs.storage.queue.settling import SETTLE_AND_REMOVE_JOBS, SETTLE_JOBS

@@ -1,14 +1,6 @@
-"""What runs a handler once a slot has taken its job.
+"""What runs a handler once its job is leased.
 
-An executor is called with the job's type and its context, and returns what the handler returned, or raises what it
-raised. A `JobType` names the one that it needs; the slot finds it in the table that it is given. `threads` runs a
-handler in the slot's own thread.
+`threads` runs plain functions in the slot's own thread, `event_loop` runs `async def` functions, each as a task on one
+loop (`loop_watch` tells which of them blocks it). A `JobType` names the executor that it needs. Each has its own
+concurrency and its own look for jobs, so none keeps another waiting.
 """
-
-from collections.abc import Callable
-
-from ayb_jobs.handlers.context import JobContext
-from ayb_jobs.handlers.job_type import JobType
-from ayb_jobs.model.results import Result
-
-Executor = Callable[[JobType, JobContext], Result]

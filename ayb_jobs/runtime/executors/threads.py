@@ -9,7 +9,6 @@ from typing import NoReturn
 from ayb_jobs.forks import PROCESS
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
-from ayb_jobs.model.results import Result
 
 MOST_CODE = 0xFF
 
@@ -20,7 +19,7 @@ class Threads:
     def __init__(self) -> None:
         self._pid = os.getpid()
 
-    def __call__(self, job_type: JobType, context: JobContext) -> Result:
+    def __call__(self, job_type: JobType, context: JobContext) -> object:
         """Run the handler, and return what it returns."""
         try:
             return job_type.run(context)

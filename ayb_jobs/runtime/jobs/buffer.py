@@ -31,12 +31,14 @@ class Buffer:
         """Whether no more jobs are handed out."""
         return self._closed
 
-    def put(self, jobs: Sequence[Held]) -> None:
-        """Add jobs, and wake as many waiting slots as there are jobs."""
+    def put(self, jobs: Sequence[Held]) -> bool:
+        """Add jobs, and wake as many waiting slots as there are jobs; tell whether any slot waited."""
+        slots_wait = self.idle > 0
         self._jobs.extend(jobs)
         if self.idle:
             with self._changed:
                 self._changed.notify(len(jobs))
+        return slots_wait
 
     def take(self) -> Held | None:
         """Return the next job, waiting for one; None once the buffer is closed."""

@@ -70,9 +70,11 @@ class GivingBack:
     again, and no slot gets such jobs any more: they may be another daemon's by now.
     """
 
-    def __init__(self, *, database: Database, buffer: Buffer, in_flight: InFlight, emit: Emit, worker_id: str) -> None:
+    def __init__(
+        self, *, database: Database, buffers: Sequence[Buffer], in_flight: InFlight, emit: Emit, worker_id: str
+    ) -> None:
         self._database = database
-        self._buffer = buffer
+        self._buffers = buffers
         self._in_flight = in_flight
         self._emit = emit
         self._worker_id = worker_id
@@ -100,7 +102,8 @@ class GivingBack:
 
     def turn(self) -> None:
         """Give back what is to be given back, if it is time to try."""
-        self._stale += self._buffer.take_back(older_than_s=STALE_S)
+        for buffer in self._buffers:
+            self._stale += buffer.take_back(older_than_s=STALE_S)
         if not self._owes or time.monotonic() < self._look_again:
             return
         self.release_orphans()

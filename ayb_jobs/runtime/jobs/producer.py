@@ -1,65 +1,30 @@
-"""Leases jobs into the buffer: as many as can start soon, in large batches while there is a backlog."""
+"""Leases jobs for the executors: as many as can start soon, in large batches while there is a backlog."""
 
 import math
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ayb_jobs import failpoints
-from ayb_jobs.events import Emit, JobsLeased, LoopErrorRepeated
-from ayb_jobs.model.job import LeasedJob
-from ayb_jobs.runtime.jobs.backlog import Backlog
-from ayb_jobs.runtime.jobs.buffer import Buffer
-from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
+from ayb_jobs.events import Emit, LoopErrorRepeated
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
-from ayb_jobs.runtime.jobs.in_flight import InFlight
-from ayb_jobs.runtime.jobs.leasing import Leasing
-from ayb_jobs.runtime.jobs.room import Room
-from ayb_jobs.runtime.jobs.sweep import SweepClock
-from ayb_jobs.runtime.narrowing import Patience
-from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
-
-BATCH = 500
-# About as long as a thread takes to wake up.
-LET_OTHERS_START_S = 0.00005
+from ayb_jobs.runtime.jobs.look import Look
 
 
 class Producer:
-    """Keeps the buffer filled.
+    """Keeps the executors supplied, each by its own look.
 
-    Its `tick` is one turn: give back what is not to be kept, and lease a batch if there is room.
+    Its `tick` is one turn: give back what is not to be kept, and lease a batch for each executor that has room.
 
-    `notified` takes a turn as well. `backlog` cuts the wait for the next turn short.
+    `notified` takes a turn as well. `ring` cuts the wait for the next turn short; `poll_s` is the longest such wait.
     """
 
     def __init__(
-        self,
-        *,
-        database: Database,
-        leasing: Leasing,
-        buffer: Buffer,
-        in_flight: InFlight,
-        room: Room,
-        giving_back: GivingBack,
-        emit: Emit,
-        backlog: Backlog,
+        self, *, looks: Sequence[Look], giving_back: GivingBack, emit: Emit, poll_s: float, ring: Callable[[], None]
     ) -> None:
-        self._database = database
-        self._leasing = leasing
-        self._buffer = buffer
-        self._in_flight = in_flight
-        self._room = room
+        self._looks = looks
         self._giving_back = giving_back
         self._emit = emit
-        self._backlog = backlog
-        self._careful = CarefulLeasing(
-            database=database, leasing=leasing, giving_back=giving_back, emit=emit, take=self._take
-        )
-        self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in leasing.queues]
-        self._bottom = list(self._lanes)
-        self._sweeps = SweepClock()
-        self._patience = Patience()
+        self._poll_s = poll_s
+        self._ring = ring
         self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
     def tick(self) -> float:
@@ -72,18 +37,16 @@ class Producer:
         return self._giving_back.next_s(self._fill())
 
     def _fill(self) -> float:
-        poll_s = self._leasing.poll_s
-        # Before the room is measured: a slot that finds the buffer low from now on asks for another turn.
-        self._backlog.waits = True
-        limit = min(self._room.jobs(), BATCH)
-        if limit <= 0:
-            return poll_s
-        sweeping = self._sweeps.wait_s() == 0
-        leased = self._lease(limit, sweeping=sweeping)
-        self._backlog.waits = leased >= limit
-        if self._backlog.waits:
-            return 0.0 if self._room.jobs() > 0 else poll_s
-        return self._careful.next_s(poll_s if sweeping else min(poll_s, self._sweeps.wait_s()))
+        """Have each look lease; one that fails keeps no other from it."""
+        pause_s, failure = self._poll_s, None
+        for look in self._looks:
+            try:
+                pause_s = min(pause_s, look.fill())
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return pause_s
 
     def notified(self) -> float:
         """Look at once, since there may be new jobs.
@@ -93,9 +56,10 @@ class Producer:
         In the caller's own thread, unless a turn is under way: waking another takes a lone job as long as all else that
         this process does before its handler starts.
         """
-        self._backlog.waits = True
+        for look in self._looks:
+            look.backlog.waits = True
         if not self._turn.acquire(blocking=False):
-            self._backlog.ring()
+            self._ring()
             return math.inf
         try:
             pause_s = self._take_turn()
@@ -105,68 +69,5 @@ class Producer:
         finally:
             self._turn.release()
         if pause_s == 0:
-            self._backlog.ring()
-        return pause_s if 0 < pause_s < self._leasing.poll_s else math.inf
-
-    def _lease(self, limit: int, *, sweeping: bool) -> int:
-        """Lease up to `limit` jobs, and return how many."""
-        lanes = self._bottom if sweeping else self._lanes
-        tried = self._careful.try_again(limit)
-        if tried >= limit:
-            return tried
-        try:
-            leased = self._lease_batch(lanes, limit - tried, sweeping=sweeping)
-        except Exception as error:
-            if not self._patience.blames(error):
-                raise
-            leased = self._careful.lease(lanes, limit - tried)
-        self._patience.begin_anew()
-        if sweeping and leased + tried < limit:
-            leased += self._careful.check(lanes, limit - tried - leased)
-        return tried + leased
-
-    def _lease_batch(self, lanes: Sequence[Lane], limit: int, *, sweeping: bool) -> int:
-        sent = time.monotonic()
-        with self._giving_back.answer_expected(), self._database.connection() as conn:
-            jobs = lease_jobs(
-                conn,
-                worker_id=self._leasing.worker_id,
-                lanes=lanes,
-                types=self._leasing.types,
-                limit=limit,
-                lease_s=self._leasing.lease_s,
-                aside=self._careful.aside(),
-            )
-        failpoints.reach(failpoints.LEASED)
-        if sweeping:
-            self._sweeps.swept(time.monotonic() - sent)
-        if jobs:
-            self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) == limit)
-            leased = [job for job in jobs if job.lease_id]
-            if leased:
-                self._take(leased, sent)
-            if len(leased) < len(jobs):
-                self._careful.refuse([job for job in jobs if not job.lease_id])
-        return len(jobs)
-
-    def _take(self, jobs: Sequence[LeasedJob], sent: float) -> None:
-        """Hand leased jobs to the slots. The leasing statement was sent at `sent`."""
-        slots_wait = self._buffer.idle > 0
-        self._buffer.put(self._in_flight.add(jobs, sent))
-        if slots_wait:
-            time.sleep(LET_OTHERS_START_S)  # they need the interpreter first; counting can wait
-        self._emit(JobsLeased(jobs=jobs))
-
-    def _raise_floors(self, jobs: Sequence[LeasedJob], *, sweeping: bool, full: bool) -> None:
-        """Start the next look of each lane where this one ended.
-
-        A sweep that found a whole batch may lower a floor: there is more below the old one. One that ran dry leaves it,
-        since it has looked at everything between.
-        """
-        if sweeping and not full:
-            return
-        ends = {(job.queue, job.priority): (job.run_at_text, job.id) for job in jobs}
-        self._lanes = [
-            Lane(lane.queue, lane.priority, *ends.get((lane.queue, lane.priority), (lane.floor_run_at, lane.floor_id)))
-            for lane in self._lanes
-        ]
+            self._ring()
+        return pause_s if 0 < pause_s < self._poll_s else math.inf

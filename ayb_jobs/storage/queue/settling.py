@@ -6,7 +6,9 @@ fenced by their leases, and `logged` their execution rows.
 
 from collections.abc import Sequence
 
+from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
+from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import JobState
@@ -132,6 +134,28 @@ def settle_jobs(
         row = conn.execute(statement, _settled_values(settlements, worker_id, now)).fetchone()
     except LockNotAvailable as error:
         raise RowsLocked from error
+    return _settled_leases(settlements, row)
+
+
+async def settle_on(conn: AsyncConnection[TupleRow], settlement: Settlement, *, worker_id: str) -> bool:
+    """Do what `settle_jobs` does to one attempt that ends now, on an asynchronous connection; tell whether it did."""
+    values = _settled_values([settlement], worker_id, settlement.ended)
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        try:
+            await cursor.execute(SETTLE_JOBS, values)
+        except LockNotAvailable as error:
+            raise RowsLocked from error
+        return bool(_settled_leases([settlement], await cursor.fetchone()))
+
+
+async def is_held_on(conn: AsyncConnection[TupleRow], settlement: Settlement) -> bool:
+    """Tell on an asynchronous connection whether a lease is still held."""
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(FIND_HELD, {"ids": [settlement.job.id], "lease_ids": [settlement.job.lease_id]})
+        return await cursor.fetchone() is not None
+
+
+def _settled_leases(settlements: Sequence[Settlement], row: TupleRow | None) -> set[str]:
     if row is None or row[0] is None:
         return {ended.job.lease_id for ended in settlements}
     return set(row[0])

@@ -75,6 +75,12 @@ def value(server: Server, name: str, **labels: str) -> float | None:
             1,
         ),
         (events.JobOverran(job=leased(), timeout_s=1, abandoned=False), "overran", {"job_type": "t"}, 1),
+        (
+            events.EventLoopBlocked(job=leased(), name="task", where="jobs.py:7 in send", seconds=0.12),
+            "event_loop_blocked",
+            {"job_type": "t"},
+            1,
+        ),
         (events.RowsPruned(table="_ayb_jobs", rows=12), "rows_pruned", {"table": "_ayb_jobs"}, 12),
         (events.LoopFailed(loop="producer", error=OSError(), retry_s=1), "loop_failures", {"loop": "producer"}, 1),
         (events.LoopErrorRepeated(loop="producer", error=OSError()), "loop_failures", {"loop": "producer"}, 1),

@@ -17,7 +17,6 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.giving_back import LOOK_S, GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.producer import Producer
-from ayb_jobs.runtime.jobs.room import Room
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
@@ -43,7 +42,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.backlog = Backlog(self.woken)
         self.buffer = Buffer(on_low=self.backlog.room_made)
-        self.producer, self.giving_back = producing(
+        self.producer, self.giving_back, self.look = producing(
             self.db,
             self.buffer,
             self.in_flight,
@@ -120,7 +119,7 @@ def test_what_was_leased_in_a_lost_answer_goes_back_and_a_locked_row_delays_no_o
     bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as lost:
-        lost.setattr("ayb_jobs.runtime.jobs.producer.lease_jobs", lease_and_lose)
+        lost.setattr("ayb_jobs.runtime.jobs.look.lease_jobs", lease_and_lose)
         with pytest.raises(OperationalError):
             bench.producer.tick()
     (locked,) = conn.execute("SELECT id FROM _ayb_jobs WHERE state = 'running' LIMIT 1").fetchone() or ()
@@ -142,14 +141,14 @@ def test_what_is_leased_only_after_its_answer_was_lost_goes_back_too(
     with closing(connect(database_url, name="server")) as server, server.transaction():
         lease_jobs(server, worker_id="w", lanes=LANES, types=["test"], limit=10, lease_s=300)
         with monkeypatch.context() as lost:
-            lost.setattr("ayb_jobs.runtime.jobs.producer.lease_jobs", lambda *_, **__: answer_lost("leased"))
+            lost.setattr("ayb_jobs.runtime.jobs.look.lease_jobs", lambda *_, **__: answer_lost("leased"))
             with pytest.raises(OperationalError):
                 bench.producer.tick()
         bench.producer.tick()
         bench.take_down_to(0)
         held = len(bench.in_flight)
     monkeypatch.setattr("ayb_jobs.runtime.jobs.giving_back.time.monotonic", later(LOOK_S))
-    monkeypatch.setattr(Room, "jobs", lambda _: 0)
+    monkeypatch.setattr(bench.look, "_room", lambda: 0)
     assert conn.execute(RUNNING).fetchone() == (held + 10,)
     bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (held,)
@@ -174,7 +173,7 @@ def test_what_the_server_refused_is_not_looked_for(
     def fail(*_: object, **__: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("ayb_jobs.runtime.jobs.producer.lease_jobs", fail)
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.look.lease_jobs", fail)
     with suppress(type(error)):  # what may be the fault of some jobs is leased job by job
         bench.producer.tick()
     assert bench.giving_back._owes == may_have_leased
@@ -185,14 +184,14 @@ def test_a_lost_answer_is_looked_for_until_a_look_succeeds(
 ) -> None:
     monkeypatch.setattr("ayb_jobs.storage.database.LATE_S", -1000.0)  # the outage is longer than that
     with monkeypatch.context() as lost:
-        lost.setattr("ayb_jobs.runtime.jobs.producer.lease_jobs", lease_and_lose)
+        lost.setattr("ayb_jobs.runtime.jobs.look.lease_jobs", lease_and_lose)
         with pytest.raises(OperationalError):
             bench.producer.tick()
         lost.setattr("ayb_jobs.runtime.jobs.giving_back.find_orphans", lambda *_, **__: answer_lost("look"))
         with pytest.raises(OperationalError):
             bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (200,)
-    monkeypatch.setattr(Room, "jobs", lambda _: 0)
+    monkeypatch.setattr(bench.look, "_room", lambda: 0)
     bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (0,)
 

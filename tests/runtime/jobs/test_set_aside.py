@@ -143,10 +143,10 @@ def test_any_number_of_jobs_that_are_refused_again_keep_no_other_from_being_leas
     make_jobs(conn, 2 * MOST_REFUSED, bad=True)
     buffer = Buffer(on_low=lambda: None)
     buffer.idle = 4 * MOST_REFUSED
-    producer = producer_of(db, buffer, concurrency=buffer.idle).producer
+    producer, _, look = producer_of(db, buffer, concurrency=buffer.idle)
 
     with refusing(conn, LEASED, "RAISE EXCEPTION 'refused'"):
-        while len(producer._careful.aside()) < 2 * MOST_REFUSED:
+        while len(look._careful.aside()) < 2 * MOST_REFUSED:
             with suppress(RaiseException):
                 producer.tick()
         make_jobs(conn, 1, bad=False)

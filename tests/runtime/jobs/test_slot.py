@@ -8,10 +8,11 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.executors.threads import Threads
+from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.payloads import Payloads
-from ayb_jobs.runtime.jobs.slot import Endings, Slot
+from ayb_jobs.runtime.jobs.slot import Slot
 from ayb_jobs.storage.connections import Database
 from tests.eventually import eventually
 from tests.running import silent_logger
@@ -39,10 +40,12 @@ def test_a_job_that_is_lost_while_it_begins_is_told_at_once() -> None:
         buffer=buffer,
         find=find_while_the_lease_is_lost,
         executors={"thread": Threads()},
-        services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
-        backoff=Backoff(),
+        attempts=Attempts(
+            services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
+            backoff=Backoff(),
+            endings=Endings(settle=lambda _, settlement: settled.append(settlement), release=unexpected),
+        ),
         payloads=Payloads(database=Database(NEVER_REACHED)),
-        endings=Endings(settle=lambda _, settlement: settled.append(settlement), release=unexpected),
     )
     slot.start()
     eventually(lambda: settled)

@@ -1,0 +1,287 @@
+"""Runs asynchronous handlers: one thread with one event loop, on which each attempt is a task."""
+
+import asyncio
+import os
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from ayb_jobs import failpoints
+from ayb_jobs.errors import Stopped
+from ayb_jobs.events import Emit, JobOverran, LoopFailed
+from ayb_jobs.forks import PROCESS
+from ayb_jobs.handlers.async_context import AsyncJobContext
+from ayb_jobs.handlers.context import JobContext, StopReason
+from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.runtime.executors.loop_watch import Step, TimedSelector
+from ayb_jobs.runtime.executors.threads import end_process
+from ayb_jobs.runtime.jobs.attempts import Attempts, checked, readable, unknown
+from ayb_jobs.runtime.jobs.in_flight import Held
+from ayb_jobs.runtime.jobs.payloads import Payloads
+from ayb_jobs.storage.async_database import AsyncDatabase
+from ayb_jobs.storage.faults import is_outage
+
+# What would block the loop (progress, large payloads) is done by so many threads.
+THREADS = 2
+# Places that become free are told together, so that jobs are leased in batches while many end.
+TELL_S = 0.005
+CLOSE_S = 2.0
+
+
+class EventLoop:
+    """Runs up to `concurrency` asynchronous attempts at once.
+
+    `on_room` is called soon after an attempt has ended, and `on_work` when the first one is handed over. An attempt is
+    stopped by canceling its task: at its timeout, if its lease is lost, and at the end of a shutdown (`cancel_all`).
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        find: Callable[[str], JobType | None],
+        attempts: Attempts,
+        payloads: Payloads,
+        database: AsyncDatabase,
+        emit: Emit,
+        on_room: Callable[[], None],
+        on_work: Callable[[], None],
+    ) -> None:
+        self._concurrency = concurrency
+        self._find = find
+        self._attempts = attempts
+        self._payloads = payloads
+        self._database = database
+        self._emit = emit
+        self._on_room = on_room
+        self._on_work = on_work
+        self._given = 0  # written by the thread that leases
+        self._ended = 0  # written by the loop's thread
+        self._tasks: dict[asyncio.Task[None], Held] = {}
+        self._closed = False
+        self._ending = False
+        self._tells = False
+        self._pid = os.getpid()
+        self.selector = TimedSelector(self._end_child)
+        self._loop = asyncio.SelectorEventLoop(self.selector)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="async-helper")
+        self._thread = threading.Thread(target=self._work, name="event loop", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def running(self) -> int:
+        """How many attempts have been handed over and have not ended."""
+        return self._given - self._ended
+
+    @property
+    def stuck(self) -> int:
+        """How many of them were told to stop, did not, and were settled all the same."""
+        return sum(held.abandoned for held in list(self._tasks.values()))
+
+    def room(self) -> int:
+        """Return how many more attempts can begin now."""
+        return self._concurrency - self.running()
+
+    def put(self, jobs: Sequence[Held]) -> bool:
+        """Begin an attempt of each of these jobs at once. There must be room for them."""
+        if not self.running():
+            self._on_work()
+        self._given += len(jobs)
+        self._soon(self._begin, jobs)
+        return True
+
+    def close(self) -> None:
+        """Begin no more attempts: what is handed over from now on is given back."""
+        self._closed = True
+
+    def cancel_all(self) -> None:
+        """Cancel every attempt that was asked to stop and has not ended."""
+        self._soon(self._cancel_stopped)
+
+    def stop(self) -> None:
+        """End the loop and its thread. Attempts that do not let themselves be canceled are left where they are."""
+        self._ending = True
+        if self._thread.ident is None:
+            self._loop.close()
+            return
+        self._soon(self._loop.stop)
+        self._thread.join(2 * CLOSE_S)
+
+    def step(self) -> Step | None:
+        """Return what the loop runs now, for a thread that watches it; None if it runs no task."""
+        task = asyncio.current_task(self._loop)
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - documented, whatever its name
+        if task is None or frame is None:
+            return None
+        held = self._tasks.get(task)
+        return Step(self.selector.turn, id(task), held.job if held else None, task.get_name(), place_of(frame))
+
+    # All below runs in the loop's thread.
+
+    def _soon(self, action: Callable[..., object], *values: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(action, *values, context=Context())
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        while not self._ending:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:  # such as SystemExit in a task of a handler's own
+                self._emit(LoopFailed(loop="event loop", error=error, retry_s=0.0))
+        self._end()
+
+    def _end(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            self._loop.run_until_complete(asyncio.wait_for(self._database.close(), CLOSE_S))
+            self._loop.run_until_complete(asyncio.wait_for(self._loop.shutdown_asyncgens(), CLOSE_S))
+        except BaseException as error:  # whatever it is, nothing depends on it any more
+            self._emit(LoopFailed(loop="event loop", error=error, retry_s=0.0))
+        self._loop.close()
+
+    def _end_child(self) -> None:
+        """End a process that a handler forked, and that came out of it: the job is its parent's."""
+        if PROCESS.forked and os.getpid() != self._pid:
+            end_process(sys.exc_info()[1])
+
+    def _begin(self, jobs: Sequence[Held]) -> None:
+        for held in jobs:
+            if held.lost or self._closed:
+                self._attempts.give_up(held)
+                self._note_end()
+                continue
+            # A context of its own: what one handler sets, no other sees.
+            task = self._loop.create_task(self._run(held), name=f"{held.job.type} {held.job.id}", context=Context())
+            self._tasks[task] = held
+            task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        self._note_end()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._emit(LoopFailed(loop="event loop", error=error, retry_s=0.0))
+
+    def _note_end(self) -> None:
+        self._ended += 1
+        if not self._tells:
+            self._tells = True
+            self._loop.call_later(TELL_S, self._tell_of_room)
+
+    def _tell_of_room(self) -> None:
+        self._tells = False
+        self._on_room()
+
+    def _cancel_stopped(self) -> None:
+        for task, held in list(self._tasks.items()):
+            if held.context is None or held.context.stop_reason is not None:
+                task.cancel()
+
+    async def _run(self, held: Held) -> None:
+        if not self._payloads.are_left(held.job):
+            await self._attempt(held, held.job)
+            return
+        started = time.monotonic()
+        try:
+            fetched = await self._in_thread(partial(self._payloads.fetch, held.job, lambda: held.lost or self._closed))
+        except asyncio.CancelledError:
+            self._attempts.give_up(held)
+            return
+        except Exception as error:  # whatever it is, the attempt ends
+            if is_outage(error):
+                self._attempts.give_up(held)
+            else:
+                context = self._attempts.without_payload(held)
+                self._attempts.raised(held, context, error, started, time.monotonic())
+            return
+        if fetched is None:
+            self._attempts.give_up(held)
+            return
+        try:
+            await self._attempt(held, fetched.job)
+            held.context = self._attempts.without_payload(held)  # the payload need not wait for the settlement
+        finally:
+            self._payloads.put_back(fetched)
+
+    async def _in_thread(self, action: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, action)
+
+    async def _attempt(self, held: Held, job: LeasedJob) -> None:
+        """Run a handler, and hand over how that ended. `job` is the held one with its whole payload."""
+        job_type = self._find(job.type)
+        context = self._attempts.begin(held, job, job_type)
+        theirs = AsyncJobContext(context, self._database, self._threads)
+        timer = self._stopped_by(held, context, theirs)
+        try:
+            failpoints.reach(failpoints.BEGUN)
+            readable(context)
+            result = checked(await started(job_type, theirs) if job_type else unknown(job))
+            failpoints.reach(failpoints.ENDED)
+        except GeneratorExit:  # the loop is gone: nobody would take the ending
+            raise
+        except BaseException as error:  # even SystemExit ends an attempt, not the loop
+            self._end_child()
+            told = stopped(error, context)
+            self._attempts.raised(held, context, told, held.started, time.monotonic())
+        else:
+            self._end_child()
+            self._attempts.returned(held, context, result, time.monotonic())
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _stopped_by(self, held: Held, context: JobContext, theirs: AsyncJobContext) -> asyncio.TimerHandle | None:
+        """Have the running task canceled once its handler must end; return what times it out."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+
+        def stop(reason: StopReason) -> None:
+            theirs.asked_to_stop()
+            if reason != "shutdown" and task is not None:  # a shutdown lets it end by itself for a while
+                task.cancel()
+
+        def overrun() -> None:
+            if context.stop_reason is None:
+                context.stop("timeout")
+                timeout_s = 0.0 if context.deadline is None else context.deadline - held.started
+                self._emit(JobOverran(job=held.job, timeout_s=timeout_s, abandoned=False))
+
+        context.when_stopped(lambda reason: self._soon(stop, reason))
+        return None if context.deadline is None else loop.call_at(context.deadline, overrun)
+
+
+def place_of(frame: FrameType | None) -> str:
+    """Return where a thread is: the innermost line that is not of a library, or the innermost of all."""
+    innermost = frame
+    while frame is not None and is_of_a_library(frame.f_code.co_filename):
+        frame = frame.f_back
+    at = frame or innermost
+    return "" if at is None else f"{at.f_code.co_filename}:{at.f_lineno} in {at.f_code.co_name}"
+
+
+def is_of_a_library(filename: str) -> bool:
+    """Tell whether a file is one of Python's own or an installed one."""
+    return filename.startswith((sysconfig.get_paths()["stdlib"], "<frozen")) or "site-packages" in filename
+
+
+async def started(job_type: JobType, context: AsyncJobContext) -> Any:
+    """Await a handler."""
+    awaitable: Coroutine[Any, Any, Any] = job_type.run(context)
+    return await awaitable
+
+
+def stopped(error: BaseException, context: JobContext) -> BaseException:
+    """Return what ended an attempt in words: that its task was canceled says nothing to whoever reads of it."""
+    if isinstance(error, asyncio.CancelledError) and context.stop_reason is not None:
+        return Stopped(context.stop_reason)
+    return error

@@ -1,0 +1,114 @@
+"""How an attempt begins, and what its end does to its job, whatever runs it."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ayb_jobs.errors import AybJobsError, Discard, PayloadUndecodable
+from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle_result
+from ayb_jobs.model.results import MOST_RECORDS, Cancel, Result, Snooze
+from ayb_jobs.runtime.jobs.error_text import error_text
+from ayb_jobs.runtime.jobs.in_flight import Held
+
+
+class Endings(NamedTuple):
+    """Who is told how attempts end.
+
+    `settle` takes the ending of each attempt. `release` takes back a job whose handler never began, or ended because
+    the daemon stops, so that the attempt is not counted.
+    """
+
+    settle: Callable[[Held, Settlement], None]
+    release: Callable[[Held], None]
+
+
+class Attempts:
+    """Begins attempts and hands over how they ended; it is called in the thread that runs the handler."""
+
+    def __init__(self, *, services: ContextServices, backoff: Backoff, endings: Endings) -> None:
+        self._services = services
+        self._backoff = backoff
+        self._settle = endings.settle
+        self._release = endings.release
+
+    def begin(self, held: Held, job: LeasedJob, job_type: JobType | None) -> JobContext:
+        """Return the context of an attempt that begins. `job` is the held one with its whole payload."""
+        started = time.monotonic()
+        timeout_s = job.timeout_s or (job_type.timeout_s if job_type else None)
+        context = JobContext(job, self._services, started + timeout_s if timeout_s else None)
+        held.started = started
+        held.context = context
+        if held.lost:  # since it was taken; who let it go may have seen no context to tell
+            context.stop("lease_lost")
+        return context
+
+    def without_payload(self, held: Held) -> JobContext:
+        """Return a context for a job whose payload was not fetched, or need not be kept until it is settled."""
+        return JobContext(held.job, self._services)
+
+    def give_up(self, held: Held) -> None:
+        """Give back a job whose handler never began, with its attempt; releasing tells if its lease is lost."""
+        if not held.lost:
+            self._release(held)
+
+    def returned(self, held: Held, context: JobContext, result: Result, ended: float) -> None:
+        """Hand over what a handler returned."""
+        if held.abandoned or context.settled:
+            return
+        if result is None:
+            result = context.records_processed
+        self._settle(held, settle_result(held.job, result, held.started, ended))
+
+    def raised(self, held: Held, context: JobContext, error: BaseException, started: float, ended: float) -> None:
+        """Hand over what a handler raised."""
+        if held.abandoned or context.settled:
+            return
+        if context.stop_reason == "shutdown" and not isinstance(error, Discard):
+            self._release(held)
+            return
+        self._settle(
+            held,
+            settle_failure(
+                held.job,
+                error_text(error),
+                started,
+                ended,
+                backoff=self._backoff,
+                chance=random.random(),
+                outcome=outcome_of(error, context),
+                records=context.records_processed,
+            ),
+        )
+
+
+def readable(context: JobContext) -> JobContext:
+    """Decode the payload before the handler runs, so that a payload nobody can read is told apart from its faults."""
+    _ = context.payload
+    return context
+
+
+def unknown(job: LeasedJob) -> Result:
+    """Fail a job of a type that is not registered; the producer leases none."""
+    raise AybJobsError(f"no handler is registered for job type {job.type}")
+
+
+def checked(result: object) -> Result:
+    """Return a handler's result, or raise TypeError where it is none of those that it may return."""
+    if result is None or isinstance(result, Snooze | Cancel) or (type(result) is int and 0 <= result <= MOST_RECORDS):
+        return result
+    raise TypeError(
+        f"the handler returned {type(result).__name__} {result!r:.100}; it may return nothing, a count of records,"
+        " Snooze(…) or Cancel(…)"
+    )
+
+
+def outcome_of(error: BaseException, context: JobContext) -> Outcome:
+    """Tell how an attempt ended that ended with this exception."""
+    if isinstance(error, Discard | PayloadUndecodable):
+        return Outcome.DISCARDED
+    return Outcome.TIMED_OUT if context.stop_reason == "timeout" else Outcome.FAILED

@@ -1,0 +1,137 @@
+"""One executor's look for due jobs: it leases what there is room for, and nothing that another executor would run.
+
+Each executor has a look of its own, with its own types, room and floors. So one that is short keeps no other waiting,
+nothing is leased that cannot start, and no floor hides a job: the types of a look never change.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from ayb_jobs import failpoints
+from ayb_jobs.events import Emit, JobsLeased
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.runtime.jobs.backlog import Backlog
+from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
+from ayb_jobs.runtime.jobs.giving_back import GivingBack
+from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
+from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.sweep import SweepClock
+from ayb_jobs.runtime.narrowing import Patience
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+
+BATCH = 500
+# About as long as a thread takes to wake up.
+LET_OTHERS_START_S = 0.00005
+
+
+class Look:
+    """Leases jobs of some types.
+
+    `room` tells how many to lease now. `put` gets what was leased, and tells whether somebody waited for it.
+    `backlog` tells whether the last look left due jobs behind.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        leasing: Leasing,
+        room: Callable[[], int],
+        put: Callable[[Sequence[Held]], bool],
+        in_flight: InFlight,
+        giving_back: GivingBack,
+        emit: Emit,
+        backlog: Backlog,
+    ) -> None:
+        self.backlog = backlog
+        self._database = database
+        self._leasing = leasing
+        self._room = room
+        self._put = put
+        self._in_flight = in_flight
+        self._giving_back = giving_back
+        self._emit = emit
+        self._careful = CarefulLeasing(
+            database=database, leasing=leasing, giving_back=giving_back, emit=emit, take=self._take
+        )
+        self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in leasing.queues]
+        self._bottom = list(self._lanes)
+        self._sweeps = SweepClock()
+        self._patience = Patience()
+
+    def fill(self) -> float:
+        """Lease what there is room for; return the seconds until the next look."""
+        poll_s = self._leasing.poll_s
+        # Before the room is measured: a slot that finds the buffer low from now on asks for another turn.
+        self.backlog.waits = True
+        limit = min(self._room(), BATCH)
+        if limit <= 0:
+            return poll_s
+        sweeping = self._sweeps.wait_s() == 0
+        leased = self._lease(limit, sweeping=sweeping)
+        self.backlog.waits = leased >= limit
+        if self.backlog.waits:
+            return 0.0 if self._room() > 0 else poll_s
+        return self._careful.next_s(poll_s if sweeping else min(poll_s, self._sweeps.wait_s()))
+
+    def _lease(self, limit: int, *, sweeping: bool) -> int:
+        """Lease up to `limit` jobs, and return how many."""
+        lanes = self._bottom if sweeping else self._lanes
+        tried = self._careful.try_again(limit)
+        if tried >= limit:
+            return tried
+        try:
+            leased = self._lease_batch(lanes, limit - tried, sweeping=sweeping)
+        except Exception as error:
+            if not self._patience.blames(error):
+                raise
+            leased = self._careful.lease(lanes, limit - tried)
+        self._patience.begin_anew()
+        if sweeping and leased + tried < limit:
+            leased += self._careful.check(lanes, limit - tried - leased)
+        return tried + leased
+
+    def _lease_batch(self, lanes: Sequence[Lane], limit: int, *, sweeping: bool) -> int:
+        sent = time.monotonic()
+        with self._giving_back.answer_expected(), self._database.connection() as conn:
+            jobs = lease_jobs(
+                conn,
+                worker_id=self._leasing.worker_id,
+                lanes=lanes,
+                types=self._leasing.types,
+                limit=limit,
+                lease_s=self._leasing.lease_s,
+                aside=self._careful.aside(),
+            )
+        failpoints.reach(failpoints.LEASED)
+        if sweeping:
+            self._sweeps.swept(time.monotonic() - sent)
+        if jobs:
+            self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) == limit)
+            leased = [job for job in jobs if job.lease_id]
+            if leased:
+                self._take(leased, sent)
+            if len(leased) < len(jobs):
+                self._careful.refuse([job for job in jobs if not job.lease_id])
+        return len(jobs)
+
+    def _take(self, jobs: Sequence[LeasedJob], sent: float) -> None:
+        """Hand leased jobs to their executor. The leasing statement was sent at `sent`."""
+        if self._put(self._in_flight.add(jobs, sent)):
+            time.sleep(LET_OTHERS_START_S)  # they need the interpreter first; counting can wait
+        self._emit(JobsLeased(jobs=jobs))
+
+    def _raise_floors(self, jobs: Sequence[LeasedJob], *, sweeping: bool, full: bool) -> None:
+        """Start the next look of each lane where this one ended.
+
+        A sweep that found a whole batch may lower a floor: there is more below the old one. One that ran dry leaves it,
+        since it has looked at everything between.
+        """
+        if sweeping and not full:
+            return
+        ends = {(job.queue, job.priority): (job.run_at_text, job.id) for job in jobs}
+        self._lanes = [
+            Lane(lane.queue, lane.priority, *ends.get((lane.queue, lane.priority), (lane.floor_run_at, lane.floor_id)))
+            for lane in self._lanes
+        ]
