@@ -53,7 +53,7 @@ def test_nothing_imports_in_a_circle() -> None:
     [
         ("croniter", ("ayb_jobs.model.schedules.cron",)),
         ("psycopg", ("ayb_jobs.storage", "ayb_jobs.handlers", "ayb_jobs.lab")),
-        ("psycopg_pool", ("ayb_jobs.storage.connections",)),
+        ("psycopg_pool", ("ayb_jobs.storage.connections", "ayb_jobs.storage.async_database")),
         ("tomli", ("ayb_jobs.config",)),
         ("fastapi", ("ayb_jobs.http",)),
         ("graphql", ("ayb_jobs.http",)),
