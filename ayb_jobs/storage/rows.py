@@ -1,6 +1,6 @@
-"""Rows that are there for certain."""
+"""What statements return of rows."""
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import psycopg
 
@@ -17,3 +17,10 @@ def certain(row: R | None) -> R:
     if row is None:
         raise LookupError("a statement that always yields a row yielded none")
     return row
+
+
+class Deleted(NamedTuple):
+    """How many rows a statement removed, and how many more it found, which a trigger of the application's kept."""
+
+    rows: int = 0
+    kept: int = 0

@@ -12,6 +12,7 @@ from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.pruning import (
     PrunedExecutions,
@@ -24,6 +25,7 @@ from ayb_jobs.storage.queue.pruning import (
     prune_jobs,
 )
 from ayb_jobs.storage.queue.retention import deferred_retention, kept_jobs
+from ayb_jobs.storage.rows import Deleted
 from ayb_jobs.storage.schedules.ledger import (
     PRUNE_BATCH,
     delete_alerts,
@@ -43,9 +45,9 @@ class Old(NamedTuple, Generic[Key]):
     """How the old rows of one table are removed: in batches, or found by their keys and tried one by one."""
 
     table: str
-    prune: Callable[..., int]
+    prune: Callable[..., Deleted]
     find: Callable[..., Sequence[Key]]
-    delete: Callable[[Connection, Sequence[Key]], int]
+    delete: Callable[[Connection, Sequence[Key]], Deleted]
 
 
 FIRES = Old("fires", prune_fires, find_old_fires, delete_fires)
@@ -60,12 +62,19 @@ class Unprunable:
         self.rows = 0
         self.error: BaseException | None = None
 
-    def deleted(self, ids: Sequence[Key], delete: Callable[[Sequence[Key]], int]) -> int:
+    def kept(self, rows: int) -> None:
+        """Count rows that a trigger kept, without an error."""
+        if rows:
+            self.rows += rows
+            self.error = self.error or RowUnchanged()
+
+    def deleted(self, ids: Sequence[Key], delete: Callable[[Sequence[Key]], Deleted]) -> int:
         """Delete rows, passing over those that the database refuses; return how many are gone."""
         rows = 0
         for start in range(0, len(ids), BATCH):
             written = narrowed(ids[start : start + BATCH], delete, blames=self._patience.blames)
-            rows += sum(written.done)
+            rows += sum(each.rows for each in written.done)
+            self.kept(sum(each.kept for each in written.done))
             for _, error in written.refused:
                 self.rows += 1
                 self.error = error
@@ -131,6 +140,7 @@ class Pruner:
         while not self._stopping.is_set():
             batch = self._jobs_batch(state, keep, after, unprunable)
             removed += batch.rows
+            unprunable.kept(batch.kept)
             after = batch.next
             if after is None:
                 break
@@ -139,7 +149,7 @@ class Pruner:
     def _jobs_batch(
         self, state: JobState, keep: timedelta, after: Position | None, unprunable: Unprunable
     ) -> PrunedJobs:
-        def delete(ids: Sequence[str]) -> int:
+        def delete(ids: Sequence[str]) -> Deleted:
             with self._database.transaction() as conn:
                 return delete_jobs(conn, ids, state=state)
 
@@ -159,13 +169,14 @@ class Pruner:
         while not self._stopping.is_set():
             batch = self._executions_batch(keep, after, unprunable)
             removed += batch.rows
+            unprunable.kept(batch.kept)
             after = batch.next
             if after is None:
                 break
         self._report("executions", removed, unprunable)
 
     def _executions_batch(self, keep: timedelta, after: int | None, unprunable: Unprunable) -> PrunedExecutions:
-        def delete(ids: Sequence[int]) -> int:
+        def delete(ids: Sequence[int]) -> Deleted:
             with self._database.transaction() as conn:
                 return delete_executions(conn, ids)
 
@@ -181,12 +192,14 @@ class Pruner:
 
     def _prune_old(self, old: Old[Key], keep: timedelta) -> None:
         unprunable = Unprunable(self._patience)
-        removed, rows = 0, PRUNE_BATCH
+        removed, batch = 0, Deleted(rows=PRUNE_BATCH)
         try:
-            while rows == PRUNE_BATCH and not self._stopping.is_set():
+            while batch.rows == PRUNE_BATCH and not self._stopping.is_set():
                 with self._database.connection() as conn:
-                    rows = old.prune(conn, keep=keep, batch=PRUNE_BATCH)
-                removed += rows
+                    batch = old.prune(conn, keep=keep, batch=PRUNE_BATCH)
+                removed += batch.rows
+            if batch.kept:  # there may be more behind those that were kept
+                removed += self._prune_one_by_one(old, keep, unprunable)
         except Exception as error:
             if not self._patience.blames(error):
                 raise
@@ -194,7 +207,7 @@ class Pruner:
         self._report(old.table, removed, unprunable)
 
     def _prune_one_by_one(self, old: Old[Key], keep: timedelta, unprunable: Unprunable) -> int:
-        def delete(keys: Sequence[Key]) -> int:
+        def delete(keys: Sequence[Key]) -> Deleted:
             with self._database.transaction() as conn:
                 return old.delete(conn, keys)
 

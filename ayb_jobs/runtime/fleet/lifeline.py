@@ -143,9 +143,10 @@ class LifelineKeeper:
         may_be_more = bool(last_leases)
         while may_be_more:
             with self._database.connection() as conn:
-                found = find_leases_of_the_dead(conn, dead=last_leases, limit=BATCH, aside=self._aside.ids())
-            handled = self._recovering.end(found)
-            may_be_more = handled > 0 and len(found) >= BATCH
+                found = find_leases_of_the_dead(conn, dead=last_leases, limit=BATCH, aside=self._recovering.left_out())
+            self._recovering.end(found)
+            may_be_more = len(found) >= BATCH
+        self._recovering.end_pass()
 
     def _bury(self, dead: Mapping[str, Sign]) -> None:
         """Forget the dead, but look at them for a while: a statement under way may yet lease."""

@@ -51,7 +51,10 @@ class Recoverer:
         handled = self._recovering.end(found.lost) if found.lost else 0
         if found.floor is not None:
             self._floor = found.floor
-        return 0.0 if handled else self._until_next(found.next_s)
+        is_full = len(found.lost) >= BATCH
+        if not is_full:
+            self._recovering.end_pass()
+        return 0.0 if handled or is_full else self._until_next(found.next_s)
 
     def _until_next(self, next_s: float | None) -> float:
         return self._turn_s if next_s is None else min(self._turn_s, max(SHORTEST_TURN_S, next_s + MARGIN_S))
@@ -65,7 +68,7 @@ class Recoverer:
                 limit=BATCH,
                 floor="-infinity" if sweeping else self._floor,
                 ahead_s=self._turn_s,
-                aside=self._aside.ids(),
+                aside=self._recovering.left_out(),
             )
         if sweeping:
             self._sweeps.swept(time.monotonic() - began)

@@ -20,7 +20,10 @@ from ayb_jobs.storage.queue.recovery import Recovered, recover_jobs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovering:
-    """Ends lost attempts in one transaction, and sets jobs aside that cannot be recovered."""
+    """Ends lost attempts in one transaction, and sets jobs aside that cannot be recovered.
+
+    Jobs whose rows somebody has locked are passed over until `end_pass`, so that they never fill every batch.
+    """
 
     database: Database
     emit: Emit
@@ -28,6 +31,15 @@ class Recovering:
     max_crashes: int
     aside: Aside
     _patience: Patience = field(default_factory=Patience, init=False)
+    _locked: set[str] = field(default_factory=set, init=False)
+
+    def left_out(self) -> list[str]:
+        """Return the ids of jobs that are not to be looked for yet: set aside, or passed over in this pass."""
+        return [*self.aside.ids(), *self._locked]
+
+    def end_pass(self) -> None:
+        """Have the jobs that were passed over looked for again: no others are left."""
+        self._locked.clear()
 
     def end(self, lost: Sequence[LostLease]) -> int:
         """End these attempts and tell each; return how many jobs were recovered or set aside.
@@ -48,6 +60,9 @@ class Recovering:
         for job in recovered:
             self.aside.forget(job.id)
             self.emit(JobRecovered(job=job))
+        tried = {each.job.id for each in lost} - {each.job.id for each, _ in written.left}
+        done = {*unchanged, *(job.id for job in recovered), *(each.job.id for (each, _), _ in written.refused)}
+        self._locked.update(tried - done)
         if written.left and not recovered:
             raise written.refused[-1].error
         return len(recovered) + len(unchanged) + len(written.refused)

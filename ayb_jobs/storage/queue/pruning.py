@@ -7,13 +7,18 @@ from typing import NamedTuple
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.rows import Deleted, one_row
 
 
 class PrunedJobs(NamedTuple):
-    """What one batch removed, and where the next one goes on; `next` is None if nothing old is left."""
+    """What one batch removed, and where the next one goes on; `next` is None if nothing old is left.
+
+    `kept` rows were to be removed, and a trigger of the application's kept them.
+    """
 
     rows: int
     next: Position | None
+    kept: int = 0
 
 
 # `created_at` is never later than the end, so the index by creation holds all that may be old enough at its beginning.
@@ -41,7 +46,7 @@ PRUNE_JOBS = """
     pruned AS (
         DELETE FROM _ayb_jobs WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING 1
     )
-    SELECT (SELECT count(*) FROM pruned), count(*), last.created_at, last.id
+    SELECT (SELECT count(*) FROM pruned), (SELECT count(*) FROM old), count(*), last.created_at, last.id
     FROM walked, LATERAL (SELECT created_at, id FROM walked ORDER BY created_at DESC, id DESC LIMIT 1) AS last
     GROUP BY last.created_at, last.id
 """
@@ -60,8 +65,8 @@ def prune_jobs(
         "after_id": after and after.id,
     }
     row = conn.execute(PRUNE_JOBS, values, prepare=False).fetchone()
-    pruned, walked, *last = row or (0, 0)
-    return PrunedJobs(pruned, Position(*last) if walked >= limit else None)
+    pruned, old, walked, *last = row or (0, 0, 0)
+    return PrunedJobs(pruned, Position(*last) if walked >= limit else None, old - pruned)
 
 
 # The same walk, for a batch that cannot be deleted as a whole.
@@ -113,14 +118,17 @@ DELETE_JOBS = """
         SELECT id FROM _ayb_jobs
         WHERE id = ANY (%(ids)s::uuid[]) AND state = %(state)s::text
         FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM _ayb_jobs WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING 1
     )
-    DELETE FROM _ayb_jobs WHERE id = ANY (ARRAY(SELECT id FROM old))
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone, (SELECT count(*) AS rows FROM old) AS old
 """
 
 
-def delete_jobs(conn: Connection, ids: Sequence[str], *, state: JobState) -> int:
-    """Remove those of these jobs that are still in `state`, and that nobody has locked; return how many."""
-    return conn.execute(DELETE_JOBS, {"ids": list(ids), "state": state}, prepare=False).rowcount
+def delete_jobs(conn: Connection, ids: Sequence[str], *, state: JobState) -> Deleted:
+    """Remove those of these jobs that are still in `state`, and that nobody has locked."""
+    return Deleted(*one_row(conn.execute(DELETE_JOBS, {"ids": list(ids), "state": state}, prepare=False)))
 
 
 HOLDS_OLD_JOBS = """
@@ -149,10 +157,14 @@ def holds_old_jobs(conn: Connection, *, state: JobState, keep: timedelta) -> boo
 
 
 class PrunedExecutions(NamedTuple):
-    """What one batch removed, and the id behind which the next one goes on; None if nothing old is left."""
+    """What one batch removed, and the id behind which the next one goes on; None if nothing old is left.
+
+    `kept` rows were to be removed, and a trigger of the application's kept them.
+    """
 
     rows: int
     next: int | None
+    kept: int = 0
 
 
 # Ids are drawn when attempts begin, so the order of ids is nearly that of ending. A batch in which nothing old has
@@ -166,13 +178,16 @@ PRUNE_EXECUTIONS = """
         ORDER BY id
         LIMIT %(limit)s
     ),
+    old AS MATERIALIZED (
+        SELECT id
+        FROM _ayb_job_executions
+        WHERE id = ANY (ARRAY(SELECT id FROM oldest WHERE ended_at < now() - %(keep)s::interval))
+        FOR UPDATE SKIP LOCKED
+    ),
     pruned AS (
-        DELETE FROM _ayb_job_executions
-        USING oldest
-        WHERE _ayb_job_executions.id = oldest.id AND oldest.ended_at < now() - %(keep)s::interval
-        RETURNING 1
+        DELETE FROM _ayb_job_executions WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING 1
     )
-    SELECT (SELECT count(*) FROM pruned), count(*), max(id),
+    SELECT (SELECT count(*) FROM pruned), (SELECT count(*) FROM old), count(*), max(id),
         count(*) FILTER (WHERE ended_at < now() - %(keep)s::interval) > 0 OR count(*) FILTER (WHERE ended_at <= now()) = 0
     FROM oldest
 """
@@ -184,8 +199,8 @@ def prune_executions(
     """Remove executions that ended longer than `keep` ago from among the next `limit`, the oldest first."""
     values = {"keep": keep, "limit": limit, "after": after}
     row = conn.execute(PRUNE_EXECUTIONS, values, prepare=False).fetchone()
-    pruned, walked, last, goes_on = row or (0, 0, None, False)
-    return PrunedExecutions(pruned, last if goes_on and walked >= limit else None)
+    pruned, old, walked, last, goes_on = row or (0, 0, 0, None, False)
+    return PrunedExecutions(pruned, last if goes_on and walked >= limit else None, old - pruned)
 
 
 FIND_OLD_EXECUTIONS = """
@@ -216,9 +231,17 @@ def find_old_executions(
     return OldExecutions(ids, last if walked >= limit else None)
 
 
-DELETE_EXECUTIONS = "DELETE FROM _ayb_job_executions WHERE id = ANY (%(ids)s::bigint[])"
+DELETE_EXECUTIONS = """
+    WITH old AS MATERIALIZED (
+        SELECT id FROM _ayb_job_executions WHERE id = ANY (%(ids)s::bigint[]) FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM _ayb_job_executions WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING 1
+    )
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone, (SELECT count(*) AS rows FROM old) AS old
+"""
 
 
-def delete_executions(conn: Connection, ids: Sequence[int]) -> int:
-    """Remove these executions; return how many there were."""
-    return conn.execute(DELETE_EXECUTIONS, {"ids": list(ids)}, prepare=False).rowcount
+def delete_executions(conn: Connection, ids: Sequence[int]) -> Deleted:
+    """Remove these executions, but for those that somebody has locked."""
+    return Deleted(*one_row(conn.execute(DELETE_EXECUTIONS, {"ids": list(ids)}, prepare=False)))

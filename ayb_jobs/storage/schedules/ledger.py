@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import Deleted, one_row
 
 PRUNE_BATCH = 5000
 
@@ -52,24 +53,24 @@ def list_fires(conn: Connection, *, schedule_id: str | None = None, limit: int =
 
 # A schedule's `last_fire_at` keeps what is removed here from being fired again.
 PRUNE_FIRES = """
-    DELETE FROM _ayb_job_fires
-    WHERE (schedule_id, fire_at) IN (
+    WITH old AS MATERIALIZED (
         SELECT schedule_id, fire_at
         FROM _ayb_job_fires
         WHERE recorded_at < now() - %(keep)s
         ORDER BY recorded_at
         LIMIT %(batch)s
         FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM _ayb_job_fires WHERE (schedule_id, fire_at) IN (SELECT schedule_id, fire_at FROM old) RETURNING 1
     )
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone, (SELECT count(*) AS rows FROM old) AS old
 """
 
 
-def prune_fires(conn: Connection, *, keep: timedelta, batch: int = PRUNE_BATCH) -> int:
-    """Remove up to `batch` fires recorded longer ago than `keep`, and return how many.
-
-    Fewer than `batch` at the end.
-    """
-    return conn.execute(PRUNE_FIRES, {"keep": keep, "batch": batch}).rowcount
+def prune_fires(conn: Connection, *, keep: timedelta, batch: int = PRUNE_BATCH) -> Deleted:
+    """Remove up to `batch` fires recorded longer ago than `keep`, fewer at the end."""
+    return Deleted(*one_row(conn.execute(PRUNE_FIRES, {"keep": keep, "batch": batch})))
 
 
 FIND_OLD_FIRES = """
@@ -98,27 +99,43 @@ def find_old_fires(
 
 
 DELETE_FIRES = """
-    DELETE FROM _ayb_job_fires AS fire
-    USING unnest(%(schedule_ids)s::uuid[], %(fire_ats)s::timestamptz[]) AS old (schedule_id, fire_at)
-    WHERE fire.schedule_id = old.schedule_id AND fire.fire_at = old.fire_at
+    WITH old AS MATERIALIZED (
+        SELECT fire.schedule_id, fire.fire_at
+        FROM unnest(%(schedule_ids)s::uuid[], %(fire_ats)s::timestamptz[]) AS old (schedule_id, fire_at)
+            JOIN _ayb_job_fires AS fire ON fire.schedule_id = old.schedule_id AND fire.fire_at = old.fire_at
+        FOR UPDATE OF fire SKIP LOCKED
+    ), gone AS (
+        DELETE FROM _ayb_job_fires WHERE (schedule_id, fire_at) IN (SELECT schedule_id, fire_at FROM old) RETURNING 1
+    )
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone, (SELECT count(*) AS rows FROM old) AS old
 """
 
 
-def delete_fires(conn: Connection, keys: Sequence[FireKey]) -> int:
-    """Remove these fires, and return how many there were."""
+def delete_fires(conn: Connection, keys: Sequence[FireKey]) -> Deleted:
+    """Remove these fires, but for those that somebody has locked."""
     values = {"schedule_ids": [key.schedule_id for key in keys], "fire_ats": [key.fire_at for key in keys]}
-    return conn.execute(DELETE_FIRES, values, prepare=False).rowcount
+    return Deleted(*one_row(conn.execute(DELETE_FIRES, values, prepare=False)))
 
 
 PRUNE_ALERTS = """
-    DELETE FROM _ayb_job_alerts
-    WHERE id IN (SELECT id FROM _ayb_job_alerts WHERE at < now() - %(keep)s ORDER BY at LIMIT %(batch)s)
+    WITH old AS MATERIALIZED (
+        SELECT id FROM _ayb_job_alerts
+        WHERE at < now() - %(keep)s
+        ORDER BY at
+        LIMIT %(batch)s
+        FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM _ayb_job_alerts WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING 1
+    )
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone, (SELECT count(*) AS rows FROM old) AS old
 """
 
 
-def prune_alerts(conn: Connection, *, keep: timedelta, batch: int = PRUNE_BATCH) -> int:
-    """Remove up to `batch` alerts made longer ago than `keep`, and return how many."""
-    return conn.execute(PRUNE_ALERTS, {"keep": keep, "batch": batch}).rowcount
+def prune_alerts(conn: Connection, *, keep: timedelta, batch: int = PRUNE_BATCH) -> Deleted:
+    """Remove up to `batch` alerts made longer ago than `keep`, fewer at the end."""
+    return Deleted(*one_row(conn.execute(PRUNE_ALERTS, {"keep": keep, "batch": batch})))
 
 
 FIND_OLD_ALERTS = """
@@ -136,9 +153,17 @@ def find_old_alerts(conn: Connection, *, keep: timedelta, after: str | None = No
     return [id_ for (id_,) in conn.execute(FIND_OLD_ALERTS, values, prepare=False)]
 
 
-DELETE_ALERTS = "DELETE FROM _ayb_job_alerts WHERE id = ANY (%(ids)s::uuid[])"
+DELETE_ALERTS = """
+    WITH old AS MATERIALIZED (
+        SELECT id FROM _ayb_job_alerts WHERE id = ANY (%(ids)s::uuid[]) FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM _ayb_job_alerts WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING 1
+    )
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone, (SELECT count(*) AS rows FROM old) AS old
+"""
 
 
-def delete_alerts(conn: Connection, ids: Sequence[str]) -> int:
-    """Remove these alerts, and return how many there were."""
-    return conn.execute(DELETE_ALERTS, {"ids": list(ids)}, prepare=False).rowcount
+def delete_alerts(conn: Connection, ids: Sequence[str]) -> Deleted:
+    """Remove these alerts, but for those that somebody has locked."""
+    return Deleted(*one_row(conn.execute(DELETE_ALERTS, {"ids": list(ids)}, prepare=False)))

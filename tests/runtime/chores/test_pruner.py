@@ -9,6 +9,7 @@ from psycopg import sql
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import RetentionDeferred, RowsPruned, RowsUnprunable
+from ayb_jobs.runtime.chores import pruner
 from ayb_jobs.runtime.chores.pruner import TURN_S, Pruner
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -107,6 +108,64 @@ def test_fires_and_alerts_that_the_application_refers_to_are_passed_over_counted
     }
     (told,) = bench.of(RowsUnprunable)
     assert (told.table, told.rows) == (table, 100)
+
+
+# What each table's old rows are called, their key, and how they are made.
+OLD_ROWS = {
+    "_ayb_jobs": (
+        "completed jobs",
+        "id",
+        "(type, state, created_at, completed_at) SELECT 'a', 'completed', '2020-01-01', '2020-01-01'",
+    ),
+    "_ayb_job_executions": (
+        "executions",
+        "id",
+        (
+            "(id, job_id, job_type, attempt, outcome, started_at, ended_at)"
+            " SELECT number, gen_random_uuid(), 'a', 1, 'lost', '2020-01-01', '2020-01-01'"
+        ),
+    ),
+    "_ayb_job_fires": (
+        "fires",
+        "fire_at",
+        (
+            "(schedule_id, fire_at, outcome, recorded_at) SELECT (SELECT id FROM _ayb_job_schedules),"
+            " now() + number * interval '1 minute', 'coalesced', '2020-01-01'"
+        ),
+    ),
+    "_ayb_job_alerts": (
+        "alerts",
+        "id",
+        (
+            "(kind, schedule_id, about, message, at)"
+            " SELECT 'failed', (SELECT id FROM _ayb_job_schedules), number, '', '2020-01-01'"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("table", OLD_ROWS)
+def test_rows_whose_deletion_a_trigger_swallows_are_passed_over_counted_and_told(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr(pruner, "PRUNE_BATCH", 50)
+    make_schedule(conn)
+    name, key, values = OLD_ROWS[table]
+    conn.execute(f"INSERT INTO {table} {values} FROM generate_series(1, 160) AS number")
+    conn.execute(f"""
+        CREATE TABLE app_kept AS SELECT {key} AS key FROM {table} ORDER BY key LIMIT 60;
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF old.{key} IN (SELECT key FROM app_kept) THEN RETURN NULL; END IF;
+            RETURN old;
+        END $$;
+        CREATE TRIGGER swallow BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION swallow();
+    """)
+    bench = Bench(db)
+    assert bench.pruner.tick() == TURN_S
+    assert [(event.table, event.rows) for event in bench.of(RowsPruned)] == [(name, 100)]
+    (told,) = bench.of(RowsUnprunable)
+    assert (told.table, told.rows, "a trigger" in str(told.error)) == (name, 60, True)
 
 
 @pytest.mark.parametrize("ended_at", ["'infinity'", "now() + interval '1 year'"])

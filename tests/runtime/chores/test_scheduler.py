@@ -431,8 +431,8 @@ def test_old_fires_are_pruned_and_young_ones_kept(bench: Bench) -> None:
     bench.scheduler.tick()
     bench.conn.execute("UPDATE _ayb_job_fires SET recorded_at = now() - interval '2 days' WHERE outcome = 'coalesced'")
     with bench.database.connection() as conn:
-        assert prune_fires(conn, keep=timedelta(days=1), batch=100) == 100
-        assert prune_fires(conn, keep=timedelta(days=1), batch=100) < 100
+        assert prune_fires(conn, keep=timedelta(days=1), batch=100).rows == 100
+        assert prune_fires(conn, keep=timedelta(days=1), batch=100).rows < 100
     assert bench.outcomes() == ["caught_up"]
 
 

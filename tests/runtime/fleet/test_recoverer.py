@@ -9,6 +9,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet import heartbeat
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
+from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.recoverer import BATCH, LONGEST_TURN_S, SHORTEST_TURN_S, Recoverer
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -16,6 +17,8 @@ from ayb_jobs.storage.fleet.daemons import list_workers
 from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.factories import make_job
+
+ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 
 
 def recoverer(db: Database, *, lease_s: float = 30) -> Recoverer:
@@ -85,8 +88,37 @@ def test_jobs_that_somebody_holds_locked_are_waited_for_with_pauses(db: Database
     looking = recoverer(db)
     with conn.transaction():
         conn.execute("SELECT FROM _ayb_jobs FOR UPDATE")
-        assert looking.tick() == LONGEST_TURN_S
+        assert [looking.tick(), looking.tick()] == [0, LONGEST_TURN_S]
     assert looking.tick() == 0
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs WHERE state = 'running'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("part", "lease_until"),
+    [("recoverer", "'2026-01-01'"), ("recoverer", "NULL"), ("lifeline", "now() + interval '1 hour'")],
+)
+def test_many_locked_jobs_whose_leases_ran_out_together_hide_no_other(
+    db: Database, conn: Connection, part: str, lease_until: str
+) -> None:
+    job = f"'running', gen_random_uuid(), {lease_until}, 'dead'"
+    columns = "type, state, lease_id, lease_until, worker_id"
+    conn.execute(f"INSERT INTO _ayb_jobs ({columns}) SELECT 'held', {job} FROM generate_series(1, %s)", (2 * BATCH,))
+    conn.execute(f"INSERT INTO _ayb_jobs ({columns}) SELECT 'free', {job}")
+    looking = recoverer(db)
+    with conn.transaction():
+        conn.execute("SELECT FROM _ayb_jobs WHERE type = 'held' FOR UPDATE")
+        if part == "lifeline":
+            keeper(db)._take_over({"dead": "infinity"})
+        else:
+            assert [looking.tick() for _ in range(3)] == [0] * 3
+        assert conn.execute("SELECT state FROM _ayb_jobs WHERE type = 'free'").fetchone() == ("queued",)
+
+
+def keeper(db: Database) -> LifelineKeeper:
+    return LifelineKeeper(
+        database=db, url=db.url, worker=ME, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=30,
+        wake=lambda: None,
+    )  # fmt: skip
 
 
 def test_a_look_for_unclaimable_jobs_that_fails_makes_no_daemon_look_dead(
@@ -96,8 +128,7 @@ def test_a_look_for_unclaimable_jobs_that_fails_makes_no_daemon_look_dead(
         conn.execute("SELECT 1 / 0")
 
     monkeypatch.setattr(heartbeat, "count_unclaimable", fail)
-    me = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
-    beating = Heartbeat(database=db, worker=me, emit=lambda _: None)
+    beating = Heartbeat(database=db, worker=ME, emit=lambda _: None)
     with pytest.raises(errors.DivisionByZero):
         beating.tick()
     assert [seen.worker.id for seen in list_workers(conn)] == ["me"]

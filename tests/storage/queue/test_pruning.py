@@ -50,7 +50,7 @@ def test_only_jobs_that_ended_long_ago_in_that_state_go(conn: Connection, state:
             if other is not state
         ),
     }
-    assert pruning.prune_jobs(conn, state=state, keep=2 * DAY) == (1, None)
+    assert pruning.prune_jobs(conn, state=state, keep=2 * DAY) == (1, None, 0)
     assert {job.id for job in list_jobs(conn)} == kept
 
 
@@ -118,7 +118,7 @@ def test_pruning_walks_an_index(conn: Connection, state: JobState, *, analyzed: 
 def test_only_executions_that_ended_long_ago_go(conn: Connection) -> None:
     for ended in (5, 4, 1, 3, 0):
         make_execution(conn, ended)
-    assert pruning.prune_executions(conn, keep=2 * DAY) == (3, None)
+    assert pruning.prune_executions(conn, keep=2 * DAY) == (3, None, 0)
     assert execution_ids(conn) == [3, 5]
 
 
@@ -129,6 +129,6 @@ def test_executions_go_in_batches_until_one_has_nothing_old(conn: Connection) ->
     second = pruning.prune_executions(conn, keep=2 * DAY, limit=3, after=first.next or 0)
     third = pruning.prune_executions(conn, keep=2 * DAY, limit=3, after=second.next or 0)
     fourth = pruning.prune_executions(conn, keep=2 * DAY, limit=3, after=third.next or 0)
-    assert (first, second, third, fourth) == ((3, 3), (1, 6), (1, 9), (0, None))
+    assert (first, second, third, fourth) == ((3, 3, 0), (1, 6, 0), (1, 9, 0), (0, None, 0))
     assert execution_ids(conn) == [5, 6, 7, 8]
-    assert pruning.prune_executions(conn, keep=2 * DAY, limit=3) == (0, None)
+    assert pruning.prune_executions(conn, keep=2 * DAY, limit=3) == (0, None, 0)
