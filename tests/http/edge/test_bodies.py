@@ -24,7 +24,7 @@ def head(path: str, *lines: str, token: str | None = ADMIN) -> bytes:
 @contextmanager
 def connected(server: Server) -> Iterator[socket.socket]:
     host, _, port = server.url.removeprefix("http://").rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    with socket.create_connection((host, int(port)), timeout=60) as client:
         yield client
 
 
