@@ -1,8 +1,9 @@
 """A worker daemon with a Postgres queue.
 
-What an application needs: `enqueue` and `enqueue_many` with `NewJob` on one side (`enqueue_async` and
-`enqueue_many_async` on asynchronous connections). On the other a `Registry` of handlers, which get a `JobContext`
-(`async def` handlers an `AsyncJobContext`) and may answer with `Snooze` or `Cancel` or raise `Discard`.
+What an application needs: on one side `enqueue` and `enqueue_many` with `NewJob`, and `wait_for` what a job's handler
+returned (`enqueue_async`, `enqueue_many_async` and `wait_for_async` on asynchronous connections). On the other a
+`Registry` of handlers, which get a `JobContext` (`async def` handlers an `AsyncJobContext`) and may answer with
+`Snooze` or `Cancel` or raise `Discard`.
 """
 
 import importlib
@@ -12,16 +13,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ayb_jobs.client.enqueueing import enqueue, enqueue_async, enqueue_many, enqueue_many_async
     from ayb_jobs.client.steps import Enqueued
+    from ayb_jobs.client.waiting import wait_for, wait_for_async
     from ayb_jobs.errors import (
         AybJobsError,
         Conflict,
         Discard,
         InvalidInput,
+        JobCanceled,
+        JobFailed,
         LeaseLost,
         NotFound,
         NotTaken,
         Stopped,
         TransactionLost,
+        WaitTimedOut,
     )
     from ayb_jobs.handlers.async_context import AsyncJobContext
     from ayb_jobs.handlers.context import JobContext
@@ -35,16 +40,20 @@ __version__ = "0.1.0"
 _HOMES = {
     "ayb_jobs.client.enqueueing": ("enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"),
     "ayb_jobs.client.steps": ("Enqueued",),
+    "ayb_jobs.client.waiting": ("wait_for", "wait_for_async"),
     "ayb_jobs.errors": (
         "AybJobsError",
         "Conflict",
         "Discard",
         "InvalidInput",
+        "JobCanceled",
+        "JobFailed",
         "LeaseLost",
         "NotFound",
         "NotTaken",
         "Stopped",
         "TransactionLost",
+        "WaitTimedOut",
     ),
     "ayb_jobs.handlers.async_context": ("AsyncJobContext",),
     "ayb_jobs.handlers.context": ("JobContext",),
@@ -64,7 +73,9 @@ __all__ = [
     "Enqueued",
     "InvalidInput",
     "Job",
+    "JobCanceled",
     "JobContext",
+    "JobFailed",
     "JobState",
     "LeaseLost",
     "NewJob",
@@ -74,6 +85,7 @@ __all__ = [
     "Snooze",
     "Stopped",
     "TransactionLost",
+    "WaitTimedOut",
     "cancel_job",
     "enqueue",
     "enqueue_async",
@@ -81,6 +93,8 @@ __all__ = [
     "enqueue_many_async",
     "get_job",
     "retry_job",
+    "wait_for",
+    "wait_for_async",
 ]
 
 

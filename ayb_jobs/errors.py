@@ -59,6 +59,28 @@ class LeaseLost(AybJobsError):
     """The lease of this job was lost; another worker may be running it, so stop."""
 
 
+class JobFailed(AybJobsError):
+    """The job that was waited for has failed. `error` is its last error, if it is known."""
+
+    def __init__(self, job_id: str, error: str | None) -> None:
+        super().__init__(f"job {job_id} failed: {error or 'its error is not known'}")
+        self.job_id = job_id
+        self.error = error
+
+
+class JobCanceled(AybJobsError):
+    """The job that was waited for was canceled. `reason` is what its handler said, if it was the one who did."""
+
+    def __init__(self, job_id: str, reason: str | None) -> None:
+        super().__init__(f"job {job_id} was canceled" + (f": {reason}" if reason else ""))
+        self.job_id = job_id
+        self.reason = reason
+
+
+class WaitTimedOut(AybJobsError, TimeoutError):
+    """The job that was waited for has not ended in time."""
+
+
 class PayloadUndecodable(AybJobsError):
     """The payload cannot be decoded."""
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from ayb_jobs.client.copying import Copied
 from ayb_jobs.client.dialects import numbered, sqlalchemy_text
+from ayb_jobs.client.hearing import AsyncWait, asyncpg_hearing, deaf_async, psycopg_async_hearing
 from ayb_jobs.client.steps import Row, Steps, enqueue_all
 from ayb_jobs.client.sync_drivers import IDLE, VERSION, on_postgresql, plain_rows
 from ayb_jobs.model.job import NewJob
@@ -31,6 +32,18 @@ class AsyncDriver(Protocol):
 
     async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
         """Insert jobs with their ids, all or none, and return how many were made."""
+        ...
+
+    def in_transaction(self) -> bool:
+        """Tell whether the caller's transaction is under way."""
+        ...
+
+    async def leave(self) -> None:
+        """End the transaction that a statement began by itself."""
+        ...
+
+    def hearing(self, job_id: str, backend_pid: int) -> AbstractAsyncContextManager[AsyncWait]:
+        """Wait for a job, on a connection to the server's process of that number; see `hearing`."""
         ...
 
 
@@ -81,6 +94,19 @@ class Psycopg:
         transaction: AbstractAsyncContextManager[object] = nullcontext() if begins_its_own else self._conn.transaction()
         return transaction
 
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return bool(self._conn.info.transaction_status != IDLE)
+
+    async def leave(self) -> None:
+        """End what a statement began by itself."""
+        if not self._conn.autocommit:
+            await self._conn.commit()
+
+    def hearing(self, job_id: str, backend_pid: int) -> AbstractAsyncContextManager[AsyncWait]:
+        """Wait for a notification."""
+        return psycopg_async_hearing(self._conn, job_id, backend_pid)
+
 
 class Asyncpg:
     """An asyncpg `Connection`, or one that its pool lends out."""
@@ -111,6 +137,17 @@ class Asyncpg:
                 await self._conn.execute(NOTIFY)
             return count + await run(enqueue_all(copied.others, trace), self.fetch)
 
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return bool(self._conn.is_in_transaction())
+
+    async def leave(self) -> None:
+        """Do nothing: outside a transaction of the caller's each statement is committed by itself."""
+
+    def hearing(self, job_id: str, backend_pid: int) -> AbstractAsyncContextManager[AsyncWait]:
+        """Wait for a notification."""
+        return asyncpg_hearing(self._conn, job_id, backend_pid)
+
 
 async def _encoded(copied: Copied) -> AsyncIterator[bytes]:
     for chunk in copied.chunks():
@@ -136,14 +173,47 @@ class Sqlalchemy:
         """Insert jobs by one statement."""
         return await run(enqueue_all(list(jobs), trace), self.fetch)
 
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return bool(self._conn.in_transaction())
+
+    async def leave(self) -> None:
+        """End what a statement began by itself."""
+        await self._conn.commit()
+
+    def hearing(self, job_id: str, backend_pid: int) -> AbstractAsyncContextManager[AsyncWait]:
+        """Wait for time to pass."""
+        _ = job_id, backend_pid
+        return deaf_async()
+
 
 class SqlalchemySession(Sqlalchemy):
     """An SQLAlchemy `AsyncSession`, or a registry of them: its connection is in its transaction."""
 
     def __init__(self, conn: Any) -> None:
-        self._session = conn
+        self._session = conn() if callable(conn) else conn  # a registry returns the session that is current
+        self._conn = None
 
     async def server_version(self) -> int:
-        """Return the server's version, by the session's connection, which is kept."""
-        self._conn = on_postgresql(await self._session.connection())
+        """Return the server's version, by the session's connection."""
+        await self._begin()
         return await super().server_version()
+
+    async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Return a statement's first row."""
+        await self._begin()
+        return await super().fetch(statement, values)
+
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return bool(self._session.in_transaction())
+
+    async def leave(self) -> None:
+        """End what a statement began by itself, as the synchronous driver does."""
+        await self._session.commit()
+        self._conn = None
+
+    async def _begin(self) -> None:
+        """Take the connection that the session has for its transaction."""
+        if self._conn is None:
+            self._conn = on_postgresql(await self._session.connection())

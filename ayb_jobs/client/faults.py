@@ -14,8 +14,10 @@ OURS = "_ayb_job"
 
 
 @contextmanager
-def worded() -> Iterator[None]:
+def worded(level: str = "--enqueue") -> Iterator[None]:
     """Raise what the database refuses as one of our errors, if it is about our tables or about a value.
+
+    `level` is what a role has to be granted for the call.
 
     Everything else passes as it is, such as a lost connection, a deadlock, or an error of the application's own.
     """
@@ -24,13 +26,13 @@ def worded() -> Iterator[None]:
     except UnicodeError as error:
         raise InvalidInput(f"a value does not fit the connection's encoding: {error}") from None
     except Exception as error:
-        ours = in_our_words(error)
+        ours = in_our_words(error, level)
         if ours is None:
             raise
         raise ours from error
 
 
-def in_our_words(error: BaseException) -> Exception | None:
+def in_our_words(error: BaseException, level: str) -> Exception | None:
     """Return our error for one of a driver's; None if it is none of ours to word."""
     origin = _origin(error)
     state, words = _sqlstate(origin), _words(origin)
@@ -39,7 +41,7 @@ def in_our_words(error: BaseException) -> Exception | None:
             f"the database is not set up for this version of ayb-jobs ({words}); run: ayb-jobs migrate"
         )
     if state == NO_RIGHT and OURS in words:
-        return DatabaseError(f"the database's user lacks a right: {words}; run: ayb-jobs grant ROLE --enqueue")
+        return DatabaseError(f"the database's user lacks a right: {words}; run: ayb-jobs grant ROLE {level}")
     if state == TOO_COMPLEX:
         return InvalidInput("payload is nested too deeply", field="payload")
     if state.startswith(DATA) or (not state and _is_data_error(origin)):

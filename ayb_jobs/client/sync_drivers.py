@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from ayb_jobs.client.copying import Copied
 from ayb_jobs.client.dialects import sqlalchemy_text
+from ayb_jobs.client.hearing import Wait, deaf, psycopg_hearing
 from ayb_jobs.client.steps import Row, Steps, enqueue_all
 from ayb_jobs.errors import NotTaken
 from ayb_jobs.model.job import NewJob
@@ -31,6 +32,18 @@ class SyncDriver(Protocol):
 
     def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
         """Insert jobs with their ids, all or none, and return how many were made."""
+        ...
+
+    def in_transaction(self) -> bool:
+        """Tell whether the caller's transaction is under way."""
+        ...
+
+    def leave(self) -> None:
+        """End the transaction that a statement began by itself."""
+        ...
+
+    def hearing(self, job_id: str, backend_pid: int) -> AbstractContextManager[Wait]:
+        """Wait for a job, on a connection to the server's process of that number; see `hearing`."""
         ...
 
 
@@ -92,6 +105,19 @@ class Psycopg:
         transaction: AbstractContextManager[object] = nullcontext() if begins_its_own else self._conn.transaction()
         return transaction
 
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return bool(self._conn.info.transaction_status != IDLE)
+
+    def leave(self) -> None:
+        """End what a statement began by itself."""
+        if not self._conn.autocommit:
+            self._conn.commit()
+
+    def hearing(self, job_id: str, backend_pid: int) -> AbstractContextManager[Wait]:
+        """Wait for a notification."""
+        return psycopg_hearing(self._conn, job_id, backend_pid)
+
 
 class Sqlalchemy:
     """An SQLAlchemy `Connection`."""
@@ -112,12 +138,50 @@ class Sqlalchemy:
         """Insert jobs by one statement."""
         return run(enqueue_all(list(jobs), trace), self.fetch)
 
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return bool(self._conn.in_transaction())
+
+    def leave(self) -> None:
+        """End what a statement began by itself."""
+        self._conn.commit()
+
+    def hearing(self, job_id: str, backend_pid: int) -> AbstractContextManager[Wait]:
+        """Wait for time to pass."""
+        _ = job_id, backend_pid
+        return deaf()
+
 
 class SqlalchemySession(Sqlalchemy):
     """An SQLAlchemy `Session`, or a registry of them: its connection is in its transaction."""
 
     def __init__(self, conn: Any) -> None:
-        super().__init__(conn.connection())
+        self._session = conn() if callable(conn) else conn  # a registry returns the session that is current
+        self._conn = None
+
+    def server_version(self) -> int:
+        """Return the server's version, by the session's connection."""
+        self._begin()
+        return super().server_version()
+
+    def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
+        """Return a statement's first row."""
+        self._begin()
+        return super().fetch(statement, values)
+
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return bool(self._session.in_transaction())
+
+    def leave(self) -> None:
+        """End what a statement began by itself, but not by a rollback: the session would forget what it has loaded."""
+        self._session.commit()
+        self._conn = None
+
+    def _begin(self) -> None:
+        """Take the connection that the session has for its transaction."""
+        if self._conn is None:
+            self._conn = on_postgresql(self._session.connection())
 
 
 class Django:
@@ -149,6 +213,18 @@ class Django:
         if type(behind).__module__.partition(".")[0] == "psycopg":
             return Psycopg(behind).enqueue_all(jobs, trace)
         return run(enqueue_all(list(jobs), trace), self.fetch)
+
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return bool(self._conn.in_atomic_block or not self._conn.get_autocommit())
+
+    def leave(self) -> None:
+        """Do nothing: outside a transaction of the caller's each statement is committed by itself."""
+
+    def hearing(self, job_id: str, backend_pid: int) -> AbstractContextManager[Wait]:
+        """Wait for time to pass."""
+        _ = job_id, backend_pid
+        return deaf()
 
 
 def on_postgresql(conn: Any) -> Any:

@@ -219,7 +219,7 @@ class JobContext:
 
     def completion(self) -> Settlement:
         """Return the end of an attempt that completes its job."""
-        return settle_result(self.job, self.records_processed, self._started, time.monotonic())
+        return settle_result(self.job, None, self._started, time.monotonic(), reported=self.records_processed)
 
     def _complete(self, conn: Connection) -> Settlement:
         """Complete the job in the transaction of this connection."""

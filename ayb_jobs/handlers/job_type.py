@@ -10,10 +10,10 @@ from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.model.bounds import NO_BOUNDS, Bounds
 from ayb_jobs.model.job import MAX_ATTEMPTS, checked_name
 from ayb_jobs.model.payload import encode_payload
-from ayb_jobs.model.results import Result
 
-Handler = Callable[[JobContext], Result]
-AsyncHandler = Callable[[AsyncJobContext], Coroutine[Any, Any, Result]]
+# Whatever it returns, `model.results` says what that means.
+Handler = Callable[[JobContext], Any]
+AsyncHandler = Callable[[AsyncJobContext], Coroutine[Any, Any, Any]]
 AnyHandler = Callable[[Any], Any]
 """A handler of either kind; `JobType.executor` tells which."""
 

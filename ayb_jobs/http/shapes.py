@@ -19,7 +19,7 @@ class Shape(BaseModel):
 
 
 class JobShape(Shape):
-    """A job; `waitReason` comes only where one job is shown, and something keeps it waiting."""
+    """A job. If one job is shown, `result` is what its handler returned, and `waitReason` what keeps it waiting."""
 
     id: str
     type: str
@@ -39,6 +39,7 @@ class JobShape(Shape):
     schedule_id: str | None = None
     scheduled_for: datetime | None = None
     progress: Any = None
+    result: Any = None
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None = None

@@ -107,7 +107,10 @@ class RecoveredJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored."""
+    """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored.
+
+    `result_text` is the JSON of what its handler returned. Lists are without it.
+    """
 
     id: str
     type: str
@@ -131,6 +134,7 @@ class Job:
     updated_at: datetime
     completed_at: datetime | None
     canceled_at: datetime | None
+    result_text: str | None = None
 
 
 class _Asked(NamedTuple):

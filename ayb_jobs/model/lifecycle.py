@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import JobState, LeasedJob, LostLease
-from ayb_jobs.model.results import Cancel, Result, Snooze
+from ayb_jobs.model.results import Cancel, Result, Returned, Snooze
 
 # Longer errors are cut in the middle, so that both the exception's name and its last line survive.
 MAX_ERROR = 16 * 1024
@@ -52,7 +52,8 @@ class Settlement(NamedTuple):
     """What the end of one attempt does to its job.
 
     `delay_s` is the wait before the next attempt, set only where `state` is queued. `started` and `ended` are when the
-    handler began and ended, on the process's monotonic clock.
+    handler began and ended, on the process's monotonic clock. `result` is the JSON text of what the
+    handler returned, if it is to be kept.
     """
 
     job: LeasedJob
@@ -63,15 +64,20 @@ class Settlement(NamedTuple):
     records: int | None
     started: float
     ended: float
+    result: str | None = None
 
 
-def settle_result(job: LeasedJob, result: Result, started: float, ended: float) -> Settlement:
-    """Decide what a handler's return value does to its job. `records` are the records it says it processed."""
+def settle_result(
+    job: LeasedJob, result: Result, started: float, ended: float, *, reported: int | None = None
+) -> Settlement:
+    """Decide what a handler's return value does to its job. `reported` are its records, if it returns no count."""
     match result:
         case None:
-            return Settlement(job, *COMPLETED, None, None, None, started, ended)
+            return Settlement(job, *COMPLETED, None, None, reported, started, ended)
         case int():
             return Settlement(job, *COMPLETED, None, None, int(result), started, ended)
+        case Returned():
+            return Settlement(job, *COMPLETED, None, None, reported, started, ended, result.text)
         case Snooze():
             return Settlement(job, JobState.QUEUED, Outcome.SNOOZED, result.seconds, None, None, started, ended)
         case Cancel():

@@ -1,4 +1,4 @@
-"""A payload as PostgreSQL's jsonb takes and returns it."""
+"""A payload, or a result, as PostgreSQL's jsonb takes and returns it."""
 
 import json
 import re
@@ -21,25 +21,30 @@ def encode_payload(payload: Any) -> str:
 
     It may hold what `model.values` says. Raises `InvalidInput`, which names the value at fault by its path.
     """
+    return encode_json(payload, "payload", MAX_PAYLOAD_BYTES)
+
+
+def encode_json(value: Any, name: str, most_bytes: int) -> str:
+    """Return a value as `encode_payload` does, of at most so many bytes. `name` is what it is called if it is unfit."""
     try:
-        text = json_text(payload)
+        text = json_text(value)
         size = len(text.encode())
     except (RecursionError, TypeError, ValueError) as error:
-        raise _unfit(payload, error) from None
-    if size > MAX_PAYLOAD_BYTES:
-        raise InvalidInput(f"payload has {size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed", field="payload")
+        raise _unfit(value, name, error) from None
+    if size > most_bytes:
+        raise InvalidInput(f"{name} has {size} bytes; at most {most_bytes} are allowed", field=name)
     if "\\u0000" in text and NUL.search(text):
-        raise _unfit(payload, None)
+        raise _unfit(value, name, None)
     return text
 
 
-def _unfit(payload: Any, error: Exception | None) -> InvalidInput:
-    """Return what is wrong with a payload that cannot be stored."""
+def _unfit(value: Any, name: str, error: Exception | None) -> InvalidInput:
+    """Return what is wrong with a value that cannot be stored."""
     try:
-        fault = fault_of(payload)
+        fault = fault_of(value, name)
     except RecursionError:
-        fault = "payload is nested too deeply, or holds itself"
-    return InvalidInput(fault or f"payload is not JSON: {error}", field="payload")
+        fault = f"{name} is nested too deeply, or holds itself"
+    return InvalidInput(fault or f"{name} is not JSON: {error}", field=name)
 
 
 def decode_payload(text: str | None) -> Any:

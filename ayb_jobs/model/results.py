@@ -1,13 +1,16 @@
-"""What a handler may return besides nothing and a number of records: a wish, not a failure."""
+"""What a handler may return: nothing, a number of records, a wish, or a result that is kept."""
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
-from ayb_jobs.errors import InvalidInput
+from ayb_jobs.errors import Discard, InvalidInput
+from ayb_jobs.model.payload import encode_json
 
 # What a column of PostgreSQL's bigint holds.
 MOST_RECORDS = 2**63 - 1
 MOST_SNOOZE_S = 10 * 366 * 24 * 3600.0
+MAX_RESULT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +43,28 @@ class Cancel:
             raise InvalidInput(f"Cancel({self.reason!r:.100}) gives no reason; give a text", field="reason")
 
 
-Result = None | int | Snooze | Cancel
+class Returned(NamedTuple):
+    """A result that is kept: what the handler returned, as JSON text."""
+
+    text: str
+
+
+Result = None | int | Snooze | Cancel | Returned
+
+
+def as_result(returned: object) -> Result:
+    """Return what a handler's return value means.
+
+    Raises `Discard` if it means nothing and cannot be kept either: the work is done, so another attempt would do it
+    again and return the same.
+    """
+    if returned is None or isinstance(returned, Snooze | Cancel | Returned):
+        return returned
+    if type(returned) is int:
+        if 0 <= returned <= MOST_RECORDS:
+            return returned
+        raise Discard(f"the handler returned {returned}; a count of records goes from 0 to {MOST_RECORDS}")
+    try:
+        return Returned(encode_json(returned, "result", MAX_RESULT_BYTES))
+    except InvalidInput as error:
+        raise Discard(f"what the handler returned cannot be kept: {error}") from None

@@ -1,4 +1,4 @@
-"""What a payload may hold besides JSON's own values, how it is written, and where a value is that cannot be."""
+"""What a payload or a result may hold besides JSON's values, how it is written, and where a value is that cannot be."""
 
 import math
 import sys
@@ -10,14 +10,14 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-TAKEN = "a payload holds JSON's values, and UUID, datetime, date, Decimal, Enum, dataclass and pydantic values"
+TAKEN = "JSON's values are taken, and UUID, datetime, date, Decimal, Enum, dataclass and pydantic values"
 LONGEST_KEY = 50
 
 
 def json_value(value: object) -> Any:
     """Return a value in JSON's terms, be it of parts that are not yet; Decimals stay, for their digits.
 
-    Raises `TypeError` if it is none that a payload may hold.
+    Raises `TypeError` if it is none that may be stored.
     """
     if isinstance(value, Enum):
         return value.value
@@ -59,12 +59,12 @@ def _with_decimals(written: Any, held: Any) -> Any:
     return written
 
 
-def fault_of(payload: Any) -> str | None:
-    """Return a sentence about the first value in a payload that cannot be stored, with its path; None if all can.
+def fault_of(value: Any, name: str) -> str | None:
+    """Return a sentence about the first part of a value that cannot be stored, with its path; None if all can.
 
-    Raises `RecursionError` for a payload that holds itself or is nested too deeply.
+    The path begins with `name`. Raises `RecursionError` for a value that holds itself or is nested too deeply.
     """
-    return next(_faults("payload", payload), None)
+    return next(_faults(name, value), None)
 
 
 def _faults(path: str, value: Any) -> Iterator[str]:

@@ -63,6 +63,7 @@ def job_text(job: Job, *, wait_reason: str | None = None) -> str:
             "scheduleId": job.schedule_id,
             "scheduledFor": job.scheduled_for,
             "progress": job.progress,
+            "result": None if job.result_text is None else Stored(job.result_text),
             "createdAt": job.created_at,
             "updatedAt": job.updated_at,
             "completedAt": job.completed_at,

@@ -93,7 +93,7 @@ async def _psycopg_async(url: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def _asyncpg(url: str) -> AsyncIterator[Any]:
-    conn = await asyncpg.connect(**_asyncpg_parts(url))
+    conn = await asyncpg.connect(**asyncpg_parts(url))
     try:
         # As many applications do; ours must not be written as text within text.
         await conn.set_type_codec("jsonb", encoder=repr, decoder=eval, schema="pg_catalog")
@@ -106,7 +106,7 @@ async def _asyncpg(url: str) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def _asyncpg_pool(url: str) -> AsyncIterator[Any]:
     async with (
-        asyncpg.create_pool(**_asyncpg_parts(url), min_size=1, max_size=1) as pool,
+        asyncpg.create_pool(**asyncpg_parts(url), min_size=1, max_size=1) as pool,
         pool.acquire() as conn,
         conn.transaction(),
     ):
@@ -173,7 +173,7 @@ def sqlalchemy_url(url: str, driver: str) -> sqlalchemy.URL:
     )
 
 
-def _asyncpg_parts(url: str) -> dict[str, Any]:
+def asyncpg_parts(url: str) -> dict[str, Any]:
     parts = conninfo_to_dict(url)
     return {
         "host": parts["host"], "port": parts.get("port", 5432), "user": parts["user"], "database": parts["dbname"],

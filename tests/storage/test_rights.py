@@ -181,7 +181,9 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         assert names(conn, READABLE, role=role) == [
             "_ayb_job_executions",
             "_ayb_job_id",
+            "_ayb_job_results",
             "_ayb_job_schedule_definition",
+            "_ayb_job_steps",
             "_ayb_job_text",
         ]
         assert names(conn, READABLE, role="public") == []

@@ -1,4 +1,4 @@
-"""Removes what retention lets go: finished jobs and old executions, in short batches that stop at once when told."""
+"""Removes what retention lets go, such as finished jobs and old executions, in short batches that stop when told."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ from ayb_jobs.storage.queue.pruning import (
     prune_executions,
     prune_jobs,
 )
+from ayb_jobs.storage.queue.results import delete_results, find_old_results, prune_results
 from ayb_jobs.storage.queue.retention import deferred_retention, kept_jobs
 from ayb_jobs.storage.rows import Deleted
 from ayb_jobs.storage.schedules.ledger import (
@@ -52,6 +53,7 @@ class Old(NamedTuple, Generic[Key]):
 
 FIRES = Old("fires", prune_fires, find_old_fires, delete_fires)
 ALERTS = Old("alerts", prune_alerts, find_old_alerts, delete_alerts)
+RESULTS = Old("results", prune_results, find_old_results, delete_results)
 
 
 class Unprunable:
@@ -121,6 +123,8 @@ class Pruner:
                 lambda: self._prune_old(FIRES, keep),
                 lambda: self._prune_old(ALERTS, keep),
             ]
+        if self._retention.results_h >= 0:
+            prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))
         _do_all(prunings)
         self._patience.begin_anew()
         return turn_s

@@ -21,9 +21,10 @@ from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.results import as_result
 from ayb_jobs.runtime.executors.loop_watch import Step, TimedSelector
 from ayb_jobs.runtime.executors.threads import end_process
-from ayb_jobs.runtime.jobs.attempts import Attempts, checked, readable, unknown
+from ayb_jobs.runtime.jobs.attempts import Attempts, readable, unknown
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.storage.async_database import AsyncDatabase
@@ -225,7 +226,7 @@ class EventLoop:
         try:
             failpoints.reach(failpoints.BEGUN)
             readable(context)
-            result = checked(await started(job_type, theirs) if job_type else unknown(job))
+            result = as_result(await started(job_type, theirs) if job_type else unknown(job))
             failpoints.reach(failpoints.ENDED)
         except GeneratorExit:  # the loop is gone: nobody would take the ending
             raise

@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from ayb_jobs.errors import AybJobsError, Discard, PayloadUndecodable
 from ayb_jobs.handlers.context import ContextServices, JobContext
@@ -11,7 +11,7 @@ from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle_result
-from ayb_jobs.model.results import MOST_RECORDS, Cancel, Result, Snooze
+from ayb_jobs.model.results import Result
 from ayb_jobs.runtime.jobs.error_text import error_text
 from ayb_jobs.runtime.jobs.in_flight import Held
 
@@ -60,9 +60,7 @@ class Attempts:
         """Hand over what a handler returned."""
         if held.abandoned or context.settled:
             return
-        if result is None:
-            result = context.records_processed
-        self._settle(held, settle_result(held.job, result, held.started, ended))
+        self._settle(held, settle_result(held.job, result, held.started, ended, reported=context.records_processed))
 
     def raised(self, held: Held, context: JobContext, error: BaseException, started: float, ended: float) -> None:
         """Hand over what a handler raised."""
@@ -92,19 +90,9 @@ def readable(context: JobContext) -> JobContext:
     return context
 
 
-def unknown(job: LeasedJob) -> Result:
+def unknown(job: LeasedJob) -> NoReturn:
     """Fail a job of a type that is not registered; the producer leases none."""
     raise AybJobsError(f"no handler is registered for job type {job.type}")
-
-
-def checked(result: object) -> Result:
-    """Return a handler's result, or raise TypeError where it is none of those that it may return."""
-    if result is None or isinstance(result, Snooze | Cancel) or (type(result) is int and 0 <= result <= MOST_RECORDS):
-        return result
-    raise TypeError(
-        f"the handler returned {type(result).__name__} {result!r:.100}; it may return nothing, a count of records,"
-        " Snooze(…) or Cancel(…)"
-    )
 
 
 def outcome_of(error: BaseException, context: JobContext) -> Outcome:

@@ -9,7 +9,8 @@ from ayb_jobs import failpoints
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.job import LeasedJob
-from ayb_jobs.runtime.jobs.attempts import Attempts, checked, readable, unknown
+from ayb_jobs.model.results import as_result
+from ayb_jobs.runtime.jobs.attempts import Attempts, readable, unknown
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
@@ -126,7 +127,7 @@ class Slot:
         self._current = held
         try:
             failpoints.reach(failpoints.BEGUN)
-            result = checked(
+            result = as_result(
                 self._executors[job_type.executor](job_type, readable(context)) if job_type else unknown(job)
             )
             failpoints.reach(failpoints.ENDED)

@@ -72,7 +72,18 @@ class Position(NamedTuple):
     id: str
 
 
-GET_JOB = f"SELECT {JOB_COLUMNS} FROM _ayb_jobs WHERE id = %(id)s"
+GET_JOB = f"""
+    SELECT {JOB_COLUMNS},
+        (
+            SELECT CASE
+                WHEN pg_column_size(result) > 4194304 THEN '"cut: it is stored in more than 4 MiB"'
+                ELSE coalesce(_ayb_job_text(result), '"unreadable: too large as text"')
+            END
+            FROM _ayb_job_results WHERE job_id = _ayb_jobs.id
+        ) AS result_text
+    FROM _ayb_jobs
+    WHERE id = %(id)s
+"""
 
 
 def get_job(conn: Connection, job_id: str) -> Job:

@@ -11,7 +11,7 @@ from psycopg.errors import LockNotAvailable
 from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.model.job import JobState
+from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.arrays import numbers_array, plain_array
 from ayb_jobs.storage.database import Connection
@@ -115,11 +115,29 @@ SETTLE_AND_REMOVE_JOBS = """
     END
 """
 
+# The same with one step more, for batches in which a result is to be kept; no other batch pays for it. `kept` stands
+# before the answer. Whoever waits for one of these jobs is told.
+KEEP_RESULTS = """    ), kept AS (
+        INSERT INTO _ayb_job_results (job_id, result)
+        SELECT settled.id, returned.result::jsonb
+        FROM settled
+        JOIN unnest(%(result_leases)s::uuid[], %(results)s::text[]) AS returned (lease_id, result)
+            ON returned.lease_id = settled.lease_id
+        WHERE settled.lease_left IS NULL
+        ON CONFLICT (job_id) DO UPDATE SET result = excluded.result, ended_at = excluded.ended_at
+        RETURNING CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('ayb_jobs_results', job_id::text)::text END
+    )
+    SELECT CASE WHEN (SELECT count(*) FROM settled"""
+ANSWER = """    )
+    SELECT CASE WHEN (SELECT count(*) FROM settled"""
+SETTLE_JOBS_WITH_RESULTS = SETTLE_JOBS.replace(ANSWER, KEEP_RESULTS)
+SETTLE_AND_REMOVE_JOBS_WITH_RESULTS = SETTLE_AND_REMOVE_JOBS.replace(ANSWER, KEEP_RESULTS)
+
 
 def settle_jobs(
     conn: Connection, settlements: Sequence[Settlement], *, worker_id: str, now: float, remove_completed: bool = False
 ) -> set[str]:
-    """End these attempts: change their jobs and write their execution rows, in one statement.
+    """End these attempts: change their jobs, write their execution rows and keep their results, in one statement.
 
     Answers with the leases (their ids) that were settled. One left out was lost, or a trigger kept its job from being
     changed (`find_held` tells which): nothing of its job was changed.
@@ -130,8 +148,11 @@ def settle_jobs(
     if not settlements:
         return set()
     statement = SETTLE_AND_REMOVE_JOBS if remove_completed else SETTLE_JOBS
+    values = _settled_values(settlements, worker_id, now)
+    if "results" in values:
+        statement = SETTLE_AND_REMOVE_JOBS_WITH_RESULTS if remove_completed else SETTLE_JOBS_WITH_RESULTS
     try:
-        row = conn.execute(statement, _settled_values(settlements, worker_id, now)).fetchone()
+        row = conn.execute(statement, values).fetchone()
     except LockNotAvailable as error:
         raise RowsLocked from error
     return _settled_leases(settlements, row)
@@ -162,7 +183,7 @@ def _settled_leases(settlements: Sequence[Settlement], row: TupleRow | None) -> 
 
 
 def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: float) -> dict[str, object]:
-    jobs, states, outcomes, delays, errors, records, started, ended = zip(*settlements, strict=True)
+    jobs, states, outcomes, delays, errors, records, started, ended, results = zip(*settlements, strict=True)
     all_completed = states.count(JobState.COMPLETED) == len(states)
     return {
         "worker_id": worker_id,
@@ -175,6 +196,14 @@ def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: floa
         "records": numbers_array(records),
         "started_ago": numbers_array([int((now - at) * 1e6) for at in started]),
         "ended_ago": numbers_array([int((now - at) * 1e6) for at in ended]),
+        **(_kept_values(jobs, results) if any(results) else {}),
+    }
+
+
+def _kept_values(jobs: Sequence[LeasedJob], results: Sequence[str | None]) -> dict[str, object]:
+    return {
+        "result_leases": plain_array([job.lease_id for job, result in zip(jobs, results, strict=True) if result]),
+        "results": [result for result in results if result],
     }
 
 

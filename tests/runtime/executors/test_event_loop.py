@@ -62,7 +62,8 @@ def outcomes(conn: Connection) -> list[str]:
         ("discard", "failed", "discarded"),
         ("raise", "queued", "failed"),
         ("exit", "queued", "failed"),
-        ("bad", "queued", "failed"),
+        ("bad", "failed", "discarded"),
+        ("a result", "completed", "completed"),
         ("canceled by itself", "queued", "failed"),
     ],
 )
@@ -84,8 +85,8 @@ def test_each_ending_is_settled_as_in_a_thread(
                 raise ValueError("broken")
             case "exit":
                 raise SystemExit(3)
-            case "bad":
-                return object()
+            case "a result" | "bad":
+                return {"sent": True} if ctx.payload == "a result" else object()
             case "canceled by itself":
                 raise asyncio.CancelledError
         return None
@@ -97,6 +98,8 @@ def test_each_ending_is_settled_as_in_a_thread(
     assert daemon.recorder.of(LoopFailed) == []
     records = conn.execute("SELECT records_processed FROM _ayb_job_executions").fetchone()
     assert records == (5 if payload == "count" else None,)
+    kept = conn.execute("SELECT result FROM _ayb_job_results").fetchall()
+    assert kept == ([({"sent": True},)] if payload == "a result" else [])
 
 
 def test_a_thousand_handlers_at_once_cost_no_thread_each(database_url: str, conn: Connection) -> None:
