@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ayb_jobs.handlers.registry import Registry
     from ayb_jobs.model.job import Job, JobState, NewJob
     from ayb_jobs.model.results import Cancel, Snooze
+    from ayb_jobs.model.unique import Unique
     from ayb_jobs.storage.queue.jobs import cancel_job, get_job, retry_job
 
 __version__ = "0.1.0"
@@ -60,6 +61,7 @@ _HOMES = {
     "ayb_jobs.handlers.registry": ("Registry",),
     "ayb_jobs.model.job": ("Job", "JobState", "NewJob"),
     "ayb_jobs.model.results": ("Cancel", "Snooze"),
+    "ayb_jobs.model.unique": ("Unique",),
     "ayb_jobs.storage.queue.jobs": ("cancel_job", "get_job", "retry_job"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -85,6 +87,7 @@ __all__ = [
     "Snooze",
     "Stopped",
     "TransactionLost",
+    "Unique",
     "WaitTimedOut",
     "cancel_job",
     "enqueue",

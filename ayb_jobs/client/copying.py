@@ -35,7 +35,7 @@ class Copied:
 
     def _lines(self) -> Iterator[str]:
         for id_, job in self._jobs:
-            if job.run_at is None and job.delay is None and job.idempotency_key is None:
+            if job.run_at is None and job.delay is None and job.idempotency_key is None and job.unique is None:
                 # JSON has its control characters escaped already.
                 payload = job.payload_text.replace("\\", "\\\\")
                 yield f"{id_}\t{payload}\t{self._rest(job)}"

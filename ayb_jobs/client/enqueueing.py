@@ -15,11 +15,13 @@ def enqueue(conn: Any, job: NewJob) -> Enqueued:
     """Put a job into the queue, in the transaction that `conn` is in, and wake the daemons if it is due now.
 
     `conn` is a psycopg `Connection`, an SQLAlchemy `Session` or `Connection`, or Django's `connection`. The job exists
-    once its transaction commits. If a job with the same idempotency key exists, in whatever state, it is the answer.
+    once its transaction commits. If a job with the same idempotency key exists, in whatever state, it is the answer. If
+    one has the job's unique key, `job.unique` says what happens.
 
     Raises `NotTaken`, a `TypeError`, for any other connection; `InvalidInput` for values that the database does not
-    take; `Conflict` if the key's job is hidden or a trigger drops the job; `MigrationError`, a `DatabaseError`, if the
-    tables are not there; `DatabaseError` if the user lacks a right. Other errors are the driver's own.
+    take; `Conflict` if the key is taken and that is to be told, if its job is hidden, or if a trigger drops the job;
+    `MigrationError`, a `DatabaseError`, if the tables are not there; `DatabaseError` if the user lacks a right. Other
+    errors are the driver's own.
     """
     driver = sync_driver(conn)
     with worded():
@@ -40,8 +42,9 @@ async def enqueue_async(conn: Any, job: NewJob) -> Enqueued:
 def enqueue_many(conn: Any, jobs: Iterable[NewJob]) -> int:
     """Put many jobs into the queue, all or none, and return how many were made.
 
-    Jobs that fall due at the same time are leased in the order in which they were given. Those whose idempotency key is
-    taken are left out. It happens in the transaction that `conn` is in, else in one of its own, with one notification.
+    Jobs that fall due at the same time are leased in the order in which they were given. Those whose key is taken are
+    left out, unless their `unique` says otherwise. It happens in the transaction that `conn` is in, else in one of its
+    own, with one notification.
 
     On psycopg and Django jobs are sent, by COPY, while `jobs` is still being read, so reading it must not use `conn`.
     On SQLAlchemy they are one statement: some ten thousand a call. Raises as `enqueue` does.

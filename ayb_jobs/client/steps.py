@@ -10,13 +10,17 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from ayb_jobs.errors import Conflict, NotTaken
+from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.unique import Unique
 from ayb_jobs.model.values import named
 from ayb_jobs.storage.queue.enqueueing import (
     ENQUEUE,
     ENQUEUE_BEFORE_18,
+    ENQUEUE_UNIQUE,
     FIND_BY_KEY,
     INSERT_JOBS,
+    INSERT_UNIQUE_JOBS,
     MAKES_IDS_ITSELF,
 )
 from ayb_jobs.tracing import current_traceparent
@@ -31,7 +35,7 @@ Steps = Generator[Asked, Row | None, T]
 
 
 class Enqueued(NamedTuple):
-    """The job that an enqueue led to; `created` is false if its idempotency key was taken by an earlier one."""
+    """The job that an enqueue led to; `created` is false if its key was taken by an earlier one."""
 
     id: str
     created: bool
@@ -45,18 +49,10 @@ def checked(job: object) -> NewJob:
 
 
 def enqueue_one(job: NewJob, server_version: int) -> Steps[Enqueued]:
-    """Insert a job, or find the one that has its idempotency key. Raises `Conflict` if neither can be done."""
-    values = {
-        "type": job.type,
-        "payload": job.payload_text,
-        "queue": job.queue,
-        "priority": job.priority,
-        "max_attempts": job.max_attempts,
-        "run_at": _instant(job.run_at),
-        "delay": _interval(job.delay),
-        "idempotency_key": job.idempotency_key,
-        "traceparent": job.traceparent or current_traceparent(),
-    }
+    """Insert a job, or find the one that has its key. Raises `Conflict` if neither can be done."""
+    if job.unique is not None:
+        return (yield from _enqueue_unique(job, job.unique))
+    values = _values(job) | {"idempotency_key": job.idempotency_key}
     statement = ENQUEUE if server_version >= MAKES_IDS_ITSELF else ENQUEUE_BEFORE_18
     for _ in range(TRIES):
         if added := (yield statement, values):
@@ -73,28 +69,81 @@ def enqueue_one(job: NewJob, server_version: int) -> Steps[Enqueued]:
     )
 
 
+def _enqueue_unique(job: NewJob, unique: Unique) -> Steps[Enqueued]:
+    """Insert a job with a unique key, or find or replace the one that has it."""
+    values = {
+        "unique_key": unique.key,
+        "unique_by": list(unique.by) or None,
+        "scope": unique.scope_or_default,
+        "on_conflict": unique.on_conflict,
+        "max_wait": _interval(unique.max_wait),
+    }
+    row = yield ENQUEUE_UNIQUE, _values(job) | values
+    job_id, became = row or ("", "dropped")
+    if became == "found" and unique.on_conflict == "reject":
+        raise Conflict(f"the unique key is taken by job {job_id}")
+    if became == "runs":
+        raise Conflict(f"the unique key is taken by job {job_id}, which runs and cannot be replaced")
+    return Enqueued(job_id, created=became == "made")
+
+
+def _values(job: NewJob) -> dict[str, Any]:
+    return {
+        "type": job.type,
+        "payload": job.payload_text,
+        "queue": job.queue,
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "run_at": _instant(job.run_at),
+        "delay": _interval(job.delay),
+        "traceparent": job.traceparent or current_traceparent(),
+    }
+
+
 def enqueue_all(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]:
     """Insert jobs, each with its id, and return how many were made."""
-    if not jobs:
-        return 0
+    plain = [pair for pair in jobs if pair[1].unique is None]
+    made = (yield from _insert(plain, trace)) if plain else 0
+    unique = [(id_, job, job.unique) for id_, job in jobs if job.unique is not None]
+    if left_out := [one for one in unique if one[2].on_conflict == "return"]:
+        made += yield from _insert_unique(left_out, trace)
+    for _, job, how in sorted(unique, key=lambda one: (one[1].type, one[2].key or "")):
+        if how.on_conflict != "return":
+            one = job if job.traceparent else job._replace(traceparent=trace)
+            made += (yield from _enqueue_unique(one, how)).created
+    return made
+
+
+def _insert(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]:
     # In one order for all, so that two calls with the same keys wait for each other and never deadlock.
     asked = sorted(jobs, key=lambda pair: pair[1].idempotency_key or "")
-    made = yield (
-        INSERT_JOBS,
-        {
-            "ids": [id_ for id_, _ in asked],
-            "types": [job.type for _, job in asked],
-            "payloads": [job.payload_text for _, job in asked],
-            "queues": [job.queue for _, job in asked],
-            "priorities": [job.priority for _, job in asked],
-            "max_attempts": [job.max_attempts for _, job in asked],
-            "run_ats": [_instant(job.run_at) for _, job in asked],
-            "delays": [_interval(job.delay) for _, job in asked],
-            "idempotency_keys": [job.idempotency_key for _, job in asked],
-            "traceparents": [job.traceparent or trace for _, job in asked],
-        },
-    )
+    keys = {"idempotency_keys": [job.idempotency_key for _, job in asked]}
+    made = yield INSERT_JOBS, _columns(asked, trace) | keys
     return int(made[0]) if made else 0
+
+
+def _insert_unique(jobs: Sequence[tuple[str, NewJob, Unique]], trace: str | None) -> Steps[int]:
+    keys = {
+        "unique_keys": [unique.key for *_, unique in jobs],
+        "unique_bys": [json_text(list(unique.by)) if unique.by else None for *_, unique in jobs],
+        "scopes": [unique.scope_or_default for *_, unique in jobs],
+    }
+    made = yield INSERT_UNIQUE_JOBS, _columns([(id_, job) for id_, job, _ in jobs], trace) | keys
+    return int(made[0]) if made else 0
+
+
+def _columns(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> dict[str, Any]:
+    return {
+        "ids": [id_ for id_, _ in jobs],
+        "types": [job.type for _, job in jobs],
+        "payloads": [job.payload_text for _, job in jobs],
+        "queues": [job.queue for _, job in jobs],
+        "priorities": [job.priority for _, job in jobs],
+        "max_attempts": [job.max_attempts for _, job in jobs],
+        "run_ats": [_instant(job.run_at) for _, job in jobs],
+        "delays": [_interval(job.delay) for _, job in jobs],
+        "traceparents": [job.traceparent or trace for _, job in jobs],
+    }
 
 
 def numbered_jobs(jobs: Iterable[NewJob]) -> Iterator[tuple[str, NewJob]]:

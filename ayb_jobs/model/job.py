@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.payload import encode_payload
+from ayb_jobs.model.unique import Unique
 from ayb_jobs.model.values import named
 
 MAX_NAME = 100
@@ -149,6 +150,7 @@ class _Asked(NamedTuple):
     delay: timedelta | None
     idempotency_key: str | None
     traceparent: str | None
+    unique: Unique | None
 
 
 class NewJob(_Asked):
@@ -156,7 +158,7 @@ class NewJob(_Asked):
 
     The payload is `{}` if none is given. `run_at` is an instant with a time zone, and `delay` a time from now by the
     database's clock; one of the two may be given. A second job with the same `idempotency_key` is not made: enqueueing
-    it answers with the first.
+    it answers with the first. `unique` makes it the only one of its key that waits or runs (`Unique`).
 
     A tuple, not a dataclass, since an application makes them by the thousands, each at a third of the cost.
     """
@@ -175,6 +177,7 @@ class NewJob(_Asked):
         delay: timedelta | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
+        unique: Unique | None = None,
     ) -> Self:
         if type.__class__ is not str or not _is_name(type):
             checked_name(type, "type")
@@ -188,8 +191,10 @@ class NewJob(_Asked):
             _check_times(run_at, delay)
         if idempotency_key is not None:
             checked_text(idempotency_key, "idempotency_key", MAX_IDEMPOTENCY_KEY)
+        if unique is not None:
+            _check_unique(unique, delay, idempotency_key)
         given = {} if payload is NO_PAYLOAD else payload
-        values = (type, given, queue, priority, max_attempts, run_at, delay, idempotency_key, traceparent)
+        values = (type, given, queue, priority, max_attempts, run_at, delay, idempotency_key, traceparent, unique)
         return tuple.__new__(cls, values)
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
@@ -210,6 +215,14 @@ def _check_times(run_at: datetime | None, delay: timedelta | None) -> None:
         raise InvalidInput("run_at has no time zone; add one, such as +00:00", field="run_at")
     if delay is not None and not isinstance(delay, timedelta):
         raise InvalidInput(f"delay is {named(delay)}; a timedelta is needed", field="delay")
+
+
+def _check_unique(unique: Unique, delay: timedelta | None, idempotency_key: str | None) -> None:
+    if not isinstance(unique, Unique):
+        raise InvalidInput(f"unique is {named(unique)}; a Unique is needed", field="unique")
+    if idempotency_key is not None:
+        raise InvalidInput("give idempotency_key or a unique key, not both", field="idempotency_key")
+    unique.check_times(delay)
 
 
 @lru_cache(maxsize=1024)

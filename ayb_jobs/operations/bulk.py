@@ -13,11 +13,13 @@ from ayb_jobs.operations.acting import Actor, Begin
 from ayb_jobs.storage.audit import record_deed
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue import bulk
+from ayb_jobs.storage.queue.jobs import Position
 
 # Jobs that one step changes; each step is a transaction of its own.
 BATCH = 1000
 # A call ends after so many steps, so that it outlasts no client's patience.
 MOST_BATCHES = 20
+TRIES = 10
 
 
 class BulkAction(StrEnum):
@@ -61,10 +63,7 @@ def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, mo
     """
     changed, after = 0, None
     for _ in range(most):
-        with begin() as conn:
-            batch = WAYS[action].step(conn, wanted=wanted, limit=BATCH, after=after)
-            if batch.rows:
-                _record(conn, action, wanted, batch, actor)
+        batch = _step(begin, action, wanted, actor, after)
         if batch.rows:
             actor.tell(ActionTaken(actor=actor.name, action=f"jobs.{action}", target=None, count=batch.rows))
         changed += batch.rows
@@ -72,6 +71,20 @@ def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, mo
         if after is None:
             return Changed(count=changed, done=True)
     return Changed(count=changed, done=False)
+
+
+def _step(begin: Begin, action: BulkAction, wanted: Filter, actor: Actor, after: Position | None) -> bulk.Batch:
+    for left in reversed(range(TRIES)):
+        try:
+            with begin() as conn:
+                batch = WAYS[action].step(conn, wanted=wanted, limit=BATCH, after=after)
+                if batch.rows:
+                    _record(conn, action, wanted, batch, actor)
+                return batch
+        except bulk.KeyTaken:  # a job with the unique key of one of them was made since the step began
+            if not left:
+                raise
+    raise AssertionError
 
 
 def _record(conn: Connection, action: BulkAction, wanted: Filter, batch: bulk.Batch, actor: Actor) -> None:

@@ -20,30 +20,41 @@ from ayb_jobs.storage.queue import jobs
 
 
 class Enqueued(NamedTuple):
-    """The job that an enqueue led to; `created` is false if an earlier job had its idempotency key."""
+    """The job that an enqueue led to; `created` is false if an earlier job had its key.
+
+    It may have been `replaced`: it has got the new job's values then.
+    """
 
     job: Job
     created: bool
+    replaced: bool = False
 
 
 def enqueue(conn: Connection, given: Mapping[str, Any], *, actor: Actor, defaults: FindDefaults) -> Enqueued:
     """Enqueue the job that `given` describes, by the names of `NewJob`'s fields; what is None there was not given.
 
-    If an earlier job of the same type has the idempotency key, that job is the answer and nothing is recorded. Raises
-    `InvalidInput` for a bad value, and `Conflict` if the key belongs to a job of another type.
+    If an earlier job of the same type has the idempotency key, that job is the answer and nothing is recorded. If one
+    has the unique key, `unique` decides. Raises `InvalidInput` for a bad value, and `Conflict` if the key belongs to a
+    job of another type, or is to be free and is not.
     """
     new = _new_job(given, defaults)
     with conn.transaction():
-        made = enqueueing.enqueue(conn, new)
-        job = jobs.get_job(conn, made.id)
-        if not made.created and job.type != new.type:
-            raise Conflict(f"the idempotency key belongs to job {job.id}, which is of type {job.type}")
-        if made.created:
-            record_made(conn, "job", job.id, actor=actor, action="job.enqueue")
-    if made.created:
-        enqueued = {job.type: 1}
-        actor.tell(ActionTaken(actor=actor.name, action="job.enqueue", target=job.id, enqueued=enqueued))
-    return Enqueued(job, made.created)
+        answer = _one_made_or_found(conn, new)
+        if not answer.created and answer.job.type != new.type:
+            raise Conflict(f"the idempotency key belongs to job {answer.job.id}, which is of type {answer.job.type}")
+        action = "job.enqueue" if answer.created else "job.replace"
+        if answer.created or answer.replaced:
+            record_made(conn, "job", answer.job.id, actor=actor, action=action)
+    if answer.created or answer.replaced:
+        enqueued = {answer.job.type: 1} if answer.created else {}
+        actor.tell(ActionTaken(actor=actor.name, action=action, target=answer.job.id, enqueued=enqueued))
+    return answer
+
+
+def _one_made_or_found(conn: Connection, new: NewJob) -> Enqueued:
+    made = enqueueing.enqueue(conn, new)
+    replaced = not made.created and new.unique is not None and new.unique.replaces
+    return Enqueued(jobs.get_job(conn, made.id), made.created, replaced)
 
 
 def enqueue_many(
@@ -55,15 +66,22 @@ def enqueue_many(
     """
     asked = list(numbered_jobs(list(_new_jobs(given, defaults))))
     with conn.transaction():
-        answers = _made_or_found(conn, asked)
+        plain = iter(_made_or_found(conn, [pair for pair in asked if pair[1].unique is None]))
+        answers = [next(plain) if new.unique is None else _one_made_or_found(conn, new) for _, new in asked]
         for number, (one, (_, new)) in enumerate(zip(answers, asked, strict=True)):
             if one.job.type != new.type:
                 owner = f"job {one.job.id}, which is of type {one.job.type}"
                 raise Conflict(f"[{number}]: the idempotency key belongs to {owner}")
         made = [one.job for one in answers if one.created]
+        replaced = list(dict.fromkeys(one.job.id for one in answers if one.replaced))
+        if replaced:
+            after = {"ids": replaced, "state": "queued"}
+            record_deed(conn, actor=actor.name, action="jobs.replace", after_text=json.dumps(after))
         if made:
             after = {"ids": [job.id for job in made], "state": "queued"}
             record_deed(conn, actor=actor.name, action="jobs.enqueue", after_text=json.dumps(after))
+    if replaced:
+        actor.tell(ActionTaken(actor=actor.name, action="jobs.replace", target=None, count=len(replaced)))
     if made:
         enqueued = Counter(job.type for job in made)
         actor.tell(
@@ -86,6 +104,8 @@ def _made_or_found(conn: Connection, asked: Sequence[tuple[str, NewJob]]) -> lis
     """Insert jobs, and return each, or the one that has its key; a key's first job in `asked` is the one made."""
     answers: dict[str, Enqueued] = {}
     missing = list(asked)
+    if not missing:
+        return []
     for _ in range(TRIES):
         with worded():
             run(enqueue_all(missing, None), Psycopg(conn).fetch)

@@ -103,14 +103,15 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
 
 
 def make_functions(conn: Connection) -> None:
-    """Make the functions for enqueueing by SQL if the migration that makes them could not; it says why by a notice."""
+    """Make the functions for enqueueing by SQL if the migrations that make them could not; they say why by a notice."""
     schema = find_surroundings(conn).schema
     if not schema_status(conn).is_current or has_functions(conn, schema):
         return
-    text = next(migration.sql.decode() for migration in shipped_migrations() if migration.name.endswith("_functions"))
+    texts = [migration.sql.decode() for migration in shipped_migrations() if migration.name.endswith("_functions")]
     with conn.transaction():
         _kept_to_ourselves(conn)
-        conn.execute(qualified(text, schema).encode(), prepare=False)
+        for text in texts:
+            conn.execute(qualified(text, schema).encode(), prepare=False)
 
 
 class _Hindered(Exception):

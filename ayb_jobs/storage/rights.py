@@ -71,12 +71,14 @@ WITHDRAW = """
     ORDER BY 1
 """
 # Whoever may use the queue by an earlier version's grants could run our functions as one of PUBLIC. On AYB's database
-# its end users hold rights on AYB's tables by default, and never asked for ours.
+# its end users hold rights on AYB's tables by default, and never asked for ours. What runs with the owner's rights
+# enqueues, and is for those who may insert.
 KEEP_FUNCTIONS = """
     WITH holder AS (
-        SELECT DISTINCT (aclexplode(relacl)).grantee AS oid, relowner
-        FROM pg_class
+        SELECT held.grantee AS oid, relowner, bool_or(held.privilege_type = 'INSERT') AS may_insert
+        FROM pg_class, aclexplode(relacl) AS held
         WHERE relnamespace = to_regnamespace(%(schema)s::text) AND relname = '_ayb_jobs'
+        GROUP BY held.grantee, relowner
     ), unasked AS (
         SELECT (aclexplode(defaclacl)).grantee AS oid
         FROM pg_default_acl
@@ -85,6 +87,7 @@ KEEP_FUNCTIONS = """
     SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%s', pg_proc.oid::regprocedure, holder.oid::regrole)
     FROM holder, pg_proc
     WHERE holder.oid NOT IN (0, relowner) AND holder.oid NOT IN (SELECT oid FROM unasked)
+        AND (may_insert OR NOT prosecdef)
         AND pronamespace = to_regnamespace(%(schema)s::text) AND proname LIKE '\\_ayb\\_job%%'
     ORDER BY 1
 """
@@ -139,6 +142,10 @@ GRANT_ENQUEUE = """
         'GRANT INSERT, SELECT (id, run_at, idempotency_key) ON %%1$s._ayb_jobs TO %%2$I',
         'GRANT EXECUTE ON FUNCTION %%1$s._ayb_job_id() TO %%2$I'
     ]) AS grants
+    UNION ALL
+    SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%I', oid::regprocedure, %(role)s::text)
+    FROM pg_proc
+    WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname = '_ayb_job_enqueue'
     UNION ALL
     SELECT format('GRANT USAGE ON SCHEMA %%s TO %%I', to_regnamespace(%(functions)s::text), %(role)s::text)
     WHERE to_regnamespace(%(functions)s::text) IS NOT NULL

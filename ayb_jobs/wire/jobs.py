@@ -8,6 +8,7 @@ from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import Job, NewJob
 from ayb_jobs.model.stats import JobStats
+from ayb_jobs.model.unique import Unique, unique_of
 from ayb_jobs.wire.text import Stored, object_text
 
 # The fields of the enqueue call that the model takes as they are, by the model's names.
@@ -18,6 +19,12 @@ ENQUEUE_FIELDS = {
     "priority": "priority",
     "maxAttempts": "max_attempts",
     "idempotencyKey": "idempotency_key",
+}
+UNIQUE_FIELDS = {
+    "uniqueKey": "unique_key",
+    "uniqueBy": "unique_by",
+    "uniqueScope": "unique_scope",
+    "onConflict": "on_conflict",
 }
 
 
@@ -33,7 +40,16 @@ def enqueue_fields(body: Mapping[str, Any]) -> dict[str, Any]:
         given["run_at"] = datetime.fromisoformat(body["runAt"])
     if "delaySec" in body:
         given["delay"] = timedelta(seconds=body["delaySec"])
+    given["unique"] = unique_field(body)
     return given
+
+
+def unique_field(body: Mapping[str, Any]) -> Unique | None:
+    """Return what a body of the enqueue call says of uniqueness, None if nothing; raises `InvalidInput`."""
+    said = {field: body.get(key) for key, field in UNIQUE_FIELDS.items()}
+    if body.get("maxWaitSec") is not None:
+        said["max_wait"] = timedelta(seconds=body["maxWaitSec"])
+    return unique_of(said)
 
 
 def filter_fields(wanted: Filter) -> dict[str, str]:

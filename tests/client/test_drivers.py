@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ayb_jobs import Conflict, InvalidInput, NewJob
+from ayb_jobs import Conflict, InvalidInput, NewJob, Unique
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage.database import Connection
 from tests.client.connections import DRIVERS, Calling, Rollback, calling
@@ -194,3 +194,22 @@ def test_an_error_of_the_applications_own_passes_as_it_is(driver: str, database_
     with pytest.raises(psycopg.errors.UndefinedTable):
         calling(driver, database_url, lambda on: on.enqueue_many(jobs()))
     assert stored(conn) == []
+
+
+@each_driver
+def test_a_unique_key_makes_one_job_and_replaces_it(driver: str, database_url: str, conn: Connection) -> None:
+    def job(number: int, **unique: Any) -> NewJob:
+        return NewJob(type="a", payload={"n": number, "t": HOSTILE}, unique=Unique(**unique))
+
+    def calls(on: Calling) -> Any:
+        first = on.enqueue(job(1, key=HOSTILE, scope="waiting"))
+        again = on.enqueue(job(2, key=HOSTILE, on_conflict="replace"))
+        many = [job(3, by=["t"]), job(4, by=["t"]), job(5, key=HOSTILE), job(6, key=HOSTILE, on_conflict="replace")]
+        return first, again, on.enqueue_many(many), on.enqueue_many(iter(many[:1]))
+
+    first, again, made, none = calling(driver, database_url, calls)
+    assert (first.created, again, made, none) == (True, (first.id, False), 1, 0)
+    rows = conn.execute("SELECT payload->'n' FROM _ayb_jobs ORDER BY 1").fetchall()
+    assert rows == [(3,), (6,)]
+    with pytest.raises(Conflict, match=first.id):
+        calling(driver, database_url, lambda on: on.enqueue(job(7, key=HOSTILE, on_conflict="reject")))

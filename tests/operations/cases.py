@@ -6,6 +6,7 @@ from typing import Any
 
 from psycopg import sql
 
+from ayb_jobs import NewJob, Unique, enqueue
 from ayb_jobs.storage.database import Connection
 from tests.factories import make_job, make_schedule
 
@@ -62,6 +63,11 @@ def a_key_of_another_type(conn: Connection) -> None:
     make_job(conn, id=JOB, type="test", idempotency_key="k")
 
 
+def a_unique_job(conn: Connection) -> None:
+    enqueue(conn, NewJob(type="test", unique=Unique(key="k", scope="waiting")))
+    conn.execute("UPDATE _ayb_jobs SET id = %s", (JOB,))
+
+
 def triggering(job_type: str) -> Http:
     query = f'mutation {{ triggerJob(jobName: "{job_type}") {{ success }} }}'
     return Http("POST", "/admin/jobs", {"query": query})
@@ -97,6 +103,44 @@ CASES: Mapping[str, Case] = {
             Http("POST", f"{API}/jobs", {"type": "test", "idempotencyKey": "k"}),
             Command(["jobs", "enqueue", "test", "--idempotency-key", "k"]),
         ],
+    ),
+    "enqueue with a unique key that is free": Case(
+        operation="jobs.enqueue",
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "test", "uniqueKey": "k", "onConflict": "replace"}),
+            Command(["jobs", "enqueue", "test", "--unique-key", "k", "--on-conflict", "replace"]),
+        ],
+        deeds=[("job.enqueue", "id")],
+    ),
+    "enqueue in place of a job that waits": Case(
+        operation="jobs.enqueue",
+        before=a_unique_job,
+        doors=[
+            Http(
+                "POST", f"{API}/jobs", {"type": "test", "payload": {"n": 2}, "uniqueKey": "k", "onConflict": "replace"}
+            ),
+            Command(
+                ["jobs", "enqueue", "test", "--payload", '{"n": 2}', "--unique-key", "k", "--on-conflict", "replace"]
+            ),
+        ],
+        deeds=[("job.replace", JOB)],
+    ),
+    "enqueue with a unique key that is taken": Case(
+        operation="jobs.enqueue",
+        before=a_unique_job,
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "test", "uniqueKey": "k", "onConflict": "reject"}),
+            Command(["jobs", "enqueue", "test", "--unique-key", "k", "--on-conflict", "reject"]),
+        ],
+        refused=f"the unique key is taken by job {JOB}",
+    ),
+    "enqueue many in place of a job that waits": Case(
+        operation="jobs.enqueue_many",
+        before=a_unique_job,
+        doors=[
+            Http("POST", f"{API}/jobs", [{"type": "test", "uniqueKey": "k", "onConflict": "replace"}, {"type": "test"}])
+        ],
+        deeds=[("jobs.replace", None), ("jobs.enqueue", None)],
     ),
     "enqueue many": Case(
         operation="jobs.enqueue_many",

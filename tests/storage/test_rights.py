@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.unique import Unique
 from ayb_jobs.storage import migrate as module
 from ayb_jobs.storage import migrations, rights
 from ayb_jobs.storage.database import Connection, connect, connect_for_ourselves
@@ -179,6 +180,7 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         conn.execute(f"GRANT SELECT, INSERT, DELETE ON _ayb_job_executions TO {role}".encode())
         migrate(conn)
         assert names(conn, READABLE, role=role) == [
+            "_ayb_job_enqueue",
             "_ayb_job_executions",
             "_ayb_job_id",
             "_ayb_job_results",
@@ -196,6 +198,16 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         assert conn.execute(granted.encode(), (role, role)).fetchone() == (True, False)
 
 
+def test_an_update_gives_who_only_read_nothing_that_enqueues(
+    empty_database_url: str, role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(connect(empty_database_url)) as conn:
+        migrate_to(conn, 7, tmp_path, monkeypatch)
+        conn.execute(f"GRANT SELECT ON _ayb_jobs TO {role}".encode())
+        migrate(conn)
+        assert "_ayb_job_enqueue" not in names(conn, READABLE, role=role)
+
+
 def test_an_application_enqueues_with_what_it_is_granted_and_no_more(each_empty_database_url: str) -> None:
     with made_role(each_empty_database_url) as role:
         migrate_and_grant(each_empty_database_url, role, "enqueue")
@@ -205,6 +217,9 @@ def test_an_application_enqueues_with_what_it_is_granted_and_no_more(each_empty_
             assert made[0].id == made[1].id
             assert made[0].id[14] == "7"
             assert enqueue_many(app, [NewJob(type="mail"), NewJob(type="mail", idempotency_key="m")]) == 2
+            unique = [NewJob(type="mail", unique=Unique(key="u", on_conflict=how)) for how in ("return", "replace")]
+            assert [enqueue(app, job).created for job in unique] == [True, False]
+            assert enqueue_many(app, [NewJob(type="mail", unique=Unique(key=key)) for key in ("u", "v")]) == 1
             app.execute("INSERT INTO _ayb_jobs (type) VALUES ('plain')")
             for refused in (
                 "SELECT payload FROM _ayb_jobs",

@@ -43,6 +43,7 @@ from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, StatsShape, answer
 from ayb_jobs.model.filters import MAX_ERROR, Filter
 from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState
+from ayb_jobs.model.unique import MAX_UNIQUE_KEY
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import why_waiting
@@ -51,7 +52,7 @@ from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.jobs import execution_text, job_text, stats_text
+from ayb_jobs.wire.jobs import execution_text, job_text, stats_text, unique_field
 from ayb_jobs.wire.text import page_text
 
 # W3C's version 00: version, trace, parent, flags.
@@ -76,6 +77,11 @@ class EnqueueBody(Body):
     run_at: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
     delay_sec: float | None = Field(default=None, ge=0, le=10 * 365 * 86400)
     idempotency_key: str | None = Field(default=None, max_length=MAX_IDEMPOTENCY_KEY)
+    unique_key: str | None = Field(default=None, min_length=1, max_length=MAX_UNIQUE_KEY)
+    unique_by: list[str] | None = Field(default=None, min_length=1)
+    unique_scope: Literal["unfinished", "waiting"] | None = None
+    on_conflict: Literal["return", "reject", "replace", "debounce"] | None = None
+    max_wait_sec: float | None = Field(default=None, gt=0, le=10 * 365 * 86400)
 
 
 def router() -> APIRouter:
@@ -235,8 +241,8 @@ def enqueue(
     asked = read_object(as_object(sent, "the body"), EnqueueBody)
     given = _given(asked) | trace | {"idempotency_key": _one_key(asked.idempotency_key, idempotency_key)}
     with acting(services, caller) as (conn, actor):
-        job, created = operations.enqueue(conn, given, actor=actor, defaults=services.defaults)
-    return answer(job_text(job), 201 if created else 200)
+        made = operations.enqueue(conn, given, actor=actor, defaults=services.defaults)
+    return answer(job_text(made.job), 201 if made.created else 200)
 
 
 def _enqueue_many(services: Services, caller: Caller, given: list[dict[str, Any]]) -> Response:
@@ -280,6 +286,7 @@ def _given(asked: EnqueueBody) -> dict[str, Any]:
         "max_attempts": asked.max_attempts,
         "run_at": instant_of(asked.run_at, "run_at"),
         "delay": None if asked.delay_sec is None else timedelta(seconds=asked.delay_sec),
+        "unique": unique_field(asked.model_dump(by_alias=True)),
     }
 
 

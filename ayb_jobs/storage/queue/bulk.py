@@ -1,15 +1,18 @@
 """Many jobs at once: retry and cancel by filter."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
+from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row
 
+from ayb_jobs.errors import Conflict
 from ayb_jobs.model.filters import EVERY, Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.queue.jobs import UNIQUE_INDEX, Position
 from ayb_jobs.storage.queue.matching import MATCHING
 
 
@@ -23,6 +26,18 @@ class Batch(NamedTuple):
     def rows(self) -> int:
         """How many jobs were changed."""
         return len(self.ids)
+
+
+class KeyTaken(Conflict):
+    """A job was made meanwhile that has the unique key of one of these; nothing was changed."""
+
+
+class Matching(NamedTuple):
+    """A job that matches, and whether it was changed."""
+
+    created_at: datetime
+    id: str
+    is_changed: bool
 
 
 # Each batch goes on behind the one before, so that a job that fails again meanwhile is not retried again.
@@ -49,18 +64,32 @@ def count_jobs(conn: Connection, *, state: JobState, wanted: Filter, most: int |
 
 RETRY_JOBS = f"""
     WITH matching AS MATERIALIZED (
-        SELECT id, created_at FROM _ayb_jobs WHERE state = 'failed' AND {_NEXT_BATCH}
+        SELECT id, created_at, unique_key FROM _ayb_jobs WHERE state = 'failed' AND {_NEXT_BATCH}
+    ),
+    free AS MATERIALIZED (
+        SELECT id
+        FROM matching
+        WHERE unique_key IS NULL OR NOT EXISTS (
+            SELECT FROM _ayb_jobs AS twin
+            WHERE twin.unique_key = matching.unique_key AND twin.unique_key IS NOT NULL
+                AND twin.state IN ('queued', 'running')
+        ) AND NOT EXISTS (
+            SELECT FROM matching AS earlier
+            WHERE earlier.unique_key = matching.unique_key
+                AND (earlier.created_at, earlier.id) < (matching.created_at, matching.id)
+        )
     ),
     retried AS (
         UPDATE _ayb_jobs
         SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now()
-        FROM matching
-        WHERE _ayb_jobs.id = matching.id
+        FROM free
+        WHERE _ayb_jobs.id = free.id
     ),
     woken AS (
-        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM matching LIMIT 1
+        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM free LIMIT 1
     )
-    SELECT matching.created_at, matching.id FROM matching LEFT JOIN woken ON true
+    SELECT matching.created_at, matching.id, free.id IS NOT NULL AS is_changed
+    FROM matching LEFT JOIN free ON free.id = matching.id LEFT JOIN woken ON true
 """
 
 
@@ -71,7 +100,10 @@ def retry_jobs(
     limit: int = 1000,
     after: Position | None = None,
 ) -> Batch:
-    """Queue up to `limit` failed jobs again, as `retry_job` does, the oldest first. Jobs that somebody holds stay."""
+    """Queue up to `limit` failed jobs again, as `retry_job` does, the oldest first.
+
+    Jobs that somebody holds stay, and so do those whose unique key another job has.
+    """
     return _batch(conn, RETRY_JOBS, _values(wanted, limit, after))
 
 
@@ -85,7 +117,7 @@ CANCEL_JOBS = f"""
         FROM matching
         WHERE _ayb_jobs.id = matching.id
     )
-    SELECT created_at, id FROM matching
+    SELECT created_at, id, true AS is_changed FROM matching
 """
 
 
@@ -110,6 +142,12 @@ def _values(wanted: Filter, limit: int, after: Position | None) -> dict[str, Any
 
 
 def _batch(conn: Connection, statement: LiteralString, values: Mapping[str, Any]) -> Batch:
-    with conn.cursor(row_factory=class_row(Position)) as cursor:
-        changed = cursor.execute(statement, values, prepare=False).fetchall()
-    return Batch([job.id for job in changed], changed[-1] if len(changed) >= values["limit"] else None)
+    with conn.cursor(row_factory=class_row(Matching)) as cursor:
+        try:
+            found = cursor.execute(statement, values, prepare=False).fetchall()
+        except UniqueViolation as error:
+            if error.diag.constraint_name != UNIQUE_INDEX:
+                raise
+            raise KeyTaken from error
+    last = found[-1] if len(found) >= values["limit"] else None
+    return Batch([job.id for job in found if job.is_changed], last and Position(last.created_at, last.id))

@@ -65,3 +65,53 @@ INSERT_JOBS = f"""
     )
     SELECT count(*), (SELECT count(*) FROM woken) FROM added
 """
+
+# One job with a unique key. What it needs beside an insert is the function's: it may replace a job that waits.
+ENQUEUE_UNIQUE = """
+    SELECT job_id::text, became
+    FROM _ayb_job_enqueue(
+        CAST(%(type)s AS text), CAST(%(payload)s AS text)::jsonb, CAST(%(queue)s AS text), CAST(%(priority)s AS int),
+        CAST(%(max_attempts)s AS int), CAST(%(run_at)s AS text)::timestamptz, CAST(%(delay)s AS text)::interval,
+        CAST(%(traceparent)s AS text), CAST(%(unique_key)s AS text), CAST(%(unique_by)s AS text[]),
+        CAST(%(scope)s AS text), CAST(%(on_conflict)s AS text), CAST(%(max_wait)s AS text)::interval
+    )
+"""
+
+# Many jobs with unique keys; those whose keys are held are left out. The keys are those that `_ayb_job_enqueue` makes.
+# They are inserted in the order of their keys, so that two calls with the same ones wait for each other and never
+# deadlock.
+INSERT_UNIQUE_JOBS = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT asked.*, asked.payload_text::jsonb AS payload
+        FROM unnest(
+            CAST(%(ids)s AS text[]), CAST(%(types)s AS text[]), CAST(%(payloads)s AS text[]), CAST(%(queues)s AS text[]),
+            CAST(%(priorities)s AS int[]), CAST(%(max_attempts)s AS int[]), CAST(%(run_ats)s AS text[]),
+            CAST(%(delays)s AS text[]), CAST(%(traceparents)s AS text[]), CAST(%(unique_keys)s AS text[]),
+            CAST(%(unique_bys)s AS text[]), CAST(%(scopes)s AS text[])
+        ) AS asked (
+            id, type, payload_text, queue, priority, max_attempts, run_at, delay, traceparent, unique_key, unique_by, scope
+        )
+    ), keyed AS MATERIALIZED (
+        SELECT asked.*, sha256(convert_to(
+            length(type) || ':' || type || coalesce(
+                'k' || unique_key,
+                'f' || (
+                    SELECT jsonb_object_agg(field, payload -> field)::text
+                    FROM jsonb_array_elements_text(unique_by::jsonb) AS field
+                )
+            ), 'UTF8')) AS hashed
+        FROM asked
+    ), added AS (
+        INSERT INTO _ayb_jobs
+            (id, type, payload, queue, priority, max_attempts, run_at, traceparent, unique_key, unique_waiting)
+        SELECT id::uuid, type, payload, queue, priority::smallint, max_attempts,
+            coalesce(run_at::timestamptz, now() + delay::interval, now()), traceparent, hashed, scope = 'waiting'
+        FROM keyed
+        ORDER BY hashed, id
+        ON CONFLICT DO NOTHING
+        RETURNING run_at
+    ), woken AS (
+        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM added WHERE run_at <= now() LIMIT 1
+    )
+    SELECT count(*), (SELECT count(*) FROM woken) FROM added
+"""

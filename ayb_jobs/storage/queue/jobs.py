@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
+from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row, kwargs_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
@@ -162,6 +163,15 @@ def list_jobs(
         return cursor.execute(LIST_JOBS, values, prepare=False).fetchall()
 
 
+UNIQUE_INDEX = "idx_ayb_jobs_unique"
+FIND_TWIN = """
+    SELECT twin.id::text
+    FROM _ayb_jobs AS job
+    JOIN _ayb_jobs AS twin ON twin.unique_key = job.unique_key AND twin.unique_key IS NOT NULL
+        AND twin.state IN ('queued', 'running')
+    WHERE job.id = %(id)s
+"""
+
 RETRY_JOB = f"""
     WITH found AS MATERIALIZED (
         SELECT id, state FROM _ayb_jobs WHERE id = %(id)s FOR UPDATE
@@ -181,9 +191,18 @@ RETRY_JOB = f"""
 def retry_job(conn: Connection, job_id: str) -> Job:
     """Queue a failed job again, due now, with all its attempts, and return it.
 
-    Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
+    Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state, or another job has its unique key.
     """
-    return _changed(conn, RETRY_JOB, job_id, RETRYING.rule)
+    try:
+        with conn.transaction():
+            return _changed(conn, RETRY_JOB, job_id, RETRYING.rule)
+    except UniqueViolation as error:
+        if error.diag.constraint_name != UNIQUE_INDEX:
+            raise
+    twin = conn.execute(FIND_TWIN, {"id": checked_id(job_id)}).fetchone()
+    if twin is None:  # it has ended meanwhile
+        return _changed(conn, RETRY_JOB, job_id, RETRYING.rule)
+    raise Conflict(f"job {job_id} has the unique key of job {twin[0]}, which has not ended")
 
 
 CANCEL_JOB = f"""

@@ -71,7 +71,8 @@ LEASE_JOBS = """
     SET state = 'running', attempts = least(greatest(attempts, 0), 2147483646) + 1,
         lease_id = encode((SELECT random FROM batch) || tidsend(ctid), 'hex')::uuid,
         lease_until = now() + %(lease_s)s * interval '1 second', worker_id = %(worker_id)s,
-        execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now()
+        execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now(),
+        unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
     WHERE id = ANY (ARRAY(SELECT id FROM due))
     RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
         CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
@@ -110,7 +111,8 @@ LEASE_JOBS_BUT = """
     SET state = 'running', attempts = least(greatest(attempts, 0), 2147483646) + 1,
         lease_id = encode((SELECT random FROM batch) || tidsend(ctid), 'hex')::uuid,
         lease_until = now() + %(lease_s)s * interval '1 second', worker_id = %(worker_id)s,
-        execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now()
+        execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now(),
+        unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
     WHERE id = ANY (ARRAY(SELECT id FROM due))
     RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
         CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
@@ -222,7 +224,8 @@ LEASE_CHOSEN = """
     SET state = 'running', attempts = least(greatest(attempts, 0), 2147483646) + 1,
         lease_id = encode((SELECT random FROM batch) || tidsend(ctid), 'hex')::uuid,
         lease_until = now() + %(lease_s)s * interval '1 second', worker_id = %(worker_id)s,
-        execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now()
+        execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now(),
+        unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
     WHERE id = ANY (ARRAY(SELECT id FROM due))
     RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
         NULL, queue, priority,

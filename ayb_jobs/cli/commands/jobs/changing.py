@@ -68,6 +68,8 @@ def change_many(options: Options, backend: JobsBackend, asked: Asked, wanted: Fi
     if count and not asked.yes:
         confirm(action, f"{how_many(count)} {before}")
     changed = change_counted(backend, action, wanted, count)
+    if left := count - decoded(changed)["count"]:
+        output.say(f"{left:,} stayed as they are: somebody holds them, or another job has their unique key")
     show(options, changed, f"{how_many(decoded(changed)['count'])} {after}")
 
 

@@ -1,0 +1,17 @@
+"""docs/flow-control.md, block by block."""
+
+from typing import Any
+
+import pytest
+
+from ayb_jobs.storage.database import Connection
+from tests.docs.reading import ROOT, blocks
+
+DOCUMENT = ROOT / "docs" / "flow-control.md"
+
+
+@pytest.mark.parametrize("text", [block.text for block in blocks(DOCUMENT, "python")], ids=["uniqueness"])
+def test_each_example_of_python_runs(text: str, conn: Connection) -> None:
+    names: dict[str, Any] = {"conn": conn}
+    exec(text, names)  # our own document
+    assert conn.execute("SELECT type FROM _ayb_jobs ORDER BY id").fetchall() == [("sync",), ("reindex",)]
