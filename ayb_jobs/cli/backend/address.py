@@ -20,17 +20,22 @@ def database_url(options: Options) -> Iterator[str]:
     """
     if not options.database_url and (options.url or os.environ.get("AYB_JOBS_URL")):
         raise InvalidInput("this command works on the database alone; name it with --database-url, and no --url")
-    if url := options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL"):
-        yield url
+    if named := named_url(options):
+        yield named
         return
     from ayb_jobs.cli.settings import settings
 
-    database = settings(options).database
-    if database.url:
-        yield database.url
-        return
-    with embedded_url(database.data_dir, make=False) as url:
+    with embedded_url(settings(options).database.data_dir, make=False) as url:
         yield url
+
+
+def named_url(options: Options) -> str:
+    """Return the address of the database that the flag, the environment or the file names; empty if it is embedded."""
+    if url := options.database_url or os.environ.get("AYB_JOBS_DATABASE_URL"):
+        return url
+    from ayb_jobs.cli.settings import settings
+
+    return settings(options).database.url
 
 
 @contextmanager

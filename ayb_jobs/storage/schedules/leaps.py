@@ -40,20 +40,23 @@ LIST_PLANNED = """
         AND enabled AND next_run_at > now() AND isfinite(next_run_at)
         AND planned = concat_ws(' ', cron_expr, timezone, dst)
         AND (last_fire_at IS NOT NULL OR greatest(created_at, updated_at, watched_since) > now())
+        AND (NOT %(ahead_of_clock)s OR greatest(last_fire_at, created_at, updated_at, watched_since) > now())
     ORDER BY id
     LIMIT %(limit)s
 """
 
 
-def list_planned(conn: Connection, *, after: str = NO_ID, limit: int, aside: Sequence[str] = ()) -> list[Planned]:
+def list_planned(
+    conn: Connection, *, after: str = NO_ID, limit: int, aside: Sequence[str] = (), ahead_of_clock: bool = False
+) -> list[Planned]:
     """Return up to `limit` enabled schedules that are not due, in the order of their ids, behind the id `after`.
 
-    Those whose ids are `aside` are left out.
+    Those whose ids are `aside` are left out; so are, if `ahead_of_clock`, those last fired and written in the past.
     """
     return [
         Planned(id_, name, Timing(cron, timezone, dst), next_run_at, seen, last_fire_at, now)
         for id_, name, cron, timezone, dst, next_run_at, seen, last_fire_at, now in conn.execute(
-            LIST_PLANNED, {"after": after, "limit": limit, "aside": list(aside)}
+            LIST_PLANNED, {"after": after, "limit": limit, "aside": list(aside), "ahead_of_clock": ahead_of_clock}
         )
     ]
 
@@ -67,12 +70,15 @@ def righted(planned: Planned) -> Righted | None:
     return Righted(planned, next_at) if planned.next_run_at > next_at else None
 
 
-def list_too_late(conn: Connection, *, page: int = 500) -> list[Righted]:
-    """Return every schedule whose next run is later than its expression says."""
+def list_too_late(conn: Connection, *, page: int = 500, ahead_of_clock: bool = False) -> list[Righted]:
+    """Return every schedule whose next run is later than its expression says.
+
+    If `ahead_of_clock`, only those that were fired or written at a time that has not come.
+    """
     found: list[Righted] = []
     after: str | None = NO_ID
     while after is not None:
-        planned = list_planned(conn, after=after, limit=page)
+        planned = list_planned(conn, after=after, limit=page, ahead_of_clock=ahead_of_clock)
         found += [wanted for each in planned if (wanted := righted(each)) is not None]
         after = planned[-1].id if len(planned) == page else None
     return found

@@ -7,6 +7,7 @@ from typing import Literal
 from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
 from ayb_jobs.storage.schedules.leaps import list_too_late
 from ayb_jobs.storage.schedules.schedules import unreadable
 
@@ -106,11 +107,21 @@ def _unreadable(conn: Connection) -> list[Overdue]:
     ]
 
 
+IS_ANY_ALIVE = """
+    SELECT EXISTS (
+        SELECT FROM _ayb_job_workers
+        WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
+    )
+"""
 COUNT_OVERDUE = "SELECT count(*) FROM _ayb_job_overdue WHERE schedule_id <> ALL (%(others)s::uuid[])"
 
 
 def count_overdue(conn: Connection) -> int:
-    """Return how many schedules are overdue."""
-    unread = [each.schedule_id for each in _unreadable(conn)]
-    row = conn.execute(COUNT_OVERDUE, {"others": unread}).fetchone()
-    return len(unread) + (int(row[0]) if row else 0)
+    """Return how many schedules are overdue.
+
+    Reckoning every next run anew would make this dear, and a living scheduler puts those right that are too late. So
+    while a daemon lives, only those count as too late that were fired or written ahead of the clock.
+    """
+    late = list_too_late(conn, ahead_of_clock=one_row(conn.execute(IS_ANY_ALIVE))[0])
+    others = {each.schedule_id for each in _unreadable(conn)} | {each.planned.id for each in late}
+    return len(others) + int(one_row(conn.execute(COUNT_OVERDUE, {"others": list(others)}))[0])

@@ -11,12 +11,14 @@ import pytest
 from psycopg.sql import SQL
 
 from ayb_jobs.events import SchedulePutRight
+from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.chores import clock_watch
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules.leaps import PutRight, Righted, list_planned, put_right
-from ayb_jobs.storage.schedules.overdue import list_overdue
+from ayb_jobs.storage.schedules.overdue import count_overdue, list_overdue
 from tests.aside import set_aside
 from tests.cli.processes import PROGRAM, environment
 from tests.factories import make_schedule
@@ -193,6 +195,24 @@ def test_a_next_run_that_is_too_late_is_seen_while_no_scheduler_lives(conn: Conn
     )
     assert [(each.name, each.reason) for each in list_overdue(conn)] == [("late", "too_late")]
     assert "later than its expression says" in list_overdue(conn)[0].words
+
+
+@pytest.mark.parametrize("is_alive", [False, True])
+def test_a_next_run_that_is_too_late_counts_as_overdue(conn: Connection, is_alive: bool) -> None:
+    make_schedule(conn, name="late", planned=PLANNED)
+    leap(conn, "3 hours")
+    make_schedule(conn, name="broken", cron_expr="odd", next_run_at=None)
+    if is_alive:
+        beat(conn, ME)
+    assert count_overdue(conn) == len(list_overdue(conn)) == 2
+
+
+def test_a_next_run_that_somebody_wrote_counts_as_overdue_while_no_scheduler_lives(conn: Connection) -> None:
+    make_schedule(conn, planned=PLANNED, last_fire_at=SQL("now()"), next_run_at=SQL("now() + interval '1 day'"))
+    assert count_overdue(conn) == len(list_overdue(conn)) == 1
+
+
+ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 
 
 def test_lint_names_a_next_run_that_is_too_late(database_url: str, conn: Connection) -> None:

@@ -38,13 +38,13 @@ def show(options: Options, job_id: str, limit: int) -> None:
     with open_jobs(options) as backend:
         job_text = backend.get_job(job_id)
         executions_text = backend.list_executions(job_id, limit=limit)
-        now = backend.now()
+        now = None if options.json or options.output == "csv" else backend.now()
         when = output.when_for(options, backend)
     executions = decoded(executions_text)["items"]
     if options.json:  # the job as it stands, since it may hold what Python cannot decode
         output.print_json(f'{job_text[:-1]},"executions":{json.dumps(executions)}}}')
         return
-    if options.output == "csv":
+    if now is None:
         print_jobs(options, [decoded(job_text)], when)
         return
     print_job(decoded(job_text), now)

@@ -6,7 +6,7 @@ import click
 
 from ayb_jobs.cli.backend.backend import open_schedules
 from ayb_jobs.cli.commands.schedules.fields import body_of, schedule_options
-from ayb_jobs.cli.commands.schedules.printing import print_schedule
+from ayb_jobs.cli.commands.schedules.printing import clock_for, print_schedule
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.values import TRUTH
 from ayb_jobs.cli.warnings import warning_of_unknown_type
@@ -32,5 +32,6 @@ from ayb_jobs.cli.warnings import warning_of_unknown_type
 def create(options: Options, /, **given: Any) -> None:
     """Create a schedule. Its first fire is the first time after now that CRON names."""
     with open_schedules(options) as backend, warning_of_unknown_type(backend, given["job_type"]):
+        now = clock_for(options, backend)
         text = backend.create_schedule(body_of(given))
-        print_schedule(options, text, "is created", backend)
+        print_schedule(options, text, "is created", now)

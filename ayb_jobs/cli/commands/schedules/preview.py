@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.database import database
+from ayb_jobs.cli.backend.database import clock_now, database
 from ayb_jobs.cli.options import Options, common_options, pass_options, table_options
 from ayb_jobs.cli.output import Column
 from ayb_jobs.cli.values import INSTANT, WholeNumber
@@ -47,16 +47,17 @@ def preview(
     output.must_print()
     if (schedule is None) == (cron is None):
         raise InvalidInput("give a schedule, or an expression with --cron")
-    known_fire, now = None, datetime.now(UTC)
+    known_fire = None
+    after = None if from_ is None else datetime.fromisoformat(from_)
     if schedule is not None:
         with database(options) as conn:
-            stored, now = get_schedule(conn, schedule), database_now(conn)
+            stored, after = get_schedule(conn, schedule), after or database_now(conn)
         known_fire = stored.next_run_at
         cron, timezone, dst = stored.cron, timezone or stored.timezone, dst or stored.dst
     assert cron is not None  # noqa: S101 - one of the two was given
     zone = timezone or "UTC"
     read_cron(cron, zone)
-    after = datetime.fromisoformat(from_) if from_ else now
+    after = after or clock_now(options)
     print_foreseen(options, first_fires(foresee(cron, zone, after, dst or "once", beside=known_fire), count))
 
 

@@ -1,6 +1,7 @@
 """How the commands about schedules print."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import click
@@ -17,8 +18,16 @@ def state_of(schedule: Mapping[str, Any]) -> str:
     return str(schedule["state"])
 
 
-def print_schedule(options: Options, text: str, words: str, clock: output.Clock) -> None:
-    """Print what became of a schedule, and how far its next run lies from the clock."""
+def clock_for(options: Options, clock: output.Clock) -> datetime | None:
+    """Return the clock if what is printed needs it.
+
+    To be asked before anything is changed: an error then means that nothing was.
+    """
+    return None if options.json or options.output == "csv" else clock.now()
+
+
+def print_schedule(options: Options, text: str, words: str, now: datetime | None) -> None:
+    """Print what became of a schedule, and how far its next run lies from `now`, which `clock_for` returned."""
     if options.json:
         output.print_json(text)
         return
@@ -27,8 +36,8 @@ def print_schedule(options: Options, text: str, words: str, clock: output.Clock)
         print_schedules(options, [schedule], str)
         return
     click.echo(f"schedule {output.one_line(schedule['name'])} {words}  ({schedule['id']})")
-    if schedule.get("nextRunAt"):
-        click.echo(f"next run {schedule['nextRunAt']}  ({ago(schedule['nextRunAt'], clock.now())})")
+    if schedule.get("nextRunAt") and now is not None:
+        click.echo(f"next run {schedule['nextRunAt']}  ({ago(schedule['nextRunAt'], now)})")
 
 
 def print_schedules(options: Options, found: list[dict[str, Any]], when: Callable[[str], str]) -> None:

@@ -10,7 +10,7 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_schedules
 from ayb_jobs.cli.commands.schedules.finding import find
-from ayb_jobs.cli.commands.schedules.printing import STATE_STYLES, print_schedules, state_of
+from ayb_jobs.cli.commands.schedules.printing import STATE_STYLES, clock_for, print_schedules, state_of
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import ago
 
@@ -30,13 +30,13 @@ def show(options: Options, schedule: str) -> None:
     output.must_print()
     with open_schedules(options) as backend:
         found = find(backend, schedule)
-        now = backend.now()
-    if options.json:
-        output.print_json(json.dumps(found, ensure_ascii=False))
-    elif options.output == "csv":
-        print_schedules(options, [found], str)
-    else:
+        now = clock_for(options, backend)
+    if now is not None:
         print_details(found, now)
+    elif options.json:
+        output.print_json(json.dumps(found, ensure_ascii=False))
+    else:
+        print_schedules(options, [found], str)
 
 
 def print_details(schedule: Mapping[str, Any], now: datetime) -> None:

@@ -16,6 +16,7 @@ from ayb_jobs.cli.values import INSTANT, WholeNumber
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.schedules.preview import Collision, collisions
+from ayb_jobs.storage.clock import now as database_now
 from ayb_jobs.storage.schedules.durations import typical_seconds
 from ayb_jobs.storage.schedules.schedules import list_schedules
 
@@ -32,9 +33,9 @@ MOST_HOURS = 24 * 31
 def timeline(options: Options, hours: int, from_: str | None, svg: Path | None) -> None:
     """Draw when each enabled schedule fires and how long it usually runs, so that collisions are seen."""
     output.must_print()
-    start = datetime.fromisoformat(from_) if from_ else this_hour()
-    end = start + timedelta(hours=hours)
     with database(options) as conn:
+        start = datetime.fromisoformat(from_) if from_ else this_hour(database_now(conn))
+        end = start + timedelta(hours=hours)
         enabled = [schedule for schedule in list_schedules(conn) if schedule.enabled]
         seconds = typical_seconds(conn)
         lanes = [
@@ -54,9 +55,9 @@ def timeline(options: Options, hours: int, from_: str | None, svg: Path | None) 
         print_collisions(met)
 
 
-def this_hour() -> datetime:
-    """Return when this hour began."""
-    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+def this_hour(now: datetime) -> datetime:
+    """Return when the hour began in which `now` lies."""
+    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def timeline_json(lanes: Sequence[Lane], met: Sequence[Collision]) -> str:

@@ -8,7 +8,7 @@ import click
 from ayb_jobs.cli.backend.backend import open_schedules
 from ayb_jobs.cli.commands.schedules.fields import body_of, schedule_options
 from ayb_jobs.cli.commands.schedules.finding import find
-from ayb_jobs.cli.commands.schedules.printing import print_schedule
+from ayb_jobs.cli.commands.schedules.printing import clock_for, print_schedule
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.values import TRUTH
 
@@ -29,5 +29,6 @@ def update(options: Options, /, schedule: str, **given: Any) -> None:
     """
     changes = body_of({flag: value for flag, value in given.items() if (flag, value) != ("cron", "")})
     with open_schedules(options) as backend:
+        now = clock_for(options, backend)
         text = backend.update_schedule(schedule, changes) if changes else json.dumps(find(backend, schedule))
-        print_schedule(options, text, "is changed" if changes else "is unchanged", backend)
+        print_schedule(options, text, "is changed" if changes else "is unchanged", now)
