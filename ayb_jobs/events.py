@@ -230,10 +230,13 @@ class DaemonStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulesFired:
-    """The scheduler advanced these schedules and made `jobs` jobs; `now` is the database's clock at that."""
+    """The scheduler advanced these schedules; `now` is the database's clock at that.
+
+    `job_ids` are the jobs that it made, by the schedule's id and the nominal time.
+    """
 
     advances: Sequence[Advance]
-    jobs: int
+    job_ids: Mapping[tuple[str, datetime], str]
     now: datetime
 
 
@@ -317,8 +320,9 @@ class ApiUnavailable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstSteps:
-    """What a person at a terminal can try once the daemon has started."""
+    """What a person at a terminal can try once the daemon has started; `program` as it was called."""
 
+    program: str
     job_type: str | None
 
 

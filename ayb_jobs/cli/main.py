@@ -34,6 +34,11 @@ COMMANDS = {
         "Check the settings and show where each came from.",
         ("check", "config", "settings", "validate"),
     ),
+    "database-url": Lazy(
+        "database_url:database_url",
+        "Print the embedded database's address, for psql.",
+        ("psql", "url", "dsn", "db", "database", "connect"),
+    ),
     "health": Lazy("health:health", "Tell whether work can be done.", ("status", "ping", "ready", "alive")),
     "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("queue", "tasks")),
     "schedules": Lazy(

@@ -92,6 +92,14 @@ class EmbeddedPostgres:
                     server.stop()
 
     @classmethod
+    def address(cls, home: Path = DEFAULT_HOME) -> str | None:
+        """Return the address of the server whose data is kept in `home`, or None if it is down. Starts nothing."""
+        with _clear_errors(home):
+            account = Account.for_home(home)
+            server = cls(reachable(home.absolute(), account), account=account, bin_dir=Path())
+            return server.url() if server.is_running() else None
+
+    @classmethod
     @contextmanager
     def throwaway(
         cls,

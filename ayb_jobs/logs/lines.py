@@ -54,7 +54,7 @@ LINES: Mapping[str, Line] = {
     ),
     "lease.lost": Line("warning", "Another daemon may have the job; the outcome is thrown away."),
     "request.failed": Line("error", "A request to the API failed through no fault of its caller's."),
-    "schedule.fired": Line("info", "A schedule made a job for its fire at `fire_at`."),
+    "schedule.fired": Line("info", "A schedule made the job `job_id` for its fire at `fire_at`."),
     "schedule.passed": Line(
         "info", "A fire made no job of its own: skipped, or part of a later one; `reason` says why."
     ),

@@ -49,7 +49,9 @@ class LogSubscriber:
         elif isinstance(event, ActionTaken):
             self._acted(event)
         elif isinstance(event, events.SchedulesFired):
-            self._some(self._fires, [fire_line(one, fire) for one in event.advances for fire in one.fires])
+            self._some(
+                self._fires, [fire_line(one, fire, event.job_ids) for one in event.advances for fire in one.fires]
+            )
         elif isinstance(event, events.LeasesLost):
             lost = [("lease.lost", {"job_id": job_id, "during": event.during}) for job_id in event.job_ids]
             self._some(self._failures, lost)

@@ -1,5 +1,7 @@
 """The words for everything that happens: the name and the fields of each event's line."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, assert_never
 
 from ayb_jobs import events
@@ -105,7 +107,7 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.ApiUnavailable():
             return "api.unavailable", {"install": "pip install 'ayb-jobs[api]'"}
         case events.FirstSteps():
-            return "daemon.hint", {"try": f"ayb-jobs jobs enqueue {event.job_type or 'TYPE'}"}
+            return "daemon.hint", {"try": f"{event.program} jobs enqueue {event.job_type or 'TYPE'}"}
         case events.ApiFailed():
             return "api.failed", exception_fields(event.error)
         case events.TracingUnavailable():
@@ -141,11 +143,12 @@ def retry_fields(retry_s: float, error: BaseException) -> dict[str, Any]:
     return {"retry_s": round(retry_s, 3)} | exception_fields(error)
 
 
-def fire_line(advance: Advance, fire: Fire) -> tuple[str, dict[str, Any]]:
-    """Return the name and fields of the line about a nominal fire."""
+def fire_line(advance: Advance, fire: Fire, job_ids: Mapping[tuple[str, datetime], str]) -> tuple[str, dict[str, Any]]:
+    """Return the name and fields of the line about a nominal fire, with the job that was made for it, if any."""
     fields = {"schedule": advance.schedule.name, "fire_at": fire.fire_at.isoformat(), "outcome": fire.outcome.value}
     if fire.outcome.makes_job:
-        return "schedule.fired", fields
+        job_id = job_ids.get((advance.schedule.id, fire.fire_at))
+        return "schedule.fired", fields | ({"job_id": job_id} if job_id else {})
     return "schedule.passed", fields | ({"reason": fire.reason} if fire.reason else {})
 
 

@@ -200,7 +200,7 @@ class Metrics:
             )
 
     def _fired(self, event: events.SchedulesFired) -> None:
-        self._add("ayb_jobs_enqueued", "scheduler", by=event.jobs)
+        self._add("ayb_jobs_enqueued", "scheduler", by=len(event.job_ids))
         for advance in event.advances:
             made = [fire for fire in advance.fires if fire.outcome.makes_job]
             for outcome, count in Counter([fire.outcome for fire in advance.fires]).items():

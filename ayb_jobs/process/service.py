@@ -18,6 +18,7 @@ from ayb_jobs.handlers.tracing import traced
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.process import sd_notify
+from ayb_jobs.process.called import as_called
 from ayb_jobs.process.progress import loop_ages
 from ayb_jobs.process.serving import served
 from ayb_jobs.process.signals import FOR_EVER_S, Signals, watched_signals
@@ -67,7 +68,7 @@ def run_service(config: Config) -> int:
                     daemon.start()
                     started.set()
                     if logs.for_people and config.jobs.enabled:
-                        events.emit(FirstSteps(job_type=min(registry.names(), default=None)))
+                        events.emit(FirstSteps(program=as_called(), job_type=min(registry.names(), default=None)))
                     tell_systemd_until_stopped(daemon, signals)
                 sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)
                 left = daemon.stop(signals.reason)

@@ -443,3 +443,10 @@ def test_the_embedded_database_is_started_for_the_command(nowhere: Cli, tmp_path
         assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (1,)
         assert made.split()[1] in nowhere.ok("jobs", "list", **environ)
         assert server.is_running()
+        assert nowhere.ok("database-url", **environ) == f"{server.url()}\n"
+    down = Cli(environ)("database-url")
+    assert (down.code, down.out) == (ExitCode.UNAVAILABLE, "")
+    assert "runs while a daemon does" in one_line(down)
+    configured = one_line(nowhere("database-url", "--database-url", f"postgresql://a:{SECRET}@b/c"))
+    assert "there is no embedded database here" in configured
+    assert SECRET not in configured

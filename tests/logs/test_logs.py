@@ -99,7 +99,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.DaemonStopped(abandoned=0), "daemon.stopped"),
     (events.DaemonStopped(abandoned=0, unsettled=1), "daemon.abandoned"),
     (events.RemovalRefused(error=OSError("no")), "removal.refused"),
-    (events.SchedulesFired(advances=[advance(FireOutcome.ENQUEUED)], jobs=1, now=NOON), "schedule.fired"),
+    (events.SchedulesFired(advances=[advance(FireOutcome.ENQUEUED)], job_ids={}, now=NOON), "schedule.fired"),
     (events.ScheduleBroken(schedule_id="a", name="n", error="no"), "schedule.broken"),
     (events.ScheduleEnded(schedule_id="a", name="n"), "schedule.ended"),
     (events.ScheduleRepaired(schedule_id="a", name="n"), "schedule.repaired"),
@@ -117,7 +117,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.ApiStarted(url="http://h", authenticated=True), "api.started"),
     (events.ApiFailed(error=OSError("in use")), "api.failed"),
     (events.ApiUnavailable(), "api.unavailable"),
-    (events.FirstSteps(job_type="greet"), "daemon.hint"),
+    (events.FirstSteps(program="ayb-jobs", job_type="greet"), "daemon.hint"),
 ]
 
 
@@ -357,15 +357,24 @@ def test_a_batch_costs_next_to_nothing_for_each_job() -> None:
 def test_ten_thousand_fires_are_some_lines_and_counts() -> None:
     lines = Lines()
     outcomes = [FireOutcome.ENQUEUED] * 9_000 + [FireOutcome.SKIPPED] * 1_000
-    lines.subscriber(events.SchedulesFired(advances=[advance(*outcomes)], jobs=9_000, now=NOON))
+    lines.subscriber(events.SchedulesFired(advances=[advance(*outcomes)], job_ids={}, now=NOON))
     assert lines.counts() == {"schedule.fired": MOST_SUCCESSES}
     lines.subscriber.summarize()
     assert lines.entries[-1] == ("info", "schedules.summary", {"seconds": 0.0, "fired": 8_980, "passed": 1_000})
 
 
+def test_a_fire_names_the_job_that_it_made() -> None:
+    fired = advance(FireOutcome.ENQUEUED)
+    made = events.SchedulesFired(advances=[fired], job_ids={(fired.schedule.id, NOON): "a-job"}, now=NOON)
+    (entry,) = logged(lambda logs: logs.subscriber(made))
+    assert (entry["event"], entry["schedule"], entry["job_id"]) == ("schedule.fired", "nightly", "a-job")
+
+
 def test_a_fire_without_a_job_says_why() -> None:
     (entry,) = logged(
-        lambda logs: logs.subscriber(events.SchedulesFired(advances=[advance(FireOutcome.SKIPPED)], jobs=0, now=NOON))
+        lambda logs: logs.subscriber(
+            events.SchedulesFired(advances=[advance(FireOutcome.SKIPPED)], job_ids={}, now=NOON)
+        )
     )
     assert (entry["event"], entry["schedule"], entry["reason"]) == ("schedule.passed", "nightly", "still running")
     assert entry["fire_at"] == "2026-01-01T12:00:00+00:00"

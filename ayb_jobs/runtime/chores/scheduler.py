@@ -187,7 +187,7 @@ class Scheduler:
 
     def _tell_fired(self, advances: Sequence[Advance], fired: Fired, now: datetime) -> None:
         done = [each for each in advances if each.schedule.id in fired.schedule_ids]
-        self._emit(SchedulesFired(advances=done, jobs=fired.jobs, now=now))
+        self._emit(SchedulesFired(advances=done, job_ids=fired.job_ids, now=now))
         for each in done:
             self._aside.forget(each.schedule.id)
             if each.next_at is None:

@@ -1,6 +1,6 @@
 """The scheduler's statements of firing: lock what is due, and turn fires into jobs and ledger rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ from ayb_jobs.storage.rows import one_row
 
 
 class Fired(NamedTuple):
-    """What one firing statement did: the schedules it advanced, and how many jobs it made."""
+    """What one firing statement did: the schedules it advanced, and the job it made for each schedule and fire."""
 
     schedule_ids: frozenset[str]
-    jobs: int
+    job_ids: Mapping[tuple[str, datetime], str]
 
 
 class Unfinished(NamedTuple):
@@ -187,16 +187,21 @@ FIRE = f"""
             JOIN advanced ON advanced.id = recorded.schedule_id
             JOIN fires ON fires.schedule_id = recorded.schedule_id AND fires.fire_at = recorded.fire_at
         WHERE recorded.job_id IS NOT NULL
-        RETURNING run_at
+        RETURNING id, schedule_id, scheduled_for, run_at
     )
     SELECT
         (SELECT coalesce(array_agg(id::text), '{{}}') FROM advanced),
-        (SELECT count(*) FROM made),
+        made.schedule_ids, made.fire_ats, made.job_ids,
         CASE
             WHEN NOT {MAY_NOTIFY} THEN NULL
             WHEN EXISTS (SELECT FROM canceled WHERE state_before = 'running') THEN pg_notify('ayb_jobs', 'replaced')::text
-            WHEN EXISTS (SELECT FROM made WHERE run_at <= now()) THEN pg_notify('ayb_jobs', '')::text
+            WHEN made.any_due THEN pg_notify('ayb_jobs', '')::text
         END
+    FROM (
+        SELECT array_agg(schedule_id::text) AS schedule_ids, array_agg(scheduled_for) AS fire_ats,
+            array_agg(id::text) AS job_ids, coalesce(bool_or(run_at <= now()), false) AS any_due
+        FROM made
+    ) AS made
 """
 
 
@@ -219,5 +224,7 @@ def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:
             for schedule, fire in all_fires
         ],
     }
-    row = one_row(conn.execute(FIRE, values, prepare=False))  # planned for the sizes at hand: 1 fire, or 20,000
-    return Fired(schedule_ids=frozenset(row[0]), jobs=row[1])
+    # Planned for the sizes at hand: 1 fire, or 20,000.
+    advanced, schedule_ids, fire_ats, job_ids, _ = one_row(conn.execute(FIRE, values, prepare=False))
+    made = zip(schedule_ids or [], fire_ats or [], strict=True)
+    return Fired(schedule_ids=frozenset(advanced), job_ids=dict(zip(made, job_ids or [], strict=True)))

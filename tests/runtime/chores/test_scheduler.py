@@ -97,6 +97,16 @@ def test_the_job_in_the_ledger_is_the_job(bench: Bench) -> None:
     assert found == (1,)
 
 
+def test_the_event_of_a_fire_names_its_job(bench: Bench) -> None:
+    bench.add()
+    bench.ago("1 minute")
+    bench.scheduler.tick()
+    (fired,) = bench.of(SchedulesFired)
+    made = bench.conn.execute("SELECT schedule_id::text, scheduled_for, id::text FROM _ayb_jobs").fetchall()
+    assert fired.job_ids == {(schedule_id, fire_at): job_id for schedule_id, fire_at, job_id in made}
+    assert len(made) == 1
+
+
 def test_what_is_not_due_makes_no_job(bench: Bench) -> None:
     bench.add(cron="0 0 1 1 *")
     assert 0 < bench.scheduler.tick() <= 15
