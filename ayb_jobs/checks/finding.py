@@ -17,9 +17,9 @@ class Severity(StrEnum):
 class Finding:
     """Something that is wrong, in sentences that hold for any door.
 
-    `name` tells findings apart, such as `schema.outdated`. `fact` is what was found; it names no host and no user,
-    since probes show it to strangers. `evidence` are the figures behind it. `meaning` says what follows from it, and
-    `remedy` what to do.
+    `name` tells findings apart, such as `schema.outdated`. `fact` is what was found, `evidence` the figures behind it.
+    `meaning` says what follows from it, and `remedy` what to do. None of the sentences names a host or a user, since
+    probes show them to strangers.
     """
 
     name: str
@@ -33,3 +33,19 @@ class Finding:
 def facts(findings: Iterable[Finding]) -> list[str]:
     """Return the facts that keep work from being done."""
     return [finding.fact for finding in findings if finding.severity is Severity.FAILING]
+
+
+def shown(finding: Finding) -> dict[str, Any]:
+    """Return a finding as a probe shows it to anyone who asks.
+
+    Evidence by name is left out: names of job types and queues are the application's own affair.
+    """
+    evidence = {name: value for name, value in finding.evidence.items() if not isinstance(value, Mapping)}
+    return {
+        "name": finding.name,
+        "severity": str(finding.severity),
+        "fact": finding.fact,
+        "evidence": evidence,
+        "meaning": finding.meaning,
+        "remedy": finding.remedy,
+    }

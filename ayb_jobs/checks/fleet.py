@@ -22,6 +22,17 @@ def no_daemon(conn: Connection, *, host: str | None = None) -> Finding | None:
     )
 
 
+def stopping() -> Finding:
+    """Return that a daemon was told to stop."""
+    return Finding(
+        name="daemon.stopping",
+        severity=Severity.FAILING,
+        fact="the daemon is stopping",
+        meaning="It leases no more jobs, and waits for the handlers that run.",
+        remedy="Nothing; its peers go on with the jobs.",
+    )
+
+
 def unclaimable(conn: Connection) -> Finding | None:
     """Find due jobs that no live daemon can run, among the 10,000 that come first."""
     counts = unclaimable_jobs(conn)

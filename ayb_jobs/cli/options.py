@@ -48,8 +48,22 @@ def _remember_output(ctx: click.Context, param: click.Parameter, value: str | No
         raise click.BadParameter("this command prints no table; give json or table", ctx, param)
 
 
+class CommonOption(click.Option):
+    """An option that many commands share: the program's own help explains it, and that of a command names it."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the lines about it; in a command's help, one line about all of them stands with the first."""
+        if ctx.parent is None:
+            return super().get_help_record(ctx)
+        shared = [param for param in ctx.command.get_params(ctx) if isinstance(param, CommonOption)]
+        if self is not shared[0]:
+            return None
+        names = ", ".join(param.opts[0] for param in shared)
+        return "Common options", f"See {ctx.find_root().info_name} --help: {names}"
+
+
 def _option(*names: str, callback: Any = _remember, **settings: Any) -> Callable[[F], F]:
-    return click.option(*names, expose_value=False, callback=callback, default=None, **settings)
+    return click.option(*names, cls=CommonOption, expose_value=False, callback=callback, default=None, **settings)
 
 
 _COMMON: tuple[Callable[[Any], Any], ...] = (

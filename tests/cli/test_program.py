@@ -281,6 +281,14 @@ def test_every_command_has_its_line_of_help(nowhere: Cli) -> None:
         assert nowhere.ok(name, "--help") == nowhere.ok(name, "-h")
 
 
+def test_common_options_are_explained_once(nowhere: Cli) -> None:
+    explained, named = nowhere.ok("--help"), nowhere.ok("jobs", "list", "--help")
+    assert "The configuration file." in explained
+    assert "The configuration file." not in named
+    assert re.search(r"Common options +See \S+ --help:\s+--config,", named)
+    assert "Common options" not in explained
+
+
 def leaves(command: click.Command, path: list[str]) -> Iterator[str]:
     """Yield the commands below `command`, each with the words that lead to it."""
     if not isinstance(command, click.Group):

@@ -3,15 +3,16 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from ayb_jobs.checks.database import outage, unfit_database
-from ayb_jobs.checks.finding import Finding, facts
-from ayb_jobs.checks.fleet import unclaimable
+from ayb_jobs.checks.finding import Finding, facts, shown
+from ayb_jobs.checks.fleet import stopping, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
@@ -22,39 +23,46 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.requests import probing
 
 DATABASE_S = 2.0
+COUNTED: Mapping[str, Callable[[Connection], Finding | None]] = {
+    "overdueSchedules": overdue,
+    "unclaimableJobs": unclaimable,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """An answer to a probe: well if there is no reason against it.
+    """An answer to a probe: well if no finding keeps work from being done.
 
-    `notices` tell what an operator should know in time. `overdue` schedules, and due jobs that are `unclaimable` since
-    no live daemon can run them, are told and are no such reason: taking a daemon out of service would not make them
-    run.
+    `notices` tell what an operator should know in time. `counted` are findings of which a probe tells the number: None
+    if nothing was found, absent if the database did not say it in time. They do not make a probe fail: taking a daemon
+    out of service would not make overdue schedules fire, or unclaimable jobs run.
     """
 
-    reasons: Sequence[str]
+    findings: Sequence[Finding]
     loops: Sequence[LoopAge]
-    overdue: int | None = None
-    unclaimable: int | None = None
-    notices: Sequence[str] = ()
+    counted: Mapping[str, Finding | None] = field(default_factory=dict)
+    notices: Sequence[Finding] = ()
 
     @property
     def ok(self) -> bool:
         """Whether all is well."""
-        return not self.reasons
+        return not facts(self.findings)
 
     def text(self) -> str:
         """Return the answer as JSON."""
         loops = {loop.name: {"ageSec": round(loop.age_s, 3), "limitSec": loop.limit_s} for loop in self.loops}
+        counts = {name: found.evidence["count"] if found else 0 for name, found in self.counted.items()}
+        notices = {"notices": [notice.fact for notice in self.notices]} if self.notices else {}
+        told = [*self.findings, *(found for found in self.counted.values() if found), *self.notices]
         answer: dict[str, Any] = {
             "status": "ok" if self.ok else "failing",
-            "reasons": list(self.reasons),
+            "reasons": facts(self.findings),
             "loops": loops,
+            **counts,
+            **notices,
+            "findings": [shown(finding) for finding in told],
         }
-        counts = {"overdueSchedules": self.overdue, "unclaimableJobs": self.unclaimable}
-        answer |= {name: count for name, count in counts.items() if count is not None}
-        return json.dumps(answer | ({"notices": list(self.notices)} if self.notices else {}))
+        return json.dumps(answer)
 
 
 def router() -> APIRouter:
@@ -101,22 +109,18 @@ class Prober:
 def liveness(services: Services) -> Health:
     """Return the state of the loops; those that wait for the database are passed over."""
     loops = services.loops()
-    return Health(reasons=facts(stuck_loops([loop for loop in loops if loop.needs_restart])), loops=loops)
+    return Health(findings=stuck_loops([loop for loop in loops if loop.needs_restart]), loops=loops)
 
 
 def readiness(services: Services) -> Health:
     """Return everything that keeps work from being done."""
     loops = services.loops()
     unfit = _unfit(services)
-    reasons = facts([*stuck_loops(loops), *unfit])
-    if services.draining():
-        reasons.append("the daemon is stopping")
     return Health(
-        reasons=reasons,
+        findings=[*stuck_loops(loops), *unfit, *([stopping()] if services.draining() else [])],
         loops=loops,
         notices=() if unfit or not services.enabled else _notices(services),
-        overdue=None if unfit else _counted(services, overdue),
-        unclaimable=None if unfit else _counted(services, unclaimable),
+        counted={} if unfit else dict(_counted(services)),
     )
 
 
@@ -128,20 +132,17 @@ def _unfit(services: Services) -> list[Finding]:
         return [outage(error)]
 
 
-def _counted(services: Services, check: Callable[[Connection], Finding | None]) -> int | None:
-    """Return how many a check finds, or None if the database does not say it in time."""
-    try:
-        with probing(services.database, DATABASE_S) as conn:
-            found = check(conn)
-    except AybJobsError:
-        return None
-    return int(found.evidence["count"]) if found else 0
+def _counted(services: Services) -> Iterator[tuple[str, Finding | None]]:
+    """Yield what each counting check finds, but for those to which the database does not answer in time."""
+    for name, check in COUNTED.items():
+        with suppress(AybJobsError), probing(services.database, DATABASE_S) as conn:
+            yield name, check(conn)
 
 
-def _notices(services: Services) -> list[str]:
+def _notices(services: Services) -> list[Finding]:
     try:
         with probing(services.database, DATABASE_S) as conn:
-            return [each.fact for each in deferred(conn, services.config.retention)]
+            return deferred(conn, services.config.retention)
     except AybJobsError:
         return []
 

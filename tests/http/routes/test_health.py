@@ -55,6 +55,27 @@ def test_a_loop_that_fails_in_every_turn_is_neither_alive_nor_ready(db: Database
             assert answer.json()["reasons"] == ["loop recoverer has failed for 61.5 s; the log has the details"]
 
 
+def test_a_probe_tells_what_is_wrong_what_it_means_and_what_to_do(db: Database) -> None:
+    with serving(db, loops=lambda: [STUCK]) as server, server.client(None) as client:
+        for path in ("/livez", "/readyz"):
+            told = client.get(path).json()
+            (finding,) = told["findings"]
+            assert [finding["fact"]] == told["reasons"]
+            assert finding["evidence"]["loop"] == "producer"
+            assert finding["meaning"]
+            assert finding["remedy"] == "Restart the daemon; its jobs run again."
+
+
+def test_a_probe_counts_what_waits_and_names_no_job_type(db: Database, conn: Connection) -> None:
+    make_job(conn, type="secret_project")
+    with serving(db) as server, server.client(None) as client:
+        answer = client.get("/readyz")
+    (finding,) = answer.json()["findings"]
+    assert (answer.status_code, answer.json()["unclaimableJobs"]) == (200, 1)
+    assert (finding["name"], finding["severity"], finding["evidence"]) == ("jobs.unclaimable", "warning", {"count": 1})
+    assert "secret_project" not in answer.text
+
+
 def test_a_loop_that_waits_for_the_database_is_alive_and_not_ready(db: Database) -> None:
     waiting = LoopAge("recoverer", 61.5, 60, failing=True, waits_for_database=True)
     with serving(db, loops=lambda: [waiting]) as server, server.client(None) as client:

@@ -1,0 +1,266 @@
+"""Measures this tree beside another checkout of it, in turn in one run: `.venv/bin/python benchmarks/beside.py PATH`.
+
+PATH is the other checkout, such as a worktree of an earlier commit, with an environment of its own in `.venv` (`make
+install` there). Run it from the root of this tree, on a machine that does nothing else:
+
+    .venv/bin/python benchmarks/beside.py ../earlier --rounds 5
+    .venv/bin/python benchmarks/beside.py ../earlier drain list --rounds 21
+
+Both work on one server that is thrown away, each in databases of its own. In each round both have their turn, and the
+one that begins changes from round to round. The figures are medians of the rounds. The ratio is the median of the
+rounds' own ratios, turned so that above 1 this tree is the better one, whatever the unit.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.lab.bench.idle import cpu_seconds
+from ayb_jobs.lab.bench.scratch import DURABLE
+
+HERE = Path(__file__).parent
+LIMIT_S = 300.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+LOAD = """
+    INSERT INTO _ayb_jobs (type, payload, run_at) SELECT 'beside_noop', '{}', now() FROM generate_series(1, %s)
+"""
+LEFT = "SELECT EXISTS (SELECT FROM _ayb_jobs WHERE state IN ('queued', 'running'))"
+STARTED = "SELECT min(last_run_at) FROM _ayb_jobs WHERE last_run_at IS NOT NULL"
+ENQUEUE = "import ayb_jobs; ayb_jobs.enqueue"
+
+# The figures of one turn, by name and unit.
+Figures = Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A checkout with its environment."""
+
+    name: str
+    root: Path
+
+    def command(self, *words: str) -> list[str]:
+        """Return the words that run this tree's Python."""
+        return [str(self.root / ".venv/bin/python"), *words]
+
+    def environment(self, url: str) -> dict[str, str]:
+        """Return the environment of a daemon at its defaults, on one database."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("AYB_")}
+        return others | {
+            "PYTHONPATH": f"{self.root}{os.pathsep}{HERE}",
+            "AYB_JOBS_DATABASE_URL": url,
+            "AYB_JOBS_ENABLED": "true",
+            "AYB_JOBS_API_PORT": "0",
+            "AYB_JOBS_LOG_FORMAT": "json",
+            "AYB_JOBS_HANDLERS_MODULES": "beside_handlers",
+        }
+
+    def run(self, url: str, *words: str) -> str:
+        """Run a command of this tree to its end; return what it printed."""
+        done = subprocess.run(
+            self.command(*words),
+            env=self.environment(url),
+            cwd=self.root,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return done.stdout
+
+    @contextmanager
+    def daemon(self, url: str) -> Iterator[int]:
+        """Run this tree's daemon; give its process id."""
+        words = self.command("-m", "ayb_jobs", "run")
+        process = subprocess.Popen(words, env=self.environment(url), cwd=self.root, stderr=subprocess.DEVNULL)
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+class Place:
+    """The server, and how much is measured."""
+
+    def __init__(self, server: EmbeddedPostgres, jobs: int) -> None:
+        self.server = server
+        self.jobs = jobs
+
+    @contextmanager
+    def database(self, tree: Tree, jobs: int) -> Iterator[str]:
+        """Make a database with this tree's schema and so many jobs, and drop it in the end."""
+        with closing(psycopg.connect(self.server.url(), autocommit=True)) as conn:
+            conn.execute("DROP DATABASE IF EXISTS beside")
+            conn.execute("CREATE DATABASE beside")
+            url = self.server.url("beside")
+            try:
+                tree.run(url, "-m", "ayb_jobs", "migrate")
+                with closing(psycopg.connect(url, autocommit=True)) as inside:
+                    inside.execute(LOAD, (jobs,))
+                conn.execute("CHECKPOINT")
+                yield url
+            finally:
+                conn.execute("DROP DATABASE beside WITH (FORCE)")
+
+    def server_cpu_s(self) -> float:
+        """Return the CPU time of the server: of its processes, and of those that have ended."""
+        parent = self.server.pid
+        stats = [stat for file in Path("/proc").glob("[0-9]*/stat") if (stat := read_stat(file)) is not None]
+        ours = [stat for pid, stat in stats if parent in (pid, int(stat[1]))]
+        ended = [int(ticks) for pid, stat in stats if pid == parent for ticks in stat[13:15]]
+        return (sum(int(ticks) for stat in ours for ticks in stat[11:13]) + sum(ended)) / TICKS_PER_S
+
+
+def read_stat(file: Path) -> tuple[int, list[str]] | None:
+    """Return a process's id and the fields behind its name; None if it is gone."""
+    try:
+        number, _, rest = file.read_text().partition(" (")
+    except OSError:
+        return None
+    return int(number), rest.rpartition(") ")[2].split()
+
+
+def bench(work: str) -> Callable[[Place, Tree], Figures]:
+    """Return what measures by the tree's own `ayb-jobs bench`."""
+
+    def measure(place: Place, tree: Tree) -> Figures:
+        url = place.server.url()
+        words = ["-m", "ayb_jobs", "bench", work, "--json", "--rounds", "1", "--jobs", str(place.jobs)]
+        printed = tree.run(url, *words, "--database-url", url)
+        found = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        return {(f"bench {work}: {one['name']}", one["unit"]): one["value"] for one in found}
+
+    return measure
+
+
+def cpu(place: Place, tree: Tree) -> Figures:
+    """Measure what a job costs, of the daemon's CPU and of the server's, from the first lease to the last ending."""
+    with (
+        place.database(tree, place.jobs) as url,
+        closing(psycopg.connect(url, autocommit=True)) as conn,
+        tree.daemon(url) as pid,
+    ):
+        until(conn, f"SELECT ({STARTED}) IS NOT NULL", pause_s=0.005)
+        began = (time.monotonic(), cpu_seconds(pid), place.server_cpu_s())
+        until(conn, f"SELECT NOT ({LEFT})", pause_s=0.1)
+        ended = (time.monotonic(), cpu_seconds(pid), place.server_cpu_s())
+    took_s, daemon_s, server_s = (end - begin for begin, end in zip(began, ended, strict=True))
+    return {
+        ("drain", "jobs/s"): place.jobs / took_s,
+        ("CPU of the daemon for each job", "µs"): daemon_s / place.jobs * 1e6,
+        ("CPU of the server for each job", "µs"): server_s / place.jobs * 1e6,
+    }
+
+
+def start(place: Place, tree: Tree) -> Figures:
+    """Measure from the start of `ayb-jobs run` to its first lease, by the database's clock."""
+    with place.database(tree, 1) as url, closing(psycopg.connect(url, autocommit=True)) as conn:
+        began = conn.execute("SELECT clock_timestamp()").fetchone()[0]
+        with tree.daemon(url):
+            until(conn, f"SELECT ({STARTED}) IS NOT NULL", pause_s=0.02)
+            leased = conn.execute(STARTED).fetchone()[0]
+    return {("start to first lease", "s"): (leased - began).total_seconds()}
+
+
+def listing(place: Place, tree: Tree) -> Figures:
+    """Measure how long `ayb-jobs jobs list` takes."""
+    with place.database(tree, 100) as url:
+        tree.run(url, "-m", "ayb_jobs", "jobs", "list")  # files that are read for the first time
+        began = time.perf_counter()
+        tree.run(url, "-m", "ayb_jobs", "jobs", "list")
+        return {("ayb-jobs jobs list", "s"): time.perf_counter() - began}
+
+
+def importing(place: Place, tree: Tree) -> Figures:
+    """Measure how long a program takes that imports what enqueues, Python's own start included."""
+    url = place.server.url()
+    tree.run(url, "-c", ENQUEUE)
+    began = time.perf_counter()
+    tree.run(url, "-c", ENQUEUE)
+    return {(ENQUEUE, "s"): time.perf_counter() - began}
+
+
+def until(conn: psycopg.Connection, question: str, *, pause_s: float) -> None:
+    """Ask the database until it says yes."""
+    give_up = time.monotonic() + LIMIT_S
+    while not conn.execute(question).fetchone()[0]:
+        if time.monotonic() > give_up:
+            sys.exit(f"not so within {LIMIT_S:g} s: {question}")
+        time.sleep(pause_s)
+
+
+WORKS: Mapping[str, Callable[[Place, Tree], Figures]] = {
+    "drain": bench("drain"),
+    "cpu": cpu,
+    "latency": bench("latency"),
+    "idle": bench("idle"),
+    "start": start,
+    "list": listing,
+    "import": importing,
+}
+
+
+def main() -> None:
+    """Measure both trees, and print each figure as soon as its rounds are over."""
+    options = arguments()
+    trees = Tree(name="this", root=HERE.parent), Tree(name="other", root=options.other.resolve())
+    print(f"{'FIGURE':44} {'UNIT':>7} {'THIS':>10} {'OTHER':>10} {'RATIO':>6}")
+    with EmbeddedPostgres.throwaway(settings=DURABLE) as server:
+        place = Place(server, options.jobs)
+        for work in options.works or WORKS:
+            tell(in_turn(place, trees, work, options.rounds))
+
+
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("other", type=Path, help="the other checkout, with its own .venv")
+    parser.add_argument("works", nargs="*", help=f"any of: {', '.join(WORKS)}; without one, all")
+    parser.add_argument("--rounds", type=int, default=5, help="how often both have their turn")
+    parser.add_argument("--jobs", type=int, default=20_000, help="jobs in a round")
+    options = parser.parse_args()
+    if unknown := set(options.works) - set(WORKS):
+        parser.error(f"no such work: {', '.join(unknown)}")
+    if not (options.other / ".venv/bin/python").exists():
+        parser.error(f"{options.other} has no .venv; run make install there")
+    return options
+
+
+def in_turn(place: Place, trees: tuple[Tree, Tree], work: str, rounds: int) -> dict[tuple[str, str], list[list[float]]]:
+    """Give both trees their turn in each round; return each figure's values: this tree's and the other's."""
+    found: dict[tuple[str, str], list[list[float]]] = defaultdict(lambda: [[], []])
+    for number in range(rounds):
+        for side in (0, 1) if number % 2 == 0 else (1, 0):
+            print(f"{work}, round {number + 1} of {rounds}: {trees[side].name}", file=sys.stderr)
+            for name, value in WORKS[work](place, trees[side]).items():
+                found[name][side].append(value)
+    return found
+
+
+def tell(found: Mapping[tuple[str, str], list[list[float]]]) -> None:
+    """Print a line for each figure that both trees have."""
+    for (name, unit), (this, other) in found.items():
+        if len(this) != len(other):
+            print(f"{name:44} is measured in one of the trees alone")
+            continue
+        more_is_better = unit.endswith("/s") and "jobs" in unit
+        pairs = zip(this, other, strict=True) if more_is_better else zip(other, this, strict=True)
+        ratio = statistics.median(good / base for good, base in pairs if base) if all(this + other) else float("nan")
+        print(f"{name:44} {unit:>7} {statistics.median(this):10.4g} {statistics.median(other):10.4g} {ratio:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
