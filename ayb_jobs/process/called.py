@@ -18,6 +18,7 @@ def as_called() -> str:
 
 
 def _from_here(path: str) -> str:
-    """Return a path as it is written from the current folder, if it lies below; else the whole path."""
+    """Return a path as the shell takes it in the current folder, if it lies below; else the whole path."""
     here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    below = Path(path).relative_to(here) if Path(path).is_relative_to(here) else Path(path)
+    return str(below) if "/" in str(below) else f"./{below}"

@@ -28,7 +28,11 @@ def test_one_that_it_does_not_find_is_called_by_its_path(script: Path, monkeypat
     for called in (str(script), "bin/ayb-jobs"):
         monkeypatch.setattr(sys, "argv", [called, "run"])
         assert as_called() == "bin/ayb-jobs"
-    monkeypatch.chdir("/")
+    monkeypatch.chdir(script.parent)
+    monkeypatch.setattr(sys, "argv", [str(script), "run"])
+    assert as_called() == "./ayb-jobs"
+    (script.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(script.parent / "elsewhere")
     monkeypatch.setattr(sys, "argv", [str(script), "run"])
     assert as_called() == str(script)
 
