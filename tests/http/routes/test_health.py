@@ -130,7 +130,7 @@ def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, mon
     def computed(*_: object, **__: object) -> NoReturn:
         raise InvalidInput("the database refuses a value: interval out of range")
 
-    monkeypatch.setattr(health, "overdue", computed)
+    monkeypatch.setattr(health, "COUNTED", {**health.COUNTED, "overdueSchedules": computed})
     monkeypatch.setattr(exposition, "gauges_of_state", computed)
     with serving(db) as server, server.client(None) as client:
         answer = client.get("/readyz")
