@@ -89,6 +89,10 @@ class Discard(AybJobsError):
     """The handler discarded the job: it fails now, without another attempt."""
 
 
+class ChildDied(AybJobsError):
+    """The child process of an isolated handler ended before its handler did."""
+
+
 class TransactionLost(AybJobsError):
     """The transaction was rolled back inside its block, so nothing that was done in it is kept."""
 

@@ -35,6 +35,20 @@ class Jobs(Section):
     async_concurrency: int = setting(
         1000, "How many `async def` handlers run on the event loop at once.", ge=1, le=100_000
     )
+    process_concurrency: int = setting(
+        0,
+        "How many isolated handlers run in child processes at once. 0: as many as there are processors.",
+        ge=0,
+        le=1000,
+    )
+    process_memory_mib: int = setting(
+        1024,
+        "Memory that one isolated handler may have; more is a `MemoryError` in it. A child that holds over half of it"
+        " after a job is replaced. 0: no limit.",
+        ge=0,
+        le=1024 * 1024,
+    )
+    process_max_jobs: int = setting(1000, "After how many jobs a child process is replaced.", ge=1, le=1_000_000_000)
     poll_interval_ms: int = setting(
         1000, "How often an idle daemon looks for due jobs if no notification wakes it.", ge=10, le=3_600_000
     )

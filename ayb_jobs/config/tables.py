@@ -35,6 +35,9 @@ class JobTypeSettings(Section):
     payload_min: dict[str, float] = setting({}, "The least number that each of these keys of a payload may hold.")
     payload_max: dict[str, float] = setting({}, "The greatest number that each of these keys of a payload may hold.")
     timeout_s: float | None = setting(None, "How long a run may take. Not given: any time.", gt=0)
+    isolation: Literal["process"] | None = setting(
+        None, "`process`: run its handler in a child process. For handlers in Python that are no `async def` functions."
+    )
     max_attempts: int | None = setting(None, "Attempts. Not given: `jobs.max_retries_default`.", ge=1, le=1_000_000)
 
     @property
@@ -45,6 +48,8 @@ class JobTypeSettings(Section):
     def contradictions(self) -> Iterator[Fault]:
         """Refuse defaults that cannot be stored, or that no job may bring."""
         yield from payload_faults(self.payload)
+        if self.isolation and type(self) is not JobTypeSettings:
+            yield ("isolation",), "is for handlers in Python; leave it out"
         for key in self.payload_min.keys() & self.payload_max.keys():
             if self.payload_min[key] > self.payload_max[key]:
                 yield ("payload_min", key), f"is greater than `payload_max.{key}`, so that no value would be right"

@@ -8,19 +8,17 @@ import random
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import get_args
 
 from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import __version__
 from ayb_jobs.config import Config
+from ayb_jobs.daemon.executing import Executors, Surroundings, build_executors, timeouts_of
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.context import ContextServices
-from ayb_jobs.handlers.job_type import Executor
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
@@ -29,15 +27,11 @@ from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.alerter import alert_chores
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
-from ayb_jobs.runtime.executors.event_loop import EventLoop
 from ayb_jobs.runtime.executors.loop_watch import LoopWatch
-from ayb_jobs.runtime.executors.threads import Threads
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
-from ayb_jobs.runtime.jobs.backlog import Backlog
-from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.completer import Completer
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
@@ -46,14 +40,10 @@ from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.producer import Producer
-from ayb_jobs.runtime.jobs.room import Room
-from ayb_jobs.runtime.jobs.slot import Slot
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
-from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.database import Timeouts
 from ayb_jobs.storage.schedules.fires import Served
 
 # How long a loop's last turn is waited for; a statement that hangs must not keep the process.
@@ -81,9 +71,7 @@ class Parts:
     worker: Worker
     database: Database
     in_flight: InFlight
-    buffer: Buffer
-    slots: Sequence[Slot]
-    event_loop: EventLoop | None
+    executors: Executors
     completer: Completer
     giving_back: GivingBack
     notifier: Notifier
@@ -124,54 +112,38 @@ def build(
         redact=Redactor(config.secrets()),
     )
     # Running, which leasing feeds.
-    backlog = Backlog(bells.producer.ring)
-    buffer = Buffer(on_low=backlog.room_made)
     services = ContextServices(
         database=database, lease_s=lease_s, logger=logger, worker_id=worker_id, settled=completer.settled
     )
-    attempts = Attempts(
-        services=services,
-        backoff=backoff,
-        endings=Endings(settle=completer.settle, release=completer.release),
-    )
-    payloads = Payloads(database=database)
-    slots = [
-        Slot(
-            name=f"slot-{number}",
-            buffer=buffer,
-            find=registry.get,
-            executors={"thread": Threads()},
-            attempts=attempts,
-            payloads=payloads,
-        )
-        for number in range(1, jobs.worker_concurrency + 1)
-    ]
-    types = types_by_executor(registry)
-    async_backlog = Backlog(bells.producer.ring)
-    event_loop = None
-    if types["async"]:
-        event_loop = EventLoop(
-            concurrency=jobs.async_concurrency,
-            find=registry.get,
-            attempts=attempts,
-            payloads=payloads,
-            database=open_async_database(config, url),
+    executors = build_executors(
+        Surroundings(
+            config=config,
+            url=url,
+            registry=registry,
+            worker_id=worker_id,
+            attempts=Attempts(
+                services=services,
+                backoff=backoff,
+                endings=Endings(settle=completer.settle, release=completer.release),
+            ),
+            payloads=Payloads(database=database),
+            in_flight=in_flight,
             emit=emit,
-            on_room=async_backlog.room_made,
-            on_work=bells.loop_watch.ring,
+            ring=bells.producer.ring,
+            ring_watch=bells.loop_watch.ring,
         )
-    # Leasing: a look for each executor that some type needs.
-    giving_back = GivingBack(database=database, buffers=[buffer], in_flight=in_flight, emit=emit, worker_id=worker_id)
-    room = Room(
-        buffer=buffer, in_flight=in_flight, concurrency=jobs.worker_concurrency, mean_run_s=partial(mean_run_s, slots)
+    )
+    # Leasing: a look for each executor.
+    giving_back = GivingBack(
+        database=database, buffers=executors.buffers, in_flight=in_flight, emit=emit, worker_id=worker_id
     )
     poll_s = jobs.poll_interval_ms / 1000
     leasing = partial(Leasing, worker_id=worker_id, queues=jobs.queues, lease_s=lease_s, poll_s=poll_s)
     make_look = partial(Look, database=database, in_flight=in_flight, giving_back=giving_back, emit=emit)
-    looks = [make_look(leasing=leasing(types=types["thread"]), room=room.jobs, put=buffer.put, backlog=backlog)]
-    if event_loop is not None:
-        leasing_async = leasing(types=types["async"])
-        looks.append(make_look(leasing=leasing_async, room=event_loop.room, put=event_loop.put, backlog=async_backlog))
+    looks = [
+        make_look(leasing=leasing(types=types), room=room, put=put, backlog=backlog)
+        for types, room, put, backlog in executors.wanted
+    ]
     producer = Producer(looks=looks, giving_back=giving_back, emit=emit, poll_s=poll_s, ring=bells.producer.ring)
     # Beside what runs.
     lease_keeper = LeaseKeeper(
@@ -227,7 +199,7 @@ def build(
     loops += [
         Loop(name, chore.tick, emit, bell=chore.bell, first_after_s=ALERT_AFTER_S) for name, chore in alerting.items()
     ]
-    if event_loop is not None:
+    if (event_loop := executors.event_loop) is not None:
         watch = LoopWatch(running=event_loop.running, step=event_loop.step, emit=emit)
         loops.append(Loop("event loop watch", watch.tick, emit, bell=bells.loop_watch))
     if jobs.scheduler_enabled:
@@ -238,9 +210,7 @@ def build(
         worker=worker,
         database=database,
         in_flight=in_flight,
-        buffer=buffer,
-        slots=slots,
-        event_loop=event_loop,
+        executors=executors,
         completer=completer,
         giving_back=giving_back,
         notifier=notifier,
@@ -249,21 +219,6 @@ def build(
         loops={loop.name: loop for loop in loops},
         alerting=tuple(alerting),
     )
-
-
-def types_by_executor(registry: Registry) -> Mapping[Executor, Sequence[str]]:
-    """Return the names of the job types that each executor runs."""
-    return {
-        executor: [job_type.name for job_type in registry.types() if job_type.executor == executor]
-        for executor in get_args(Executor)
-    }
-
-
-def mean_run_s(slots: Sequence[Slot]) -> float | None:
-    """Return how long a handler runs on average now, over the slots that have run any."""
-    now = time.monotonic()
-    means = [mean_s for slot in slots if (mean_s := slot.mean_or_current_s(now)) is not None]
-    return sum(means) / len(means) if means else None
 
 
 def describe(config: Config, registry: Registry, worker_id: str) -> Worker:
@@ -284,16 +239,7 @@ def open_database(config: Config, url: str) -> Database:
     return Database(
         url,
         work_connections=config.database.work_connections or config.jobs.worker_concurrency,
-        timeouts=Timeouts(connect_s=config.database.connect_timeout_s, statement_s=config.database.statement_timeout_s),
-    )
-
-
-def open_async_database(config: Config, url: str) -> AsyncDatabase:
-    """Return the connections of asynchronous handlers; none is opened before one of them asks."""
-    return AsyncDatabase(
-        url,
-        work_connections=config.database.async_connections,
-        timeouts=Timeouts(connect_s=config.database.connect_timeout_s, statement_s=config.database.statement_timeout_s),
+        timeouts=timeouts_of(config),
     )
 
 

@@ -12,15 +12,14 @@ from ayb_jobs.config import Config
 from ayb_jobs.daemon.build import JOIN_S, build
 from ayb_jobs.events import DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.runtime.executors.event_loop import EventLoop
 from ayb_jobs.runtime.jobs.slot import SlotState
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 
 # What is written at the very end (endings, jobs given back) may take this long beyond the shutdown timeout.
 FLUSH_S = 5.0
-# How long an asynchronous handler may take over being canceled.
-CANCEL_S = 2.0
+# How long handlers may take over being canceled or killed.
+END_S = 2.0
 # How often locked rows are tried again meanwhile.
 LOOK_S = 0.05
 
@@ -68,9 +67,9 @@ class Daemon:
 
     def start(self) -> None:
         """Start every thread."""
-        if self._parts.event_loop is not None:
-            self._parts.event_loop.start()
-        for slot in self._parts.slots:
+        if self._parts.executors.event_loop is not None:
+            self._parts.executors.event_loop.start()
+        for slot in self._parts.executors.slots:
             slot.start()
         for loop in self._parts.loops.values():
             loop.start()
@@ -91,7 +90,7 @@ class Daemon:
 
     def slots(self) -> Mapping[str, int]:
         """Return how many handler slots are idle, busy and stuck."""
-        counts = Counter(slot.state for slot in self._parts.slots)
+        counts = Counter(slot.state for slot in self._parts.executors.slots)
         return {state: counts[state] for state in get_args(SlotState)}
 
     def hurry(self) -> None:
@@ -115,17 +114,20 @@ class Daemon:
         self._stop_loops("scheduler", "recoverer", "pruner", "notifier")
         for name in self._parts.alerting:
             self._parts.loops[name].stop()  # not waited for: what an address has not taken, another daemon delivers
-        self._parts.buffer.close()
-        if self._parts.event_loop is not None:
-            self._parts.event_loop.close()
+        for buffer in self._parts.executors.buffers:
+            buffer.close()
+        if self._parts.executors.event_loop is not None:
+            self._parts.executors.event_loop.close()
         self._stop_loops("producer")
         self._release_unstarted()
         abandoned = self._await_handlers(time.monotonic() + timeout_s)
         self._release_unstarted()  # what a statement has leased that was still under way
         unsettled = self._flush_completer(time.monotonic() + FLUSH_S)
         self._release_left_orphans(time.monotonic() + FLUSH_S)
-        if self._parts.event_loop is not None:
-            self._parts.event_loop.stop()
+        if self._parts.executors.event_loop is not None:
+            self._parts.executors.event_loop.stop()
+        for process in self._parts.executors.processes:
+            process.close()
         self._stop_loops("completer", "watchdog", "lease keeper", "lifeline", "heartbeat", "event loop watch")
         if not ((abandoned or unsettled) and self._parts.lifeline.held):
             # Else the end of the process is what tells the peers that nobody runs these jobs any more.
@@ -138,30 +140,42 @@ class Daemon:
 
     def _release_unstarted(self) -> None:
         """Give back what no worker has begun; through the completer, which tries again where the database fails."""
-        for held in [*self._parts.buffer.take_back(), *self._parts.giving_back.take_back()]:
+        unstarted = [held for buffer in self._parts.executors.buffers for held in buffer.take_back()]
+        for held in [*unstarted, *self._parts.giving_back.take_back()]:
             self._parts.completer.release(held)
         self._attempt("producer", self._parts.giving_back.release_orphans)
 
     def _await_handlers(self, until: float) -> int:
-        """Tell running handlers to stop, and wait; return how many run on."""
+        """Tell running handlers to stop, and wait; end those that can be ended; return how many run on."""
+        self._tell_handlers()
+        while self._handlers_left() and time.monotonic() < until and not self._hurry:
+            time.sleep(LOOK_S / 2)
+        self._tell_handlers()  # those that began meanwhile
+        for process in self._parts.executors.processes:
+            process.kill()
+        if self._parts.executors.event_loop is not None:
+            self._parts.executors.event_loop.cancel_all()
+        until = time.monotonic() + END_S
+        while self._ending_left() and time.monotonic() < until:
+            time.sleep(LOOK_S / 2)
+        return self._handlers_left()
+
+    def _tell_handlers(self) -> None:
         for held in self._parts.in_flight.running():
             if held.context is not None:
                 held.context.stop("shutdown")
-        working, event_loop = list(self._parts.slots), self._parts.event_loop
-        while (working or (event_loop and event_loop.running())) and time.monotonic() < until and not self._hurry:
-            working = [slot for slot in working if not slot.join(LOOK_S / 2)]
-            if not working:
-                time.sleep(LOOK_S / 2)
-        left = 0 if event_loop is None else self._cancel_attempts(event_loop)
-        return left + sum(slot.state != "idle" for slot in working)
 
-    def _cancel_attempts(self, event_loop: EventLoop) -> int:
-        """Cancel the asynchronous attempts that are left, and wait a moment; return how many do not end by that."""
-        event_loop.cancel_all()
-        until = time.monotonic() + CANCEL_S
-        while event_loop.running() and time.monotonic() < until:
-            time.sleep(LOOK_S / 2)
-        return event_loop.running()
+    def _handlers_left(self) -> int:
+        """Return how many handlers run."""
+        event_loop = self._parts.executors.event_loop
+        busy = sum(not slot.join(0) and slot.state != "idle" for slot in self._parts.executors.slots)
+        return busy + (0 if event_loop is None else event_loop.running())
+
+    def _ending_left(self) -> bool:
+        """Tell whether handlers run that were ended just now: those in child processes and on the event loop."""
+        event_loop = self._parts.executors.event_loop
+        isolated = any(not slot.join(0) for slot in self._parts.executors.process_slots)
+        return isolated or bool(event_loop and event_loop.running())
 
     def _flush_completer(self, until: float) -> int:
         """Have every ending written; return how many the database did not take in time."""

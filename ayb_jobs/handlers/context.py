@@ -55,6 +55,7 @@ class JobContext:
     Tens of thousands are made each second: whatever is not always needed is made when it is first asked for.
     """
 
+    elsewhere: Callable[[], object]  # set only if the handler is to run in a child process: runs it there
     __slots__ = (
         "_log",
         "_on_stop",
@@ -63,6 +64,7 @@ class JobContext:
         "_started",
         "_stopping",
         "deadline",
+        "elsewhere",
         "job",
         "records_processed",
         "settled",

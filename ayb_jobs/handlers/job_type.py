@@ -1,7 +1,7 @@
 """What a type of job is: its name, what runs, and what a job of it is given."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ayb_jobs.errors import Discard, InvalidInput
@@ -27,7 +27,8 @@ class JobType:
 
     `timeout_s` is how long one attempt may take, in seconds; None means no limit. `max_attempts` is None if the
     configuration's `max_retries_default` holds. `payload` is what a job without a payload is given, and `bounds` are
-    the numbers that a payload may hold. `source` says where the type was defined, for error messages. `executor` names
+    the numbers that a payload may hold. `source` says where the type was defined, for error messages, and `module` is
+    the module of its function. `executor` names
     what runs the handler: a thread, the event loop (`run` is then an `async def` function and gets an
     `AsyncJobContext`), or a child process; see `runtime.executors`.
     """
@@ -40,6 +41,7 @@ class JobType:
     payload: Mapping[str, Any] = field(default_factory=dict)
     bounds: Bounds = NO_BOUNDS
     source: str = ""
+    module: str = ""
     executor: Executor = "thread"
 
     def __post_init__(self) -> None:
@@ -52,6 +54,31 @@ class JobType:
 
     def _refusal(self, name: str, value: object, wanted: str) -> InvalidInput:
         return InvalidInput(f"{name} of job type {self.name} is {value!r}; {wanted}", field=name)
+
+
+class Isolated:
+    """A handler that runs in a child process: called in the daemon it hands the attempt over, in the child it runs."""
+
+    def __init__(self, run: AnyHandler) -> None:
+        self._run = run
+
+    def __call__(self, context: JobContext) -> Any:
+        """Run the handler, here or there."""
+        elsewhere = getattr(context, "elsewhere", None)
+        return self._run(context) if elsewhere is None else elsewhere()
+
+
+def isolated(job_type: JobType) -> JobType:
+    """Return a job type whose handler runs in a child process; raises `InvalidInput` if it is asynchronous."""
+    if job_type.executor == "process":
+        return job_type
+    if job_type.executor != "thread":
+        raise InvalidInput(
+            f"isolation of job type {job_type.name} cannot be: its handler is an `async def` function, which runs on"
+            " the event loop; make it a plain function",
+            field="isolation",
+        )
+    return replace(job_type, executor="process", run=Isolated(job_type.run))
 
 
 def within(bounds: Bounds, run: AnyHandler) -> AnyHandler:

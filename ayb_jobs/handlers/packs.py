@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import ParamSpec
 
 from ayb_jobs.config import Config, JobTypeSettings, Pack, ScheduleSettings, read_pack
 from ayb_jobs.errors import ConfigError, InvalidInput
-from ayb_jobs.handlers.job_type import Handler, JobType, within
+from ayb_jobs.handlers.isolation import isolation_faults
+from ayb_jobs.handlers.job_type import Handler, JobType, isolated, within
 from ayb_jobs.handlers.kinds.batches import TableMissing, delete_in_batches
 from ayb_jobs.handlers.kinds.cleanup import CleanupSettings, deletes_of
 from ayb_jobs.handlers.kinds.kind import Kind
@@ -18,6 +20,8 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.retention import longest_retention_hours
 
+P = ParamSpec("P")
+
 
 def build_registry(config: Config, kinds: Sequence[Kind] = KINDS) -> Registry:
     """Return all job types that the configuration names. Raises `ConfigError` with every fault, each with its key."""
@@ -27,6 +31,7 @@ def build_registry(config: Config, kinds: Sequence[Kind] = KINDS) -> Registry:
         problems += add_types(registry, types_in_python(name), f"pack {name}")
         problems += add_settings(registry, pack(name).job_types, source=f"pack {name}")
     problems += add_settings(registry, config.job_types, source="[job_types]", kinds=kinds)
+    problems += isolation_faults(registry)
     problems += schedules_beyond_bounds(registry, config.schedules)
     if problems:
         raise ConfigError(problems)
@@ -87,7 +92,7 @@ def add_settings(
         if kind.handler is not None:
             yield from told(f"job_types.{name}", registry.add, new_type(name, given, kind.handler(given), source))
         elif registered is not None:
-            yield from told(f"job_types.{name}", registry.change, changed_type(registered, given))
+            yield from told(f"job_types.{name}", change, registry, registered, given)
         else:
             ways = " or ".join(other.keys for other in kinds if other.keys)
             yield f"job_types.{name} does nothing: no handler of handlers.modules has this name; give {ways}"
@@ -109,6 +114,8 @@ def new_type(name: str, settings: JobTypeSettings, run: Handler, source: str) ->
 
 def changed_type(registered: JobType, settings: JobTypeSettings) -> JobType:
     """Return a module's job type with these settings over what the module says."""
+    if settings.isolation == "process":
+        registered = isolated(registered)
     return replace(
         registered,
         run=within(settings.bounds, registered.run),
@@ -120,10 +127,15 @@ def changed_type(registered: JobType, settings: JobTypeSettings) -> JobType:
     )
 
 
-def told(key: str, action: Callable[[JobType], None], job_type: JobType) -> Iterator[str]:
+def change(registry: Registry, registered: JobType, settings: JobTypeSettings) -> None:
+    """Change a job type that a module has registered; raises `InvalidInput` if that cannot be."""
+    registry.change(changed_type(registered, settings))
+
+
+def told(key: str, action: Callable[P, None], *values: P.args, **names: P.kwargs) -> Iterator[str]:
     """Do something with a job type; yield what is wrong with that."""
     try:
-        action(job_type)
+        action(*values, **names)
     except InvalidInput as error:
         yield f"{key} cannot be used: {error}"
 

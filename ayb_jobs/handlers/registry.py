@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.handlers.functions import check_handler, first_line, is_async
-from ayb_jobs.handlers.job_type import AsyncHandler, Handler, JobType
+from ayb_jobs.handlers.job_type import AsyncHandler, Handler, JobType, isolated
 from ayb_jobs.handlers.suggestion import suggestion
 from ayb_jobs.model.job import NewJob
 
@@ -43,30 +43,35 @@ class Registry:
         max_attempts: int | None = None,
         timeout_s: float | None = None,
         payload: Mapping[str, Any] | None = None,
+        isolation: Literal["process"] | None = None,
     ) -> Callable[[H], H]:
         """Return a decorator that registers a function as the handler of job type `name`, and leaves it as it is.
 
         The description is the first line of the function's docstring if none is given. `max_attempts`, `timeout_s`
         (seconds) and `payload` are the type's defaults, see `JobType`. A plain function runs in a thread and gets a
-        `JobContext`; an `async def` function runs on the event loop and gets an `AsyncJobContext`. Raises
-        `InvalidInput` for a name that is taken or cannot be stored, for a bad value, and for a function that cannot be
-        called with one argument.
+        `JobContext`; an `async def` function runs on the event loop and gets an `AsyncJobContext`. With
+        `isolation="process"` a plain function runs in a child process. Raises `InvalidInput` for a name that is taken
+        or cannot be stored, for a bad value, and for a function that cannot be called with one argument.
         """
+        if isolation not in (None, "process"):
+            raise InvalidInput(
+                f'isolation of job type {name} is {isolation!r:.100}; give "process", or nothing', field="isolation"
+            )
 
         def register(run: H) -> H:
             check_handler(name, run)
-            self.add(
-                JobType(
-                    name=name,
-                    run=run,
-                    description=first_line(run) if description is None else description,
-                    max_attempts=max_attempts,
-                    timeout_s=timeout_s,
-                    payload=payload or {},
-                    executor="async" if is_async(run) else "thread",
-                    source=f"{run.__module__}.{getattr(run, '__qualname__', type(run).__name__)}",
-                )
+            job_type = JobType(
+                name=name,
+                run=run,
+                description=first_line(run) if description is None else description,
+                max_attempts=max_attempts,
+                timeout_s=timeout_s,
+                payload=payload or {},
+                executor="async" if is_async(run) else "thread",
+                source=f"{run.__module__}.{getattr(run, '__qualname__', type(run).__name__)}",
+                module=run.__module__,
             )
+            self.add(isolated(job_type) if isolation == "process" else job_type)
             return run
 
         return register

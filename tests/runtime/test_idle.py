@@ -52,7 +52,7 @@ def test_an_idle_minute_takes_few_transactions(database_url: str, monkeypatch: p
         logger=silent_logger(),
         worker_id=new_worker_id(),
     )
-    daemon._parts.buffer.idle = 4  # no worker runs here, and nobody leases for none
+    daemon._parts.executors.buffers[0].idle = 4  # no worker runs here, and nobody leases for none
     ticks = {loop.name: loop._tick for loop in daemon.loops()}
     del ticks["notifier"]  # it would wait; what it asks is added below
     monkeypatch.setattr(SweepClock, "wait_s", lambda _: 0.0)  # as after a second, where the simulation waits for none

@@ -26,9 +26,9 @@ NEWEST = 0.1
 
 
 class Slot:
-    """One of `worker_concurrency` places for a handler: a thread that takes jobs from the buffer until it is closed.
+    """One place for a handler: a thread that takes jobs from the buffer until it is closed.
 
-    `executors` are what can run a handler, by name.
+    `executors` are what can run a handler, by name. `take` waits for the next job; if not given, the buffer does.
     """
 
     def __init__(
@@ -40,8 +40,10 @@ class Slot:
         executors: Mapping[str, Executor],
         attempts: Attempts,
         payloads: Payloads,
+        take: Callable[[], Held | None] | None = None,
     ) -> None:
         self._buffer = buffer
+        self._take = take or buffer.take
         self._find = find
         self._executors = executors
         self._attempts = attempts
@@ -80,7 +82,7 @@ class Slot:
         return "stuck" if current.abandoned else "busy"
 
     def _work(self) -> None:
-        take = self._buffer.take
+        take = self._take
         while (held := take()) is not None:
             if held.lost:
                 continue

@@ -1,0 +1,191 @@
+"""The wiring of what runs handlers: slots with threads, slots with child processes, the event loop."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, get_args
+
+from ayb_jobs.config import Config
+from ayb_jobs.errors import ConfigError
+from ayb_jobs.events import Emit
+from ayb_jobs.handlers.isolation import isolation_faults
+from ayb_jobs.handlers.job_type import Executor
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.runtime.executors.child import Settings
+from ayb_jobs.runtime.executors.event_loop import EventLoop
+from ayb_jobs.runtime.executors.processes import Processes
+from ayb_jobs.runtime.executors.threads import Threads
+from ayb_jobs.runtime.jobs.attempts import Attempts
+from ayb_jobs.runtime.jobs.backlog import Backlog
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
+from ayb_jobs.runtime.jobs.payloads import Payloads
+from ayb_jobs.runtime.jobs.room import Room
+from ayb_jobs.runtime.jobs.slot import Slot
+from ayb_jobs.storage.async_database import AsyncDatabase
+from ayb_jobs.storage.database import Timeouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all executors of a daemon share. `ring` wakes the producer, `ring_watch` who watches the event loop."""
+
+    config: Config
+    url: str
+    registry: Registry
+    worker_id: str
+    attempts: Attempts
+    payloads: Payloads
+    in_flight: InFlight
+    emit: Emit
+    ring: Callable[[], None]
+    ring_watch: Callable[[], None]
+
+
+class Wanted(NamedTuple):
+    """What a look for jobs needs to know of an executor: its types, its room, where jobs go, and what wakes it."""
+
+    types: Sequence[str]
+    room: Callable[[], int]
+    put: Callable[[Sequence[Held]], bool]
+    backlog: Backlog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executors:
+    """All that runs handlers; nothing runs yet. `slots` are those with processes, too."""
+
+    slots: Sequence[Slot]
+    process_slots: Sequence[Slot]
+    buffers: Sequence[Buffer]
+    processes: Sequence[Processes]
+    event_loop: EventLoop | None
+    wanted: Sequence[Wanted]
+
+
+def build_executors(around: Surroundings) -> Executors:
+    """Make what the registered job types need; raises `ConfigError` for an isolated one that no child could find."""
+    types = types_by_executor(around.registry)
+    event_loop, processes = None, list[Processes]()
+    wanted = []
+    threads, threads_wanted = slots_for(around, types["thread"], list(thread_executors(around)), "slot")
+    wanted.append(threads_wanted)
+    isolated: Places | None = None
+    if types["process"]:
+        processes = make_processes(around, types["process"])
+        isolated, isolated_wanted = slots_for(around, types["process"], processes, "process-slot")
+        wanted.append(isolated_wanted)
+    if types["async"]:
+        backlog = Backlog(around.ring)
+        event_loop = make_event_loop(around, backlog)
+        wanted.append(Wanted(types["async"], event_loop.room, event_loop.put, backlog))
+    return Executors(
+        slots=[*threads.slots, *(isolated.slots if isolated else ())],
+        process_slots=isolated.slots if isolated else (),
+        buffers=[threads.buffer, *([isolated.buffer] if isolated else ())],
+        processes=processes,
+        event_loop=event_loop,
+        wanted=wanted,
+    )
+
+
+class Places(NamedTuple):
+    """Slots and the buffer that feeds them."""
+
+    slots: Sequence[Slot]
+    buffer: Buffer
+
+
+def thread_executors(around: Surroundings) -> Iterator[Threads]:
+    """Yield what runs handlers in threads, once for each slot."""
+    threads = Threads()
+    for _ in range(around.config.jobs.worker_concurrency):
+        yield threads
+
+
+def slots_for(
+    around: Surroundings, types: Sequence[str], executors: Sequence[Threads | Processes], name: str
+) -> tuple[Places, Wanted]:
+    """Return a slot for each of these executors, their buffer, and what is to be leased for them."""
+    backlog = Backlog(around.ring)
+    buffer = Buffer(on_low=backlog.room_made)
+    slots = [
+        Slot(
+            name=f"{name}-{number}",
+            buffer=buffer,
+            find=around.registry.get,
+            executors={"process" if isinstance(executor, Processes) else "thread": executor},
+            attempts=around.attempts,
+            payloads=around.payloads,
+            take=partial(executor.next, buffer.take) if isinstance(executor, Processes) else None,
+        )
+        for number, executor in enumerate(executors, 1)
+    ]
+    room = Room(
+        buffer=buffer, in_flight=around.in_flight, concurrency=len(slots), mean_run_s=partial(mean_run_s, slots)
+    )
+    return Places(slots, buffer), Wanted(types, room.jobs, buffer.put, backlog)
+
+
+def make_processes(around: Surroundings, types: Sequence[str]) -> list[Processes]:
+    """Return what runs isolated handlers, one for each slot."""
+    if faults := list(isolation_faults(around.registry)):
+        raise ConfigError(faults)
+    jobs = around.config.jobs
+    settings = Settings(
+        url=around.url,
+        timeouts=timeouts_of(around.config),
+        lease_s=jobs.lease_duration_s,
+        worker_id=around.worker_id,
+        types={one.name: one.module for one in around.registry.types() if one.name in types},
+        memory_mib=jobs.process_memory_mib,
+    )
+    return [
+        Processes(name=f"process-slot-{number}", settings=settings, most_runs=jobs.process_max_jobs, emit=around.emit)
+        for number in range(1, (jobs.process_concurrency or processors()) + 1)
+    ]
+
+
+def make_event_loop(around: Surroundings, backlog: Backlog) -> EventLoop:
+    """Return what runs asynchronous handlers; no connection of theirs is opened before one of them asks."""
+    return EventLoop(
+        concurrency=around.config.jobs.async_concurrency,
+        find=around.registry.get,
+        attempts=around.attempts,
+        payloads=around.payloads,
+        database=AsyncDatabase(
+            around.url,
+            work_connections=around.config.database.async_connections,
+            timeouts=timeouts_of(around.config),
+        ),
+        emit=around.emit,
+        on_room=backlog.room_made,
+        on_work=around.ring_watch,
+    )
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def types_by_executor(registry: Registry) -> Mapping[Executor, Sequence[str]]:
+    """Return the names of the job types that each executor runs."""
+    return {
+        executor: [job_type.name for job_type in registry.types() if job_type.executor == executor]
+        for executor in get_args(Executor)
+    }
+
+
+def mean_run_s(slots: Sequence[Slot]) -> float | None:
+    """Return how long a handler runs on average now, over the slots that have run any."""
+    now = time.monotonic()
+    means = [mean_s for slot in slots if (mean_s := slot.mean_or_current_s(now)) is not None]
+    return sum(means) / len(means) if means else None
+
+
+def timeouts_of(config: Config) -> Timeouts:
+    """Return how long the daemon waits for connections and statements."""
+    return Timeouts(connect_s=config.database.connect_timeout_s, statement_s=config.database.statement_timeout_s)

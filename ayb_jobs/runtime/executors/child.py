@@ -1,0 +1,213 @@
+"""What runs in the child process of isolated handlers: it takes one attempt at a time, and tells how each ended.
+
+Orders come over a socket, one at a time; what it tells goes back the same way, as JSON: the daemon believes nothing
+else of a process in which anything may have happened.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import resource
+import signal
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import structlog
+
+from ayb_jobs.errors import Discard, LeaseLost, PayloadUndecodable, Stopped
+from ayb_jobs.forks import keep_from_children
+from ayb_jobs.handlers.context import ContextServices, JobContext, StopReason
+from ayb_jobs.handlers.isolation import find_handler
+from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.results import Cancel, Result, Returned, Snooze, as_result
+from ayb_jobs.runtime.executors.threads import Threads
+from ayb_jobs.runtime.jobs.attempts import readable
+from ayb_jobs.runtime.jobs.error_text import error_text
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Timeouts
+
+MIB = 1024 * 1024
+# Whoever looks for a process to kill because memory is short takes this one before any other.
+FIRST_TO_GO = "1000"
+
+
+class Settings(NamedTuple):
+    """What a child is given as it starts. `types` are the isolated job types, each with its module."""
+
+    url: str
+    timeouts: Timeouts
+    lease_s: float
+    worker_id: str
+    types: dict[str, str]
+    memory_mib: int
+
+
+class Run(NamedTuple):
+    """An order: run this job."""
+
+    job: LeasedJob
+    deadline: float | None
+
+
+class Stop(NamedTuple):
+    """An order: ask the handler that runs under this lease to stop."""
+
+    lease_id: str
+    reason: StopReason
+
+
+def main(control: int, lifeline: int) -> None:
+    """Take orders until there are none any more; the arguments are descriptors: of the socket and of the lifeline."""
+    die_with(lifeline)
+    orders = Connection(control)
+    keep_from_children(orders)
+    settings: Settings = orders.recv()
+    limit_memory(settings.memory_mib)
+    Child(orders, settings).work()
+
+
+def die_with(lifeline: int) -> None:
+    """Have the kernel kill this process and its children once the daemon's end of a pipe is gone.
+
+    So they end with the daemon also if a handler's code never lets Python run. Elsewhere than on Linux, the thread that
+    waits for orders notices.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def limit_memory(mib: int) -> None:
+    """Let this process have so much memory, so that more raises `MemoryError` in it; 0 is no limit."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
+    if mib:
+        with suppress(ValueError, OSError):  # the process may have less already
+            resource.setrlimit(resource.RLIMIT_DATA, (mib * MIB, mib * MIB))
+
+
+def memory_mib() -> int:
+    """Return how much memory this process holds, or the most that it has held where only that can be known."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * resource.getpagesize() // MIB
+    except (OSError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+class Child:
+    """Runs handlers in the process's main thread, while another thread takes orders."""
+
+    def __init__(self, orders: Connection, settings: Settings) -> None:
+        self._orders = orders
+        self._settings = settings
+        self._sending = threading.Lock()
+        self._waiting: SimpleQueue[JobContext | None] = SimpleQueue()
+        self._current: JobContext | None = None
+        self._types: dict[str, JobType] = {}
+        self._run = Threads()
+        self._services = ContextServices(
+            database=Database(settings.url, name="ayb-jobs-child", work_connections=1, timeouts=settings.timeouts),
+            lease_s=settings.lease_s,
+            logger=structlog.wrap_logger(None, processors=[self._log]),
+            worker_id=settings.worker_id,
+            settled=lambda settlement: self._tell(settled=settlement.records),
+        )
+
+    def work(self) -> None:
+        """Import the handlers, then run what is ordered."""
+        logging.getLogger().addHandler(Forwarding(self._log_library))
+        try:
+            self._types = {name: find_handler(module, name) for name, module in self._settings.types.items()}
+        except BaseException as error:  # whatever a module raises, the daemon is told
+            self._tell(failed=error_text(error))
+            return
+        threading.Thread(target=self._take_orders, name="orders", daemon=True).start()
+        self._tell(ready=True)
+        while (context := self._waiting.get()) is not None:
+            self._attempt(context)
+
+    def _take_orders(self) -> None:
+        """Take orders until the daemon is gone, or wants no more."""
+        try:
+            while (order := self._orders.recv()) is not None:
+                match order:
+                    case Run():
+                        self._current = JobContext(order.job, self._services, order.deadline)
+                        self._waiting.put(self._current)
+                    case Stop():
+                        if self._current is not None and self._current.job.lease_id == order.lease_id:
+                            self._current.stop(order.reason)
+        except (EOFError, OSError):
+            os._exit(1)
+        self._waiting.put(None)
+
+    def _attempt(self, context: JobContext) -> None:
+        try:
+            result = as_result(self._run(self._types[context.job.type], readable(context)))
+        except BaseException as error:  # even SystemExit ends the attempt, not the child
+            end: dict[str, Any] = {"raised": error_text(error), "kind": kind_of(error)}
+        else:
+            end = {"returned": to_json(result)}
+        self._current = None
+        self._tell(**end, records=context.records_processed, memory_mib=memory_mib())
+
+    def _tell(self, **message: Any) -> None:
+        """Send a message; if nobody takes it, this process is of no use any more."""
+        text = json.dumps(message, default=str).encode()
+        try:
+            with self._sending:
+                self._orders.send_bytes(text)
+        except OSError:
+            os._exit(1)
+
+    def _log(self, _: Any, level: str, fields: Any) -> Any:
+        """Have the daemon write a line; structlog calls this as its last processor."""
+        if fields.get("exc_info"):
+            fields = structlog.processors.format_exc_info(None, level, fields)
+        self._tell(line=level, fields=fields)
+        raise structlog.DropEvent
+
+    def _log_library(self, record: logging.LogRecord, text: str) -> None:
+        self._tell(library=record.name, level=record.levelno, text=text)
+
+
+class Forwarding(logging.Handler):
+    """Hands on what libraries and handlers write to Python's logging."""
+
+    def __init__(self, tell: Any) -> None:
+        super().__init__()
+        self._forward = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand on a record, with its traceback."""
+        with suppress(Exception):
+            self._forward(record, self.format(record))
+
+
+KINDS = (Discard, PayloadUndecodable, LeaseLost, Stopped)
+
+
+def kind_of(error: BaseException) -> str:
+    """Return the name of the exception of ours that this one is, or ""."""
+    return next((kind.__name__ for kind in KINDS if isinstance(error, kind)), "")
+
+
+def to_json(result: Result) -> Any:
+    """Return what a handler returned, as JSON can hold it."""
+    match result:
+        case Snooze():
+            return {"snooze": result.seconds}
+        case Cancel():
+            return {"cancel": result.reason}
+        case Returned():
+            return {"kept": result.text}
+        case _:
+            return {"value": result}

@@ -1,0 +1,56 @@
+"""Isolated handlers of a real daemon: no child outlives it, and its log tells what they say."""
+
+import signal
+from pathlib import Path
+
+from ayb_jobs.client.enqueueing import enqueue
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.database import Connection
+from tests.acceptance.processes import daemon
+from tests.eventually import eventually
+
+HANDLERS = """
+import logging, os, re
+from pathlib import Path
+from ayb_jobs import JobContext, Registry
+
+registry = Registry()
+
+@registry.handler("endless", isolation="process")
+def endless(ctx: JobContext) -> None:
+    ctx.log.info("about.to.hang", way="regex")
+    logging.getLogger("mine").warning("a library says so")
+    forked = os.fork()
+    if forked == 0:
+        while True:
+            re.match(r"(a+)+$", "a" * 64 + "b")
+    Path("pids.new").write_text(f"{os.getpid()} {forked}")
+    os.rename("pids.new", "pids")
+    re.match(r"(a+)+$", "a" * 64 + "b")
+"""
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_killed_daemon_leaves_no_child_not_even_one_that_never_lets_python_run(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    (tmp_path / "isolated_handlers.py").write_text(HANDLERS)
+    enqueue(conn, NewJob(type="endless"))
+    with daemon(
+        tmp_path, database_url, handlers_modules="isolated_handlers", process_concurrency=2, lease_duration_s=300
+    ) as victim:
+        eventually((tmp_path / "pids").exists, within_s=60)
+        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        line = victim.await_event("about.to.hang")
+        assert (line["way"], line["job_type"], line["attempt"]) == ("regex", "endless", 1)
+        assert victim.await_event("library.message")["message"] == "a library says so"
+        assert all(runs(pid) for pid in pids)
+        victim.send(signal.SIGKILL)
+        victim.wait()
+        eventually(lambda: not any(runs(pid) for pid in pids), within_s=5)

@@ -1,0 +1,87 @@
+"""Handlers for child processes: well-behaved ones, and poison."""
+
+import ctypes
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from ayb_jobs import Cancel, Discard, JobContext, Registry, Snooze
+
+registry = Registry()
+
+
+@registry.handler("innocent", isolation="process")
+def innocent(ctx: JobContext) -> int:
+    return int(ctx.payload["n"])
+
+
+@registry.handler("where", isolation="process")
+def where(ctx: JobContext) -> None:
+    with ctx.connection() as conn:
+        conn.execute("INSERT INTO places VALUES (%s, %s)", (ctx.job.id, os.getpid()))
+
+
+@registry.handler("end", isolation="process", max_attempts=1)
+def end(ctx: JobContext) -> Any:
+    """End in the way that the payload says."""
+    match ctx.payload:
+        case "snooze":
+            return Snooze(3600)
+        case "cancel":
+            return Cancel("no need")
+        case "discard":
+            raise Discard("never")
+        case "raise":
+            raise ValueError("broken in the child")
+        case "exit":
+            raise SystemExit(3)
+        case "transaction":
+            with ctx.transaction() as conn:
+                conn.execute("INSERT INTO places VALUES (%s, %s)", (ctx.job.id, os.getpid()))
+        case "progress":
+            ctx.log.info("half.way", step=1)
+            ctx.progress(7, "half")
+        case "result":
+            return {"size": 3}
+        case "bad":
+            return object()
+    return None
+
+
+@registry.handler("wait", isolation="process")
+def wait(ctx: JobContext) -> None:
+    """Wait until told to stop, and obey if the payload says so."""
+    with ctx.connection_without_transaction() as conn:
+        conn.execute("INSERT INTO places VALUES (%s, %s)", (ctx.job.id, os.getpid()))
+    if ctx.payload == "deaf":
+        time.sleep(3600)
+    ctx.stopping.wait()
+    ctx.check()
+
+
+@registry.handler("poison", isolation="process", max_attempts=1, timeout_s=5)
+def poison(ctx: JobContext) -> None:
+    """Do what costs a process."""
+    match ctx.payload:
+        case "segfault":
+            ctypes.string_at(0)
+        case "abort":
+            os.abort()
+        case "exit":
+            os._exit(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "memory":
+            hoard = bytearray()
+            while True:
+                hoard += bytearray(64 * 1024 * 1024)
+        case "regex":
+            re.match(r"(a+)+$", "a" * 64 + "b")
+        case "fork":
+            if os.fork() == 0:
+                Path(os.environ["FORKED_PID_FILE"]).write_text(str(os.getpid()))
+                time.sleep(3600)
+            os._exit(9)

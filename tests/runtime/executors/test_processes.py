@@ -1,0 +1,183 @@
+"""Isolated handlers in child processes."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
+from ayb_jobs.errors import ConfigError, InvalidInput
+from ayb_jobs.events import JobOverran
+from ayb_jobs.handlers.async_context import AsyncJobContext
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.isolation import isolation_faults
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.database import Connection
+from tests.eventually import eventually
+from tests.running import running
+from tests.runtime.executors import isolated_jobs
+
+REGISTRY = isolated_jobs.registry
+
+
+@pytest.fixture(autouse=True)
+def _places(conn: Connection) -> None:
+    conn.execute("CREATE TABLE places (job_id text, pid int)")
+
+
+def row(conn: Connection, job_id: str, column: str) -> Any:
+    found = conn.execute("SELECT to_jsonb(job) -> %s FROM _ayb_jobs AS job WHERE id = %s", (column, job_id)).fetchone()
+    return None if found is None else found[0]
+
+
+def execution(conn: Connection, job_id: str) -> Any:
+    return conn.execute(
+        "SELECT outcome, error, records_processed FROM _ayb_job_executions WHERE job_id = %s", (job_id,)
+    ).fetchone()
+
+
+def count(conn: Connection, job_type: str, state: str) -> int:
+    found = conn.execute("SELECT count(*) FROM _ayb_jobs WHERE type = %s AND state = %s", (job_type, state)).fetchone()
+    return 0 if found is None else int(found[0])
+
+
+def pids(conn: Connection) -> list[int]:
+    return [pid for (pid,) in conn.execute("SELECT pid FROM places")]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
+
+
+@pytest.mark.parametrize(
+    ("payload", "state", "outcome", "error"),
+    [
+        ("nothing", "completed", "completed", ""),
+        ("progress", "completed", "completed", ""),
+        ("transaction", "completed", "completed", ""),
+        ("snooze", "queued", "snoozed", ""),
+        ("cancel", "canceled", "canceled", "no need"),
+        ("discard", "failed", "discarded", "never"),
+        ("raise", "failed", "failed", "ValueError: broken in the child"),
+        ("exit", "failed", "failed", "SystemExit: 3"),
+        ("bad", "failed", "discarded", "what the handler returned cannot be kept"),
+        ("result", "completed", "completed", ""),
+    ],
+)
+def test_each_ending_is_settled_as_in_a_thread(
+    database_url: str, conn: Connection, payload: str, state: str, outcome: str, error: str
+) -> None:
+    with running(database_url, REGISTRY, process_concurrency=1):
+        job_id = enqueue(conn, NewJob(type="end", payload=payload, max_attempts=1)).id
+        told = eventually(lambda: execution(conn, job_id))
+        eventually(lambda: row(conn, job_id, "state") == state)
+    assert told[0] == outcome
+    assert error in (told[1] or "")
+    if payload == "progress":
+        assert told[2] == 7
+    if payload == "result":
+        assert conn.execute("SELECT result FROM _ayb_job_results").fetchone() == ({"size": 3},)
+    if payload == "transaction":
+        assert pids(conn) != [os.getpid()]
+
+
+def test_a_handler_has_a_process_and_a_connection_of_its_own(database_url: str, conn: Connection) -> None:
+    enqueue_many(conn, [NewJob(type="where") for _ in range(20)])
+    with running(database_url, REGISTRY, process_concurrency=2):
+        eventually(lambda: count(conn, "where", "completed") == 20)
+    children = set(pids(conn))
+    assert os.getpid() not in children
+    assert 1 <= len(children) <= 2
+    assert all(is_gone(pid) for pid in children)
+
+
+def test_a_child_is_replaced_after_so_many_jobs(database_url: str, conn: Connection) -> None:
+    enqueue_many(conn, [NewJob(type="where") for _ in range(4)])
+    with running(database_url, REGISTRY, process_concurrency=1, process_max_jobs=2):
+        eventually(lambda: count(conn, "where", "completed") == 4)
+    assert len(set(pids(conn))) == 2
+
+
+POISON = {
+    "segfault": ("failed", "SIGSEGV"),
+    "abort": ("failed", "SIGABRT"),
+    "exit": ("failed", "exit code 0"),
+    "kill": ("failed", "SIGKILL"),
+    "memory": ("failed", "MemoryError"),
+    "regex": ("timed_out", "timeout"),
+    "fork": ("failed", "exit code 9"),
+}
+
+
+def test_poison_among_innocent_jobs_costs_its_own_attempts_and_nothing_else(
+    database_url: str, conn: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked = tmp_path / "forked"
+    monkeypatch.setenv("FORKED_PID_FILE", str(forked))
+    with running(database_url, REGISTRY, process_concurrency=2, process_memory_mib=300) as daemon:
+        poison = {
+            word: enqueue(conn, NewJob(type="poison", payload=word, max_attempts=1, priority=1)).id for word in POISON
+        }
+        enqueue_many(conn, [NewJob(type="innocent", payload={"n": n}, max_attempts=1) for n in range(100)])
+        eventually(lambda: count(conn, "innocent", "completed") == 100, within_s=60)
+        eventually(lambda: count(conn, "poison", "failed") == len(POISON), within_s=60)
+        told = {word: execution(conn, job_id) for word, job_id in poison.items()}
+        for word, (outcome, words) in POISON.items():
+            assert told[word][0] == outcome, told[word]
+            assert words in told[word][1], told[word]
+        assert [event.job.id for event in daemon.recorder.of(JobOverran)] == [poison["regex"]]
+        eventually(lambda: is_gone(int(forked.read_text())))
+    assert count(conn, "innocent", "failed") == 0
+
+
+def test_what_a_shutdown_kills_is_given_back_with_its_attempt(database_url: str, conn: Connection) -> None:
+    with running(database_url, REGISTRY, process_concurrency=2, shutdown_timeout_s=0.5) as daemon:
+        deaf = enqueue(conn, NewJob(type="wait", payload="deaf", max_attempts=1)).id
+        obedient = enqueue(conn, NewJob(type="wait", max_attempts=1)).id
+        eventually(lambda: len(pids(conn)) == 2, within_s=30)
+        assert daemon.daemon.stop() == 0
+    for job_id in (deaf, obedient):
+        assert (row(conn, job_id, "state"), row(conn, job_id, "attempts")) == ("queued", 0)
+        assert execution(conn, job_id) is None
+    assert all(is_gone(pid) for pid in pids(conn))
+
+
+def test_a_handler_whose_lease_is_lost_is_killed(database_url: str, conn: Connection) -> None:
+    with running(database_url, REGISTRY, process_concurrency=1, lease_duration_s=1):
+        job_id = enqueue(conn, NewJob(type="wait", payload="deaf")).id
+        eventually(lambda: pids(conn), within_s=30)
+        conn.execute("UPDATE _ayb_jobs SET lease_id = gen_random_uuid(), lease_until = now() + interval '1 hour'")
+        eventually(lambda: is_gone(pids(conn)[0]))
+    assert row(conn, job_id, "state") == "running"
+
+
+def test_an_isolated_handler_must_be_found_by_its_module(database_url: str) -> None:
+    registry = Registry()
+
+    @registry.handler("hidden", isolation="process")
+    def hidden(ctx: JobContext) -> None: ...
+
+    (fault,) = isolation_faults(registry)
+    assert fault.startswith("job type hidden cannot run in a child process: ")
+    assert fault.endswith("holds no Registry with it as a global name; a child looks there")
+    with pytest.raises(ConfigError, match="hidden"), running(database_url, registry):
+        pass
+
+
+def test_an_asynchronous_handler_cannot_be_isolated() -> None:
+    async def send(ctx: AsyncJobContext) -> None: ...
+
+    with pytest.raises(InvalidInput, match="make it a plain function"):
+        Registry().handler("send", isolation="process")(send)
+
+
+def test_another_isolation_is_refused() -> None:
+    anything: Any = "container"
+    with pytest.raises(InvalidInput, match="container"):
+        Registry().handler("send", isolation=anything)
