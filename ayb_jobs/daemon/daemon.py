@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
+from typing import Self, get_args
 
 from structlog.typing import FilteringBoundLogger
 
@@ -54,6 +54,15 @@ class Daemon:
             worker_id=worker_id,
             draining=self.draining,
         )
+
+    def __enter__(self) -> Self:
+        """Start every thread."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop every part, in order; see `stop`."""
+        self.stop("end of the block")
 
     @property
     def worker_id(self) -> str:

@@ -64,20 +64,25 @@ class StartUp:
     def _tick(self) -> float:
         try:
             with closing(connect_for_ourselves(self._url, name="ayb-jobs-start")) as conn:
-                self._prepare(conn)
+                prepare(conn, self._config, self._registry, self._events)
         except (MigrationError, ConfigError, InvalidInput) as error:
             self._fatal = error
         self._done.set()
         self._signals.wake()
         return FOR_EVER_S
 
-    def _prepare(self, conn: Connection) -> None:
-        refuse_unfit_kind(conn)
-        applied = migrate(conn)
-        if applied.migrations:
-            names = [migration.name for migration in applied.migrations]
-            self._events.emit(SchemaMigrated(migrations=names, notices=applied.notices))
-        keep_execution_view(conn, wanted="barycenter" in self._config.handlers.packs)
-        catch_up_execution_ids(conn)
-        schedules = shipped_schedules(self._config, self._registry)
-        upsert_defaults(conn, schedules, default_max_attempts=self._config.jobs.max_retries_default)
+
+def prepare(conn: Connection, config: Config, registry: Registry, events: Events) -> None:
+    """Bring a database's schema and the shipped schedules up to date.
+
+    Raises `MigrationError`, `ConfigError` or `InvalidInput` if this database cannot be worked on.
+    """
+    refuse_unfit_kind(conn)
+    applied = migrate(conn)
+    if applied.migrations:
+        names = [migration.name for migration in applied.migrations]
+        events.emit(SchemaMigrated(migrations=names, notices=applied.notices))
+    keep_execution_view(conn, wanted="barycenter" in config.handlers.packs)
+    catch_up_execution_ids(conn)
+    schedules = shipped_schedules(config, registry)
+    upsert_defaults(conn, schedules, default_max_attempts=config.jobs.max_retries_default)

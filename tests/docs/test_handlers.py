@@ -1,12 +1,16 @@
 """The blocks of docs/handlers.md that do something, with a daemon that runs what they enqueue."""
 
+import asyncio
 from typing import Any
 
 import psycopg
 import pytest
 
-from ayb_jobs import JobContext, Registry
+from ayb_jobs import JobContext, NewJob, Registry, enqueue
+from ayb_jobs.process.inside import running_daemon
+from ayb_jobs.storage.database import Connection
 from tests.docs.reading import ROOT, blocks
+from tests.eventually import eventually
 from tests.running import running
 
 DOCUMENT = ROOT / "docs" / "handlers.md"
@@ -40,3 +44,34 @@ def test_a_result_can_be_waited_for(database_url: str, capsys: pytest.CaptureFix
             database_url,
         )
     assert capsys.readouterr().out.startswith("KeyError: 'width'")
+
+
+def test_a_daemon_runs_inside_ones_own_process(database_url: str, conn: Connection) -> None:
+    done: list[str] = []
+    registry = Registry()
+    registry.handler("send_mail")(lambda ctx: done.append(ctx.job.id))
+    made = enqueue(conn, NewJob(type="send_mail"))
+    text = block("with running_daemon(").replace("...", "eventually(lambda: done)")
+    do(text, database_url, registry=registry, eventually=eventually, done=done)
+    assert done == [made.id]
+
+
+def test_a_daemon_runs_beside_a_fastapi_application(
+    database_url: str, conn: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+    registry = Registry()
+    registry.handler("send_mail")(lambda ctx: done.append(ctx.job.id))
+    with caplog.at_level("INFO", "ayb_jobs"):
+        app = do(block("lifespan=lifespan"), database_url, registry=registry, running_daemon=running_daemon)["app"]
+
+        async def life() -> None:
+            async with app.router.lifespan_context(app):
+                made = enqueue(conn, NewJob(type="send_mail"))
+                await asyncio.to_thread(eventually, lambda: done == [made.id])
+
+        asyncio.run(life())
+    words = [record.getMessage().split()[0] for record in caplog.records]
+    assert words[0] == "daemon.started"
+    assert words[-1] == "daemon.stopped"
+    assert conn.execute("SELECT count(*) FROM _ayb_job_workers").fetchone() == (0,)
