@@ -3,12 +3,37 @@
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers
+from ayb_jobs.storage.fleet.lifelines import find_lifeless
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
+
+# A living daemon gives a sign of life every 20 s, whatever became of its lifeline.
+SIGN_S = 25.0
+
+
+def lifeless(conn: Connection) -> Finding | None:
+    """Find daemons that were heard of a moment ago and whose lifeline nobody holds, as after a kill."""
+    free = find_lifeless(conn)
+    found = [seen.worker for seen in list_workers(conn) if seen.worker.id in free]
+    if not found:
+        return None
+    return Finding(
+        name="daemon.lifeless",
+        severity=Severity.WARNING,
+        fact="nobody holds the lifeline of a daemon: its process ended, or its connection was lost a moment ago",
+        meaning="If it ended, its jobs run again within two seconds if another daemon lives.",
+        remedy="Look whether the process runs.",
+        evidence={"daemons": [worker.id for worker in found]},
+    )
 
 
 def no_daemon(conn: Connection, *, host: str | None = None) -> Finding | None:
-    """Find that no daemon is alive, on a host if one is named."""
-    hosts = [seen.worker.host for seen in list_workers(conn)]
+    """Find that no daemon is alive, on a host if one is named.
+
+    One whose lifeline nobody holds is not alive if it has missed a sign of life, too.
+    """
+    free = find_lifeless(conn)
+    alive = [seen for seen in list_workers(conn) if seen.worker.id not in free or seen.silent_s < SIGN_S]
+    hosts = [seen.worker.host for seen in alive]
     if host in hosts or (host is None and hosts):
         return None
     where = "" if host is None else " on this host"

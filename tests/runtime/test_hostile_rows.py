@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.config import Retention
-from ayb_jobs.events import Emit, RowsSetAside
+from ayb_jobs.events import Emit, RowsSetAside, RowsUnprunable
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.chores import scheduler
 from ayb_jobs.runtime.chores.alerter import Alerter
+from ayb_jobs.runtime.chores.clock_watch import ClockWatch
 from ayb_jobs.runtime.chores.courier import Courier
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
@@ -26,12 +28,12 @@ from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_workers
-from ayb_jobs.storage.schedules.deliveries import Alert
+from ayb_jobs.storage.schedules.deliveries import Alert, target_id
 from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
 
-ROWS = 900
+ROWS = 300
 TEXTS = ["''", "repeat('x', 100000)", "U&'\\FFFD\\202E'", "'%s %(a)s {}'", "E'\\n'"]
 # Values at the edges of each type; what a column refuses is passed over.
 EDGES = {
@@ -47,6 +49,7 @@ EDGES = {
     ],
     "jsonb": ["NULL", "'null'", "'[]'", "'{}'", "'1e131071'", """'{"records_processed": 1e100000}'""", "'\"text\"'"],
     "ARRAY": ["NULL", "'{}'", "'{NULL}'", "'{{a,b},{c,d}}'", "array_fill('x'::text, ARRAY[10000])"],
+    "bytea": ["NULL", "''", "'\\x00ff'", "uuid_send(gen_random_uuid())"],
     "text": ["NULL", *TEXTS],
     "character varying": ["NULL", "''", "'a'", "U&'\\FFFD\\202E'", "repeat('x', 100)", "'queued'", "'running'", "'failed'"],
 }  # fmt: skip
@@ -56,11 +59,30 @@ COLUMNS = """
 """
 
 
+# In one call: a statement and a savepoint for each row cost more than all that the loops do with them.
+TAKE = """
+    CREATE FUNCTION pg_temp.take(statements text[]) RETURNS int LANGUAGE plpgsql AS $$
+    DECLARE
+        statement text;
+        taken int := 0;
+    BEGIN
+        FOREACH statement IN ARRAY statements LOOP
+            BEGIN
+                EXECUTE statement;
+                taken := taken + 1;
+            EXCEPTION WHEN OTHERS THEN  -- the columns do not allow it
+            END;
+        END LOOP;
+        RETURN taken;
+    END $$
+"""
+
+
 def write_hostile_rows(conn: Connection, table: str, always: dict[str, str] | None = None, seed: int = 0) -> int:
     """Write rows with up to four columns at their edges, by plain SQL; return how many the table took."""
     chance = random.Random(seed)
     columns: dict[str, str] = dict(conn.execute(COLUMNS, (table,)).fetchall())
-    taken = 0
+    statements: list[str] = []
     for _ in range(ROWS):
         chosen = chance.sample(sorted(columns), k=min(len(columns), chance.randint(1, 4)))
         values = (always or {}) | {name: chance.choice(EDGES[columns[name]]) for name in chosen}
@@ -70,11 +92,22 @@ def write_hostile_rows(conn: Connection, table: str, always: dict[str, str] | No
             names,
             sql.SQL(", ".join(values.values())),
         )
-        with suppress(psycopg.Error):
-            conn.execute(statement)
-            taken += 1
+        statements.append(statement.as_string(conn))
+    with suppress(psycopg.errors.DuplicateFunction):
+        conn.execute(TAKE)
+    taken: int = conn.execute("SELECT pg_temp.take(%s)", (statements,)).fetchall()[0][0]
     assert taken > ROWS / 20, f"{table} took only {taken} hostile rows"
     return taken
+
+
+@dataclass
+class Refused:
+    """Bad rows: how they are made, by their ids; which change of which table is refused; what tells them."""
+
+    make: Callable[[Connection], list[str]]
+    table: str
+    when: str
+    told: Callable[[Sequence[object]], list[str]] = set_aside
 
 
 @dataclass
@@ -85,6 +118,7 @@ class Case:
     tick: Callable[[Database, Emit], Callable[[], float]]
     prepare: Callable[[Connection], object]
     progressed: Callable[[Connection], bool]
+    refused: Refused
     turns: int = 12
 
 
@@ -107,9 +141,16 @@ def scheduling(db: Database, emit: Emit) -> Callable[[], float]:
 
 
 def alerting(db: Database, emit: Emit) -> Callable[[], float]:
-    alerter = Alerter(db, emit)
-    courier = Courier(db, Deaf(), emit)
-    return lambda: alerter.tick() + courier.tick()
+    return Alerter(db, emit).tick
+
+
+def delivering(db: Database, emit: Emit) -> Callable[[], float]:
+    return Courier(db, Deaf(), emit).tick
+
+
+def watching_the_clock(db: Database, emit: Emit) -> Callable[[], float]:
+    watch = ClockWatch(db, emit)
+    return lambda: float(watch.look(time.time()))
 
 
 class Deaf:
@@ -160,6 +201,48 @@ def make_jobs_of_the_dead(conn: Connection) -> None:
         make_job(conn, "running", type="good", worker_id="dead")
 
 
+def make_silent_daemon(conn: Connection) -> list[str]:
+    conn.execute("""
+        INSERT INTO _ayb_job_workers (id, host, pid, version, concurrency, queues, types, heartbeat_at)
+        VALUES ('bad', '', 1, '', 1, '{}', '{}', now() - interval '2 days')
+    """)
+    return ["bad"]
+
+
+def make_alert(conn: Connection, about: str) -> list[str]:
+    make_schedule(conn, enabled=False, next_run_at=None)
+    statement = f"""
+        INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message) VALUES ('failed', {A_SCHEDULE}, %s, '')
+        RETURNING id::text
+    """
+    return [row[0] for row in conn.execute(statement, (about,))]
+
+
+def make_late_schedule(conn: Connection, name: str) -> list[str]:
+    return [
+        make_schedule(
+            conn,
+            name=name,
+            planned=PLANNED,
+            last_fire_at=sql.SQL("now()"),
+            next_run_at=sql.SQL("now() + interval '3 h'"),
+        )
+    ]
+
+
+def make_old_job(conn: Connection, type_: str) -> list[str]:
+    make_job(conn, "completed", type=type_, created_at="2020-01-01", completed_at="2020-01-01")
+    return ["1 of completed jobs"]
+
+
+def unprunable(told: Sequence[object]) -> list[str]:
+    return [f"{event.rows} of {event.table}" for event in told if isinstance(event, RowsUnprunable)]
+
+
+EXPIRED = sql.SQL("now() - interval '1 second'")
+PLANNED = "* * * * * UTC once"
+
+
 def make_lost_jobs(conn: Connection) -> None:
     for _ in range(5):
         make_job(conn, "running", type="good", lease_until=sql.SQL("now() - interval '1 second'"))
@@ -181,6 +264,10 @@ LOOPS: dict[str, Case] = {
         tick=recovering,
         prepare=make_lost_jobs,
         progressed=lambda conn: states_of_good(conn) == {"queued"},
+        refused=Refused(
+            make=lambda conn: [make_job(conn, "running", type="bad", lease_until=EXPIRED)],
+            table="_ayb_jobs", when="new.type = 'bad'",
+        ),
     ),
     "scheduler": Case(
         hostile=[
@@ -191,6 +278,10 @@ LOOPS: dict[str, Case] = {
         tick=scheduling,
         prepare=lambda conn: make_schedule(conn, name="good", job_type="good"),
         progressed=lambda conn: states_of_good(conn) == {"queued"},
+        refused=Refused(
+            make=lambda conn: [make_schedule(conn, job_type="bad", planned=PLANNED)],
+            table="_ayb_jobs", when="new.type = 'bad'",
+        ),
     ),
     "alerter": Case(
         hostile=[
@@ -207,6 +298,43 @@ LOOPS: dict[str, Case] = {
         progressed=lambda conn: (
             conn.execute("SELECT overdue_since FROM _ayb_job_schedules WHERE name = 'good'").fetchall()[0][0] is not None
         ),
+        refused=Refused(
+            make=lambda conn: [make_schedule(conn, name="bad", last_error="broken", next_run_at=None)],
+            table="_ayb_job_schedules", when="old.name = 'bad'",
+        ),
+    ),
+    "courier": Case(
+        hostile=[
+            ("_ayb_job_alerts", {"kind": "'failed'", "schedule_id": A_SCHEDULE, "about": "gen_random_uuid()::text",
+                "message": "''"}),
+            ("_ayb_job_alert_deliveries", {"target": f"'{target_id('deaf')}'",
+                "alert_id": "(SELECT id FROM _ayb_job_alerts ORDER BY random() LIMIT 1)"}),
+        ],
+        tick=delivering,
+        prepare=lambda conn: make_alert(conn, "good"),
+        progressed=lambda conn: conn.execute("""
+            SELECT count(*) FROM _ayb_job_alert_deliveries JOIN _ayb_job_alerts ON alert_id = id
+            WHERE about = 'good' AND delivered_at IS NOT NULL
+        """).fetchone() == (1,),
+        refused=Refused(
+            make=lambda conn: make_alert(conn, "bad"),
+            table="_ayb_job_alert_deliveries",
+            when="new.alert_id = (SELECT id FROM _ayb_job_alerts WHERE about = 'bad')",
+        ),
+    ),
+    "clock watch": Case(
+        hostile=[
+            ("_ayb_job_schedules", SCHEDULE | {"planned": "'* * * * * UTC once'", "last_fire_at": "now()",
+                "next_run_at": "now() + interval '3 hours'"}),
+        ],
+        tick=watching_the_clock,
+        prepare=lambda conn: make_late_schedule(conn, "good"),
+        progressed=lambda conn: conn.execute("""
+            SELECT count(*) FROM _ayb_job_schedules WHERE name = 'good' AND next_run_at < now() + interval '1 hour'
+        """).fetchone() == (1,),
+        refused=Refused(
+            make=lambda conn: make_late_schedule(conn, "bad"), table="_ayb_job_schedules", when="old.name = 'bad'",
+        ),
     ),
     "pruner": Case(
         hostile=[
@@ -221,8 +349,11 @@ LOOPS: dict[str, Case] = {
                 "message": "''"}),
         ],
         tick=pruning,
-        prepare=lambda conn: make_job(conn, "completed", type="good", created_at="2020-01-01", completed_at="2020-01-01"),
+        prepare=lambda conn: make_old_job(conn, "good"),
         progressed=lambda conn: states_of_good(conn) == set(),
+        refused=Refused(
+            make=lambda conn: make_old_job(conn, "bad"), table="_ayb_jobs", when="old.type = 'bad'", told=unprunable,
+        ),
     ),
     "lifeline": Case(
         hostile=[
@@ -233,6 +364,10 @@ LOOPS: dict[str, Case] = {
         tick=keeping_the_lifeline,
         prepare=make_jobs_of_the_dead,
         progressed=lambda conn: states_of_good(conn) == {"queued"},
+        refused=Refused(
+            make=lambda conn: [make_job(conn, "running", type="bad", worker_id="dead")],
+            table="_ayb_jobs", when="new.type = 'bad'",
+        ),
     ),
     "heartbeat": Case(
         hostile=[
@@ -243,6 +378,7 @@ LOOPS: dict[str, Case] = {
         tick=beating,
         prepare=lambda _: None,
         progressed=lambda conn: "me" in {seen.worker.id for seen in list_workers(conn)},
+        refused=Refused(make=make_silent_daemon, table="_ayb_job_workers", when="old.id = 'bad'"),
     ),
 }  # fmt: skip
 
@@ -267,6 +403,24 @@ def test_hostile_rows_stop_no_loop(case: Case, db: Database, conn: Connection, m
     while closing_later:
         closing_later.pop()()
     assert case.progressed(conn)
+
+
+def test_each_row_that_the_database_refuses_is_told_and_the_others_are_handled(
+    case: Case, db: Database, conn: Connection
+) -> None:
+    case.prepare(conn)
+    bad = case.refused.make(conn)
+    refuse_bad_rows(conn, case.refused.table, case.refused.when)
+    told: list[object] = []
+    tick = case.tick(db, told.append)
+    for _ in range(case.turns):
+        tick()
+        if case.progressed(conn) and case.refused.told(told):
+            break
+    while closing_later:
+        closing_later.pop()()
+    assert case.progressed(conn)
+    assert case.refused.told(told) == bad
 
 
 def refuse_bad_rows(conn: Connection, table: str, when: str, sqlstate: str = "P0001") -> None:

@@ -10,7 +10,7 @@ import click
 
 from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import facts
-from ayb_jobs.checks.fleet import no_daemon, unclaimable
+from ayb_jobs.checks.fleet import lifeless, no_daemon, unclaimable
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
@@ -90,4 +90,6 @@ def database_health(options: Options, *, this_host: bool) -> Health:
         waiting = unclaimable(conn)
         retention = Retention() if options.database_url else settings(options).retention
         notices = [each.fact for each in deferred(conn, retention)]
+        if silent := lifeless(conn):
+            notices.append(f"{silent.fact}: {', '.join(silent.evidence['daemons'])}")
     return Health([], int(waiting.evidence["count"]) if waiting else 0, notices)

@@ -40,6 +40,24 @@ LAST_LEASES = """
 """
 
 
+# Read, not taken: whoever looks for the daemon of this lock must not find it held by a question.
+FIND_LIFELESS = """
+    SELECT id
+    FROM _ayb_job_workers AS worker
+    WHERE guarded AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_locks
+        WHERE locktype = 'advisory' AND granted AND objsubid = 1
+            AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+            AND (classid::bigint << 32) | objid::bigint = hashtextextended('_ayb_job_worker ' || worker.id, 0)
+    )
+"""
+
+
+def find_lifeless(conn: Connection) -> set[str]:
+    """Return the daemons that announced a lifeline which nobody holds: dead, or cut off a moment ago."""
+    return {worker_id for (worker_id,) in conn.execute(FIND_LIFELESS)}
+
+
 class Sign(NamedTuple):
     """A daemon's last signs of life, as the database's text.
 

@@ -1,0 +1,56 @@
+"""A daemon whose process was killed is named at once, and is not alive once it has missed a sign of life."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from ayb_jobs.checks.fleet import lifeless, no_daemon
+from ayb_jobs.model.daemons import Worker
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.lifelines import Lifeline
+from tests.cli.conftest import Cli
+
+ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+
+
+@pytest.fixture
+def held(db: Database) -> Iterator[Lifeline]:
+    """A lifeline that its daemon holds."""
+    with closing(Lifeline(db.url, ME, name="test", lease_s=30, timeouts=db.timeouts)) as line:
+        assert line.take()
+        yield line
+
+
+def be_silent(conn: Connection, seconds: int) -> None:
+    conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - make_interval(secs => %s)", (seconds,))
+
+
+def test_a_daemon_that_holds_its_lifeline_is_alive_for_a_minute_of_silence(conn: Connection, held: Lifeline) -> None:
+    be_silent(conn, 50)
+    assert lifeless(conn) is None
+    assert no_daemon(conn) is None
+
+
+def test_health_names_a_daemon_whose_lifeline_nobody_holds(conn: Connection, held: Lifeline, database_url: str) -> None:
+    held.close()
+    found = lifeless(conn)
+    assert found is not None
+    assert found.evidence == {"daemons": ["me"]}
+    said = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("health")
+    assert (said.code, f"{found.fact}: me" in said.err) == (0, True), said
+
+
+def test_a_daemon_without_lifeline_that_misses_a_sign_of_life_is_not_alive(conn: Connection, held: Lifeline) -> None:
+    held.close()
+    be_silent(conn, 30)
+    assert no_daemon(conn) is not None
+
+
+def test_a_daemon_that_announced_no_lifeline_is_alive_for_a_minute_of_silence(conn: Connection, held: Lifeline) -> None:
+    conn.execute("UPDATE _ayb_job_workers SET guarded = false")
+    held.close()
+    be_silent(conn, 50)
+    assert lifeless(conn) is None
+    assert no_daemon(conn) is None
