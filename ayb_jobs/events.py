@@ -320,10 +320,14 @@ class ApiUnavailable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstSteps:
-    """What a person at a terminal can try once the daemon has started; `program` as it was called."""
+    """What a person at a terminal can try once the daemon has started.
+
+    `program` is as it was called, `dashboard` its address if it is served.
+    """
 
     program: str
     job_type: str | None
+    dashboard: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

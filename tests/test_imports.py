@@ -58,6 +58,8 @@ def test_nothing_imports_in_a_circle() -> None:
         ("fastapi", ("ayb_jobs.http",)),
         ("graphql", ("ayb_jobs.http",)),
         ("uvicorn", ("ayb_jobs.http",)),
+        ("jinja2", ("ayb_jobs.http.dashboard",)),
+        ("markupsafe", ("ayb_jobs.http.dashboard",)),
         ("aiohttp", ("ayb_jobs.runtime.http_client",)),
         ("click", ("ayb_jobs.cli",)),
     ],

@@ -49,6 +49,11 @@ def outage(error: DatabaseError) -> Finding:
     return _unreachable(message)
 
 
+def unanswered(error: Exception) -> Finding:
+    """Return an answer that could not be had, for a reason other than the database's state."""
+    return _unreachable(f"the database gave no usable answer: {type(error).__name__}; the log has the details")
+
+
 def _unwritable(**evidence: bool) -> Finding:
     return Finding(
         name="database.read_only",

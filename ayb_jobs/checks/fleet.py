@@ -1,10 +1,17 @@
 """Whether daemons are alive, and whether they can run what is due."""
 
+from collections.abc import Mapping
+
 from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.model.words import count_words, quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers
 from ayb_jobs.storage.fleet.lifelines import find_lifeless
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
+from ayb_jobs.storage.queue.lateness import count_silent
+
+# So many types are named in one sentence.
+NAMED = 3
 
 # A living daemon gives a sign of life every 20 s, whatever became of its lifeline.
 SIGN_S = 25.0
@@ -67,8 +74,31 @@ def unclaimable(conn: Connection) -> Finding | None:
     return Finding(
         name="jobs.unclaimable",
         severity=Severity.WARNING,
-        fact=f"{total:,} due jobs wait that no live daemon can run",
+        fact=f"{count_words(total, 'due job waits', 'due jobs wait')} that no live daemon can run: {_named(counts)}",
         meaning="They wait until a daemon that knows their type serves their queue.",
         remedy="ayb-jobs jobs stats",
         evidence={"count": total, "byType": counts},
+    )
+
+
+def _named(counts: Mapping[str, int]) -> str:
+    """Name the first types, and say how many there are besides."""
+    names = [quoted(name) for name in list(counts)[:NAMED]]
+    further = len(counts) - len(names)
+    return ", ".join([*names, *([count_words(further, "further type")] if further else [])])
+
+
+def gone(conn: Connection) -> Finding | None:
+    """Find daemons that fell silent within a day, and did not say that they stop."""
+    count, silent_s = count_silent(conn)
+    if not count:
+        return None
+    last = f"last heard of {span_words(silent_s)} ago"
+    return Finding(
+        name="daemon.gone",
+        severity=Severity.WARNING,
+        fact=f"1 daemon was {last}" if count == 1 else f"{count:,} daemons fell silent, the last was {last}",
+        meaning="It was killed, hangs, or cannot reach the database. Live daemons take its jobs over.",
+        remedy="Look whether its host and its process live; start it again, or wait a day until it is forgotten.",
+        evidence={"count": count, "silentSec": silent_s},
     )

@@ -10,7 +10,7 @@ them. `display` shows the effective settings with secrets masked, and
 
 from ayb_jobs.config.kinds import Kind
 from ayb_jobs.config.loading import load_config, read_pack
-from ayb_jobs.config.settings import Alerts, Api, Config, Database, Handlers, Jobs, Log, Retention
+from ayb_jobs.config.settings import Alerts, Api, Config, Dashboard, Database, Handlers, Jobs, Log, Retention
 from ayb_jobs.config.sources import Origin
 from ayb_jobs.config.tables import ApiToken, JobTypeSettings, Pack, ScheduleSettings
 
@@ -19,6 +19,7 @@ __all__ = [
     "Api",
     "ApiToken",
     "Config",
+    "Dashboard",
     "Database",
     "Handlers",
     "JobTypeSettings",

@@ -160,6 +160,16 @@ class Api(Section):
             yield ("admin_token",), f"is missing; {how_to_make_a_token(self.host)}"
 
 
+class Dashboard(Section):
+    """`[dashboard]`: the pages at `/`, beside the API."""
+
+    enabled: bool = setting(True, "Serve the pages.")
+    environment: str = setting(
+        "", "The name of this installation, such as `production`, at the head of each page.", max_length=30
+    )
+    environment_color: Literal["grey", "plum", "teal", "clay"] = setting("grey", "The colour of that name.")
+
+
 class Log(Section):
     """`[log]`: what is written to stderr."""
 
@@ -216,6 +226,7 @@ class Config:
     database: Database = field(default_factory=Database)
     handlers: Handlers = field(default_factory=Handlers)
     api: Api = field(default_factory=Api)
+    dashboard: Dashboard = field(default_factory=Dashboard)
     log: Log = field(default_factory=Log)
     retention: Retention = field(default_factory=Retention)
     alerts: Alerts = field(default_factory=Alerts)
@@ -238,6 +249,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "database": Database,
     "handlers": Handlers,
     "api": Api,
+    "dashboard": Dashboard,
     "log": Log,
     "retention": Retention,
     "alerts": Alerts,

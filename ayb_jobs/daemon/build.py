@@ -27,6 +27,7 @@ from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.alerter import alert_chores
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
+from ayb_jobs.runtime.chores.tallier import Tallier, tallied
 from ayb_jobs.runtime.executors.loop_watch import LoopWatch
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
@@ -50,6 +51,8 @@ from ayb_jobs.storage.schedules.fires import Served
 JOIN_S = 10.0
 # What was missed while no daemon ran is caught up first, and is then no reason for an alert.
 ALERT_AFTER_S = 2.0
+# The first job comes before the first level is measured.
+TALLY_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Parts:
     notifier: Notifier
     lifeline: LifelineKeeper
     heartbeat: Heartbeat
+    tallier: Tallier
     loops: Mapping[str, Loop]
     alerting: Sequence[str]
 
@@ -182,6 +186,7 @@ def build(
     )
     # Chores.
     pruner = Pruner(database=database, retention=config.retention, emit=emit, stopping=draining)
+    tallier = tallied(database, events)
     alerting = alert_chores(config.alerts, database, events)
 
     loops = [
@@ -193,6 +198,7 @@ def build(
         Loop("heartbeat", heartbeat.tick, emit),
         Loop("lifeline", lifeline.tick, emit, bell=bells.lifeline),
         Loop("pruner", pruner.tick, emit),
+        Loop("tallier", tallier.tick, emit, first_after_s=TALLY_AFTER_S),
     ]
     if config.database.notify:
         loops.append(Loop("notifier", notifier.tick, emit))
@@ -203,8 +209,9 @@ def build(
         watch = LoopWatch(running=event_loop.running, step=event_loop.step, emit=emit)
         loops.append(Loop("event loop watch", watch.tick, emit, bell=bells.loop_watch))
     if jobs.scheduler_enabled:
-        served = Served(worker.types, worker.queues)
-        scheduler = Scheduler(database, tick_s=jobs.scheduler_tick_s, emit=emit, served=served)
+        scheduler = Scheduler(
+            database, tick_s=jobs.scheduler_tick_s, emit=emit, served=Served(worker.types, worker.queues)
+        )
         loops.append(Loop("scheduler", scheduler.tick, emit, bell=bells.scheduler))
     return Parts(
         worker=worker,
@@ -216,6 +223,7 @@ def build(
         notifier=notifier,
         lifeline=lifeline,
         heartbeat=heartbeat,
+        tallier=tallier,
         loops={loop.name: loop for loop in loops},
         alerting=tuple(alerting),
     )

@@ -137,7 +137,10 @@ class Daemon:
             self._parts.executors.event_loop.stop()
         for process in self._parts.executors.processes:
             process.close()
-        self._stop_loops("completer", "watchdog", "lease keeper", "lifeline", "heartbeat", "event loop watch")
+        self._stop_loops(
+            "completer", "watchdog", "lease keeper", "lifeline", "heartbeat", "event loop watch", "tallier"
+        )
+        self._attempt("tallier", self._parts.tallier.flush)
         if not ((abandoned or unsettled) and self._parts.lifeline.held):
             # Else the end of the process is what tells the peers that nobody runs these jobs any more.
             self._attempt("heartbeat", self._parts.heartbeat.forget)

@@ -6,10 +6,11 @@ from fastapi import FastAPI
 
 import ayb_jobs
 from ayb_jobs.events import RequestFailed
+from ayb_jobs.http.dashboard import pages
 from ayb_jobs.http.edge.auth import Authenticator, tokens_of
 from ayb_jobs.http.edge.guard import Doors, Guard
 from ayb_jobs.http.edge.problems import answer_errors
-from ayb_jobs.http.routes import audit, bulk, graphql, health, jobs, openapi, schedules, stream
+from ayb_jobs.http.routes import audit, bulk, figures, graphql, health, jobs, openapi, schedules, stream
 from ayb_jobs.http.routes import daemons as workers
 from ayb_jobs.http.routes import metrics as exposition
 from ayb_jobs.http.services import Services
@@ -18,6 +19,7 @@ from ayb_jobs.http.services import Services
 ROUTERS = (
     bulk.router,
     stream.router,
+    figures.router,
     jobs.router,
     schedules.router,
     workers.router,
@@ -30,7 +32,7 @@ ROUTERS = (
 
 
 def build_app(services: Services) -> Guard:
-    """Return the API as an ASGI application on these services."""
+    """Return the API and the dashboard as an ASGI application on these services."""
     app = FastAPI(
         title="ayb-jobs",
         version=ayb_jobs.__version__,
@@ -43,6 +45,9 @@ def build_app(services: Services) -> Guard:
     app.state.authenticator = authenticator
     app.state.prober = health.Prober()
     answer_errors(app)
+    if services.config.dashboard.enabled:
+        app.state.dashboard = pages.pages_of(services, authenticator)
+        app.include_router(pages.router())
     for router in ROUTERS:
         app.include_router(router())
     openapi.describe(app)

@@ -13,7 +13,10 @@ class Line(NamedTuple):
 
 LINES: Mapping[str, Line] = {
     "daemon.started": Line("info", "The daemon runs: worker, concurrency, job types, queues."),
-    "daemon.hint": Line("info", "At a terminal, once the daemon has started: what you can try from a second one."),
+    "daemon.hint": Line(
+        "info",
+        "At a terminal, once the daemon has started: what you can try from a second one, and where the dashboard is.",
+    ),
     "daemon.disabled": Line("warning", "`jobs.enabled` is false: nothing runs; `hint` says how to enable it."),
     "daemon.stopping": Line("info", "The daemon was told to stop. It waits for running handlers."),
     "daemon.stopped": Line("info", "The daemon has stopped."),

@@ -107,7 +107,7 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.ApiUnavailable():
             return "api.unavailable", {"install": "pip install 'ayb-jobs[api]'"}
         case events.FirstSteps():
-            return "daemon.hint", {"try": f"{event.program} jobs enqueue {event.job_type or 'TYPE'}"}
+            return "daemon.hint", hints(event)
         case events.ApiFailed():
             return "api.failed", exception_fields(event.error)
         case events.TracingUnavailable():
@@ -123,6 +123,12 @@ def aside_fields(event: events.RowsSetAside) -> dict[str, Any]:
     ids = event.row_ids
     rows = {"id": ids[0]} if len(ids) == 1 else {"rows": len(ids), "ids": list(ids[:MOST_IDS])}
     return {"loop": event.part, "table": event.table} | rows | {"retry_s": event.retry_s} | error_fields(event.error)
+
+
+def hints(event: events.FirstSteps) -> dict[str, Any]:
+    """Return what to try from a second terminal, and where to look in a browser."""
+    look = {"look": event.dashboard} if event.dashboard else {}
+    return {"try": f"{event.program} jobs enqueue {event.job_type or 'TYPE'}"} | look
 
 
 def action_fields(event: ActionTaken) -> dict[str, Any]:

@@ -62,13 +62,16 @@ def run_service(config: Config) -> int:
             else:
                 daemon = DisabledDaemon(config=config, url=url, events=events)
             started = threading.Event()
-            with served(daemon, config=config, registry=registry, events=events, metrics=metrics, started=started):
+            with served(
+                daemon, config=config, registry=registry, events=events, metrics=metrics, started=started
+            ) as dashboard:
                 if not config.jobs.enabled or StartUp(config, url, registry, events, signals).run():
                     collect_rarely()
                     daemon.start()
                     started.set()
                     if logs.for_people and config.jobs.enabled:
-                        events.emit(FirstSteps(program=as_called(), job_type=min(registry.names(), default=None)))
+                        job_type = min(registry.names(), default=None)
+                        events.emit(FirstSteps(program=as_called(), job_type=job_type, dashboard=dashboard))
                     tell_systemd_until_stopped(daemon, signals)
                 sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)
                 left = daemon.stop(signals.reason)

@@ -31,14 +31,17 @@ def served(
     events: Events,
     metrics: Metrics,
     started: threading.Event,
-) -> Iterator[None]:
-    """Serve the API during the block if `[api]` says so; without the extra `api`, say what to install."""
+) -> Iterator[str | None]:
+    """Serve the API during the block if `[api]` says so, and give the dashboard's address if there is one.
+
+    Without the extra `api`, it says what to install.
+    """
     if not config.api.enabled:
-        yield
+        yield None
         return
     if find_spec("fastapi") is None:
         events.emit(ApiUnavailable())
-        yield
+        yield None
         return
     stopping = threading.Event()
     timeouts = daemon.database.timeouts
@@ -71,7 +74,7 @@ def served(
         server.start()
         events.emit(ApiStarted(url=server.url, authenticated=config.api.wants_token))
         try:
-            yield
+            yield f"{server.url}/" if config.dashboard.enabled else None
         finally:
             server.stop()
 

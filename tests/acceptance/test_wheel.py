@@ -64,6 +64,10 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel: Path)
     shipped = {name.removeprefix("ayb_jobs/migrations/") for name in names if name.startswith("ayb_jobs/migrations/")}
     assert shipped == {f"{migration.name}.sql" for migration in shipped_migrations()}
     assert {"ayb_jobs/py.typed", "ayb_jobs/packs/ayb.toml", "ayb_jobs/packs/barycenter.toml"} <= set(names)
+    pages = {
+        f"ayb_jobs/http/dashboard/{name}" for name in ("templates/base.html", "static/live.js", "static/dashboard.css")
+    }
+    assert pages <= set(names)
 
 
 @pytest.mark.parametrize("program", ["ayb-jobs", "ayb"])

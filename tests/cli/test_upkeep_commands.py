@@ -146,7 +146,11 @@ def test_work_can_be_done_where_a_daemon_is_alive(database_cli: Cli, conn: Conne
     assert (said.code, said.out) == (ExitCode.FAILED, "no daemon is alive: it stopped, or has been silent for 60 s\n")
     beat_from(conn, "elsewhere")
     assert database_cli.ok("health") == "ok\n"
-    assert json.loads(database_cli.ok("health", "--json")) == {"status": "ok", "reasons": []}
+    assert json.loads(database_cli.ok("health", "--json")) == {
+        "status": "ok",
+        "reasons": [],
+        "sentence": "Ready, and nothing to do yet: 1 daemon with 1 free slot, no job so far.",
+    }
     conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '2 minutes'")
     assert database_cli("health").code == ExitCode.FAILED
 

@@ -91,7 +91,14 @@ def test_every_setting_can_be_set_in_the_environment(name: str, tmp_path: Path) 
     elif isinstance(value, list):
         text = "ayb" if key == "packs" else "https://a.example, https://b.example" if key == "webhooks" else "a"
     else:
-        special = {"level": "debug", "format": "json", "color": "never", "host": "::1", "ping_url": "http://p/"}
+        special = {
+            "level": "debug",
+            "format": "json",
+            "color": "never",
+            "environment_color": "teal",
+            "host": "::1",
+            "ping_url": "http://p/",
+        }
         texts = {bool: str(not value).lower(), int: "17", float: "7.5", str: special.get(key, "text")}
         text = texts[type(value)]
     environ = {"AYB_JOBS_DATABASE_URL": "postgresql://h/db"} if key.startswith("direct_url") else {}

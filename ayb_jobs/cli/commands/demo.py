@@ -188,6 +188,7 @@ def stay_up(url: str, log_file: Path, process: subprocess.Popen[bytes]) -> None:
     say(f"  {program} --database-url '{url}' schedules list")
     api = next((line["url"] for line in log_lines(log_file) if line.get("event") == "api.started"), None)
     if api:
+        say(f"  {api}/ in a browser, the dashboard")
         say(f"  curl {api}/metrics")
     say(f"  tail -f {log_file}")
     say("Ctrl-C stops it and throws everything away.")

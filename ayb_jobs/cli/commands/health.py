@@ -12,6 +12,7 @@ from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import facts
 from ayb_jobs.checks.fleet import lifeless, no_daemon, unclaimable
 from ayb_jobs.checks.retention import deferred
+from ayb_jobs.checks.verdict import look_round
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
 from ayb_jobs.cli.backend.api import ApiBackend
@@ -34,17 +35,21 @@ CONNECT_S = 3.0
 def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
 
-    Exits with 1 if not, naming each reason. With --url, the daemon there says whether it is ready. If jobs are
-    disabled, no daemon is looked for. Due jobs that no live daemon can run are told, and are no such reason.
+    Exits with 1 if not, naming each reason. If work can be done, a sentence on stderr tells how things stand. With
+    --url, the daemon there says whether it is ready. If jobs are disabled, no daemon is looked for. Due jobs that no
+    live daemon can run are told, and are no such reason.
     """
     url = api_url(options)
     if url:
         found = json.loads(ApiBackend(url, token(options)).health())
-        health = Health(found["reasons"], found.get("unclaimableJobs", 0), found.get("notices", []))
+        health = Health(
+            found["reasons"], found.get("unclaimableJobs", 0), found.get("notices", []), found.get("sentence")
+        )
     else:
         health = database_health(options, this_host=this_host)
     if options.json:
         told: dict[str, Any] = {"status": "failing" if health.reasons else "ok", "reasons": health.reasons}
+        told |= {"sentence": health.sentence} if health.sentence else {}
         told |= {"unclaimableJobs": health.unclaimable} if health.unclaimable else {}
         output.print_json(json.dumps(told | ({"notices": health.notices} if health.notices else {})))
     elif options.output == "csv":
@@ -52,9 +57,10 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
         output.print_table([output.Column(title="STATUS"), output.Column(title="REASON")], rows, form="csv")
     else:
         click.echo("\n".join(map(output.one_line, health.reasons)) or "ok")
+        if health.sentence and not health.reasons:
+            output.say(output.one_line(health.sentence))
         if health.unclaimable:
-            waiting = "1 due job waits" if health.unclaimable == 1 else f"{health.unclaimable:,} due jobs wait"
-            output.say(f"{waiting} that no live daemon can run; see: ayb-jobs jobs stats")
+            output.say("Due jobs wait that no live daemon can run; see: ayb-jobs jobs stats")
         for notice in health.notices:
             output.say(notice)
     ctx.exit(ExitCode.FAILED if health.reasons else ExitCode.OK)
@@ -63,12 +69,13 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
 class Health(NamedTuple):
     """Why no work can be done, and how many due jobs no live daemon can run, among the 10,000 that come first.
 
-    `notices` tell what an operator should know in time.
+    `notices` tell what an operator should know in time, `sentence` how things stand.
     """
 
     reasons: list[str]
     unclaimable: int = 0
     notices: Sequence[str] = ()
+    sentence: str | None = None
 
 
 def database_health(options: Options, *, this_host: bool) -> Health:
@@ -92,4 +99,5 @@ def database_health(options: Options, *, this_host: bool) -> Health:
         notices = [each.fact for each in deferred(conn, retention)]
         if silent := lifeless(conn):
             notices.append(f"{silent.fact}: {', '.join(silent.evidence['daemons'])}")
-    return Health([], int(waiting.evidence["count"]) if waiting else 0, notices)
+        sentence = look_round(conn, retention).sentence
+    return Health([], int(waiting.evidence["count"]) if waiting else 0, notices, sentence)

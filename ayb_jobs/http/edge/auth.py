@@ -66,11 +66,25 @@ def tokens_of(api: Api) -> list[Token]:
     return admin + named
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What sessions of a token are signed with, its name in their cookies, and whose token it is."""
+
+    name: str
+    secret: bytes = field(repr=False)
+    caller: Caller
+
+
 class Authenticator:
     """Knows the tokens. Without any, every caller is `LOCAL`."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._callers = [(_digest(token.secret.encode()), Caller(token.name, token.scope)) for token in tokens]
+
+        self._keys = {
+            digest: Key(hmac.digest(digest, b"ayb-jobs key name", "sha256").hex()[:16], digest, caller)
+            for digest, caller in self._callers
+        }
 
     @property
     def open(self) -> bool:
@@ -88,9 +102,21 @@ class Authenticator:
         scheme, _, secret = shown[0].partition(b" ") if len(shown) == 1 else (b"", b"", b"")
         if scheme.lower() != b"bearer":
             return None
-        digest = _digest(secret.strip())
-        found = [caller for known, caller in self._callers if hmac.compare_digest(digest, known)]
-        return found[0] if found else None
+        key = self._key_of(secret.strip())
+        return None if key is None else key.caller
+
+    def key_of(self, token: str) -> Key | None:
+        """Return the key of sessions of whoever shows this token, or None for a wrong one."""
+        return self._key_of(token.strip().encode("utf-8", "replace"))
+
+    def key_named(self, name: str) -> Key | None:
+        """Return the key that a session's cookie names, or None if its token is not ours, or has been replaced."""
+        return next((key for key in self._keys.values() if key.name == name), None)
+
+    def _key_of(self, secret: bytes) -> Key | None:
+        digest = _digest(secret)
+        found = [known for known, _ in self._callers if hmac.compare_digest(digest, known)]
+        return self._keys[found[0]] if found else None
 
 
 def requires(scope: Scope) -> Callable[[Request], Coroutine[Any, Any, Caller]]:

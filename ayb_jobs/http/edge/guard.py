@@ -98,12 +98,13 @@ class Guard:
                 raise  # so that the connection is closed, and half an answer is not taken for a whole one
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not scope["path"].startswith(GUARDED):
+        is_guarded = scope["path"].startswith(GUARDED)
+        if not is_guarded and scope["method"] in READING:
             await self._app(scope, receive, send)
             return
         with self.budget.share() as share:
             body = await read_body(scope, receive, share)
-            path = scope["path"].removesuffix("/")  # AYB answers with a slash at the end, too
+            path = scope["path"].removesuffix("/") if is_guarded else scope["path"]  # AYB answers with a slash, too
             await self._app({**scope, "path": path}, Replay(body, receive), send)
 
     def _check(self, scope: Scope) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from ayb_jobs.checks.database import outage, unfit_database
+from ayb_jobs.checks.database import outage, unanswered, unfit_database
 from ayb_jobs.checks.finding import Finding, facts, shown
 from ayb_jobs.checks.fleet import stopping, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
+from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict, decide, look_round
 from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import Services
@@ -33,6 +34,7 @@ COUNTED: Mapping[str, Callable[[Connection], Finding | None]] = {
 class Health:
     """An answer to a probe: well if no finding keeps work from being done.
 
+    `sentence` tells how things stand, as the dashboard does.
     `notices` tell what an operator should know in time. `counted` are findings of which a probe tells the number: None
     if nothing was found, absent if the database did not say it in time. They do not make a probe fail: taking a daemon
     out of service would not make overdue schedules fire, or unclaimable jobs run.
@@ -40,6 +42,7 @@ class Health:
 
     findings: Sequence[Finding]
     loops: Sequence[LoopAge]
+    sentence: str | None = None
     counted: Mapping[str, Finding | None] = field(default_factory=dict)
     notices: Sequence[Finding] = ()
 
@@ -57,6 +60,7 @@ class Health:
         answer: dict[str, Any] = {
             "status": "ok" if self.ok else "failing",
             "reasons": facts(self.findings),
+            **({} if self.sentence is None else {"sentence": self.sentence}),
             "loops": loops,
             **counts,
             **notices,
@@ -119,9 +123,22 @@ def readiness(services: Services) -> Health:
     return Health(
         findings=[*stuck_loops(loops), *unfit, *([stopping()] if services.draining() else [])],
         loops=loops,
+        sentence=judge(services).sentence,
         notices=() if unfit or not services.enabled else _notices(services),
         counted={} if unfit else dict(_counted(services)),
     )
+
+
+def judge(services: Services) -> Verdict:
+    """Return how things stand, as far as the database says it in time."""
+    loops = services.loops()
+    try:
+        with probing(services.database, DATABASE_S) as conn:
+            found = look_round(conn, services.config.retention, loops)
+    except AybJobsError as error:
+        told = outage(error) if isinstance(error, DatabaseError) else unanswered(error)
+        return decide([told, *stuck_loops(loops)], None)
+    return found if services.enabled or found.mood is Mood.UNKNOWN else DISABLED
 
 
 def _unfit(services: Services) -> list[Finding]:

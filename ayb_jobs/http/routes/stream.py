@@ -48,6 +48,11 @@ async def stream(request: Request, services: Given) -> Response:
     `missed` says that there were more changes than are sent one by one, `unavailable` that the database cannot be
     asked; read the list again after either, and after connecting.
     """
+    return changes_of(request, services)
+
+
+def changes_of(request: Request, services: Services) -> Response:
+    """Return the stream for one more watcher; raises `Refused` if all places are taken."""
     state = request.app.state
     if not hasattr(state, "changes"):
         state.changes = Changes(services)

@@ -1,11 +1,12 @@
 """The filter of `model.filters` as a condition that the statements of lists, counts and bulk changes share."""
 
 # An error's first line with its numbers and ids made alike, so that errors that differ in nothing else are one group.
+# A number that follows a letter belongs to a name, such as `v2`.
 # The sign stands in ASCII, which every database's encoding has.
 ALIKE_ERROR = r"""
     regexp_replace(
         left(split_part(last_error, chr(10), 1), 300),
-        '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|0x[0-9a-fA-F]+|\m[0-9a-f]*[0-9][0-9a-f]{7,}\M|[0-9]+',
+        '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|0x[0-9a-fA-F]+|\m[0-9a-f]*[0-9][0-9a-f]{7,}\M|(?<![A-Za-z0-9])[0-9]+',
         '<n>', 'g'
     )
 """

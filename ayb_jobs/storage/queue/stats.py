@@ -1,5 +1,7 @@
 """How many jobs there are, answered at once however many there are."""
 
+from collections.abc import Mapping
+
 from psycopg.rows import dict_row
 
 from ayb_jobs.model.job import JobState
@@ -70,19 +72,19 @@ COUNT_JOBS = """
 """
 
 
-def job_stats(conn: Connection) -> JobStats:
-    """Count the jobs by state: exactly up to the limits of `COUNTED`, beyond them by an estimate."""
+def job_stats(conn: Connection, *, counted: Mapping[JobState, int] = COUNTED) -> JobStats:
+    """Count the jobs by state: exactly up to the limits of `counted`, beyond them by an estimate."""
     estimates: dict[str, int] = dict(conn.execute(ESTIMATE_JOBS).fetchall())
     # What the estimate finds far beyond the limit is not counted at all.
-    limits = {state.value: 0 if estimates.get(state, 0) > 2 * most else most + 1 for state, most in COUNTED.items()}
+    limits = {state.value: 0 if estimates.get(state, 0) > 2 * most else most + 1 for state, most in counted.items()}
     with conn.cursor(row_factory=dict_row) as cursor:
-        counted = one_row(cursor.execute(COUNT_JOBS, limits, prepare=False))
-    many = frozenset(state for state, most in COUNTED.items() if not counted[state] < limits[state])
+        found = one_row(cursor.execute(COUNT_JOBS, limits, prepare=False))
+    many = frozenset(state for state in counted if not found[state] < limits[state])
     return JobStats(
         counts={
-            state: max(COUNTED[state] + 1, estimates.get(state, 0)) if state in many else counted[state]
+            state: max(counted[state] + 1, estimates.get(state, 0)) if state in many else found[state]
             for state in JobState
         },
-        oldest_queued_age_s=counted["oldest_s"],
+        oldest_queued_age_s=found["oldest_s"],
         estimated=many,
     )

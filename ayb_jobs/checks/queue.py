@@ -1,0 +1,73 @@
+"""Whether jobs run in time, and end well."""
+
+from datetime import timedelta
+
+from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.model.words import count_words, quoted, span_words
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.lateness import count_abandoned, find_longest, list_failing
+from ayb_jobs.storage.queue.minutes import Level
+
+# A job that a daemon could run and that has been due for so long is late.
+LATE_S = 60.0
+HOUR = timedelta(hours=1)
+# So many jobs of a type that failed in an hour are worth a look, if they are more than a tenth of what ended.
+MANY_FAILED = 5
+TENTH = 9
+
+
+def late(conn: Connection, level: Level, *, counted: int) -> Finding | None:
+    """Find that due jobs wait for over a minute although a live daemon knows their type and serves their queue."""
+    longest = find_longest(conn) if level.waiting else None
+    if longest is None or longest.waited_s < LATE_S:
+        return None
+    queue = quoted(longest.queue)
+    if longest.busy >= longest.slots:
+        cause = f"all {longest.slots:,} slots that serve queue {queue} are busy"
+    else:
+        cause = f"{longest.busy:,} of the {longest.slots:,} slots that serve queue {queue} are busy"
+    are = "is" if level.waiting == 1 else "are"
+    due = count_words(level.waiting, "job", most=counted)
+    return Finding(
+        name="jobs.late",
+        severity=Severity.WARNING,
+        fact=f"{quoted(longest.type)} jobs wait {span_words(longest.waited_s)}: {cause}; {due} {are} due",
+        meaning="They run as slots become free, the first by priority and by when they were due.",
+        remedy="ayb-jobs jobs list --state queued",
+        evidence={**longest._asdict(), "due": level.waiting},
+    )
+
+
+def failing(conn: Connection) -> Finding | None:
+    """Find a type of which at least 5 jobs failed within the hour and are failed still, a tenth of what ended."""
+    many = [each for each in list_failing(conn, span=HOUR) if each.failed >= max(MANY_FAILED, each.completed / TENTH)]
+    if not many:
+        return None
+    worst = many[0]
+    others = f", and jobs of {count_words(len(many) - 1, 'other type')}" if len(many) > 1 else ""
+    return Finding(
+        name="jobs.failing",
+        severity=Severity.WARNING,
+        fact=f"{count_words(worst.failed, f'{quoted(worst.type)} job')} failed in the last hour, while "
+        f"{worst.completed:,} completed{others}",
+        meaning="They have used up their attempts. Nothing runs them again by itself.",
+        remedy=f"ayb-jobs jobs list --state failed --type {worst.type}",
+        evidence={"type": worst.type, "byType": {each.type: each.failed for each in many}},
+    )
+
+
+def abandoned(conn: Connection) -> Finding | None:
+    """Find running jobs that have lost their daemon, and that no other has taken over."""
+    found = count_abandoned(conn)
+    if not found.jobs:
+        return None
+    has, its, it = ("has", "its", "it") if found.jobs == 1 else ("have", "their", "them")
+    return Finding(
+        name="jobs.abandoned",
+        severity=Severity.FAILING,
+        fact=f"{count_words(found.jobs, 'running job')} {has} lost {its} daemon, and no daemon has taken {it} over for "
+        f"{span_words(found.since_s)}",
+        meaning="A daemon that is alive takes them over within 2 s, so that none works, or somebody holds their rows.",
+        remedy="Look for `loop.failed` of the recoverer in the daemons' logs, and for locks on the rows.",
+        evidence=found._asdict(),
+    )

@@ -1,0 +1,121 @@
+"""One sentence that tells whether all is well, the same for the dashboard, `health` and `/readyz`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ayb_jobs.checks.database import unfit_database
+from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.checks.fleet import gone, no_daemon, unclaimable
+from ayb_jobs.checks.loops import LoopAge, stuck_loops
+from ayb_jobs.checks.queue import abandoned, failing, late
+from ayb_jobs.checks.retention import deferred
+from ayb_jobs.checks.schedules import overdue
+from ayb_jobs.config import Retention
+from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import list_workers
+from ayb_jobs.storage.queue.lateness import Pace, measure_pace
+from ayb_jobs.storage.queue.minutes import Level, measure_level
+
+# Due jobs, and attempts that ended within a minute, are counted up to here.
+COUNTED = 10_000
+
+
+class Mood(StrEnum):
+    """How things stand: well, well with nothing done yet, in need of somebody, or not known."""
+
+    WELL = "well"
+    READY = "ready"
+    NEEDED = "needed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What the sentence of a healthy queue tells: the level, the pace, and the daemons that are alive."""
+
+    level: Level
+    pace: Pace
+    daemons: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The sentence, how things stand, and what was found, the gravest first. No figures if they could not be had."""
+
+    sentence: str
+    mood: Mood
+    findings: Sequence[Finding]
+    figures: Figures | None = None
+
+
+DISABLED = Verdict(
+    sentence="Jobs are disabled: this daemon runs no job and fires no schedule.", mood=Mood.READY, findings=()
+)
+
+
+def look_round(conn: Connection, retention: Retention, loops: Sequence[LoopAge] = ()) -> Verdict:
+    """Ask every check that is cheap, and return what they amount to."""
+    stuck = stuck_loops(loops)
+    unfit = list(unfit_database(conn))
+    if unfit:
+        return decide([*unfit, *stuck], None)
+    level = measure_level(conn, most=COUNTED)
+    workers = list_workers(conn)
+    figures = Figures(
+        level=level,
+        pace=measure_pace(conn, most=COUNTED),
+        daemons=len(workers),
+        slots=sum(seen.worker.concurrency for seen in workers),
+    )
+    found = [*stuck, *_asked(conn, level), *deferred(conn, retention)]
+    return decide(found, figures)
+
+
+def _asked(conn: Connection, level: Level) -> Iterator[Finding]:
+    """Ask what can be asked of a database that is fit; jobs that no daemon runs are told by the first check."""
+    none = no_daemon(conn)
+    if none:
+        yield none
+    answers = [
+        abandoned(conn),
+        None if none else unclaimable(conn),
+        None if none else late(conn, level, counted=COUNTED),
+        overdue(conn),
+        failing(conn),
+        gone(conn),
+    ]
+    yield from filter(None, answers)
+
+
+def decide(findings: Sequence[Finding], figures: Figures | None) -> Verdict:
+    """Return the verdict on what was found: the gravest finding speaks, or else the figures do."""
+    ordered = sorted(findings, key=lambda finding: finding.severity is not Severity.FAILING)
+    if ordered:
+        mood = Mood.UNKNOWN if ordered[0].name == "database.unavailable" else Mood.NEEDED
+        return Verdict(sentence=as_sentence(ordered[0].fact), mood=mood, findings=ordered, figures=figures)
+    if figures is None:
+        return Verdict(sentence="Nothing is known of the queue.", mood=Mood.UNKNOWN, findings=())
+    if not figures.pace.any_job:
+        return Verdict(sentence=_ready(figures), mood=Mood.READY, findings=(), figures=figures)
+    return Verdict(sentence=_well(figures), mood=Mood.WELL, findings=(), figures=figures)
+
+
+def as_sentence(fact: str) -> str:
+    """Return a fact as a sentence: its first letter large, and a full stop at its end."""
+    return f"{fact[:1].upper()}{fact[1:]}{'' if fact.endswith('.') else '.'}"
+
+
+def _ready(figures: Figures) -> str:
+    daemons = count_words(figures.daemons, "daemon")
+    return f"Ready, and nothing to do yet: {daemons} with {count_words(figures.slots, 'free slot')}, no job so far."
+
+
+def _well(figures: Figures) -> str:
+    jobs = count_words(figures.pace.ended, "job", most=COUNTED)
+    waits = "none waits"
+    if figures.level.waiting:
+        waits = f"none waits longer than {span_words(figures.level.oldest_wait_s)}"
+    return f"All well: {jobs} in the last minute, {waits}, {count_words(figures.daemons, 'daemon')}."

@@ -1,0 +1,210 @@
+"""Charts as SVG, made here: classes of the stylesheet, no text inside, a title that says what is to be seen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+WIDTH = 120
+HEIGHT = 32
+# What a square of the grid of fires looks like.
+SQUARE = 17
+MOST_SLOTS = 60
+
+
+def line(values: Sequence[float], title: str, tone: str = "") -> Markup:
+    """Return a level over time, from zero; `tone` is `bad` or `warn` if this very figure deviates."""
+    if not values or not any(values):
+        return _chart([], title)
+    step, most = WIDTH / max(1, len(values) - 1), max(values)
+    heights = [HEIGHT - 1 - value / most * (HEIGHT - 3) for value in values]
+    path = "M" + "L".join(f"{round(n * step, 1):g} {round(height, 1):g}" for n, height in enumerate(heights))
+    area = Markup('<path class="a {}" d="{}V{}H0z"/>').format(tone, path, HEIGHT)
+    return _chart([area, Markup('<path class="l {}" d="{}"/>').format(tone, path)], title)
+
+
+def bars(values: Sequence[float], title: str, fill: str = "f-bad") -> Markup:
+    """Return counts over time as bars, from zero."""
+    most, step = max(values, default=0), WIDTH / max(1, len(values))
+    shapes = []
+    for n, value in enumerate(values):
+        if value:
+            height = max(2.0, value / most * (HEIGHT - 2))
+            shapes.append(_rect(fill, n * step, HEIGHT - height, step * 0.72, height))
+    return _chart(shapes, title)
+
+
+def _chart(shapes: Sequence[Markup], title: str) -> Markup:
+    return Markup(
+        '<svg class="ch" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img"><title>{}</title>'
+        '<path class="z" d="M0 {}H{}"/>{}</svg>'
+    ).format(WIDTH, HEIGHT, title, HEIGHT, WIDTH, _all(shapes))
+
+
+def _all(shapes: Sequence[Markup]) -> Markup:
+    return Markup("").join(shapes)
+
+
+def _rect(class_: str, x: float, y: float, width: float, height: float) -> Markup:
+    return Markup('<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}"/>').format(
+        class_, round(x, 2), round(y, 2), round(width, 2), round(height, 2)
+    )
+
+
+def _box(class_: str, x: float, y: float, size: float, radius: float = 2) -> Markup:
+    return Markup('<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}" rx="{:g}"/>').format(
+        class_, round(x, 2), y, size, size, radius
+    )
+
+
+def _path(class_: str, way: str) -> Markup:
+    return Markup('<path class="{}" d="{}"/>').format(class_, way)
+
+
+def gauge(percent: float, title: str, fill: str = "f-run") -> Markup:
+    """Return a bar that is filled to so many percent."""
+    full = min(100.0, max(0.0, percent))
+    return Markup(
+        '<svg class="ch bar" viewBox="0 0 100 8" preserveAspectRatio="none" role="img"><title>{}</title>'
+        '<rect width="100" height="8"/>{}</svg>'
+    ).format(title, _rect(fill, 0, 0, full, 8))
+
+
+class Share(NamedTuple):
+    """A part of a whole: its word, how large it is, and its fill."""
+
+    word: str
+    size: float
+    fill: str
+
+
+def shares(parts: Sequence[Share], title: str) -> Markup:
+    """Return one bar divided in proportion."""
+    whole = sum(part.size for part in parts) or 1.0
+    shapes, x = [], 0.0
+    for part in parts:
+        width = part.size / whole * 100
+        shapes.append(_rect(part.fill, x, 0, max(0.2, width - 0.3), 16))
+        x += width
+    return Markup(
+        '<svg class="ch bar share" viewBox="0 0 100 16" preserveAspectRatio="none" role="img"><title>{}</title>{}</svg>'
+    ).format(title, _all(shapes))
+
+
+def squares(kinds: Sequence[str], title: str, *, most: int = 24) -> Markup:
+    """Return a schedule's last fires, one square each, the newest on the right."""
+    missing = most - len(kinds)
+    shapes = [Markup('<rect x="{}" y="9" width="3" height="1"/>').format(n * SQUARE + 7) for n in range(missing)]
+    for n, kind in enumerate(kinds, missing):
+        shapes += SQUARES.get(kind, _completed)(n * SQUARE)
+    return Markup('<svg class="ch" viewBox="0 0 {} 20" role="img"><title>{}</title>{}</svg>').format(
+        most * SQUARE + 8, title, _all(shapes)
+    )
+
+
+def _completed(x: int) -> list[Markup]:
+    return [_box("f-good", x + 2, 3, 13)]
+
+
+def _late(x: int) -> list[Markup]:
+    return [_box("f-warn", x + 2, 3, 13), _path("kx", f"M{x + 8.5} 5.8v4l2.6 1.6")]
+
+
+def _caught_up(x: int) -> list[Markup]:
+    return [*_completed(x), _path("kx", f"m{x + 5} 6.5 3 3-3 3m4-6 3 3-3 3")]
+
+
+def _merged(x: int) -> list[Markup]:
+    return [_box("f-good", x + 6, 7, 5, 2.5)]
+
+
+def _skipped(x: int) -> list[Markup]:
+    return [_box("h", x + 2.5, 3.5, 12), _path("h", f"M{x + 5.5} 9.5h6")]
+
+
+def _failed(x: int) -> list[Markup]:
+    return [_box("f-bad", x + 1, 2, 15), _path("kx", f"M{x + 5} 6l7 7m0-7-7 7")]
+
+
+def _running(x: int) -> list[Markup]:
+    return [_path("f-run", f"M{x + 3} 2.5v14l12-7z")]
+
+
+def _waiting(x: int) -> list[Markup]:
+    return [_box("h", x + 2.5, 3.5, 12, 6)]
+
+
+SQUARES: Mapping[str, Callable[[int], list[Markup]]] = {
+    "late": _late,
+    "caught_up": _caught_up,
+    "coalesced": _merged,
+    "skipped": _skipped,
+    "canceled": _skipped,
+    "failed": _failed,
+    "running": _running,
+    "waiting": _waiting,
+}
+
+
+def slots(busy: int, total: int, stuck: int = 0) -> Markup:
+    """Return a daemon's slots: those that are past a timeout, busy and free, up to 60 of them."""
+    shown, shapes = min(total, MOST_SLOTS), []
+    for n in range(shown):
+        x = n * 12
+        if n < stuck:
+            shapes += [_box("f-bad", x, 0, 10), _path("kx", f"M{x + 3} 3l4 4m0-4-4 4")]
+        else:
+            shapes.append(_box("f-run", x, 0, 10) if n < busy else _box("h", x + 0.6, 0.6, 8.8))
+    past = f", {stuck} past the timeout" if stuck else ""
+    return Markup(
+        '<svg class="ch" viewBox="0 0 {} 10" preserveAspectRatio="xMinYMid" role="img"><title>{}</title>{}</svg>'
+    ).format(max(12, shown * 12), f"{busy} of {total} slots busy{past}", _all(shapes))
+
+
+class Stroke(NamedTuple):
+    """A fire in a day's timeline: the minute of the day, how many minutes it usually runs, and whether it is past."""
+
+    minute: float
+    minutes: float
+    is_past: bool
+
+
+def day(strokes: Sequence[Stroke], bands: Sequence[int], now: float, title: str) -> Markup:
+    """Return one schedule's day: its fires, the minutes in which many fire, and where the day stands."""
+    shapes = [_rect("f-band", minute - 4, 0, 8, 24) for minute in bands]
+    for stroke in strokes:
+        fill = "f-good" if stroke.is_past else "f-run"
+        shapes.append(_rect(fill, stroke.minute, 6, max(3.0, stroke.minutes), 12))
+    return Markup(
+        '<svg class="ch" viewBox="0 0 1440 24" preserveAspectRatio="none" role="img"><title>{}</title>'
+        '<path class="z" d="M0 12H1440M360 0V24M720 0V24M1080 0V24M0 0V24M1440 0V24"/>{}<path class="now" d="M{:g} 0V24"/></svg>'
+    ).format(title, _all(shapes), round(now))
+
+
+def plot(values: Sequence[float], title: str) -> Markup:
+    """Return counts over time as a large chart of bars with three lines behind it."""
+    most, shapes = max(values, default=0) or 1, []
+    for n, value in enumerate(values):
+        if value:
+            height = max(0.8, value / most * 96)
+            shapes.append(_rect("f-run", n + 0.12, 100 - height, 0.76, height))
+    count = max(1, len(values))
+    return Markup(
+        '<svg class="ch" viewBox="0 0 {} 100" preserveAspectRatio="none" role="img"><title>{}</title>'
+        '<path class="z" d="M0 0H{}M0 33.3H{}M0 66.7H{}M0 100H{}"/>{}</svg>'
+    ).format(count, title, count, count, count, count, _all(shapes))
+
+
+def marked(text: str, sign: str = "<n>") -> Markup:
+    """Return an error's text with a mark for each number or id that is left out of it."""
+    return Markup("<mark>n</mark>").join(escape(part) for part in text.split(sign))
+
+
+def in_code(sentence: str) -> Markup:
+    """Return a sentence with the names in backticks as code."""
+    parts = sentence.split("`")
+    if len(parts) % 2 == 0:
+        return escape(sentence)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts)
+    )

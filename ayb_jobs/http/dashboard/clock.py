@@ -1,0 +1,81 @@
+"""Instants as a visitor reads them: in the zone that they chose, with UTC beside."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.schedules.zones import find_zone, local_time
+
+COOKIE = "ayb_jobs_zone"
+FAR = timedelta(days=3000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Words instants as of `now`, the time of the data, in a zone."""
+
+    zone: str
+    now: datetime
+
+    def local(self, instant: datetime) -> datetime:
+        """Return an instant as the clocks of the zone show it; UTC where the zone's clocks cannot."""
+        try:
+            return local_time(instant, self.zone)
+        except (InvalidInput, OverflowError, ValueError):
+            return instant.astimezone(UTC)
+
+    def at(self, instant: datetime | None) -> str:
+        """Return the time of day, with the day if it is another: `14:31:58`, `26 Nov 09:12`, `3 Jan 2025`."""
+        if instant is None:
+            return "–"
+        if abs(instant - self.now) > FAR:
+            return "never" if instant.year in {1, 9999} else f"{instant:%Y}"
+        local, today = self.local(instant), self.local(self.now)
+        if local.date() == today.date():
+            return f"{local:%H:%M:%S}"
+        if local.date() == today.date() + timedelta(days=1):
+            return f"tomorrow {local:%H:%M}"
+        day = f"{local.day} {local:%b}"
+        return f"{day} {local:%H:%M}" if local.year == today.year else f"{day} {local.year}"
+
+    def short(self, instant: datetime) -> str:
+        """Return the time of day without its seconds: `14:31`."""
+        return f"{self.local(instant):%H:%M}"
+
+    def whole(self, instant: datetime) -> str:
+        """Return day and time with the zone's name: `Sat 28 Nov 02:30 CET`."""
+        local = self.local(instant)
+        year = "" if local.year == self.local(self.now).year else f" {local.year}"
+        return f"{local:%a} {local.day} {local:%b}{year} {local:%H:%M:%S} {local:%Z}".replace(":00 ", " ")
+
+    def utc(self, instant: datetime | None) -> str:
+        """Return an instant in UTC, for titles."""
+        return "" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+    def read(self, text: str, field: str) -> datetime | None:
+        """Return the instant that a visitor wrote: `13:00` today, `2026-11-26`, or both, in their zone."""
+        text = text.strip()
+        if not text:
+            return None
+        try:
+            if "-" in text:
+                local = datetime.fromisoformat(text)
+            else:
+                local = datetime.combine(self.local(self.now).date(), time.fromisoformat(text.zfill(5)))
+            if local.tzinfo is None:
+                local = local.replace(tzinfo=find_zone(self.zone))
+            return local.astimezone(UTC)
+        except (ValueError, OverflowError):
+            message = f"{field} is {text!r}; write it as 13:00, 2026-11-26, or 2026-11-26 13:00"
+            raise InvalidInput(message, field=field) from None
+
+
+def chosen_zone(text: str | None) -> str:
+    """Return the zone that a visitor chose, or UTC if they chose none, or one that is not known here."""
+    if not text:
+        return "UTC"
+    try:
+        find_zone(text)
+    except InvalidInput:
+        return "UTC"
+    return text

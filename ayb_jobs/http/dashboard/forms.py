@@ -1,0 +1,17 @@
+"""What a form sends."""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from ayb_jobs.errors import InvalidInput
+
+MOST_FIELDS = 100
+
+
+def read_form(body: bytes) -> Mapping[str, str]:
+    """Return the fields of a form, of several by one name the last; raises `InvalidInput` if it is none."""
+    try:
+        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
+    except ValueError:
+        raise InvalidInput("the form cannot be read") from None
+    return {name: value.replace("\r\n", "\n") for name, value in fields}

@@ -1,0 +1,72 @@
+"""Failures grouped by type and error, as the overview and their own page show them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from ayb_jobs.http.dashboard.shell import SPANS, Visit, Visitor, query
+from ayb_jobs.model.filters import Filter
+from ayb_jobs.storage.clock import now
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.failures import LOOK, FailureGroup, group_failures
+from ayb_jobs.storage.queue.jobs import get_job
+from ayb_jobs.storage.requests import reading
+
+
+def add_to(routes: APIRouter) -> None:
+    """Add the page of failures."""
+    routes.add_api_route("/failures", failures, methods=["GET"])
+
+
+def failures(visit: Visitor) -> Response:
+    """Show what fails, grouped."""
+    seen = visit.asked("seen") if visit.asked("seen") in SPANS else "day"
+    wanted = Filter(
+        type=visit.asked("type") or None, queue=visit.asked("queue") or None, error=visit.asked("error") or None
+    )
+    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+        at = now(conn)
+        groups = group_failures(conn, wanted, span=SPANS[seen][1])
+        example = _example(conn, visit, groups)
+    total = sum(each.jobs for each in groups)
+    return visit.page(
+        "failures.html",
+        now=at,
+        title="Failures",
+        spans=[(name, word) for name, (word, _) in SPANS.items()],
+        seen=seen,
+        wanted=wanted,
+        types=sorted({each.type for each in groups}),
+        is_filtered=any((wanted.type, wanted.queue, wanted.error)),
+        is_bounded=total >= LOOK,
+        look=LOOK,
+        total=total,
+        example=example,
+        span_word=f"In the {SPANS[seen][0]}" if seen != "ever" else "Since the first",
+        **context(groups, seen=seen, wanted=wanted),
+    )
+
+
+def _example(conn: Connection, visit: Visit, groups: Sequence[FailureGroup]) -> Any:
+    """Return one job of the group that was asked for, or of the largest, to be shown whole."""
+    known = {each.example for each in groups}
+    chosen = visit.asked("show")
+    if not groups:
+        return None
+    return get_job(conn, chosen if chosen in known else groups[0].example)
+
+
+def context(groups: Sequence[FailureGroup], *, seen: str, wanted: Filter | None = None) -> dict[str, Any]:
+    """Return what the table of groups needs: each group's list, its example, and the page that retries it."""
+    base = {"type": wanted.type, "queue": wanted.queue, "error": wanted.error} if wanted else {}
+    return {
+        "groups": groups,
+        "list_of": lambda each: (
+            f"/jobs?{query(state='failed', type=each.type, queue=base.get('queue'), alike=each.error)}"
+        ),
+        "show_of": lambda each: f"/failures?{query(seen=seen, **base, show=each.example)}#main",
+        "retry_of": lambda each: (
+            "/jobs/bulk?" + query(action="retry", **{**base, "type": each.type, "alike": each.error})
+        ),
+    }

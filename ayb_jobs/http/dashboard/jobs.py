@@ -1,0 +1,283 @@
+"""Lists of jobs by filters that stand in the address, and acting on all that match, with the count first."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.http.acting import acting_in_steps
+from ayb_jobs.http.dashboard.clock import Clock
+from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor, query
+from ayb_jobs.http.edge.auth import Scope
+from ayb_jobs.http.requests import cursor_text, read_cursor
+from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.operations import bulk
+from ayb_jobs.operations.bulk import BulkAction
+from ayb_jobs.storage.clock import now
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.browsing import LOOK, Counts, Listed, Page, Shown, browse_jobs, count_shown
+from ayb_jobs.storage.queue.queues import list_queues
+from ayb_jobs.storage.queue.stats import job_stats
+from ayb_jobs.storage.requests import reading
+
+PAGE = 50
+COUNTED = 10_000
+FILTERS = ("type", "queue", "key", "since", "until", "error", "alike")
+TABS = (
+    (Shown.ALL, "All"),
+    (Shown.WAITING, "Waiting"),
+    (Shown.LATER, "Later"),
+    (Shown.RUNNING, "Running"),
+    (Shown.FAILED, "Failed"),
+    (Shown.COMPLETED, "Completed"),
+    (Shown.CANCELED, "Canceled"),
+)
+# What can be done to all jobs of a list that match: the action, its verb, and what it does.
+ACTIONS: Mapping[Shown, BulkAction] = {
+    Shown.FAILED: BulkAction.RETRY,
+    Shown.WAITING: BulkAction.CANCEL,
+    Shown.LATER: BulkAction.CANCEL,
+}
+VERBS: Mapping[BulkAction, str] = {BulkAction.RETRY: "Retry", BulkAction.CANCEL: "Cancel"}
+EFFECTS: Mapping[BulkAction, str] = {
+    BulkAction.RETRY: "Each becomes due now, with all its attempts.",
+    BulkAction.CANCEL: "Each queued job ends canceled, due or not, and never runs.",
+}
+LISTS: Mapping[BulkAction, Shown] = {BulkAction.RETRY: Shown.FAILED, BulkAction.CANCEL: Shown.WAITING}
+
+
+def add_to(routes: APIRouter) -> None:
+    """Add the list of jobs, and acting on all that match."""
+    routes.add_api_route("/jobs", jobs, methods=["GET"])
+    routes.add_api_route("/jobs/bulk", confirm, methods=["GET"])
+    routes.add_api_route("/jobs/bulk", act, methods=["POST"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A filter as it was typed, as it is meant, and what is wrong with it."""
+
+    typed: Blank
+    wanted: Filter
+    wrong: Blank
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether anything was typed."""
+        return any(self.typed.values())
+
+
+def read_filter(typed: Mapping[str, str], clock: Clock) -> Asked:
+    """Return the filter that a visitor typed; a field that is wrong is told, and left out."""
+    kept = Blank({name: typed.get(name, "").strip() for name in FILTERS})
+    values: dict[str, Any] = {}
+    wrong = Blank()
+    for name in FILTERS:
+        try:
+            values[name] = clock.read(kept[name], name) if name in {"since", "until"} else kept[name] or None
+            Filter(**{name: values[name]})
+        except InvalidInput as error:
+            values.pop(name, None)
+            wrong[name] = f"{str(error)[:1].upper()}{str(error)[1:]}."
+    return Asked(typed=kept, wanted=Filter(**values), wrong=wrong)
+
+
+def jobs(visit: Visitor) -> Response:
+    """Show a list of jobs."""
+    shown = Shown(visit.asked("state")) if visit.asked("state") in list(Shown) else Shown.ALL
+    cursor = visit.asked("cursor")
+    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+        at = now(conn)
+        clock = visit.clock(at)
+        asked = read_filter(visit.request.query_params, clock)
+        page = browse_jobs(
+            conn, shown, asked.wanted, after=read_cursor(cursor) if cursor else None, limit=PAGE, look=LOOK
+        )
+        counts = count_shown(conn, most=COUNTED)
+        estimates = _estimates(conn, counts)
+        bulk_ = _bulk(conn, shown, asked, clock) if not cursor else None
+        queues = [each.queue for each in list_queues(conn, served=list(visit.services.config.jobs.queues))]
+    said = {name: value for name, value in asked.typed.items() if value}
+    return visit.page(
+        "jobs.html",
+        status=400 if asked.wrong else 200,
+        now=at,
+        title=f"{shown.title()} jobs" if shown is not Shown.ALL else "Jobs",
+        shown=shown,
+        tabs=list(_tabs(shown, said, counts, estimates)),
+        typed=asked.typed,
+        wrong=asked.wrong,
+        is_filtered=asked.is_filtered,
+        types=sorted({*visit.services.registry.names(), *(each.type for each in page.jobs)}),
+        queues=queues,
+        bulk=bulk_,
+        page=page,
+        look=LOOK,
+        by_due_time=shown.by_due_time,
+        state_of=state_of,
+        ran_or_waits=ran_or_waits,
+        without=_without(shown, said),
+        is_later_page=bool(cursor),
+        first_href=f"/jobs?{query(state=shown, **said)}",
+        next_href=_next(shown, said, page),
+    )
+
+
+def _next(shown: Shown, said: Mapping[str, str], page: Page) -> str:
+    return f"/jobs?{query(state=shown, **said, cursor=cursor_text(page.next))}" if page.next else ""
+
+
+def _tabs(
+    chosen: Shown, said: Mapping[str, str], counts: Counts, estimates: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    for shown, word in TABS:
+        count = "" if shown is Shown.ALL else estimates.get(shown) or counted(getattr(counts, shown))
+        href = f"/jobs?{query(state=shown, **said)}"
+        yield {"word": word, "href": href, "is_chosen": shown is chosen, "count": count}
+
+
+def _estimates(conn: Connection, counts: Counts) -> Mapping[str, str]:
+    """Return estimates for the states of which there are more than are counted."""
+    many = [name for name in ("completed", "failed", "canceled") if getattr(counts, name) >= COUNTED]
+    if not many:
+        return {}
+    stats = job_stats(conn, counted=dict.fromkeys(JobState, COUNTED))
+    return {name: f"≈ {_rounded(stats.counts[JobState(name)]):,}" for name in many}
+
+
+def _rounded(count: int) -> int:
+    """Return an estimate with the three digits that it is good for."""
+    return round(count, min(0, 3 - len(str(count))))
+
+
+def counted(count: int) -> str:
+    """Return a count that ends at a bound."""
+    return f"{COUNTED:,}+" if count >= COUNTED else f"{count:,}"
+
+
+def _bulk(conn: Connection, shown: Shown, asked: Asked, clock: Clock) -> dict[str, Any] | None:
+    """Return what can be done to all that match, with their number."""
+    action = ACTIONS.get(shown)
+    if action is None or asked.wrong:
+        return None
+    count = bulk.count(conn, action, asked.wanted, most=COUNTED)
+    said = {name: value for name, value in asked.typed.items() if value}
+    return {
+        "count": counted(count),
+        "words": words_of(action, asked, clock, one=count == 1),
+        "word": VERBS[action],
+        "href": f"/jobs/bulk?{query(action=action, **said)}",
+    }
+
+
+def words_of(action: BulkAction, asked: Asked, clock: Clock, *, one: bool = False) -> str:
+    """Return which jobs a filter means, in words."""
+    state = "failed" if action is BulkAction.RETRY else "queued"
+    wanted = asked.wanted
+    parts = [state, *([wanted.type] if wanted.type else []), "job" if one else "jobs"]
+    parts += [f"in queue {wanted.queue}"] if wanted.queue else []
+    parts += [f"with key {wanted.key}"] if wanted.key else []
+    parts += [f"created since {clock.at(wanted.since)}"] if wanted.since else []
+    parts += [f"created before {clock.at(wanted.until)}"] if wanted.until else []
+    parts += [f"with “{wanted.error}” in the error"] if wanted.error else []
+    return " ".join(parts)
+
+
+def _without(shown: Shown, said: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return links to the same list with one part of the filter left out."""
+    names = {"type": "Any type", "queue": "Any queue", "key": "Any key", "since": "Created at any time before",
+             "until": "Created at any time after", "error": "Any error", "alike": "Any error"}  # fmt: skip
+    links = [
+        {
+            "word": names[left_out],
+            "href": f"/jobs?{query(state=shown, **{k: v for k, v in said.items() if k != left_out})}",
+        }
+        for left_out in said
+    ]
+    return [*links, {"word": "All jobs", "href": "/jobs"}] if shown is not Shown.ALL or links else links
+
+
+def state_of(job: Listed) -> tuple[str, str]:
+    """Return a listed job's state as it is drawn: its shape, and its word."""
+    match job.state:
+        case JobState.QUEUED if job.attempts:
+            return "retry", "waits again"
+        case JobState.QUEUED:
+            return ("queued", "waits") if job.is_due else ("later", "later")
+        case JobState.RUNNING:
+            return "running", "runs"
+        case _:
+            return str(job.state), str(job.state)
+
+
+def ran_or_waits(job: Listed) -> str:
+    """Return how long a listed job ran, runs or waits."""
+    if job.state is JobState.RUNNING:
+        return f"runs {span_words(job.ran_s or 0)}"
+    if job.state is JobState.QUEUED:
+        if job.waited_s is None:
+            return ""
+        return f"waits {span_words(job.waited_s)}" if job.waited_s >= 0 else f"due in {span_words(-job.waited_s)}"
+    return "" if job.ran_s is None else f"ran {span_words(job.ran_s)}"
+
+
+def confirm(visit: Visitor) -> Response:
+    """Tell what a press would do to all that match, with their number and some of them."""
+    visit.need(Scope.OPERATE)
+    action = _action(visit.asked("action"))
+    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+        at = now(conn)
+        asked = _right(visit, visit.request.query_params, at)
+        count = bulk.count(conn, action, asked.wanted, most=COUNTED)
+        examples = browse_jobs(conn, LISTS[action], asked.wanted, limit=5).jobs
+        if not examples and action is BulkAction.CANCEL:
+            examples = browse_jobs(conn, Shown.LATER, asked.wanted, limit=5).jobs
+    said = {name: value for name, value in asked.typed.items() if value}
+    words = words_of(action, asked, visit.clock(at), one=count == 1)
+    return visit.page(
+        "confirm.html",
+        now=at,
+        title=f"{VERBS[action]} {counted(count)} {'job' if count == 1 else 'jobs'}?",
+        word=VERBS[action],
+        count=count_words(count, "job", most=COUNTED),
+        words=words[:1].upper() + words[1:],
+        alike=asked.typed["alike"],
+        effect=EFFECTS[action],
+        is_none=count == 0,
+        is_many=count >= COUNTED,
+        examples=examples,
+        fields={"action": action, **said},
+        back=f"/jobs?{query(state=LISTS[action], **said)}",
+    )
+
+
+def act(visit: Visitor, fields: Fields) -> Response:
+    """Do it to all that match, and say to how many."""
+    session = visit.need(Scope.OPERATE)
+    action = _action(fields.get("action", ""))
+    asked = _right(visit, fields, None)
+    begin, actor = acting_in_steps(visit.services, session.caller)
+    done = bulk.change(begin, action, asked.wanted, actor=actor)
+    said = {name: value for name, value in asked.typed.items() if value}
+    if not done.done:
+        return visit.onward("/jobs/bulk", str(action), count=done.count, action=action, **said)
+    return visit.onward("/jobs", str(action), count=done.count, state=LISTS[action], **said)
+
+
+def _action(text: str) -> BulkAction:
+    if text not in list(BulkAction):
+        raise InvalidInput("action is neither retry nor cancel", field="action")
+    return BulkAction(text)
+
+
+def _right(visit: Visit, typed: Mapping[str, str], at: datetime | None) -> Asked:
+    """Return the filter; raises `InvalidInput` if any of it is wrong: nothing may be done to more than was meant."""
+    asked = read_filter(typed, visit.clock(at))
+    if asked.wrong:
+        raise InvalidInput(next(iter(asked.wrong.values())))
+    return asked

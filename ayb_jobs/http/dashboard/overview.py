@@ -1,0 +1,247 @@
+"""The first page: the sentence, four figures, and what needs somebody."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Response
+from markupsafe import Markup
+
+from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.checks.schedules import words_of
+from ayb_jobs.checks.verdict import COUNTED, Mood, Verdict, as_sentence
+from ayb_jobs.http.dashboard import charts, grouping
+from ayb_jobs.http.dashboard.clock import Clock
+from ayb_jobs.http.dashboard.shell import SPANS, Visitor, query
+from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.storage.clock import now
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.browsing import Counts, count_shown
+from ayb_jobs.storage.queue.failures import FailureGroup, group_failures
+from ayb_jobs.storage.queue.minutes import Level, list_levels
+from ayb_jobs.storage.requests import reading
+from ayb_jobs.storage.schedules.overdue import list_overdue
+from ayb_jobs.storage.schedules.schedules import list_schedules
+
+HOUR = SPANS["hour"][1]
+MOST_OVERDUE = 10
+MOST_GROUPS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviation:
+    """Something that needs somebody: its sentence, and what to press."""
+
+    icon: str
+    tone: str
+    sentence: str
+    meaning: str
+    word: str = ""
+    href: str = ""
+    action: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One of the four figures."""
+
+    name: str
+    value: str
+    note: str
+    href: str
+    chart: Markup
+    tone: str = ""
+
+
+def add_to(routes: APIRouter) -> None:
+    """Add the overview."""
+    routes.add_api_route("/", overview, methods=["GET", "HEAD"])
+
+
+def overview(visit: Visitor) -> Response:
+    """Show how things stand."""
+    verdict = visit.pages.pulse.ask()
+    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+        at = now(conn)
+        clock = visit.clock(at)
+        counts = count_shown(conn, most=COUNTED)
+        levels = list_levels(conn, span=HOUR) if HOUR else []
+        groups = group_failures(conn, Filter(), span=HOUR)
+        deviations = list(_deviations(conn, verdict, at))
+        is_empty = verdict.mood is Mood.READY
+        coming = [each for each in list_schedules(conn) if each.enabled and each.next_run_at] if is_empty else []
+    failed = sum(each.jobs for each in groups)
+    return visit.page(
+        "overview.html",
+        now=at,
+        verdict=verdict,
+        head=_head(verdict),
+        is_grave=any(each.severity is Severity.FAILING for each in verdict.findings),
+        first=deviations[0] if deviations else None,
+        figures=_figures(clock, counts, levels, groups, verdict),
+        deviations=deviations,
+        failed=failed,
+        is_empty=is_empty,
+        coming=sorted(coming, key=lambda each: (each.next_run_at or at, each.name)),
+        first_type=min(visit.services.registry.names(), default=""),
+        **grouping.context(groups[:MOST_GROUPS], seen="hour"),
+    )
+
+
+def _head(verdict: Verdict) -> str:
+    """Return the window's title, which tells the state to whoever has it among others."""
+    match verdict.mood:
+        case Mood.WELL | Mood.READY:
+            return "Overview"
+        case _:
+            return f"! {verdict.sentence.replace('`', '')[:60]}"
+
+
+def _deviations(conn: Connection, verdict: Verdict, at: datetime) -> Iterator[Deviation]:
+    for finding in verdict.findings:
+        if finding.name == "schedules.overdue":
+            yield from _overdue(conn, at)
+        else:
+            yield _deviation(finding)
+
+
+def _overdue(conn: Connection, at: datetime) -> Iterator[Deviation]:
+    """Yield the schedules that are overdue, each with what to press."""
+    late = list_overdue(conn)
+    for each in late[:MOST_OVERDUE]:
+        can_run = each.reason in {"no_success", "not_fired"}
+        yield Deviation(
+            icon="overdue",
+            tone="overdue",
+            sentence=as_sentence(words_of(each, at)),
+            meaning="Its work was not done in time." if each.last_error is None else each.last_error[:300],
+            word="Run it now" if can_run else "Show it",
+            href=f"/schedules/{each.schedule_id}",
+            action=f"/schedules/{each.schedule_id}/trigger" if can_run else "",
+            since=each.since,
+        )
+    if len(late) > MOST_OVERDUE:
+        yield Deviation(
+            icon="overdue",
+            tone="overdue",
+            sentence=f"{count_words(len(late) - MOST_OVERDUE, 'further schedule is', 'further schedules are')} overdue.",
+            meaning="Their work was not done in time.",
+            word="Show all",
+            href="/schedules",
+        )
+
+
+def _deviation(finding: Finding) -> Deviation:
+    icon, tone, word, href = _press(finding)
+    return Deviation(
+        icon=icon, tone=tone, sentence=as_sentence(finding.fact), meaning=finding.meaning, word=word, href=href
+    )
+
+
+def _press(finding: Finding) -> tuple[str, str, str, str]:
+    """Return how a finding is drawn, and what leads to it: icon, tone, word, address."""
+    evidence: Any = finding.evidence
+    match finding.name:
+        case "jobs.late":
+            return "late", "late", "Show what waits", f"/jobs?{query(state='waiting', queue=evidence['queue'])}"
+        case "jobs.unclaimable":
+            first = next(iter(evidence["byType"]))
+            return (
+                "unknown",
+                "unknown",
+                f"Show {evidence['byType'][first]:,}",
+                f"/jobs?{query(state='waiting', type=first)}",
+            )
+        case "jobs.failing":
+            return "failed", "failed", "Show the errors", f"/failures?{query(seen='hour', type=evidence['type'])}"
+        case "jobs.abandoned" | "daemon.none" | "daemon.gone":
+            return "gone", "gone", "Show the daemons", "/daemons"
+        case "retention.deferred":
+            return "later", "late", "", ""
+        case _:
+            return "overdue", "overdue", "", ""
+
+
+def _figures(
+    clock: Clock, counts: Counts, levels: Sequence[Level], groups: Sequence[FailureGroup], verdict: Verdict
+) -> list[Figure]:
+    found = {each.name: each for each in verdict.findings}
+    figures = verdict.figures
+    oldest_s = figures.level.oldest_wait_s if figures else 0.0
+    slots = figures.slots if figures else 0
+    failed = sum(each.jobs for each in groups)
+    late = found.get("jobs.late") or found.get("jobs.unclaimable")
+    later = f"{_counted(counts.later)} more {'is' if counts.later == 1 else 'are'} due later" if counts.later else ""
+    return [
+        Figure(
+            name="Waiting now",
+            value=_counted(counts.waiting),
+            note=later or _most(clock, levels, "waiting", "most in the hour: {}"),
+            href="/jobs?state=waiting",
+            chart=charts.line([each.waiting for each in levels], _said(levels, "waiting", "Waiting jobs")),
+        ),
+        Figure(
+            name="Running",
+            value=_counted(counts.running),
+            note=f"of {count_words(slots, 'slot')}",
+            href="/daemons",
+            chart=charts.line([each.running for each in levels], _said(levels, "running", "Running jobs")),
+        ),
+        Figure(
+            name="Failed in the hour",
+            value=f"{failed:,}",
+            note=f"the last at {clock.short(max(each.last_at for each in groups))}" if groups else "and failed still",
+            href="/failures?seen=hour",
+            chart=charts.bars(
+                [sum(each.buckets[n] for each in groups) for n in range(24)],
+                f"Failed jobs in the last hour: {failed:,}",
+            ),
+            tone="bad" if "jobs.failing" in found else "",
+        ),
+        Figure(
+            name="Oldest wait",
+            value=span_words(oldest_s) if counts.waiting else "–",
+            note=f"in queue {late.evidence['queue']}" if late and "queue" in late.evidence else _longest(clock, levels),
+            href="/jobs?state=waiting",
+            chart=charts.line([each.oldest_wait_s for each in levels], _waits(levels), "bad" if late else ""),
+            tone="bad" if late else "",
+        ),
+    ]
+
+
+def _counted(count: int) -> str:
+    return f"{COUNTED:,}+" if count >= COUNTED else f"{count:,}"
+
+
+def _most(clock: Clock, levels: Sequence[Level], name: str, words: str) -> str:
+    if not levels:
+        return "not measured yet"
+    top = max(levels, key=lambda each: getattr(each, name))
+    return words.format(f"{getattr(top, name):,} at {clock.short(top.at)}")
+
+
+def _longest(clock: Clock, levels: Sequence[Level]) -> str:
+    if not levels:
+        return "not measured yet"
+    top = max(levels, key=lambda each: each.oldest_wait_s)
+    return f"longest in the hour: {span_words(top.oldest_wait_s)} at {clock.short(top.at)}"
+
+
+def _said(levels: Sequence[Level], name: str, what: str) -> str:
+    if not levels:
+        return f"{what} in the last hour: not measured yet"
+    values = [getattr(each, name) for each in levels]
+    return f"{what} in the last hour: between {min(values):,} and {max(values):,}, last {values[-1]:,}"
+
+
+def _waits(levels: Sequence[Level]) -> str:
+    if not levels:
+        return "Oldest wait in the last hour: not measured yet"
+    values = [each.oldest_wait_s for each in levels]
+    return (
+        f"Oldest wait in the last hour: between {span_words(min(values))} and {span_words(max(values))}, "
+        f"last {span_words(values[-1])}"
+    )

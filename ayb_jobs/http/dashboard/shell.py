@@ -1,0 +1,368 @@
+"""What every page shares: who visits, what they may do, how things stand, and how a page is rendered."""
+
+import hmac
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from importlib.resources import files
+from typing import Annotated, Any
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import ayb_jobs
+from ayb_jobs.checks.loops import LoopAge
+from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict, as_sentence
+from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound
+from ayb_jobs.http.dashboard import charts
+from ayb_jobs.http.dashboard.clock import COOKIE as ZONE_COOKIE
+from ayb_jobs.http.dashboard.clock import Clock, chosen_zone
+from ayb_jobs.http.dashboard.forms import read_form
+from ayb_jobs.http.dashboard.session import COOKIE, Session, Sessions
+from ayb_jobs.http.edge.auth import Scope
+from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
+from ayb_jobs.http.routes.health import judge
+from ayb_jobs.http.services import Services
+from ayb_jobs.model.instants import instant_text
+from ayb_jobs.model.words import count_words, span_words
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",  # without one, a browser says of no form where it was sent from
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+# A verdict is asked for by many pages at once, and is as good for two seconds.
+FRESH_S = 2.0
+NO_SESSION = 401
+SERVER_ERROR = 500
+LONGEST_COUNT = 10
+SECTIONS = (
+    ("/", "Overview", ""),
+    ("/jobs", "Jobs", ""),
+    ("/failures", "Failures", "failures"),
+    ("/schedules", "Schedules", "schedules"),
+    ("/executions", "Executions", ""),
+    ("/queues", "Queues", "queues"),
+    ("/daemons", "Daemons", "daemons"),
+    ("/audit", "Audit", ""),
+)
+# Which section a finding belongs to.
+FLAGS: Mapping[str, str] = {
+    "jobs.failing": "failures",
+    "schedules.overdue": "schedules",
+    "jobs.unclaimable": "queues",
+    "jobs.late": "queues",
+    "jobs.abandoned": "daemons",
+    "daemon.none": "daemons",
+    "daemon.gone": "daemons",
+}
+MOODS: Mapping[Mood, tuple[str, str]] = {
+    Mood.WELL: ("well", "All well"),
+    Mood.READY: ("queued", "Ready"),
+    Mood.NEEDED: ("overdue", "Needs you"),
+    Mood.UNKNOWN: ("unknown", "Not known"),
+}
+# What a press did, as the next page says it: by a word in its address, since no address may put words into a page.
+TOLD: Mapping[str, str] = {
+    "retried": "The job is queued again.",
+    "canceled": "The job is canceled.",
+    "enqueued": "The job is enqueued.",
+    "found": "A job with this key was there already: this one.",
+    "saved": "The schedule is saved.",
+    "created": "The schedule is created.",
+    "deleted": "The schedule is deleted; its jobs stay.",
+    "enabled": "The schedule is enabled; its next run is the first one after now.",
+    "disabled": "The schedule is disabled.",
+    "zone": "Times are in this zone from now on.",
+}
+
+
+HOW_TO_ENABLE = "Set enabled = true under [jobs] in its configuration, or AYB_JOBS_ENABLED=true in its environment, and start it again."
+GOES_ON = "The daemons ask again each second, and go on by themselves once it answers."
+NONE_IS_LOST = "No job is lost. What runs goes on; how it ends is recorded as soon as that is possible."
+
+
+class Blank(dict[str, str]):
+    """Texts by name; what is missing is empty."""
+
+    def __missing__(self, _: str) -> str:
+        return ""
+
+
+class Pulse:
+    """How things stand, asked at most every two seconds however many pages want to know."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._found: tuple[float, Verdict] | None = None
+
+    def ask(self) -> Verdict:
+        """Return how things stand."""
+        with self._lock:
+            if self._found is None or time.monotonic() - self._found[0] >= FRESH_S:
+                verdict = judge(self._services)
+                self._found = (time.monotonic(), verdict)
+            return self._found[1]
+
+
+class Assets:
+    """The files of the dashboard, each with a mark of its content in its address, so that browsers may keep them."""
+
+    TYPES: Mapping[str, str] = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+    def __init__(self) -> None:
+        folder = files("ayb_jobs.http.dashboard") / "static"
+        self.content = {each.name: each.read_bytes() for each in folder.iterdir() if "." in each.name}
+        self._marks = {name: sha256(content).hexdigest()[:12] for name, content in self.content.items()}
+
+    def address(self, name: str) -> str:
+        """Return where a file is served."""
+        return f"/static/{name}?v={self._marks[name]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the dashboard stands on, made once for an application."""
+
+    services: Services
+    sessions: Sessions
+    pulse: Pulse
+    assets: Assets = field(default_factory=Assets)
+    templates: Environment = field(
+        default_factory=lambda: Environment(
+            loader=PackageLoader("ayb_jobs.http.dashboard"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One request of somebody who looks at a page."""
+
+    pages: Pages
+    request: Request
+    session: Session | None
+    zone: str
+
+    @property
+    def services(self) -> Services:
+        """What the application stands on."""
+        return self.pages.services
+
+    @property
+    def here(self) -> str:
+        """The page's own address without what told of the last press."""
+        kept = [
+            (name, value) for name, value in self.request.query_params.multi_items() if name not in {"told", "count"}
+        ]
+        return self.request.url.path + (f"?{urlencode(kept)}" if kept else "")
+
+    def asked(self, name: str, most: int = 1000) -> str:
+        """Return what the address says under a name, without spaces around it; empty if nothing."""
+        return self.request.query_params.get(name, "").strip()[:most]
+
+    def clock(self, now: datetime | None = None) -> Clock:
+        """Return what words instants for this visitor, as of `now`."""
+        return Clock(zone=self.zone, now=now or datetime.now(UTC))
+
+    def may(self, scope: Scope) -> bool:
+        """Tell whether the visitor may do what a scope allows."""
+        return self.session is not None and self.session.caller.scope >= scope
+
+    def need(self, scope: Scope) -> Session:
+        """Return the session if it may do this; raises `Refused` if not."""
+        if self.session is None:
+            raise Refused(401, "log in first")
+        if not self.may(scope):
+            caller = self.session.caller
+            raise Refused(
+                403, f"{caller.name} may {caller.scope.name.lower()}; {scope.name.lower()} is needed for this"
+            )
+        return self.session
+
+    def page(self, template: str, *, status: int = 200, now: datetime | None = None, **context: Any) -> Response:
+        """Render a page as of `now`."""
+        clock = self.clock(now)
+        verdict = context.pop("verdict", None)
+        if self.session is not None and verdict is None and status < SERVER_ERROR:
+            verdict = self.pages.pulse.ask()
+        shared = {
+            "version": ayb_jobs.__version__,
+            "environment": self.services.config.dashboard,
+            "session": self.session,
+            "is_open": self.request.app.state.authenticator.open,
+            "may_operate": self.may(Scope.OPERATE),
+            "may_admin": self.may(Scope.ADMIN),
+            "sections": SECTIONS,
+            "section": "/" + self.request.url.path.split("/")[1],
+            "flags": {FLAGS.get(each.name) for each in verdict.findings} if verdict else set(),
+            "verdict": verdict,
+            "moods": MOODS,
+            "icons": {"caught": "retry", "skipped": "canceled"},
+            "clock": clock,
+            "here": self.here,
+            "told": self._told(),
+            "asset": self.pages.assets.address,
+            "iso": instant_text,
+            "query": query,
+            "span_words": span_words,
+            "count_words": count_words,
+            "in_code": charts.in_code,
+            "marked": charts.marked,
+            "gauge": charts.gauge,
+            "bars": charts.bars,
+            "title": "",
+        }
+        text = self.pages.templates.get_template(template).render(shared | context)
+        return Response(text, status, {**HEADERS, "Vary": "Cookie"}, media_type="text/html")
+
+    def _told(self) -> str:
+        word, count = self.asked("told"), self.asked("count")
+        if word in {"retry", "cancel"} and count.isdecimal() and len(count) < LONGEST_COUNT:
+            done = "queued again" if word == "retry" else "canceled"
+            return f"{count_words(int(count), 'job was', 'jobs were')} {done}."
+        return TOLD.get(word, "")
+
+    def onward(self, path: str, told: str = "", **query_: Any) -> Response:
+        """Lead on to another page after a press, which then says what was done."""
+        return RedirectResponse(path + ("?" if told else "") + query(told=told, **query_), 303, HEADERS)
+
+
+def query(**values: Any) -> str:
+    """Return what is given as the query of an address."""
+    return urlencode({name: str(value) for name, value in values.items() if value not in (None, "")})
+
+
+async def visit_of(request: Request) -> Visit:
+    """Return the visit of somebody who is logged in; raises `Refused` if nobody is, or if jobs are disabled."""
+    visit = await guest_of(request)
+    if visit.session is None:
+        raise Refused(401, "log in first")
+    if not visit.services.enabled:
+        raise Refused(503, NOT_ENABLED)
+    return visit
+
+
+async def guest_of(request: Request) -> Visit:
+    """Return the visit of anybody."""
+    pages: Pages = request.app.state.dashboard
+    session = pages.sessions.read(request.cookies.get(COOKIE))
+    return Visit(pages=pages, request=request, session=session, zone=chosen_zone(request.cookies.get(ZONE_COOKIE)))
+
+
+Visitor = Annotated[Visit, Depends(visit_of)]
+Guest = Annotated[Visit, Depends(guest_of)]
+
+
+async def form_of(request: Request) -> Mapping[str, str]:
+    """Return the fields of a form that was sent from a page of ours, in this very session.
+
+    Raises `Refused` otherwise: the guard has looked at `Origin`, and here the browser's own word and the form's are.
+    """
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise Refused(403, "forms of other sites may not be sent here")
+    visit = await guest_of(request)
+    fields = read_form(await request.body())
+    key = "" if visit.session is None else visit.session.form_key
+    if not hmac.compare_digest(fields.get("form_key", "").encode(), key.encode()) or not key:
+        raise Refused(403 if key else 401, "this form is older than your session; open its page again")
+    return fields
+
+
+Fields = Annotated[Mapping[str, str], Depends(form_of)]
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages as well."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler, with errors rendered."""
+        handler = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except AybJobsError as error:
+                return await run_in_threadpool(_error_page, await guest_of(request), error)
+
+        return answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    status: int
+    sentence: str
+    lines: tuple[str, ...] = ()
+    loops: tuple[LoopAge, ...] = ()
+
+
+def _error_page(visit: Visit, error: AybJobsError) -> Response:
+    """Render an error: what it is, what it means, what to press."""
+    if isinstance(error, Refused) and error.status == NO_SESSION:
+        return RedirectResponse(f"/login?{query(next=_next(visit))}", 303, HEADERS)
+    told = _told_of(visit, error)
+    is_get = visit.request.method == "GET"
+    back = visit.request.headers.get("referer", "")
+    parts = urlsplit(back)
+    back = parts.path + (f"?{parts.query}" if parts.query else "") if parts.path.startswith("/") else "/"
+    answer = visit.page(
+        "error.html",
+        status=told.status,
+        title=told.sentence,
+        sentence=told.sentence,
+        lines=told.lines,
+        loops=told.loops,
+        here=visit.here if is_get else back,
+        word="Ask again" if is_get else "Back to the page",
+        back="/" if is_get and visit.request.url.path != "/" else "",
+        back_word="Overview",
+    )
+    if isinstance(error, DatabaseError):
+        answer.headers["Retry-After"] = "1"
+    return answer
+
+
+def _told_of(visit: Visit, error: AybJobsError) -> _Told:
+    sentence = as_sentence(str(error))
+    match error:
+        case Refused(status=503):
+            return _Told(status=503, sentence=DISABLED.sentence, lines=(HOW_TO_ENABLE,))
+        case Refused():
+            return _Told(status=error.status, sentence=sentence)
+        case NotFound():
+            return _Told(status=404, sentence=sentence, lines=("It may have been removed after its retention.",))
+        case Conflict() | InvalidInput():
+            status = 409 if isinstance(error, Conflict) else 400
+            return _Told(status=status, sentence=sentence, lines=("Nothing was changed.",))
+        case DatabaseError():
+            asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
+            loops = tuple(visit.services.loops()) if visit.session else ()
+            unknown = f"{sentence} Nothing here is known until it answers."
+            return _Told(status=503, sentence=unknown, lines=(asked, NONE_IS_LOST), loops=loops)
+        case _:
+            return _Told(status=500, sentence="An error occurred here; the daemon's log has the details.")
+
+
+def _next(visit: Visit) -> str:
+    return visit.here if visit.request.method == "GET" else "/"
+
+
+SPANS: Mapping[str, tuple[str, timedelta | None]] = {
+    "hour": ("last hour", timedelta(hours=1)),
+    "day": ("last 24 hours", timedelta(days=1)),
+    "week": ("last 7 days", timedelta(days=7)),
+    "ever": ("ever", None),
+}

@@ -1,0 +1,44 @@
+"""Figures as people read them in sentences: time spans, counts, names."""
+
+# Below these, rounded, a span is told in milliseconds, and in tenths of a second.
+IN_MS = 0.0995
+IN_TENTHS = 9.95
+MINUTE_S = 60
+HOUR_S = 3600
+DAY_S = 86400
+MOST_DAYS = 10_000
+MOST_LETTERS = 100
+
+
+def span_words(seconds: float) -> str:
+    """Return a time span with a unit and two parts at most: `31 ms`, `0.3 s`, `41 s`, `4 min 12 s`, `27 h 10 min`."""
+    seconds = max(0.0, seconds)
+    if seconds < IN_MS:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < IN_TENTHS:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE_S:
+        return f"{whole} s"
+    if whole < HOUR_S:
+        return _parts(whole // MINUTE_S, "min", whole % MINUTE_S, "s")
+    if whole < 2 * DAY_S:
+        return _parts(whole // HOUR_S, "h", whole % HOUR_S // MINUTE_S, "min")
+    days = whole // DAY_S
+    return f"over {MOST_DAYS:,} days" if days > MOST_DAYS else _parts(days, "days", whole % DAY_S // HOUR_S, "h")
+
+
+def _parts(first: int, first_unit: str, second: int, second_unit: str) -> str:
+    return f"{first} {first_unit} {second} {second_unit}" if second else f"{first} {first_unit}"
+
+
+def count_words(count: int, one: str, many: str = "", *, most: int | None = None) -> str:
+    """Return a count with its noun: `1 job`, `2 jobs`, or `over 10,000 jobs` from `most` on."""
+    noun = one if count == 1 else many or f"{one}s"
+    return f"over {most:,} {noun}" if most is not None and count >= most else f"{count:,} {noun}"
+
+
+def quoted(name: str) -> str:
+    """Return a name that somebody gave, as sentences show it: in backticks, in one line, and not too long."""
+    shown = name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
+    return f"`{''.join(part if part.isprintable() and part != '`' else '?' for part in shown)}`"

@@ -1,0 +1,103 @@
+"""Keeps what charts are drawn from: what ended in each minute, and how much waited and ran."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from ayb_jobs.events import Events, JobRecovered, JobsSettled
+from ayb_jobs.metrics import MOST_TYPES, OTHER
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.lifecycle import Outcome, Settlement
+from ayb_jobs.runtime.chores.transactions import Transactions
+from ayb_jobs.storage.queue.minutes import Ended, add_ended, keep_level, prune_minutes
+
+WRITE_S = 10.0
+# A little less than a minute, so that no minute is left out.
+LEVEL_S = 50.0
+KEEP = timedelta(days=8)
+STATE, OUTCOME, RECORDS = map(Settlement._fields.index, ("state", "outcome", "records"))
+
+
+class Tallier:
+    """Counts what ends, and writes it some seconds later, all daemons into one row of each minute and job type.
+
+    Subscribe it to the events. What was counted and not written when a daemon dies is missing from the charts.
+    """
+
+    def __init__(self, database: Transactions) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._ended: dict[str, Ended] = {}
+        self._next_level = 0.0
+
+    def __call__(self, event: object) -> None:
+        """Count what an event says has ended."""
+        match event:
+            case JobsSettled():
+                self._settled(event.settlements)
+            case JobRecovered():
+                failed = event.job.state == JobState.FAILED
+                self._add(event.job.type, Ended(failed=int(failed), retried=int(not failed)))
+            case _:
+                pass
+
+    def _settled(self, settlements: Sequence[Settlement]) -> None:
+        """Count endings column by column: no step of Python's own for each job if all are of one type."""
+        types = {ending.job.type for ending in settlements}
+        for job_type in types:
+            endings = settlements if len(types) == 1 else [each for each in settlements if each.job.type == job_type]
+            columns = list(zip(*endings, strict=True))
+            found = Counter(columns[STATE])
+            again = found[JobState.QUEUED]
+            self._add(
+                job_type,
+                Ended(
+                    completed=found[JobState.COMPLETED],
+                    failed=found[JobState.FAILED],
+                    retried=again and again - columns[OUTCOME].count(Outcome.SNOOZED),
+                    records=sum(filter(None, columns[RECORDS])),
+                ),
+            )
+
+    def _add(self, job_type: str, ended: Ended) -> None:
+        with self._lock:
+            name = job_type if job_type in self._ended or len(self._ended) < MOST_TYPES else OTHER
+            self._ended[name] = plus(self._ended.get(name, Ended()), ended)
+
+    def tick(self) -> float:
+        """Write what has ended since, and once a minute the level; return the seconds until the next turn."""
+        self.flush()
+        if time.monotonic() >= self._next_level:
+            with self._database.transaction() as conn:
+                if keep_level(conn):
+                    prune_minutes(conn, keep=KEEP)
+            self._next_level = time.monotonic() + LEVEL_S
+        return WRITE_S
+
+    def flush(self) -> None:
+        """Write what has ended since the last time; it is kept for the next if that fails."""
+        with self._lock:
+            ended, self._ended = self._ended, {}
+        if not ended:
+            return
+        try:
+            with self._database.transaction() as conn:
+                add_ended(conn, ended)
+        except BaseException:
+            for job_type, each in ended.items():
+                self._add(job_type, each)
+            raise
+
+
+def tallied(database: Transactions, events: Events) -> Tallier:
+    """Return a tallier that hears all events."""
+    tallier = Tallier(database)
+    events.subscribe(tallier)
+    return tallier
+
+
+def plus(one: Ended, other: Ended) -> Ended:
+    """Return the sum of two counts."""
+    return Ended(*map(sum, zip(one, other, strict=True)))

@@ -1,0 +1,275 @@
+"""Lists of jobs for people who look for some: filters together, in pages, each with a bound on what it reads.
+
+Due and delayed jobs are listed in the order in which they will be leased, all others the newest first. A page reads at
+most `LOOK` rows. If fewer match than fit on a page, it tells where to look further.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from psycopg.rows import class_row
+
+from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.job import JobState
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.queue.matching import MATCHING
+from ayb_jobs.storage.rows import one_row
+
+LOOK = 20_000
+# Lanes of queue and priority; a queue that has more of them is listed in part.
+MOST_LANES = 200
+
+
+class Shown(StrEnum):
+    """Which jobs a list shows: `waiting` are due, `later` are not due yet, and both are queued."""
+
+    ALL = "all"
+    WAITING = "waiting"
+    LATER = "later"
+    RUNNING = "running"
+    FAILED = "failed"
+    COMPLETED = "completed"
+    CANCELED = "canceled"
+
+    @property
+    def by_due_time(self) -> bool:
+        """Whether the list is in the order in which jobs become due."""
+        return self in {Shown.WAITING, Shown.LATER}
+
+
+class Listed(NamedTuple):
+    """A job as a list shows it. `error` is the first line of its last error, `ran_s` how long it has run or ran.
+
+    `at` is its place in the list: when it is due, or when it was created.
+    """
+
+    id: str
+    at: datetime
+    type: str
+    state: JobState
+    queue: str
+    priority: int
+    is_due: bool
+    run_at: datetime
+    attempts: int
+    max_attempts: int
+    idempotency_key: str | None
+    worker_id: str | None
+    error: str | None
+    created_at: datetime
+    ran_s: float | None
+    waited_s: float | None
+
+
+class Page(NamedTuple):
+    """Some jobs. `next` is where the following page begins; `looked` says that the bound on reading ended this one."""
+
+    jobs: list[Listed]
+    next: Position | None
+    looked: bool
+
+
+_COLUMNS = """
+    job.id::text AS id, place.at, job.type, job.state, job.queue, job.priority, job.run_at <= now() AS is_due, job.run_at,
+    job.attempts, job.max_attempts, job.idempotency_key, job.worker_id,
+    left(split_part(left(job.last_error, 2000), chr(10), 1), 300) AS error, job.created_at,
+    CASE
+        WHEN job.state = 'running' THEN extract(epoch FROM now() - job.last_run_at)
+        WHEN job.state IN ('completed', 'failed') THEN extract(epoch FROM coalesce(job.completed_at, job.updated_at) - job.last_run_at)
+    END::float8 AS ran_s,
+    CASE WHEN job.state = 'queued' AND isfinite(job.run_at) THEN extract(epoch FROM now() - job.run_at) END::float8 AS waited_s
+"""
+
+# What runs stands in the index of leases alone, all else in that of creation.
+LIST_NEWEST = f"""
+    WITH looked AS MATERIALIZED (
+        (
+            SELECT id, created_at AS at, type, queue, idempotency_key, last_error, created_at
+            FROM _ayb_jobs
+            WHERE state <> 'running' AND (%(state)s::text IS NULL OR state = %(state)s::text)
+                AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)
+                AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz)
+                AND (%(after_id)s::uuid IS NULL OR (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::uuid))
+            ORDER BY created_at DESC, id DESC
+            LIMIT %(look)s
+        )
+        UNION ALL
+        (
+            SELECT id, created_at, type, queue, idempotency_key, last_error, created_at
+            FROM _ayb_jobs
+            WHERE state = 'running' AND (%(state)s::text IS NULL OR 'running' = %(state)s::text)
+                AND (%(after_id)s::uuid IS NULL OR (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::uuid))
+            ORDER BY created_at DESC, id DESC
+            LIMIT %(look)s
+        )
+    ), bound AS (
+        SELECT id, at FROM looked ORDER BY at DESC, id DESC OFFSET %(look)s - 1 LIMIT 1
+    ), place AS (
+        SELECT id, at
+        FROM looked
+        WHERE {MATCHING} AND NOT EXISTS (SELECT FROM bound WHERE (looked.at, looked.id) < (bound.at, bound.id))
+        ORDER BY at DESC, id DESC
+        LIMIT %(limit)s
+    )
+    SELECT {_COLUMNS}, (SELECT bound.at FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id
+    FROM (SELECT) AS once LEFT JOIN place ON true LEFT JOIN _ayb_jobs AS job ON job.id = place.id
+    ORDER BY place.at DESC, place.id DESC
+"""
+# Each lane of queue and priority is walked by itself, so that neither jobs that are due later nor other lanes are read.
+LIST_BY_DUE_TIME = f"""
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            ORDER BY queue, priority
+            LIMIT 1
+        ) AS next
+    ), served AS (
+        SELECT queue, priority FROM lanes WHERE %(queue)s::text IS NULL OR queue = %(queue)s::text LIMIT %(lanes)s
+    ), looked AS MATERIALIZED (
+        SELECT job.*
+        FROM served CROSS JOIN LATERAL (
+            SELECT id, run_at AS at, type, queue, idempotency_key, last_error, created_at
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND queue = served.queue AND priority = served.priority
+                AND run_at > CASE WHEN %(later)s THEN now() ELSE '-infinity' END
+                AND run_at <= CASE WHEN %(later)s THEN 'infinity' ELSE now() END
+                AND (%(after_id)s::uuid IS NULL OR (run_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
+            ORDER BY run_at, id
+            LIMIT %(look)s
+        ) AS job
+    ), bound AS (
+        SELECT id, at FROM looked ORDER BY at, id OFFSET %(look)s - 1 LIMIT 1
+    ), place AS (
+        SELECT id, at
+        FROM looked
+        WHERE {MATCHING} AND NOT EXISTS (SELECT FROM bound WHERE (looked.at, looked.id) > (bound.at, bound.id))
+        ORDER BY at, id
+        LIMIT %(limit)s
+    )
+    SELECT {_COLUMNS}, (SELECT bound.at FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id
+    FROM (SELECT) AS once LEFT JOIN place ON true LEFT JOIN _ayb_jobs AS job ON job.id = place.id
+    ORDER BY place.at, place.id
+"""
+
+
+class _Row(NamedTuple):
+    id: Any
+    at: Any
+    type: Any
+    state: Any
+    queue: Any
+    priority: Any
+    is_due: Any
+    run_at: Any
+    attempts: Any
+    max_attempts: Any
+    idempotency_key: Any
+    worker_id: Any
+    error: Any
+    created_at: Any
+    ran_s: Any
+    waited_s: Any
+    bound_at: datetime | None
+    bound_id: str | None
+
+
+def browse_jobs(
+    conn: Connection, shown: Shown, wanted: Filter, *, after: Position | None = None, limit: int = 50, look: int = LOOK
+) -> Page:
+    """Return a page of the jobs that a filter finds; `after` is an earlier page's `next`.
+
+    Planned anew for each call: a plan that fits any filter uses the index of none.
+    """
+    narrowed = any(value is not None for name, value in wanted.values().items() if name not in {"since", "until"})
+    values = {
+        **wanted.values(),
+        "state": None if shown is Shown.ALL else shown,
+        "later": shown is Shown.LATER,
+        "after_at": after and after.created_at,
+        "after_id": after and after.id,
+        "limit": limit + 1,
+        "look": max(look, limit + 1) if narrowed else limit + 1,
+        "lanes": MOST_LANES,
+    }
+    statement = LIST_BY_DUE_TIME if shown.by_due_time else LIST_NEWEST
+    with conn.cursor(row_factory=class_row(_Row)) as cursor:
+        rows = cursor.execute(statement, values, prepare=False).fetchall()
+    found = [Listed(*row[:-2])._replace(state=JobState(row.state)) for row in rows if row.id is not None]
+    if len(found) > limit:
+        last = found[limit - 1]
+        return Page(found[:limit], Position(last.at, last.id), looked=False)
+    bound_at, bound_id = rows[0].bound_at, rows[0].bound_id
+    if bound_at is not None and bound_id is not None:
+        return Page(found, Position(bound_at, bound_id), looked=True)
+    return Page(found, None, looked=False)
+
+
+class Counts(NamedTuple):
+    """How many jobs there are of each kind; a figure of `most` stands for at least so many."""
+
+    waiting: int
+    later: int
+    running: int
+    failed: int
+    canceled: int
+    completed: int
+
+
+COUNT_SHOWN = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            ORDER BY queue, priority
+            LIMIT 1
+        ) AS next
+    ), served AS (
+        SELECT queue, priority FROM lanes LIMIT %(lanes)s
+    )
+    SELECT
+        (
+            SELECT count(*) FROM (
+                SELECT FROM served CROSS JOIN LATERAL (
+                    SELECT FROM _ayb_jobs
+                    WHERE state = 'queued' AND queue = served.queue AND priority = served.priority AND run_at <= now()
+                    LIMIT %(most)s
+                ) AS due
+                LIMIT %(most)s
+            ) AS counted
+        ) AS waiting,
+        (
+            SELECT count(*) FROM (
+                SELECT FROM served CROSS JOIN LATERAL (
+                    SELECT FROM _ayb_jobs
+                    WHERE state = 'queued' AND queue = served.queue AND priority = served.priority AND run_at > now()
+                    LIMIT %(most)s
+                ) AS later
+                LIMIT %(most)s
+            ) AS counted
+        ) AS later,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'running' LIMIT %(most)s) AS counted) AS running,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'failed' LIMIT %(most)s) AS counted) AS failed,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'canceled' LIMIT %(most)s) AS counted) AS canceled,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'completed' LIMIT %(most)s) AS counted) AS completed
+"""
+
+
+def count_shown(conn: Connection, *, most: int = 10_000) -> Counts:
+    """Count the jobs of each list, each up to `most`."""
+    with conn.cursor(row_factory=class_row(Counts)) as cursor:
+        return one_row(cursor.execute(COUNT_SHOWN, {"most": most, "lanes": MOST_LANES}, prepare=False))

@@ -1,0 +1,99 @@
+"""Failed jobs grouped by type and error, read from the newest ones, with a bound."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from psycopg.rows import class_row
+
+from ayb_jobs.model.filters import Filter
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.matching import ALIKE_ERROR, MATCHING
+
+# So many failed jobs, the newest created, are looked at.
+LOOK = 20_000
+BUCKETS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup:
+    """Failed jobs of one type whose errors differ in numbers and ids alone; `error` has `<n>` for each of these.
+
+    `buckets` counts them over the time that was asked about, the earliest first. `example` is the latest one's id.
+    """
+
+    type: str
+    error: str
+    jobs: int
+    first_at: datetime
+    last_at: datetime
+    example: str
+    buckets: Sequence[int]
+
+
+class _Part(NamedTuple):
+    type: str
+    error: str
+    bucket: int
+    jobs: int
+    first_at: datetime
+    last_at: datetime
+    example: str
+
+
+GROUP_FAILURES = f"""
+    WITH failed AS MATERIALIZED (
+        SELECT id, type, updated_at, coalesce({ALIKE_ERROR}, '') AS error
+        FROM (
+            SELECT id, type, queue, idempotency_key, updated_at, created_at, last_error
+            FROM _ayb_jobs
+            WHERE state = 'failed'
+            ORDER BY created_at DESC, id DESC
+            LIMIT %(look)s
+        ) AS newest
+        WHERE {MATCHING} AND (%(span)s::interval IS NULL OR updated_at > now() - %(span)s::interval)
+    ), reach AS (
+        SELECT coalesce(%(span)s::interval, now() - min(updated_at), interval '1 day') AS span FROM failed
+    ), parts AS (
+        SELECT type, error,
+            least(%(buckets)s - 1, greatest(0, floor(
+                %(buckets)s * (1 - extract(epoch FROM now() - updated_at) / greatest(extract(epoch FROM reach.span), 1))
+            )))::int AS bucket,
+            count(*) AS jobs, min(updated_at) AS first_at, max(updated_at) AS last_at,
+            (array_agg(id::text ORDER BY updated_at DESC))[1] AS example
+        FROM failed, reach
+        GROUP BY type, error, bucket
+    )
+    SELECT type, error, bucket, jobs, first_at, last_at, example
+    FROM parts
+    ORDER BY sum(jobs) OVER (PARTITION BY type, error) DESC, type, error, bucket
+    LIMIT %(limit)s * %(buckets)s
+"""
+
+
+def group_failures(
+    conn: Connection, wanted: Filter, *, span: timedelta | None, limit: int = 100, look: int = LOOK
+) -> list[FailureGroup]:
+    """Return up to `limit` groups of the jobs that failed within `span`, or ever, the largest first."""
+    values = {**wanted.values(), "span": span, "limit": limit, "look": look, "buckets": BUCKETS}
+    with conn.cursor(row_factory=class_row(_Part)) as cursor:
+        parts = cursor.execute(GROUP_FAILURES, values, prepare=False).fetchall()
+    groups: dict[tuple[str, str], list[_Part]] = {}
+    for part in parts:
+        groups.setdefault((part.type, part.error), []).append(part)
+    return [_group(of_one) for of_one in groups.values()][:limit]
+
+
+def _group(parts: Sequence[_Part]) -> FailureGroup:
+    latest = max(parts, key=lambda part: part.last_at)
+    counts = {part.bucket: part.jobs for part in parts}
+    return FailureGroup(
+        type=latest.type,
+        error=latest.error,
+        jobs=sum(part.jobs for part in parts),
+        first_at=min(part.first_at for part in parts),
+        last_at=latest.last_at,
+        example=latest.example,
+        buckets=[counts.get(bucket, 0) for bucket in range(BUCKETS)],
+    )

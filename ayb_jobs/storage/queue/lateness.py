@@ -1,0 +1,170 @@
+"""What waits longest although a live daemon could run it, and which types fail."""
+
+from datetime import timedelta
+from typing import NamedTuple
+
+from psycopg.rows import class_row
+
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.queue.failures import LOOK
+from ayb_jobs.storage.rows import one_row
+
+
+class Longest(NamedTuple):
+    """The due job that has waited longest: `busy` of the `slots` of the daemons that serve its queue are busy."""
+
+    type: str
+    queue: str
+    waited_s: float
+    slots: int
+    busy: int
+
+
+# The first jobs of each lane are looked at: those that no live daemon can run stand in nobody's way.
+FIND_LONGEST = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            ORDER BY queue, priority
+            LIMIT 1
+        ) AS next
+    ), alive AS MATERIALIZED (
+        SELECT id, concurrency, queues, types
+        FROM _ayb_job_workers
+        WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+    ), longest AS (
+        SELECT first.type, first.queue, first.run_at
+        FROM (SELECT queue, priority FROM lanes LIMIT 200) AS lane
+        CROSS JOIN LATERAL (
+            SELECT front.type, lane.queue, front.run_at
+            FROM (
+                SELECT type, run_at
+                FROM _ayb_jobs
+                WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority
+                    AND run_at <= now() AND run_at > '-infinity'
+                ORDER BY run_at
+                LIMIT 200
+            ) AS front
+            WHERE EXISTS (SELECT FROM alive WHERE lane.queue = ANY (alive.queues) AND front.type = ANY (alive.types))
+            ORDER BY front.run_at
+            LIMIT 1
+        ) AS first
+        ORDER BY first.run_at
+        LIMIT 1
+    )
+    SELECT type, queue, extract(epoch FROM now() - run_at)::float8 AS waited_s,
+        (SELECT coalesce(sum(concurrency), 0) FROM alive WHERE longest.queue = ANY (queues))::bigint AS slots,
+        (
+            SELECT count(*) FROM _ayb_jobs AS job
+            WHERE state = 'running' AND worker_id IN (SELECT id FROM alive WHERE longest.queue = ANY (queues))
+        ) AS busy
+    FROM longest
+"""
+
+
+def find_longest(conn: Connection) -> Longest | None:
+    """Return the due job that has waited longest for one of the daemons that could run it; None if none waits."""
+    with conn.cursor(row_factory=class_row(Longest)) as cursor:
+        return cursor.execute(FIND_LONGEST, {"alive_s": ALIVE_S}, prepare=False).fetchone()
+
+
+class Failing(NamedTuple):
+    """A type with jobs that failed lately and are failed still, beside those of it that completed meanwhile."""
+
+    type: str
+    failed: int
+    completed: int
+
+
+LIST_FAILING = """
+    WITH failed AS (
+        SELECT type, count(*) AS jobs
+        FROM (
+            SELECT type, updated_at FROM _ayb_jobs WHERE state = 'failed' ORDER BY created_at DESC, id DESC LIMIT %(look)s
+        ) AS newest
+        WHERE updated_at > now() - %(span)s::interval
+        GROUP BY type
+    )
+    SELECT failed.type, failed.jobs AS failed, coalesce(ended.completed, 0)::bigint AS completed
+    FROM failed CROSS JOIN LATERAL (
+        SELECT sum(completed) AS completed
+        FROM _ayb_job_minutes
+        WHERE at > now() - %(span)s::interval AND at <= now() AND job_type = failed.type
+    ) AS ended
+    ORDER BY failed.jobs DESC
+    LIMIT 50
+"""
+
+
+def list_failing(conn: Connection, *, span: timedelta) -> list[Failing]:
+    """Return the types of the jobs that failed within `span` and are failed still, those with the most first."""
+    with conn.cursor(row_factory=class_row(Failing)) as cursor:
+        return cursor.execute(LIST_FAILING, {"span": span, "look": LOOK}, prepare=False).fetchall()
+
+
+class Abandoned(NamedTuple):
+    """Running jobs whose leases ran out a while ago, and for how long the first has."""
+
+    jobs: int
+    since_s: float
+
+
+COUNT_ABANDONED = """
+    SELECT count(*) AS jobs, coalesce(extract(epoch FROM now() - min(lease_until)), 0)::float8 AS since_s
+    FROM (
+        SELECT lease_until
+        FROM _ayb_jobs
+        WHERE state = 'running' AND lease_until < now() - interval '30 seconds' AND isfinite(lease_until)
+        LIMIT 10000
+    ) AS abandoned
+"""
+
+
+def count_abandoned(conn: Connection) -> Abandoned:
+    """Count the running jobs that nobody extends and that nobody has taken over for 30 s."""
+    with conn.cursor(row_factory=class_row(Abandoned)) as cursor:
+        return one_row(cursor.execute(COUNT_ABANDONED))
+
+
+COUNT_SILENT = """
+    SELECT count(*), coalesce(extract(epoch FROM now() - max(heartbeat_at)), 0)::float8
+    FROM _ayb_job_workers
+    WHERE heartbeat_at < now() - make_interval(secs => %(alive_s)s) AND heartbeat_at > now() - interval '1 day'
+"""
+
+
+def count_silent(conn: Connection) -> tuple[int, float]:
+    """Return how many daemons fell silent within a day without saying that they stop, and when the last was heard."""
+    return one_row(conn.execute(COUNT_SILENT, {"alive_s": ALIVE_S}))
+
+
+class Pace(NamedTuple):
+    """How many attempts ended within the last minute, and whether there ever was a job."""
+
+    ended: int
+    any_job: bool
+
+
+MEASURE_PACE = """
+    SELECT
+        (
+            SELECT count(*)
+            FROM (SELECT ended_at FROM _ayb_job_executions ORDER BY id DESC LIMIT %(most)s) AS newest
+            WHERE ended_at > now() - interval '1 minute'
+        ) AS ended,
+        EXISTS (SELECT FROM _ayb_jobs) OR EXISTS (SELECT FROM _ayb_job_executions) AS any_job
+"""
+
+
+def measure_pace(conn: Connection, *, most: int) -> Pace:
+    """Count what ended within the last minute among the `most` newest attempts."""
+    with conn.cursor(row_factory=class_row(Pace)) as cursor:
+        return one_row(cursor.execute(MEASURE_PACE, {"most": most}, prepare=False))

@@ -1,0 +1,172 @@
+"""What ended and what waited in each minute: written by the daemons as they go, read for charts."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from psycopg.rows import class_row
+
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
+
+# Due jobs are counted up to here for one level.
+COUNTED = 100_000
+
+
+class Ended(NamedTuple):
+    """How many jobs completed and failed, how many attempts others follow, and the records that were processed."""
+
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    records: int = 0
+
+
+class Minute(NamedTuple):
+    """What ended in the minute, or the minutes, from `at` on."""
+
+    at: datetime
+    completed: int
+    failed: int
+    retried: int
+    records: int
+
+
+class Level(NamedTuple):
+    """How much was due and ran at one moment, and for how long the job that waited longest had been due."""
+
+    at: datetime
+    waiting: int
+    running: int
+    oldest_wait_s: float
+
+
+# The bound keeps a row that somebody wrote by hand from overflowing. In the order of the key, as all daemons go.
+ADD_ENDED = """
+    INSERT INTO _ayb_job_minutes AS had (at, job_type, completed, failed, retried, records)
+    SELECT date_trunc('minute', now()), job_type, completed, failed, retried, records
+    FROM unnest(%(types)s::text[], %(completed)s::bigint[], %(failed)s::bigint[], %(retried)s::bigint[], %(records)s::bigint[])
+        AS ended (job_type, completed, failed, retried, records)
+    ORDER BY job_type
+    ON CONFLICT (at, job_type) DO UPDATE
+    SET completed = least(had.completed, 1000000000000000) + excluded.completed,
+        failed = least(had.failed, 1000000000000000) + excluded.failed,
+        retried = least(had.retried, 1000000000000000) + excluded.retried,
+        records = least(had.records, 1000000000000000) + excluded.records
+"""
+
+
+def add_ended(conn: Connection, ended: Mapping[str, Ended]) -> None:
+    """Add what ended lately, by job type, to the present minute."""
+    most = 10**15
+    values = {"types": list(ended)} | {
+        field: [min(getattr(each, field), most) for each in ended.values()] for field in Ended._fields
+    }
+    conn.execute(ADD_ENDED, values)
+
+
+# Each lane of queue and priority is counted by itself, so that jobs that are due later are not walked.
+MEASURE_LEVEL = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            ORDER BY queue, priority
+            LIMIT 1
+        ) AS next
+    ), due AS (
+        SELECT job.run_at
+        FROM (SELECT * FROM lanes LIMIT 1000) AS lane CROSS JOIN LATERAL (
+            SELECT run_at
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
+            ORDER BY run_at
+            LIMIT %(most)s
+        ) AS job
+        LIMIT %(most)s
+    )
+    SELECT now() AS at, (SELECT count(*) FROM due) AS waiting,
+        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'running' LIMIT %(most)s) AS running) AS running,
+        coalesce((SELECT extract(epoch FROM now() - min(run_at)) FROM due WHERE isfinite(run_at)), 0)::float8
+            AS oldest_wait_s
+"""
+
+
+def measure_level(conn: Connection, *, most: int = COUNTED) -> Level:
+    """Measure how much is due and runs now, counted up to `most`."""
+    with conn.cursor(row_factory=class_row(Level)) as cursor:
+        return one_row(cursor.execute(MEASURE_LEVEL, {"most": most}, prepare=False))
+
+
+HAS_LEVEL = "SELECT EXISTS (SELECT FROM _ayb_job_levels WHERE at = date_trunc('minute', now()))"
+ADD_LEVEL = """
+    INSERT INTO _ayb_job_levels (at, waiting, running, oldest_wait_s)
+    VALUES (date_trunc('minute', %(at)s::timestamptz), %(waiting)s, %(running)s, %(oldest_wait_s)s)
+    ON CONFLICT DO NOTHING
+"""
+
+
+def keep_level(conn: Connection) -> bool:
+    """Measure and keep the level of this minute if no daemon has done so yet, and return whether this one did."""
+    if conn.execute(HAS_LEVEL).fetchall() == [(True,)]:
+        return False
+    return conn.execute(ADD_LEVEL, measure_level(conn)._asdict()).rowcount > 0
+
+
+PRUNE_MINUTES = """
+    DELETE FROM _ayb_job_minutes
+    WHERE (at, job_type) IN (
+        SELECT at, job_type FROM _ayb_job_minutes WHERE at < now() - %(keep)s::interval ORDER BY at LIMIT 1000
+    )
+"""
+PRUNE_LEVELS = """
+    DELETE FROM _ayb_job_levels
+    WHERE at IN (SELECT at FROM _ayb_job_levels WHERE at < now() - %(keep)s::interval ORDER BY at LIMIT 1000)
+"""
+
+
+def prune_minutes(conn: Connection, *, keep: timedelta) -> None:
+    """Remove up to 1,000 rows of each kind that are older than `keep`."""
+    conn.execute(PRUNE_MINUTES, {"keep": keep})
+    conn.execute(PRUNE_LEVELS, {"keep": keep})
+
+
+LIST_MINUTES = """
+    SELECT date_bin(%(step)s::interval, at, date_trunc('minute', now()) - %(span)s::interval) AS at,
+        sum(completed)::bigint AS completed, sum(failed)::bigint AS failed, sum(retried)::bigint AS retried,
+        sum(records)::bigint AS records
+    FROM _ayb_job_minutes
+    WHERE at > date_trunc('minute', now()) - %(span)s::interval AND at <= now()
+        AND (%(job_type)s::text IS NULL OR job_type = %(job_type)s::text)
+    GROUP BY 1
+    ORDER BY 1
+"""
+
+
+def list_minutes(
+    conn: Connection, *, span: timedelta, step: timedelta, job_type: str | None = None
+) -> Sequence[Minute]:
+    """Return what ended within `span`, summed by `step`, the earliest first, without steps in which nothing ended."""
+    values = {"span": span, "step": step, "job_type": job_type}
+    with conn.cursor(row_factory=class_row(Minute)) as cursor:
+        return cursor.execute(LIST_MINUTES, values, prepare=False).fetchall()
+
+
+LIST_LEVELS = """
+    SELECT at, waiting, running, oldest_wait_s
+    FROM _ayb_job_levels
+    WHERE at > now() - %(span)s::interval AND at <= now()
+    ORDER BY at
+"""
+
+
+def list_levels(conn: Connection, *, span: timedelta) -> Sequence[Level]:
+    """Return the levels within `span`, the earliest first."""
+    with conn.cursor(row_factory=class_row(Level)) as cursor:
+        return cursor.execute(LIST_LEVELS, {"span": span}).fetchall()

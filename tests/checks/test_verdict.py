@@ -1,0 +1,241 @@
+"""The one sentence: the words that must come in each situation, and the same at every door."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import LiteralString
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.checks.loops import LoopAge
+from ayb_jobs.checks.verdict import Figures, Mood, decide, look_round
+from ayb_jobs.config import Retention
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.words import span_words
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.queue.lateness import Pace
+from ayb_jobs.storage.queue.minutes import Ended, Level, add_ended
+from tests.cli.conftest import Cli
+from tests.factories import make_job, make_schedule
+from tests.http.conftest import serving
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.031, "31 ms"), (0.3, "0.3 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min"), (252, "4 min 12 s"),
+        (3600, "1 h"), (97800, "27 h 10 min"), (6 * 86400, "6 days"), (-5, "0 ms"), (1e12, "over 10,000 days"),
+    ],
+)  # fmt: skip
+def test_a_span_has_a_unit_and_two_parts_at_most(seconds: float, words: str) -> None:
+    assert span_words(seconds) == words
+
+
+def figures(
+    *, waiting: int = 0, oldest_s: float = 0.0, ended: int = 0, any_job: bool = True, daemons: int = 1, slots: int = 4
+) -> Figures:
+    level = Level(at=NOON, waiting=waiting, running=0, oldest_wait_s=oldest_s)
+    return Figures(level=level, pace=Pace(ended, any_job), daemons=daemons, slots=slots)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            figures(waiting=3, oldest_s=0.3, ended=1204, daemons=4),
+            "All well: 1,204 jobs in the last minute, none waits longer than 0.3 s, 4 daemons.",
+        ),
+        (figures(ended=1), "All well: 1 job in the last minute, none waits, 1 daemon."),
+        (figures(ended=10_000), "All well: over 10,000 jobs in the last minute, none waits, 1 daemon."),
+        (figures(), "All well: 0 jobs in the last minute, none waits, 1 daemon."),
+        (figures(any_job=False), "Ready, and nothing to do yet: 1 daemon with 4 free slots, no job so far."),
+        (
+            figures(any_job=False, daemons=2, slots=1),
+            "Ready, and nothing to do yet: 2 daemons with 1 free slot, no job so far.",
+        ),
+        (None, "Nothing is known of the queue."),
+    ],
+)
+def test_the_figures_speak_if_nothing_was_found(found: Figures | None, words: str) -> None:
+    assert decide([], found).sentence == words
+
+
+def test_what_keeps_work_from_being_done_speaks_first() -> None:
+    def finding(name: str, severity: Severity) -> Finding:
+        return Finding(name=name, severity=severity, fact=f"{name} is so", meaning="", remedy="")
+
+    lesser, grave = finding("lesser", Severity.WARNING), finding("grave", Severity.FAILING)
+    verdict = decide([lesser, grave], figures())
+    assert (verdict.sentence, verdict.mood, list(verdict.findings)) == ("Grave is so.", Mood.NEEDED, [grave, lesser])
+    assert decide([finding("database.unavailable", Severity.FAILING)], None).mood is Mood.UNKNOWN
+
+
+def ago(text: LiteralString) -> sql.SQL:
+    return sql.SQL(f"now() - interval '{text}'")
+
+
+def a_daemon(conn: Connection, *, types: tuple[str, ...] = ("mail",), queues: tuple[str, ...] = ("default",)) -> None:
+    beat(conn, Worker(id="a", host="h", pid=1, version="1", concurrency=2, queues=queues, types=types))
+
+
+def nobody(conn: Connection) -> None:
+    make_job(conn)
+
+
+def all_slots_are_busy(conn: Connection) -> None:
+    a_daemon(conn)
+    for _ in range(2):
+        make_job(conn, "running", type="mail", worker_id="a")
+    for _ in range(3):
+        make_job(conn, type="mail", run_at=ago("252 seconds"))
+
+
+def slots_are_free(conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, type="mail", run_at=ago("90 seconds"))
+    make_job(conn, type="mail", run_at=sql.SQL("now() + interval '1 day'"))
+
+
+def nobody_knows_it(conn: Connection) -> None:
+    a_daemon(conn)
+    for _ in range(14):
+        make_job(conn, type="mial", run_at=ago("1 hour"))
+
+
+def nobody_serves_it(conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, type="mail", queue="exports", run_at=ago("1 hour"))
+
+
+def four_unknown(conn: Connection) -> None:
+    a_daemon(conn)
+    for name in "abcd":
+        make_job(conn, type=name)
+
+
+def not_due(conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, type="mial", run_at=sql.SQL("now() + interval '1 hour'"))
+
+
+def no_success(conn: Connection) -> None:
+    a_daemon(conn)
+    made = make_schedule(
+        conn, name="nightly", job_type="mail", next_run_at=sql.SQL("now() + interval '1 hour'"),
+        expect_success_within_s=93600, watched_since=ago("30 hours"),
+        planned="* * * * * UTC once",
+    )  # fmt: skip
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, attempt, outcome, started_at, ended_at)"
+        " VALUES (1, gen_random_uuid(), 'mail', %s, 1, 'completed', now() - interval '27 h 10 min',"
+        " now() - interval '27 h 10 min')",
+        (made,),
+    )
+
+
+def not_fired(conn: Connection) -> None:
+    a_daemon(conn)
+    for name in ("a", "b"):
+        make_schedule(conn, name=name, job_type="mail", next_run_at=ago("1 hour"), planned="* * * * * UTC once")
+
+
+def many_fail(conn: Connection) -> None:
+    a_daemon(conn)
+    for _ in range(5):
+        make_job(conn, "failed", type="mail")
+    add_ended(conn, {"mail": Ended(completed=45, failed=5)})
+
+
+def few_fail(conn: Connection) -> None:
+    a_daemon(conn)
+    for _ in range(5):
+        make_job(conn, "failed", type="mail")
+    add_ended(conn, {"mail": Ended(completed=46, failed=5)})
+
+
+def failed_long_ago(conn: Connection) -> None:
+    a_daemon(conn)
+    for _ in range(9):
+        make_job(conn, "failed", type="mail", updated_at=ago("2 hours"))
+
+
+def leases_ran_out(conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, "running", type="mail", lease_until=ago("40 seconds"))
+
+
+def one_is_gone(conn: Connection) -> None:
+    a_daemon(conn)
+    conn.execute(
+        "INSERT INTO _ayb_job_workers (id, host, pid, version, concurrency, queues, types, heartbeat_at)"
+        " VALUES ('secret', 'secret', 1, '1', 1, '{}', '{}', now() - interval '6 minutes')"
+    )
+
+
+def a_hostile_name(conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, type="`\n\x1b[31m<b>", run_at=ago("1 hour"))
+
+
+SITUATIONS: dict[Callable[[Connection], None], str] = {
+    nobody: "No daemon is alive: it stopped, or has been silent for 60 s.",
+    all_slots_are_busy: "`mail` jobs wait 4 min 12 s: all 2 slots that serve queue `default` are busy; 3 jobs are due.",
+    slots_are_free: "`mail` jobs wait 1 min 30 s: 0 of the 2 slots that serve queue `default` are busy; 1 job is due.",
+    nobody_knows_it: "14 due jobs wait that no live daemon can run: `mial`.",
+    nobody_serves_it: "1 due job waits that no live daemon can run: `mail`.",
+    four_unknown: "4 due jobs wait that no live daemon can run: `a`, `b`, `c`, 1 further type.",
+    not_due: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
+    no_success: "`nightly` has not succeeded for 27 h 10 min; it is expected within 26 h.",
+    not_fired: "2 schedules did not do what is expected of them; `a` is due, and no scheduler has fired it.",
+    many_fail: "5 `mail` jobs failed in the last hour, while 45 completed.",
+    few_fail: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
+    failed_long_ago: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
+    leases_ran_out: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
+    one_is_gone: "1 daemon was last heard of 6 min ago.",
+    a_hostile_name: "1 due job waits that no live daemon can run: `???[31m<b>`.",
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda each: each.__name__)
+def test_a_situation_is_told_in_its_words(conn: Connection, situation: Callable[[Connection], None]) -> None:
+    situation(conn)
+    conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    said = look_round(conn, Retention())
+    assert said.sentence == SITUATIONS[situation]
+
+
+def test_a_stuck_loop_speaks_where_it_is_known(conn: Connection) -> None:
+    a_daemon(conn)
+    said = look_round(conn, Retention(), [LoopAge("producer", 11.0, 10.0)])
+    assert said.sentence == "Loop producer has made no progress for 11.0 s; 10 s are its limit."
+
+
+@pytest.mark.parametrize("situation", [all_slots_are_busy, nobody_knows_it, many_fail, not_due])
+def test_every_door_says_the_same(
+    db: Database, conn: Connection, database_url: str, situation: Callable[[Connection], None]
+) -> None:
+    situation(conn)
+    words = SITUATIONS[situation].partition(" wait")[0]
+    with serving(db) as server, server.client(None) as client:
+        told = client.get("/readyz").json()["sentence"]
+        by_api = Cli({"AYB_JOBS_URL": server.url})("health").err
+    by_database = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("health").err
+    assert told.startswith(words)
+    assert words in by_api
+    assert words in by_database
+
+
+def test_an_outage_is_told_without_its_host(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise DatabaseError("cannot connect to the database: secret.example.org")
+
+    with serving(db) as server, server.client(None) as client:
+        monkeypatch.setattr(type(db), "connection", refused)
+        told = client.get("/readyz").json()["sentence"]
+    assert told == "The database cannot be reached; the log has the details."

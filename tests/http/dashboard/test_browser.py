@@ -1,0 +1,266 @@
+"""The dashboard in a real browser: it keeps its own policy, loads nothing from elsewhere, and all can use it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ayb_jobs.config import Api, ApiToken, Config, Dashboard, Jobs
+from ayb_jobs.events import Events
+from ayb_jobs.http import ApiServer, Services, app_factory
+from ayb_jobs.metrics import Metrics
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, connect
+from tests.databases import Databases
+from tests.factories import make_job
+from tests.http.conftest import ADMIN, READ, registry
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+
+AXE = Path(__file__).parents[3] / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PAGES = (
+    "/", "/jobs", "/jobs?state=waiting", "/jobs?state=failed&type=sync_tenant", "/jobs?state=failed&since=x", "JOB",
+    "/jobs/bulk?action=retry&type=sync_tenant", "JOB/cancel", "/failures", "/schedules", "SCHEDULE", "/schedules/new",
+    "/executions?over=day", "/queues", "/daemons", "/audit", "/enqueue", "/zone", "/jobs/none",
+)  # fmt: skip
+
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: npm install --no-save axe-core@4"),
+]
+
+
+class Sick:
+    """A server on a database in which much is wrong, and a connection to that."""
+
+    def __init__(self, url: str, conn: Connection) -> None:
+        self.url = url
+        self.conn = conn
+        job = conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = 'queued' ORDER BY id LIMIT 1").fetchone()
+        schedule = conn.execute("SELECT id::text FROM _ayb_job_schedules WHERE name = 'nightly_report'").fetchone()
+        assert job
+        assert schedule
+        self.job, self.schedule = job[0], schedule[0]
+
+    def at(self, path: str) -> str:
+        """Return a page's address."""
+        return self.url + path.replace("JOB", f"/jobs/{self.job}").replace("SCHEDULE", f"/schedules/{self.schedule}")
+
+
+@pytest.fixture(scope="module")
+def sick(databases: Databases) -> Iterator[Sick]:
+    tokens = {"anna": ApiToken(token=READ, scope="read")}
+    config = Config(
+        jobs=Jobs(enabled=True),
+        api=Api(port=0, admin_token=ADMIN, tokens=tokens),
+        dashboard=Dashboard(environment="production", environment_color="plum"),
+    )
+    with databases.migrated() as url, closing(Database(url, work_connections=4)) as db, closing(connect(url)) as conn:
+        conn.execute(files("ayb_jobs.lab.demo").joinpath("sick.sql").read_bytes())
+        services = Services(database=db, config=config, registry=registry(), events=Events(), metrics=Metrics())
+        server = ApiServer(app_factory(services), "127.0.0.1", 0, stopping=services.stopping, on_failure=print)
+        server.start()
+        try:
+            yield Sick(server.url, conn)
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [], timeout=60_000
+        )
+        yield started
+        started.close()
+
+
+@contextmanager
+def watched(browser: Any, sick: Sick, token: str = ADMIN, **options: Any) -> Iterator[Any]:
+    """Give a logged-in page; whatever it complains of, or asks for elsewhere, fails the test at the end."""
+    faults: list[str] = []
+    context = browser.new_context(**options)
+    context.on("request", lambda asked: _note_foreign(faults, sick, asked))
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
+    page.on("console", lambda said: _note(faults, said))
+    page.goto(f"{sick.url}/login")
+    page.fill("#token", token)
+    page.click("text=Log in >> nth=-1")
+    page.wait_for_selector("#sentence")
+    try:
+        yield page
+        assert faults == []
+    finally:
+        context.close()
+
+
+def _note(faults: list[str], said: Any) -> None:
+    # The browser tells of each page whose status is an error; that the page is shown is what is tested here.
+    if said.type in {"error", "warning"} and "Failed to load resource" not in said.text:
+        faults.append(f"console: {said.text}")
+
+
+def _note_foreign(faults: list[str], sick: Sick, asked: Any) -> None:
+    if not asked.url.startswith(sick.url):
+        faults.append(f"foreign request: {asked.url}")
+
+
+def grave(page: Any) -> list[str]:
+    """Return what axe finds that keeps people from using a page."""
+    page.evaluate(AXE.read_text())  # past the page's policy, as a tool of the browser's
+    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in found["violations"]
+        if each["impact"] in {"serious", "critical"}
+    ]
+
+
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_keeps_its_policy_fits_and_can_be_used_by_all(browser: Any, sick: Sick, scheme: str) -> None:
+    wrong = {}
+    with watched(browser, sick, color_scheme=scheme, viewport={"width": 320, "height": 800}) as page:
+        for path in PAGES:
+            page.goto(sick.at(path))
+            if page.evaluate(OVERFLOW) > 0:
+                wrong[path, "320 px"] = ["is wider than the screen"]
+            page.set_viewport_size({"width": 1440, "height": 900})
+            if page.evaluate(OVERFLOW) > 0:
+                wrong[path, "1440 px"] = ["is wider than the screen"]
+            if found := grave(page):
+                wrong[path, scheme] = found
+            page.set_viewport_size({"width": 320, "height": 800})
+    assert wrong == {}
+
+
+def test_pages_are_whole_without_javascript(browser: Any, sick: Sick) -> None:
+    with watched(browser, sick, java_script_enabled=False) as page:
+        for path in PAGES:
+            page.goto(sick.at(path))
+            assert page.inner_text("h1").strip(), path
+        page.goto(sick.at("/jobs?state=failed&type=charge_card"))
+        page.click("text=Retry 1 that match …")
+        page.click("button:has-text('Retry 1 job')")
+        assert "1 job was queued again." in page.inner_text(".told")
+        page.goto(sick.at("SCHEDULE"))
+        page.fill("#cron", "15 4 * * *")
+        page.click("button:has-text('Preview')")
+        assert "04:15" in page.inner_text("#preview")
+
+
+def test_live_parts_change_in_place_and_rows_stay_where_they_are(browser: Any, sick: Sick) -> None:
+    job = make_job(sick.conn, type="watched_one")
+    with watched(browser, sick) as page:
+        page.goto(sick.at("/jobs?state=all&type=watched_one"))
+        assert "waits" in page.inner_text(f"#job-{job}")
+        page.evaluate("window.same = document.querySelector('#rows tr')")
+        make_job(sick.conn, type="watched_one")
+        sick.conn.execute(
+            "UPDATE _ayb_jobs SET state = 'canceled', canceled_at = now(), updated_at = now() WHERE id = %s", (job,)
+        )
+        page.wait_for_selector(f"#job-{job} .st-canceled")
+        page.wait_for_selector("text=show 1 newer")
+        assert page.evaluate("window.same === document.querySelector('#rows tr') && window.same.isConnected")
+        assert page.locator("#rows tr").count() == 1
+        page.click("text=hold still")
+        assert "held still" in page.inner_text("#asof")
+
+
+def test_a_page_says_that_it_is_stale_and_what_has_the_pointer_is_kept(browser: Any, sick: Sick) -> None:
+    job = make_job(sick.conn, type="pointed_at")
+    with watched(browser, sick) as page:
+        page.goto(sick.at("/jobs?state=all&type=pointed_at"))
+        page.hover(f"#job-{job} td:nth-child(2)")
+        sick.conn.execute(
+            "UPDATE _ayb_jobs SET state = 'canceled', canceled_at = now(), updated_at = now() WHERE id = %s", (job,)
+        )
+        before = page.inner_text("#asof")
+        page.wait_for_function("before => document.getElementById('asof').innerText !== before", arg=before)
+        assert "waits" in page.inner_text(f"#job-{job}")
+        page.route("**/jobs?**", lambda route: route.abort())
+        page.wait_for_selector("#asof.stale")
+        assert "the daemon does not answer" in page.inner_text("#asof")
+        page.unroute("**/jobs?**")
+        page.mouse.move(0, 0)
+        page.click("text=ask again")
+        page.wait_for_selector(f"#job-{job} .st-canceled")
+
+
+def test_the_preview_follows_what_is_typed(browser: Any, sick: Sick) -> None:
+    with watched(browser, sick) as page:
+        page.goto(sick.at("/schedules/new"))
+        page.fill("#cron", "30 2 * * *")
+        page.fill("#timezone", "Europe/Berlin")
+        page.wait_for_selector("#preview >> text=Clocks skip it: fires right after.")
+        page.fill("#cron", "61 * * * *")
+        page.wait_for_selector("#preview .hint.bad")
+
+
+HOSTILE = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "'\"><svg onload=alert(1)>", "{{7*7}}", "javascript:alert(1)",
+           "\u202e\u0001`${alert(1)}`", "</textarea><script>alert(1)</script>", "<a href=javascript:alert(1)>x")  # fmt: skip
+
+
+def test_hostile_texts_run_nothing(browser: Any, sick: Sick) -> None:
+    ids = []
+    for number, text in enumerate(HOSTILE):
+        columns: dict[str, Any] = {"type": f"{text}{number}"[:100], "queue": text[:100], "payload": {text: text}}
+        ids.append(make_job(sick.conn, "failed", last_error=text, idempotency_key=f"{text}{number}", **columns))
+        make_job(sick.conn, **columns)
+        make_job(sick.conn, "running", progress={text: text}, **columns)
+    with watched(browser, sick) as page:
+        for path in (
+            "/",
+            "/jobs?state=failed",
+            "/jobs?state=waiting",
+            "/failures",
+            "/daemons",
+            "/queues",
+            "/executions",
+        ):
+            page.goto(sick.at(path))
+        for id_ in ids:
+            page.goto(sick.at(f"/jobs/{id_}"))
+            page.goto(sick.at(f"/enqueue?from={id_}"))
+        page.goto(sick.at("/jobs?state=failed"))
+        make_job(sick.conn, "failed", type=HOSTILE[1])  # a live part takes it in
+        page.wait_for_selector("text=show 1 newer")
+    sick.conn.execute("DELETE FROM _ayb_jobs WHERE queue = ANY (%s)", (list(HOSTILE),))
+
+
+def test_a_token_to_read_shows_no_button(browser: Any, sick: Sick) -> None:
+    with watched(browser, sick, READ) as page:
+        for path in ("/", "JOB", "/schedules", "SCHEDULE", "/jobs?state=failed"):
+            page.goto(sick.at(path))
+            words = page.eval_on_selector_all("main button", "all => all.map(each => each.innerText)")
+            assert set(words) <= {"Show"}, path
+        assert "anna may read" in page.inner_text(".top .who")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [320, 375, 480, 600, 768, 800, 1024, 1120, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_every_width(browser: Any, sick: Sick, width: int, scheme: str) -> None:
+    wrong = {}
+    with watched(browser, sick, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
+        for path in PAGES:
+            page.goto(sick.at(path))
+            if page.evaluate(OVERFLOW) > 0:
+                wrong[path] = ["is wider than the screen"]
+            if found := grave(page):
+                wrong[path] = found
+    assert wrong == {}

@@ -1,0 +1,313 @@
+"""Every page and every action of the dashboard, without JavaScript."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.checks.verdict import look_round
+from ayb_jobs.config import Api, Retention
+from ayb_jobs.errors import DatabaseError
+from ayb_jobs.model.daemons import Worker
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat
+from tests.factories import make_job, make_schedule
+from tests.http.conftest import OPERATE, READ, Server, serving
+from tests.http.dashboard.visiting import SECURE, Guest, visiting
+
+PATHS = (
+    "/", "/jobs", "/jobs?state=waiting", "/jobs?state=later", "/jobs?state=running", "/jobs?state=failed",
+    "/jobs?state=completed&type=a&queue=b&key=c&since=13:00&until=2026-11-26&error=d", "/jobs/bulk?action=retry",
+    "/failures", "/failures?seen=ever", "/schedules", "/schedules/new", "/schedules/preview?cron=@hourly", "/executions",
+    "/executions?over=week&outcome=failed&type=a", "/queues", "/daemons", "/audit", "/audit?target=x", "/enqueue", "/zone",
+)  # fmt: skip
+
+
+@pytest.fixture
+def guest(server: Server) -> Iterator[Guest]:
+    with visiting(server) as logged_in:
+        yield logged_in
+
+
+def a_daemon(conn: Connection) -> None:
+    beat(conn, Worker(id="a", host="h", pid=1, version="1", concurrency=2, queues=["default"], types=["send_mail"]))
+
+
+@pytest.mark.parametrize("token", [READ, OPERATE])
+def test_every_page_answers_on_an_empty_database_and_forbids_all_from_elsewhere(server: Server, token: str) -> None:
+    with visiting(server, token) as guest:
+        for path in PATHS:
+            answer = guest.client.get(path)
+            is_free = token == OPERATE or not path.startswith(("/jobs/bulk", "/enqueue", "/schedules/new"))
+            is_free &= not path.startswith("/schedules/new")
+            assert answer.status_code == (200 if is_free else 403), path
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+            assert "unsafe" not in policy
+            assert all(name in answer.headers for name in SECURE)
+            assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_first_sentence_is_that_of_the_checks(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, type="nobody_knows", run_at=sql.SQL("now() - interval '1 hour'"))
+    page = guest.get("/")
+    assert page.headline == look_round(conn, Retention()).sentence.replace("`", "")
+    assert page.links["Show 1"] == "/jobs?state=waiting&type=nobody_knows"
+
+
+def test_what_a_first_start_shows_can_be_pressed(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    page = guest.get("/")
+    assert page.headline == "Ready, and nothing to do yet: 1 daemon with 2 free slots, no job so far."
+    made = guest.press(page, "Run send_mail")
+    assert "The job is enqueued." in made.text
+    assert conn.execute("SELECT type FROM _ayb_jobs").fetchall() == [("send_mail",)]
+
+
+def test_a_job_is_shown_whole_and_retried(guest: Guest, conn: Connection) -> None:
+    error = "ValueError: no\n  File 1\n" + "x" * 20_000
+    failed = make_job(conn, "failed", payload={"big": 9007199254740993, "a": [], "b": {"c": 1.10}}, last_error=error)
+    page = guest.get(f"/jobs/{failed}")
+    assert "failed after 3 of 3 attempts" in page.headline
+    assert " ".join(error.split()) in page.text
+    assert '"big": 9007199254740993' in page.text
+    assert "ayb-jobs jobs enqueue test --payload" in page.text
+    done = guest.press(page, "Retry this job")
+    assert "The job is queued again." in done.text
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("queued",)
+
+
+def test_a_queued_job_is_canceled_after_a_question(guest: Guest, conn: Connection) -> None:
+    queued = make_job(conn)
+    page = guest.get(f"/jobs/{queued}")
+    asked = guest.get(page.links["Cancel this job …"])
+    assert asked.headline == "Cancel this job?"
+    assert "The job is canceled." in guest.press(asked, "Cancel this job").text
+    again = guest.press(asked, "Cancel this job")
+    assert (again.status, conn.execute("SELECT state FROM _ayb_jobs").fetchone()) == (409, ("canceled",))
+    assert "is canceled" in again.headline
+
+
+def test_all_that_match_are_counted_first_and_the_filter_is_kept(guest: Guest, conn: Connection) -> None:
+    for number in range(3):
+        make_job(conn, "failed", type="mail", last_error=f"OSError: {number} & <more>")
+    other = make_job(conn, "failed", type="other")
+    page = guest.get("/jobs?state=failed&type=mail&error=oserror")
+    assert "3 failed mail jobs with “oserror” in the error." in page.text
+    asked = guest.get(page.links["Retry 3 that match …"])
+    assert asked.headline == "Retry 3 jobs?"
+    done = guest.press(asked, "Retry 3 jobs")
+    assert "3 jobs were queued again." in done.text
+    assert "type=mail" in done.path
+    assert conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = 'failed'").fetchall() == [(other,)]
+
+
+def test_a_group_of_failures_is_retried_by_the_same_condition(guest: Guest, conn: Connection) -> None:
+    for number in range(3):
+        make_job(conn, "failed", type="mail", last_error=f"OSError: {number} of v2")
+    make_job(conn, "failed", type="mail", last_error="OSError: none of v2")
+    page = guest.get("/failures?seen=ever")
+    assert "OSError: n of v2" in page.text
+    asked = guest.get(next(href for href in page.hrefs if href.startswith("/jobs/bulk") and "%3Cn%3E" in href))
+    assert asked.headline == "Retry 3 jobs?"
+    guest.press(asked, "Retry 3 jobs")
+    assert conn.execute("SELECT last_error FROM _ayb_jobs WHERE state = 'failed'").fetchall() == [
+        ("OSError: none of v2",)
+    ]
+
+
+def test_a_filter_that_is_wrong_is_told_at_its_field_and_does_nothing(guest: Guest, conn: Connection) -> None:
+    make_job(conn, "failed")
+    page = guest.get("/jobs?state=failed&since=yesterday")
+    assert page.status == 400
+    assert "Since is 'yesterday'; write it as 13:00" in page.text
+    assert guest.get("/jobs/bulk?action=retry&since=yesterday").status == 400
+    key = page.forms[-1].fields.get("form_key", "")
+    refused = guest.send("/jobs/bulk", {"form_key": key or form_key(guest), "action": "retry", "since": "yesterday"})
+    assert refused.status == 400
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("failed",)
+
+
+def form_key(guest: Guest) -> str:
+    return guest.get("/zone").form("Use it").fields["form_key"]
+
+
+def test_a_schedule_is_created_previewed_edited_switched_run_and_deleted(guest: Guest, conn: Connection) -> None:
+    page = guest.get("/schedules/new")
+    typed = {"name": "nightly", "job_type": "send_mail", "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
+    seen = guest.press(page, "Preview", **typed)
+    assert "Clocks skip it: fires right after." in seen.text
+    assert conn.execute("SELECT count(*) FROM _ayb_job_schedules").fetchone() == (0,)
+    made = guest.press(seen, "Create it", payload='{"a": 1.10}')
+    assert "The schedule is created." in made.text
+    wrong = guest.press(made, "Save", cron="61 * * * *")
+    assert (wrong.status, "aria-invalid" in wrong.html) == (400, True)
+    saved = guest.press(made, "Save", cron="@hourly", expect_success_within_s="7200")
+    assert "The schedule is saved." in saved.text
+    row = conn.execute(
+        "SELECT cron_expr, expect_success_within_s, payload::text, timezone FROM _ayb_job_schedules"
+    ).fetchone()
+    assert row == ("@hourly", 7200.0, '{"a": 1.10}', "Europe/Berlin")
+    deeds = conn.execute("SELECT action FROM _ayb_job_audit ORDER BY id").fetchall()
+    assert deeds == [("schedule.create",), ("schedule.update",)]
+    assert "The schedule is disabled" in guest.press(saved, "Disable").text
+    assert "The schedule is enabled" in guest.press(guest.get(saved.path), "Enable").text
+    assert "The job is enqueued." in guest.press(guest.get("/schedules"), "Run now").text
+    asked = guest.get(guest.get(saved.path).links["Delete …"])
+    assert "The schedule is deleted" in guest.press(asked, "Delete this schedule").text
+    assert conn.execute("SELECT count(*) FROM _ayb_job_schedules").fetchone() == (0,)
+
+
+def test_saving_a_schedule_unchanged_changes_nothing(guest: Guest, conn: Connection) -> None:
+    made = make_schedule(conn, payload={"b": [1, {"c": "d"}]}, expect_success_within_s=0.5 + 1)
+    before = conn.execute("SELECT * FROM _ayb_job_schedules").fetchall()
+    assert guest.press(guest.get(f"/schedules/{made}"), "Save").status == 200
+    assert conn.execute("SELECT * FROM _ayb_job_schedules").fetchall() == before
+    assert conn.execute("SELECT count(*) FROM _ayb_job_audit").fetchone() == (0,)
+
+
+def test_a_job_is_enqueued_by_a_form_and_run_again_with_another_payload(guest: Guest, conn: Connection) -> None:
+    form = guest.get("/enqueue")
+    wrong = guest.press(form, "Enqueue it", type="send_mail", payload="{")
+    assert (wrong.status, "Payload is not JSON" in wrong.text) == (400, True)
+    made = guest.press(
+        wrong, "Enqueue it", payload='{"a": 1.10}', queue="mail", priority="1", idempotency_key="k", delay="2100-01-01"
+    )
+    assert "The job is enqueued." in made.text
+    again = guest.get(made.links["Run again with another payload …"])
+    assert json.loads(again.form("Enqueue it").fields["payload"]) == {"a": 1.1}
+    guest.press(again, "Enqueue it", payload='{"a": 2}')
+    rows = conn.execute("SELECT payload::text, queue, priority FROM _ayb_jobs ORDER BY created_at").fetchall()
+    assert rows == [('{"a": 1.10}', "mail", 1), ('{"a": 2}', "mail", 1)]
+    found = guest.press(guest.get("/enqueue"), "Enqueue it", type="send_mail", idempotency_key="k")
+    assert "was there already" in found.text
+
+
+def test_the_audit_tells_who_did_what(server: Server, conn: Connection) -> None:
+    queued = make_job(conn)
+    with visiting(server, OPERATE) as guest:
+        guest.press(guest.get(f"/jobs/{queued}/cancel"), "Cancel this job")
+        assert "ops" in guest.get("/audit").text
+        assert "state queued → canceled" in guest.get(f"/audit?target={queued}").text
+
+
+def test_times_are_in_the_zone_that_a_visitor_chose(guest: Guest, conn: Connection) -> None:
+    job = make_job(conn, "completed", created_at="2020-01-01T00:00:00Z")
+    assert "Wed 1 Jan 2020 00:00 UTC" in guest.get(f"/jobs/{job}").text
+    assert guest.press(guest.get("/zone"), "Use it", zone="Mars/Olympus").status == 400
+    guest.press(guest.get("/zone"), "Use it", zone="Asia/Tokyo")
+    assert "Wed 1 Jan 2020 09:00 JST" in guest.get(f"/jobs/{job}").text
+
+
+def test_pages_lead_through_a_list_and_each_job_comes_once(guest: Guest, conn: Connection) -> None:
+    made = {make_job(conn, "completed") for _ in range(120)}
+    page, seen = guest.get("/jobs?state=completed"), []
+    while True:
+        seen += [each.removeprefix("job-") for each in page.ids if each.startswith("job-")]
+        if "Older" not in page.links:
+            break
+        page = guest.get(page.links["Older"])
+    assert (len(seen), set(seen)) == (120, made)
+
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}{% x %}&amp;\u202e`${x}`"
+
+
+def test_hostile_texts_are_texts_everywhere(guest: Guest, conn: Connection) -> None:
+    name = HOSTILE[:100]
+    a_daemon(conn)
+    ids = [
+        make_job(
+            conn, state, type=name, queue=name, idempotency_key=f"{name}{state}", payload={name: name},
+            **({"last_error": HOSTILE} if state == "failed" else {}), **({"progress": {name: name}} if state == "running" else {}),
+        )
+        for state in ("queued", "running", "failed", "completed", "canceled")
+    ]  # fmt: skip
+    schedule = make_schedule(conn, name=name, job_type=name, payload={name: name}, last_error=HOSTILE, cron_expr="<b>")
+    conn.execute("INSERT INTO _ayb_job_audit (actor, action, target, before, after) VALUES (%s, '<i>', %s, %s, %s)",
+                 (name, name, json.dumps({"name": HOSTILE}), json.dumps({"name": f"{HOSTILE}2"})))  # fmt: skip
+    paths = [*PATHS, *(f"/jobs/{each}" for each in ids), f"/schedules/{schedule}", f"/enqueue?from={ids[0]}"]
+    for path in paths:
+        html = guest.client.get(path).text
+        assert "<script>alert" not in html, path
+        assert "<img" not in html, path
+        assert "49" not in html or "{{7*7}}" in html or path not in paths[len(PATHS) :], path
+
+
+def test_addresses_put_no_words_into_a_page(guest: Guest) -> None:
+    for path in (
+        "/?told=<b>x", "/jobs?type=<b>x&queue=<b>x", "/jobs?told=retry&count=<b>x", "/failures?type=<b>x&error=<b>x",
+        "/executions?type=<b>x", "/audit?target=<b>x", "/jobs/<b>x", "/schedules/<b>x", "/login?next=//evil.example",
+        "/schedules/preview?cron=<b>x",
+    ):  # fmt: skip
+        assert "<b>x" not in guest.client.get(path).text, path
+
+
+@pytest.mark.parametrize("path", ["/jobs?cursor=x", "/jobs/x", "/schedules/x", "/jobs?type=%00", "/audit?target=%00"])
+def test_nonsense_in_an_address_is_a_page_that_says_so(guest: Guest, path: str) -> None:
+    page = guest.get(path)
+    assert page.status in {400, 404}
+    assert page.headline or "aria-invalid" in page.html
+
+
+def test_an_outage_is_a_page_with_what_the_daemon_knows(
+    server: Server, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise DatabaseError("the database cannot be reached")
+
+    monkeypatch.setattr(Database, "work", refused)
+    monkeypatch.setattr(Database, "connection", refused)
+    page = guest.get("/jobs?state=failed")
+    assert page.status == 503
+    assert page.headline == "The database cannot be reached. Nothing here is known until it answers."
+    assert "No job is lost." in page.text
+    assert page.links["Ask again"] == "/jobs?state=failed"
+
+
+def test_a_disabled_daemon_says_what_to_do(db: Database) -> None:
+    with serving(db, enabled=False) as server, visiting(server) as guest:
+        page = guest.get("/")
+    assert (page.status, "enabled = true under [jobs]" in page.text) == (503, True)
+
+
+def test_the_overview_is_light(
+    server: Server, guest: Guest, conn: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_daemon(conn)
+    for number in range(200):
+        make_job(conn, "failed", type=f"type_{number}", last_error=f"Error{number}: something went wrong here")
+    total = 0
+    for path in ("/", *(path for path in [*assets(guest)])):
+        total += len(gzip.compress(guest.client.get(path).content))
+    with capsys.disabled():
+        print(f"\noverview, compressed: {total:,} bytes")
+    assert total <= 60_000
+
+
+def assets(guest: Guest) -> list[str]:
+    html = guest.client.get("/").text
+    return [part.partition('"')[0] for part in html.split('"/static/')[1:] for part in [f"/static/{part}"]]
+
+
+def test_files_may_be_kept_for_ever_since_their_address_changes_with_them(guest: Guest) -> None:
+    for path in assets(guest):
+        answer = guest.client.get(path)
+        assert answer.headers["cache-control"].endswith("immutable")
+        assert "?v=" in path
+    assert guest.client.get("/static/../shell.py").status_code == 404
+
+
+def test_without_a_token_whoever_is_on_this_machine_may_look_and_act(db: Database, conn: Connection) -> None:
+    failed = make_job(conn, "failed")
+    with serving(db, api=Api(port=0)) as server:
+        guest = Guest(server)
+        with guest.client:
+            page = guest.get(f"/jobs/{failed}")
+            assert "Log out" not in page.text
+            assert "The job is queued again." in guest.press(page, "Retry this job").text

@@ -1,0 +1,101 @@
+"""Lists for people who look for jobs: each filter, each page once, and what they read is bounded."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.model.filters import Filter
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.browsing import Counts, Page, Shown, browse_jobs, count_shown
+from ayb_jobs.storage.queue.failures import group_failures
+from ayb_jobs.storage.queue.queues import list_queues, list_running
+from tests.factories import make_job
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def walk(conn: Connection, shown: Shown, wanted: Filter, **options: Any) -> list[str]:
+    """Return the ids on all pages."""
+    ids: list[str] = []
+    page = browse_jobs(conn, shown, wanted, **options)
+    while True:
+        ids += [job.id for job in page.jobs]
+        if page.next is None:
+            return ids
+        page = browse_jobs(conn, shown, wanted, after=page.next, **options)
+
+
+def test_pages_hold_each_job_once_in_the_order_of_the_list(conn: Connection) -> None:
+    newest = [
+        make_job(conn, state, created_at=NOON + number * MINUTE, run_at=NOON + number * MINUTE)
+        for number, state in enumerate(["queued", "running", "failed", "completed", "canceled", "running", "queued"])
+    ][::-1]
+    later = [make_job(conn, created_at=NOON, run_at=sql.SQL(f"now() + {n} * interval '1 hour'")) for n in (1, 2)]
+    ended = walk(conn, Shown.ALL, Filter(since=NOON + MINUTE), limit=2)
+    assert ended == newest[:-1]
+    assert walk(conn, Shown.RUNNING, Filter(), limit=1) == [newest[1], newest[5]]
+    assert walk(conn, Shown.FAILED, Filter(), limit=1) == [newest[4]]
+    assert walk(conn, Shown.WAITING, Filter(), limit=1) == [newest[6], newest[0]]
+    assert walk(conn, Shown.LATER, Filter(), limit=1) == later
+    assert count_shown(conn) == Counts(waiting=2, later=2, running=2, failed=1, canceled=1, completed=1)
+    assert count_shown(conn, most=1) == Counts(waiting=1, later=1, running=1, failed=1, canceled=1, completed=1)
+
+
+@pytest.mark.parametrize("shown", [Shown.WAITING, Shown.ALL])
+def test_a_page_tells_where_to_look_further_if_its_bound_ended_it(conn: Connection, shown: Shown) -> None:
+    for number in range(10):
+        make_job(
+            conn, type="rare" if number in {0, 9} else "common", created_at=NOON, queue=f"q{number % 3}", priority=2
+        )
+    first = browse_jobs(conn, shown, Filter(type="rare"), limit=1, look=4)
+    assert first.looked or first.jobs
+    assert len(walk(conn, shown, Filter(type="rare"), limit=1, look=4)) == 2
+    assert browse_jobs(conn, shown, Filter(type="none"), limit=1, look=100) == Page([], None, looked=False)
+
+
+def test_a_list_takes_every_filter(conn: Connection) -> None:
+    meant = make_job(conn, "failed", type="a", queue="q", idempotency_key="k", last_error="Oh: 1\n2", created_at=NOON)
+    make_job(conn, "failed")
+    for wanted in (
+        Filter(type="a"),
+        Filter(queue="q"),
+        Filter(key="k"),
+        Filter(error="oh"),
+        Filter(until=NOON + MINUTE),
+    ):
+        (found,) = browse_jobs(conn, Shown.FAILED, wanted).jobs
+        assert (found.id, found.error) == (meant, "Oh: 1")
+
+
+def test_failures_are_grouped_by_what_differs_in_numbers_alone(conn: Connection) -> None:
+    for number in range(3):
+        make_job(conn, "failed", type="a", last_error=f"OSError: {number} of 0x{number}f\nframe {number}")
+    make_job(conn, "failed", type="a", last_error="OSError: all")
+    make_job(conn, "failed", type="b", last_error="OSError: 1 of 0x1f", updated_at="2020-01-01T00:00:00Z")
+    make_job(conn, "failed", type="c", last_error=None)
+    groups = group_failures(conn, Filter(), span=timedelta(hours=1))
+    assert [(each.type, each.error, each.jobs) for each in groups] == [
+        ("a", "OSError: <n> of <n>", 3), ("a", "OSError: all", 1), ("c", "", 1),
+    ]  # fmt: skip
+    assert groups[0].buckets[-1] == 3
+    assert {each.type for each in group_failures(conn, Filter(), span=None)} == {"a", "b", "c"}
+    assert [each.jobs for each in group_failures(conn, Filter(alike=groups[0].error, type="a"), span=None)] == [3]
+    assert [each.jobs for each in group_failures(conn, Filter(), span=None, look=1)] == [1]
+
+
+def test_queues_tell_what_waits_and_runs(conn: Connection) -> None:
+    make_job(conn, queue="a", run_at=sql.SQL("now() - interval '1 hour'"))
+    make_job(conn, queue="a", priority=1)
+    make_job(conn, queue="b", run_at=sql.SQL("now() + interval '1 hour'"))
+    make_job(conn, "running", queue="c", progress={"percent": 5})
+    found = {each.queue: each for each in list_queues(conn, served=["d"])}
+    assert {name: (each.waiting, each.later, each.running) for name, each in found.items()} == {
+        "a": (2, False, 0), "b": (0, True, 0), "c": (0, False, 1), "d": (0, False, 0),
+    }  # fmt: skip
+    assert (found["a"].oldest_wait_s or 0) >= 3600
+    assert found["b"].oldest_wait_s is None
+    (running,) = list_running(conn)
+    assert running.progress_text == '{"percent": 5}'
