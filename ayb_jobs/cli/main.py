@@ -40,6 +40,9 @@ COMMANDS = {
         ("psql", "url", "dsn", "db", "database", "connect"),
     ),
     "health": Lazy("health:health", "Tell whether work can be done.", ("status", "ping", "ready", "alive")),
+    "doctor": Lazy(
+        "doctor:doctor", "Look for what is wrong, and say what to do.", ("diagnose", "debug", "checkup", "fsck")
+    ),
     "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("queue", "tasks")),
     "schedules": Lazy(
         "schedules:schedules", "Look at schedules; create, change and watch them.", ("cron", "crons", "beat")
@@ -59,6 +62,7 @@ EXTRAS = {
     "aiohttp": "http",
     "fastapi": "api",
     "graphql": "api",
+    "jinja2": "api",
     "opentelemetry": "otel",
     "prometheus_client": "api",
     "uvicorn": "api",

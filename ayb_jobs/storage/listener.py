@@ -1,5 +1,7 @@
 """Hearing notifications, on a connection of its own."""
 
+from contextlib import closing
+
 import psycopg
 
 from ayb_jobs.errors import DatabaseError
@@ -45,3 +47,20 @@ class Listener:
 
 class NotificationsBlocked(DatabaseError):
     """A pooler stands between, through which notifications do not arrive; polling alone finds jobs."""
+
+
+NOTIFY = "SELECT pg_notify('ayb_jobs', '')"
+
+
+def notifications_arrive(url: str, *, within_s: float = 3.0) -> bool:
+    """Send a notification as an enqueuer does, and tell whether it arrives in time; daemons look for jobs once more.
+
+    False as well if a pooler stands between. Raises `DatabaseError` if the database cannot be reached.
+    """
+    try:
+        listener = Listener(url, name="ayb-jobs-doctor")
+    except NotificationsBlocked:
+        return False
+    with closing(listener), closing(connect_for_ourselves(url, name="ayb-jobs-doctor")) as sender:
+        sender.execute(NOTIFY)
+        return bool(listener.wait(within_s))

@@ -1,0 +1,261 @@
+"""What `ayb-jobs doctor` asks beyond the checks of health: the server, our tables, and who holds them up."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.model.words import count_words, quoted, span_words
+from ayb_jobs.storage import diagnosis
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.listener import notifications_arrive
+
+HELD_S = 300.0
+IDLE_S = 60.0
+# Dead versions of rows that are worth a word: so many, and more than there are live ones.
+MANY_DEAD = 10_000
+FULL = 0.8
+HALF = 0.5
+SKEW_S = 2.0
+# How each kind of holder is named, and what ends it.
+HOLDERS: Mapping[str, tuple[str, str]] = {
+    "session": ("the session with pid", "End its transaction, or: SELECT pg_terminate_backend({name})"),
+    "prepared transaction": ("the prepared transaction", "COMMIT PREPARED or ROLLBACK PREPARED '{name}'"),
+    "replication slot": (
+        "the unused replication slot",
+        "Have its reader go on, or drop it: SELECT pg_drop_replication_slot('{name}')",
+    ),
+}
+
+
+def _warning(name: str, fact: str, meaning: str, remedy: str, evidence: Mapping[str, object]) -> Finding:
+    return Finding(
+        name=name, severity=Severity.WARNING, fact=fact, meaning=meaning, remedy=remedy, evidence=dict(evidence)
+    )
+
+
+def held_back(conn: Connection) -> Iterator[Finding]:
+    """Find what keeps the server from removing old versions of rows."""
+    for holder in diagnosis.list_holders(conn, since_s=HELD_S):
+        age = f" for {span_words(holder.age_s)}" if holder.age_s is not None else ""
+        what, remedy = HOLDERS[holder.kind]
+        yield _warning(
+            "rows.held_back",
+            f"{what} {holder.name} has kept old versions of rows{age}",
+            "Queues are slower the longer it lasts, since each job leaves versions that cannot be removed.",
+            remedy.format(name=holder.name),
+            holder._asdict(),
+        )
+
+
+def idle_locks(conn: Connection) -> Iterator[Finding]:
+    """Find sessions that hold locks on our tables and do nothing."""
+    for each in diagnosis.list_idle_locks(conn, since_s=IDLE_S):
+        yield _warning(
+            "locks.idle",
+            f"the session with pid {each.pid} has held locks on {each.table} for {span_words(each.idle_s)} and does nothing",
+            "Jobs whose rows it holds are neither settled nor taken over until it ends.",
+            f"End its transaction, or: SELECT pg_terminate_backend({each.pid})",
+            each._asdict(),
+        )
+
+
+def dead_rows(conn: Connection) -> Iterator[Finding]:
+    """Find tables of ours that autovacuum does not keep up with."""
+    for table in diagnosis.list_tables(conn):
+        if table.dead >= MANY_DEAD and table.dead > table.live:
+            vacuumed = f"{span_words(table.vacuumed_s)} ago" if table.vacuumed_s is not None else "never"
+            yield _warning(
+                "table.bloated",
+                f"{table.name} has {table.dead:,} dead versions of rows beside {table.live:,} live ones; it was vacuumed {vacuumed}",
+                "Statements walk over dead versions, and become slower.",
+                "ayb-jobs doctor --fix, which vacuums it; if it comes again, give autovacuum more room",
+                table._asdict(),
+            )
+        if table.autovacuum_off:
+            yield _warning(
+                "table.autovacuum_off",
+                f"autovacuum is off for {table.name}",
+                "Nothing removes the versions that each job leaves behind.",
+                f"ALTER TABLE {table.name} RESET (autovacuum_enabled), or set autovacuum = on",
+                table._asdict(),
+            )
+
+
+def broken_indexes(conn: Connection) -> Iterator[Finding]:
+    """Find indexes of ours that the server does not use, or that are missing."""
+    for name in diagnosis.list_invalid_indexes(conn):
+        yield _warning(
+            "index.invalid",
+            f"the index {name} is not valid",
+            "The server keeps it up and does not use it: building it was cut off.",
+            "ayb-jobs doctor --fix, which builds it anew while all go on",
+            {"index": name},
+        )
+    missing = diagnosis.list_missing_indexes(conn)
+    if missing:
+        yield _warning(
+            "index.missing",
+            f"{count_words(len(missing), 'index')} of ours {'is' if len(missing) == 1 else 'are'} missing: {', '.join(missing)}",
+            "Statements that rely on it read whole tables.",
+            "Make it again, as the file in migrations/ that names it does",
+            {"indexes": missing},
+        )
+
+
+def owners(conn: Connection) -> Iterator[Finding]:
+    """Find that our tables belong to several roles."""
+    found = diagnosis.list_owners(conn)
+    if len(found) > 1:
+        yield _warning(
+            "tables.several_owners",
+            f"our tables, views and sequences belong to {len(found)} roles: {', '.join(map(quoted, found))}",
+            "A migration run by one of them cannot change what belongs to another.",
+            "ALTER TABLE … OWNER TO the role that migrates",
+            {"owners": found},
+        )
+
+
+def open_schemas(conn: Connection) -> Iterator[Finding]:
+    """Find that everybody may create objects beside our tables."""
+    for schema in diagnosis.list_open_schemas(conn):
+        yield _warning(
+            "schema.open",
+            f"everybody may create objects in the schema {quoted(schema)}, where our tables are",
+            "A role can make a function or an operator there that statements of others then run.",
+            f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+            {"schema": schema},
+        )
+
+
+def rights(conn: Connection) -> Iterator[Finding]:
+    """Find tables on which this role lacks what a daemon needs."""
+    denied = diagnosis.list_denied(conn)
+    if denied:
+        yield _warning(
+            "rights.missing",
+            f"this role lacks rights on {count_words(len(denied), 'table')} of ours: {', '.join(denied)}",
+            "A daemon that runs as this role fails where it needs them.",
+            "ayb-jobs grant ROLE --daemon",
+            {"tables": denied},
+        )
+
+
+def server_settings(conn: Connection) -> Iterator[Finding]:
+    """Find settings of the server that cost jobs, and what is nearly full."""
+    state = diagnosis.ask_server(conn)
+    if not state.fsync:
+        yield _warning(
+            "server.fsync_off", "fsync is off", "A crash of the machine can destroy the whole database.",
+            "set fsync = on", {"fsync": False},
+        )  # fmt: skip
+    if not state.synchronous_commit:
+        yield _warning(
+            "server.asynchronous_commit",
+            "synchronous_commit is off for this role",
+            "A crash of the server can lose jobs that were committed within the last second.",
+            "set synchronous_commit = on",
+            {"synchronousCommit": False},
+        )
+    if state.connections >= state.max_connections * FULL:
+        yield _warning(
+            "server.connections",
+            f"{state.connections:,} of {state.max_connections:,} connections are in use",
+            "A daemon that reconnects may be refused, and works no more until one is free.",
+            "raise max_connections, lower database.work_connections, or put a pooler between",
+            {"used": state.connections, "max": state.max_connections},
+        )
+    if state.queue_used >= HALF:
+        yield _warning(
+            "server.notify_queue",
+            f"the server's queue of notifications is {state.queue_used:.0%} full",
+            "From the half on daemons send no notifications, and jobs are found by polling, a second late.",
+            "End the session that listens and sits in a transaction; the session with the oldest transaction tells which",
+            {"used": state.queue_used},
+        )
+    skew_s = time.time() - state.clock
+    if abs(skew_s) > SKEW_S:
+        yield _warning(
+            "clock.skew",
+            f"this machine's clock is {span_words(abs(skew_s))} {'ahead of' if skew_s > 0 else 'behind'} the database's",
+            "Jobs go by the database's clock. Log lines of this machine, and sessions of its dashboard, go by its own.",
+            "Have both keep time by NTP",
+            {"skewSec": skew_s},
+        )
+
+
+def numbers(conn: Connection) -> Iterator[Finding]:
+    """Find that the numbers of attempts would come again."""
+    behind = diagnosis.ids_behind(conn)
+    if behind:
+        yield _warning(
+            "sequence.behind",
+            f"the sequence of attempts stands at {behind[1]:,}, behind the highest in the log, {behind[0]:,}",
+            "It was restored without its sequence. A daemon puts that right when it first settles such an attempt.",
+            "ayb-jobs doctor --fix",
+            {"highest": behind[0], "sequence": behind[1]},
+        )
+
+
+def versions(conn: Connection) -> Iterator[Finding]:
+    """Find that daemons of several versions are alive."""
+    found = diagnosis.list_versions(conn)
+    if len(found) > 1:
+        told = ", ".join(f"{count} of {version}" for version, count in found.items())
+        yield _warning(
+            "daemons.mixed",
+            f"daemons of {len(found)} versions are alive: {told}",
+            "That is meant during a deploy. What is new is done by the new ones alone.",
+            "End the deploy: update the daemons that were left",
+            {"versions": found},
+        )
+
+
+def often_lost(conn: Connection) -> Iterator[Finding]:
+    """Find types whose attempts often lose their daemon."""
+    found = diagnosis.list_often_lost(conn)
+    if found:
+        yield _warning(
+            "types.often_lost",
+            f"attempts of {', '.join(map(quoted, found))} often lose their daemon",
+            "They kill their process, or the daemon was killed or paused meanwhile; each loss counts as a crash.",
+            "ayb-jobs jobs list --state failed, and the memory of the daemon's host",
+            {"types": found},
+        )
+
+
+def unheard(url: str) -> Finding | None:
+    """Find that notifications do not arrive, by sending one."""
+    if notifications_arrive(url):
+        return None
+    return _warning(
+        "notify.unheard",
+        "notifications do not arrive: one that was sent was not heard within 3 s, or a pooler stands between",
+        "Due jobs are found by polling, up to jobs.poll_interval_ms late.",
+        "set database.direct_url to an address past the pooler",
+        {},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Something that doctor asks, in words, and the check that answers."""
+
+    words: str
+    ask: Callable[[Connection], Iterator[Finding]]
+    sees_others: bool = False
+
+
+QUESTIONS: Sequence[Question] = (
+    Question(words="old versions of rows can be removed", ask=held_back, sees_others=True),
+    Question(words="no idle session holds our rows", ask=idle_locks, sees_others=True),
+    Question(words="autovacuum keeps up", ask=dead_rows),
+    Question(words="every index is there and valid", ask=broken_indexes),
+    Question(words="our tables belong to one role", ask=owners),
+    Question(words="only trusted roles create objects beside our tables", ask=open_schemas),
+    Question(words="this role may do what a daemon does", ask=rights),
+    Question(words="the server keeps what it commits, and has room", ask=server_settings),
+    Question(words="the numbers of attempts go on behind the log", ask=numbers),
+    Question(words="all daemons are of one version", ask=versions),
+    Question(words="attempts keep their daemon", ask=often_lost),
+)

@@ -1,0 +1,279 @@
+"""What can be asked about the server, our tables, and who holds them up.
+
+What a role may not see is missing or null: the statements of other roles are for members of pg_read_all_stats alone.
+"""
+
+from typing import NamedTuple
+
+from psycopg.rows import class_row
+
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
+
+
+class Holder(NamedTuple):
+    """What keeps old versions of rows from being removed: its kind, name or process id, age, and statement."""
+
+    kind: str
+    name: str
+    age_s: float | None
+    statement: str | None
+
+
+LIST_HOLDERS = """
+    SELECT 'session' AS kind, pid::text AS name, extract(epoch FROM now() - xact_start)::float8 AS age_s, left(query, 200) AS statement
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+        AND xact_start < now() - make_interval(secs => %(since_s)s)
+    UNION ALL
+    SELECT 'prepared transaction', gid, extract(epoch FROM now() - prepared)::float8, NULL
+    FROM pg_prepared_xacts
+    WHERE database = current_database() AND prepared < now() - make_interval(secs => %(since_s)s)
+    UNION ALL
+    SELECT 'replication slot', slot_name::text, NULL, NULL
+    FROM pg_replication_slots
+    WHERE NOT active AND (xmin IS NOT NULL OR catalog_xmin IS NOT NULL) AND (database IS NULL OR database = current_database())
+    ORDER BY age_s DESC NULLS LAST
+    LIMIT 10
+"""
+
+
+def list_holders(conn: Connection, *, since_s: float) -> list[Holder]:
+    """Return what has kept old versions of rows for so long, the longest first."""
+    with conn.cursor(row_factory=class_row(Holder)) as cursor:
+        return cursor.execute(LIST_HOLDERS, {"since_s": since_s}).fetchall()
+
+
+class LockHolder(NamedTuple):
+    """A session that sits in a transaction, does nothing, and holds locks on our tables."""
+
+    pid: int
+    table: str
+    idle_s: float
+
+
+LIST_IDLE_LOCKS = """
+    SELECT activity.pid, min(relation.relname)::text AS table, extract(epoch FROM now() - min(activity.state_change))::float8 AS idle_s
+    FROM pg_stat_activity AS activity
+    JOIN pg_locks AS lock ON lock.pid = activity.pid AND lock.locktype = 'relation' AND lock.granted
+    JOIN pg_class AS relation ON relation.oid = lock.relation
+    WHERE activity.datname = current_database() AND activity.state LIKE 'idle in transaction%%'
+        AND activity.state_change < now() - make_interval(secs => %(since_s)s)
+        AND lock.mode IN ('RowShareLock', 'RowExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+        AND left(relation.relname, 8) = '_ayb_job' AND relation.relkind IN ('r', 'p')
+    GROUP BY activity.pid
+    LIMIT 10
+"""
+
+
+def list_idle_locks(conn: Connection, *, since_s: float) -> list[LockHolder]:
+    """Return the sessions that have held locks on our tables for so long and do nothing meanwhile."""
+    with conn.cursor(row_factory=class_row(LockHolder)) as cursor:
+        return cursor.execute(LIST_IDLE_LOCKS, {"since_s": since_s}).fetchall()
+
+
+CAN_SEE_OTHERS = """
+    SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+"""
+
+
+def can_see_others(conn: Connection) -> bool:
+    """Tell whether the role is shown what other roles' sessions do."""
+    return bool(one_row(conn.execute(CAN_SEE_OTHERS))[0])
+
+
+class TableHealth(NamedTuple):
+    """A table of ours: its live rows, the dead versions beside them, and how it was last vacuumed and analyzed."""
+
+    name: str
+    live: int
+    dead: int
+    vacuumed_s: float | None
+    was_analyzed: bool
+    autovacuum_off: bool
+
+
+LIST_TABLES = """
+    SELECT stats.relname::text AS name, stats.n_live_tup AS live, stats.n_dead_tup AS dead,
+        extract(epoch FROM now() - greatest(stats.last_vacuum, stats.last_autovacuum))::float8 AS vacuumed_s,
+        coalesce(stats.last_analyze, stats.last_autoanalyze) IS NOT NULL OR relation.reltuples > 0 AS was_analyzed,
+        coalesce('autovacuum_enabled=false' = ANY (relation.reloptions) OR 'autovacuum_enabled=off' = ANY (relation.reloptions), false)
+            OR NOT current_setting('autovacuum')::boolean AS autovacuum_off
+    FROM pg_stat_user_tables AS stats JOIN pg_class AS relation ON relation.oid = stats.relid
+    WHERE left(stats.relname, 8) = '_ayb_job' AND stats.schemaname = ANY (current_schemas(false))
+    ORDER BY stats.relname
+"""
+
+
+def list_tables(conn: Connection) -> list[TableHealth]:
+    """Return how our tables are kept."""
+    with conn.cursor(row_factory=class_row(TableHealth)) as cursor:
+        return cursor.execute(LIST_TABLES).fetchall()
+
+
+LIST_INVALID = """
+    SELECT format('%I.%I', space.nspname, relation.relname)
+    FROM pg_index AS entry
+    JOIN pg_class AS relation ON relation.oid = entry.indexrelid
+    JOIN pg_class AS owner ON owner.oid = entry.indrelid
+    JOIN pg_namespace AS space ON space.oid = relation.relnamespace
+    WHERE NOT entry.indisvalid AND left(owner.relname, 8) = '_ayb_job'
+    ORDER BY 1
+"""
+
+
+def list_invalid_indexes(conn: Connection) -> list[str]:
+    """Return the indexes of our tables that the server does not use, as a statement names them."""
+    return [name for (name,) in conn.execute(LIST_INVALID)]
+
+
+LIST_MISSING_INDEXES = """
+    SELECT name
+    FROM unnest(%(names)s::text[]) AS name
+    WHERE NOT EXISTS (SELECT FROM pg_class WHERE relkind = 'i' AND relname = name)
+    ORDER BY name
+"""
+INDEXES = [
+    "idx_ayb_jobs_lease", "idx_ayb_jobs_ready", "idx_ayb_jobs_created", "idx_ayb_jobs_failed", "idx_ayb_jobs_canceled",
+    "idx_ayb_jobs_schedule", "idx_ayb_jobs_idempotency", "idx_ayb_job_executions_job", "idx_ayb_job_executions_type",
+    "idx_ayb_job_executions_schedule", "idx_ayb_job_schedules_due", "idx_ayb_job_fires_recorded", "idx_ayb_job_audit_target",
+]  # fmt: skip
+
+
+def list_missing_indexes(conn: Connection) -> list[str]:
+    """Return the indexes that the migrations make and that are not there."""
+    return [name for (name,) in conn.execute(LIST_MISSING_INDEXES, {"names": INDEXES})]
+
+
+LIST_OWNERS = """
+    SELECT DISTINCT relowner::regrole::text
+    FROM pg_class
+    WHERE left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p', 'v', 'S')
+    ORDER BY 1
+"""
+
+
+def list_owners(conn: Connection) -> list[str]:
+    """Return the roles that own our tables, views and sequences: one, if all is well."""
+    return [name for (name,) in conn.execute(LIST_OWNERS)]
+
+
+LIST_OPEN = """
+    SELECT DISTINCT space.nspname::text
+    FROM pg_class AS relation
+    JOIN pg_namespace AS space ON space.oid = relation.relnamespace
+    CROSS JOIN LATERAL aclexplode(coalesce(space.nspacl, acldefault('n', space.nspowner))) AS held
+    WHERE left(relation.relname, 8) = '_ayb_job' AND held.privilege_type = 'CREATE' AND held.grantee = 0
+"""
+
+
+def list_open_schemas(conn: Connection) -> list[str]:
+    """Return the schemas of our tables in which everybody may create objects."""
+    return [name for (name,) in conn.execute(LIST_OPEN)]
+
+
+LIST_DENIED = """
+    SELECT relname::text
+    FROM pg_class
+    WHERE left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p')
+        AND NOT (has_table_privilege(oid, 'SELECT') AND (relname LIKE '%migrations' OR has_table_privilege(oid, 'INSERT, UPDATE, DELETE')))
+    ORDER BY relname
+"""
+
+
+def list_denied(conn: Connection) -> list[str]:
+    """Return our tables on which this role lacks what a daemon needs."""
+    return [name for (name,) in conn.execute(LIST_DENIED)]
+
+
+class ServerState(NamedTuple):
+    """How the server is set and how full it is."""
+
+    fsync: bool
+    synchronous_commit: bool
+    connections: int
+    max_connections: int
+    queue_used: float
+    clock: float
+
+
+ASK_SERVER = """
+    SELECT current_setting('fsync')::boolean AS fsync,
+        current_setting('synchronous_commit') NOT IN ('off', 'false', 'no', '0') AS synchronous_commit,
+        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+        current_setting('max_connections')::int AS max_connections,
+        pg_notification_queue_usage() AS queue_used,
+        extract(epoch FROM clock_timestamp())::float8 AS clock
+"""
+
+
+def ask_server(conn: Connection) -> ServerState:
+    """Return how the server is set and how full it is."""
+    with conn.cursor(row_factory=class_row(ServerState)) as cursor:
+        return one_row(cursor.execute(ASK_SERVER))
+
+
+IDS_BEHIND = """
+    SELECT latest.id, sequence.last_value
+    FROM (SELECT max(id) AS id FROM _ayb_job_executions WHERE id < 4611686018427387904) AS latest,
+        _ayb_job_execution_ids AS sequence
+    WHERE latest.id > sequence.last_value
+"""
+
+
+def ids_behind(conn: Connection) -> tuple[int, int] | None:
+    """Return the highest number in the log and where the sequence stands, if that is behind; else None."""
+    row = conn.execute(IDS_BEHIND).fetchone()
+    return (int(row[0]), int(row[1])) if row else None
+
+
+LIST_VERSIONS = """
+    SELECT version, count(*)
+    FROM _ayb_job_workers
+    WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
+    GROUP BY version
+    ORDER BY version
+"""
+
+
+def list_versions(conn: Connection) -> dict[str, int]:
+    """Return how many daemons of each version are alive."""
+    return dict(conn.execute(LIST_VERSIONS).fetchall())
+
+
+LIST_OFTEN_LOST = """
+    SELECT job_type, seconds
+    FROM (
+        SELECT job_type, percentile_cont(0.9) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS seconds,
+            count(*) FILTER (WHERE outcome = 'lost') AS lost
+        FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
+        GROUP BY job_type
+    ) AS types
+    WHERE lost >= 3
+    ORDER BY lost DESC
+    LIMIT 10
+"""
+
+
+def list_often_lost(conn: Connection) -> dict[str, float]:
+    """Return the types of which at least 3 of the latest 5,000 attempts lost their daemon, with how long they run."""
+    return dict(conn.execute(LIST_OFTEN_LOST).fetchall())
+
+
+def vacuum(conn: Connection, table: str) -> None:
+    """Vacuum and analyze one of our tables; outside of a transaction."""
+    conn.execute(VACUUM[table])
+
+
+VACUUM = {
+    name: f"VACUUM (ANALYZE) {name}".encode()
+    for name in (
+        "_ayb_jobs", "_ayb_job_executions", "_ayb_job_schedules", "_ayb_job_fires", "_ayb_job_workers", "_ayb_job_audit",
+        "_ayb_job_minutes", "_ayb_job_levels", "_ayb_job_alerts",
+    )
+}  # fmt: skip
+
+
+def reindex(conn: Connection, index: str) -> None:
+    """Build an index anew that is not valid, while all go on; `index` is as `list_invalid_indexes` names it."""
+    conn.execute(f"REINDEX INDEX CONCURRENTLY {index}".encode())

@@ -1,0 +1,231 @@
+"""Doctor: each fault is made, seen, told with its remedy, and if it can be mended, mended and gone."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ayb_jobs.checks import diagnosis
+from ayb_jobs.checks.diagnosis import QUESTIONS, unheard
+from ayb_jobs.cli.exits import ExitCode
+from ayb_jobs.model.daemons import Worker
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat
+from tests.cli.conftest import Cli
+from tests.factories import make_job
+
+Doctor = Callable[..., tuple[int, dict[str, object]]]
+
+
+@pytest.fixture
+def doctor(database_url: str) -> Doctor:
+    cli = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})
+
+    def ask(*flags: str) -> tuple[int, dict[str, object]]:
+        said = cli("doctor", *flags, "--json")
+        return said.code, json.loads(said.out)
+
+    return ask
+
+
+@pytest.fixture
+def role(conn: Connection) -> Iterator[str]:
+    name = f"role_{conn.info.dbname}"
+    conn.execute(f"CREATE ROLE {name} LOGIN".encode())
+    yield name
+    conn.execute(f"DROP OWNED BY {name}".encode())
+    conn.execute(f"DROP ROLE {name}".encode())
+
+
+# The server of the tests is quick, and keeps nothing: that is always found, and seen here.
+NO_FSYNC = "server.fsync_off"
+
+
+def alive(conn: Connection, name: str = "a", version: str = "1") -> None:
+    conn.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = on").format(sql.Identifier(conn.info.dbname)))
+    beat(conn, Worker(id=name, host="h", pid=1, version=version, concurrency=2, queues=["default"], types=["test"]))
+
+
+def names(report: dict[str, object]) -> set[str]:
+    found = report["findings"]
+    assert isinstance(found, list)
+    for each in found:
+        assert each["fact"]
+        assert each["meaning"]
+        assert each["remedy"]
+    told = {each["name"] for each in found}
+    assert NO_FSYNC in told
+    return told - {NO_FSYNC}
+
+
+def test_a_healthy_database_has_no_finding_and_tells_what_was_asked(conn: Connection, doctor: Doctor) -> None:
+    alive(conn)
+    code, report = doctor()
+    assert (code, names(report), report["notChecked"]) == (ExitCode.FAILED, set(), {})
+    asked = [question.words for question in QUESTIONS if "keeps what it commits" not in question.words]
+    assert report["well"] == [*asked, "notifications arrive"]
+
+
+def two_versions(conn: Connection) -> None:
+    alive(conn, "b", "2")
+
+
+def numbers_come_again(conn: Connection) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)"
+        " VALUES (4711, gen_random_uuid(), 't', 1, 'completed', now(), now())"
+    )
+
+
+def an_index_is_missing(conn: Connection) -> None:
+    conn.execute("DROP INDEX idx_ayb_jobs_failed")
+
+
+def an_index_is_invalid(conn: Connection) -> None:
+    for _ in range(2):
+        make_job(conn, type="twice")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute("CREATE UNIQUE INDEX CONCURRENTLY half_built ON _ayb_jobs (type)")
+    conn.execute("DELETE FROM _ayb_jobs")
+
+
+def everybody_creates(conn: Connection) -> None:
+    conn.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+
+
+def autovacuum_is_off(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_jobs SET (autovacuum_enabled = off)")
+
+
+def many_are_dead(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_executions SET (autovacuum_enabled = off)")
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)"
+        " SELECT nextval('_ayb_job_execution_ids'), gen_random_uuid(), 't', 1, 'completed', now(), now()"
+        " FROM generate_series(1, 12000)"
+    )
+    conn.execute("DELETE FROM _ayb_job_executions")
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    conn.execute("ALTER TABLE _ayb_job_executions RESET (autovacuum_enabled)")
+
+
+def commits_are_not_waited_for(conn: Connection) -> None:
+    conn.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(sql.Identifier(conn.info.dbname)))
+
+
+def attempts_are_lost(conn: Connection) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)"
+        " SELECT nextval('_ayb_job_execution_ids'), gen_random_uuid(), 'killer', 1, 'lost', now(), now() FROM generate_series(1, 3)"
+    )
+
+
+FAULTS: dict[Callable[[Connection], None], str] = {
+    two_versions: "daemons.mixed",
+    numbers_come_again: "sequence.behind",
+    an_index_is_missing: "index.missing",
+    an_index_is_invalid: "index.invalid",
+    everybody_creates: "schema.open",
+    autovacuum_is_off: "table.autovacuum_off",
+    many_are_dead: "table.bloated",
+    commits_are_not_waited_for: "server.asynchronous_commit",
+    attempts_are_lost: "types.often_lost",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda each: each.__name__)
+def test_a_fault_is_found_and_mended_if_that_is_safe(
+    conn: Connection, doctor: Doctor, fault: Callable[[Connection], None]
+) -> None:
+    alive(conn)
+    fault(conn)
+    code, report = doctor()
+    assert (code, names(report)) == (ExitCode.FAILED, {FAULTS[fault]})
+    found = report["findings"]
+    assert isinstance(found, list)
+    code, after = doctor("--fix")
+    if any(each["fixable"] for each in found):
+        assert (names(after), len(str(after["fixed"])) > 2) == (set(), True)
+    else:
+        assert (code, names(after), after["fixed"]) == (ExitCode.FAILED, {FAULTS[fault]}, [])
+
+
+@contextmanager
+def in_transaction(url: str, *statements: str) -> Iterator[psycopg.Connection[object]]:
+    with psycopg.connect(url) as other:
+        for statement in statements:
+            other.execute(statement.encode())
+        yield other
+        other.rollback()
+
+
+def test_who_holds_rows_back_or_locks_them_is_named(
+    conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "HELD_S", 0.0)
+    monkeypatch.setattr(diagnosis, "IDLE_S", 0.0)
+    make_job(conn)
+    with in_transaction(database_url, "SELECT FROM _ayb_jobs FOR UPDATE") as other:
+        pid = other.info.backend_pid
+        assert next(each.fact for each in diagnosis.held_back(conn)).startswith(f"the session with pid {pid} has kept")
+        (lock,) = diagnosis.idle_locks(conn)
+    assert lock.fact.startswith(f"the session with pid {pid} has held locks on _ayb_jobs")
+    assert f"pg_terminate_backend({pid})" in lock.remedy
+    assert list(diagnosis.held_back(conn)) == list(diagnosis.idle_locks(conn)) == []
+
+
+def test_connections_that_are_used_up_are_told(
+    conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "FULL", 0.02)
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(psycopg.connect(database_url))
+        assert "server.connections" in {each.name for each in diagnosis.server_settings(conn)}
+
+
+def test_clocks_that_differ_are_told(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 60)
+    facts = [each.fact for each in diagnosis.server_settings(conn)]
+    assert "this machine's clock is 1 min behind the database's" in facts
+
+
+def test_notifications_that_do_not_arrive_are_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unheard(database_url) is None
+    monkeypatch.setattr("ayb_jobs.storage.listener.NOTIFY", "SELECT")
+    found = unheard(database_url)
+    assert found is not None
+    assert found.name == "notify.unheard"
+
+
+def test_what_a_role_may_not_see_is_named_as_not_checked(conn: Connection, database_url: str, role: str) -> None:
+    alive(conn)
+    cli = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})
+    cli.ok("grant", role, "--read")
+    as_role = psycopg.conninfo.make_conninfo(database_url, options=f"-c role={role}")
+    said = Cli({"AYB_JOBS_DATABASE_URL": as_role, "AYB_JOBS_ENABLED": "true"})("doctor", "--json")
+    report = json.loads(said.out)
+    assert "no right to read others' sessions" in report["notChecked"]["old versions of rows can be removed"]
+    assert "rights.missing" in names(report)
+
+
+def test_several_owners_are_told(conn: Connection, role: str) -> None:
+    conn.execute(f"ALTER TABLE _ayb_job_audit OWNER TO {role}".encode())
+    (found,) = diagnosis.owners(conn)
+    assert role in found.fact
+    conn.execute("ALTER TABLE _ayb_job_audit OWNER TO CURRENT_USER")
+
+
+def test_a_person_reads_lines(conn: Connection, database_url: str) -> None:
+    alive(conn)
+    two_versions(conn)
+    said = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("doctor")
+    assert said.code == ExitCode.FAILED
+    assert "✗ Daemons of 2 versions are alive: 1 of 1, 1 of 2." in said.out
+    assert "  Do: End the deploy: update the daemons that were left" in said.out
+    assert "✓ autovacuum keeps up" in said.out
