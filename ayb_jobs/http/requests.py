@@ -88,12 +88,12 @@ def documented(
     return {"responses": {**good, **dict(sorted(errors.items()))}, "status_code": success, "response_model": None}
 
 
-def documented_body(model: type[BaseModel], *, most: int = 0) -> dict[str, Any]:
+def documented_body(model: type[BaseModel], *, most: int = 0, required: bool = True) -> dict[str, Any]:
     """Return what the OpenAPI document says of a route's body; it may be an array of up to `most` as well."""
     schema = model.model_json_schema()
     if most:
         schema = {"anyOf": [schema, {"type": "array", "items": schema, "maxItems": most}]}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 REASONS: Mapping[int, str] = {

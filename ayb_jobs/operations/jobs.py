@@ -1,4 +1,4 @@
-"""Enqueue one job or some, cancel and retry one."""
+"""Enqueue one job or some; cancel, retry and run again one."""
 
 import json
 from collections import Counter
@@ -12,6 +12,7 @@ from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import Job, NewJob, checked_id
+from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.operations.acting import Actor, changing, record_made
 from ayb_jobs.operations.defaults import FindDefaults
 from ayb_jobs.storage.audit import record_deed
@@ -147,6 +148,27 @@ def cancel(conn: Connection, job_id: str, *, actor: Actor) -> Job:
 def retry(conn: Connection, job_id: str, *, actor: Actor) -> Job:
     """Queue a failed job again, due now, with all its attempts, and return it. Raises as `cancel` does."""
     return _change(conn, job_id, jobs.retry_job, actor, "job.retry")
+
+
+def run_again(conn: Connection, job_id: str, given: Mapping[str, Any], *, actor: Actor, defaults: FindDefaults) -> Job:
+    """Make a new job of an old one in any state, due now, and return it.
+
+    It has the type, queue, priority and attempts of the old one, and its payload unless `given` holds a `payload`. It
+    has none of its keys. Raises `InvalidInput` for a bad id or payload, `NotFound`, and `PayloadUndecodable` if the old
+    payload has to be read and cannot be.
+    """
+    target = checked_id(job_id)
+    with conn.transaction():
+        old = jobs.get_job(conn, target)
+        payload = given["payload"] if "payload" in given else decode_payload(old.payload_text)
+        defaults(old.type).bounds.check(payload)
+        new = NewJob(
+            type=old.type, payload=payload, queue=old.queue, priority=old.priority, max_attempts=old.max_attempts
+        )
+        job = jobs.get_job(conn, enqueueing.enqueue(conn, new).id)
+        record_made(conn, "job", job.id, actor=actor, action="job.run_again", target=target)
+    actor.tell(ActionTaken(actor=actor.name, action="job.run_again", target=target, enqueued={job.type: 1}))
+    return job
 
 
 def _change(conn: Connection, job_id: str, change: Callable[[Connection, str], Job], actor: Actor, action: str) -> Job:

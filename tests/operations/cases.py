@@ -193,6 +193,27 @@ CASES: Mapping[str, Case] = {
         doors=[Http("POST", f"{API}/jobs/{JOB}/retry"), Command(["jobs", "retry", JOB])],
         refused=f"job {JOB} is completed; only failed jobs can be retried",
     ),
+    "run again": Case(
+        operation="jobs.run_again",
+        before=lambda conn: make_job(conn, "completed", id=JOB, type="send_mail", payload={"to": "ada"}, priority=1),
+        doors=[Http("POST", f"{API}/jobs/{JOB}/run-again"), Command(["jobs", "run-again", JOB])],
+        deeds=[("job.run_again", JOB)],
+    ),
+    "run again with another payload": Case(
+        operation="jobs.run_again",
+        before=jobs_of("failed"),
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/run-again", {"payload": {"to": "bob"}}),
+            Command(["jobs", "run-again", JOB, "--payload", '{"to": "bob"}']),
+        ],
+        deeds=[("job.run_again", JOB)],
+    ),
+    "run again what is not there": Case(
+        operation="jobs.run_again",
+        before=jobs_of(),
+        doors=[Http("POST", f"{API}/jobs/{JOB}/run-again"), Command(["jobs", "run-again", JOB])],
+        refused=f"there is no job {JOB}",
+    ),
     "retry many": Case(
         operation="bulk.change",
         before=jobs_of("failed", "failed"),

@@ -78,6 +78,10 @@ class ApiBackend:
         """Cancel a queued job and return it."""
         return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/cancel")
 
+    def run_again(self, job_id: str, body: Mapping[str, Any]) -> str:
+        """Make a new job of an old one and return it."""
+        return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/run-again", body)
+
     def list_schedules(self) -> str:
         """Return all schedules, by name."""
         return self._get("/api/admin/schedules")

@@ -58,6 +58,10 @@ class JobsBackend(Protocol):
         """Cancel a queued job and return it."""
         ...
 
+    def run_again(self, job_id: str, body: Mapping[str, Any]) -> str:
+        """Make a new job of an old one, with the body's payload if it has one, and return it."""
+        ...
+
 
 class SchedulesBackend(Protocol):
     """What commands may ask about schedules, answered like `JobsBackend`. A schedule is given by its id or its name."""

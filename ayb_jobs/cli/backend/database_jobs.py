@@ -79,6 +79,10 @@ class DatabaseJobs:
         """Cancel a queued job and return it."""
         return job_text(operations.cancel(self._conn, job_id, actor=self._actor))
 
+    def run_again(self, job_id: str, body: Mapping[str, Any]) -> str:
+        """Make a new job of an old one and return it."""
+        return job_text(operations.run_again(self._conn, job_id, body, actor=self._actor, defaults=self._defaults))
+
     @contextmanager
     def _step(self) -> Iterator[Connection]:
         with self._conn.transaction():

@@ -84,6 +84,14 @@ class EnqueueBody(Body):
     max_wait_sec: float | None = Field(default=None, gt=0, le=10 * 365 * 86400)
 
 
+class RunAgainBody(Body):
+    """What is different about the new job: its payload, if it is given. The body may be empty."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    payload: Any = None
+
+
 def router() -> APIRouter:
     """Return the routes below /api/admin/jobs that are about single jobs and lists of them."""
     routes = APIRouter(prefix="/api/admin/jobs", tags=["jobs"], dependencies=GUARDED)
@@ -131,6 +139,15 @@ def router() -> APIRouter:
         methods=["POST"],
         summary="Cancel a queued job",
         **documented(JobShape, "The job, canceled", 409),
+    )
+    routes.add_api_route(
+        "/{id}/run-again",
+        run_again,
+        methods=["POST"],
+        summary="Make a new job of an old one, due now",
+        dependencies=OURS,
+        openapi_extra=documented_body(RunAgainBody, required=False),
+        **documented(JobShape, "The job that was made", 404, success=201),
     )
     return routes
 
@@ -210,6 +227,14 @@ def cancel(services: Given, caller: Operator, job_id: JobId) -> Response:
     """Cancel a queued job."""
     with missing_as_conflict(), acting(services, caller) as (conn, actor):
         return answer(job_text(operations.cancel(conn, job_id, actor=actor)))
+
+
+def run_again(services: Given, caller: Operator, job_id: JobId, body: RawBody) -> Response:
+    """Make a new job of an old one in any state, with another payload if the body has one."""
+    asked = read_object(as_object(decode(body), "the body") if body else {}, RunAgainBody)
+    given = {"payload": asked.payload} if "payload" in asked.model_fields_set else {}
+    with acting(services, caller) as (conn, actor):
+        return answer(job_text(operations.run_again(conn, job_id, given, actor=actor, defaults=services.defaults)), 201)
 
 
 @contextmanager

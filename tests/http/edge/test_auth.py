@@ -30,6 +30,7 @@ OPERATING = [
     ("POST", "/api/admin/jobs/bulk"),
     ("POST", f"/api/admin/jobs/{MISSING}/retry"),
     ("POST", f"/api/admin/jobs/{MISSING}/cancel"),
+    ("POST", f"/api/admin/jobs/{MISSING}/run-again"),
     ("POST", f"/api/admin/schedules/{MISSING}/enable"),
     ("POST", f"/api/admin/schedules/{MISSING}/disable"),
     ("POST", f"/api/admin/schedules/{MISSING}/trigger"),

@@ -19,6 +19,9 @@ COMMANDS = {
         ("add", "push", "submit", "send", "insert", "create", "new", "dispatch", "run"),
     ),
     "retry": Lazy("jobs.retry:retry", "Queue failed jobs again.", ("rerun", "requeue", "redo", "restart")),
+    "run-again": Lazy(
+        "jobs.run_again:run_again", "Make a new job of an old one.", ("clone", "copy", "again", "repeat")
+    ),
     "cancel": Lazy("jobs.cancel:cancel", "Cancel queued jobs.", ("kill", "abort", "rm", "remove", "delete", "discard")),
 }
 
