@@ -43,10 +43,16 @@ endif
 test-slow: $(INSTALLED) ## Run the long tests
 	$(BIN)/pytest -m slow $(ARGS)
 
-# What the two below run: the rules, the configuration, the hot path, a daemon, commands and calls of the API.
-SMALL := tests/model tests/config tests/storage/queue/test_jobs.py tests/storage/queue/test_leasing.py tests/daemon \
-	tests/cli/test_jobs_commands.py tests/http/routes/test_enqueue.py tests/http/routes/test_health.py \
-	--ignore=tests/model/schedules/test_cron_oracle.py
+# What the two below run: for each library the tests of what we use of it.
+SMALL := tests/config/test_config.py tests/model/test_values.py tests/model/schedules/test_cron.py tests/logs/test_logs.py \
+	tests/storage/test_database.py tests/storage/queue/test_leasing.py tests/runtime/test_notifier.py \
+	"tests/cli/test_program.py::test_every_command_has_its_line_of_help" \
+	"tests/cli/test_program.py::test_common_options_may_stand_anywhere" \
+	"tests/cli/test_jobs_commands.py::test_an_empty_list_says_what_to_do_next" \
+	tests/http/routes/test_enqueue.py tests/http/routes/test_graphql.py \
+	tests/http/routes/test_health.py tests/http/routes/test_metrics.py \
+	"tests/daemon/test_daemon.py::test_a_handlers_ending_decides" \
+	"tests/daemon/test_daemon.py::test_a_notification_wakes_an_idle_daemon"
 LOWEST := .venv-lowest
 NEWEST := .venv-newest
 

@@ -32,7 +32,9 @@ ROOM_BYTES = 8 * 2**30
 
 # Groups that mostly run in their own process, so that a figure of coverage means something.
 MEASURED = {"others"}
-COVERAGE = ["--cov=ayb_jobs", "--cov-branch", "--cov-report=term:skip-covered"]
+COVERAGE = ["--cov=ayb_jobs", "--cov-branch", "--cov-report="]
+# Of what is not covered, the files with the most lines of it are listed.
+WORST = 20
 # What takes longest is listed.
 SLOWEST = "--durations=25"
 
@@ -99,6 +101,7 @@ def main() -> int:
             say("Stopping …")
             stop(groups)
             return 130
+    say(uncovered())
     return int(any(group.process.returncode for group in groups))
 
 
@@ -136,6 +139,16 @@ def stop(groups: list[Group]) -> None:
     for group in running:
         group.await_end()
         group.show()
+
+
+def uncovered() -> str:
+    """Return the figure of coverage, and the files with the most lines that no measured test runs."""
+    command = [sys.executable, "-m", "coverage", "report", "--skip-covered", "--sort=-Miss"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    total = [line for line in lines if line.startswith("TOTAL")]
+    heads = f"Coverage by the tests of {', '.join(sorted(MEASURED))}; the {WORST} files with most lines that none runs:"
+    return "\n".join([heads, *lines[: WORST + 2], *total]) if total else f"no coverage: {done.stdout}{done.stderr}"
 
 
 def say(text: str) -> None:

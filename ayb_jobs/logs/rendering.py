@@ -50,9 +50,8 @@ class Columns:
     """Renders an entry for people: time of day where they are, level, event, fields."""
 
     def __init__(self, *, color: bool) -> None:
-        self._columns = structlog.dev.ConsoleRenderer(
-            colors=color, timestamp_key="ts", pad_event_to=16, sort_keys=False
-        )
+        # Events are padded to 16 characters; structlog has renamed that parameter, and its place has stayed.
+        self._columns = structlog.dev.ConsoleRenderer(16, colors=color, timestamp_key="ts", sort_keys=False)
 
     def __call__(self, level: str, entry: dict[str, Any]) -> str:
         """Return an entry as a line; a traceback follows on indented lines of its own."""

@@ -218,12 +218,12 @@ class Metrics:
 
     def _ended_all(self, job_type: str, endings: Sequence[Settlement]) -> None:
         """Count one type's endings, run times and records, column by column: no step of Python's own for each job."""
-        _, states, outcomes, _, _, records, started, ended = zip(*endings, strict=True)
-        for (state, outcome), count in Counter(zip(states, outcomes, strict=True)).items():
+        columns = dict(zip(Settlement._fields, zip(*endings, strict=True), strict=True))
+        for (state, outcome), count in Counter(zip(columns["state"], columns["outcome"], strict=True)).items():
             self._ended(job_type, state, outcome, count)
-        runs_s = map(sub, ended, started)
+        runs_s = map(sub, columns["ended"], columns["started"])
         self._histogram("ayb_jobs_run_duration_seconds", job_type).add_all(RUN_BUCKETS, runs_s)
-        processed = sum(filter(None, records))
+        processed = sum(filter(None, columns["records"]))
         if processed:
             self._add("ayb_jobs_records_processed", job_type, by=processed)
 
