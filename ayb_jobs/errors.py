@@ -93,6 +93,17 @@ class ChildDied(AybJobsError):
     """The child process of an isolated handler ended before its handler did."""
 
 
+class AttemptFailed(AybJobsError):
+    """The attempt failed.
+
+    `retry_after_s` is how long to wait for the next one; None if the usual backoff holds.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class TransactionLost(AybJobsError):
     """The transaction was rolled back inside its block, so nothing that was done in it is kept."""
 

@@ -76,6 +76,8 @@ def _masked(section: Section, key: str, value: Any) -> Any:
     """Return a value as it may be shown: of a connection string all but its password, of another secret nothing."""
     if value and is_secret(type(section), key):
         shown = redact(value) if key in CONNECTION_STRINGS and is_address(value) else MASK
+        if isinstance(value, dict):
+            return dict.fromkeys(value, MASK)
         return [MASK for _ in value] if isinstance(value, list) else shown
     return json.loads(json.dumps(value, default=_plain))
 

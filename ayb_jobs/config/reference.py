@@ -43,6 +43,15 @@ EXAMPLE_TAIL = """\
 # transaction = true
 # max_attempts = 1
 
+# Or a command, without a shell: the payload is on its standard input.
+# [job_types.backup]
+# description = "Back up the shop"
+# exec = ["/usr/local/bin/backup", "--all"]
+# env = { BACKUP_DIR = "/backup" }
+# max_memory_mb = 2048
+# grace_s = 30
+# timeout_s = 3600
+
 # When to run it: five cron fields, six with seconds first, @hourly and the like, or @every 90s.
 # [schedules.prune_audit_log_nightly]
 # job_type = "prune_audit_log"

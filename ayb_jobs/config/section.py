@@ -1,6 +1,9 @@
 """What every table of settings is made of, and the checks that they share."""
 
-from collections.abc import Iterator
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -11,6 +14,9 @@ from ayb_jobs.model.payload import encode_payload
 # Beyond the loopback interface a token is all that stands between a stranger and code that will run.
 MIN_TOKEN = 32
 MAKE_ONE = "make one with `openssl rand -hex 32`"
+HOW_TO_SIGN = "make one with `echo whsec_$(openssl rand -base64 32)`"
+WEBHOOK_SECRET_BYTES = range(24, 65)
+NEEDS_HTTP = "needs the extra `http`; install it with: pip install 'ayb-jobs[http]'"
 DAY_S = 24 * 3600
 
 SECRET: dict[str, JsonValue] = {"secret": True}
@@ -57,6 +63,26 @@ def is_http(url: str) -> bool:
     """Tell whether a URL can be posted to."""
     scheme, _, rest = url.partition("://")
     return scheme in ("http", "https") and bool(rest)
+
+
+def webhook_secret_faults(given: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield which of these keys hold no secret of Standard Webhooks."""
+    for key, secret in given.items():
+        if secret and not _is_webhook_secret(secret):
+            yield (key,), f"is no secret of Standard Webhooks, 24 to 64 bytes in base64; {HOW_TO_SIGN}"
+
+
+def _is_webhook_secret(secret: str) -> bool:
+    text = secret.removeprefix("whsec_")
+    try:
+        return len(base64.b64decode(text + "=" * (-len(text) % 4), validate=True)) in WEBHOOK_SECRET_BYTES
+    except (binascii.Error, ValueError):
+        return False
+
+
+def has_http() -> bool:
+    """Tell whether the extra `http` is installed."""
+    return all(find_spec(library) is not None for library in ("aiohttp", "standardwebhooks"))
 
 
 def is_showable(token: str) -> bool:

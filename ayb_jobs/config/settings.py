@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Literal
 
 from pydantic import Field
@@ -11,13 +10,16 @@ from ayb_jobs.config.section import (
     DAY_S,
     MAKE_ONE,
     MIN_TOKEN,
+    NEEDS_HTTP,
     Fault,
     Section,
+    has_http,
     how_to_make_a_token,
     is_http,
     is_loopback,
     is_showable,
     setting,
+    webhook_secret_faults,
 )
 from ayb_jobs.config.sources import Origin
 from ayb_jobs.config.tables import ApiToken, JobTypeSettings, ScheduleSettings
@@ -196,23 +198,36 @@ class Alerts(Section):
     """`[alerts]`: who is told of overdue and failing schedules."""
 
     webhooks: list[str] = setting([], "URLs that get each alert as a signed `POST`.", secret=True)
-    webhook_secret: str = setting("", "The key that signs them (HMAC-SHA256). Empty: not signed.", secret=True)
+    webhook_secret: str = setting(
+        "", "The secret that signs them, by Standard Webhooks (`whsec_…`). Empty: not signed.", secret=True
+    )
     webhook_secret_file: str = setting("", "A file that holds `webhook_secret`.")
+    previous_webhook_secret: str = setting(
+        "", "The secret before, which signs them as well while receivers change to the new one.", secret=True
+    )
+    previous_webhook_secret_file: str = setting("", "A file that holds `previous_webhook_secret`.")
     ping_url: str = setting(
         "", "Healthchecks-style base URL; the schedule's name, then /start or /fail, is added.", secret=True
     )
     timeout_s: int = setting(10, "How long one delivery may take.", ge=1, le=300)
 
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The secrets that sign: the new one first."""
+        return tuple(filter(None, (self.webhook_secret, self.previous_webhook_secret)))
+
     def contradictions(self) -> Iterator[Fault]:
-        """Refuse what cannot be called."""
+        """Refuse what cannot be called, or signs nothing."""
         for url in self.webhooks:
             if not is_http(url):
                 yield ("webhooks",), "holds what is not an http:// or https:// URL"
         if self.ping_url and not is_http(self.ping_url):
             yield ("ping_url",), "is not an http:// or https:// URL"
-        if (self.webhooks or self.ping_url) and find_spec("aiohttp") is None:
-            key = "webhooks" if self.webhooks else "ping_url"
-            yield (key,), "needs the extra `http`; install it with: pip install 'ayb-jobs[http]'"
+        yield from webhook_secret_faults(
+            {"webhook_secret": self.webhook_secret, "previous_webhook_secret": self.previous_webhook_secret}
+        )
+        if (self.webhooks or self.ping_url) and not has_http():
+            yield ("webhooks" if self.webhooks else "ping_url",), NEEDS_HTTP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +254,8 @@ class Config:
         """Return every secret of the settings, for a `Redactor`; of connection strings the passwords alone."""
         found = passwords(self.database.url) | passwords(self.database.direct_url)
         found |= {self.api.admin_token, *(token.token for token in self.api.tokens.values())}
-        found |= {*self.alerts.webhooks, self.alerts.webhook_secret, self.alerts.ping_url}
+        found |= {*self.alerts.webhooks, *self.alerts.webhook_secrets, self.alerts.ping_url}
+        found |= {secret for job_type in self.job_types.values() for secret in job_type.secrets()}
         found |= {schedule.ping_url or "" for schedule in self.schedules.values()}
         return found - {""}
 

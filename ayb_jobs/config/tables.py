@@ -10,6 +10,9 @@ from ayb_jobs.config.section import DAY_S, Fault, Section, is_http, payload_faul
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.bounds import Bounds
 
+# How long a handler may take to notice that it was told to stop.
+STOPPING_S = 5.0
+
 
 class ApiToken(Section):
     """`[api.tokens.NAME]`: a token beside `admin_token`; the name is what the audit trail shows."""
@@ -44,6 +47,15 @@ class JobTypeSettings(Section):
     def bounds(self) -> Bounds:
         """Between which numbers the values of a payload may lie."""
         return Bounds(least=self.payload_min, greatest=self.payload_max)
+
+    @property
+    def stopping_s(self) -> float:
+        """How long a run may take to end once it was told to stop; then its attempt ends without it."""
+        return STOPPING_S
+
+    def secrets(self) -> set[str]:
+        """Return what is in these settings that nobody may read."""
+        return set()
 
     def contradictions(self) -> Iterator[Fault]:
         """Refuse defaults that cannot be stored, or that no job may bring."""

@@ -16,8 +16,10 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import __version__
 from ayb_jobs.config import Config
+from ayb_jobs.config.tables import STOPPING_S
 from ayb_jobs.daemon.executing import Executors, Surroundings, build_executors, timeouts_of
 from ayb_jobs.events import Events
+from ayb_jobs.handlers.commands.spawner import Spawner
 from ayb_jobs.handlers.context import ContextServices
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
@@ -81,6 +83,7 @@ class Parts:
     lifeline: LifelineKeeper
     heartbeat: Heartbeat
     tallier: Tallier
+    spawner: Spawner
     loops: Mapping[str, Loop]
     alerting: Sequence[str]
 
@@ -117,7 +120,13 @@ def build(
     )
     # Running, which leasing feeds.
     services = ContextServices(
-        database=database, lease_s=lease_s, logger=logger, worker_id=worker_id, settled=completer.settled
+        database=database,
+        lease_s=lease_s,
+        logger=logger,
+        worker_id=worker_id,
+        settled=completer.settled,
+        shutdown_s=jobs.shutdown_timeout_s,
+        mask=Redactor(config.secrets()),
     )
     executors = build_executors(
         Surroundings(
@@ -160,6 +169,7 @@ def build(
         backoff=backoff,
         chance=random.random,
         lease_s=lease_s,
+        stopping_s=partial(stopping_s, registry),
     )
     # The fleet.
     heartbeat = Heartbeat(database=database, worker=worker, emit=emit)
@@ -224,9 +234,16 @@ def build(
         lifeline=lifeline,
         heartbeat=heartbeat,
         tallier=tallier,
+        spawner=services.spawner,
         loops={loop.name: loop for loop in loops},
         alerting=tuple(alerting),
     )
+
+
+def stopping_s(registry: Registry, job_type: str) -> float:
+    """Return how long a handler of this type may take to end once it was told to stop."""
+    found = registry.get(job_type)
+    return found.stopping_s if found else STOPPING_S
 
 
 def describe(config: Config, registry: Registry, worker_id: str) -> Worker:

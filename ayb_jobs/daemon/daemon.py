@@ -130,6 +130,7 @@ class Daemon:
         self._stop_loops("producer")
         self._release_unstarted()
         abandoned = self._await_handlers(time.monotonic() + timeout_s)
+        self._parts.spawner.close()  # a command that runs on is killed
         self._release_unstarted()  # what a statement has leased that was still under way
         unsettled = self._flush_completer(time.monotonic() + FLUSH_S)
         self._release_left_orphans(time.monotonic() + FLUSH_S)

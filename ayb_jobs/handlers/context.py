@@ -12,10 +12,12 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
+from ayb_jobs.handlers.commands.spawner import Spawner
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.payload import decode_payload, encode_payload
 from ayb_jobs.model.results import MOST_RECORDS
+from ayb_jobs.redact import redact
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, shares_sessions
 from ayb_jobs.storage.faults import RowUnchanged
@@ -26,12 +28,16 @@ from ayb_jobs.storage.work_transaction import Began, begin_work, check_work, set
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
 
 UNDECODED: Any = object()
+# What runs has to have ended before the daemon waits no more, and before the rest of a lost lease is over.
+OF_SHUTDOWN = 0.8
+OF_LEASE = 1 / 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextServices:
     """What all contexts of a daemon share. A lease is extended by `lease_s` seconds at a time.
 
+    A stopping daemon waits for handlers as long as `shutdown_s`. `spawner` starts commands, and `mask` hides secrets.
     `settled` is told of each attempt that its handler's own transaction settled, for `worker_id`. The job stays for the
     pruner, whatever the retention: the transaction must not fail because a job cannot be removed.
     """
@@ -41,6 +47,9 @@ class ContextServices:
     logger: FilteringBoundLogger
     worker_id: str = ""
     settled: Callable[[Settlement], None] = lambda _: None
+    shutdown_s: float = 30.0
+    spawner: Spawner = field(default_factory=Spawner)
+    mask: Callable[[str], str] = redact
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -145,6 +154,24 @@ class JobContext:
             reason = self.stop_reason
         if reason is not None:
             tell(reason)
+
+    def time_to_stop_s(self, wanted_s: float) -> float:
+        """Return how long what runs may take to end, once the handler was asked to stop: `wanted_s` if that can be had.
+
+        A stopping daemon does not wait longer. If the lease is lost, another daemon may soon begin the job.
+        """
+        match self.stop_reason:
+            case "shutdown":
+                return min(wanted_s, self._services.shutdown_s * OF_SHUTDOWN)
+            case "lease_lost":
+                return min(wanted_s, self._services.lease_s * OF_LEASE)
+            case _:
+                return wanted_s
+
+    @property
+    def services(self) -> ContextServices:
+        """What all contexts of the daemon share, for kinds of job types."""
+        return self._services
 
     def check(self) -> None:
         """Raise where the handler was asked to stop: `LeaseLost`, or `Stopped` with the reason; else do nothing.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ayb_jobs.config.tables import STOPPING_S
 from ayb_jobs.errors import Discard, InvalidInput
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
@@ -30,7 +31,8 @@ class JobType:
     the numbers that a payload may hold. `source` says where the type was defined, for error messages, and `module` is
     the module of its function. `executor` names
     what runs the handler: a thread, the event loop (`run` is then an `async def` function and gets an
-    `AsyncJobContext`), or a child process; see `runtime.executors`.
+    `AsyncJobContext`), or a child process; see `runtime.executors`. An attempt that was told to
+    stop ends without its handler if that has not ended `stopping_s` seconds later.
     """
 
     name: str
@@ -43,6 +45,7 @@ class JobType:
     source: str = ""
     module: str = ""
     executor: Executor = "thread"
+    stopping_s: float = STOPPING_S
 
     def __post_init__(self) -> None:
         checked_name(self.name, "job type")

@@ -109,6 +109,7 @@ def new_type(name: str, settings: JobTypeSettings, run: Handler, source: str) ->
         payload=settings.payload,
         bounds=settings.bounds,
         source=source,
+        stopping_s=settings.stopping_s,
     )
 
 

@@ -103,6 +103,13 @@ class ExecutionPage(Shape):
     next_before: int | None = None
 
 
+class OutputShape(Shape):
+    """The end of what the command of an attempt wrote."""
+
+    attempt: int
+    output: str
+
+
 class WorkerShape(Shape):
     """A daemon: what it can run, since when, and what it runs now."""
 

@@ -7,6 +7,14 @@ from ayb_jobs.model.lifecycle import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The end of what the command of one attempt wrote."""
+
+    attempt: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """One attempt at a job. `outcome` and `ended_at` are None while it runs."""
 

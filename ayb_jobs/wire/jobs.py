@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ayb_jobs.model.execution import Execution
+from ayb_jobs.model.execution import Execution, Output
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import Job, NewJob
 from ayb_jobs.model.stats import JobStats
@@ -108,6 +108,11 @@ def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int]) -> str:
 def bulk_text(action: str, *, count: int, done: bool, dry_run: bool) -> str:
     """Return the JSON of a change of many jobs; a dry run only counts. If it is not `done`, call again for the rest."""
     return object_text({"action": action, "dryRun": dry_run, "count": count, "done": done})
+
+
+def output_text(output: Output) -> str:
+    """Return the JSON of what an attempt's command wrote."""
+    return object_text({"attempt": output.attempt, "output": output.output})
 
 
 def execution_text(execution: Execution) -> str:

@@ -38,6 +38,10 @@ NOWHERE = "01890000-0000-7000-8000-000000000000"
         f"jobs cancel {RUNNING} --json",
         "jobs cancel x",
         f"jobs enqueue {'x' * 101}",
+        f"jobs output {FAILED}",
+        f"jobs output {FAILED} --attempt 2 --json",
+        f"jobs output {RUNNING}",
+        f"jobs output {NOWHERE}",
         "schedules list",
         "schedules list --json",
         f"schedules delete {NOWHERE}",
@@ -55,6 +59,10 @@ def test_reading_and_refusing_look_the_same(database_cli: Cli, api_cli: Cli, con
     make_job(conn, "failed", id=FAILED, run_at=past, last_error="first\nsecond\x1b[1m", payload={"a": [1.50, "ü"]})
     make_job(conn, "running", id=RUNNING, last_run_at=past, execution_id=7, run_at=future, progress={"done": 1})
     make_schedule(conn, id=SCHEDULE, name="nightly", next_run_at=future, last_run_at=past)
+    conn.execute(
+        "INSERT INTO _ayb_job_outputs (lease_id, job_id, attempt, output)"
+        f" SELECT gen_random_uuid(), '{FAILED}', i, E'of attempt ' || i || E'\\n' FROM generate_series(1, 2) i"
+    )
     conn.execute(
         "UPDATE _ayb_jobs SET created_at = '2001-01-01', updated_at = '2001-01-01', lease_until = '2090-01-01'"
     )

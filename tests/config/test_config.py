@@ -25,6 +25,7 @@ from ayb_jobs.model.schedules.schedule import NewSchedule
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
+SIGNING = "whsec_c2lnbmluZ3NpZ25pbmdzaWduaW5nc2lnbg"
 
 
 def load(text: str, tmp_path: Path, environ: Mapping[str, str] | None = None, **overrides: Any) -> Config:
@@ -86,7 +87,7 @@ def test_every_setting_can_be_set_in_the_environment(name: str, tmp_path: Path) 
     value = getattr(Config(), section).model_dump()[key]
     if key.endswith("_file"):
         secret = tmp_path / "secret"
-        secret.write_text("a secret\n")
+        secret.write_text(f"{SIGNING if 'webhook' in key else 'a secret'}\n")
         text = str(secret)
     elif isinstance(value, list):
         text = "ayb" if key == "packs" else "https://a.example, https://b.example" if key == "webhooks" else "a"
@@ -99,6 +100,7 @@ def test_every_setting_can_be_set_in_the_environment(name: str, tmp_path: Path) 
             "host": "::1",
             "ping_url": "http://p/",
         }
+        special |= {"webhook_secret": SIGNING, "previous_webhook_secret": SIGNING}
         texts = {bool: str(not value).lower(), int: "17", float: "7.5", str: special.get(key, "text")}
         text = texts[type(value)]
     environ = {"AYB_JOBS_DATABASE_URL": "postgresql://h/db"} if key.startswith("direct_url") else {}
@@ -429,7 +431,8 @@ admin_token = "canary-four-canary-four-canary-four"
 token = "canary-five-canary-five-canary-five"
 [alerts]
 webhooks = ["https://hooks.example/canary-six"]
-webhook_secret = "canary-seven"
+webhook_secret = "whsec_canaryseven000000000000000000000"
+previous_webhook_secret = "whsec_canaryten00000000000000000000000"
 ping_url = "https://ping.example/canary-eight"
 [schedules.a]
 job_type = "a"
@@ -456,9 +459,22 @@ def test_no_secret_is_shown_in_a_fault(tmp_path: Path) -> None:
     assert "canary" not in "\n".join(found)
 
 
+@pytest.mark.parametrize(
+    "secret", ["s3cret", "whsec_", "whsec_c2hvcnQ=", "whsec_" + "A" * 90, f"{SIGNING}!", "whsec_ü"]
+)
+def test_a_secret_that_signs_nothing_by_standard_webhooks_is_refused_and_not_shown(tmp_path: Path, secret: str) -> None:
+    for key in ("webhook_secret", "previous_webhook_secret"):
+        [told] = problems(f'[alerts]\n{key} = "{secret}"', tmp_path)
+        assert told.startswith(
+            f"alerts.{key} is no secret of Standard Webhooks, 24 to 64 bytes in base64; make one with"
+        )
+        assert secret not in told.replace("whsec_$(", "")
+    assert load(f'[alerts]\nwebhook_secret = "{SIGNING.removeprefix("whsec_")}"', tmp_path)
+
+
 def test_the_settings_tell_all_their_secrets_to_a_redactor(tmp_path: Path) -> None:
     secrets = load(SECRETS, tmp_path).secrets()
-    for number in ("one", "two", " three", "four", "five", "six", "seven", "eight", "nine"):
+    for number in ("one", "two", " three", "four", "five", "six", "seven", "eight", "nine", "ten"):
         assert any(number in secret for secret in secrets), number
     assert not any("postgresql" in secret for secret in secrets)
 
@@ -519,7 +535,7 @@ def test_the_example_is_valid_as_it_is_and_with_its_examples_uncommented(tmp_pat
         "/run/secrets/dashboard-token", str(tmp_path / "dashboard")
     )
     config = load(uncommented, tmp_path)
-    assert (len(config.api.tokens), len(config.job_types), len(config.schedules)) == (1, 2, 1)
+    assert (len(config.api.tokens), len(config.job_types), len(config.schedules)) == (1, 3, 1)
 
 
 def test_the_written_reference_is_up_to_date() -> None:
@@ -568,7 +584,9 @@ def test_what_check_config_shows_is_a_configuration_of_the_same_meaning(tmp_path
     text = (ROOT / "config.example.toml").read_text("utf-8").replace("# [sch", "[sch").replace("# [job", "[job")
     text = re.sub(r"(?m)^# (\w+ = .+)$", r"\1", text.partition("# A cleanup")[2]).replace("# Or", "# or")
     config = load("# A cleanup" + text, tmp_path)
-    again = load(as_toml(config), tmp_path)
+    shown = as_toml(config)
+    assert 'env = { BACKUP_DIR = "***" }' in shown
+    again = load(shown.replace('"***"', '"/backup"'), tmp_path)
     assert again.job_types == config.job_types
     assert again.schedules == config.schedules
     assert again.jobs == config.jobs

@@ -262,7 +262,7 @@ def test_a_handler_past_its_timeout_is_told_and_its_attempt_fails(database_url: 
 def test_a_handler_that_ignores_its_timeout_is_abandoned(
     database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ayb_jobs.runtime.jobs.watchdog.GRACE_S", 0.3)
+    monkeypatch.setattr("ayb_jobs.daemon.build.stopping_s", lambda *_: 0.3)
     release = threading.Event()
     job_id = make_job(conn, max_attempts=1, timeout_s=0.2)
     with running(database_url, registry_of(lambda _: release.wait(30) and None)):

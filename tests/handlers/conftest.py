@@ -1,6 +1,6 @@
 """Handlers run as a worker runs them: on a job that was really leased."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import pytest
@@ -51,7 +51,7 @@ def logs() -> LogCapture:
 
 
 @pytest.fixture
-def lease(conn: Connection, db: Database, logs: LogCapture) -> Lease:
+def lease(conn: Connection, db: Database, logs: LogCapture) -> Iterator[Lease]:
     """Returns a function that enqueues a job, leases it and returns its context."""
     logger = structlog.wrap_logger(
         None, processors=[logs], wrapper_class=structlog.make_filtering_bound_logger(0), cache_logger_on_first_use=False
@@ -67,7 +67,8 @@ def lease(conn: Connection, db: Database, logs: LogCapture) -> Lease:
         )
         return JobContext(job, services, deadline)
 
-    return lease_job
+    yield lease_job
+    services.spawner.close()
 
 
 @pytest.fixture

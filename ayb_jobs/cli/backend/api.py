@@ -56,6 +56,10 @@ class ApiBackend:
         """Return a page of a job's attempts, the newest first."""
         return self._get(f"/api/admin/jobs/{checked_id(job_id)}/executions", limit=limit)
 
+    def get_output(self, job_id: str, *, attempt: int | None) -> str:
+        """Return what a job's command wrote, in its newest attempt or in one of that number."""
+        return self._get(f"/api/admin/jobs/{checked_id(job_id)}/output", attempt=attempt)
+
     def known_types(self) -> Collection[str] | None:
         """Return the job types that live daemons know; None where no daemon is alive."""
         alive = decoded(self._get("/api/admin/workers"))["items"]

@@ -38,6 +38,10 @@ class JobsBackend(Protocol):
         """Return a page of a job's attempts, the newest first."""
         ...
 
+    def get_output(self, job_id: str, *, attempt: int | None) -> str:
+        """Return what a job's command wrote, in its newest attempt or in one of that number."""
+        ...
+
     def known_types(self) -> Collection[str] | None:
         """Return the job types that live daemons know; None where no daemon is alive."""
         ...

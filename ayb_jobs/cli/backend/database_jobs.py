@@ -18,8 +18,9 @@ from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import known_types, why_waiting
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.executions import list_executions
+from ayb_jobs.storage.queue.outputs import read_output
 from ayb_jobs.storage.queue.stats import job_stats
-from ayb_jobs.wire.jobs import bulk_text, enqueue_fields, execution_text, job_text, stats_text
+from ayb_jobs.wire.jobs import bulk_text, enqueue_fields, execution_text, job_text, output_text, stats_text
 from ayb_jobs.wire.text import page_text
 
 
@@ -52,6 +53,11 @@ class DatabaseJobs:
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""
         return page_text(map(execution_text, list_executions(self._conn, job_id=job_id, limit=limit)))
+
+    def get_output(self, job_id: str, *, attempt: int | None) -> str:
+        """Return what a job's command wrote, in its newest attempt or in one of that number."""
+        jobs.get_job(self._conn, job_id)
+        return output_text(read_output(self._conn, job_id, attempt=attempt))
 
     def known_types(self) -> Collection[str] | None:
         """Return the job types that live daemons know; None where no daemon is alive."""

@@ -40,7 +40,7 @@ from ayb_jobs.http.requests import (
     row_offset,
 )
 from ayb_jobs.http.services import Services
-from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, StatsShape, answer
+from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, OutputShape, StatsShape, answer
 from ayb_jobs.model.filters import MAX_ERROR, Filter
 from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState
 from ayb_jobs.model.unique import MAX_UNIQUE_KEY
@@ -50,9 +50,10 @@ from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.queue.outputs import read_output
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.jobs import execution_text, job_text, stats_text, unique_field
+from ayb_jobs.wire.jobs import execution_text, job_text, output_text, stats_text, unique_field
 from ayb_jobs.wire.text import page_text
 
 # W3C's version 00: version, trace, parent, flags.
@@ -125,6 +126,13 @@ def router() -> APIRouter:
         summary="List a job's attempts",
         dependencies=OURS,
         **documented(ExecutionPage, "Attempts, the newest first; a running one has no outcome", 404),
+    )
+    routes.add_api_route(
+        "/{id}/output",
+        output,
+        summary="Show what a job's command wrote",
+        dependencies=OURS,
+        **documented(OutputShape, "The end of what the newest attempt wrote, up to 64 KiB", 404),
     )
     routes.add_api_route(
         "/{id}/retry",
@@ -215,6 +223,17 @@ def executions(
         jobs.get_job(conn, job_id)
         found = list_executions(conn, job_id=job_id, before=before, limit=size)
     return answer(page_text(map(execution_text, found), nextBefore=found[-1].id if len(found) == size else None))
+
+
+def output(
+    services: Given,
+    job_id: JobId,
+    attempt: Annotated[int | None, Query(description="Of which attempt", ge=1, le=2**31 - 1)] = None,
+) -> Response:
+    """Show the end of what an attempt's command wrote."""
+    with reading(services.database, services.read_timeout_s) as conn:
+        jobs.get_job(conn, job_id)
+        return answer(output_text(read_output(conn, job_id, attempt=attempt)))
 
 
 def retry(services: Given, caller: Operator, job_id: JobId) -> Response:

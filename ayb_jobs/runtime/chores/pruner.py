@@ -14,6 +14,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.queue.outputs import delete_outputs, find_old_outputs, prune_outputs
 from ayb_jobs.storage.queue.pruning import (
     PrunedExecutions,
     PrunedJobs,
@@ -54,6 +55,7 @@ class Old(NamedTuple, Generic[Key]):
 FIRES = Old("fires", prune_fires, find_old_fires, delete_fires)
 ALERTS = Old("alerts", prune_alerts, find_old_alerts, delete_alerts)
 RESULTS = Old("results", prune_results, find_old_results, delete_results)
+OUTPUTS = Old("outputs", prune_outputs, find_old_outputs, delete_outputs)
 
 
 class Unprunable:
@@ -122,6 +124,7 @@ class Pruner:
                 lambda: self._prune_executions(keep),
                 lambda: self._prune_old(FIRES, keep),
                 lambda: self._prune_old(ALERTS, keep),
+                lambda: self._prune_old(OUTPUTS, keep),
             ]
         if self._retention.results_h >= 0:
             prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))

@@ -6,6 +6,7 @@ It touches no database, so that it keeps time while the database does not answer
 import time
 from collections.abc import Callable
 
+from ayb_jobs.config.tables import STOPPING_S
 from ayb_jobs.events import Emit, JobOverran, LeasesLost
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure
@@ -13,13 +14,14 @@ from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 
 # Beyond two thirds of a lease another daemon may soon start the job.
 GIVE_UP_AT = 2 / 3
-# How long a handler past its timeout may take to notice that it was told to stop.
-GRACE_S = 5.0
 TURN_S = 0.5
 
 
 class Watchdog:
-    """Looks at every held job in its `tick`."""
+    """Looks at every held job in its `tick`.
+
+    `stopping_s` tells how long a handler of a job type may take to end once it was told to stop.
+    """
 
     def __init__(
         self,
@@ -30,6 +32,7 @@ class Watchdog:
         backoff: Backoff,
         chance: Callable[[], float],
         lease_s: float,
+        stopping_s: Callable[[str], float] = lambda _: STOPPING_S,
     ) -> None:
         self._in_flight = in_flight
         self._settle = settle
@@ -37,6 +40,7 @@ class Watchdog:
         self._backoff = backoff
         self._chance = chance
         self._lease_s = lease_s
+        self._stopping_s = stopping_s
 
     def tick(self) -> float:
         """Look once; return the seconds until the next look."""
@@ -55,14 +59,16 @@ class Watchdog:
         if held.context is not None and held.context.stop_reason is None:
             held.context.stop("timeout")
             self._emit(JobOverran(job=held.job, timeout_s=timeout_s, abandoned=False))
-        elif not held.abandoned and now >= deadline + GRACE_S:
-            self._abandon(held, now, timeout_s)
+        elif not held.abandoned:
+            stopping_s = self._stopping_s(held.job.type)
+            if now >= deadline + stopping_s:
+                self._abandon(held, now, timeout_s, stopping_s)
 
-    def _abandon(self, held: Held, now: float, timeout_s: float) -> None:
+    def _abandon(self, held: Held, now: float, timeout_s: float, stopping_s: float) -> None:
         """Settle the attempt although its handler runs on: a thread cannot be ended, but its job can go on."""
         held.abandoned = True
         self._emit(JobOverran(job=held.job, timeout_s=timeout_s, abandoned=True))
-        error = f"timed out after {timeout_s:g} s, and the handler did not stop within {GRACE_S:g} s of being told"
+        error = f"timed out after {timeout_s:g} s, and the handler did not stop within {stopping_s:g} s of being told"
         self._settle(
             held,
             settle_failure(

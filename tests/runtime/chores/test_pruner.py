@@ -133,6 +133,11 @@ OLD_ROWS = {
             " now() + number * interval '1 minute', 'coalesced', '2020-01-01'"
         ),
     ),
+    "_ayb_job_outputs": (
+        "outputs",
+        "lease_id",
+        "(lease_id, job_id, attempt, output, written_at) SELECT gen_random_uuid(), gen_random_uuid(), 1, 'x', '2020-01-01'",
+    ),
     "_ayb_job_alerts": (
         "alerts",
         "id",

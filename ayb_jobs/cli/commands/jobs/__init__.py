@@ -10,8 +10,9 @@ COMMANDS = {
     "show": Lazy(
         "jobs.show:show",
         "Show one job and its attempts.",
-        ("get", "info", "inspect", "view", "describe", "log", "logs"),
+        ("get", "info", "inspect", "view", "describe"),
     ),
+    "output": Lazy("jobs.output:output_", "Print what a job's command wrote.", ("log", "logs", "stdout", "stderr")),
     "stats": Lazy("jobs.stats:stats", "Count jobs by state.", ("count", "counts", "summary", "top")),
     "enqueue": Lazy(
         "jobs.enqueue:enqueue",

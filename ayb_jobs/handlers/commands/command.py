@@ -1,0 +1,113 @@
+"""One command from its start to its end, as the thread of its job sees it."""
+
+import os
+import select
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+from ayb_jobs.errors import AttemptFailed
+from ayb_jobs.handlers.commands.spawner import Link, Request, Spawner, kill_group
+
+CHUNK = 64 * 1024
+# How long what a command has written is read on after its end. Only a process that left its group still holds the pipe.
+DRAIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: by an exit code, or by a signal."""
+
+    exit: int | None
+    signal: int | None
+
+
+class Command:
+    """A command that runs. `stop` may be called from any thread; `wait` reads what it writes until it has ended."""
+
+    def __init__(self, spawner: Spawner, request: Request, payload: bytes) -> None:
+        self._request = request
+        self._pid: int | None = None
+        self._ended: Ended | None = None
+        with ExitStack() as until_started, ExitStack() as if_refused:
+            self.output, output = os.pipe2(os.O_CLOEXEC)
+            if_refused.callback(os.close, self.output)
+            until_started.callback(os.close, output)
+            self.notes, notes = os.pipe2(os.O_CLOEXEC)
+            if_refused.callback(os.close, self.notes)
+            until_started.callback(os.close, notes)
+            standard_input = in_memory(payload)
+            until_started.callback(os.close, standard_input)
+            self._link: Link = spawner.start(request, [standard_input, output, notes])
+            if_refused.pop_all()
+
+    def stop(self, grace_s: float) -> None:
+        """Have the command stopped: SIGTERM to its group now, SIGKILL after so many seconds."""
+        self._link.stop(grace_s)
+
+    def close(self) -> None:
+        """Let go of the command; if it still runs, it is killed."""
+        self._link.close()
+        os.close(self.output)
+        os.close(self.notes)
+
+    def wait(self, on_output: Callable[[bytes], None], on_notes: Callable[[bytes], None]) -> Ended:
+        """Hand on what the command writes, as it comes, until it has ended; return how.
+
+        Raises `AttemptFailed` if it could not be started, or if the process that starts commands died.
+        """
+        takers = {self.output: on_output, self.notes: on_notes}
+        poll = select.poll()
+        for descriptor in (*takers, self._link.fileno()):
+            poll.register(descriptor, select.POLLIN)
+        until: float | None = None
+        while takers and (until is None or time.monotonic() < until):
+            for descriptor, _ in poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000):
+                if descriptor == self._link.fileno():
+                    self._hear()
+                    if self._ended is not None:
+                        poll.unregister(descriptor)
+                        until = time.monotonic() + DRAIN_S
+                elif not read_once(descriptor, takers[descriptor]):
+                    poll.unregister(descriptor)
+                    del takers[descriptor]
+        while self._ended is None:  # it closed both, and runs on
+            self._hear()
+        return self._ended
+
+    def _hear(self) -> None:
+        told = self._link.hear()
+        if told is None:
+            if self._pid is not None:
+                kill_group(self._pid)
+            raise AttemptFailed("the process that starts commands died, so the command was killed")
+        if "refused" in told:
+            raise AttemptFailed(f"{self._request.program} cannot be started: {told['refused']}")
+        if "pid" in told:
+            self._pid = told["pid"]
+        else:
+            self._ended = Ended(told.get("exit"), told.get("signal"))
+
+
+def read_once(descriptor: int, take: Callable[[bytes], None]) -> bool:
+    """Hand on what can be read; False at the end."""
+    written = os.read(descriptor, CHUNK)
+    if written:
+        take(written)
+    return bool(written)
+
+
+def in_memory(content: bytes) -> int:
+    """Return the descriptor of a file in memory that holds this, to be read from its beginning."""
+    descriptor = os.memfd_create("ayb-jobs-payload", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        with suppress(OSError):
+            os.close(descriptor)
+        raise
+    return descriptor
