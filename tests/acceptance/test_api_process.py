@@ -83,9 +83,8 @@ def test_a_disabled_daemon_answers_503_and_is_alive(tmp_path: Path, database_url
 
 
 def test_no_secret_is_ever_told(tmp_path: Path, database_url: str, conn: Connection) -> None:
-    canaries = {
-        name: f"canary-{name}-0123456789abcdef-{name}" for name in ("admin", "reader", "hook", "sign", "ping", "base")
-    }
+    canaries = {name: f"canary-{name}-0123456789abcdef-{name}" for name in ("admin", "reader", "hook", "ping", "base")}
+    canaries |= {name: f"whsec_canary{name}0123456789abcdef01234567" for name in ("sign", "before")}
     password, direct = "canary-password-0123456789", "canary-direct-9876543210"
     settings = tmp_path / "settings.toml"
     settings.write_text(configuration(canaries))
@@ -120,7 +119,7 @@ def test_every_secret_setting_bears_a_canary() -> None:
     secrets = {f"{name}.{key}" for name, model in models.items() for key in model.model_fields if is_secret(model, key)}
     assert secrets == {
         "database.url", "database.direct_url", "api.admin_token", "api.tokens.token", "alerts.webhooks",
-        "alerts.webhook_secret", "alerts.ping_url", "schedules.ping_url",
+        "alerts.webhook_secret", "alerts.previous_webhook_secret", "alerts.ping_url", "schedules.ping_url",
     }  # fmt: skip
 
 
@@ -133,6 +132,7 @@ def configuration(canaries: Mapping[str, str]) -> str:
         [alerts]
         webhooks = ["http://127.0.0.1:1/{canaries["hook"]}"]
         webhook_secret = "{canaries["sign"]}"
+        previous_webhook_secret = "{canaries["before"]}"
         ping_url = "http://127.0.0.1:1/{canaries["base"]}"
         [schedules.canary]
         job_type = "quick"

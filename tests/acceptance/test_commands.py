@@ -63,7 +63,7 @@ def begun(folder: Path, count: int) -> list[int]:
         file = folder / "pids"
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
-    return eventually(lambda: len(found()) >= count and found(), within_s=40)
+    return eventually(lambda: found() if len(found()) >= count else [], within_s=40)
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_no_command_outlives_a_daemon_that_is_killed_and_its_job_runs_again(
         assert all(lives(pid) for pid in pids)
         first.send(signal.SIGKILL)
         first.wait()
-    eventually(lambda: not any(lives(pid) for pid in pids))
+    eventually(lambda: not any(lives(pid) for pid in pids), within_s=20)
     with daemon(folder, database_url) as second:
         again = begun(folder, 4)[2:]
         second.send(signal.SIGKILL)
-    eventually(lambda: not any(lives(pid) for pid in again))
+    eventually(lambda: not any(lives(pid) for pid in again), within_s=20)
     assert conn.execute("SELECT attempts, crashes FROM _ayb_jobs").fetchall() == [(2, 1)]
 
 
@@ -110,9 +110,9 @@ def test_no_command_outlives_a_daemon_that_a_child_of_a_handler_outlives(
     with daemon(folder, database_url, handlers_modules="forking_handlers") as process:
         pids = begun(folder, 2)
         enqueue(conn, NewJob(type="forking"))
-        child = int(eventually(lambda: (folder / "child").exists() and (folder / "child").read_text()))
+        child = int(eventually(lambda: (folder / "child").exists() and (folder / "child").read_text(), within_s=40))
         process.send(signal.SIGKILL)
-    eventually(lambda: not any(lives(pid) for pid in pids))
+    eventually(lambda: not any(lives(pid) for pid in pids), within_s=20)
     assert lives(child)
     os.kill(child, signal.SIGKILL)
 

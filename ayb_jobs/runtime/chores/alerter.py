@@ -42,7 +42,7 @@ def alert_chores(settings: Alerts, database: Transactions, events: Events) -> di
     pinger = Pinger(database, events.emit, base=settings.ping_url, timeout_s=settings.timeout_s)
     events.subscribe(pinger)
     addresses: dict[str, Address] = {
-        f"webhook {number}": Webhook(url, secret=settings.webhook_secret, timeout_s=settings.timeout_s)
+        f"webhook {number}": Webhook(url, secrets=settings.webhook_secrets, timeout_s=settings.timeout_s)
         for number, url in enumerate(settings.webhooks, start=1)
     }
     addresses["fail pings"] = FailPings(settings.ping_url, timeout_s=settings.timeout_s)

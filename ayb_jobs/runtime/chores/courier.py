@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ayb_jobs.events import AlertsDelivered, AlertsUndelivered, Emit
 from ayb_jobs.runtime.aside import Aside
-from ayb_jobs.runtime.chores.posting import host_of, post, signature
+from ayb_jobs.runtime.chores.posting import Message, host_of, post
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
@@ -39,17 +39,17 @@ class Address(Protocol):
 
 
 class Webhook:
-    """An address that gets each alert as JSON, signed where there is a secret."""
+    """An address that gets each alert as JSON, signed by each of the secrets."""
 
-    def __init__(self, url: str, *, secret: str, timeout_s: float) -> None:
+    def __init__(self, url: str, *, secrets: Sequence[str], timeout_s: float) -> None:
         self.key = url
         self.host = host_of(url)
         self._url = url
-        self._secret = secret
+        self._secrets = secrets
         self._timeout_s = timeout_s
 
     def tell(self, alert: Alert) -> str | None:
-        """Post one alert. A repeated delivery bears the same `X-Ayb-Jobs-Delivery`."""
+        """Post one alert. A repeated delivery bears the same `webhook-id`."""
         body = json.dumps(
             {
                 "id": alert.id,
@@ -60,10 +60,13 @@ class Webhook:
                 "at": alert.at.isoformat(),
             }
         ).encode()
-        headers = {"Content-Type": "application/json", "X-Ayb-Jobs-Delivery": alert.id}
-        if self._secret:
-            headers["X-Ayb-Jobs-Signature"] = signature(self._secret, body)
-        return post(self._url, body, headers=headers, timeout_s=self._timeout_s)
+        return post(
+            self._url,
+            body,
+            headers={"Content-Type": "application/json"},
+            message=Message(alert.id, self._secrets),
+            timeout_s=self._timeout_s,
+        )
 
 
 class FailPings:

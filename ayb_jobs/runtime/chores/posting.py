@@ -1,17 +1,30 @@
 """Posting what the outside world is told: in bounded time, signed, and worded without the address."""
 
-import hashlib
-import hmac
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 NOT_INSTALLED = "the extra `http` is not installed; install it with: pip install 'ayb-jobs[http]'"
 
 
-def post(url: str, body: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float) -> str | None:
+class Message(NamedTuple):
+    """What is signed by Standard Webhooks: a message with an id, the same in each delivery, and these secrets."""
+
+    id: str
+    secrets: Sequence[str]
+
+
+def post(
+    url: str,
+    body: bytes,
+    *,
+    headers: Mapping[str, str] | None = None,
+    message: Message | None = None,
+    timeout_s: float,
+) -> str | None:
     """Post to an address; return None if it answers with a 2xx status, else what went wrong, without the address.
 
+    A `message` is sent with its id, the time, and a signature by each of its secrets.
     `timeout_s` bounds the whole exchange. Redirects are not followed, proxies of the environment are not used.
     """
     if not _is_http(url):  # it may have been written by plain SQL
@@ -22,7 +35,8 @@ def post(url: str, body: bytes, *, headers: Mapping[str, str] | None = None, tim
     except ImportError:
         return NOT_INSTALLED
     try:
-        http_client.post_to_end(url, body, headers=headers or {}, timeout_s=timeout_s)
+        signed = http_client.signed(message.id, body.decode(), message.secrets) if message else {}
+        http_client.post_to_end(url, body, headers={**(headers or {}), **signed}, timeout_s=timeout_s)
     except TimeoutError:
         return f"it did not answer within {timeout_s:g} s"
     except Exception as error:  # an address can make a client raise anything; the courier tells it
@@ -41,13 +55,6 @@ def _cause(error: Exception) -> str:
     """Name an error without the address, which may be secret: the system's words for it, else its class."""
     strerror = getattr(error, "strerror", None)
     return strerror if isinstance(strerror, str) and "://" not in strerror else type(error).__name__
-
-
-def signature(secret: str, body: bytes) -> str:
-    """Return the value of `X-Ayb-Jobs-Signature`: `t=SECONDS,v1=HEX`, an HMAC-SHA256 of `SECONDS.BODY`."""
-    seconds = int(time.time())
-    digest = hmac.new(secret.encode(), f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={seconds},v1={digest}"
 
 
 def host_of(url: str) -> str:

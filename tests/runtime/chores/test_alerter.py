@@ -1,7 +1,5 @@
 """Alerts leave the house: once, signed, until they are taken, and without holding anything up."""
 
-import hashlib
-import hmac
 import json
 import threading
 from collections.abc import Iterator
@@ -10,6 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.rows import TupleRow
+from standardwebhooks import Webhook as StandardWebhook
+from standardwebhooks import WebhookVerificationError
 
 from ayb_jobs.config import Alerts
 from ayb_jobs.events import (
@@ -36,6 +36,11 @@ from ayb_jobs.storage.schedules.schedules import create_schedule
 from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.receiver import Receiver
+
+SECRET, OLD_SECRET = (
+    "whsec_bmV3IHNlY3JldCwgbmV3IHNlY3JldCwgbmV3IG9uZSE=",
+    "whsec_b2xkIHNlY3JldCwgb2xkIHNlY3JldCwgb2xkIG9uZSE=",
+)
 
 Conn = psycopg.Connection[TupleRow]
 
@@ -236,7 +241,7 @@ def test_a_webhook_gets_each_alert_once_and_signed(conn: Conn, database: Databas
     make_overdue(conn)
     Alerter(database, lambda _: None).tick()
     couriers = [
-        Courier(database, Webhook(f"{receiver.url}/hook?key=1", secret="s3cret", timeout_s=5), lambda _: None)
+        Courier(database, Webhook(f"{receiver.url}/hook?key=1", secrets=[SECRET], timeout_s=5), lambda _: None)
         for _ in range(2)
     ]
     for courier in couriers:
@@ -245,10 +250,37 @@ def test_a_webhook_gets_each_alert_once_and_signed(conn: Conn, database: Databas
     told = json.loads(request.body)
     assert (told["kind"], told["schedule"], told["scheduleId"]) == ("overdue", "nightly", schedule_id)
     assert request.path == "/hook?key=1"
-    assert request.headers["X-Ayb-Jobs-Delivery"] == told["id"]
-    seconds, digest = (part.split("=")[1] for part in request.headers["X-Ayb-Jobs-Signature"].split(","))
-    signed = f"{seconds}.".encode() + request.body
-    assert hmac.compare_digest(digest, hmac.new(b"s3cret", signed, hashlib.sha256).hexdigest())
+    assert request.headers["webhook-id"] == told["id"]
+    assert StandardWebhook(SECRET).verify(request.body, request.headers) == told
+    with pytest.raises(WebhookVerificationError):
+        StandardWebhook(OLD_SECRET).verify(request.body, request.headers)
+    with pytest.raises(WebhookVerificationError):
+        StandardWebhook(SECRET).verify(request.body + b" ", request.headers)
+
+
+def test_a_webhook_is_signed_by_both_secrets_while_they_change(
+    conn: Conn, database: Database, receiver: Receiver
+) -> None:
+    add(conn, expect_success_within_s=3600)
+    make_overdue(conn)
+    settings = Alerts(webhooks=[receiver.url], webhook_secret=SECRET, previous_webhook_secret=OLD_SECRET)
+    assert not list(settings.contradictions())
+    chores = alert_chores(settings, database, Events())
+    chores["alerter"].tick()
+    chores["webhook 1"].tick()
+    [request] = receiver.requests
+    for secret in (SECRET, OLD_SECRET):
+        assert StandardWebhook(secret).verify(request.body, request.headers)["kind"] == "overdue"
+
+
+def test_without_a_secret_a_webhook_is_not_signed(conn: Conn, database: Database, receiver: Receiver) -> None:
+    add(conn, expect_success_within_s=3600)
+    make_overdue(conn)
+    Alerter(database, lambda _: None).tick()
+    Courier(database, Webhook(receiver.url, secrets=(), timeout_s=5), lambda _: None).tick()
+    [request] = receiver.requests
+    assert {"webhook-id", "webhook-timestamp"} <= request.headers.keys()
+    assert "webhook-signature" not in request.headers
 
 
 def test_an_address_that_refuses_is_tried_again_and_told_about_once(
@@ -258,12 +290,12 @@ def test_an_address_that_refuses_is_tried_again_and_told_about_once(
     make_overdue(conn)
     Alerter(database, lambda _: None).tick()
     events: list[object] = []
-    courier = Courier(database, Webhook(f"{receiver.url}/secret", secret="", timeout_s=5), events.append)
+    courier = Courier(database, Webhook(f"{receiver.url}/secret", secrets=(), timeout_s=5), events.append)
     receiver.status = 500
     for _ in range(3):
         courier.tick()
         again(conn)
-    assert len({request.headers["X-Ayb-Jobs-Delivery"] for request in receiver.requests}) == 1
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
     assert len(receiver.requests) == 3
     assert [type(event) for event in events] == [AlertsUndelivered]
     assert "secret" not in str(events)
@@ -283,7 +315,7 @@ def test_an_address_that_never_answers_is_given_up(conn: Conn, database: Databas
     add(conn, expect_success_within_s=3600)
     make_overdue(conn)
     Alerter(database, lambda _: None).tick()
-    courier = Courier(database, Webhook("http://127.0.0.1:9/", secret="", timeout_s=1), lambda _: None)
+    courier = Courier(database, Webhook("http://127.0.0.1:9/", secrets=(), timeout_s=1), lambda _: None)
     for _ in range(MOST_ATTEMPTS + 3):
         courier.tick()
         again(conn)
@@ -296,7 +328,7 @@ def test_a_redirect_is_not_followed(conn: Conn, database: Database, receiver: Re
     make_overdue(conn)
     Alerter(database, lambda _: None).tick()
     receiver.status = status
-    Courier(database, Webhook(f"{receiver.url}/hook", secret="", timeout_s=5), lambda _: None).tick()
+    Courier(database, Webhook(f"{receiver.url}/hook", secrets=(), timeout_s=5), lambda _: None).tick()
     assert receiver.paths() == ["/hook"]
 
 
@@ -309,7 +341,7 @@ def test_a_scheduled_job_that_failed_for_good_is_told_once(conn: Conn, database:
     )
     for _ in range(3):
         Alerter(database, lambda _: None).tick()
-        Courier(database, Webhook(receiver.url, secret="", timeout_s=5), lambda _: None).tick()
+        Courier(database, Webhook(receiver.url, secrets=(), timeout_s=5), lambda _: None).tick()
     [request] = receiver.requests
     assert json.loads(request.body)["kind"] == "failed"
     assert "boom" in json.loads(request.body)["message"]
@@ -380,7 +412,7 @@ def test_the_settings_make_one_loop_for_each_address(conn: Conn, database: Datab
 
 
 def test_couriers_are_woken_for_what_they_have_to_deliver(conn: Conn, database: Database, receiver: Receiver) -> None:
-    address = Webhook(receiver.url, secret="", timeout_s=5)
+    address = Webhook(receiver.url, secrets=(), timeout_s=5)
     woken: list[str] = []
     alerter = Alerter(database, lambda _: None, {address.key: lambda: woken.append("it"), "other": woken.clear})
     courier = Courier(database, address, lambda _: None)

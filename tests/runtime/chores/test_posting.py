@@ -167,7 +167,7 @@ def test_a_daemon_without_the_extra_says_what_to_install(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("key", ["WEBHOOKS", "PING_URL"])
 def test_configured_alerts_without_the_extra_are_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setattr("ayb_jobs.config.settings.find_spec", lambda _name: None)
+    monkeypatch.setattr("ayb_jobs.config.section.find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=r"alerts\.\w+ needs the extra `http`"):
         load_config(environ={f"AYB_JOBS_ALERTS_{key}": "https://ops.example.com/"})
 
