@@ -61,7 +61,7 @@ class JobsReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecovered:
-    """A lost lease was found; the job was queued again, or failed where its attempts or crashes were used up."""
+    """A lost lease was found; the job was queued again, or failed if its attempts or crashes were used up."""
 
     job: RecoveredJob
 
@@ -307,7 +307,7 @@ class SchemaMigrated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiStarted:
-    """HTTP is served at `url`; where no token is configured, `authenticated` is false and every caller may do all."""
+    """HTTP is served at `url`; if no token is configured, `authenticated` is false and every caller may do all."""
 
     url: str
     authenticated: bool

@@ -18,7 +18,7 @@ HOW_TO_ENABLE = "set enabled = true under [jobs], or AYB_JOBS_ENABLED=true"
 
 
 def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - a table
-    """Return the name and fields of an event's line; None where there is nothing to say."""
+    """Return the name and fields of an event's line; None if there is nothing to say."""
     match event:
         case events.JobsReleased():
             return ("jobs.released", {"count": len(event.job_ids)}) if event.job_ids else None
@@ -191,7 +191,7 @@ def job_fields(job: LeasedJob) -> dict[str, Any]:
 
 
 def error_fields(text: str) -> dict[str, Any]:
-    """Return an error's telling line, and the whole text beside it where there is more (a traceback)."""
+    """Return an error's telling line, and the whole text beside it if there is more (a traceback)."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) <= 1:
         return {"error": text.strip()}
@@ -199,7 +199,7 @@ def error_fields(text: str) -> dict[str, Any]:
 
 
 def exception_fields(error: BaseException) -> dict[str, Any]:
-    """Return an exception's name and message; with its traceback where it is a surprise rather than an outage."""
+    """Return an exception's name and message; with its traceback if it is a surprise and not an outage."""
     told: dict[str, Any] = {"error": f"{type(error).__name__}: {error}".strip()}
     foreseen = isinstance(error, AybJobsError | OSError) or type(error).__module__.startswith("psycopg")
     return told if foreseen else told | {"exc_info": error}

@@ -260,9 +260,9 @@ class Metrics:
 
 
 def first_sqlstate(error: BaseException) -> str | None:
-    """Return the class (two characters) of the SQLSTATE in an error or its causes; "08" where a connection is gone.
+    """Return the class (two characters) of the SQLSTATE in an error or its causes; "08" if a connection is gone.
 
-    None where the error is none of a database's.
+    None if the error is not a database's.
     """
     for one in causes(error):
         if type(one).__module__.startswith("psycopg"):

@@ -70,7 +70,7 @@ class Database:
         """Lend an autocommit connection for one unit of work.
 
         Behind a pooler the unit is one transaction, since only there can its statement timeout be set.
-        Raises `DatabaseError` where no connection can be had.
+        Raises `DatabaseError` if no connection can be had.
         """
         conn = self._take()
         try:
@@ -88,13 +88,13 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Lend a connection inside one transaction: committed at the end, rolled back where an exception leaves it."""
+        """Lend a connection inside one transaction: committed at the end, rolled back if an exception leaves it."""
         with self.connection() as conn, conn.transaction():
             yield conn
 
     @contextmanager
     def work(self) -> Iterator[Connection]:
-        """Lend a connection of the pool for handlers and HTTP. Raises `DatabaseError` where none can be had in time."""
+        """Lend a connection of the pool for handlers and HTTP. Raises `DatabaseError` if none can be had in time."""
         try:
             self._work.open()
             conn = self._work.getconn()
