@@ -44,6 +44,8 @@ COMMANDS = {
         "doctor:doctor", "Look for what is wrong, and say what to do.", ("diagnose", "debug", "checkup", "fsck")
     ),
     "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("queue", "tasks")),
+    "queues": Lazy("queues:queues", "Look at queues; pause and resume them.", ("lanes",)),
+    "types": Lazy("types:types", "Look at job types; pause and resume them.", ("kinds",)),
     "schedules": Lazy(
         "schedules:schedules", "Look at schedules; create, change and watch them.", ("cron", "crons", "beat")
     ),

@@ -119,12 +119,12 @@ class Instant(click.ParamType):
 
 
 class Moment(click.ParamType):
-    """An instant, or a time span before now: `2030-01-31T09:00:00+01:00`, or `2h`."""
+    """An instant, or a time span before or after now: `2030-01-31T09:00:00+01:00`, or `2h`."""
 
     name = "when"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
-        """Return the instant, or how long ago it is."""
+        """Return the instant, or how far from now it is."""
         if isinstance(value, datetime | timedelta):
             return value
         if SPAN.fullmatch(str(value).strip()):

@@ -33,6 +33,7 @@ from ayb_jobs.runtime.chores.tallier import Tallier, tallied
 from ayb_jobs.runtime.executors.loop_watch import LoopWatch
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
+from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
 from ayb_jobs.runtime.jobs.completer import Completer
@@ -41,11 +42,12 @@ from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.look import Look
+from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.runtime.notifier import JOBS_REPLACED, SCHEDULE_CHANGED, Notifier
+from ayb_jobs.runtime.notifier import JOBS_REPLACED, PAUSES_CHANGED, SCHEDULE_CHANGED, Notifier
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.schedules.fires import Served
 
@@ -65,6 +67,7 @@ class Bells:
     completer: Bell = field(default_factory=Bell)
     lease_keeper: Bell = field(default_factory=Bell)
     lifeline: Bell = field(default_factory=Bell)
+    pauses: Bell = field(default_factory=Bell)
     scheduler: Bell = field(default_factory=Bell)
     loop_watch: Bell = field(default_factory=Bell)
 
@@ -128,6 +131,7 @@ def build(
         shutdown_s=jobs.shutdown_timeout_s,
         mask=Redactor(config.secrets()),
     )
+    paused = Paused()
     executors = build_executors(
         Surroundings(
             config=config,
@@ -138,6 +142,7 @@ def build(
                 services=services,
                 backoff=backoff,
                 endings=Endings(settle=completer.settle, release=completer.release),
+                paused=paused,
             ),
             payloads=Payloads(database=database),
             in_flight=in_flight,
@@ -172,7 +177,10 @@ def build(
         stopping_s=partial(stopping_s, registry),
     )
     # The fleet.
-    heartbeat = Heartbeat(database=database, worker=worker, emit=emit)
+    pauses = PauseWatch(
+        database=database, worker_id=worker_id, paused=paused, in_flight=in_flight, on_change=producer.begin_anew
+    )
+    heartbeat = Heartbeat(database=database, worker=worker, emit=emit, on_pauses=bells.pauses.ring)
     lifeline = LifelineKeeper(
         database=database,
         url=direct_url,
@@ -192,7 +200,11 @@ def build(
         emit=emit,
         look=producer.notified,
         on_any=lifeline.notified,
-        on_word={JOBS_REPLACED: lease_keeper.suspect, SCHEDULE_CHANGED: bells.scheduler.ring},
+        on_word={
+            JOBS_REPLACED: lease_keeper.suspect,
+            SCHEDULE_CHANGED: bells.scheduler.ring,
+            PAUSES_CHANGED: bells.pauses.ring,
+        },
     )
     # Chores.
     pruner = Pruner(database=database, retention=config.retention, emit=emit, stopping=draining)
@@ -209,6 +221,7 @@ def build(
         Loop("lifeline", lifeline.tick, emit, bell=bells.lifeline),
         Loop("pruner", pruner.tick, emit),
         Loop("tallier", tallier.tick, emit, first_after_s=TALLY_AFTER_S),
+        Loop("pauses", pauses.tick, emit, bell=bells.pauses),
     ]
     if config.database.notify:
         loops.append(Loop("notifier", notifier.tick, emit))

@@ -110,7 +110,7 @@ def slots_for(
 ) -> tuple[Places, Wanted]:
     """Return a slot for each of these executors, their buffer, and what is to be leased for them."""
     backlog = Backlog(around.ring)
-    buffer = Buffer(on_low=backlog.room_made)
+    buffer = Buffer(on_low=backlog.room_made, paused=around.attempts.paused)
     slots = [
         Slot(
             name=f"{name}-{number}",

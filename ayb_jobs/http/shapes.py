@@ -79,6 +79,33 @@ class StatsShape(Shape):
     unclaimable: dict[str, int] | None = None
 
 
+class PauseShape(Shape):
+    """Since when something is paused, by whom, why, and until when."""
+
+    since: datetime
+    by: str
+    reason: str | None = None
+    until: datetime | None = None
+
+
+class PausableShape(Shape):
+    """A queue or a job type; `waitingFor` names the live daemons that have not confirmed its pause yet."""
+
+    name: str
+    due: int
+    running: int
+    daemons: int
+    paused: PauseShape | None = None
+    waiting_for: list[str] | None = None
+
+
+class PausablePage(Shape):
+    """Queues or job types, by name."""
+
+    items: list[PausableShape]
+    count: int
+
+
 class ExecutionShape(Shape):
     """One attempt of a job; a running one has neither outcome nor end."""
 

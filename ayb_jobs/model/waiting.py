@@ -7,6 +7,7 @@ from datetime import datetime
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import Job
 from ayb_jobs.model.names import did_you_mean
+from ayb_jobs.model.pauses import Pause
 
 # So many jobs ahead of one are counted; more are as good as that.
 MOST_AHEAD = 10_000
@@ -26,21 +27,29 @@ class Surroundings:
 
     `is_due` is by the database's clock. `last_seen` is when any daemon was last heard of; None where none was within a
     day. `ahead` counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons can run and that are leased
-    before it.
+    before it. `pause` is of its queue or its type.
     """
 
     is_due: bool
     runners: Sequence[Runner]
     last_seen: datetime | None
     ahead: int
+    pause: Pause | None = None
 
 
 def wait_reason(job: Job, around: Surroundings) -> str | None:
     """Return in one line why a queued job waits; None where it is about to be leased, as far as can be seen."""
-    queues = {queue for runner in around.runners for queue in runner.queues}
-    types = {name for runner in around.runners for name in runner.types}
     if not around.is_due:
         return f"it is due only at {instant_text(job.run_at)}"
+    if around.pause is not None:
+        return around.pause.words
+    return unserved_reason(job, around) or (ahead_words(around.ahead) if around.ahead else None)
+
+
+def unserved_reason(job: Job, around: Surroundings) -> str | None:
+    """Return why no live daemon can run a job; None if one can."""
+    queues = {queue for runner in around.runners for queue in runner.queues}
+    types = {name for runner in around.runners for name in runner.types}
     if not around.runners:
         return f"no daemon is alive; {last_heard(around.last_seen)}"
     if job.queue not in queues:
@@ -49,7 +58,7 @@ def wait_reason(job: Job, around: Surroundings) -> str | None:
         return f"no live daemon knows its type {job.type}{did_you_mean(job.type, types)}"
     if not any(job.queue in runner.queues and job.type in runner.types for runner in around.runners):
         return f"no live daemon that knows its type serves its queue {job.queue}"
-    return ahead_words(around.ahead) if around.ahead else None
+    return None
 
 
 def abandoned_reason(job: Job) -> str:

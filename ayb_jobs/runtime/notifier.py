@@ -18,6 +18,7 @@ FOR_EVER_S = 3600.0 * 24 * 365
 # What a notification says that is about more than new jobs.
 SCHEDULE_CHANGED = "schedule"
 JOBS_REPLACED = "replaced"
+PAUSES_CHANGED = "pauses"
 
 
 class Notifier:

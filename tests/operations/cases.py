@@ -7,7 +7,9 @@ from typing import Any
 from psycopg import sql
 
 from ayb_jobs import NewJob, Unique, enqueue
+from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet import pauses
 from tests.factories import make_job, make_schedule
 
 JOB = "01890000-0000-7000-8000-00000000000a"
@@ -66,6 +68,11 @@ def a_key_of_another_type(conn: Connection) -> None:
 def a_unique_job(conn: Connection) -> None:
     enqueue(conn, NewJob(type="test", unique=Unique(key="k", scope="waiting")))
     conn.execute("UPDATE _ayb_jobs SET id = %s", (JOB,))
+
+
+def a_paused_queue(conn: Connection) -> None:
+    with conn.transaction():
+        pauses.pause(conn, NewPause(kind=PauseKind.QUEUE, name="reports"), by="ada")
 
 
 def triggering(job_type: str) -> Http:
@@ -239,6 +246,30 @@ CASES: Mapping[str, Case] = {
             Http("POST", f"{API}/jobs/bulk", {"action": "cancel", "dryRun": True}),
             Command(["jobs", "cancel", "--state", "queued", "--dry-run"]),
         ],
+    ),
+    "pause": Case(
+        operation="queues.pause",
+        doors=[
+            Http("POST", f"{API}/queues/reports/pause", {"reason": "repair"}),
+            Command(["queues", "pause", "reports", "--reason", "repair"]),
+        ],
+        deeds=[("queue.pause", "reports")],
+    ),
+    "pause a type": Case(
+        operation="queues.pause",
+        doors=[Http("POST", f"{API}/types/test/pause"), Command(["types", "pause", "test"])],
+        deeds=[("type.pause", "test")],
+    ),
+    "resume": Case(
+        operation="queues.resume",
+        before=a_paused_queue,
+        doors=[Http("POST", f"{API}/queues/reports/resume"), Command(["queues", "resume", "reports"])],
+        deeds=[("queue.resume", "reports")],
+    ),
+    "resume what is not paused": Case(
+        operation="queues.resume",
+        doors=[Http("POST", f"{API}/types/test/resume"), Command(["types", "resume", "test"])],
+        refused="the type test is not paused",
     ),
     "create": Case(
         operation="schedules.create",

@@ -186,6 +186,7 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
             "_ayb_job_levels",
             "_ayb_job_minutes",
             "_ayb_job_outputs",
+            "_ayb_job_pauses",
             "_ayb_job_results",
             "_ayb_job_schedule_definition",
             "_ayb_job_steps",

@@ -17,7 +17,9 @@ from ayb_jobs.cli.output import decoded, instant, patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.job import checked_id
+from ayb_jobs.model.instants import instant_text
+from ayb_jobs.model.job import checked_id, checked_name
+from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.wire.jobs import filter_fields, new_job
 
 TIMEOUT_S = 30.0
@@ -85,6 +87,24 @@ class ApiBackend:
     def run_again(self, job_id: str, body: Mapping[str, Any]) -> str:
         """Make a new job of an old one and return it."""
         return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/run-again", body)
+
+    def list_pausable(self, kind: PauseKind) -> str:
+        """Return the queues, or the types, by name."""
+        return self._get(f"/api/admin/{kind}s")
+
+    def get_pausable(self, kind: PauseKind, name: str) -> str:
+        """Return a queue or a type."""
+        return self._get(f"/api/admin/{kind}s/{quote(checked_name(name, kind), safe='')}")
+
+    def pause(self, new: NewPause) -> str:
+        """Pause a queue or a type, and return it."""
+        body = {"reason": new.reason, "until": None if new.until is None else instant_text(new.until)}
+        said = {name: value for name, value in body.items() if value is not None}
+        return self._send("POST", f"/api/admin/{new.kind}s/{quote(new.name, safe='')}/pause", said)
+
+    def resume(self, kind: PauseKind, name: str) -> str:
+        """Resume a queue or a type, and return it."""
+        return self._send("POST", f"/api/admin/{kind}s/{quote(checked_name(name, kind), safe='')}/resume")
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""

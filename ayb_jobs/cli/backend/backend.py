@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ayb_jobs.cli.options import Options
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.pauses import NewPause, PauseKind
 
 
 class JobsBackend(Protocol):
@@ -107,6 +108,30 @@ class SchedulesBackend(Protocol):
         ...
 
 
+class PausesBackend(Protocol):
+    """What commands may ask about queues and job types, answered like `JobsBackend`."""
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        ...
+
+    def list_pausable(self, kind: PauseKind) -> str:
+        """Return the queues, or the types, by name."""
+        ...
+
+    def get_pausable(self, kind: PauseKind, name: str) -> str:
+        """Return a queue or a type."""
+        ...
+
+    def pause(self, new: NewPause) -> str:
+        """Pause a queue or a type, and return it."""
+        ...
+
+    def resume(self, kind: PauseKind, name: str) -> str:
+        """Resume a queue or a type, and return it."""
+        ...
+
+
 @contextmanager
 def open_jobs(options: Options) -> Iterator[JobsBackend]:
     """Open the way that was asked for: an API where a URL was given, else the database.
@@ -138,6 +163,21 @@ def open_schedules(options: Options) -> Iterator[SchedulesBackend]:
 
     with database(options) as conn:
         yield DatabaseSchedules(conn, options)
+
+
+@contextmanager
+def open_pauses(options: Options) -> Iterator[PausesBackend]:
+    """Open the way to the queues and types, as `open_jobs` does to the jobs."""
+    if url := api_url(options):
+        from ayb_jobs.cli.backend.api import ApiBackend  # only one of the two is needed
+
+        yield ApiBackend(url, token(options))
+        return
+    from ayb_jobs.cli.backend.database import database
+    from ayb_jobs.cli.backend.database_pauses import DatabasePauses
+
+    with database(options) as conn:
+        yield DatabasePauses(conn)
 
 
 def api_url(options: Options) -> str:

@@ -219,6 +219,9 @@ class EventLoop:
 
     async def _attempt(self, held: Held, job: LeasedJob) -> None:
         """Run a handler, and hand over how that ended. `job` is the held one with its whole payload."""
+        if self._attempts.paused.any and self._attempts.paused.holds(job):
+            self._attempts.give_up(held)
+            return
         job_type = self._find(job.type)
         context = self._attempts.begin(held, job, job_type)
         theirs = AsyncJobContext(context, self._database, self._threads)

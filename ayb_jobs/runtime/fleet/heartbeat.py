@@ -1,6 +1,7 @@
 """Says that this daemon is alive, tells which due jobs wait although it cannot run them, and forgets the silent."""
 
 import time
+from collections.abc import Callable
 
 from ayb_jobs.events import Emit, JobsUnclaimable
 from ayb_jobs.model.daemons import Worker
@@ -15,9 +16,16 @@ LOOK_S = 60.0
 
 
 class Heartbeat:
-    """Keeps the daemon's row fresh in its `tick`, whatever becomes of the other loops."""
+    """Keeps the daemon's row fresh in its `tick`, whatever becomes of the other loops.
 
-    def __init__(self, *, database: Database, worker: Worker, emit: Emit) -> None:
+    `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed.
+    """
+
+    def __init__(
+        self, *, database: Database, worker: Worker, emit: Emit, on_pauses: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_pauses = on_pauses
+        self._pauses = 0
         self._database = database
         self._worker = worker
         self._emit = emit
@@ -28,8 +36,11 @@ class Heartbeat:
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
         with self._database.connection() as conn:
-            beat(conn, self._worker)
+            pauses = beat(conn, self._worker)
             self._is_known = True
+        if not pauses.confirmed or pauses.total != self._pauses:
+            self._on_pauses()
+        self._pauses = pauses.total
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_S  # a look that fails comes again in a minute
             self._look()

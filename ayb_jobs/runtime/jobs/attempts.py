@@ -14,6 +14,7 @@ from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle
 from ayb_jobs.model.results import Result
 from ayb_jobs.runtime.jobs.error_text import error_text
 from ayb_jobs.runtime.jobs.in_flight import Held
+from ayb_jobs.runtime.jobs.paused import Paused
 
 
 class Endings(NamedTuple):
@@ -28,9 +29,15 @@ class Endings(NamedTuple):
 
 
 class Attempts:
-    """Begins attempts and hands over how they ended; it is called in the thread that runs the handler."""
+    """Begins attempts and hands over how they ended; it is called in the thread that runs the handler.
 
-    def __init__(self, *, services: ContextServices, backoff: Backoff, endings: Endings) -> None:
+    What is `paused` is to be given up instead of begun.
+    """
+
+    def __init__(
+        self, *, services: ContextServices, backoff: Backoff, endings: Endings, paused: Paused | None = None
+    ) -> None:
+        self.paused = Paused() if paused is None else paused
         self._services = services
         self._backoff = backoff
         self._settle = endings.settle

@@ -6,16 +6,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ayb_jobs.runtime.jobs.in_flight import Held
+from ayb_jobs.runtime.jobs.paused import Paused
 
 
 class Buffer:
     """Hands jobs to slots in order, one at a time, so that none waits behind a job that another slot could start.
 
     Taking one costs one `deque.popleft`; a lock is touched only if a slot finds nothing and has to wait.
-    `on_low` is called whenever at most `low_mark` are left, in the taking slot's thread.
+    `on_low` is called whenever at most `low_mark` are left, in the taking slot's thread. `paused` is what slots are to
+    give back instead of starting it.
     """
 
-    def __init__(self, on_low: Callable[[], None]) -> None:
+    def __init__(self, on_low: Callable[[], None], paused: Paused | None = None) -> None:
+        self.paused = Paused() if paused is None else paused
         self._jobs: deque[Held] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -62,6 +65,25 @@ class Buffer:
                 taken.append(self._jobs.popleft())
             except IndexError:
                 break
+        return taken
+
+    def take_paused(self) -> list[Held]:
+        """Take out the jobs of what is paused; the others stay in their order."""
+        if not self.paused.any:
+            return []
+        taken = []
+        for _ in range(len(self._jobs)):
+            try:
+                held = self._jobs.popleft()
+            except IndexError:
+                break
+            if self.paused.holds(held.job):
+                taken.append(held)
+            else:
+                self._jobs.append(held)
+        if self.idle and self._jobs:  # a slot may have looked while one was out
+            with self._changed:
+                self._changed.notify(len(self._jobs))
         return taken
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Gives jobs back that this daemon should not keep, each with its attempt.
 
-These are jobs that waited too long in the buffer, since the handlers have become slow and another daemon may be idle,
-and orphans: jobs leased in a statement whose answer was lost.
+These are jobs that waited too long in the buffer, since the handlers have become slow and another daemon may be idle;
+jobs whose queue or type was paused since they were leased; and orphans: jobs leased in a statement whose answer was
+lost.
 """
 
 import time
@@ -104,6 +105,9 @@ class GivingBack:
         """Give back what is to be given back, if it is time to try."""
         for buffer in self._buffers:
             self._stale += buffer.take_back(older_than_s=STALE_S)
+            if paused := buffer.take_paused():
+                self._stale += paused
+                self._look_again = 0.0
         if not self._owes or time.monotonic() < self._look_again:
             return
         self.release_orphans()

@@ -58,6 +58,7 @@ class Look:
         self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in leasing.queues]
         self._bottom = list(self._lanes)
         self._sweeps = SweepClock()
+        self._forget_floors = False
         self._patience = Patience()
 
     def fill(self) -> float:
@@ -75,8 +76,15 @@ class Look:
             return 0.0 if self._room() > 0 else poll_s
         return self._careful.next_s(poll_s if sweeping else min(poll_s, self._sweeps.wait_s()))
 
+    def begin_anew(self) -> None:
+        """Look from the bottom of each queue next, in whatever thread that is called."""
+        self._forget_floors = True
+
     def _lease(self, limit: int, *, sweeping: bool) -> int:
         """Lease up to `limit` jobs, and return how many."""
+        if self._forget_floors:
+            self._forget_floors = False
+            self._lanes = self._bottom
         lanes = self._bottom if sweeping else self._lanes
         tried = self._careful.try_again(limit)
         if tried >= limit:

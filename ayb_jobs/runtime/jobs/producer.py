@@ -48,6 +48,12 @@ class Producer:
             raise failure
         return pause_s
 
+    def begin_anew(self) -> None:
+        """Look from the bottom of each queue next: what was passed over may have come to be wanted."""
+        for look in self._looks:
+            look.begin_anew()
+        self._ring()
+
     def notified(self) -> float:
         """Look at once, since there may be new jobs.
 

@@ -47,6 +47,7 @@ class Slot:
         self._find = find
         self._executors = executors
         self._attempts = attempts
+        self._paused = attempts.paused
         self._payloads = payloads
         self._mean_s: float | None = None
         self._busy_since: float | None = None
@@ -113,7 +114,8 @@ class Slot:
                 self._give_up(held)
                 return
             self._run(held, fetched.job)
-            held.context = self._attempts.without_payload(held)  # the payload need not wait for the settlement
+            if held.started:  # the payload need not wait for the settlement
+                held.context = self._attempts.without_payload(held)
         finally:
             self._payloads.put_back(fetched)
 
@@ -123,6 +125,9 @@ class Slot:
 
     def _run(self, held: Held, job: LeasedJob) -> None:
         """Run a handler, and hand over how that ended. `job` is the held one with its whole payload."""
+        if self._paused.any and self._paused.holds(job):
+            self._give_up(held)
+            return
         job_type = self._find(job.type)
         context = self._attempts.begin(held, job, job_type)
         self._busy_since = held.started

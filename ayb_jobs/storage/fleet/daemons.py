@@ -2,27 +2,39 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from psycopg.rows import kwargs_row
+from psycopg.rows import args_row, kwargs_row
 
 from ayb_jobs.model.daemons import SeenWorker, Worker
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
 
 # A daemon that was silent for so long is no longer shown as alive.
 ALIVE_S = 60.0
 
 
 BEAT = """
-    INSERT INTO _ayb_job_workers AS worker (id, host, pid, version, concurrency, queues, types)
-    VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s)
-    ON CONFLICT (id) DO UPDATE
-    SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types
+    WITH worker AS (
+        INSERT INTO _ayb_job_workers AS worker (id, host, pid, version, concurrency, queues, types)
+        VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s)
+        ON CONFLICT (id) DO UPDATE
+        SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types
+        RETURNING pauses_confirmed
+    )
+    SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM worker), count(*) FROM _ayb_job_pauses
 """
 
 
-def beat(conn: Connection, worker: Worker) -> None:
-    """Say that a daemon is alive now."""
+class Pauses(NamedTuple):
+    """Whether a daemon has confirmed the newest pause, and how many there are."""
+
+    confirmed: bool
+    total: int
+
+
+def beat(conn: Connection, worker: Worker) -> Pauses:
+    """Say that a daemon is alive now, and return what has become of the pauses."""
     values = {
         "id": worker.id,
         "host": worker.host[:255],
@@ -32,7 +44,8 @@ def beat(conn: Connection, worker: Worker) -> None:
         "queues": list(worker.queues),
         "types": list(worker.types),
     }
-    conn.execute(BEAT, values)
+    with conn.cursor(row_factory=args_row(Pauses)) as cursor:
+        return one_row(cursor.execute(BEAT, values))
 
 
 FIND_SILENT = """

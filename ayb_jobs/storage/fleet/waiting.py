@@ -4,6 +4,7 @@ from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.waiting import MOST_AHEAD, Runner, Surroundings, abandoned_reason, wait_reason
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.fleet.pauses import find_pause
 
 # A beat far ahead of the clock is none: the clock was set back since, or plain SQL wrote it. It may write any array
 # too.
@@ -87,4 +88,6 @@ def why_waiting(conn: Connection, job: Job) -> str | None:
     if found is None:  # it has been leased since
         return None
     is_due, last_seen, ahead = found
-    return wait_reason(job, Surroundings(is_due=is_due, runners=runners, last_seen=last_seen, ahead=ahead))
+    pause = find_pause(conn, queue=job.queue, type=job.type)
+    around = Surroundings(is_due=is_due, runners=runners, last_seen=last_seen, ahead=ahead, pause=pause)
+    return wait_reason(job, around)

@@ -36,6 +36,7 @@ class Lane(NamedTuple):
 # enough, so that neither delayed jobs nor dead index entries below the floor are walked. The ids pass through an array
 # because a join may be planned as one that reads the whole table, and a sub-select with LIMIT and SKIP LOCKED in an IN
 # may run twice and lease more than the limit.
+# What is paused is left out here, so that no look that begins after a pause was committed leases any of it.
 # A lease id is random in its first 74 bits, drawn once for the batch, since a server may take microseconds for each
 # draw; the last 48 are the row's place in the table, which no two rows of a statement share. A payload that is large as
 # stored is left where it is, and one that is large as text only is cut: the slot fetches both. A lease id is null if a
@@ -44,6 +45,11 @@ class Lane(NamedTuple):
 LEASE_JOBS = """
     WITH batch AS MATERIALIZED (
         SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
+    ), open_types AS (
+        SELECT name FROM unnest(%(types)s::text[]) AS name
+        WHERE name <> ALL (ARRAY(
+            SELECT name FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
+        ))
     ), due AS MATERIALIZED (
         SELECT next_in_priority.id
         FROM generate_series(1, 4) AS level (priority)
@@ -56,12 +62,15 @@ LEASE_JOBS = """
                 FROM _ayb_jobs AS job
                 WHERE job.state = 'queued' AND job.queue = lane.queue AND job.priority = level.priority
                     AND (job.run_at, job.id) > (lane.run_at, lane.id) AND job.run_at <= now()
-                    AND job.type = ANY (%(types)s::text[])
+                    AND job.type = ANY (ARRAY(SELECT name FROM open_types))
                 ORDER BY job.run_at, job.id
                 LIMIT %(limit)s
                 FOR UPDATE SKIP LOCKED
             ) AS next_in_lane
             WHERE lane.priority = level.priority
+                AND lane.queue <> ALL (ARRAY(
+                    SELECT name FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
+                ))
             ORDER BY next_in_lane.run_at, next_in_lane.id
             LIMIT %(limit)s
         ) AS next_in_priority
@@ -83,6 +92,11 @@ LEASE_JOBS = """
 LEASE_JOBS_BUT = """
     WITH batch AS MATERIALIZED (
         SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
+    ), open_types AS (
+        SELECT name FROM unnest(%(types)s::text[]) AS name
+        WHERE name <> ALL (ARRAY(
+            SELECT name FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
+        ))
     ), due AS MATERIALIZED (
         SELECT next_in_priority.id
         FROM generate_series(1, 4) AS level (priority)
@@ -95,13 +109,16 @@ LEASE_JOBS_BUT = """
                 FROM _ayb_jobs AS job
                 WHERE job.state = 'queued' AND job.queue = lane.queue AND job.priority = level.priority
                     AND (job.run_at, job.id) > (lane.run_at, lane.id) AND job.run_at <= now()
-                    AND job.type = ANY (%(types)s::text[])
+                    AND job.type = ANY (ARRAY(SELECT name FROM open_types))
                     AND job.id <> ALL (%(aside)s::uuid[])
                 ORDER BY job.run_at, job.id
                 LIMIT %(limit)s
                 FOR UPDATE SKIP LOCKED
             ) AS next_in_lane
             WHERE lane.priority = level.priority
+                AND lane.queue <> ALL (ARRAY(
+                    SELECT name FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
+                ))
             ORDER BY next_in_lane.run_at, next_in_lane.id
             LIMIT %(limit)s
         ) AS next_in_priority
@@ -173,7 +190,12 @@ def _lane_values(lanes: Sequence[Lane], types: Sequence[str], limit: int) -> dic
 
 # The step `due` of `LEASE_JOBS_BUT`.
 FIND_DUE = """
-    WITH due AS MATERIALIZED (
+    WITH open_types AS (
+        SELECT name FROM unnest(%(types)s::text[]) AS name
+        WHERE name <> ALL (ARRAY(
+            SELECT name FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
+        ))
+    ), due AS MATERIALIZED (
         SELECT next_in_priority.id
         FROM generate_series(1, 4) AS level (priority)
         CROSS JOIN LATERAL (
@@ -185,13 +207,16 @@ FIND_DUE = """
                 FROM _ayb_jobs AS job
                 WHERE job.state = 'queued' AND job.queue = lane.queue AND job.priority = level.priority
                     AND (job.run_at, job.id) > (lane.run_at, lane.id) AND job.run_at <= now()
-                    AND job.type = ANY (%(types)s::text[])
+                    AND job.type = ANY (ARRAY(SELECT name FROM open_types))
                     AND job.id <> ALL (%(aside)s::uuid[])
                 ORDER BY job.run_at, job.id
                 LIMIT %(limit)s
                 FOR UPDATE SKIP LOCKED
             ) AS next_in_lane
             WHERE lane.priority = level.priority
+                AND lane.queue <> ALL (ARRAY(
+                    SELECT name FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
+                ))
             ORDER BY next_in_lane.run_at, next_in_lane.id
             LIMIT %(limit)s
         ) AS next_in_priority
@@ -218,6 +243,11 @@ LEASE_CHOSEN = """
         FROM _ayb_jobs
         WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND run_at <= now()
             AND queue = ANY (%(queues)s::text[]) AND type = ANY (%(types)s::text[])
+            AND NOT EXISTS (
+                SELECT FROM _ayb_job_pauses AS pause
+                WHERE (pause.until IS NULL OR pause.until > now())
+                    AND (pause.kind = 'queue' AND pause.name = queue OR pause.kind = 'type' AND pause.name = type)
+            )
         FOR UPDATE SKIP LOCKED
     )
     UPDATE _ayb_jobs
@@ -236,6 +266,11 @@ FIND_CHOSEN_DUE = """
     FROM _ayb_jobs
     WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND run_at <= now()
         AND queue = ANY (%(queues)s::text[]) AND type = ANY (%(types)s::text[])
+            AND NOT EXISTS (
+                SELECT FROM _ayb_job_pauses AS pause
+                WHERE (pause.until IS NULL OR pause.until > now())
+                    AND (pause.kind = 'queue' AND pause.name = queue OR pause.kind = 'type' AND pause.name = type)
+            )
     FOR UPDATE SKIP LOCKED
 """
 

@@ -34,7 +34,15 @@ ALL = Among()
 # The row locks let one daemon alone note each change.
 LOCK_NEWLY_OVERDUE = """
     SELECT schedule_id::text, overdue.name, reason, since, last_success_at, overdue.next_run_at,
-        overdue.expect_success_within_s, left(overdue.last_error, 2000) AS last_error
+        overdue.expect_success_within_s, left(overdue.last_error, 2000) AS last_error,
+        (
+            SELECT pause.kind || ' ' || pause.name
+            FROM _ayb_job_pauses AS pause
+            WHERE (pause.until IS NULL OR pause.until > now())
+                AND (pause.kind = 'queue' AND pause.name = schedule.queue
+                    OR pause.kind = 'type' AND pause.name = schedule.job_type)
+            LIMIT 1
+        ) AS paused
     FROM _ayb_job_schedules AS schedule JOIN _ayb_job_overdue AS overdue ON overdue.schedule_id = schedule.id
     WHERE schedule.overdue_since IS NULL AND schedule.id <> ALL (%(aside)s::uuid[])
         AND (%(only)s::uuid[] IS NULL OR schedule.id = ANY (%(only)s::uuid[]))

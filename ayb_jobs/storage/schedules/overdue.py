@@ -16,7 +16,10 @@ Reason = Literal["broken", "unserved", "no_success", "not_fired", "too_late"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """A schedule that is overdue: why, and since when. `last_error` is set if it is broken."""
+    """A schedule that is overdue: why, and since when. `last_error` is set if it is broken.
+
+    `paused` is such as `queue reports`, if its jobs do not start for now.
+    """
 
     schedule_id: str
     name: str
@@ -26,10 +29,15 @@ class Overdue:
     next_run_at: datetime | None
     expect_success_within_s: float | None
     last_error: str | None
+    paused: str | None = None
 
     @property
     def words(self) -> str:
-        """What is wrong, as a sentence for people."""
+        """What is wrong, as a sentence for people, and whether a pause may be why."""
+        return f"{self._fault}; its {self.paused} is paused" if self.paused else self._fault
+
+    @property
+    def _fault(self) -> str:
         match self.reason:
             case "broken":
                 return f"it cannot fire: {self.last_error}"
@@ -55,8 +63,16 @@ LIST_UNPLANNED = """
 """
 LIST_OVERDUE = """
     SELECT schedule_id::text, name, reason, since, last_success_at, next_run_at, expect_success_within_s,
-        left(last_error, 2000) AS last_error
-    FROM _ayb_job_overdue
+        left(last_error, 2000) AS last_error,
+        (
+            SELECT pause.kind || ' ' || pause.name
+            FROM _ayb_job_schedules AS schedule
+            JOIN _ayb_job_pauses AS pause ON pause.kind = 'queue' AND pause.name = schedule.queue
+                OR pause.kind = 'type' AND pause.name = schedule.job_type
+            WHERE schedule.id = overdue.schedule_id AND (pause.until IS NULL OR pause.until > now())
+            LIMIT 1
+        ) AS paused
+    FROM _ayb_job_overdue AS overdue
     ORDER BY since
     LIMIT %(limit)s
 """

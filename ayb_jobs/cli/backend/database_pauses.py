@@ -1,0 +1,40 @@
+"""Queues and job types on the database itself, open while no daemon runs."""
+
+from datetime import datetime
+
+from ayb_jobs.cli.backend.database import actor
+from ayb_jobs.model.pauses import NewPause, PauseKind
+from ayb_jobs.operations import queues as operations
+from ayb_jobs.storage.clock import now
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.pauses import find_pausable, list_pausable
+from ayb_jobs.wire.pauses import pausable_text
+from ayb_jobs.wire.text import page_text
+
+
+class DatabasePauses:
+    """A `PausesBackend` that is the database itself."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self._actor = actor()
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        return now(self._conn)
+
+    def list_pausable(self, kind: PauseKind) -> str:
+        """Return the queues, or the types, by name."""
+        return page_text(map(pausable_text, list_pausable(self._conn, kind)))
+
+    def get_pausable(self, kind: PauseKind, name: str) -> str:
+        """Return a queue or a type."""
+        return pausable_text(find_pausable(self._conn, kind, name))
+
+    def pause(self, new: NewPause) -> str:
+        """Pause a queue or a type, and return it."""
+        return pausable_text(operations.pause(self._conn, new, actor=self._actor))
+
+    def resume(self, kind: PauseKind, name: str) -> str:
+        """Resume a queue or a type, and return it."""
+        return pausable_text(operations.resume(self._conn, kind, name, actor=self._actor))

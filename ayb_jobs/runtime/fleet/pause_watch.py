@@ -1,0 +1,54 @@
+"""Watches the pauses, and confirms each once nothing of it can start here any more."""
+
+from collections.abc import Callable
+
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.paused import Paused
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.fleet.pauses import Watched, confirm_pauses, watch_pauses
+
+# It is woken: by a notification, or by the heartbeat, which finds that other pauses stand than were confirmed.
+FOR_EVER_S = 3600.0 * 24
+# How soon it looks again for jobs that are to be given back before a pause is confirmed.
+CONFIRM_S = 0.05
+
+
+class PauseWatch:
+    """Keeps `paused` true in its `tick`, and confirms a pause once nothing of it can start here any more.
+
+    `on_change` is called when something else is paused than before: what waits is given back, and what no longer is
+    paused is looked for from the bottom of its queue.
+    """
+
+    def __init__(
+        self, *, database: Database, worker_id: str, paused: Paused, in_flight: InFlight, on_change: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._worker_id = worker_id
+        self._paused = paused
+        self._in_flight = in_flight
+        self._on_change = on_change
+        self._newest = 0
+
+    def tick(self) -> float:
+        """Look once; return the seconds until the next look."""
+        with self._database.connection() as conn:
+            seen = watch_pauses(conn, worker_id=self._worker_id)
+        if self._paused.become(seen.queues, seen.types):
+            self._on_change()
+        self._newest = seen.newest
+        if seen.confirmed != self._newest:
+            if any(self._may_start()):
+                return CONFIRM_S
+            with self._database.connection() as conn:
+                confirm_pauses(conn, worker_id=self._worker_id, newest=self._newest)
+        return self._next_s(seen)
+
+    def _may_start(self) -> list[str]:
+        """Return the jobs of what is paused that are held and whose handlers have not begun."""
+        held = self._in_flight.all()
+        return [one.job.id for one in held if not one.started and not one.lost and self._paused.holds(one.job)]
+
+    @staticmethod
+    def _next_s(seen: Watched) -> float:
+        return FOR_EVER_S if seen.ends_s is None else min(FOR_EVER_S, max(seen.ends_s, CONFIRM_S))

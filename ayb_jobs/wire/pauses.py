@@ -1,0 +1,22 @@
+"""Queues and job types as the API shows them."""
+
+from ayb_jobs.model.pauses import Pausable, Pause
+from ayb_jobs.wire.text import Stored, object_text
+
+
+def pausable_text(seen: Pausable) -> str:
+    """Return a queue's or a type's JSON; `paused` and `waitingFor` are left out if it is not paused."""
+    fields = {
+        "name": seen.name,
+        "due": seen.due,
+        "running": seen.running,
+        "daemons": seen.daemons,
+        "paused": None if seen.pause is None else Stored(pause_text(seen.pause)),
+        "waitingFor": list(seen.waiting_for) if seen.pause else None,
+    }
+    return object_text(fields)
+
+
+def pause_text(pause: Pause) -> str:
+    """Return a pause's JSON."""
+    return object_text({"since": pause.paused_at, "by": pause.paused_by, "reason": pause.reason, "until": pause.until})

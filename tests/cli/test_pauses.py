@@ -1,0 +1,75 @@
+"""`ayb-jobs queues` and `ayb-jobs types`."""
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from ayb_jobs.storage.database import Connection
+from tests.cli.conftest import Cli
+from tests.eventually import eventually
+from tests.factories import make_job
+from tests.running import running
+from tests.runtime.test_pauses import Handlers
+
+OLD = "INSERT INTO _ayb_job_workers VALUES ('old', 'h', 7, '0.0.9', 1, '{default}', '{test}')"
+
+
+def items(cli: Cli, group: str) -> dict[str, Any]:
+    return {one["name"]: one for one in json.loads(cli.ok(group, "list", "--json"))["items"]}
+
+
+@pytest.mark.parametrize(("group", "name"), [("queues", "default"), ("types", "test")])
+def test_pausing_and_resuming_are_told_everywhere(cli: Cli, conn: Connection, group: str, name: str) -> None:
+    job_id = make_job(conn)
+    kind = group[:-1]
+    said = cli.ok(group, "pause", name, "--reason", "ünder repair", "--until", "2h")
+    assert said == f"{kind} {name} is paused; 0 of its jobs run\n"
+    one = items(cli, group)[name]
+    assert (one["due"], one["running"], one["paused"]["reason"]) == (1, 0, "ünder repair")
+    assert one["waitingFor"] == []
+    assert one["paused"]["until"] > one["paused"]["since"]
+    assert "ünder repair" in cli.ok(group, "list")
+    waits = json.loads(cli.ok("jobs", "show", job_id, "--json"))["waitReason"]
+    assert waits.startswith(f"its {kind} {name} is paused until 20")
+    assert waits.endswith(": ünder repair")
+    assert cli.ok(group, "resume", name) == f"{kind} {name} is resumed; 1 jobs are due\n"
+    refused = cli(group, "resume", name)
+    assert (refused.code, refused.err) == (1, f"ayb-jobs: the {kind} {name} is not paused\n")
+    deeds = conn.execute("SELECT action, target, before->>'reason', after->>'reason' FROM _ayb_job_audit ORDER BY id")
+    assert deeds.fetchall() == [
+        (f"{kind}.pause", name, None, "ünder repair"), (f"{kind}.resume", name, "ünder repair", None),
+    ]  # fmt: skip
+
+
+def test_a_name_of_any_characters_can_be_paused(cli: Cli) -> None:
+    for name in ("a/b", "ü ?#%", "..", "pause"):
+        cli.ok("queues", "pause", name)
+        assert "paused" in items(cli, "queues")[name]
+        cli.ok("queues", "resume", name)
+    for bad in ("", "x" * 101):
+        assert cli("queues", "pause", bad).code == 2
+
+
+def test_whoever_has_not_confirmed_is_named_when_the_time_is_over(cli: Cli, conn: Connection) -> None:
+    conn.execute(OLD)
+    said = cli("queues", "pause", "default", "--wait", "0.2s")
+    assert said.code == 1
+    assert (
+        "is paused, but these daemons have not confirmed it: old (pid 7 on h, version 0.0.9), after 0.2 s" in said.err
+    )
+    assert "paused" in items(cli, "queues")["default"]
+
+
+def test_draining_waits_for_what_runs(database_url: str, cli: Cli, conn: Connection) -> None:
+    handlers = Handlers()
+    make_job(conn)
+    with running(database_url, handlers.registry):
+        eventually(lambda: handlers.began)
+        late = cli("queues", "pause", "default", "--drain", "--wait", "0.5s")
+        assert late.code == 1
+        assert "1 of its jobs still run, after 0.5 s" in late.err
+        threading.Timer(0.2, handlers.go.set).start()
+        assert cli.ok("queues", "pause", "default", "--drain") == "queue default is paused; 0 of its jobs run\n"
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("completed",)
