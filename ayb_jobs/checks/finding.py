@@ -19,7 +19,7 @@ class Finding:
 
     `name` tells findings apart, such as `schema.outdated`. `fact` is what was found, `evidence` the figures behind it.
     `meaning` says what follows from it, and `remedy` what to do. None of the sentences names a host or a user, since
-    probes show them to strangers.
+    probes show them to strangers. `named` says what was found with the names of job types, queues and schedules.
     """
 
     name: str
@@ -28,6 +28,12 @@ class Finding:
     meaning: str
     remedy: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    named: str = ""
+
+    @property
+    def told(self) -> str:
+        """What was found, with names, for those who may read them."""
+        return self.named or self.fact
 
 
 def facts(findings: Iterable[Finding]) -> list[str]:

@@ -71,10 +71,12 @@ def unclaimable(conn: Connection) -> Finding | None:
     if not counts:
         return None
     total = sum(counts.values())
+    waiting = f"{count_words(total, 'due job waits', 'due jobs wait')} that no live daemon can run"
     return Finding(
         name="jobs.unclaimable",
         severity=Severity.WARNING,
-        fact=f"{count_words(total, 'due job waits', 'due jobs wait')} that no live daemon can run: {_named(counts)}",
+        fact=waiting,
+        named=f"{waiting}: {_named(counts)}",
         meaning="They wait until a daemon that knows their type serves their queue.",
         remedy="ayb-jobs jobs stats",
         evidence={"count": total, "byType": counts},

@@ -31,7 +31,8 @@ def late(conn: Connection, level: Level, *, counted: int) -> Finding | None:
     return Finding(
         name="jobs.late",
         severity=Severity.WARNING,
-        fact=f"{quoted(longest.type)} jobs wait {span_words(longest.waited_s)}: {cause}; {due} {are} due",
+        fact=f"jobs wait {span_words(longest.waited_s)} although a daemon could run them; {due} {are} due",
+        named=f"{quoted(longest.type)} jobs wait {span_words(longest.waited_s)}: {cause}; {due} {are} due",
         meaning="They run as slots become free, the first by priority and by when they were due.",
         remedy="ayb-jobs jobs list --state queued",
         evidence={**longest._asdict(), "due": level.waiting},
@@ -48,7 +49,8 @@ def failing(conn: Connection) -> Finding | None:
     return Finding(
         name="jobs.failing",
         severity=Severity.WARNING,
-        fact=f"{count_words(worst.failed, f'{quoted(worst.type)} job')} failed in the last hour, while "
+        fact=f"{count_words(worst.failed, 'job')} of one type failed in the last hour, while {worst.completed:,} completed{others}",
+        named=f"{count_words(worst.failed, f'{quoted(worst.type)} job')} failed in the last hour, while "
         f"{worst.completed:,} completed{others}",
         meaning="They have used up their attempts. Nothing runs them again by itself.",
         remedy=f"ayb-jobs jobs list --state failed --type {worst.type}",

@@ -21,14 +21,15 @@ def overdue(conn: Connection) -> Finding | None:
     return Finding(
         name="schedules.overdue",
         severity=Severity.WARNING,
-        fact=_fact(late, now(conn)),
+        fact=f"{count_words(len(late), 'schedule', most=MOST)} did not do what is expected of {'it' if len(late) == 1 else 'them'}",
+        named=_named(late, now(conn)),
         meaning="Their work was not done in time.",
         remedy="ayb-jobs schedules overdue",
-        evidence={"count": len(late), "names": [each.name for each in late[:100]]},
+        evidence={"count": len(late), "byName": {each.name: each.reason for each in late[:100]}},
     )
 
 
-def _fact(late: Sequence[Overdue], at: datetime) -> str:
+def _named(late: Sequence[Overdue], at: datetime) -> str:
     what = words_of(late[0], at)
     if len(late) == 1:
         return what

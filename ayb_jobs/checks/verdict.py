@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.checks.fleet import gone, no_daemon, unclaimable
+from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.queue import abandoned, failing, late
 from ayb_jobs.checks.retention import deferred
@@ -50,6 +50,11 @@ class Verdict:
     findings: Sequence[Finding]
     figures: Figures | None = None
 
+    @property
+    def nameless(self) -> str:
+        """The sentence without the names of job types, queues and schedules: strangers ask probes."""
+        return as_sentence(self.findings[0].fact) if self.findings else self.sentence
+
 
 DISABLED = Verdict(
     sentence="Jobs are disabled: this daemon runs no job and fires no schedule.", mood=Mood.READY, findings=()
@@ -86,6 +91,7 @@ def _asked(conn: Connection, level: Level) -> Iterator[Finding]:
         overdue(conn),
         failing(conn),
         gone(conn),
+        lifeless(conn),
     ]
     yield from filter(None, answers)
 
@@ -95,7 +101,7 @@ def decide(findings: Sequence[Finding], figures: Figures | None) -> Verdict:
     ordered = sorted(findings, key=lambda finding: finding.severity is not Severity.FAILING)
     if ordered:
         mood = Mood.UNKNOWN if ordered[0].name == "database.unavailable" else Mood.NEEDED
-        return Verdict(sentence=as_sentence(ordered[0].fact), mood=mood, findings=ordered, figures=figures)
+        return Verdict(sentence=as_sentence(ordered[0].told), mood=mood, findings=ordered, figures=figures)
     if figures is None:
         return Verdict(sentence="Nothing is known of the queue.", mood=Mood.UNKNOWN, findings=())
     if not figures.pace.any_job:

@@ -21,7 +21,7 @@ from ayb_jobs.storage.queue.lateness import Pace
 from ayb_jobs.storage.queue.minutes import Ended, Level, add_ended
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
-from tests.http.conftest import serving
+from tests.http.conftest import ADMIN, serving
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -222,9 +222,10 @@ def test_every_door_says_the_same(
 ) -> None:
     situation(conn)
     words = SITUATIONS[situation].partition(" wait")[0]
-    with serving(db) as server, server.client(None) as client:
+    with serving(db) as server, server.client() as client, server.client(None) as stranger:
         told = client.get("/readyz").json()["sentence"]
-        by_api = Cli({"AYB_JOBS_URL": server.url})("health").err
+        by_api = Cli({"AYB_JOBS_URL": server.url, "AYB_JOBS_ADMIN_TOKEN": ADMIN})("health").err
+        assert "`" not in stranger.get("/readyz").text
     by_database = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("health").err
     assert told.startswith(words)
     assert words in by_api

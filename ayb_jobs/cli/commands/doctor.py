@@ -45,7 +45,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs."""
         findings = [
-            {"name": each.name, "severity": each.severity, "fact": each.fact, "evidence": each.evidence,
+            {"name": each.name, "severity": each.severity, "fact": each.told, "evidence": each.evidence,
              "meaning": each.meaning, "remedy": each.remedy, "fixable": each.name in FIXES}
             for each in self.findings
         ]  # fmt: skip
@@ -153,7 +153,7 @@ def lines(report: Report) -> Iterator[str]:
         yield f"mended: {fact}"
     for each in report.findings:
         yield ""
-        yield f"✗ {as_sentence(each.fact)}"
+        yield f"✗ {as_sentence(each.told)}"
         yield f"  {each.meaning}"
         yield f"  Do: {each.remedy}"
     if report.well:

@@ -137,7 +137,7 @@ def _overdue(conn: Connection, at: datetime) -> Iterator[Deviation]:
 def _deviation(finding: Finding) -> Deviation:
     icon, tone, word, href = _press(finding)
     return Deviation(
-        icon=icon, tone=tone, sentence=as_sentence(finding.fact), meaning=finding.meaning, word=word, href=href
+        icon=icon, tone=tone, sentence=as_sentence(finding.told), meaning=finding.meaning, word=word, href=href
     )
 
 
@@ -157,7 +157,7 @@ def _press(finding: Finding) -> tuple[str, str, str, str]:
             )
         case "jobs.failing":
             return "failed", "failed", "Show the errors", f"/failures?{query(seen='hour', type=evidence['type'])}"
-        case "jobs.abandoned" | "daemon.none" | "daemon.gone":
+        case "jobs.abandoned" | "daemon.none" | "daemon.gone" | "daemon.lifeless":
             return "gone", "gone", "Show the daemons", "/daemons"
         case "retention.deferred":
             return "later", "late", "", ""

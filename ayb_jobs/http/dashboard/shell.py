@@ -63,6 +63,7 @@ FLAGS: Mapping[str, str] = {
     "jobs.abandoned": "daemons",
     "daemon.none": "daemons",
     "daemon.gone": "daemons",
+    "daemon.lifeless": "daemons",
 }
 MOODS: Mapping[Mood, tuple[str, str]] = {
     Mood.WELL: ("well", "All well"),

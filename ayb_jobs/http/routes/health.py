@@ -18,6 +18,7 @@ from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict, decide, look_round
 from ayb_jobs.errors import AybJobsError, DatabaseError
+from ayb_jobs.http.edge.auth import Authenticator
 from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import Services
 from ayb_jobs.storage.database import Connection
@@ -34,7 +35,7 @@ COUNTED: Mapping[str, Callable[[Connection], Finding | None]] = {
 class Health:
     """An answer to a probe: well if no finding keeps work from being done.
 
-    `sentence` tells how things stand, as the dashboard does.
+    `verdict` tells how things stand, as the dashboard does.
     `notices` tell what an operator should know in time. `counted` are findings of which a probe tells the number: None
     if nothing was found, absent if the database did not say it in time. They do not make a probe fail: taking a daemon
     out of service would not make overdue schedules fire, or unclaimable jobs run.
@@ -42,7 +43,7 @@ class Health:
 
     findings: Sequence[Finding]
     loops: Sequence[LoopAge]
-    sentence: str | None = None
+    verdict: Verdict | None = None
     counted: Mapping[str, Finding | None] = field(default_factory=dict)
     notices: Sequence[Finding] = ()
 
@@ -51,8 +52,11 @@ class Health:
         """Whether all is well."""
         return not facts(self.findings)
 
-    def text(self) -> str:
-        """Return the answer as JSON."""
+    def text(self, *, named: bool = False) -> str:
+        """Return the answer as JSON; `named` for whoever may read the names of job types, queues and schedules."""
+        sentence = {}
+        if self.verdict is not None:
+            sentence = {"sentence": self.verdict.sentence if named else self.verdict.nameless}
         loops = {loop.name: {"ageSec": round(loop.age_s, 3), "limitSec": loop.limit_s} for loop in self.loops}
         counts = {name: found.evidence["count"] if found else 0 for name, found in self.counted.items()}
         notices = {"notices": [notice.fact for notice in self.notices]} if self.notices else {}
@@ -60,7 +64,7 @@ class Health:
         answer: dict[str, Any] = {
             "status": "ok" if self.ok else "failing",
             "reasons": facts(self.findings),
-            **({} if self.sentence is None else {"sentence": self.sentence}),
+            **sentence,
             "loops": loops,
             **counts,
             **notices,
@@ -88,7 +92,9 @@ async def livez(services: Given) -> Response:
 def readyz(request: Request, services: Given) -> Response:
     """Tell whether work can be done: the database is there, can be written to and has our schema, and loops turn."""
     prober: Prober = request.app.state.prober
-    return _answer(prober.ask(lambda: readiness(services)))
+    authenticator: Authenticator = request.app.state.authenticator
+    named = authenticator.caller(request.scope["headers"]) is not None
+    return _answer(prober.ask(lambda: readiness(services)), named=named)
 
 
 class Prober:
@@ -123,7 +129,7 @@ def readiness(services: Services) -> Health:
     return Health(
         findings=[*stuck_loops(loops), *unfit, *([stopping()] if services.draining() else [])],
         loops=loops,
-        sentence=judge(services).sentence,
+        verdict=judge(services),
         notices=() if unfit or not services.enabled else _notices(services),
         counted={} if unfit else dict(_counted(services)),
     )
@@ -164,5 +170,5 @@ def _notices(services: Services) -> list[Finding]:
         return []
 
 
-def _answer(health: Health) -> Response:
-    return Response(health.text(), 200 if health.ok else 503, media_type="application/json")
+def _answer(health: Health, *, named: bool = False) -> Response:
+    return Response(health.text(named=named), 200 if health.ok else 503, media_type="application/json")
