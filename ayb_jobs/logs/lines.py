@@ -80,6 +80,13 @@ LINES: Mapping[str, Line] = {
     "cleanup.table_missing": Line(
         "warning", "The table does not exist, so the cleanup deleted nothing. Told once for each start, then at debug."
     ),
+    "command.output": Line("info", "A line that a job's command wrote."),
+    "command.output_skipped": Line("warning", "A command wrote more lines than the log takes; so many were left out."),
+    "command.output_not_kept": Line("warning", "What a command wrote could not be kept with its attempt."),
+    "command.note_refused": Line(
+        "warning", "A command wrote to descriptor 3 what is no note. Told once for each attempt."
+    ),
+    "command.progress_not_shown": Line("warning", "The database did not take the progress that a command told."),
     "settlement.refused": Line(
         "error", "The database refuses to record how an attempt ended. The daemon tries again after `retry_s`."
     ),
