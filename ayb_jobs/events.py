@@ -358,6 +358,14 @@ class ScheduleRecovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddressGone:
+    """The address of a job type (its host alone) answered that it is gone for good; the job was discarded."""
+
+    job_type: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertsUndelivered:
     """An address (its host alone) takes no alerts or pings, for the reason given. Told when that begins."""
 
@@ -417,6 +425,7 @@ Single = (
     | ApiFailed
     | ScheduleOverdue
     | ScheduleRecovered
+    | AddressGone
     | AlertsUndelivered
     | AlertsDelivered
     | TracingUnavailable

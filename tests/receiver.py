@@ -17,16 +17,24 @@ class Receiver:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.status = 204
+        self.statuses: list[int] = []  # of the first answers
+        self.headers: dict[str, str] = {}
+        self.body = b""
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 receiver.requests.append(Request(self.path, dict(self.headers), body))
-                self.send_response(receiver.status)
+                self.send_response(receiver.statuses.pop(0) if receiver.statuses else receiver.status)
+                for name, value in receiver.headers.items():
+                    self.send_header(name, value)
                 if 300 <= receiver.status < 400:
                     self.send_header("Location", f"{receiver.url}/elsewhere")
+                if receiver.body:
+                    self.send_header("Content-Length", str(len(receiver.body)))
                 self.end_headers()
+                self.wfile.write(receiver.body)
 
             do_GET = do_POST  # noqa: N815 - as http.server wants it
 

@@ -1,10 +1,12 @@
 """Gathers the settings from their sources: file, credentials, environment, flags, files of secrets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_origin
 
 from ayb_jobs.config import ayb, faults, sources
+from ayb_jobs.config.kinds import Kind, settings_of
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 from ayb_jobs.config.sources import Origin, Source, Unreadable
@@ -50,8 +52,9 @@ class Problem(NamedTuple):
 class Gathered:
     """What the sources say: a tree of values, where each came from, and what is wrong with them so far."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], kinds: Sequence[Kind] = ()) -> None:
         self.environ = environ
+        self.kinds = kinds
         self.tree: dict[str, Any] = {}
         self.origins: dict[Path_, Origin] = {}
         self.problems: list[Problem] = []
@@ -85,10 +88,11 @@ class Gathered:
             file = Path(folder, ".".join(path))
             if is_secret(SECTIONS[path[0]], path[1]) and file.exists():
                 self._put_secret(path, file, Source.CREDENTIAL)
-        for name in self._token_names():
-            file = Path(folder, f"api.tokens.{name}.token")
-            if file.exists():
-                self._put_secret(("api", "tokens", name, "token"), file, Source.CREDENTIAL)
+        for place, model in self._named_places():
+            for key in filter(partial(is_secret, model), model.model_fields):
+                file = Path(folder, ".".join((*place, key)))
+                if f"{key}_file" in model.model_fields and file.exists():
+                    self._put_secret((*place, key), file, Source.CREDENTIAL)
 
     def read_environment(self) -> None:
         """Take every `AYB_JOBS_*` variable. An empty one counts as not set, but for the packs: it asks for none."""
@@ -120,7 +124,7 @@ class Gathered:
     def read_secret_files(self) -> None:
         """Take each secret whose `<key>_file` names a file, unless a higher source gave the secret itself."""
         places: list[tuple[Path_, type[Section]]] = [((section,), model) for section, model in SECTIONS.items()]
-        places += [(("api", "tokens", name), NAMED_SECTIONS["api.tokens"]) for name in self._token_names()]
+        places += self._named_places()
         for place, model in places:
             for file_key in model.model_fields:
                 key = file_key.removesuffix("_file")
@@ -148,6 +152,16 @@ class Gathered:
         if token and not self.value(("api", "admin_token")) and not self._token_names():
             self._put(("api", "admin_token"), token, Origin(Source.ENVIRONMENT, ADMIN_TOKEN))
 
+    def _named_places(self) -> list[tuple[Path_, type[Section]]]:
+        """Return the tables with names of their own that may hold secrets, each with its settings."""
+        places: list[tuple[Path_, type[Section]]] = [
+            (("api", "tokens", name), NAMED_SECTIONS["api.tokens"]) for name in self._token_names()
+        ]
+        job_types = self.value(("job_types",))
+        for name, table in job_types.items() if isinstance(job_types, dict) else ():
+            places.append((("job_types", name), settings_of(table, self.kinds)))
+        return places
+
     def _token_names(self) -> list[str]:
         tokens = self.value(("api", "tokens"))
         return list(tokens) if isinstance(tokens, dict) else []
@@ -158,7 +172,8 @@ class Gathered:
         except Unreadable as error:
             self.fault(named_by or path, f"cannot be used: {error}")
             return
-        annotation = SECTIONS[path[0]].model_fields[path[1]].annotation
+        section = SECTIONS.get(path[0])
+        annotation = section.model_fields[path[1]].annotation if section else str
         self._put(path, from_text(annotation, text), Origin(source, str(file)))
 
     def _put(self, path: Path_, value: Any, origin: Origin) -> None:

@@ -28,7 +28,7 @@ def load_config(
     `{"jobs.worker_concurrency": 8}`; a value of None means that the flag was not given. `kinds` are those that a table
     `[job_types.NAME]` may be of.
     """
-    found = Gathered(environ or {})
+    found = Gathered(environ or {}, kinds)
     try:
         found.read_file(sources.config_file(path, found.environ))
     except Unreadable as error:

@@ -52,6 +52,11 @@ EXAMPLE_TAIL = """\
 # grace_s = 30
 # timeout_s = 3600
 
+# Or an address that gets a POST for each attempt, signed by Standard Webhooks.
+# [job_types.resize]
+# http = "https://app.example.com/jobs/resize"
+# client_errors = "retry"
+
 # When to run it: five cron fields, six with seconds first, @hourly and the like, or @every 90s.
 # [schedules.prune_audit_log_nightly]
 # job_type = "prune_audit_log"
@@ -128,9 +133,15 @@ def markdown(kinds: Sequence[Kind]) -> str:
 
 
 def _markdown_kind(kind: Kind, kinds: Sequence[Kind]) -> str:
-    """Return the settings that a kind of job types has beside those of all."""
+    """Return the settings that a kind of job types has beside those of all, or whose meaning is another for it."""
     title = f"[job_types.NAME]` of kind `{kind.name}"
-    return _markdown_section(title, kind.settings, None, own_keys(kind, kinds))
+    common = JobTypeSettings.model_fields
+    other = [
+        key
+        for key, info in kind.settings.model_fields.items()
+        if key in common and info.description != common[key].description
+    ]
+    return _markdown_section(title, kind.settings, None, [*own_keys(kind, kinds), *other])
 
 
 def _markdown_section(

@@ -130,6 +130,7 @@ def build(
         settled=completer.settled,
         shutdown_s=jobs.shutdown_timeout_s,
         mask=Redactor(config.secrets()),
+        emit=emit,
     )
     paused = Paused()
     executors = build_executors(

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput, LeaseLost
-from ayb_jobs.handlers.context import JobContext, StopReason
+from ayb_jobs.handlers.context import ContextServices, JobContext, StopReason
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.async_database import AsyncDatabase
@@ -51,6 +51,11 @@ class AsyncJobContext:
     def job(self) -> LeasedJob:
         """The job as leased."""
         return self._context.job
+
+    @property
+    def services(self) -> ContextServices:
+        """What all contexts of the daemon share, for kinds of job types."""
+        return self._context.services
 
     @property
     def payload(self) -> Any:

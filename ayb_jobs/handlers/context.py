@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
+from ayb_jobs.events import Emit
 from ayb_jobs.handlers.commands.spawner import Spawner
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement, settle_result
@@ -38,6 +39,7 @@ class ContextServices:
     """What all contexts of a daemon share. A lease is extended by `lease_s` seconds at a time.
 
     A stopping daemon waits for handlers as long as `shutdown_s`. `spawner` starts commands, and `mask` hides secrets.
+    `clients` keep connections to addresses outside, for use on the event loop, which closes them at its end.
     `settled` is told of each attempt that its handler's own transaction settled, for `worker_id`. The job stays for the
     pruner, whatever the retention: the transaction must not fail because a job cannot be removed.
     """
@@ -49,6 +51,8 @@ class ContextServices:
     settled: Callable[[Settlement], None] = lambda _: None
     shutdown_s: float = 30.0
     spawner: Spawner = field(default_factory=Spawner)
+    clients: dict[str, Any] = field(default_factory=dict)
+    emit: Emit = lambda _: None
     mask: Callable[[str], str] = redact
     lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -8,7 +8,7 @@ from typing import ParamSpec
 from ayb_jobs.config import Config, JobTypeSettings, Pack, ScheduleSettings, read_pack
 from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.handlers.isolation import isolation_faults
-from ayb_jobs.handlers.job_type import Handler, JobType, isolated, within
+from ayb_jobs.handlers.job_type import AnyHandler, Executor, JobType, isolated, within
 from ayb_jobs.handlers.kinds.batches import TableMissing, delete_in_batches
 from ayb_jobs.handlers.kinds.cleanup import CleanupSettings, deletes_of
 from ayb_jobs.handlers.kinds.kind import Kind
@@ -90,7 +90,8 @@ def add_settings(
         kind = kind_of(given, kinds)
         registered = registry.get(name)
         if kind.handler is not None:
-            yield from told(f"job_types.{name}", registry.add, new_type(name, given, kind.handler(given), source))
+            made = new_type(name, given, kind.handler(given), source, kind.executor)
+            yield from told(f"job_types.{name}", registry.add, made)
         elif registered is not None:
             yield from told(f"job_types.{name}", change, registry, registered, given)
         else:
@@ -98,11 +99,14 @@ def add_settings(
             yield f"job_types.{name} does nothing: no handler of handlers.modules has this name; give {ways}"
 
 
-def new_type(name: str, settings: JobTypeSettings, run: Handler, source: str) -> JobType:
+def new_type(
+    name: str, settings: JobTypeSettings, run: AnyHandler, source: str, executor: Executor = "thread"
+) -> JobType:
     """Return the job type that these settings describe, whose handler is `run`."""
     return JobType(
         name=name,
         run=within(settings.bounds, run),
+        executor=executor,
         description=settings.description,
         max_attempts=settings.max_attempts,
         timeout_s=settings.timeout_s,

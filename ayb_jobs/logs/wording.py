@@ -92,6 +92,8 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "schedule.overdue", {"schedule": event.name, "reason": event.reason, "error": event.message}
         case events.ScheduleRecovered():
             return "schedule.recovered", {"schedule": event.name}
+        case events.AddressGone():
+            return "address.gone", {"job_type": event.job_type, "host": event.host}
         case events.AlertsUndelivered():
             return "alerts.undelivered", {"host": event.host, "error": event.error}
         case events.AlertsDelivered():

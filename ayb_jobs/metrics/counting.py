@@ -178,6 +178,7 @@ class Metrics:
                 | events.FirstSteps()
                 | events.ScheduleOverdue()
                 | events.ScheduleRecovered()
+                | events.AddressGone()
                 | events.AlertsUndelivered()
                 | events.AlertsDelivered()
                 | events.TracingUnavailable()

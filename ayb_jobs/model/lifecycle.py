@@ -95,12 +95,16 @@ def settle_failure(
     chance: float,
     outcome: Outcome = Outcome.FAILED,
     records: int | None = None,
+    retry_after_s: float | None = None,
 ) -> Settlement:
-    """Decide what a failed attempt does to its job: another attempt after backoff, or failed for good."""
+    """Decide what a failed attempt does to its job: another attempt after backoff, or failed for good.
+
+    `retry_after_s` is the wait before the next attempt, if what failed asked for one.
+    """
     text = storable_error(error)
     if outcome is Outcome.DISCARDED or job.attempt >= job.max_attempts:
         return Settlement(job, JobState.FAILED, outcome, None, text, records, started, ended)
-    delay_s = backoff.delay_s(job.attempt, chance)
+    delay_s = backoff.delay_s(job.attempt, chance) if retry_after_s is None else retry_after_s
     return Settlement(job, JobState.QUEUED, outcome, delay_s, text, records, started, ended)
 
 

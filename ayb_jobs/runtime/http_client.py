@@ -9,12 +9,12 @@ from typing import Any
 
 import aiohttp
 
+from ayb_jobs.handlers.requests.client import USER_AGENT
 from ayb_jobs.handlers.requests.resolving import Resolver
 from ayb_jobs.handlers.requests.signing import signed
 
 __all__ = ["Answered", "post_to_end", "signed"]
 
-USER_AGENT = "ayb-jobs"
 SUCCESS = range(200, 300)
 
 

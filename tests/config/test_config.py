@@ -535,7 +535,7 @@ def test_the_example_is_valid_as_it_is_and_with_its_examples_uncommented(tmp_pat
         "/run/secrets/dashboard-token", str(tmp_path / "dashboard")
     )
     config = load(uncommented, tmp_path)
-    assert (len(config.api.tokens), len(config.job_types), len(config.schedules)) == (1, 3, 1)
+    assert (len(config.api.tokens), len(config.job_types), len(config.schedules)) == (1, 4, 1)
 
 
 def test_the_written_reference_is_up_to_date() -> None:

@@ -106,6 +106,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.SchedulePutRight(schedule_id="a", name="n", was=NOON, next_run_at=NOON), "schedule.put_right"),
     (events.ScheduleOverdue(schedule_id="a", name="n", reason="no_success", message="m"), "schedule.overdue"),
     (events.ScheduleRecovered(name="n"), "schedule.recovered"),
+    (events.AddressGone(job_type="t", host="h"), "address.gone"),
     (events.AlertsUndelivered(host="h", error="e"), "alerts.undelivered"),
     (events.AlertsDelivered(host="h"), "alerts.delivered"),
     (ActionTaken(actor="a", action="job.enqueue", target="i", enqueued={"t": 1}), "jobs.enqueued"),

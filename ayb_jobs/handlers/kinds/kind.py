@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ayb_jobs.config import JobTypeSettings
-from ayb_jobs.handlers.job_type import Handler
+from ayb_jobs.handlers.job_type import AnyHandler, Executor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,10 +15,11 @@ class Kind:
     `settings` is a class of settings whose `contradictions` are the faults. A table `[job_types.NAME]` is of the kind
     that alone has the keys in it. `keys` says for people which of them make a job type of this kind.
     `handler` makes of checked settings what runs. It is None if the application registers what runs, and the settings
-    go over what it says of the type.
+    go over what it says of the type. `executor` names what runs it, see `runtime.executors`.
     """
 
     name: str
     settings: type[JobTypeSettings]
     keys: str = ""
-    handler: Callable[[Any], Handler] | None = None
+    handler: Callable[[Any], AnyHandler] | None = None
+    executor: Executor = "thread"

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ayb_jobs.errors import PayloadUndecodable
+from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.model.digits import json_text
 
 
-def payload_with_defaults(ctx: JobContext, defaults: Mapping[str, Any]) -> str:
+def payload_with_defaults(ctx: JobContext | AsyncJobContext, defaults: Mapping[str, Any]) -> str:
     """Return a job's payload as JSON text. What an object does not say is taken from the defaults."""
     text, payload = ctx.job.payload_text, ctx.payload
     if text is None:

@@ -146,6 +146,8 @@ class EventLoop:
         self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             self._loop.run_until_complete(asyncio.wait_for(self._database.close(), CLOSE_S))
+            for client in self._attempts.services.clients.values():
+                self._loop.run_until_complete(asyncio.wait_for(client.close(), CLOSE_S))
             self._loop.run_until_complete(asyncio.wait_for(self._loop.shutdown_asyncgens(), CLOSE_S))
         except BaseException as error:  # whatever it is, nothing depends on it any more
             self._emit(LoopFailed(loop="event loop", error=error, retry_s=0.0))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from ayb_jobs.errors import AybJobsError, Discard, PayloadUndecodable
+from ayb_jobs.errors import AttemptFailed, AybJobsError, Discard, PayloadUndecodable
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.backoff import Backoff
@@ -38,7 +38,7 @@ class Attempts:
         self, *, services: ContextServices, backoff: Backoff, endings: Endings, paused: Paused | None = None
     ) -> None:
         self.paused = Paused() if paused is None else paused
-        self._services = services
+        self.services = services
         self._backoff = backoff
         self._settle = endings.settle
         self._release = endings.release
@@ -47,7 +47,7 @@ class Attempts:
         """Return the context of an attempt that begins. `job` is the held one with its whole payload."""
         started = time.monotonic()
         timeout_s = job.timeout_s or (job_type.timeout_s if job_type else None)
-        context = JobContext(job, self._services, started + timeout_s if timeout_s else None)
+        context = JobContext(job, self.services, started + timeout_s if timeout_s else None)
         held.started = started
         held.context = context
         if held.lost:  # since it was taken; who let it go may have seen no context to tell
@@ -56,7 +56,7 @@ class Attempts:
 
     def without_payload(self, held: Held) -> JobContext:
         """Return a context for a job whose payload was not fetched, or need not be kept until it is settled."""
-        return JobContext(held.job, self._services)
+        return JobContext(held.job, self.services)
 
     def give_up(self, held: Held) -> None:
         """Give back a job whose handler never began, with its attempt; releasing tells if its lease is lost."""
@@ -87,6 +87,7 @@ class Attempts:
                 chance=random.random(),
                 outcome=outcome_of(error, context),
                 records=context.records_processed,
+                retry_after_s=error.retry_after_s if isinstance(error, AttemptFailed) else None,
             ),
         )
 

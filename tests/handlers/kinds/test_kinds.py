@@ -77,7 +77,7 @@ def test_without_its_kind_a_key_is_unknown(tmp_path: Path) -> None:
 
 def test_kinds_have_names_and_keys_of_their_own() -> None:
     names = [kind.name for kind in KINDS]
-    assert names == ["python", "sql", "cleanup", "exec"]
+    assert names == ["python", "sql", "cleanup", "exec", "http"]
     for kind in KINDS:
         assert bool(kind.handler) == bool(own_keys(kind, KINDS)) == bool(kind.keys)
 
@@ -122,8 +122,8 @@ def test_settings_without_a_kind_go_over_what_a_module_says(
 def test_settings_of_a_type_that_nothing_runs_are_told_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         build_registry(load(tmp_path, "[job_types.x]\ndescription = 'x'", KINDS))
-    told = "job_types.x does nothing: no handler of handlers.modules has this name; give {} or {} or {}"
-    assert refused.value.problems == [told.format("`statements`", "`delete_from` and `where`", "`exec`")]
+    told = "job_types.x does nothing: no handler of handlers.modules has this name; give {} or {} or {} or {}"
+    assert refused.value.problems == [told.format("`statements`", "`delete_from` and `where`", "`exec`", "`http`")]
 
 
 def test_a_plain_handler_runs_as_it_is() -> None:

@@ -1,0 +1,181 @@
+"""Job types that post to an address: a request for each attempt, signed by Standard Webhooks."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from ayb_jobs.config import JobTypeSettings
+from ayb_jobs.config.section import NEEDS_HTTP, Fault, has_http, is_http, setting, webhook_secret_faults
+from ayb_jobs.errors import AttemptFailed, InvalidInput
+from ayb_jobs.events import AddressGone
+from ayb_jobs.handlers.async_context import AsyncJobContext
+from ayb_jobs.handlers.job_type import AnyHandler
+from ayb_jobs.handlers.kinds.kind import Kind
+from ayb_jobs.handlers.kinds.payloads import payload_with_defaults
+from ayb_jobs.handlers.requests.answers import SUCCESS, Gone, refused
+from ayb_jobs.model.digits import exact
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.payload import encode_json
+from ayb_jobs.model.results import MAX_RESULT_BYTES, Result, Returned
+from ayb_jobs.tracing import current_traceparent
+from ayb_jobs.wire.text import Stored, object_text
+
+# W3C's version 00. Plain SQL may have written anything into a job.
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class HttpSettings(JobTypeSettings):
+    """`[job_types.NAME]`: an address that is posted to."""
+
+    http: str = setting("", "The address; it gets a `POST` with JSON for each attempt.")
+    secret: str = setting(
+        "", "The secret that signs, by Standard Webhooks (`whsec_…`). Empty: not signed.", secret=True
+    )
+    secret_file: str = setting("", "A file that holds `secret`.")
+    previous_secret: str = setting(
+        "", "The secret before, which signs as well while the receiver changes to the new one.", secret=True
+    )
+    previous_secret_file: str = setting("", "A file that holds `previous_secret`.")
+    allow_private: bool = setting(False, "Also post to addresses within private networks, and to this machine.")
+    client_errors: Literal["discard", "retry"] = setting(
+        "discard", "What an answer of 4xx does that has no meaning of its own."
+    )
+    timeout_s: float | None = setting(30.0, "How long the whole exchange may take.", gt=0)
+
+    @property
+    def secret_texts(self) -> tuple[str, ...]:
+        """The secrets that sign: the new one first."""
+        return tuple(filter(None, (self.secret, self.previous_secret)))
+
+    def secrets(self) -> set[str]:
+        """Return the secrets."""
+        return super().secrets() | set(self.secret_texts)
+
+    def contradictions(self) -> Iterator[Fault]:
+        """Refuse what cannot be posted to, or signs nothing."""
+        yield from super().contradictions()
+        yield from webhook_secret_faults({"secret": self.secret, "previous_secret": self.previous_secret})
+        if not self.http:
+            yield ("http",), "is missing; give an address such as https://app.internal/jobs/resize"
+            return
+        if not is_http(self.http) or not host_of(self.http):
+            yield ("http",), "is not an http:// or https:// URL"
+        elif "@" in self.http.split("://", 1)[1].split("/", 1)[0]:
+            yield ("http",), "holds a user or a password; leave them out, and have the receiver verify the signature"
+        if not has_http():
+            yield ("http",), NEEDS_HTTP
+
+
+def host_of(url: str) -> str:
+    """Return the host of an address, which may be shown; empty if there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """The address of a job type: what is the same for all of its jobs."""
+
+    url: str
+    secrets: Sequence[str]
+    allow_private: bool
+    retry_client_errors: bool
+    defaults: Mapping[str, Any]
+
+    @property
+    def host(self) -> str:
+        """Its host, which may be shown."""
+        return host_of(self.url)
+
+
+async def post(address: Address, ctx: AsyncJobContext) -> Result:
+    """Post a job to its address, and return what the answer means."""
+    from ayb_jobs.handlers.requests import client  # an optional extra
+    from ayb_jobs.handlers.requests.signing import signed
+
+    key = f"http, private {address.allow_private}"
+    clients = ctx.services.clients
+    if key not in clients:
+        clients[key] = client.Client(allow_private=address.allow_private)
+    body = body_of(ctx.job, payload_with_defaults(ctx, address.defaults))
+    headers = {**headers_of(ctx.job), **signed(ctx.job.id, body, address.secrets)}
+    timeout_s = ctx.remaining_s()
+    try:
+        answer = await clients[key].post(address.url, body.encode(), headers=headers, timeout_s=timeout_s)
+    except TimeoutError:
+        raise AttemptFailed(f"{address.host} did not answer within {timeout_s or 0:g} s") from None
+    except client.FAULTS as error:
+        raise AttemptFailed(f"{address.host} cannot be reached: {client.fault(error)}") from None
+    if answer.status in SUCCESS:
+        return result_of(answer.headers, answer.body) if answer.is_whole else None
+    try:
+        return refused(
+            answer.status,
+            answer.reason,
+            answer.headers,
+            answer.body,
+            retry_client_errors=address.retry_client_errors,
+        )
+    except Gone:
+        ctx.services.emit(AddressGone(job_type=ctx.job.type, host=address.host))
+        raise
+
+
+def body_of(job: LeasedJob, payload: str) -> str:
+    """Return the JSON that is posted: what a webhook is by the standard, and of which job it is."""
+    about = object_text(
+        {
+            "id": job.id,
+            "attempt": job.attempt,
+            "maxAttempts": job.max_attempts,
+            "queue": job.queue,
+            "runAt": job.run_at,
+            "scheduledFor": job.scheduled_for,
+            "scheduleId": job.schedule_id,
+        }
+    )
+    return object_text(
+        {"type": job.type, "timestamp": datetime.now(UTC), "data": Stored(payload), "job": Stored(about)}
+    )
+
+
+def headers_of(job: LeasedJob) -> Mapping[str, str]:
+    """Return the headers of a job's request, but for its signature."""
+    headers = {"Content-Type": "application/json", "Idempotency-Key": job.id}
+    traceparent = current_traceparent() or job.traceparent
+    return headers | {"traceparent": traceparent} if traceparent and TRACEPARENT.fullmatch(traceparent) else headers
+
+
+def result_of(headers: Mapping[str, str], body: bytes) -> Result:
+    """Return the JSON that an answer holds as the job's result. What cannot be kept is none: the work is done."""
+    if "json" not in headers.get("content-type", "") or not 0 < len(body) <= MAX_RESULT_BYTES:
+        return None
+    try:
+        value = exact(body)
+        return None if value is None else Returned(encode_json(value, "result", MAX_RESULT_BYTES))
+    except (ValueError, RecursionError, InvalidInput):
+        return None
+
+
+def http_handler(settings: HttpSettings) -> AnyHandler:
+    """Return what posts to this address."""
+    address = Address(
+        url=settings.http,
+        secrets=settings.secret_texts,
+        allow_private=settings.allow_private,
+        retry_client_errors=settings.client_errors == "retry",
+        defaults=settings.payload,
+    )
+
+    async def run(ctx: AsyncJobContext) -> Result:
+        return await post(address, ctx)
+
+    return run
+
+
+HTTP = Kind(name="http", settings=HttpSettings, keys="`http`", handler=http_handler, executor="async")

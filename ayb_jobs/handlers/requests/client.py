@@ -1,0 +1,115 @@
+"""Requests with one deadline over the whole exchange, no redirects, no cookies, and no proxy of the environment."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from ayb_jobs.handlers.requests.addresses import literal
+from ayb_jobs.handlers.requests.resolving import PrivateAddress, Resolver, refuse_private
+
+USER_AGENT = "ayb-jobs"
+# So much of an answer is read. If there is more, the connection is closed.
+MOST_READ = 1024 * 1024
+CHUNK = 64 * 1024
+# Shorter than servers keep an idle connection, so that none is used that is about to close.
+KEEP_ALIVE_S = 4.0
+
+
+# What an address can make an exchange raise, beside `TimeoutError`.
+FAULTS = (aiohttp.ClientError, OSError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server answered: its status, and of its body what was read. Keys of `headers` are in small letters."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+    is_whole: bool
+
+
+class Client:
+    """Keeps connections to servers, for use on one event loop. `close` ends them."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout_s: float | None) -> Answer:
+        """Post to an address, and return the answer.
+
+        `timeout_s` counts from the call until the answer has been read: name resolution and TLS included. Raises
+        `TimeoutError`, `PrivateAddress`, `aiohttp.ClientError`, `OSError` or `ValueError`.
+        """
+        target = URL(url)
+        host = (target.raw_host or "").rstrip(".")
+        if not self._allow_private and literal(host) is not None:  # no resolver is asked for these
+            refuse_private(host, host)
+        async with (
+            asyncio.timeout(timeout_s),
+            self._opened().post(
+                target,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+            ) as response,
+        ):
+            read, is_whole = await read_bounded(response)
+            return Answer(
+                status=response.status,
+                reason=response.reason or "",
+                headers={name.lower(): value for name, value in response.headers.items()},
+                body=read,
+                is_whole=is_whole,
+            )
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=Resolver(allow_private=self._allow_private), limit=0, keepalive_timeout=KEEP_ALIVE_S
+                ),
+                # No answer is asked for compressed, and none is decompressed: a few bytes could become gigabytes.
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close all connections. May come twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+async def read_bounded(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """Return the body of an answer, and whether it is whole; after a mebibyte the connection is closed."""
+    read = bytearray()
+    async for chunk in response.content.iter_chunked(CHUNK):
+        read += chunk
+        if len(read) > MOST_READ:
+            response.close()
+            return bytes(read[:MOST_READ]), False
+    return bytes(read), True
+
+
+def fault(error: BaseException) -> str:
+    """Say what went wrong with an exchange, without the address, which may be secret."""
+    cause: Any = error
+    for _ in range(4):
+        if isinstance(cause, PrivateAddress):
+            return f"{cause}; set allow_private = true for the job type if that is meant"
+        cause = getattr(cause, "os_error", None) or cause.__cause__ or cause.__context__
+        if cause is None:
+            break
+    strerror = getattr(error, "strerror", None)
+    return strerror if isinstance(strerror, str) and "://" not in strerror else type(error).__name__
