@@ -1,7 +1,7 @@
 """What an asynchronous handler is given: the same names, awaited where they wait for something."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput, LeaseLost
-from ayb_jobs.handlers.context import ContextServices, JobContext, StopReason
+from ayb_jobs.handlers.context import NOT_GIVEN, ContextServices, JobContext, StopReason
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.async_database import AsyncDatabase
@@ -30,7 +30,8 @@ class AsyncJobContext:
     """One run of one job, as its `async def` handler sees it; see `JobContext`.
 
     `connection()`, `connection_without_transaction()` and `transaction()` are for `async with`, and lend asynchronous
-    connections of psycopg. `progress()` is awaited. `stopping` is an `asyncio.Event`. All else is the same.
+    connections of psycopg. `progress()`, `step()` and `checkpoint` are awaited. `stopping` is an `asyncio.Event`. All
+    else is the same.
 
     It belongs to the event loop on which it is made. `threads` runs what would block that loop.
     """
@@ -165,9 +166,32 @@ class AsyncJobContext:
         self._context.stop("lease_lost")
         raise LeaseLost
 
-    async def progress(self, records_processed: int | None = None, message: str | None = None) -> None:
+    async def step(self, name: str, run: Callable[[], Awaitable[Any]]) -> Any:
+        """Await what a function returns, once for the job; see `JobContext.step`."""
+        done = await self.in_thread(lambda: self._context.steps.find(name))
+        if done is not None:
+            return done.value
+        self.check()
+        returned = await run()
+        return await self.in_thread(lambda: self._context.keep_step(name, returned))
+
+    @property
+    async def checkpoint(self) -> Any:
+        """The last checkpoint, to be awaited; see `JobContext.checkpoint`."""
+        return await self.in_thread(lambda: self._context.checkpoint)
+
+    async def progress(
+        self,
+        records_processed: int | None = None,
+        message: str | None = None,
+        *,
+        percent: float | None = None,
+        checkpoint: Any = NOT_GIVEN,
+    ) -> None:
         """Show how far the job is, and extend its lease by a full lease duration; see `JobContext.progress`."""
-        await self.in_thread(lambda: self._context.progress(records_processed, message))
+        await self.in_thread(
+            lambda: self._context.progress(records_processed, message, percent=percent, checkpoint=checkpoint)
+        )
 
     async def in_thread(self, action: Callable[[], Any]) -> Any:
         """Run what would block the event loop in one of its few threads."""

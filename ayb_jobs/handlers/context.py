@@ -14,16 +14,18 @@ from ayb_jobs import failpoints
 from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
 from ayb_jobs.events import Emit
 from ayb_jobs.handlers.commands.spawner import Spawner
+from ayb_jobs.handlers.steps import Steps
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement, settle_result
-from ayb_jobs.model.payload import decode_payload, encode_payload
-from ayb_jobs.model.results import MOST_RECORDS
+from ayb_jobs.model.payload import decode_payload, encode_json, encode_payload
+from ayb_jobs.model.results import MAX_RESULT_BYTES, MOST_RECORDS
 from ayb_jobs.redact import redact
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, shares_sessions
 from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.leases import report_progress
 from ayb_jobs.storage.queue.settling import find_held, settle_jobs
+from ayb_jobs.storage.queue.steps import report_checkpoint
 from ayb_jobs.storage.work_transaction import Began, begin_work, check_work, set_session_timeout
 
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
@@ -32,6 +34,9 @@ UNDECODED: Any = object()
 # What runs has to have ended before the daemon waits no more, and before the rest of a lost lease is over.
 OF_SHUTDOWN = 0.8
 OF_LEASE = 1 / 6
+# Stands for a checkpoint that is not given; None is one.
+NOT_GIVEN: Any = object()
+MOST_PERCENT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +80,7 @@ class JobContext:
         "_payload",
         "_services",
         "_started",
+        "_steps",
         "_stopping",
         "deadline",
         "elsewhere",
@@ -93,6 +99,7 @@ class JobContext:
         self._services = services
         self._started = time.monotonic()
         self._payload: Any = UNDECODED
+        self._steps: Steps | None = None
         self._log: FilteringBoundLogger | None = None
         self._stopping: threading.Event | None = None
         self._on_stop: Callable[[StopReason], None] | None = None
@@ -264,24 +271,86 @@ class JobContext:
         self.stop("lease_lost")
         raise LeaseLost
 
-    def progress(self, records_processed: int | None = None, message: str | None = None) -> None:
+    def step(self, name: str, run: Callable[[], Any]) -> Any:
+        """Run a function once for the job, and return what it returned, in later attempts without running it again.
+
+        What it returns is kept as JSON, and comes back so. A second step of the same name is the first. Before it runs,
+        `check()` is called. If the process dies between its end and the keeping, a later attempt runs it again.
+
+        Raises `LeaseLost` if another worker may have the job by now, and `Discard` if what it returned cannot be kept.
+        """
+        steps = self.steps
+        if (done := steps.find(name)) is not None:
+            return done.value
+        self.check()
+        return self.keep_step(name, run())
+
+    def keep_step(self, name: str, returned: object) -> Any:
+        """Keep what a step returned, and return it as JSON gives it back."""
+        try:
+            return self.steps.keep(name, returned)
+        except LeaseLost:
+            self.stop("lease_lost")
+            raise
+
+    @property
+    def steps(self) -> Steps:
+        """The steps that are done."""
+        if self._steps is None:
+            self._steps = Steps(self.job.lease, self._services.database)
+        return self._steps
+
+    @property
+    def checkpoint(self) -> Any:
+        """The last checkpoint that `progress` was given, in this attempt or an earlier one; None if there is none."""
+        return self.steps.checkpoint()
+
+    def progress(
+        self,
+        records_processed: int | None = None,
+        message: str | None = None,
+        *,
+        percent: float | None = None,
+        checkpoint: Any = NOT_GIVEN,
+    ) -> None:
         """Show how far the job is, and extend its lease by a full lease duration.
 
-        Committed at once, outside any transaction of the handler. Raises `LeaseLost` where another worker may have the
-        job by now; the handler should let that pass.
+        `checkpoint` is JSON of the handler's own, of 64 KiB at most: `ctx.checkpoint` of a later attempt, so that it
+        goes on from there. Committed at once, outside any transaction of the handler. Raises `LeaseLost` if another
+        worker may have the job by now; the handler should let that pass.
         """
         if records_processed is not None:
-            if type(records_processed) is not int or not 0 <= records_processed <= MOST_RECORDS:
-                raise InvalidInput(
-                    f"records_processed is {records_processed!r:.100}; give a whole number, zero or more",
-                    field="records_processed",
-                )
+            check_records(records_processed)
+        if percent is not None:
+            check_percent(percent)
+        kept = None if checkpoint is NOT_GIVEN else encode_json(checkpoint, "checkpoint", MAX_RESULT_BYTES)
+        if records_processed is not None:
             self.records_processed = records_processed
-        told = {"records_processed": self.records_processed, "message": message}
+        told = {"records_processed": self.records_processed, "percent": percent, "message": message}
         text = encode_payload({key: value for key, value in told.items() if value is not None})
+        lease, lease_s = self.job.lease, self._services.lease_s
         # Not a work connection: a handler that holds the last of them must still be able to extend its lease.
         with self._services.database.connection() as conn:
-            held = report_progress(conn, self.job.lease, text, lease_s=self._services.lease_s)
+            if kept is None:
+                held = report_progress(conn, lease, text, lease_s=lease_s)
+            else:
+                held = report_checkpoint(conn, lease, text, kept, lease_s=lease_s)
         if not held:
             self.stop("lease_lost")
             raise LeaseLost
+        if kept is not None:
+            self.steps.reached(kept)
+
+
+def check_records(records: int) -> None:
+    """Raise `InvalidInput` for what is no count."""
+    if type(records) is not int or not 0 <= records <= MOST_RECORDS:
+        raise InvalidInput(
+            f"records_processed is {records!r:.100}; give a whole number, zero or more", field="records_processed"
+        )
+
+
+def check_percent(percent: float) -> None:
+    """Raise `InvalidInput` for what is no percentage."""
+    if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= MOST_PERCENT:
+        raise InvalidInput(f"percent is {percent!r:.100}; give a number from 0 to 100", field="percent")

@@ -11,6 +11,7 @@ from ayb_jobs.process.inside import running_daemon
 from ayb_jobs.storage.database import Connection
 from tests.docs.reading import ROOT, blocks
 from tests.eventually import eventually
+from tests.factories import make_job
 from tests.running import running
 
 DOCUMENT = ROOT / "docs" / "handlers.md"
@@ -75,3 +76,31 @@ def test_a_daemon_runs_beside_a_fastapi_application(
     assert words[0] == "daemon.started"
     assert words[-1] == "daemon.stopped"
     assert conn.execute("SELECT count(*) FROM _ayb_job_workers").fetchone() == (0,)
+
+
+def test_the_steps_and_the_checkpoint_survive_a_failed_attempt(database_url: str, conn: Connection) -> None:
+    calls: list[Any] = []
+    registry = Registry()
+
+    def once_broken(name: str) -> Any:
+        calls.append(name)
+        if calls.count(name) == 1 and name in {"ship", 2}:
+            raise ConnectionError(name)
+        return name
+
+    names = {
+        "registry": registry, "JobContext": JobContext, "PAGES": 4, "index": once_broken,
+        "charge": lambda *_, key: once_broken("charge") if key else None, "ship": lambda *_: once_broken("ship"),
+    }  # fmt: skip
+    for words in ('ctx.step("charge"', "page = ctx.checkpoint"):
+        do(block(words), database_url, **names)
+    make_job(conn, type="order", payload={"card": "1", "address": "a"})
+    make_job(conn, type="reindex")
+    with running(database_url, registry, poll_interval_ms=50, worker_concurrency=1):
+
+        def ended() -> bool:
+            conn.execute("UPDATE _ayb_jobs SET run_at = now() WHERE state = 'queued' AND run_at > now()")
+            return conn.execute("SELECT 1 FROM _ayb_jobs WHERE state <> 'completed'").fetchone() is None
+
+        eventually(ended)
+    assert sorted(calls, key=str) == [0, 1, 2, 2, 3, "charge", "ship", "ship"]

@@ -27,6 +27,7 @@ from ayb_jobs.storage.queue.pruning import (
 )
 from ayb_jobs.storage.queue.results import delete_results, find_old_results, prune_results
 from ayb_jobs.storage.queue.retention import deferred_retention, kept_jobs
+from ayb_jobs.storage.queue.steps import delete_steps, find_orphaned_steps
 from ayb_jobs.storage.rows import Deleted
 from ayb_jobs.storage.schedules.ledger import (
     PRUNE_BATCH,
@@ -126,6 +127,7 @@ class Pruner:
                 lambda: self._prune_old(ALERTS, keep),
                 lambda: self._prune_old(OUTPUTS, keep),
             ]
+        prunings.append(self._prune_steps)
         if self._retention.results_h >= 0:
             prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))
         _do_all(prunings)
@@ -169,6 +171,24 @@ class Pruner:
         with self._database.connection() as conn:
             old = find_old_jobs(conn, state=state, keep=keep, after=after)
         return PrunedJobs(unprunable.deleted(old.ids, delete), old.next)
+
+    def _prune_steps(self) -> None:
+        """Remove the steps of jobs that are gone."""
+
+        def delete(job_ids: Sequence[str]) -> Deleted:
+            with self._database.transaction() as conn:
+                return delete_steps(conn, job_ids)
+
+        unprunable = Unprunable(self._patience)
+        removed, after = 0, None
+        while not self._stopping.is_set():
+            with self._database.connection() as conn:
+                orphaned = find_orphaned_steps(conn, after=after)
+            removed += unprunable.deleted(orphaned.job_ids, delete)
+            after = orphaned.next
+            if after is None:
+                break
+        self._report("steps", removed, unprunable)
 
     def _prune_executions(self, keep: timedelta) -> None:
         unprunable = Unprunable(self._patience)
