@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 ROOT = Path(__file__).parent.parent
 # The longest first. Tests that are not named here run in a process of their own.
@@ -108,7 +108,9 @@ def main() -> int:
 def temporary_files() -> dict[str, str]:
     """Return the variable that puts servers' files into memory, if there is room and nobody chose another place."""
     roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
-    return {"TMPDIR": str(MEMORY)} if roomy and "TMPDIR" not in os.environ else {}
+    if not roomy or "TMPDIR" in os.environ:
+        return {}
+    return {"TMPDIR": str(MEMORY), "PYTEST_DEBUG_TEMPROOT": gettempdir()}  # tests' own folders stay on the disk
 
 
 def run_side_by_side(groups: list[Group], folder: Path) -> None:

@@ -12,6 +12,7 @@ from ayb_jobs.config import Config
 from ayb_jobs.daemon.build import JOIN_S, build
 from ayb_jobs.events import DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.jobs.slot import SlotState
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
@@ -45,6 +46,7 @@ class Daemon:
         self._config = config
         self._events = events
         self._hurry = False
+        self._moment = Bell()
         self._parts = build(
             config=config,
             url=url,
@@ -105,6 +107,7 @@ class Daemon:
     def hurry(self) -> None:
         """Have a stop that is under way wait no longer for handlers."""
         self._hurry = True
+        self._moment.ring()
 
     def stop(self, reason: str = "asked to stop") -> int:
         """Stop every part, in order.
@@ -162,7 +165,7 @@ class Daemon:
         """Tell running handlers to stop, and wait; end those that can be ended; return how many run on."""
         self._tell_handlers()
         while self._handlers_left() and time.monotonic() < until and not self._hurry:
-            time.sleep(LOOK_S / 2)
+            self._moment.wait(LOOK_S / 2)
         self._tell_handlers()  # those that began meanwhile
         for process in self._parts.executors.processes:
             process.kill()
@@ -170,7 +173,7 @@ class Daemon:
             self._parts.executors.event_loop.cancel_all()
         until = time.monotonic() + END_S
         while self._ending_left() and time.monotonic() < until:
-            time.sleep(LOOK_S / 2)
+            self._moment.wait(LOOK_S / 2)
         return self._handlers_left()
 
     def _tell_handlers(self) -> None:
@@ -202,7 +205,7 @@ class Daemon:
         while self._parts.giving_back.orphans_left and time.monotonic() < until:
             if not self._attempt("producer", self._parts.giving_back.release_orphans):
                 return
-            time.sleep(LOOK_S)
+            self._moment.wait(LOOK_S)
 
     def _stop_loops(self, *names: str) -> None:
         stopping = [self._parts.loops[name] for name in names if name in self._parts.loops]

@@ -25,7 +25,7 @@ def test_sigterm_under_load_uses_up_no_attempt(tmp_path: Path, database_url: str
     for _ in range(3):
         with daemon(tmp_path, database_url) as running:
             before = states(conn).get("completed", 0)
-            eventually(lambda: states(conn).get("completed", 0) > before + 5)  # used within its turn
+            eventually(lambda: states(conn).get("completed", 0) > before + 5, within_s=30)  # used within its turn
             running.send(signal.SIGTERM)
             assert running.wait() == 0
         found = conn.execute(

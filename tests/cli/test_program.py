@@ -285,7 +285,7 @@ def test_common_options_are_explained_once(nowhere: Cli) -> None:
     explained, named = nowhere.ok("--help"), nowhere.ok("jobs", "list", "--help")
     assert "The configuration file." in explained
     assert "The configuration file." not in named
-    assert re.search(r"Common options +See \S+ --help:\s+--config,", named)
+    assert re.search(r"Common options +See .+ --help:\s+--config,", named)
     assert "Common options" not in explained
 
 

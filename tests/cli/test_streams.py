@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "jobs enqueue": "jobs enqueue work",
     "jobs retry": "jobs retry {failed}",
     "jobs cancel": "jobs cancel {job}",
+    "jobs run-again": "jobs run-again {job}",
     "schedules list": "schedules list",
     "schedules show": "schedules show s",
     "schedules create": "schedules create --name new --job-type work --cron @daily",
@@ -49,6 +50,13 @@ COMMANDS: dict[str, str] = {
     "schedules fires": "schedules fires --json",
     "schedules diff": "schedules diff",  # ends with 1, since the packs' schedules are missing
     "schedules import": "schedules import crontab {crontab}",
+    "queues list": "queues list",
+    "queues pause": "queues pause reports --reason tidying",
+    "queues resume": "queues resume reports",
+    "types list": "types list",
+    "types pause": "types pause work --reason tidying",
+    "types resume": "types resume work",
+    "doctor": "doctor",
     "completion": "completion bash",
 }
 # Their work is printing: they end with an error of standard output.
@@ -63,10 +71,13 @@ PRINTING = {
     "schedules timeline",
     "schedules fires",
     "schedules import",
+    "queues list",
+    "types list",
+    "doctor",
     "completion",
 }
-# Run for long; each has tests of its own.
-LONG = {"run", "demo", "bench", "torture"}
+# Run for long, or need what is not there; each has tests of its own.
+LONG = {"run", "demo", "bench", "torture", "database-url", "jobs output"}
 
 
 def leaves(group: LazyGroup, path: str = "") -> set[str]:

@@ -19,7 +19,6 @@ from ayb_jobs.wire.schedules import BODY_FIELDS, READ_ONLY, SHOWN, schedule_fiel
 from ayb_jobs.wire.text import object_text
 
 # What has no flag: the bounds of catching up are for the settings and the API.
-WITHOUT_FLAG = {"catchup_max", "catchup_window_s"}
 
 
 def test_the_models_have_the_fields() -> None:
@@ -45,7 +44,7 @@ def test_the_statements_write_the_fields(statement: str) -> None:
 def test_each_flag_is_a_field(command: click.Command) -> None:
     flags = {parameter.name for parameter in command.params if parameter.expose_value} - {"schedule"}
     body = body_of({str(flag): 1 for flag in flags})
-    assert set(schedule_fields(body)) == FIELDS.keys() - WITHOUT_FLAG
+    assert set(schedule_fields(body)) == FIELDS.keys()
 
 
 def test_what_is_shown_is_what_the_document_says(conn: Connection) -> None:

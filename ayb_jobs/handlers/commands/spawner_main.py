@@ -271,7 +271,7 @@ def forked(request: Request, descriptors: Sequence[int]) -> int:
 def become(request: Request, descriptors: Sequence[int]) -> None:
     """Turn this process into the command."""
     os.setsid()
-    for number in (*IGNORED_HERE, *HEARD_HERE):
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:  # whoever started us may ignore some
         signal.signal(number, signal.SIG_DFL)
     if request["user"]:
         user = request["user"]

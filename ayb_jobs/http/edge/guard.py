@@ -14,8 +14,11 @@ from ayb_jobs.http.edge.problems import INTERNAL, Refused, problem
 
 MAX_HEADER = 32 * 1024
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-# Below these every route asks for a token, and only here are bodies read at all.
+# Below these every route asks for a token. Elsewhere no bodies are read but the dashboard's forms.
 GUARDED = ("/api/", "/admin/")
+FORM = b"application/x-www-form-urlencoded"
+# Whoever has no token may send forms, and must not use up what the API's bodies share.
+FORMS_BYTES = 8 * 2**20
 
 # On every answer: nothing of it is kept, guessed at, framed, or read by another site.
 HEADERS = (
@@ -76,6 +79,7 @@ class Guard:
         self._authenticator = authenticator
         self._on_error = on_error
         self.budget = Budget()
+        self._forms = Budget(FORMS_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -98,14 +102,18 @@ class Guard:
                 raise  # so that the connection is closed, and half an answer is not taken for a whole one
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_guarded = scope["path"].startswith(GUARDED)
-        if not is_guarded and scope["method"] in READING:
+        if scope["path"].startswith(GUARDED):
+            with self.budget.share() as share:
+                body = await read_body(scope, receive, share)
+                path = scope["path"].removesuffix("/")  # AYB answers with a slash at the end, too
+                await self._app({**scope, "path": path}, Replay(body, receive), send)
+        elif scope["method"] in READING:
             await self._app(scope, receive, send)
-            return
-        with self.budget.share() as share:
-            body = await read_body(scope, receive, share)
-            path = scope["path"].removesuffix("/") if is_guarded else scope["path"]  # AYB answers with a slash, too
-            await self._app({**scope, "path": path}, Replay(body, receive), send)
+        elif is_form(scope):
+            with self._forms.share() as share:
+                await self._app(scope, Replay(await read_body(scope, receive, share), receive), send)
+        else:
+            await self._app(scope, Replay(b"", receive), send)
 
     def _check(self, scope: Scope) -> None:
         """Refuse what the header alone shows to be wrong: whoever has no token is told nothing else."""
@@ -148,6 +156,11 @@ class _Answer:
             message = {**message, "headers": [*message.get("headers", ()), *added]}
         await self._send(message)
         self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+
+def is_form(scope: Scope) -> bool:
+    """Tell whether a request brings what a page's form sends."""
+    return dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower() == FORM
 
 
 def header_size(scope: Scope) -> int:

@@ -176,6 +176,18 @@ def test_the_document_names_every_route_and_no_answer_that_is_never_given(shared
         ("POST", "/api/admin/schedules/{id}/disable"), ("POST", "/api/admin/schedules/{id}/trigger"),
         ("GET", "/api/admin/workers"), ("GET", "/api/admin/audit"), ("POST", "/admin/jobs"),
         ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics"),
+        ("GET", "/api/admin/jobs/failures"),
+        ("GET", "/api/admin/jobs/{id}/output"),
+        ("GET", "/api/admin/queues"),
+        ("GET", "/api/admin/queues/{id}"),
+        ("GET", "/api/admin/stats/levels"),
+        ("GET", "/api/admin/stats/minutes"),
+        ("GET", "/api/admin/types"),
+        ("GET", "/api/admin/types/{id}"),
+        ("POST", "/api/admin/queues/{id}/pause"),
+        ("POST", "/api/admin/queues/{id}/resume"),
+        ("POST", "/api/admin/types/{id}/pause"),
+        ("POST", "/api/admin/types/{id}/resume"),
     }  # fmt: skip
     assert "422" not in str(document)
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"

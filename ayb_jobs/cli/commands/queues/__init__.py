@@ -7,9 +7,7 @@ from ayb_jobs.cli.options import backend_options
 
 COMMANDS = {
     "list": Lazy("queues.commands:list_", "List queues.", ("ls", "ps", "all", "stats")),
-    "pause": Lazy(
-        "queues.commands:pause", "Keep jobs of a queue from starting.", ("stop", "hold", "suspend", "disable")
-    ),
+    "pause": Lazy("queues.commands:pause", "Keep jobs of a queue from starting.", ("hold", "suspend", "disable")),
     "resume": Lazy(
         "queues.commands:resume", "Let jobs of a queue start again.", ("unpause", "start", "continue", "enable")
     ),

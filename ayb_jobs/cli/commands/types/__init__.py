@@ -7,7 +7,7 @@ from ayb_jobs.cli.options import backend_options
 
 COMMANDS = {
     "list": Lazy("types.commands:list_", "List job types.", ("ls", "ps", "all", "stats")),
-    "pause": Lazy("types.commands:pause", "Keep jobs of a type from starting.", ("stop", "hold", "suspend", "disable")),
+    "pause": Lazy("types.commands:pause", "Keep jobs of a type from starting.", ("hold", "suspend", "disable")),
     "resume": Lazy(
         "types.commands:resume", "Let jobs of a type start again.", ("unpause", "start", "continue", "enable")
     ),
