@@ -160,7 +160,8 @@ class _Answer:
 
 def is_form(scope: Scope) -> bool:
     """Tell whether a request brings what a page's form sends."""
-    return dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower() == FORM
+    kind: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return kind.partition(b";")[0].strip().lower() == FORM
 
 
 def header_size(scope: Scope) -> int:

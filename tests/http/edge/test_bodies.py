@@ -81,7 +81,7 @@ def test_a_body_of_too_many_chunks_is_refused_after_so_many_and_no_more_are_read
         client.sendall(head("/api/admin/jobs", "Transfer-Encoding: chunked", token=token))
         client.sendall(one_byte_chunks(20 * connection.MAX_CHUNKS))
         assert status(client) in ({413} if token else {401, 413})
-    assert read < connection.MAX_CHUNKS + 100
+    assert read < 4 * connection.MAX_CHUNKS  # each segment that arrives is a further look
 
 
 def test_as_many_chunks_as_allowed_are_a_body(shared_server: Server) -> None:
