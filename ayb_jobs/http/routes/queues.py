@@ -40,7 +40,7 @@ def router() -> APIRouter:
 
 def _add(routes: APIRouter, kind: PauseKind, noun: str) -> None:
     path = f"/{kind}s"
-    good = documented(PausableShape, f"The {noun} as it is now")
+    good = documented(PausableShape, f"The {noun} as it is now", 404)  # a line break in the name
     routes.add_api_route(
         path,
         partial(list_all, kind),
@@ -63,7 +63,7 @@ def _add(routes: APIRouter, kind: PauseKind, noun: str) -> None:
         name=f"resume_{kind}",
         methods=["POST"],
         summary=f"Resume a {noun}",
-        **documented(PausableShape, f"The {noun} as it is now", 409),
+        **documented(PausableShape, f"The {noun} as it is now", 404, 409),
     )
     routes.add_api_route(
         f"{path}/{{id:path}}", partial(show, kind), name=f"show_{kind}", summary=f"Show a {noun}", **good
