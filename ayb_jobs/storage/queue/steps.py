@@ -93,7 +93,7 @@ class Orphaned(NamedTuple):
 def find_orphaned_steps(conn: Connection, *, after: str | None = None, limit: int = 1000) -> Orphaned:
     """Return which jobs are gone, of those that the next `limit` steps belong to."""
     row = conn.execute(FIND_ORPHANED_STEPS, {"after": after, "limit": limit}, prepare=False).fetchone()
-    return Orphaned(*(row or ([], None)))
+    return Orphaned([], None) if row is None else Orphaned(*row)
 
 
 DELETE_STEPS = "DELETE FROM _ayb_job_steps WHERE job_id = ANY (%(ids)s::uuid[])"
