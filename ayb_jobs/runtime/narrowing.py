@@ -1,5 +1,6 @@
 """Writing many rows at once although some of them cannot be written."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -10,6 +11,9 @@ Done = TypeVar("Done")
 
 # Rows that are refused one by one before the rest of a batch is left for later, so that one turn stays short.
 MOST_REFUSED = 64
+# After so many seconds the rest is left as well, once something was written or refused: each refusal may have waited
+# for a lock.
+MOST_S = 10.0
 # How often in a row a statement is repeated whose error may pass by itself, before the rows are suspected.
 PATIENCE = 5
 
@@ -46,7 +50,7 @@ class Refused(NamedTuple, Generic[Row]):
 class Narrowed(NamedTuple, Generic[Row, Done]):
     """What became of a batch: the answers of the statements that succeeded, and the rows that cannot be written.
 
-    `left` rows were not tried, since too many were refused before them.
+    `left` rows were not tried, since too many were refused before them, or it took too long.
     """
 
     done: Sequence[Done]
@@ -68,7 +72,8 @@ def narrowed(
     done: list[Done] = []
     refused: list[Refused[Row]] = []
     waiting = [rows] if rows else []
-    while waiting and len(refused) < MOST_REFUSED:
+    late = time.monotonic() + MOST_S
+    while waiting and len(refused) < MOST_REFUSED and not ((done or refused) and time.monotonic() > late):
         batch = waiting.pop()
         try:
             done.append(write(batch))

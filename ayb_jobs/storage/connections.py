@@ -20,6 +20,7 @@ from ayb_jobs.storage.database import (
 )
 from ayb_jobs.storage.encodings import write_what_can_be_kept
 from ayb_jobs.storage.own import OwnConnection, is_idle
+from ayb_jobs.storage.table_locks import TableLocked, find_table_lock, waited_in_vain
 
 # After how long the pool's attempts to connect begin anew, at the shortest wait between them.
 RECONNECT_S = 1.0
@@ -70,8 +71,24 @@ class Database:
         """Lend an autocommit connection for one unit of work.
 
         Behind a pooler the unit is one transaction, since only there can its statement timeout be set.
-        Raises `DatabaseError` if no connection can be had.
+        Raises `DatabaseError` if no connection can be had, and `TableLocked` if a statement of the block was ended for
+        taking too long while somebody has one of our tables locked.
         """
+        try:
+            with self._lent() as conn:
+                yield conn
+        except Exception as error:
+            if waited_in_vain(error) and (lock := self._find_table_lock()):
+                raise TableLocked(lock) from error
+            raise
+
+    def _find_table_lock(self) -> str | None:
+        with suppress(psycopg.Error, DatabaseError), self._lent() as conn:
+            return find_table_lock(conn)
+        return None
+
+    @contextmanager
+    def _lent(self) -> Iterator[Connection]:
         conn = self._take()
         try:
             if shares_sessions(conn):

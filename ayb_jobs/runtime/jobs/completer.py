@@ -9,27 +9,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import Emit, JobsReleased, JobsSettled, LeasesLost, RemovalRefused, SettlementRefused
+from ayb_jobs.events import Emit, JobsReleased, JobsSettled, LeasesLost, SettlementRefused
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.redact import redact
 from ayb_jobs.runtime.aside import Aside, Waits
 from ayb_jobs.runtime.jobs.giving_back import release_each
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
+from ayb_jobs.runtime.jobs.writing import Writing, Written
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.faults import (
-    RowUnchanged,
-    blames_our_values,
-    may_be_the_rows,
-    takes_a_number,
-    was_refused,
-)
-from ayb_jobs.storage.queue.executions import renumber_attempts
-from ayb_jobs.storage.queue.settling import RowsLocked, find_held, find_locked, find_settled, settle_jobs
+from ayb_jobs.storage.faults import RowUnchanged, blames_our_values, was_refused
+from ayb_jobs.storage.queue.settling import RowsLocked
 
 BATCH = 500
 # How often jobs are tried again whose rows somebody else has locked.
@@ -37,17 +30,7 @@ LOCKED_S = 1.0
 # After how many seconds an ending is tried again that the database refuses, first and at most.
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
-# For how long completed jobs are kept once one of them could not be removed; the pruner removes what it can.
-KEEP_S = 60.0
 REFUSED = "the database refused to store how the attempt ended"
-
-
-class Written(NamedTuple):
-    """What became of endings: settled (by this statement or an unanswered one), lost, or refused in silence."""
-
-    settled: Sequence[Settlement]
-    lost: Sequence[Settlement] = ()
-    unchanged: Sequence[Settlement] = ()
 
 
 class Completer:
@@ -55,7 +38,7 @@ class Completer:
 
     It keeps what cannot be written, and tries again with the same lease. A repeated settling that finds its own lease
     already settled is a success. If the database refuses some endings, these are set aside and tried again at growing
-    intervals, and the others go on. A completion never depends on the removal of its job.
+    intervals, and the others go on. If somebody has a whole table locked, no ending is to blame, and all wait.
     """
 
     def __init__(
@@ -71,11 +54,10 @@ class Completer:
         redact: Callable[[str], str] = redact,
     ) -> None:
         self._database = database
+        self._writing = Writing(database=database, emit=emit, worker_id=worker_id, remove_completed=remove_completed)
         self._in_flight = in_flight
         self._emit = emit
-        self._worker_id = worker_id
         self._backoff = backoff
-        self._remove_completed = remove_completed
         self._wake = wake
         self._redact = redact
         self._ended: deque[Settlement] = deque()
@@ -87,7 +69,6 @@ class Completer:
         self._refused: dict[str, Settlement] = {}
         self._refused_waits = Waits(first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._aside = Aside(emit, part="completer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
-        self._keep_until = 0.0
         self._patience = Patience()
         self._asleep = True
 
@@ -149,7 +130,7 @@ class Completer:
 
     def _settle_batch(self) -> None:
         try:
-            written = self._write(self._batch)
+            written = self._writing.write(self._batch)
         except RowsLocked as error:
             if not self._set_locked_aside():
                 self._narrow_down(error)  # a trigger waits for a lock that is none on these rows
@@ -162,52 +143,6 @@ class Completer:
         failpoints.reach(failpoints.SETTLED)
         self._patience.begin_anew()
         self._finish(written)
-
-    def _write(self, batch: Sequence[Settlement]) -> Written:
-        """Settle a batch. If completed jobs cannot be removed, it is settled all the same, and they are kept."""
-        if not self._remove_completed or time.monotonic() < self._keep_until:
-            return self._write_once(batch, remove=False)
-        try:
-            written = self._write_once(batch, remove=True)
-            refusal: Exception = RowUnchanged()
-        except RowsLocked:
-            raise
-        except Exception as error:
-            if not may_be_the_rows(error):
-                raise
-            written, refusal = Written((), unchanged=batch), error
-        if not written.unchanged:
-            return written
-        kept = self._write_once(written.unchanged, remove=False)
-        if kept.settled:
-            self._keep_until = time.monotonic() + KEEP_S
-            self._emit(RemovalRefused(error=refusal))
-        return Written([*written.settled, *kept.settled], [*written.lost, *kept.lost], kept.unchanged)
-
-    def _write_once(self, batch: Sequence[Settlement], *, remove: bool) -> Written:
-        try:
-            return self._write_numbered(batch, remove=remove)
-        except Exception as error:
-            if not takes_a_number(error):
-                raise
-        with self._database.connection() as conn:
-            renumber_attempts(conn, [ended.job.lease for ended in batch])
-        return self._write_numbered(batch, remove=remove)
-
-    def _write_numbered(self, batch: Sequence[Settlement], *, remove: bool) -> Written:
-        with self._database.connection() as conn:
-            failpoints.reach(failpoints.SETTLING)
-            settled = settle_jobs(conn, batch, worker_id=self._worker_id, now=time.monotonic(), remove_completed=remove)
-            if len(settled) == len(batch):
-                return Written(batch)
-            missing = [ended for ended in batch if ended.job.lease_id not in settled]
-            settled |= find_settled(conn, missing)
-            held = find_held(conn, [ended for ended in missing if ended.job.lease_id not in settled])
-            return Written(
-                [ended for ended in batch if ended.job.lease_id in settled],
-                [ended for ended in missing if ended.job.lease_id not in settled | held],
-                [ended for ended in missing if ended.job.lease_id in held],
-            )
 
     def _finish(self, written: Written) -> None:
         """Let go of what is settled or lost, and tell it; set aside what the database left as it was."""
@@ -248,8 +183,7 @@ class Completer:
         self._look_at_locked = time.monotonic() + LOCKED_S
 
     def _by_lock(self, endings: Sequence[Settlement]) -> tuple[list[Settlement], list[Settlement]]:
-        with self._database.connection() as conn:
-            locked = find_locked(conn, endings)
+        locked = self._writing.find_locked(endings)
         free = [ended for ended in endings if ended.job.lease_id not in locked]
         return free, [ended for ended in endings if ended.job.lease_id in locked]
 
@@ -272,7 +206,7 @@ class Completer:
 
     def _write_and_finish(self, batch: Sequence[Settlement]) -> int:
         """Settle a batch, and return how many were settled."""
-        written = self._write(batch)
+        written = self._writing.write(batch)
         self._finish(written)
         return len(written.settled)
 
@@ -287,7 +221,7 @@ class Completer:
                 backoff=self._backoff,
                 chance=random.random(),
             )
-            instead = narrowed([failure], self._write)
+            instead = narrowed([failure], self._writing.write)
             if instead.done and not instead.done[0].unchanged:
                 self._finish(instead.done[0])
                 return

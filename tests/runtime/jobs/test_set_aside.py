@@ -2,24 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import pytest
 from psycopg import OperationalError
 from psycopg.errors import RaiseException
 
-from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import LeasedJob
-from ayb_jobs.model.lifecycle import settle_result
-from ayb_jobs.runtime.jobs import careful_leasing, completer
+from ayb_jobs.runtime.jobs import careful_leasing, writing
 from ayb_jobs.runtime.jobs.buffer import Buffer
-from ayb_jobs.runtime.jobs.completer import Completer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.narrowing import MOST_REFUSED
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from tests.completing import Completing, lease
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.producing import Producing, producing
@@ -53,11 +48,6 @@ def make_jobs(conn: Connection, number: int, *, bad: bool) -> None:
     )
 
 
-def lease(conn: Connection) -> LeasedJob:
-    (job,) = lease_jobs(conn, worker_id="w", lanes=[Lane("default", 2)], types=["test"], limit=1, lease_s=60)
-    return job
-
-
 def producer_of(db: Database, buffer: Buffer, *, concurrency: int) -> Producing:
     in_flight = InFlight()
     return producing(db, buffer, in_flight, poll_s=POLL_S, concurrency=concurrency, mean_run_s=lambda: None)
@@ -66,37 +56,19 @@ def producer_of(db: Database, buffer: Buffer, *, concurrency: int) -> Producing:
 def test_an_ending_that_waits_for_the_database_outlives_one_that_was_refused(
     db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_flight = InFlight()
-    told: list[object] = []
-    completing = Completer(
-        database=db,
-        in_flight=in_flight,
-        emit=told.append,
-        worker_id="w",
-        backoff=Backoff(),
-        remove_completed=False,
-        wake=lambda: None,
-    )
-
-    def end_one(**columns: Any) -> str:
-        job_id = make_job(conn, **columns)
-        job = lease(conn)
-        assert job.id == job_id
-        (held,) = in_flight.add([job], 0.0)
-        completing.settle(held, settle_result(job, None, 0.0, 0.0))
-        return job_id
-
+    completing = Completing(db, conn)
+    completer, in_flight = completing.completer, completing.in_flight
     with refusing(conn, SETTLED, "RAISE EXCEPTION 'refused'"):
-        end_one(payload={"bad": True})
-        completing.tick()
-        end_one()
+        completing.end_one(payload={"bad": True})
+        completer.tick()
+        completing.end_one()
         with monkeypatch.context() as outage:
-            outage.setattr(completer, "settle_jobs", lost_connection)
+            outage.setattr(writing, "settle_jobs", lost_connection)
             with pytest.raises(OperationalError):
-                completing.tick()
-    completing.hurry()
-    while completing.pending:
-        completing.tick()
+                completer.tick()
+    completer.hurry()
+    while completer.pending:
+        completer.tick()
     assert conn.execute("SELECT DISTINCT state FROM _ayb_jobs").fetchall() == [("completed",)]
     assert len(in_flight) == 0
 
