@@ -1,10 +1,10 @@
-"""What a child forked in this process must not inherit: sockets that say that its parent lives, and its signals.
+"""What a child forked in this process must not inherit: what says that its parent lives, and its signals.
 
 A child that a handler forks has copies of all descriptors. If it outlives its daemon, the copies keep the lifeline
-held, so that peers take the daemon for alive, and its port in use. So in each child the sockets are replaced, under
-their numbers, by one whose other end is closed: nothing is sent, the parent and its server notice nothing, and whatever
-the child still tries on them fails at once. (A program that is started instead inherits nothing: the sockets are closed
-at an exec.)
+held, so that peers take the daemon for alive, its port in use, and the embedded database's folder locked. So in each
+child the sockets and locked files are replaced, under their numbers, by a socket whose other end is closed: nothing is
+sent, the parent and its server notice nothing, and whatever the child still tries on them fails at once. (A program
+that is started instead inherits nothing: they are closed at an exec.)
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Protocol
 
 
 class HasDescriptor(Protocol):
-    """An open socket or connection; `fileno` may raise once it is closed."""
+    """An open socket, connection or file; `fileno` may raise once it is closed."""
 
     def fileno(self) -> int:
         """Return the number of its descriptor."""
@@ -38,7 +38,7 @@ PROCESS = _Process()
 
 
 def keep_from_children(thing: HasDescriptor) -> None:
-    """Have no child inherit this socket or connection, for as long as it is open."""
+    """Have no child inherit this socket, connection or file, for as long as it is open."""
     _watch()
     PROCESS.kept.add(thing)
 

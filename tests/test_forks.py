@@ -1,12 +1,16 @@
 """A forked child has none of the sockets that are kept from it, and its parent has all of them."""
 
+import fcntl
 import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
+from ayb_jobs.embedded.locks import is_free, lock
 from ayb_jobs.forks import PROCESS, keep_from_children, undone_in_children
 from ayb_jobs.process.signals import watched_signals
+from tests.eventually import eventually
 
 
 def in_a_child(look: Callable[[], int]) -> int:
@@ -37,6 +41,25 @@ def test_a_child_finds_another_socket_whose_other_end_is_closed() -> None:
         assert not PROCESS.forked
         kept.send(b"from the parent")
         assert mine.recv(100) == b"from the parent"
+
+
+def test_a_child_keeps_no_file_locked(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    held = lock(path, fcntl.LOCK_SH)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent closes its end
+        os._exit(0)
+    try:
+        assert not is_free(path)
+        held.close()
+        eventually(lambda: is_free(path))  # once the child has begun
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(pid, 0)
 
 
 def test_what_is_closed_is_left_alone() -> None:

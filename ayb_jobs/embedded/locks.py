@@ -6,27 +6,33 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
+from ayb_jobs.forks import keep_from_children
 
-def lock(path: Path, kind: int) -> int:
+
+def lock(path: Path, kind: int) -> FileIO:
     """Wait for a lock on `path` and return the open file that holds it until it is closed.
 
-    The file is made for the owner of its folder, who may have put another file in its place: one that was there before
-    is locked, and left as it is. Raises `OSError` if it is no plain file, or has other names.
+    A child that is forked meanwhile does not hold it. The file is made for the owner of its folder, who may have put
+    another file in its place: one that was there before is locked, and left as it is. Raises `OSError` if it is no
+    plain file, or has other names.
     """
-    file = _made(path) or os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = _made(path) or os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = FileIO(descriptor, "r+")
     try:
+        keep_from_children(file)
         _refuse_links(file, path)
         fcntl.flock(file, kind)
     except BaseException:
-        os.close(file)
+        file.close()
         raise
     return file
 
 
-def _refuse_links(file: int, path: Path) -> None:
-    found = os.fstat(file)
+def _refuse_links(file: FileIO, path: Path) -> None:
+    found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         raise OSError(errno.EINVAL, "is not a plain file of its own", str(path))
 
@@ -45,17 +51,14 @@ def _made(path: Path) -> int | None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold `path` alone for the time of the `with` block; waits until others let go."""
-    file = lock(path, fcntl.LOCK_EX)
-    try:
+    with lock(path, fcntl.LOCK_EX):
         yield
-    finally:
-        os.close(file)
 
 
 def is_free(path: Path) -> bool:
     """Tell whether nobody holds `path`, not even shared."""
     try:
-        os.close(lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB).close()
     except BlockingIOError:
         return False
     return True

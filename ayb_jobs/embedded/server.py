@@ -1,7 +1,6 @@
 """The server: made, started, joined, stopped, cleared away."""
 
 import fcntl
-import os
 import shlex
 import socket
 import subprocess
@@ -87,7 +86,7 @@ class EmbeddedPostgres:
             yield server
         finally:
             with locked(server.home / "lock"):
-                os.close(users)
+                users.close()
                 if is_free(server.home / "users"):
                     server.stop()
 
