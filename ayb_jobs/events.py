@@ -53,6 +53,14 @@ class RemovalRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionsDropped:
+    """The database dropped the rows of so many attempts that ended, one of them of `job_id`. The jobs are settled."""
+
+    count: int
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsReleased:
     """These jobs were given back unstarted, with their attempt."""
 
@@ -393,6 +401,7 @@ Gathered = ActionTaken | JobsLeased | JobsSettled | JobsUnclaimable | LeasesLost
 Single = (
     SettlementRefused
     | RemovalRefused
+    | ExecutionsDropped
     | JobsReleased
     | JobRecovered
     | JobOverran

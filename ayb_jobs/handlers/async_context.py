@@ -16,7 +16,7 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.faults import RowUnchanged
-from ayb_jobs.storage.queue.settling import is_held_on, settle_on
+from ayb_jobs.storage.queue.settling import Settled, is_held_on, settle_on
 from ayb_jobs.storage.work_transaction import (
     SET_SESSION_TIMEOUT,
     AsyncConnection,
@@ -153,14 +153,15 @@ class AsyncJobContext:
         async with self.connection() as conn:
             yield conn
             settlement = self._context.completion()
-            await self._complete(conn, settlement)
+            written = await self._complete(conn, settlement)
             failpoints.reach(failpoints.COMMITTING)
-        self._context.completed(settlement)
+        self._context.completed(settlement, written)
 
-    async def _complete(self, conn: AsyncConnection, settlement: Settlement) -> None:
+    async def _complete(self, conn: AsyncConnection, settlement: Settlement) -> Settled:
         """Complete the job in the transaction of this connection."""
-        if await settle_on(conn, settlement, worker_id=self._context.worker_id):
-            return
+        written = await settle_on(conn, settlement, worker_id=self._context.worker_id)
+        if written.leases:
+            return written
         if await is_held_on(conn, settlement):
             raise RowUnchanged
         self._context.stop("lease_lost")

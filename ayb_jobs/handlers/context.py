@@ -24,7 +24,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, shares_sessions
 from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.leases import report_progress
-from ayb_jobs.storage.queue.settling import find_held, settle_jobs
+from ayb_jobs.storage.queue.settling import Settled, find_held, settle_jobs
 from ayb_jobs.storage.queue.steps import report_checkpoint
 from ayb_jobs.storage.work_transaction import Began, begin_work, check_work, set_session_timeout
 
@@ -45,15 +45,15 @@ class ContextServices:
 
     A stopping daemon waits for handlers as long as `shutdown_s`. `spawner` starts commands, and `mask` hides secrets.
     `clients` keep connections to addresses outside, for use on the event loop, which closes them at its end.
-    `settled` is told of each attempt that its handler's own transaction settled, for `worker_id`. The job stays for the
-    pruner, whatever the retention: the transaction must not fail because a job cannot be removed.
+    `settled` is told of each attempt that its handler's own transaction settled, for `worker_id`, and what was written.
+    The job stays for the pruner, whatever the retention: the transaction must not fail because a job cannot be removed.
     """
 
     database: Database
     lease_s: float
     logger: FilteringBoundLogger
     worker_id: str = ""
-    settled: Callable[[Settlement], None] = lambda _: None
+    settled: Callable[[Settlement, Settled], None] = lambda *_: None
     shutdown_s: float = 30.0
     spawner: Spawner = field(default_factory=Spawner)
     clients: dict[str, Any] = field(default_factory=dict)
@@ -248,24 +248,25 @@ class JobContext:
         with self._began() as (conn, began):
             yield conn
             check_work(conn, began)
-            settlement = self._complete(conn)
+            settlement, written = self._complete(conn)
             failpoints.reach(failpoints.COMMITTING)
-        self.completed(settlement)
+        self.completed(settlement, written)
 
-    def completed(self, settlement: Settlement) -> None:
+    def completed(self, settlement: Settlement, written: Settled) -> None:
         """Take note that a transaction of the handler's has settled this attempt, and is committed."""
         self.settled = True
-        self._services.settled(settlement)
+        self._services.settled(settlement, written)
 
     def completion(self) -> Settlement:
         """Return the end of an attempt that completes its job."""
         return settle_result(self.job, None, self._started, time.monotonic(), reported=self.records_processed)
 
-    def _complete(self, conn: Connection) -> Settlement:
+    def _complete(self, conn: Connection) -> tuple[Settlement, Settled]:
         """Complete the job in the transaction of this connection."""
         settlement = self.completion()
-        if settle_jobs(conn, [settlement], worker_id=self._services.worker_id, now=settlement.ended):
-            return settlement
+        written = settle_jobs(conn, [settlement], worker_id=self._services.worker_id, now=settlement.ended)
+        if written.leases:
+            return settlement, written
         if find_held(conn, [settlement]):
             raise RowUnchanged
         self.stop("lease_lost")

@@ -94,6 +94,10 @@ LINES: Mapping[str, Line] = {
     "removal.refused": Line(
         "warning", "Completed jobs cannot be removed: they are kept for a minute, and then left to the pruner."
     ),
+    "executions.dropped": Line(
+        "error",
+        "The database dropped the rows of attempts, as a trigger does that returns NULL. Their jobs are settled.",
+    ),
     "rows.pruned": Line("info", "Retention removed rows."),
     "rows.unprunable": Line(
         "warning", "The database refuses to delete so many rows that retention would remove. The others were removed."

@@ -26,6 +26,8 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "settlement.refused", job_fields(event.job) | retry_fields(event.retry_s, event.error)
         case events.RemovalRefused():
             return "removal.refused", exception_fields(event.error)
+        case events.ExecutionsDropped():
+            return "executions.dropped", {"count": event.count, "job_id": event.job_id}
         case events.JobRecovered():
             job = event.job
             name = "job.failed" if job.state == JobState.FAILED else "job.recovered"

@@ -41,6 +41,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_recovered": Metric(Kind.COUNTER, "Lost leases that this daemon found, by the job's next state.", ("state",)),
     "ayb_jobs_stale_settles_refused": Metric(Kind.COUNTER, "Writes that were refused since their lease was lost, by kind of write.", ("during",)),
     "ayb_jobs_removals_refused": Metric(Kind.COUNTER, "Batches of completed jobs that could not be removed."),
+    "ayb_jobs_executions_dropped": Metric(Kind.COUNTER, "Attempts whose row the database dropped in silence."),
     "ayb_jobs_settlements_refused": Metric(Kind.COUNTER, "Endings that the database refused to record."),
     "ayb_jobs_overran": Metric(Kind.COUNTER, "Handlers that ran past their timeout.", ("job_type",)),
     "ayb_jobs_event_loop_blocked": Metric(

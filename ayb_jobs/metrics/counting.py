@@ -142,6 +142,8 @@ class Metrics:
             case events.RemovalRefused():
                 self._add("ayb_jobs_removals_refused")
                 self._failed(event.error)
+            case events.ExecutionsDropped():
+                self._add("ayb_jobs_executions_dropped", by=event.count)
             case events.SettlementRefused():
                 self._add("ayb_jobs_settlements_refused")
                 self._failed(event.error)

@@ -59,7 +59,14 @@ def exact(text: str | bytes) -> Any:
 
     Raises as `json.loads` does, and `ValueError` for a number that is too large or too small to be computed with.
     """
-    return json.loads(text, parse_float=_fraction, parse_constant=_refuse)
+    return json.loads(text, parse_int=_whole, parse_float=_fraction, parse_constant=_refuse)
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python computes with so many digits only
+        raise ValueError(f"{digits[:20]}… is too large a number: it has {len(digits.lstrip('-'))} digits") from None
 
 
 def _fraction(digits: str) -> Decimal:

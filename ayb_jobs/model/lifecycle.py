@@ -115,7 +115,7 @@ def settle_lost(lost: LostLease, *, max_crashes: int, backoff: Backoff, chance: 
     clock of `Settlement.started`.
     """
     job = lost.job
-    crashes = job.crashes + 1
+    crashes = max(job.crashes, 0) + 1  # plain SQL may write any number
     what = f"lease lost by worker {lost.worker_id or 'unknown'}"
     delay_s: float | None = None
     if job.attempt >= job.max_attempts:

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from ayb_jobs.errors import InvalidInput, LeaseLost
-from ayb_jobs.events import JobsSettled, LeasesLost
+from ayb_jobs.events import ExecutionsDropped, JobsSettled, LeasesLost
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.database import Connection
@@ -135,6 +135,25 @@ def test_a_job_that_a_trigger_leaves_as_it_was_fails_for_that_reason(
     assert effects(conn) == 0
     state, error = conn.execute("SELECT state, last_error FROM _ayb_jobs").fetchall()[0]
     assert (state, error) == ("failed", str(RowUnchanged()))
+
+
+def test_an_execution_that_a_trigger_drops_is_told(database_url: str, conn: Connection) -> None:
+    conn.execute("""
+        CREATE FUNCTION drop_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER drop_row BEFORE INSERT ON _ayb_job_executions FOR EACH ROW EXECUTE FUNCTION drop_row();
+    """)
+    registry = Registry()
+
+    @registry.handler("test")
+    def run(ctx: JobContext) -> None:
+        with ctx.transaction():
+            pass
+
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        job_id = make_job(conn)
+        eventually(lambda: daemon.recorder.of(ExecutionsDropped) and daemon.recorder.of(JobsSettled))
+    assert [event.job_id for event in daemon.recorder.of(ExecutionsDropped)] == [job_id]
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("completed",)
 
 
 def test_a_job_is_completed_once(database_url: str, conn: Connection) -> None:

@@ -99,6 +99,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.DaemonStopped(abandoned=0), "daemon.stopped"),
     (events.DaemonStopped(abandoned=0, unsettled=1), "daemon.abandoned"),
     (events.RemovalRefused(error=OSError("no")), "removal.refused"),
+    (events.ExecutionsDropped(count=2, job_id="j"), "executions.dropped"),
     (events.SchedulesFired(advances=[advance(FireOutcome.ENQUEUED)], job_ids={}, now=NOON), "schedule.fired"),
     (events.ScheduleBroken(schedule_id="a", name="n", error="no"), "schedule.broken"),
     (events.ScheduleEnded(schedule_id="a", name="n"), "schedule.ended"),

@@ -49,3 +49,9 @@ def test_a_number_that_no_float_is_near_is_refused(digits: str) -> None:
 @pytest.mark.parametrize("digits", ["5e-324", "1.7976931348623157e308", "0e-400"])
 def test_the_least_and_the_greatest_float_are_taken(digits: str) -> None:
     assert exact(digits) == Decimal(digits)
+
+
+@pytest.mark.parametrize("digits", ["1" * 200_000, "-" + "9" * 5000])
+def test_a_whole_number_that_python_does_not_read_is_refused_in_words_of_ours(digits: str) -> None:
+    with pytest.raises(ValueError, match=r"^-?\d{19,20}… is too large a number: it has (200000|5000) digits$"):
+        exact(f'{{"n": {digits}}}')

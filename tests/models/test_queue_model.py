@@ -104,7 +104,7 @@ class Queue(RuleBasedStateMachine):
                 if isinstance(ending, str)
                 else settle_result(job, ending, now, now)
             )
-            settled = settle_jobs(self.conn, [settlement], worker_id="anyone", now=now)
+            settled = settle_jobs(self.conn, [settlement], worker_id="anyone", now=now).leases
             row = self.model[job.id]
             assert settled == ({job.lease_id} if row.lease_id == job.lease_id else set())
             if settled:

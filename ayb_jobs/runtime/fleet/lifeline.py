@@ -15,6 +15,7 @@ from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.forgetting import forget_each
 from ayb_jobs.runtime.fleet.recovering import Recovering
+from ayb_jobs.runtime.unlogged import Unlogged
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.lifelines import Lifeline, Sign, set_guarded
@@ -53,7 +54,12 @@ class LifelineKeeper:
         self._aside = Aside(emit, part="lifeline", table="_ayb_jobs")
         self._kept = Aside(emit, part="lifeline", table="_ayb_job_workers")
         self._recovering = Recovering(
-            database=database, emit=emit, backoff=backoff, max_crashes=max_crashes, aside=self._aside
+            database=database,
+            emit=emit,
+            backoff=backoff,
+            max_crashes=max_crashes,
+            aside=self._aside,
+            unlogged=Unlogged(emit),
         )
         self._lease_s = lease_s
         self._wake = wake

@@ -7,6 +7,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.recovering import Recovering
 from ayb_jobs.runtime.jobs.sweep import SweepClock
+from ayb_jobs.runtime.unlogged import Unlogged
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.queue.recovery import Look, find_expired_leases
 
@@ -40,7 +41,12 @@ class Recoverer:
         self._database = database
         self._aside = Aside(emit, part="recoverer", table="_ayb_jobs")
         self._recovering = Recovering(
-            database=database, emit=emit, backoff=backoff, max_crashes=max_crashes, aside=self._aside
+            database=database,
+            emit=emit,
+            backoff=backoff,
+            max_crashes=max_crashes,
+            aside=self._aside,
+            unlogged=Unlogged(emit),
         )
         self._floor = "-infinity"
         self._sweeps = SweepClock()

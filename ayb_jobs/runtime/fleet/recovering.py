@@ -12,6 +12,7 @@ from ayb_jobs.model.job import LostLease
 from ayb_jobs.model.lifecycle import Settlement, settle_lost
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import Patience, narrowed
+from ayb_jobs.runtime.unlogged import Unlogged
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, takes_a_number
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
@@ -30,6 +31,7 @@ class Recovering:
     backoff: Backoff
     max_crashes: int
     aside: Aside
+    unlogged: Unlogged
     _patience: Patience = field(default_factory=Patience, init=False)
     _locked: set[str] = field(default_factory=set, init=False)
 
@@ -63,6 +65,7 @@ class Recovering:
         tried = {each.job.id for each in lost} - {each.job.id for each, _ in written.left}
         done = {*unchanged, *(job.id for job in recovered), *(each.job.id for (each, _), _ in written.refused)}
         self._locked.update(tried - done)
+        self.unlogged.put([job_id for batch in written.done for job_id in batch.unlogged])
         if written.left and not recovered:
             raise written.refused[-1].error
         return len(recovered) + len(unchanged) + len(written.refused)

@@ -22,7 +22,7 @@ from ayb_jobs.runtime.jobs.writing import Writing, Written
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, blames_our_values, was_refused
-from ayb_jobs.storage.queue.settling import RowsLocked
+from ayb_jobs.storage.queue.settling import RowsLocked, Settled
 
 BATCH = 500
 # How often jobs are tried again whose rows somebody else has locked.
@@ -86,8 +86,10 @@ class Completer:
         self._returned.append(held)
         self._wake()
 
-    def settled(self, settlement: Settlement) -> None:
-        """Take note of an attempt that its handler's own transaction settled."""
+    def settled(self, settlement: Settlement, written: Settled) -> None:
+        """Take note of an attempt that its handler's own transaction settled, and of what was written."""
+        if written.unlogged:
+            self._writing.unlogged.put([settlement.job.id])
         self._in_flight.remove([settlement.job.lease_id])
         self._emit(JobsSettled(settlements=[settlement], now=time.monotonic()))
 

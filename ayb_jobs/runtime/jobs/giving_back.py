@@ -48,14 +48,14 @@ def release_each(database: Database, leases: Sequence[Lease], aside: Aside) -> R
     locked = {lease_id for touched in result.done for lease_id in touched.locked}
     refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}
     refused |= {lease_id: RowUnchanged() for touched in result.done for lease_id in touched.unchanged}
+    untried = {lease.lease_id for lease in result.left}
     for lease in leases:
         if lease.lease_id in refused:
             aside.put(lease.job_id, refused[lease.lease_id])
-        elif lease.lease_id in done:
+        elif lease.lease_id not in locked | untried:  # given back, or lost
             aside.forget(lease.job_id)
     if result.left and not result.done:
         raise result.refused[-1].error
-    untried = {lease.lease_id for lease in result.left}
     return Released(done, locked, refused.keys() | untried)
 
 
@@ -144,6 +144,7 @@ class GivingBack:
         began = time.monotonic()
         with self._database.connection() as conn:
             orphans = find_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
+        self._aside.waits.keep({one.job_id for one in orphans} | {held.job.id for held in self._stale})
         released = self._release(orphans)
         self._orphans_left = bool(released.locked or released.refused)
         if began >= self._orphans_until:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, RemovalRefused
 from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.runtime.unlogged import Unlogged
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged, takes_a_number, was_refused
@@ -26,9 +27,13 @@ class Written(NamedTuple):
 
 
 class Writing:
-    """Writes endings in `write`. A completion never depends on the removal of its job."""
+    """Writes endings in `write`. A completion never depends on the removal of its job.
+
+    `unlogged` is told of the attempts that are settled although their rows were dropped.
+    """
 
     def __init__(self, *, database: Database, emit: Emit, worker_id: str, remove_completed: bool) -> None:
+        self.unlogged = Unlogged(emit)
         self._database = database
         self._emit = emit
         self._worker_id = worker_id
@@ -85,7 +90,10 @@ class Writing:
         with self._database.connection() as conn:
             failpoints.reach(failpoints.SETTLING)
             settled = settle_jobs(conn, batch, worker_id=self._worker_id, now=time.monotonic(), remove_completed=remove)
-            return Written(batch) if len(settled) == len(batch) else judged(conn, batch, settled)
+            written = Written(batch) if len(settled.leases) == len(batch) else judged(conn, batch, settled.leases)
+        if settled.unlogged:
+            self.unlogged.put([ended.job.id for ended in batch if ended.job.lease_id in settled.unlogged])
+        return written
 
 
 def judged(conn: Connection, batch: Sequence[Settlement], settled: set[str]) -> Written:

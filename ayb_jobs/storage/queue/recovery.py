@@ -178,7 +178,7 @@ RECOVER_JOBS = f"""
         UPDATE _ayb_jobs AS job
         SET state = ended.state,
             run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
-            crashes = least(job.crashes, 2147483646) + 1, last_error = ended.error, execution_id = numbered.number,
+            crashes = greatest(least(job.crashes, 2147483646), 0) + 1, last_error = ended.error, execution_id = numbered.number,
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM numbered JOIN ended ON ended.id = numbered.id
         WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = numbered.id
@@ -191,22 +191,28 @@ RECOVER_JOBS = f"""
             now()
         FROM settled
         WHERE state <> 'running'
+        RETURNING job_id
     ), told AS MATERIALIZED (
         SELECT CASE
             WHEN {MAY_NOTIFY} AND EXISTS (SELECT FROM settled WHERE state = 'queued' AND run_at <= now())
                 THEN pg_notify('ayb_jobs', '')::text
         END
     )
-    SELECT held.id, settled.type, settled.state, settled.attempts, settled.crashes, settled.error
+    SELECT held.id, settled.type, settled.state, settled.attempts, settled.crashes, settled.error,
+        held.id IN (SELECT job_id FROM logged) AS is_logged
     FROM held LEFT JOIN settled ON settled.id = held.id AND settled.state <> 'running' CROSS JOIN told
 """
 
 
 class Recovered(NamedTuple):
-    """What one statement recovered, and the ids of jobs that a trigger keeps as they are."""
+    """What one statement recovered, and the ids of jobs that a trigger keeps as they are.
+
+    `unlogged` are the ids of recovered jobs whose execution row the database dropped.
+    """
 
     jobs: Sequence[RecoveredJob] = ()
     unchanged: Sequence[str] = ()
+    unlogged: Sequence[str] = ()
 
 
 def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]) -> Recovered:
@@ -227,10 +233,15 @@ def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]
         "errors": [settlement.error for _, settlement in ended],
         "records": [settlement.records for _, settlement in ended],
     }
-    rows = conn.execute(RECOVER_JOBS, values, prepare=False).fetchall()
-    jobs = [
-        RecoveredJob(id=id_, type=type_, state=state, attempts=attempts, crashes=crashes, error=error)
-        for id_, type_, state, attempts, crashes, error in rows
-        if state is not None
-    ]
-    return Recovered(jobs, [row[0] for row in rows if row[2] is None])
+    rows: list[Any] = conn.cursor(row_factory=namedtuple_row).execute(RECOVER_JOBS, values, prepare=False).fetchall()
+    recovered = [row for row in rows if row.state is not None]
+    return Recovered(
+        jobs=[
+            RecoveredJob(
+                id=row.id, type=row.type, state=row.state, attempts=row.attempts, crashes=row.crashes, error=row.error
+            )
+            for row in recovered
+        ],
+        unchanged=[row.id for row in rows if row.state is None],
+        unlogged=[row.id for row in recovered if not row.is_logged],
+    )

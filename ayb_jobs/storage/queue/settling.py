@@ -5,6 +5,8 @@ fenced by their leases, and `logged` their execution rows.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
@@ -25,7 +27,7 @@ class RowsLocked(DatabaseError):
 # is nearly every batch, and each element costs the server and its client. `id = ANY` beside the join has the primary
 # key searched once for all of a batch. A join alone, or a list whose length the planner knows, may be planned as one
 # that reads the whole table, while that is small or was never analyzed. A row that a trigger put back as it was still
-# has its lease (`lease_left`), and is not settled. The answer is null if all were settled.
+# has its lease (`lease_left`), and is not settled. There is no row in the answer if all were settled and logged.
 SETTLE_JOBS = """
     WITH impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', '1s', true)
@@ -60,10 +62,10 @@ SETTLE_JOBS = """
             now() - started_ago_us * interval '1 microsecond', now() - ended_ago_us * interval '1 microsecond'
         FROM settled
         WHERE lease_left IS NULL
+        RETURNING lease_id
     )
-    SELECT CASE WHEN (SELECT count(*) FROM settled WHERE lease_left IS NULL) < cardinality(%(ids)s::uuid[])
-        THEN ARRAY(SELECT lease_id::text FROM settled WHERE lease_left IS NULL)
-    END
+    SELECT ARRAY(SELECT lease_id::text FROM settled WHERE lease_left IS NULL), ARRAY(SELECT lease_id::text FROM logged)
+    WHERE (SELECT count(*) FROM logged) < cardinality(%(ids)s::uuid[])
 """
 
 # The same, but what completed is deleted: its execution row is all that stays. Each half reads its own jobs alone.
@@ -109,10 +111,10 @@ SETTLE_AND_REMOVE_JOBS = """
             now() - started_ago_us * interval '1 microsecond', now() - ended_ago_us * interval '1 microsecond'
         FROM settled
         WHERE lease_left IS NULL
+        RETURNING lease_id
     )
-    SELECT CASE WHEN (SELECT count(*) FROM settled WHERE lease_left IS NULL) < cardinality(%(ids)s::uuid[])
-        THEN ARRAY(SELECT lease_id::text FROM settled WHERE lease_left IS NULL)
-    END
+    SELECT ARRAY(SELECT lease_id::text FROM settled WHERE lease_left IS NULL), ARRAY(SELECT lease_id::text FROM logged)
+    WHERE (SELECT count(*) FROM logged) < cardinality(%(ids)s::uuid[])
 """
 
 # The same with one step more, for batches in which a result is to be kept; no other batch pays for it. `kept` stands
@@ -127,26 +129,33 @@ KEEP_RESULTS = """    ), kept AS (
         ON CONFLICT (job_id) DO UPDATE SET result = excluded.result, ended_at = excluded.ended_at
         RETURNING CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('ayb_jobs_results', job_id::text)::text END
     )
-    SELECT CASE WHEN (SELECT count(*) FROM settled"""
+    SELECT ARRAY(SELECT lease_id::text FROM settled"""
 ANSWER = """    )
-    SELECT CASE WHEN (SELECT count(*) FROM settled"""
+    SELECT ARRAY(SELECT lease_id::text FROM settled"""
 SETTLE_JOBS_WITH_RESULTS = SETTLE_JOBS.replace(ANSWER, KEEP_RESULTS)
 SETTLE_AND_REMOVE_JOBS_WITH_RESULTS = SETTLE_AND_REMOVE_JOBS.replace(ANSWER, KEEP_RESULTS)
 
 
+class Settled(NamedTuple):
+    """The leases (their ids) that were settled, and those of them whose execution row the database dropped."""
+
+    leases: set[str]
+    unlogged: AbstractSet[str] = frozenset()
+
+
 def settle_jobs(
     conn: Connection, settlements: Sequence[Settlement], *, worker_id: str, now: float, remove_completed: bool = False
-) -> set[str]:
+) -> Settled:
     """End these attempts: change their jobs, write their execution rows and keep their results, in one statement.
 
-    Answers with the leases (their ids) that were settled. One left out was lost, or a trigger kept its job from being
-    changed (`find_held` tells which): nothing of its job was changed.
+    A lease that is not among the settled ones was lost, or a trigger kept its job from being changed (`find_held` tells
+    which): nothing of its job was changed.
     `now` is the present on the clock of `Settlement.started`. With `remove_completed`, completed jobs are deleted.
     Raises `RowsLocked`, with nothing changed, if somebody else keeps one of the rows locked for a second: the whole
     batch waits for it, so it waits no longer.
     """
     if not settlements:
-        return set()
+        return Settled(set())
     statement = SETTLE_AND_REMOVE_JOBS if remove_completed else SETTLE_JOBS
     values = _settled_values(settlements, worker_id, now)
     if "results" in values:
@@ -155,18 +164,18 @@ def settle_jobs(
         row = conn.execute(statement, values).fetchone()
     except LockNotAvailable as error:
         raise RowsLocked from error
-    return _settled_leases(settlements, row)
+    return _settled(settlements, row)
 
 
-async def settle_on(conn: AsyncConnection[TupleRow], settlement: Settlement, *, worker_id: str) -> bool:
-    """Do what `settle_jobs` does to one attempt that ends now, on an asynchronous connection; tell whether it did."""
+async def settle_on(conn: AsyncConnection[TupleRow], settlement: Settlement, *, worker_id: str) -> Settled:
+    """Do what `settle_jobs` does to one attempt that ends now, on an asynchronous connection."""
     values = _settled_values([settlement], worker_id, settlement.ended)
     async with conn.cursor(row_factory=tuple_row) as cursor:
         try:
             await cursor.execute(SETTLE_JOBS, values)
         except LockNotAvailable as error:
             raise RowsLocked from error
-        return bool(_settled_leases([settlement], await cursor.fetchone()))
+        return _settled([settlement], await cursor.fetchone())
 
 
 async def is_held_on(conn: AsyncConnection[TupleRow], settlement: Settlement) -> bool:
@@ -176,10 +185,11 @@ async def is_held_on(conn: AsyncConnection[TupleRow], settlement: Settlement) ->
         return await cursor.fetchone() is not None
 
 
-def _settled_leases(settlements: Sequence[Settlement], row: TupleRow | None) -> set[str]:
-    if row is None or row[0] is None:
-        return {ended.job.lease_id for ended in settlements}
-    return set(row[0])
+def _settled(settlements: Sequence[Settlement], row: TupleRow | None) -> Settled:
+    if row is None:
+        return Settled({ended.job.lease_id for ended in settlements})
+    settled, logged = row
+    return Settled(set(settled), set(settled) - set(logged))
 
 
 def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: float) -> dict[str, object]:
@@ -209,19 +219,21 @@ def _kept_values(jobs: Sequence[LeasedJob], results: Sequence[str | None]) -> di
 
 FIND_SETTLED = """
     SELECT execution.lease_id
-    FROM unnest(%(execution_ids)s::bigint[], %(lease_ids)s::uuid[], %(outcomes)s::text[])
-        AS ended (execution_id, lease_id, outcome)
-    JOIN _ayb_job_executions AS execution ON execution.id = ended.execution_id
+    FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(outcomes)s::text[]) AS ended (id, lease_id, outcome)
+    JOIN _ayb_job_executions AS execution ON execution.job_id = ended.id
     WHERE execution.lease_id = ended.lease_id AND execution.outcome = ended.outcome
 """
 
 
 def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
-    """Return which of these leases (their ids) are settled in just this way already, as if an answer was lost."""
+    """Return which of these leases (their ids) are settled in just this way already, as if an answer was lost.
+
+    By their jobs, since an attempt may have got another number.
+    """
     rows = conn.execute(
         FIND_SETTLED,
         {
-            "execution_ids": [ended.job.execution_id for ended in settlements],
+            "ids": [ended.job.id for ended in settlements],
             "lease_ids": [ended.job.lease_id for ended in settlements],
             "outcomes": [ended.outcome for ended in settlements],
         },

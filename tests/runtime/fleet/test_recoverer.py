@@ -4,7 +4,7 @@ import pytest
 from psycopg import errors
 from psycopg.sql import SQL
 
-from ayb_jobs.events import JobRecovered
+from ayb_jobs.events import ExecutionsDropped, JobRecovered
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import Worker
 from ayb_jobs.runtime.fleet import heartbeat
@@ -80,6 +80,20 @@ def test_jobs_that_a_trigger_keeps_running_are_set_aside_and_told_and_looks_paus
     assert len(set(set_aside(told))) == BATCH + 1
     assert [event.job.id for event in told if isinstance(event, JobRecovered)] == [good]
     assert conn.execute("SELECT job_id FROM _ayb_job_executions").fetchall() == [(good,)]
+
+
+def test_lost_attempts_whose_rows_a_trigger_drops_are_told(db: Database, conn: Connection) -> None:
+    conn.execute("""
+        CREATE FUNCTION drop_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER drop_row BEFORE INSERT ON _ayb_job_executions FOR EACH ROW EXECUTE FUNCTION drop_row();
+    """)
+    job_id = make_job(conn, "running", lease_until=SQL("now() - interval '1 second'"))
+    told: list[object] = []
+    Recoverer(database=db, emit=told.append, backoff=Backoff(), max_crashes=3, lease_s=30).tick()
+    assert [event.job.id for event in told if isinstance(event, JobRecovered)] == [job_id]
+    assert [event for event in told if isinstance(event, ExecutionsDropped)] == [
+        ExecutionsDropped(count=1, job_id=job_id)
+    ]
 
 
 def test_jobs_that_somebody_holds_locked_are_waited_for_with_pauses(db: Database, conn: Connection) -> None:

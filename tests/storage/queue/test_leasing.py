@@ -44,7 +44,9 @@ def failed(job: LeasedJob, error: str = "it broke") -> Settlement:
 
 
 def settle(conn: Connection, *endings: Settlement, remove_completed: bool = False) -> set[str]:
-    return settle_jobs(conn, endings, worker_id="w1", now=time.monotonic(), remove_completed=remove_completed)
+    written = settle_jobs(conn, endings, worker_id="w1", now=time.monotonic(), remove_completed=remove_completed)
+    assert not written.unlogged
+    return written.leases
 
 
 def row(conn: Connection, job_id: str, columns: str = "*") -> Any:

@@ -60,6 +60,7 @@ def test_jitter_is_added(conn: Connection) -> None:
         (4, 0, "failed", "lease lost by worker w; attempts used up (4 of 3)"),
         (2, 2, "failed", "lease lost by worker w; crashes used up (3 of 3)"),
         (1, 5, "failed", "lease lost by worker w; crashes used up (6 of 3)"),
+        (2, -(2**31), "queued", "lease lost by worker w (attempt 2 of 3)"),
     ],
 )
 def test_attempts_and_crashes_are_bounded(
@@ -67,7 +68,7 @@ def test_attempts_and_crashes_are_bounded(
 ) -> None:
     make_job(conn, "running", lease_until=PAST, attempts=attempts, crashes=crashes, worker_id="w")
     (found,) = recover(conn).jobs
-    assert (found.state, found.crashes, found.error) == (state, crashes + 1, error)
+    assert (found.state, found.crashes, found.error) == (state, max(crashes, 0) + 1, error)
 
 
 @pytest.mark.parametrize(("ran", "most_s"), [("1 second", 30), ("1 minute", 600), ("1 year", 3600), ("-infinity", 30)])

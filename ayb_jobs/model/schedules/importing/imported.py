@@ -103,11 +103,16 @@ def as_toml(entries: Iterable[Imported]) -> str:
 
 def _toml_lines(entry: Imported) -> Iterator[str]:
     for line in (entry.source, *entry.notes):
-        yield f"# {''.join(each if each.isprintable() else ' ' for each in line)}"  # TOML refuses control characters
+        yield f"# {_comment(line)}"
     if entry.schedule is not None:
         yield from _job_type_lines(entry, entry.schedule)
         yield from _schedule_lines(entry.schedule)
     yield ""
+
+
+def _comment(text: str) -> str:
+    """Return a text whose control and bidirectional characters stand as escapes; TOML refuses the former."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _job_type_lines(entry: Imported, schedule: NewSchedule) -> Iterator[str]:

@@ -154,6 +154,13 @@ def test_null_keeps_its_place_and_is_named_if_settings_cannot_say_it() -> None:
     assert "null" in as_toml([entry])
 
 
+def test_comments_show_what_is_not_printable_as_escapes() -> None:
+    entry = read("beat_schedule = {'a': {'task': 't\u202e\u2066\x9b31m\\udc80', 'schedule': 60}}")["a"]
+    comments = [line for line in as_toml([entry]).splitlines() if line.startswith("#")]
+    assert all(line.isprintable() for line in comments)
+    assert r"t\u202e\u2066\x9b31m\udc80" in comments[0]
+
+
 @pytest.mark.parametrize("text", ["", "x = 1", "def f(:", "\x00", "(" * 10_000, "beat_scheduler = {}"])
 def test_what_holds_no_schedule_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
