@@ -68,7 +68,7 @@ class JobContext:
     `job` is the job as leased; `deadline` is when the attempt times out, in seconds of `time.monotonic()`, or None;
     `settled` tells whether `transaction()` has completed the job;
     `stop_reason` is None until the handler is asked to stop; `records_processed` is the count reported so far, which is
-    kept even where the attempt fails.
+    kept even if the attempt fails.
 
     Tens of thousands are made each second: whatever is not always needed is made when it is first asked for.
     """
@@ -109,7 +109,7 @@ class JobContext:
 
     @property
     def payload(self) -> Any:
-        """The job's payload, decoded from JSON; raises `PayloadUndecodable` where Python cannot hold it."""
+        """The job's payload, decoded from JSON; raises `PayloadUndecodable` if Python cannot hold it."""
         if self._payload is UNDECODED:
             self._payload = decode_payload(self.job.payload_text)
         return self._payload
@@ -185,7 +185,7 @@ class JobContext:
         return self._services
 
     def check(self) -> None:
-        """Raise where the handler was asked to stop: `LeaseLost`, or `Stopped` with the reason; else do nothing.
+        """Raise if the handler was asked to stop: `LeaseLost`, or `Stopped` with the reason; else do nothing.
 
         Where `Stopped` leaves the handler because of a shutdown, the job goes back to the queue and the attempt is not
         counted.
@@ -194,7 +194,7 @@ class JobContext:
             raise LeaseLost if self.stop_reason == "lease_lost" else Stopped(self.stop_reason)
 
     def remaining_s(self) -> float | None:
-        """Return the seconds left until the attempt times out, never below zero; None where there is no limit."""
+        """Return the seconds left until the attempt times out, never below zero; None if there is no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     @contextmanager
@@ -318,7 +318,7 @@ class JobContext:
 
         `checkpoint` is JSON of the handler's own, of 64 KiB at most: `ctx.checkpoint` of a later attempt, so that it
         goes on from there. Committed at once, outside any transaction of the handler. Raises `LeaseLost` if another
-        worker may have the job by now; the handler should let that pass.
+        daemon may have the job by now; the handler should let that pass.
         """
         if records_processed is not None:
             check_records(records_processed)

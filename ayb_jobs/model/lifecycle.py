@@ -51,7 +51,7 @@ COMPLETED = (JobState.COMPLETED, Outcome.COMPLETED)
 class Settlement(NamedTuple):
     """What the end of one attempt does to its job.
 
-    `delay_s` is the wait before the next attempt, set only where `state` is queued. `started` and `ended` are when the
+    `delay_s` is the wait before the next attempt, set only if `state` is queued. `started` and `ended` are when the
     handler began and ended, on the process's monotonic clock. `result` is the JSON text of what the
     handler returned, if it is to be kept.
     """

@@ -75,7 +75,7 @@ class Slot:
     def state(self) -> SlotState:
         """What the slot does.
 
-        Stuck where its handler was told to stop, did not, and its attempt was settled without it.
+        Stuck if its handler was told to stop, did not, and its attempt was settled without it.
         """
         current = self._current
         if current is None:

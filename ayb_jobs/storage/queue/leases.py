@@ -134,7 +134,7 @@ REPORT_PROGRESS = """
 
 
 def report_progress(conn: Connection, lease: Lease, progress: str, *, lease_s: float) -> bool:
-    """Write a running job's progress (JSON text) and extend its lease; False where the lease is lost."""
+    """Write a running job's progress (JSON text) and extend its lease; False if the lease is lost."""
     row = conn.execute(
         REPORT_PROGRESS,
         {"id": lease.job_id, "lease_id": lease.lease_id, "progress": progress, "lease_s": lease_s},
