@@ -151,7 +151,8 @@ def test_an_execution_that_a_trigger_drops_is_told(database_url: str, conn: Conn
 
     with running(database_url, registry, poll_interval_ms=50) as daemon:
         job_id = make_job(conn)
-        eventually(lambda: daemon.recorder.of(ExecutionsDropped) and daemon.recorder.of(JobsSettled))
+        eventually(lambda: daemon.recorder.of(ExecutionsDropped))
+        eventually(lambda: daemon.recorder.of(JobsSettled))
     assert [event.job_id for event in daemon.recorder.of(ExecutionsDropped)] == [job_id]
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("completed",)
 

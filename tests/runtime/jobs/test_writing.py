@@ -34,6 +34,10 @@ TAKE_NUMBERS = """
 LOSE_LEASES = "UPDATE _ayb_jobs SET lease_id = gen_random_uuid(), worker_id = 'successor'"
 
 
+def lose_connection() -> None:
+    raise OperationalError("the connection is lost")
+
+
 def outcomes(conn: Connection, job_ids: Sequence[str]) -> list[tuple[object, ...]]:
     return conn.execute(
         "SELECT job_id, outcome FROM _ayb_job_executions WHERE job_id = ANY (%s) ORDER BY id", (list(job_ids),)
@@ -109,7 +113,7 @@ def test_an_orphan_that_is_lost_is_not_set_aside_any_more(db: Database, conn: Co
         database=db, buffer=Buffer(on_low=lambda: None), in_flight=InFlight(), emit=lambda _: None, worker_id="w"
     )
     with pytest.raises(OperationalError), giving_back.answer_expected():
-        raise OperationalError("the connection is lost")
+        lose_connection()
     giving_back.release_orphans()
     assert giving_back.orphans_left
     conn.execute(LOSE_LEASES)
