@@ -3,8 +3,16 @@
 import pytest
 
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import JobState, LeasedJob
-from ayb_jobs.model.lifecycle import MAX_ERROR, TRANSITIONS, Outcome, settle_failure, settle_result, storable_error
+from ayb_jobs.model.job import JobState, LeasedJob, LostLease
+from ayb_jobs.model.lifecycle import (
+    MAX_ERROR,
+    TRANSITIONS,
+    Outcome,
+    settle_failure,
+    settle_lost,
+    settle_result,
+    storable_error,
+)
 from ayb_jobs.model.results import Cancel, Result, Snooze
 
 BACKOFF = Backoff()
@@ -90,3 +98,9 @@ def test_a_long_error_keeps_its_head_and_its_tail() -> None:
     assert clean.startswith("HEAD")
     assert clean.endswith("TAIL")
     assert len(clean) < MAX_ERROR + 100
+
+
+def test_a_count_of_crashes_below_zero_is_taken_for_zero() -> None:
+    job = leased()._replace(crashes=-(2**31))
+    lost = LostLease(job=job, worker_id="w", lease_until=None, ran_s=1.0, records=None, of_the_dead=False)
+    assert settle_lost(lost, max_crashes=1, backoff=BACKOFF, chance=0.5, now=2.0).state is JobState.FAILED
