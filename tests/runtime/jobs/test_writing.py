@@ -110,7 +110,7 @@ def test_an_orphan_that_is_lost_is_not_set_aside_any_more(db: Database, conn: Co
     make_job(conn)
     lease(conn)
     giving_back = GivingBack(
-        database=db, buffer=Buffer(on_low=lambda: None), in_flight=InFlight(), emit=lambda _: None, worker_id="w"
+        database=db, buffers=[Buffer(on_low=lambda: None)], in_flight=InFlight(), emit=lambda _: None, worker_id="w"
     )
     with pytest.raises(OperationalError), giving_back.answer_expected():
         lose_connection()
