@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from hypothesis import HealthCheck, given, settings
@@ -42,7 +42,7 @@ class Crashing:
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         with self._database.transaction() as conn:
-            yield self._Connection(self, conn)
+            yield self._Executing(self, conn)
             self.count()
 
     def count(self) -> None:
@@ -50,14 +50,25 @@ class Crashing:
             raise Crash
         self._left -= 1
 
-    class _Connection:
-        def __init__(self, crashing: "Crashing", conn: Any) -> None:
+    class _Executing:
+        """A connection, or a cursor of one, whose statements are counted."""
+
+        def __init__(self, crashing: "Crashing", real: Any) -> None:
             self._crashing = crashing
-            self._conn = conn
+            self._real = real
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._real.close()
+
+        def cursor(self, **options: Any) -> "Crashing._Executing":
+            return Crashing._Executing(self._crashing, self._real.cursor(**options))
 
         def execute(self, *args: Any, **options: Any) -> Any:
             self._crashing.count()
-            return self._conn.execute(*args, **options)
+            return self._real.execute(*args, **options)
 
 
 class World:

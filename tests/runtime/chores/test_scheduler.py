@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -163,13 +163,24 @@ def test_a_schedule_advanced_by_another_meanwhile_makes_no_job(bench: Bench) -> 
                 yield Overtaken(conn)
 
     class Overtaken:
-        def __init__(self, conn: Any) -> None:
-            self._conn = conn
+        """A connection, or a cursor of one, on which another scheduler is quicker."""
+
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._real.close()
+
+        def cursor(self, **options: Any) -> "Overtaken":
+            return Overtaken(self._real.cursor(**options))
 
         def execute(self, statement: str, *args: Any, **options: Any) -> Any:
             if "decided AS" in statement:
-                self._conn.execute("UPDATE _ayb_job_schedules SET next_run_at = next_run_at + interval '1 hour'")
-            return self._conn.execute(statement, *args, **options)
+                self._real.execute("UPDATE _ayb_job_schedules SET next_run_at = next_run_at + interval '1 hour'")
+            return self._real.execute(statement, *args, **options)
 
     Scheduler(Racing(), lambda _: None, tick_s=15).tick()
     assert bench.jobs() == []
