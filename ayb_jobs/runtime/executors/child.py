@@ -25,12 +25,14 @@ from ayb_jobs.handlers.context import ContextServices, JobContext, StopReason
 from ayb_jobs.handlers.isolation import find_handler
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.model.results import Cancel, Result, Returned, Snooze, as_result
 from ayb_jobs.runtime.executors.threads import Threads
 from ayb_jobs.runtime.jobs.attempts import readable
 from ayb_jobs.runtime.jobs.error_text import error_text
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Timeouts
+from ayb_jobs.storage.queue.settling import Settled
 
 MIB = 1024 * 1024
 # Whoever looks for a process to kill because memory is short takes this one before any other.
@@ -118,7 +120,7 @@ class Child:
             lease_s=settings.lease_s,
             logger=structlog.wrap_logger(None, processors=[self._log]),
             worker_id=settings.worker_id,
-            settled=lambda settlement: self._tell(settled=settlement.records),
+            settled=self._tell_settled,
         )
 
     def work(self) -> None:
@@ -133,6 +135,9 @@ class Child:
         self._tell(ready=True)
         while (context := self._waiting.get()) is not None:
             self._attempt(context)
+
+    def _tell_settled(self, settlement: Settlement, written: Settled) -> None:
+        self._tell(settled=settlement.records, unlogged=bool(written.unlogged))
 
     def _take_orders(self) -> None:
         """Take orders until the daemon is gone, or wants no more."""

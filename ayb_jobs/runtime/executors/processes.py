@@ -21,6 +21,7 @@ from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.results import Cancel, Returned, Snooze
 from ayb_jobs.runtime.executors.child import Run, Settings, Stop
+from ayb_jobs.storage.queue.settling import Settled
 
 T = TypeVar("T")
 
@@ -256,7 +257,8 @@ class Processes:
         """Do what a message asks for that is not the attempt's end."""
         if "settled" in message:
             context.records_processed = message["settled"]
-            context.completed(context.completion())
+            leases = {context.job.lease_id}
+            context.completed(context.completion(), Settled(leases, leases if message.get("unlogged") else frozenset()))
         elif "line" in message and isinstance(message.get("fields"), dict):
             fields = {key: value for key, value in message["fields"].items() if key.isidentifier()}
             event = str(fields.pop("event", ""))

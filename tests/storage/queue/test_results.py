@@ -34,7 +34,7 @@ def settle(conn: Connection, jobs: Any, *returned: object, remove_completed: boo
     now = time.monotonic()
     results: list[Result] = [as_result(one) for one in returned]
     endings = [settle_result(job, result, now - 1, now) for job, result in zip(jobs, results, strict=True)]
-    return settle_jobs(conn, endings, worker_id="w1", now=now, remove_completed=remove_completed)
+    return settle_jobs(conn, endings, worker_id="w1", now=now, remove_completed=remove_completed).leases
 
 
 def kept(conn: Connection) -> dict[str, Any]:
