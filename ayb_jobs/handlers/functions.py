@@ -6,8 +6,8 @@ from collections.abc import Callable
 from ayb_jobs.errors import InvalidInput
 
 
-def check_handler(name: str, run: object) -> None:
-    """Raise `InvalidInput` if `run` cannot serve as the handler of job type `name`."""
+def check_callable(name: str, run: object) -> None:
+    """Raise `InvalidInput` if `run` is no function that can serve as the handler of job type `name`."""
     if not callable(run):
         raise InvalidInput(f"the handler of {name} is {run!r}; a function is needed", field="handler")
     if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
@@ -15,12 +15,15 @@ def check_handler(name: str, run: object) -> None:
             f"the handler of {name} is a generator; a handler is a plain function or an `async def` one",
             field="handler",
         )
+
+
+def check_arguments(name: str, run: Callable[..., object], count: int) -> None:
+    """Raise `InvalidInput` if a handler cannot be called with so many arguments: the context, then the payload."""
     try:
-        inspect.signature(run).bind(None)
+        inspect.signature(run).bind(*[None] * count)
     except TypeError:
-        raise InvalidInput(
-            f"the handler of {name} must take exactly one argument, the JobContext", field="handler"
-        ) from None
+        wanted = "exactly one argument, the JobContext" if count == 1 else "the JobContext and the payload alone"
+        raise InvalidInput(f"the handler of {name} must take {wanted}", field="handler") from None
     except ValueError:
         pass  # some built-in callables have no signature to look at
 

@@ -1,16 +1,18 @@
 """Which job types there are, and what each runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.handlers.functions import check_handler, first_line, is_async
-from ayb_jobs.handlers.job_type import AsyncHandler, Handler, JobType, isolated
+from ayb_jobs.handlers.functions import check_arguments, check_callable, first_line, is_async
+from ayb_jobs.handlers.job_type import JobType, isolated
+from ayb_jobs.handlers.middleware import Middleware, around, check_middleware
 from ayb_jobs.handlers.suggestion import suggestion
+from ayb_jobs.handlers.validation import model_of, validating
 from ayb_jobs.model.job import NewJob
 
-H = TypeVar("H", bound=Handler | AsyncHandler)
+H = TypeVar("H", bound=Callable[..., Any])
 
 
 class JobOptions(TypedDict, total=False):
@@ -29,10 +31,12 @@ class Registry:
     """A set of job types, each with its handler.
 
     Made and passed, never global: a module makes one as `registry = Registry()`, and decorates each of its handlers
-    with `@registry.handler("send_mail", max_attempts=5, timeout_s=30)`.
+    with `@registry.handler("send_mail", max_attempts=5, timeout_s=30)`. `middleware` are functions around each of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, middleware: Sequence[Middleware] = ()) -> None:
+        check_middleware(middleware)
+        self._middleware = tuple(middleware)
         self._types: dict[str, JobType] = {}
 
     def handler(
@@ -51,7 +55,8 @@ class Registry:
         (seconds) and `payload` are the type's defaults, see `JobType`. A plain function runs in a thread and gets a
         `JobContext`; an `async def` function runs on the event loop and gets an `AsyncJobContext`. With
         `isolation="process"` a plain function runs in a child process. Raises `InvalidInput` for a name that is taken
-        or cannot be stored, for a bad value, and for a function that cannot be called with one argument.
+        or cannot be stored, for a bad value, and for a function that takes something else than the context, and after
+        it perhaps the payload as a dataclass or a pydantic model.
         """
         if isolation not in (None, "process"):
             raise InvalidInput(
@@ -59,10 +64,9 @@ class Registry:
             )
 
         def register(run: H) -> H:
-            check_handler(name, run)
             job_type = JobType(
                 name=name,
-                run=run,
+                run=self._wrapped(name, run),
                 description=first_line(run) if description is None else description,
                 max_attempts=max_attempts,
                 timeout_s=timeout_s,
@@ -75,6 +79,14 @@ class Registry:
             return run
 
         return register
+
+    def _wrapped(self, name: str, run: Callable[..., Any]) -> Callable[[Any], Any]:
+        """Return what runs a handler: itself, unless its payload is to be validated or there is middleware."""
+        check_callable(name, run)
+        model = model_of(name, run)
+        check_arguments(name, run, 1 if model is None else 2)
+        validated = run if model is None else validating(name, run, model, is_async=is_async(run))
+        return around(validated, self._middleware, of_async=is_async(run))
 
     def add(self, job_type: JobType) -> None:
         """Add a job type; raises `InvalidInput` if its name is taken."""

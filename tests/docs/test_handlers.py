@@ -1,7 +1,10 @@
 """The blocks of docs/handlers.md that do something, with a daemon that runs what they enqueue."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from ayb_jobs import JobContext, NewJob, Registry, enqueue
 from ayb_jobs.process.inside import running_daemon
 from ayb_jobs.storage.database import Connection
-from tests.docs.reading import ROOT, blocks
+from tests.docs.reading import ROOT, blocks, prose
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.running import running
@@ -104,3 +107,25 @@ def test_the_steps_and_the_checkpoint_survive_a_failed_attempt(database_url: str
 
         eventually(ended)
     assert sorted(calls, key=str) == [0, 1, 2, 2, 3, "charge", "ship", "ship"]
+
+
+def test_the_payload_is_validated_within_the_middleware(database_url: str, conn: Connection) -> None:
+    posted: list[Any] = []
+    order = "0197b1a2-0000-7000-8000-000000000000"
+    names = do(
+        block("middleware=[timed]"),
+        database_url,
+        Registry=Registry,
+        JobContext=JobContext,
+        Any=Any,
+        Callable=Callable,
+        time=time,
+    )
+    do(block("class Mail:"), database_url, **names, post=lambda *mail: posted.append(mail), __name__=__name__)
+    make_job(conn, type="send_invoice", payload={"to": "ada@example.com", "order": order})
+    make_job(conn, type="send_invoice", payload={"to": "ada@example.com"})
+    with running(database_url, names["registry"]):
+        eventually(lambda: conn.execute("SELECT 1 FROM _ayb_job_executions HAVING count(*) = 2").fetchone())
+    assert posted == [("ada@example.com", UUID(order), 1)]
+    (error,) = conn.execute("SELECT last_error FROM _ayb_jobs WHERE state = 'failed'").fetchone() or ("",)
+    assert f"`{error}`" in prose(DOCUMENT)
