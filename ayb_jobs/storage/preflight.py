@@ -10,6 +10,7 @@ from ayb_jobs.model.schedules.cron import read_cron
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.migrate import pending
 from ayb_jobs.storage.migrations import Migration
+from ayb_jobs.storage.rows import named
 
 # How fast a disk that is no good one is read while an index is built, and how long a change of a table's columns takes.
 BYTES_PER_S = 100_000_000
@@ -48,7 +49,7 @@ class Preflight:
 
 
 RELATION = """
-    SELECT relname::text, greatest(reltuples, 0)::bigint, pg_table_size(oid)
+    SELECT greatest(reltuples, 0)::bigint AS rows, pg_table_size(oid) AS size
     FROM pg_class
     WHERE oid = to_regclass(%(name)s::text)
 """
@@ -82,8 +83,8 @@ def _locked(conn: Connection, indexes: Mapping[str, int], columns: Mapping[str, 
 
 
 def _size_of(conn: Connection, name: str) -> tuple[int, int] | None:
-    row = conn.execute(RELATION, {"name": name}).fetchone()
-    return None if row is None else (row[1], row[2])
+    row = named(conn).execute(RELATION, {"name": name}).fetchone()
+    return None if row is None else (row.rows, row.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +111,10 @@ class Rows:
 
 HAS_TABLES = "SELECT to_regclass('_ayb_jobs') IS NOT NULL, to_regclass('_ayb_job_schedules') IS NOT NULL"
 COUNT_WAITING = """
-    SELECT type::text, count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'queued' AND run_at <= now()),
-        count(*) FILTER (WHERE state = 'running' AND lease_until > now()),
-        count(*) FILTER (WHERE state = 'running' AND lease_until IS NULL OR lease_until <= now())
+    SELECT type::text, count(*) FILTER (WHERE state = 'queued') AS waiting,
+        count(*) FILTER (WHERE state = 'queued' AND run_at <= now()) AS due,
+        count(*) FILTER (WHERE state = 'running' AND lease_until > now()) AS leased,
+        count(*) FILTER (WHERE state = 'running' AND lease_until IS NULL OR lease_until <= now()) AS expired
     FROM _ayb_jobs
     WHERE state IN ('queued', 'running')
     GROUP BY type
@@ -131,16 +133,16 @@ LIST_SCHEDULES = (
 def rows_of(conn: Connection, keep_h: Mapping[JobState, int]) -> Rows:
     """Look at the rows; `keep_h` is for how many hours finished jobs are kept, by state, below zero for ever."""
     has_jobs, has_schedules = conn.execute(HAS_TABLES).fetchone() or (False, False)
-    counts = conn.execute(COUNT_WAITING).fetchall() if has_jobs else []
-    schedules = conn.execute(LIST_SCHEDULES).fetchall() if has_schedules else []
+    counts = named(conn).execute(COUNT_WAITING).fetchall() if has_jobs else []
+    schedules = named(conn).execute(LIST_SCHEDULES).fetchall() if has_schedules else []
     return Rows(
-        waiting={row[0]: row[1] for row in counts if row[1]},
-        due=sum(row[2] for row in counts),
-        leased=sum(row[3] for row in counts),
-        expired=sum(row[4] for row in counts),
+        waiting={row.type: row.waiting for row in counts if row.waiting},
+        due=sum(row.due for row in counts),
+        leased=sum(row.leased for row in counts),
+        expired=sum(row.expired for row in counts),
         old=_old(conn, keep_h) if has_jobs else {},
-        schedules={name: job_type for name, job_type, _, _, enabled in schedules if enabled},
-        unread={name: fault for name, _, cron, zone, _ in schedules if (fault := _timing_fault(cron, zone))},
+        schedules={row.name: row.job_type for row in schedules if row.enabled},
+        unread={row.name: fault for row in schedules if (fault := _timing_fault(row.cron_expr, row.timezone))},
     )
 
 

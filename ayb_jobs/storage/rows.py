@@ -1,8 +1,9 @@
 """What statements return of rows."""
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
+from psycopg.rows import namedtuple_row
 
 R = TypeVar("R")
 
@@ -24,3 +25,8 @@ class Deleted(NamedTuple):
 
     rows: int = 0
     kept: int = 0
+
+
+def named(conn: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
+    """Return a cursor whose rows have the names of their columns. For whatever is not done for each job."""
+    return conn.cursor(row_factory=namedtuple_row)

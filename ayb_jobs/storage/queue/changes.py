@@ -1,7 +1,9 @@
 """Which jobs changed lately, found without an index on `updated_at`, which every change of every job would pay for."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from psycopg.rows import kwargs_row
 
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Connection
@@ -54,14 +56,14 @@ LIST_CHANGES = """
             SELECT target FROM _ayb_job_audit WHERE action IN ('job.retry', 'job.cancel') ORDER BY id DESC LIMIT 100
         ) AS changed_by_hand
     )
-    SELECT id::text, updated_at::text, type, queue, state, attempts, max_attempts,
-        to_char(run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        left(last_error, 500)
-    FROM _ayb_jobs
-    JOIN candidates USING (id)
-    WHERE updated_at > now() - make_interval(secs => %(window_s)s)
-    ORDER BY updated_at, id
+    SELECT job.id::text, job.updated_at::text AS moment, job.type, job.queue, job.state, job.attempts, job.max_attempts,
+        to_char(job.run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS run_at,
+        to_char(job.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS updated_at,
+        left(job.last_error, 500) AS last_error
+    FROM _ayb_jobs AS job
+    JOIN candidates ON candidates.id = job.id
+    WHERE job.updated_at > now() - make_interval(secs => %(window_s)s)
+    ORDER BY job.updated_at, job.id
     LIMIT %(most)s
 """
 
@@ -81,11 +83,16 @@ def look_for_changes(conn: Connection, ran: Sequence[str] = ()) -> Look:
     those changed by a bulk call, of which only `bulk_deed` tells.
     """
     values = {"ran": list(ran), "most": MOST, "window_s": WINDOW_S}
-    rows = conn.execute(LIST_CHANGES, values, prepare=False).fetchall()
+    with conn.cursor(row_factory=kwargs_row(_change)) as cursor:
+        changes = cursor.execute(LIST_CHANGES, values, prepare=False).fetchall()
     running = conn.execute(LIST_RUNNING, {"most": MOST}).fetchall()
     bulk = conn.execute(LAST_BULK_DEED).fetchone()
     return Look(
-        changes=[Change._make((*row[:4], JobState(row[4]), *row[5:])) for row in rows],
+        changes=changes,
         running=[row[0] for row in running],
         bulk_deed=bulk[0] if bulk else None,
     )
+
+
+def _change(*, state: str, **columns: Any) -> Change:
+    return Change(state=JobState(state), **columns)

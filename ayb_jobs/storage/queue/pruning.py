@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import Position
-from ayb_jobs.storage.rows import Deleted, one_row
+from ayb_jobs.storage.rows import Deleted, named, one_row
 
 
 class PrunedJobs(NamedTuple):
@@ -46,7 +46,8 @@ PRUNE_JOBS = """
     pruned AS (
         DELETE FROM _ayb_jobs WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING 1
     )
-    SELECT (SELECT count(*) FROM pruned), (SELECT count(*) FROM old), count(*), last.created_at, last.id
+    SELECT (SELECT count(*) FROM pruned) AS pruned, (SELECT count(*) FROM old) AS old, count(*) AS walked,
+        last.created_at, last.id
     FROM walked, LATERAL (SELECT created_at, id FROM walked ORDER BY created_at DESC, id DESC LIMIT 1) AS last
     GROUP BY last.created_at, last.id
 """
@@ -64,9 +65,13 @@ def prune_jobs(
         "after_at": after and after.created_at,
         "after_id": after and after.id,
     }
-    row = conn.execute(PRUNE_JOBS, values, prepare=False).fetchone()
-    pruned, old, walked, *last = row or (0, 0, 0)
-    return PrunedJobs(pruned, Position(*last) if walked >= limit else None, old - pruned)
+    row = named(conn).execute(PRUNE_JOBS, values, prepare=False).fetchone()
+    return PrunedJobs(row.pruned, _next(row, limit), row.old - row.pruned) if row else PrunedJobs(0, None)
+
+
+def _next(row: Any, limit: int) -> Position | None:
+    """Return where the next batch goes on; `row` is None if nothing was walked."""
+    return Position(row.created_at, row.id) if row and row.walked >= limit else None
 
 
 # The same walk, for a batch that cannot be deleted as a whole.
@@ -108,9 +113,8 @@ def find_old_jobs(
         "after_at": after and after.created_at,
         "after_id": after and after.id,
     }
-    row = conn.execute(FIND_OLD_JOBS, values, prepare=False).fetchone()
-    ids, walked, *last = row or ([], 0)
-    return OldJobs(ids, Position(*last) if walked >= limit else None)
+    row = named(conn).execute(FIND_OLD_JOBS, values, prepare=False).fetchone()
+    return OldJobs(row.ids if row else [], _next(row, limit))
 
 
 DELETE_JOBS = """
@@ -187,8 +191,10 @@ PRUNE_EXECUTIONS = """
     pruned AS (
         DELETE FROM _ayb_job_executions WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING 1
     )
-    SELECT (SELECT count(*) FROM pruned), (SELECT count(*) FROM old), count(*), max(id),
+    SELECT (SELECT count(*) FROM pruned) AS pruned, (SELECT count(*) FROM old) AS old, count(*) AS walked,
+        max(id) AS last,
         count(*) FILTER (WHERE ended_at < now() - %(keep)s::interval) > 0 OR count(*) FILTER (WHERE ended_at <= now()) = 0
+            AS goes_on
     FROM oldest
 """
 
@@ -198,9 +204,9 @@ def prune_executions(
 ) -> PrunedExecutions:
     """Remove executions that ended longer than `keep` ago from among the next `limit`, the oldest first."""
     values = {"keep": keep, "limit": limit, "after": after}
-    row = conn.execute(PRUNE_EXECUTIONS, values, prepare=False).fetchone()
-    pruned, old, walked, last, goes_on = row or (0, 0, 0, None, False)
-    return PrunedExecutions(pruned, last if goes_on and walked >= limit else None, old - pruned)
+    row = one_row(named(conn).execute(PRUNE_EXECUTIONS, values, prepare=False))
+    goes_on = row.goes_on and row.walked >= limit
+    return PrunedExecutions(row.pruned, row.last if goes_on else None, row.old - row.pruned)
 
 
 FIND_OLD_EXECUTIONS = """
@@ -211,7 +217,9 @@ FIND_OLD_EXECUTIONS = """
         ORDER BY id
         LIMIT %(limit)s
     )
-    SELECT ARRAY(SELECT id FROM oldest WHERE ended_at < now() - %(keep)s::interval), count(*), max(id) FROM oldest
+    SELECT ARRAY(SELECT id FROM oldest WHERE ended_at < now() - %(keep)s::interval) AS ids, count(*) AS walked,
+        max(id) AS last
+    FROM oldest
 """
 
 
@@ -227,8 +235,8 @@ def find_old_executions(
 ) -> OldExecutions:
     """Return what `prune_executions` would remove."""
     values = {"keep": keep, "limit": limit, "after": after}
-    ids, walked, last = conn.execute(FIND_OLD_EXECUTIONS, values, prepare=False).fetchone() or ([], 0, None)
-    return OldExecutions(ids, last if walked >= limit else None)
+    row = one_row(named(conn).execute(FIND_OLD_EXECUTIONS, values, prepare=False))
+    return OldExecutions(row.ids, row.last if row.walked >= limit else None)
 
 
 DELETE_EXECUTIONS = """

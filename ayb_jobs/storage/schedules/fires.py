@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, jitter
 from ayb_jobs.model.schedules.schedule import Overlap
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.rows import one_row
+from ayb_jobs.storage.rows import named, one_row
 
 
 class Fired(NamedTuple):
@@ -33,13 +33,13 @@ NOTHING = Unfinished(queued=False, running=False, waits_long=False)
 LOCK_DUE = """
     SELECT
         id::text, name, cron_expr, timezone, dst, next_run_at, last_fire_at, catchup, catchup_max, catchup_window_s,
-        overlap, jitter_s, now(),
+        overlap, jitter_s, now() AS now,
         (job_type = ANY (%(types)s::text[]) AND queue = ANY (%(queues)s::text[]))
             OR EXISTS (
                 SELECT FROM _ayb_job_workers AS daemon
                 WHERE daemon.heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
                     AND schedule.job_type = ANY (daemon.types) AND schedule.queue = ANY (daemon.queues)
-            )
+            ) AS is_served
     FROM _ayb_job_schedules AS schedule
     WHERE enabled AND next_run_at <= now() AND planned = concat_ws(' ', cron_expr, timezone, dst)
         AND id <> ALL (%(aside)s::uuid[]) AND (%(only)s::uuid[] IS NULL OR id = ANY (%(only)s::uuid[]))
@@ -52,12 +52,12 @@ LOCK_DUE = """
 FIND_UNFINISHED = """
     SELECT
         schedule.id::text,
-        EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'queued'),
-        EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'running'),
+        EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'queued') AS queued,
+        EXISTS (SELECT FROM _ayb_jobs AS job WHERE job.schedule_id = schedule.id AND job.state = 'running') AS running,
         EXISTS (
             SELECT FROM _ayb_jobs AS job
             WHERE job.schedule_id = schedule.id AND job.state = 'queued' AND job.run_at < now() - interval '1 minute'
-        )
+        ) AS waits_long
     FROM unnest(%(ids)s::uuid[]) AS schedule (id)
 """
 
@@ -89,41 +89,36 @@ def lock_due(
         "aside": list(aside),
         "only": None if only is None else list(only),
     }
-    rows = conn.execute(LOCK_DUE, values, prepare=False).fetchall()
-    unfinished = _unfinished(conn, [row[0] for row in rows if row[10] != Overlap.ALLOW or not row[13]])
-    return [
-        (
-            DueSchedule(
-                id=id_,
-                name=name,
-                cron=cron,
-                timezone=timezone,
-                dst=dst,
-                due_at=due_at,
-                last_fire_at=last_fire_at,
-                catchup=catchup,
-                catchup_max=catchup_max,
-                catchup_window_s=catchup_window_s,
-                overlap=overlap,
-                jitter_s=jitter_s,
-                queued=unfinished.get(id_, NOTHING).queued,
-                running=unfinished.get(id_, NOTHING).running,
-                starved=not is_served and unfinished.get(id_, NOTHING).waits_long,
-            ),
-            now,
-        )
-        for (
-            id_, name, cron, timezone, dst, due_at, last_fire_at, catchup, catchup_max, catchup_window_s, overlap,
-            jitter_s, now, is_served,
-        ) in rows
-    ]  # fmt: skip
+    rows = named(conn).execute(LOCK_DUE, values, prepare=False).fetchall()
+    unfinished = _unfinished(conn, [row.id for row in rows if row.overlap != Overlap.ALLOW or not row.is_served])
+    return [(_due(row, unfinished.get(row.id, NOTHING)), row.now) for row in rows]
+
+
+def _due(row: Any, unfinished: Unfinished) -> DueSchedule:
+    return DueSchedule(
+        id=row.id,
+        name=row.name,
+        cron=row.cron_expr,
+        timezone=row.timezone,
+        dst=row.dst,
+        due_at=row.next_run_at,
+        last_fire_at=row.last_fire_at,
+        catchup=row.catchup,
+        catchup_max=row.catchup_max,
+        catchup_window_s=row.catchup_window_s,
+        overlap=row.overlap,
+        jitter_s=row.jitter_s,
+        queued=unfinished.queued,
+        running=unfinished.running,
+        starved=not row.is_served and unfinished.waits_long,
+    )
 
 
 def _unfinished(conn: Connection, schedule_ids: Sequence[str]) -> dict[str, Unfinished]:
     if not schedule_ids:
         return {}
-    rows = conn.execute(FIND_UNFINISHED, {"ids": list(schedule_ids)})
-    return {id_: Unfinished._make(told) for id_, *told in rows}
+    rows = named(conn).execute(FIND_UNFINISHED, {"ids": list(schedule_ids)})
+    return {row.id: Unfinished(queued=row.queued, running=row.running, waits_long=row.waits_long) for row in rows}
 
 
 # A schedule is advanced only from the very next run that the decision was made from. A fire that stands in the ledger
@@ -190,7 +185,7 @@ FIRE = f"""
         RETURNING id, schedule_id, scheduled_for, run_at
     )
     SELECT
-        (SELECT coalesce(array_agg(id::text), '{{}}') FROM advanced),
+        (SELECT coalesce(array_agg(id::text), '{{}}') FROM advanced) AS advanced,
         made.schedule_ids, made.fire_ats, made.job_ids,
         CASE
             WHEN NOT {MAY_NOTIFY} THEN NULL
@@ -225,6 +220,6 @@ def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:
         ],
     }
     # Planned for the sizes at hand: 1 fire, or 20,000.
-    advanced, schedule_ids, fire_ats, job_ids, _ = one_row(conn.execute(FIRE, values, prepare=False))
-    made = zip(schedule_ids or [], fire_ats or [], strict=True)
-    return Fired(schedule_ids=frozenset(advanced), job_ids=dict(zip(made, job_ids or [], strict=True)))
+    row = one_row(named(conn).execute(FIRE, values, prepare=False))
+    made = zip(row.schedule_ids or [], row.fire_ats or [], strict=True)
+    return Fired(schedule_ids=frozenset(row.advanced), job_ids=dict(zip(made, row.job_ids or [], strict=True)))

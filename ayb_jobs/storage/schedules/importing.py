@@ -12,8 +12,8 @@ from ayb_jobs.model.schedules.importing.pg_cron import PgCronJob
 from ayb_jobs.storage.database import Connection
 
 PG_CRON_JOBS = """
-    SELECT jobid, to_jsonb(job) ->> 'jobname', schedule, command, database, username, active,
-        to_jsonb(job) ->> 'nodename'
+    SELECT jobid, to_jsonb(job) ->> 'jobname' AS jobname, schedule, command, database, username, active,
+        to_jsonb(job) ->> 'nodename' AS nodename
     FROM cron.job AS job
     ORDER BY jobid
 """
@@ -23,7 +23,8 @@ PG_CRON_TIMEZONE = "SELECT coalesce(current_setting('cron.timezone', true), 'GMT
 def pg_cron_jobs(conn: Connection) -> tuple[list[PgCronJob], str]:
     """Return pg_cron's jobs and its time zone. Raises `NotFound` if the database has no pg_cron."""
     try:
-        jobs = [PgCronJob(*row) for row in conn.execute(PG_CRON_JOBS)]
+        with conn.cursor(row_factory=class_row(PgCronJob)) as cursor:
+            jobs = cursor.execute(PG_CRON_JOBS).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         raise NotFound("this database has no table cron.job; name the one in which pg_cron runs") from None
     row = conn.execute(PG_CRON_TIMEZONE).fetchone()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ayb_jobs.model.schedules.fires import Timing, expected_fire
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import named
 
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -34,7 +35,7 @@ class Righted(NamedTuple):
 
 # One that never fired here and was written before now may have a next run of AYB's making, which is kept.
 LIST_PLANNED = """
-    SELECT id::text, name, cron_expr, timezone, dst, next_run_at, next_run_at::text, last_fire_at, now()
+    SELECT id::text, name, cron_expr, timezone, dst, next_run_at, next_run_at::text AS seen, last_fire_at, now() AS now
     FROM _ayb_job_schedules
     WHERE id > %(after)s::uuid AND id <> ALL (%(aside)s::uuid[])
         AND enabled AND next_run_at > now() AND isfinite(next_run_at)
@@ -53,11 +54,18 @@ def list_planned(
 
     Those whose ids are `aside` are left out; so are, if `ahead_of_clock`, those last fired and written in the past.
     """
+    values = {"after": after, "limit": limit, "aside": list(aside), "ahead_of_clock": ahead_of_clock}
     return [
-        Planned(id_, name, Timing(cron, timezone, dst), next_run_at, seen, last_fire_at, now)
-        for id_, name, cron, timezone, dst, next_run_at, seen, last_fire_at, now in conn.execute(
-            LIST_PLANNED, {"after": after, "limit": limit, "aside": list(aside), "ahead_of_clock": ahead_of_clock}
+        Planned(
+            id=row.id,
+            name=row.name,
+            timing=Timing(row.cron_expr, row.timezone, row.dst),
+            next_run_at=row.next_run_at,
+            seen=row.seen,
+            last_fire_at=row.last_fire_at,
+            now=row.now,
         )
+        for row in named(conn).execute(LIST_PLANNED, values)
     ]
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from psycopg.rows import class_row
+
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import Deleted, one_row
 
@@ -24,14 +26,14 @@ class LedgerRow:
 
 
 LIST_FIRES = """
-    SELECT schedule.name, fire.fire_at, fire.outcome, fire.reason, fire.job_id::text, fire.recorded_at
+    SELECT schedule.name AS schedule, fire.fire_at, fire.outcome, fire.reason, fire.job_id::text, fire.recorded_at
     FROM _ayb_job_fires AS fire JOIN _ayb_job_schedules AS schedule ON schedule.id = fire.schedule_id
     WHERE fire.schedule_id = %(schedule_id)s
     ORDER BY fire.fire_at DESC
     LIMIT %(limit)s
 """
 LIST_ALL_FIRES = """
-    SELECT schedule.name, fire.fire_at, fire.outcome, fire.reason, fire.job_id::text, fire.recorded_at
+    SELECT schedule.name AS schedule, fire.fire_at, fire.outcome, fire.reason, fire.job_id::text, fire.recorded_at
     FROM _ayb_job_fires AS fire JOIN _ayb_job_schedules AS schedule ON schedule.id = fire.schedule_id
     ORDER BY fire.recorded_at DESC, fire.fire_at DESC
     LIMIT %(limit)s
@@ -41,14 +43,8 @@ LIST_ALL_FIRES = """
 def list_fires(conn: Connection, *, schedule_id: str | None = None, limit: int = 50) -> list[LedgerRow]:
     """Return up to `limit` fires: of one schedule, the latest first; of all, those recorded last first."""
     statement = LIST_ALL_FIRES if schedule_id is None else LIST_FIRES
-    return [
-        LedgerRow(
-            schedule=schedule, fire_at=fire_at, outcome=outcome, reason=reason, job_id=job_id, recorded_at=recorded_at
-        )
-        for schedule, fire_at, outcome, reason, job_id, recorded_at in conn.execute(
-            statement, {"schedule_id": schedule_id, "limit": limit}
-        )
-    ]
+    with conn.cursor(row_factory=class_row(LedgerRow)) as cursor:
+        return cursor.execute(statement, {"schedule_id": schedule_id, "limit": limit}).fetchall()
 
 
 # A schedule's `last_fire_at` keeps what is removed here from being fired again.

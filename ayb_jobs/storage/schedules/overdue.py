@@ -7,7 +7,7 @@ from typing import Literal
 from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.rows import one_row
+from ayb_jobs.storage.rows import named, one_row
 from ayb_jobs.storage.schedules.leaps import list_too_late
 from ayb_jobs.storage.schedules.schedules import unreadable
 
@@ -109,17 +109,17 @@ def _too_late(conn: Connection) -> list[Overdue]:
 def _unreadable(conn: Connection) -> list[Overdue]:
     return [
         Overdue(
-            schedule_id=id_,
-            name=name,
+            schedule_id=row.id,
+            name=row.name,
             reason="broken",
-            since=updated_at,
+            since=row.updated_at,
             last_success_at=None,
-            next_run_at=next_run_at,
-            expect_success_within_s=within_s,
+            next_run_at=row.next_run_at,
+            expect_success_within_s=row.expect_success_within_s,
             last_error=error,
         )
-        for id_, name, cron, timezone, updated_at, next_run_at, within_s in conn.execute(LIST_UNPLANNED)
-        if (error := unreadable(cron, timezone)) is not None
+        for row in named(conn).execute(LIST_UNPLANNED)
+        if (error := unreadable(row.cron_expr, row.timezone)) is not None
     ]
 
 

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from psycopg.rows import class_row
+
 from ayb_jobs.model.schedules.fires import Fire, Timing
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import named, one_row
 
 
 class Unplanned(NamedTuple):
@@ -55,7 +58,7 @@ _UNPLANNED = """
 # others.
 LOCK_UNPLANNED = f"""
     SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
-        greatest(last_fire_at, watched_since), last_error IS NOT NULL, now()
+        greatest(last_fire_at, watched_since) AS since, last_error IS NOT NULL AS was_broken, now() AS now
     FROM _ayb_job_schedules
     WHERE ({_UNPLANNED}) AND id <> ALL (%(aside)s::uuid[])
         AND (%(only)s::uuid[] IS NULL OR id = ANY (%(only)s::uuid[]))
@@ -75,21 +78,19 @@ def lock_unplanned(
     values = {"limit": limit, "aside": list(aside), "only": None if only is None else list(only)}
     return [
         Unplanned(
-            id=id_,
-            name=name,
-            timing=Timing(cron, timezone, dst),
-            enabled=enabled,
-            planned=Timing(*planned.rsplit(" ", 2)) if planned and planned.count(" ") > 1 else None,
-            next_run_at=next_run_at,
-            last_fire_at=last_fire_at,
-            since=since,
-            was_broken=was_broken,
-            now=now,
+            id=row.id,
+            name=row.name,
+            timing=Timing(row.cron_expr, row.timezone, row.dst),
+            enabled=row.enabled,
+            planned=Timing(*row.planned.rsplit(" ", 2)) if row.planned and row.planned.count(" ") > 1 else None,
+            next_run_at=row.next_run_at,
+            last_fire_at=row.last_fire_at,
+            since=row.since,
+            was_broken=row.was_broken,
+            now=row.now,
         )
-        for (
-            id_, name, cron, timezone, dst, enabled, planned, next_run_at, last_fire_at, since, was_broken, now
-        ) in conn.execute(LOCK_UNPLANNED, values, prepare=False)
-    ]  # fmt: skip
+        for row in named(conn).execute(LOCK_UNPLANNED, values, prepare=False)
+    ]
 
 
 FIND_BROKEN = """
@@ -185,9 +186,10 @@ def record_passed_over(conn: Connection, schedule_id: str, fires: Sequence[Fire]
 # Those that another scheduler is just planning or advancing are counted all the same.
 LOOK_AHEAD = f"""
     SELECT
-        count(*) FILTER (WHERE {_UNPLANNED}) > 0,
-        extract(epoch FROM min(next_run_at) FILTER (WHERE enabled AND isfinite(next_run_at)) - clock_timestamp())::float8,
-        extract(epoch FROM clock_timestamp())::float8
+        count(*) FILTER (WHERE {_UNPLANNED}) > 0 AS unplanned,
+        extract(epoch FROM min(next_run_at) FILTER (WHERE enabled AND isfinite(next_run_at)) - clock_timestamp())::float8
+            AS due_in_s,
+        extract(epoch FROM clock_timestamp())::float8 AS clock_s
     FROM _ayb_job_schedules
     WHERE id <> ALL (%(aside)s::uuid[])
 """
@@ -219,4 +221,5 @@ class Ahead(NamedTuple):
 
 def look_ahead(conn: Connection, aside: Sequence[str] = ()) -> Ahead:
     """Tell whether there is anything to do for schedules, but for those that are `aside`, and when there will be."""
-    return Ahead._make(conn.execute(LOOK_AHEAD, {"aside": list(aside)}).fetchall()[0])
+    with conn.cursor(row_factory=class_row(Ahead)) as cursor:
+        return one_row(cursor.execute(LOOK_AHEAD, {"aside": list(aside)}))
