@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.model.words import count_words, quoted, span_words
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers
+from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_daemons
 from ayb_jobs.storage.fleet.lifelines import find_lifeless
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.queue.lateness import count_silent
@@ -20,7 +20,7 @@ SIGN_S = 25.0
 def lifeless(conn: Connection) -> Finding | None:
     """Find daemons that were heard of a moment ago and whose lifeline nobody holds, as after a kill."""
     free = find_lifeless(conn)
-    found = [seen.worker for seen in list_workers(conn) if seen.worker.id in free]
+    found = [seen.daemon for seen in list_daemons(conn) if seen.daemon.id in free]
     if not found:
         return None
     return Finding(
@@ -29,7 +29,7 @@ def lifeless(conn: Connection) -> Finding | None:
         fact="nobody holds the lifeline of a daemon: its process ended, or its connection was lost a moment ago",
         meaning="If it ended, its jobs run again within two seconds if another daemon lives.",
         remedy="Look whether the process runs.",
-        evidence={"daemons": [worker.id for worker in found]},
+        evidence={"daemons": [daemon.id for daemon in found]},
     )
 
 
@@ -39,8 +39,8 @@ def no_daemon(conn: Connection, *, host: str | None = None) -> Finding | None:
     One whose lifeline nobody holds is not alive if it has missed a sign of life, too.
     """
     free = find_lifeless(conn)
-    alive = [seen for seen in list_workers(conn) if seen.worker.id not in free or seen.silent_s < SIGN_S]
-    hosts = [seen.worker.host for seen in alive]
+    alive = [seen for seen in list_daemons(conn) if seen.daemon.id not in free or seen.silent_s < SIGN_S]
+    hosts = [seen.daemon.host for seen in alive]
     if host in hosts or (host is None and hosts):
         return None
     where = "" if host is None else " on this host"

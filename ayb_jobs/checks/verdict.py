@@ -14,7 +14,7 @@ from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.config import Retention
 from ayb_jobs.model.words import count_words, span_words
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import list_workers
+from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.storage.queue.lateness import Pace, measure_pace
 from ayb_jobs.storage.queue.minutes import Level, measure_level
 
@@ -68,12 +68,12 @@ def look_round(conn: Connection, retention: Retention, loops: Sequence[LoopAge] 
     if unfit:
         return decide([*unfit, *stuck], None)
     level = measure_level(conn, most=COUNTED)
-    workers = list_workers(conn)
+    daemons = list_daemons(conn)
     figures = Figures(
         level=level,
         pace=measure_pace(conn, most=COUNTED),
-        daemons=len(workers),
-        slots=sum(seen.worker.concurrency for seen in workers),
+        daemons=len(daemons),
+        slots=sum(seen.daemon.concurrency for seen in daemons),
     )
     found = [*stuck, *_asked(conn, level), *deferred(conn, retention)]
     return decide(found, figures)

@@ -23,7 +23,7 @@ from ayb_jobs.handlers.commands.spawner import Spawner
 from ayb_jobs.handlers.context import ContextServices
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.redact import Redactor
 from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.alerter import alert_chores
@@ -76,7 +76,7 @@ class Bells:
 class Parts:
     """What a daemon starts and stops. `alerting` names the loops that a stop does not wait for."""
 
-    worker: Worker
+    daemon: DaemonRecord
     database: Database
     in_flight: InFlight
     executors: Executors
@@ -105,7 +105,7 @@ def build(
     jobs, emit, backoff = config.jobs, events.emit, Backoff()
     direct_url = config.database.direct_url or url
     lease_s = jobs.lease_duration_s
-    worker = describe(config, registry, worker_id)
+    daemon = describe(config, registry, worker_id)
     bells = Bells()
     database = open_database(config, url)
     in_flight = InFlight()
@@ -181,11 +181,11 @@ def build(
     pauses = PauseWatch(
         database=database, worker_id=worker_id, paused=paused, in_flight=in_flight, on_change=producer.begin_anew
     )
-    heartbeat = Heartbeat(database=database, worker=worker, emit=emit, on_pauses=bells.pauses.ring)
+    heartbeat = Heartbeat(database=database, daemon=daemon, emit=emit, on_pauses=bells.pauses.ring)
     lifeline = LifelineKeeper(
         database=database,
         url=direct_url,
-        worker=worker,
+        daemon=daemon,
         emit=emit,
         backoff=backoff,
         max_crashes=jobs.max_crashes,
@@ -234,11 +234,11 @@ def build(
         loops.append(Loop("event loop watch", watch.tick, emit, bell=bells.loop_watch))
     if jobs.scheduler_enabled:
         scheduler = Scheduler(
-            database, tick_s=jobs.scheduler_tick_s, emit=emit, served=Served(worker.types, worker.queues)
+            database, tick_s=jobs.scheduler_tick_s, emit=emit, served=Served(daemon.types, daemon.queues)
         )
         loops.append(Loop("scheduler", scheduler.tick, emit, bell=bells.scheduler))
     return Parts(
-        worker=worker,
+        daemon=daemon,
         database=database,
         in_flight=in_flight,
         executors=executors,
@@ -260,9 +260,9 @@ def stopping_s(registry: Registry, job_type: str) -> float:
     return found.stopping_s if found else STOPPING_S
 
 
-def describe(config: Config, registry: Registry, worker_id: str) -> Worker:
+def describe(config: Config, registry: Registry, worker_id: str) -> DaemonRecord:
     """Return what this daemon tells its peers about itself."""
-    return Worker(
+    return DaemonRecord(
         id=worker_id,
         host=socket.gethostname(),
         pid=os.getpid(),

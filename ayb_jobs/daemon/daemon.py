@@ -69,7 +69,7 @@ class Daemon:
     @property
     def worker_id(self) -> str:
         """The daemon's id, which no other start has."""
-        return self._parts.worker.id
+        return self._parts.daemon.id
 
     @property
     def database(self) -> Database:
@@ -84,13 +84,13 @@ class Daemon:
             slot.start()
         for loop in self._parts.loops.values():
             loop.start()
-        jobs, worker = self._config.jobs, self._parts.worker
+        jobs, daemon = self._config.jobs, self._parts.daemon
         self._events.emit(
             DaemonStarted(
-                worker_id=worker.id,
-                concurrency=worker.concurrency,
-                job_types=worker.types,
-                queues=worker.queues,
+                worker_id=daemon.id,
+                concurrency=daemon.concurrency,
+                job_types=daemon.types,
+                queues=daemon.queues,
                 scheduler=jobs.scheduler_enabled,
             )
         )

@@ -6,7 +6,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class DaemonRecord:
     """A daemon: its id is unique to one start of the process, host and pid are labels."""
 
     id: str
@@ -19,10 +19,10 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenWorker:
+class SeenDaemon:
     """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000."""
 
-    worker: Worker
+    daemon: DaemonRecord
     started_at: datetime
     heartbeat_at: datetime
     silent_s: float

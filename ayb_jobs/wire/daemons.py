@@ -1,20 +1,20 @@
 """Daemons as the API shows them."""
 
-from ayb_jobs.model.daemons import SeenWorker
+from ayb_jobs.model.daemons import SeenDaemon
 from ayb_jobs.wire.text import object_text
 
 
-def worker_text(seen: SeenWorker) -> str:
+def daemon_text(seen: SeenDaemon) -> str:
     """Return a daemon's JSON."""
-    worker = seen.worker
+    daemon = seen.daemon
     fields = {
-        "id": worker.id,
-        "host": worker.host,
-        "pid": worker.pid,
-        "version": worker.version,
-        "concurrency": worker.concurrency,
-        "queues": worker.queues,
-        "types": worker.types,
+        "id": daemon.id,
+        "host": daemon.host,
+        "pid": daemon.pid,
+        "version": daemon.version,
+        "concurrency": daemon.concurrency,
+        "queues": daemon.queues,
+        "types": daemon.types,
         "startedAt": seen.started_at,
         "heartbeatAt": seen.heartbeat_at,
         "silentSec": seen.silent_s,

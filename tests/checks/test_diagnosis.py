@@ -12,7 +12,7 @@ from psycopg import sql
 from ayb_jobs.checks import diagnosis
 from ayb_jobs.checks.diagnosis import QUESTIONS, unheard
 from ayb_jobs.cli.exits import ExitCode
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
 from tests.cli.conftest import Cli
@@ -47,7 +47,9 @@ NO_FSYNC = "server.fsync_off"
 
 def alive(conn: Connection, name: str = "a", version: str = "1") -> None:
     conn.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = on").format(sql.Identifier(conn.info.dbname)))
-    beat(conn, Worker(id=name, host="h", pid=1, version=version, concurrency=2, queues=["default"], types=["test"]))
+    beat(
+        conn, DaemonRecord(id=name, host="h", pid=1, version=version, concurrency=2, queues=["default"], types=["test"])
+    )
 
 
 def names(report: dict[str, object]) -> set[str]:

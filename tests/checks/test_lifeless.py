@@ -6,14 +6,14 @@ from contextlib import closing
 import pytest
 
 from ayb_jobs.checks.fleet import lifeless, no_daemon
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.lifelines import Lifeline
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
 
-ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ayb_jobs.checks.fleet import no_daemon, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
@@ -48,7 +48,7 @@ def test_the_database_is_unfit_in_the_same_words(
 
 
 def test_the_counts_are_the_same_everywhere(db: Database, conn: Connection, database_url: str) -> None:
-    beat(conn, Worker(id="a", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["mail"]))
+    beat(conn, DaemonRecord(id="a", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["mail"]))
     for _ in range(2):
         make_job(conn, type="mial")
     long_ago = sql.SQL("now() - interval '1 hour'")

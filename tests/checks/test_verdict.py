@@ -12,7 +12,7 @@ from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.checks.verdict import Figures, Mood, decide, look_round
 from ayb_jobs.config import Retention
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.words import span_words
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -81,7 +81,7 @@ def ago(text: LiteralString) -> sql.SQL:
 
 
 def a_daemon(conn: Connection, *, types: tuple[str, ...] = ("mail",), queues: tuple[str, ...] = ("default",)) -> None:
-    beat(conn, Worker(id="a", host="h", pid=1, version="1", concurrency=2, queues=queues, types=types))
+    beat(conn, DaemonRecord(id="a", host="h", pid=1, version="1", concurrency=2, queues=queues, types=types))
 
 
 def nobody(conn: Connection) -> None:

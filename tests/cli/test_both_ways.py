@@ -6,7 +6,7 @@ import re
 import pytest
 from psycopg import sql
 
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
 from tests.cli.conftest import Cli
@@ -102,7 +102,7 @@ LATE = {
 
 
 def live_daemon(conn: Connection, name: str, *, types: list[str], queues: list[str]) -> None:
-    worker = Worker(id=name, host="h", pid=1, version="1", concurrency=4, queues=queues, types=types)
+    worker = DaemonRecord(id=name, host="h", pid=1, version="1", concurrency=4, queues=queues, types=types)
     beat(conn, worker)
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from ayb_jobs.cli.exits import ExitCode
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.migrations import shipped_migrations
@@ -25,7 +25,10 @@ def empty_cli(empty_database_url: str) -> Cli:
 
 
 def beat_from(conn: Connection, host: str) -> None:
-    beat(conn, Worker(id=f"w-{host}", host=host, pid=1, version="1", concurrency=1, queues=["default"], types=["a"]))
+    beat(
+        conn,
+        DaemonRecord(id=f"w-{host}", host=host, pid=1, version="1", concurrency=1, queues=["default"], types=["a"]),
+    )
 
 
 def test_a_plan_is_told_and_nothing_is_done(empty_cli: Cli, empty_database_url: str) -> None:

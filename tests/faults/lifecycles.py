@@ -18,7 +18,7 @@ from ayb_jobs.config import Retention
 from ayb_jobs.errors import AybJobsError, Conflict
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.model.lifecycle import settle_failure, settle_result
 from ayb_jobs.runtime.chores.pruner import Pruner
@@ -284,11 +284,11 @@ class TakeOver(Lifecycle):
             make_job(conn, "running", worker_id="dead")
 
     def act(self, db: Database) -> None:
-        me = Worker(id=ME, host="here", pid=1, version="1", concurrency=1, queues=[], types=[])
+        me = DaemonRecord(id=ME, host="here", pid=1, version="1", concurrency=1, queues=[], types=[])
         keeper = LifelineKeeper(
             database=db,
             url=db.url,
-            worker=me,
+            daemon=me,
             emit=lambda _: None,
             backoff=Backoff(),
             max_crashes=3,

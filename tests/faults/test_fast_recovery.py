@@ -14,7 +14,7 @@ from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.runtime.fleet.lifeline import SETTLE_S
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.fleet.daemons import list_workers
+from ayb_jobs.storage.fleet.daemons import list_daemons
 from tests.eventually import eventually
 from tests.pgbouncer import PgBouncer
 
@@ -89,7 +89,7 @@ def test_through_a_pooler_a_lost_job_is_found_soon_after_its_lease(
     enqueue(conn, NewJob(type="torture_work", payload={"s": 3600}, max_attempts=1000))
     late = []
     with two_daemons(setting) as daemons:
-        eventually(lambda: len(list_workers(conn)) == len(daemons), within_s=60)
+        eventually(lambda: len(list_daemons(conn)) == len(daemons), within_s=60)
         for _ in range(3):
             lease_id, worker_id = eventually(lambda: conn.execute(LEASE).fetchall(), within_s=60)[0]
             victim = next(daemon for daemon in daemons if f":{daemon.pid}:" in worker_id)

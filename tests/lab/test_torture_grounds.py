@@ -9,7 +9,7 @@ import pytest
 from ayb_jobs.errors import Conflict
 from ayb_jobs.lab.torture import torture
 from ayb_jobs.lab.torture.grounds import prepared
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import beat
 from tests.ayb_database import make_ayb_database
@@ -37,7 +37,10 @@ def make_execution(conn: Connection) -> None:
 
 
 def make_daemon(conn: Connection) -> None:
-    beat(conn, Worker(id="h:1:a", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["theirs"]))
+    beat(
+        conn,
+        DaemonRecord(id="h:1:a", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["theirs"]),
+    )
 
 
 @pytest.mark.parametrize(

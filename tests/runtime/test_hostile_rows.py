@@ -14,7 +14,7 @@ from psycopg import sql
 from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RowsSetAside, RowsUnprunable
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.chores import scheduler
 from ayb_jobs.runtime.chores.alerter import Alerter
 from ayb_jobs.runtime.chores.clock_watch import ClockWatch
@@ -27,7 +27,7 @@ from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import list_workers
+from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.storage.schedules.deliveries import Alert, target_id
 from tests.aside import set_aside
 from tests.eventually import eventually
@@ -122,7 +122,7 @@ class Case:
     turns: int = 12
 
 
-ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 SCHEDULE = {"name": "gen_random_uuid()::text", "job_type": "'noop'", "cron_expr": "'* * * * *'"}
 A_SCHEDULE = "(SELECT id FROM _ayb_job_schedules LIMIT 1)"
 RUNNING = {"type": "'noop'", "state": "'running'", "lease_id": "gen_random_uuid()"}
@@ -133,7 +133,7 @@ def recovering(db: Database, emit: Emit) -> Callable[[], float]:
 
 
 def beating(db: Database, emit: Emit) -> Callable[[], float]:
-    return Heartbeat(database=db, worker=ME, emit=emit).tick
+    return Heartbeat(database=db, daemon=ME, emit=emit).tick
 
 
 def scheduling(db: Database, emit: Emit) -> Callable[[], float]:
@@ -172,7 +172,7 @@ def keeping_the_lifeline(db: Database, emit: Emit) -> Callable[[], float]:
     keeper = LifelineKeeper(
         database=db,
         url=db.url,
-        worker=ME,
+        daemon=ME,
         emit=emit,
         backoff=Backoff(),
         max_crashes=3,
@@ -377,7 +377,7 @@ LOOPS: dict[str, Case] = {
         ],
         tick=beating,
         prepare=lambda _: None,
-        progressed=lambda conn: "me" in {seen.worker.id for seen in list_workers(conn)},
+        progressed=lambda conn: "me" in {seen.daemon.id for seen in list_daemons(conn)},
         refused=Refused(make=make_silent_daemon, table="_ayb_job_workers", when="old.id = 'bad'"),
     ),
 }  # fmt: skip

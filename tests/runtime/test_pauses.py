@@ -11,7 +11,7 @@ from psycopg import sql
 
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
@@ -142,8 +142,8 @@ def test_jobs_below_the_floors_are_found_as_soon_as_a_type_is_resumed(
 
 def test_a_beat_finds_pauses_that_began_and_ended_unheard(db: Database, conn: Connection) -> None:
     rung: list[int] = []
-    worker = Worker(id="w", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
-    heartbeat = Heartbeat(database=db, worker=worker, emit=lambda _: None, on_pauses=lambda: rung.append(1))
+    worker = DaemonRecord(id="w", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+    heartbeat = Heartbeat(database=db, daemon=worker, emit=lambda _: None, on_pauses=lambda: rung.append(1))
     paused = Paused()
     watch = PauseWatch(database=db, worker_id="w", paused=paused, in_flight=InFlight(), on_change=lambda: None)
 

@@ -9,10 +9,10 @@ from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.job import Progress, progress_of, progress_value
 from ayb_jobs.http.dashboard.jobs import counted
 from ayb_jobs.http.dashboard.shell import SPANS, Visitor
-from ayb_jobs.model.daemons import SeenWorker
+from ayb_jobs.model.daemons import SeenDaemon
 from ayb_jobs.model.words import count_words, span_words
 from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_workers
+from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_daemons
 from ayb_jobs.storage.queue.minutes import list_levels
 from ayb_jobs.storage.queue.queues import QueueState, RunningJob, list_queues, list_running
 from ayb_jobs.storage.requests import reading
@@ -44,8 +44,8 @@ def queues(visit: Visitor) -> Response:
     """Show each queue."""
     with reading(visit.services.database, visit.services.read_timeout_s) as conn:
         at = now(conn)
-        workers = list_workers(conn)
-        served = sorted({queue for seen in workers for queue in seen.worker.queues})
+        daemons = list_daemons(conn)
+        served = sorted({queue for seen in daemons for queue in seen.daemon.queues})
         found = list_queues(conn, served=served)
         levels = list_levels(conn, span=SPANS["hour"][1] or at - at)
     most = max((each.waiting for each in levels), default=0)
@@ -53,15 +53,15 @@ def queues(visit: Visitor) -> Response:
         "queues.html",
         now=at,
         title="Queues",
-        queues=[_queue(each, workers) for each in found],
+        queues=[_queue(each, daemons) for each in found],
         levels=charts.line([each.waiting for each in levels], f"Waiting jobs in the last hour: at most {most:,}"),
         levels_note=f"the last hour; most: {most:,}",
     )
 
 
-def _queue(state: QueueState, workers: Sequence[SeenWorker]) -> dict[str, Any]:
-    serving = [seen for seen in workers if state.queue in seen.worker.queues]
-    slots = sum(seen.worker.concurrency for seen in serving)
+def _queue(state: QueueState, daemons: Sequence[SeenDaemon]) -> dict[str, Any]:
+    serving = [seen for seen in daemons if state.queue in seen.daemon.queues]
+    slots = sum(seen.daemon.concurrency for seen in serving)
     if not serving:
         word = ("unknown", "nobody serves it")
     elif (state.oldest_wait_s or 0) > LATE_S:
@@ -76,19 +76,19 @@ def daemons(visit: Visitor) -> Response:
     """Show each daemon and what it runs."""
     with reading(visit.services.database, visit.services.read_timeout_s) as conn:
         at = now(conn)
-        workers = list_workers(conn, alive_s=DAY_S)
+        daemons = list_daemons(conn, alive_s=DAY_S)
         running = [_running(each, visit) for each in list_running(conn)]
-    alive = [seen for seen in workers if seen.silent_s <= ALIVE_S]
-    known = {seen.worker.id for seen in alive}
-    slots = sum(seen.worker.concurrency for seen in alive)
-    gone = len(workers) - len(alive)
+    alive = [seen for seen in daemons if seen.silent_s <= ALIVE_S]
+    known = {seen.daemon.id for seen in alive}
+    slots = sum(seen.daemon.concurrency for seen in alive)
+    gone = len(daemons) - len(alive)
     busy = sum(each.worker_id in known for each in running)
     return visit.page(
         "daemons.html",
         now=at,
         title="Daemons",
         summary=f"{len(alive)} alive{f', {gone} gone' if gone else ''}; {busy} of {count_words(slots, 'slot')} busy.",
-        daemons=[_daemon(seen, running) for seen in sorted(workers, key=lambda seen: -seen.silent_s // ALIVE_S)],
+        daemons=[_daemon(seen, running) for seen in sorted(daemons, key=lambda seen: -seen.silent_s // ALIVE_S)],
         orphans=[each for each in running if each.worker_id not in known],
     )
 
@@ -101,19 +101,19 @@ def _running(job: RunningJob, visit: Visitor) -> Running:
     return Running(job.id, job.type, job.worker_id, job.ran_s, timeout_s, is_past, progress)
 
 
-def _daemon(seen: SeenWorker, running: Sequence[Running]) -> dict[str, Any]:
-    worker = seen.worker
-    its = [each for each in running if each.worker_id == worker.id]
+def _daemon(seen: SeenDaemon, running: Sequence[Running]) -> dict[str, Any]:
+    daemon = seen.daemon
+    its = [each for each in running if each.worker_id == daemon.id]
     is_alive = seen.silent_s <= ALIVE_S
     up = span_words((seen.heartbeat_at - seen.started_at).total_seconds())
     about = (
-        f"host {worker.host}, pid {worker.pid}, version {worker.version}, up {up}; serves {', '.join(worker.queues)}"
+        f"host {daemon.host}, pid {daemon.pid}, version {daemon.version}, up {up}; serves {', '.join(daemon.queues)}"
     )
     return {
         "seen": seen,
         "word": ("alive", "alive") if is_alive else ("gone", f"last heard of {span_words(seen.silent_s)} ago"),
         "about": about,
-        "slots": charts.slots(min(len(its), worker.concurrency), worker.concurrency, sum(each.is_past for each in its)),
+        "slots": charts.slots(min(len(its), daemon.concurrency), daemon.concurrency, sum(each.is_past for each in its)),
         "running": its[:MOST_ROWS],
         "more": max(0, len(its) - MOST_ROWS),
     }

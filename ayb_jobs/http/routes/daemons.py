@@ -7,9 +7,9 @@ from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.shapes import WorkerPage, answer
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.fleet.daemons import list_workers
+from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.storage.requests import reading
-from ayb_jobs.wire.daemons import worker_text
+from ayb_jobs.wire.daemons import daemon_text
 from ayb_jobs.wire.text import page_text
 
 
@@ -32,4 +32,4 @@ def list_alive(services: Given) -> Response:
     `now` is the database's clock.
     """
     with reading(services.database, services.read_timeout_s) as conn:
-        return answer(page_text(map(worker_text, list_workers(conn)), now=instant_text(now(conn))))
+        return answer(page_text(map(daemon_text, list_daemons(conn)), now=instant_text(now(conn))))

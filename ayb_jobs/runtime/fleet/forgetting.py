@@ -6,7 +6,7 @@ from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import was_refused
-from ayb_jobs.storage.fleet.daemons import forget_workers
+from ayb_jobs.storage.fleet.daemons import forget_daemons
 
 
 def forget_each(database: Database, worker_ids: Sequence[str], aside: Aside) -> None:
@@ -14,7 +14,7 @@ def forget_each(database: Database, worker_ids: Sequence[str], aside: Aside) -> 
 
     def forget(ids: Sequence[str]) -> None:
         with database.transaction() as conn:
-            forget_workers(conn, ids)
+            forget_daemons(conn, ids)
 
     waiting = set(aside.ids())
     result = narrowed([each for each in worker_ids if each not in waiting], forget, blames=was_refused)

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 
 from ayb_jobs.events import Emit, JobsUnclaimable
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.forgetting import forget_each
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_workers
+from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_daemons
 from ayb_jobs.storage.fleet.unclaimable import count_unclaimable
 
 BEAT_S = 20.0
@@ -22,12 +22,12 @@ class Heartbeat:
     """
 
     def __init__(
-        self, *, database: Database, worker: Worker, emit: Emit, on_pauses: Callable[[], None] = lambda: None
+        self, *, database: Database, daemon: DaemonRecord, emit: Emit, on_pauses: Callable[[], None] = lambda: None
     ) -> None:
         self._on_pauses = on_pauses
         self._pauses = 0
         self._database = database
-        self._worker = worker
+        self._daemon = daemon
         self._emit = emit
         self._kept = Aside(emit, part="heartbeat", table="_ayb_job_workers")
         self._next_look = 0.0
@@ -36,7 +36,7 @@ class Heartbeat:
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
         with self._database.connection() as conn:
-            pauses = beat(conn, self._worker)
+            pauses = beat(conn, self._daemon)
             self._is_known = True
         if not pauses.confirmed or pauses.total != self._pauses:
             self._on_pauses()
@@ -51,12 +51,12 @@ class Heartbeat:
         if not self._is_known:
             return
         with self._database.connection() as conn:
-            forget_workers(conn, [self._worker.id])
+            forget_daemons(conn, [self._daemon.id])
 
     def _look(self) -> None:
         """Tell which jobs are unclaimable, and forget daemons that have been silent for a day."""
         with self._database.connection() as conn:
             silent = find_silent(conn, aside=self._kept.ids())
-            found = count_unclaimable(conn, types=self._worker.types, queues=self._worker.queues)
+            found = count_unclaimable(conn, types=self._daemon.types, queues=self._daemon.queues)
         self._emit(JobsUnclaimable(counts=found.types, queues=found.queues))
         forget_each(self._database, silent, self._kept)

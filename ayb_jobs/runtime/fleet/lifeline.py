@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from ayb_jobs.events import Emit, Event, JobsLeased
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.forgetting import forget_each
 from ayb_jobs.runtime.fleet.recovering import Recovering
@@ -41,7 +41,7 @@ class LifelineKeeper:
         *,
         database: Database,
         url: str,
-        worker: Worker,
+        daemon: DaemonRecord,
         emit: Emit,
         backoff: Backoff,
         max_crashes: int,
@@ -50,7 +50,7 @@ class LifelineKeeper:
     ) -> None:
         self._database = database
         self._url = url
-        self._worker = worker
+        self._daemon = daemon
         self._aside = Aside(emit, part="lifeline", table="_ayb_jobs")
         self._kept = Aside(emit, part="lifeline", table="_ayb_job_workers")
         self._recovering = Recovering(
@@ -119,7 +119,7 @@ class LifelineKeeper:
         try:
             self._line = Lifeline(
                 self._url,
-                self._worker,
+                self._daemon,
                 name="ayb-jobs-lifeline",
                 lease_s=self._lease_s,
                 timeouts=self._database.timeouts,
@@ -133,8 +133,8 @@ class LifelineKeeper:
     def _tell_that_it_is_lost(self) -> None:
         """Keep the peers from taking this daemon for dead, by way of whatever connection works."""
         with self._database.connection() as conn:
-            beat(conn, self._worker)
-            set_guarded(conn, self._worker.id, guarded=False)
+            beat(conn, self._daemon)
+            set_guarded(conn, self._daemon.id, guarded=False)
 
     def _judge(self, free: Mapping[str, Sign]) -> None:
         dead = {worker_id: sign for worker_id, sign in free.items() if self._suspects.get(worker_id) == sign}

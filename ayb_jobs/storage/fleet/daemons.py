@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import args_row, kwargs_row
 
-from ayb_jobs.model.daemons import SeenWorker, Worker
+from ayb_jobs.model.daemons import DaemonRecord, SeenDaemon
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import one_row
 
@@ -15,14 +15,14 @@ ALIVE_S = 60.0
 
 
 BEAT = """
-    WITH worker AS (
-        INSERT INTO _ayb_job_workers AS worker (id, host, pid, version, concurrency, queues, types)
+    WITH daemon AS (
+        INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types)
         VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s)
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types
         RETURNING pauses_confirmed
     )
-    SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM worker), count(*) FROM _ayb_job_pauses
+    SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM daemon), count(*) FROM _ayb_job_pauses
 """
 
 
@@ -33,16 +33,16 @@ class Pauses(NamedTuple):
     total: int
 
 
-def beat(conn: Connection, worker: Worker) -> Pauses:
+def beat(conn: Connection, daemon: DaemonRecord) -> Pauses:
     """Say that a daemon is alive now, and return what has become of the pauses."""
     values = {
-        "id": worker.id,
-        "host": worker.host[:255],
-        "pid": worker.pid,
-        "version": worker.version,
-        "concurrency": worker.concurrency,
-        "queues": list(worker.queues),
-        "types": list(worker.types),
+        "id": daemon.id,
+        "host": daemon.host[:255],
+        "pid": daemon.pid,
+        "version": daemon.version,
+        "concurrency": daemon.concurrency,
+        "queues": list(daemon.queues),
+        "types": list(daemon.types),
     }
     with conn.cursor(row_factory=args_row(Pauses)) as cursor:
         return one_row(cursor.execute(BEAT, values))
@@ -61,15 +61,15 @@ def find_silent(conn: Connection, *, aside: Sequence[str] = ()) -> list[str]:
     return [row[0] for row in conn.execute(FIND_SILENT, {"aside": list(aside)})]
 
 
-FORGET_WORKERS = "DELETE FROM _ayb_job_workers WHERE id = ANY (%(ids)s::varchar[])"
+FORGET_DAEMONS = "DELETE FROM _ayb_job_workers WHERE id = ANY (%(ids)s::varchar[])"
 
 
-def forget_workers(conn: Connection, worker_ids: Sequence[str]) -> None:
+def forget_daemons(conn: Connection, worker_ids: Sequence[str]) -> None:
     """Remove the rows of daemons that stop or are gone."""
-    conn.execute(FORGET_WORKERS, {"ids": list(worker_ids)})
+    conn.execute(FORGET_DAEMONS, {"ids": list(worker_ids)})
 
 
-LIST_WORKERS = """
+LIST_DAEMONS = """
     SELECT id, host, pid, version, concurrency,
         ARRAY(SELECT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues,
         ARRAY(SELECT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,
@@ -77,26 +77,30 @@ LIST_WORKERS = """
         greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
         ARRAY(
             SELECT job.id::text FROM _ayb_jobs AS job
-            WHERE job.state = 'running' AND job.worker_id = worker.id
+            WHERE job.state = 'running' AND job.worker_id = daemon.id
             ORDER BY job.id
             LIMIT 1000
         ) AS running
-    FROM _ayb_job_workers AS worker
+    FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     ORDER BY started_at, id
 """
 
 
-def list_workers(conn: Connection, *, alive_s: float = ALIVE_S) -> list[SeenWorker]:
+def list_daemons(conn: Connection, *, alive_s: float = ALIVE_S) -> list[SeenDaemon]:
     """Return the daemons that were heard of within `alive_s` seconds, in the order of their start."""
     with conn.cursor(row_factory=kwargs_row(as_seen)) as cursor:
-        return cursor.execute(LIST_WORKERS, {"alive_s": alive_s}).fetchall()
+        return cursor.execute(LIST_DAEMONS, {"alive_s": alive_s}).fetchall()
 
 
 def as_seen(
-    *, started_at: datetime, heartbeat_at: datetime, silent_s: float, running: Sequence[str], **worker: Any
-) -> SeenWorker:
-    """Return a row of `LIST_WORKERS` as a daemon."""
-    return SeenWorker(
-        worker=Worker(**worker), started_at=started_at, heartbeat_at=heartbeat_at, silent_s=silent_s, running=running
+    *, started_at: datetime, heartbeat_at: datetime, silent_s: float, running: Sequence[str], **daemon: Any
+) -> SeenDaemon:
+    """Return a row of `LIST_DAEMONS` as a daemon."""
+    return SeenDaemon(
+        daemon=DaemonRecord(**daemon),
+        started_at=started_at,
+        heartbeat_at=heartbeat_at,
+        silent_s=silent_s,
+        running=running,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect_for_ourselves, shares_sessions
 from ayb_jobs.storage.fleet.daemons import beat
 
@@ -43,12 +43,12 @@ LAST_LEASES = """
 # Read, not taken: whoever looks for the daemon of this lock must not find it held by a question.
 FIND_LIFELESS = """
     SELECT id
-    FROM _ayb_job_workers AS worker
+    FROM _ayb_job_workers AS daemon
     WHERE guarded AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_locks
         WHERE locktype = 'advisory' AND granted AND objsubid = 1
             AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-            AND (classid::bigint << 32) | objid::bigint = hashtextextended('_ayb_job_worker ' || worker.id, 0)
+            AND (classid::bigint << 32) | objid::bigint = hashtextextended('_ayb_job_worker ' || daemon.id, 0)
     )
 """
 
@@ -87,8 +87,8 @@ class Lifeline:
     Raises `DatabaseError` where there is no connection, psycopg's errors where it broke.
     """
 
-    def __init__(self, url: str, worker: Worker, *, name: str, lease_s: float, timeouts: Timeouts) -> None:
-        self._worker = worker
+    def __init__(self, url: str, daemon: DaemonRecord, *, name: str, lease_s: float, timeouts: Timeouts) -> None:
+        self._daemon = daemon
         self._conn = connect_for_ourselves(url, name=name, timeouts=timeouts)
         self.possible = not shares_sessions(self._conn)  # through a pooler no session is our own
         try:
@@ -103,16 +103,16 @@ class Lifeline:
 
         False where that has to wait for the server to notice that the connection before this one is gone.
         """
-        row = self._conn.execute(TAKE, {"worker_id": self._worker.id}).fetchone()
+        row = self._conn.execute(TAKE, {"worker_id": self._daemon.id}).fetchone()
         if row is None or not row[0]:
             return False
-        beat(self._conn, self._worker)
-        set_guarded(self._conn, self._worker.id, guarded=True)
+        beat(self._conn, self._daemon)
+        set_guarded(self._conn, self._daemon.id, guarded=True)
         return True
 
     def look(self, buried: Iterable[str] = ()) -> Look:
         """Look at the lifelines of the others, and at those of the dead that were `buried`: forgotten since."""
-        row = self._conn.execute(LOOK, {"worker_id": self._worker.id, "buried": list(buried)}).fetchone()
+        row = self._conn.execute(LOOK, {"worker_id": self._daemon.id, "buried": list(buried)}).fetchone()
         if row is None:
             return Look(False, False, {})
         guarded, jobs_run, free = row

@@ -11,7 +11,7 @@ from psycopg import sql
 from ayb_jobs.checks.verdict import look_round
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
@@ -34,7 +34,9 @@ def guest(server: Server) -> Iterator[Guest]:
 
 
 def a_daemon(conn: Connection) -> None:
-    beat(conn, Worker(id="a", host="h", pid=1, version="1", concurrency=2, queues=["default"], types=["send_mail"]))
+    beat(
+        conn, DaemonRecord(id="a", host="h", pid=1, version="1", concurrency=2, queues=["default"], types=["send_mail"])
+    )
 
 
 @pytest.mark.parametrize("token", [READ, OPERATE])

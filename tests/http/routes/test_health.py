@@ -12,10 +12,10 @@ from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.routes import health
 from ayb_jobs.http.routes import metrics as exposition
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_workers
+from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_daemons
 from tests.factories import make_job
 from tests.http.conftest import serving
 
@@ -139,15 +139,15 @@ def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, mon
         assert "ayb_jobs_database_up 0.0" in client.get("/metrics").text
 
 
-def worker(name: str) -> Worker:
-    return Worker(id=name, host="h", pid=7, version="1", concurrency=4, queues=["default"], types=["send_mail"])
+def worker(name: str) -> DaemonRecord:
+    return DaemonRecord(id=name, host="h", pid=7, version="1", concurrency=4, queues=["default"], types=["send_mail"])
 
 
 def test_daemons_are_listed_while_they_are_heard_of_with_what_each_runs(client: httpx.Client, conn: Connection) -> None:
     for name in ("one", "two", "silent", "stopped"):
         beat(conn, worker(name))
     conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '2 minutes' WHERE id = 'silent'")
-    forget_workers(conn, ["stopped"])
+    forget_daemons(conn, ["stopped"])
     job_id = make_job(conn, "running", worker_id="two")
     page = client.get("/api/admin/workers").json()
     assert [(one["id"], one["running"]) for one in page["items"]] == [("one", []), ("two", [job_id])]

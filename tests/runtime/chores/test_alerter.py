@@ -22,7 +22,7 @@ from ayb_jobs.events import (
     ScheduleOverdue,
     ScheduleRecovered,
 )
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.schedules.schedule import NewSchedule
@@ -137,7 +137,7 @@ def test_a_schedule_whose_jobs_no_live_daemon_can_run_is_overdue(conn: Conn, dat
     alerter.tick()
     assert [event.reason for event in events] == ["unserved"]
     (job_type,) = conn.execute("SELECT job_type FROM _ayb_job_schedules").fetchone() or ("",)
-    beat(conn, Worker(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=[job_type]))
+    beat(conn, DaemonRecord(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=[job_type]))
     alerter.tick()
     assert [type(event).__name__ for event in events[1:]] == ["ScheduleRecovered"]
 

@@ -11,7 +11,7 @@ import pytest
 from psycopg.sql import SQL
 
 from ayb_jobs.events import SchedulePutRight
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.chores import clock_watch
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.connections import Database
@@ -212,7 +212,7 @@ def test_a_next_run_that_somebody_wrote_counts_as_overdue_while_no_scheduler_liv
     assert count_overdue(conn) == len(list_overdue(conn)) == 1
 
 
-ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 
 
 def test_lint_names_a_next_run_that_is_too_late(database_url: str, conn: Connection) -> None:

@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import RowsPruned, ScheduleBroken, ScheduleRepaired, SchedulesFired
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.schedules.fires import Advance, Fire, FireOutcome, jitter
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.pruner import Pruner
@@ -508,7 +508,7 @@ def test_an_edit_that_overwrites_the_next_run_leaves_the_ledger_whole(bench: Ben
 
 
 def live(conn: Conn, *types: str) -> None:
-    daemon = Worker(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=types)
+    daemon = DaemonRecord(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=types)
     beat(conn, daemon)
 
 

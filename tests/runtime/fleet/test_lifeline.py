@@ -10,7 +10,7 @@ from ayb_jobs.events import Emit, JobRecovered
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.fleet import lifeline
 from ayb_jobs.runtime.fleet.lifeline import BUSY_TURN_S, FOR_EVER_S, IDLE_TURN_S, LifelineKeeper
 from ayb_jobs.storage.connections import Database
@@ -22,8 +22,8 @@ from tests.pgbouncer import PgBouncer
 from tests.running import running
 
 
-def worker(name: str) -> Worker:
-    return Worker(id=name, host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+def worker(name: str) -> DaemonRecord:
+    return DaemonRecord(id=name, host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def keeper(db: Database, name: str, emit: Emit = lambda _: None) -> Iterator[Lif
     made = LifelineKeeper(
         database=db,
         url=db.url,
-        worker=worker(name),
+        daemon=worker(name),
         emit=emit,
         backoff=Backoff(),
         max_crashes=3,

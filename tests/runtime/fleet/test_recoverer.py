@@ -6,19 +6,19 @@ from psycopg.sql import SQL
 
 from ayb_jobs.events import ExecutionsDropped, JobRecovered
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.fleet import heartbeat
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.recoverer import BATCH, LONGEST_TURN_S, SHORTEST_TURN_S, Recoverer
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import list_workers
+from ayb_jobs.storage.fleet.daemons import list_daemons
 from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.factories import make_job
 
-ME = Worker(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 
 
 def recoverer(db: Database, *, lease_s: float = 30) -> Recoverer:
@@ -130,7 +130,7 @@ def test_many_locked_jobs_whose_leases_ran_out_together_hide_no_other(
 
 def keeper(db: Database) -> LifelineKeeper:
     return LifelineKeeper(
-        database=db, url=db.url, worker=ME, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=30,
+        database=db, url=db.url, daemon=ME, emit=lambda _: None, backoff=Backoff(), max_crashes=3, lease_s=30,
         wake=lambda: None,
     )  # fmt: skip
 
@@ -142,8 +142,8 @@ def test_a_look_for_unclaimable_jobs_that_fails_makes_no_daemon_look_dead(
         conn.execute("SELECT 1 / 0")
 
     monkeypatch.setattr(heartbeat, "count_unclaimable", fail)
-    beating = Heartbeat(database=db, worker=ME, emit=lambda _: None)
+    beating = Heartbeat(database=db, daemon=ME, emit=lambda _: None)
     with pytest.raises(errors.DivisionByZero):
         beating.tick()
-    assert [seen.worker.id for seen in list_workers(conn)] == ["me"]
+    assert [seen.daemon.id for seen in list_daemons(conn)] == ["me"]
     assert beating.tick() == heartbeat.BEAT_S

@@ -5,10 +5,10 @@ from contextlib import closing
 import pytest
 from psycopg import sql
 
-from ayb_jobs.model.daemons import Worker
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import beat, list_workers
+from ayb_jobs.storage.fleet.daemons import beat, list_daemons
 from ayb_jobs.storage.fleet.unclaimable import Unclaimable, count_unclaimable, unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import live_runners, why_waiting
 from ayb_jobs.storage.queue.jobs import get_job
@@ -16,8 +16,8 @@ from ayb_jobs.storage.schedules.planning import Plan, save_plans
 from tests.factories import make_job, make_schedule
 
 
-def daemon(name: str, *, types: list[str], queues: list[str]) -> Worker:
-    return Worker(id=name, host="here", pid=1, version="1", concurrency=1, queues=queues, types=types)
+def daemon(name: str, *, types: list[str], queues: list[str]) -> DaemonRecord:
+    return DaemonRecord(id=name, host="here", pid=1, version="1", concurrency=1, queues=queues, types=types)
 
 
 def test_a_known_type_in_an_unserved_queue_is_not_told_as_unknown(conn: Connection) -> None:
@@ -41,7 +41,7 @@ def test_a_beat_far_from_now_is_no_sign_of_life(conn: Connection, at: str) -> No
     beat(conn, daemon("one", types=["a"], queues=["default"]))
     conn.execute(sql.SQL("UPDATE _ayb_job_workers SET heartbeat_at = {}").format(sql.SQL(at)))
     make_job(conn, type="a")
-    assert (list_workers(conn), live_runners(conn), unclaimable_jobs(conn)) == ([], [], {"a": 1})
+    assert (list_daemons(conn), live_runners(conn), unclaimable_jobs(conn)) == ([], [], {"a": 1})
 
 
 @pytest.mark.parametrize("names", ["{NULL}", "{a,NULL}", "{{a,b},{c,NULL}}"])
@@ -50,7 +50,7 @@ def test_any_array_of_names_can_be_read(conn: Connection, names: str) -> None:
     conn.execute("UPDATE _ayb_job_workers SET types = %s, queues = %s", (names, names))
     make_job(conn, type="z")
     assert None not in live_runners(conn)[0].types
-    assert None not in list_workers(conn)[0].worker.queues
+    assert None not in list_daemons(conn)[0].daemon.queues
     assert unclaimable_jobs(conn) == {"z": 1}
 
 
