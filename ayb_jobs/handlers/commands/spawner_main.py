@@ -35,8 +35,8 @@ DESCRIPTORS = 4
 LOOK_S = 0.1
 # How long to wait for what was killed: a process that waits for a disk cannot end.
 END_S = 2.0
-# A Python process ignores these. A command must not.
-IGNORED_HERE = (signal.SIGPIPE, signal.SIGXFSZ)
+# A Python process ignores some, and whoever started it may have it ignore others. A command must ignore none.
+AS_USUAL = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 HEARD_HERE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -169,7 +169,7 @@ class Spawner:
                 file_actions=[(os.POSIX_SPAWN_DUP2, here, there) for here, there in placed(descriptors)],
                 setsid=True,
                 setsigmask=[],
-                setsigdef=IGNORED_HERE,
+                setsigdef=AS_USUAL,
             )
         finally:
             if request["cwd"]:
@@ -271,7 +271,7 @@ def forked(request: Request, descriptors: Sequence[int]) -> int:
 def become(request: Request, descriptors: Sequence[int]) -> None:
     """Turn this process into the command."""
     os.setsid()
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:  # whoever started us may ignore some
+    for number in AS_USUAL:
         signal.signal(number, signal.SIG_DFL)
     if request["user"]:
         user = request["user"]
