@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RetentionDeferred, RowsPruned, RowsUnprunable
@@ -59,10 +59,19 @@ RESULTS = Old("results", prune_results, find_old_results, delete_results)
 OUTPUTS = Old("outputs", prune_outputs, find_old_outputs, delete_outputs)
 
 
-class Unprunable:
-    """Counts the rows of one table that the database refuses to delete."""
+class PrunedSteps(NamedTuple):
+    """How many steps one batch removed, and the job behind which the next one goes on."""
 
-    def __init__(self, patience: Patience) -> None:
+    rows: int
+    next: str | None
+    kept: int = 0
+
+
+class Unprunable:
+    """Deletes rows one by one if need be, and counts those of one table that the database refuses to delete."""
+
+    def __init__(self, database: Database, patience: Patience) -> None:
+        self._database = database
         self._patience = patience
         self.rows = 0
         self.error: BaseException | None = None
@@ -73,11 +82,16 @@ class Unprunable:
             self.rows += rows
             self.error = self.error or RowUnchanged()
 
-    def deleted(self, ids: Sequence[Key], delete: Callable[[Sequence[Key]], Deleted]) -> int:
+    def deleted(self, ids: Sequence[Key], delete: Callable[[Connection, Sequence[Key]], Deleted]) -> int:
         """Delete rows, passing over those that the database refuses; return how many are gone."""
+
+        def delete_some(some: Sequence[Key]) -> Deleted:
+            with self._database.transaction() as conn:
+                return delete(conn, some)
+
         rows = 0
         for start in range(0, len(ids), BATCH):
-            written = narrowed(ids[start : start + BATCH], delete, blames=self._patience.blames)
+            written = narrowed(ids[start : start + BATCH], delete_some, blames=self._patience.blames)
             rows += sum(each.rows for each in written.done)
             self.kept(sum(each.kept for each in written.done))
             for _, error in written.refused:
@@ -122,10 +136,10 @@ class Pruner:
         if self._retention.executions_h >= 0:
             keep = timedelta(hours=self._retention.executions_h)
             prunings += [
-                lambda: self._prune_executions(keep),
-                lambda: self._prune_old(FIRES, keep),
-                lambda: self._prune_old(ALERTS, keep),
-                lambda: self._prune_old(OUTPUTS, keep),
+                partial(self._prune_executions, keep),
+                partial(self._prune_old, FIRES, keep),
+                partial(self._prune_old, ALERTS, keep),
+                partial(self._prune_old, OUTPUTS, keep),
             ]
         prunings.append(self._prune_steps)
         if self._retention.results_h >= 0:
@@ -143,25 +157,27 @@ class Pruner:
         turn_s = min([TURN_S, *(each.begins_in_s + 1 for each in deferred)])
         return turn_s, {each.state for each in deferred}
 
-    def _prune_jobs(self, state: JobState, keep: timedelta) -> None:
-        unprunable = Unprunable(self._patience)
+    def _walk(
+        self, table: str, batch: Callable[[Any, Unprunable], PrunedJobs | PrunedSteps | PrunedExecutions]
+    ) -> None:
+        """Remove a table's old rows batch by batch; each is told behind what it goes on."""
+        unprunable = Unprunable(self._database, self._patience)
         removed, after = 0, None
         while not self._stopping.is_set():
-            batch = self._jobs_batch(state, keep, after, unprunable)
-            removed += batch.rows
-            unprunable.kept(batch.kept)
-            after = batch.next
+            done = batch(after, unprunable)
+            removed += done.rows
+            unprunable.kept(done.kept)
+            after = done.next
             if after is None:
                 break
-        self._report(f"{state} jobs", removed, unprunable)
+        self._report(table, removed, unprunable)
+
+    def _prune_jobs(self, state: JobState, keep: timedelta) -> None:
+        self._walk(f"{state} jobs", partial(self._jobs_batch, state, keep))
 
     def _jobs_batch(
         self, state: JobState, keep: timedelta, after: Position | None, unprunable: Unprunable
     ) -> PrunedJobs:
-        def delete(ids: Sequence[str]) -> Deleted:
-            with self._database.transaction() as conn:
-                return delete_jobs(conn, ids, state=state)
-
         try:
             with self._database.connection() as conn:
                 return prune_jobs(conn, state=state, keep=keep, after=after)
@@ -170,43 +186,21 @@ class Pruner:
                 raise
         with self._database.connection() as conn:
             old = find_old_jobs(conn, state=state, keep=keep, after=after)
-        return PrunedJobs(unprunable.deleted(old.ids, delete), old.next)
+        return PrunedJobs(unprunable.deleted(old.ids, partial(delete_jobs, state=state)), old.next)
 
     def _prune_steps(self) -> None:
         """Remove the steps of jobs that are gone."""
+        self._walk("steps", self._steps_batch)
 
-        def delete(job_ids: Sequence[str]) -> Deleted:
-            with self._database.transaction() as conn:
-                return delete_steps(conn, job_ids)
-
-        unprunable = Unprunable(self._patience)
-        removed, after = 0, None
-        while not self._stopping.is_set():
-            with self._database.connection() as conn:
-                orphaned = find_orphaned_steps(conn, after=after)
-            removed += unprunable.deleted(orphaned.job_ids, delete)
-            after = orphaned.next
-            if after is None:
-                break
-        self._report("steps", removed, unprunable)
+    def _steps_batch(self, after: str | None, unprunable: Unprunable) -> PrunedSteps:
+        with self._database.connection() as conn:
+            orphaned = find_orphaned_steps(conn, after=after)
+        return PrunedSteps(unprunable.deleted(orphaned.job_ids, delete_steps), orphaned.next)
 
     def _prune_executions(self, keep: timedelta) -> None:
-        unprunable = Unprunable(self._patience)
-        removed, after = 0, None
-        while not self._stopping.is_set():
-            batch = self._executions_batch(keep, after, unprunable)
-            removed += batch.rows
-            unprunable.kept(batch.kept)
-            after = batch.next
-            if after is None:
-                break
-        self._report("executions", removed, unprunable)
+        self._walk("executions", partial(self._executions_batch, keep))
 
     def _executions_batch(self, keep: timedelta, after: int | None, unprunable: Unprunable) -> PrunedExecutions:
-        def delete(ids: Sequence[int]) -> Deleted:
-            with self._database.transaction() as conn:
-                return delete_executions(conn, ids)
-
         try:
             with self._database.connection() as conn:
                 return prune_executions(conn, keep=keep, after=after)
@@ -215,10 +209,10 @@ class Pruner:
                 raise
         with self._database.connection() as conn:
             old = find_old_executions(conn, keep=keep, after=after)
-        return PrunedExecutions(unprunable.deleted(old.ids, delete), old.next if old.ids else None)
+        return PrunedExecutions(unprunable.deleted(old.ids, delete_executions), old.next if old.ids else None)
 
     def _prune_old(self, old: Old[Key], keep: timedelta) -> None:
-        unprunable = Unprunable(self._patience)
+        unprunable = Unprunable(self._database, self._patience)
         removed, batch = 0, Deleted(rows=PRUNE_BATCH)
         try:
             while batch.rows == PRUNE_BATCH and not self._stopping.is_set():
@@ -234,17 +228,13 @@ class Pruner:
         self._report(old.table, removed, unprunable)
 
     def _prune_one_by_one(self, old: Old[Key], keep: timedelta, unprunable: Unprunable) -> int:
-        def delete(keys: Sequence[Key]) -> Deleted:
-            with self._database.transaction() as conn:
-                return old.delete(conn, keys)
-
         removed, after = 0, None
         while not self._stopping.is_set():
             with self._database.connection() as conn:
                 keys = old.find(conn, keep=keep, after=after)
             if not keys:
                 break
-            removed += unprunable.deleted(keys, delete)
+            removed += unprunable.deleted(keys, old.delete)
             after = keys[-1]
         return removed
 
