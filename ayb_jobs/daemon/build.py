@@ -109,6 +109,7 @@ def build(
     bells = Bells()
     database = open_database(config, url)
     in_flight = InFlight()
+    mask = Redactor(config.secrets())
 
     # Settling, which running calls.
     completer = Completer(
@@ -119,7 +120,7 @@ def build(
         backoff=backoff,
         remove_completed=config.retention.completed_h == 0,
         wake=bells.completer.ring,
-        redact=Redactor(config.secrets()),
+        redact=mask,
     )
     # Running, which leasing feeds.
     services = ContextServices(
@@ -129,7 +130,7 @@ def build(
         worker_id=worker_id,
         settled=completer.settled,
         shutdown_s=jobs.shutdown_timeout_s,
-        mask=Redactor(config.secrets()),
+        mask=mask,
         emit=emit,
     )
     paused = Paused()

@@ -28,7 +28,6 @@ class PauseWatch:
         self._paused = paused
         self._in_flight = in_flight
         self._on_change = on_change
-        self._newest = 0
 
     def tick(self) -> float:
         """Look once; return the seconds until the next look."""
@@ -36,18 +35,17 @@ class PauseWatch:
             seen = watch_pauses(conn, worker_id=self._worker_id)
         if self._paused.become(seen.queues, seen.types):
             self._on_change()
-        self._newest = seen.newest
-        if seen.confirmed != self._newest:
-            if any(self._may_start()):
+        if seen.confirmed != seen.newest:
+            if self._may_start():
                 return CONFIRM_S
             with self._database.connection() as conn:
-                confirm_pauses(conn, worker_id=self._worker_id, newest=self._newest)
+                confirm_pauses(conn, worker_id=self._worker_id, newest=seen.newest)
         return self._next_s(seen)
 
-    def _may_start(self) -> list[str]:
-        """Return the jobs of what is paused that are held and whose handlers have not begun."""
+    def _may_start(self) -> bool:
+        """Tell whether any job of what is paused is held whose handler has not begun."""
         held = self._in_flight.all()
-        return [one.job.id for one in held if not one.started and not one.lost and self._paused.holds(one.job)]
+        return any(not one.started and not one.lost and self._paused.holds(one.job) for one in held)
 
     @staticmethod
     def _next_s(seen: Watched) -> float:
