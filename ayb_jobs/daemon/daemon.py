@@ -78,10 +78,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start every thread."""
-        if self._parts.executors.event_loop is not None:
-            self._parts.executors.event_loop.start()
-        for slot in self._parts.executors.slots:
-            slot.start()
+        self._parts.executors.start()
         for loop in self._parts.loops.values():
             loop.start()
         jobs, daemon = self._config.jobs, self._parts.daemon
@@ -126,10 +123,7 @@ class Daemon:
         self._stop_loops("scheduler", "recoverer", "pruner", "pauses", "notifier")
         for name in self._parts.alerting:
             self._parts.loops[name].stop()  # not waited for: what an address has not taken, another daemon delivers
-        for buffer in self._parts.executors.buffers:
-            buffer.close()
-        if self._parts.executors.event_loop is not None:
-            self._parts.executors.event_loop.close()
+        self._parts.executors.close()
         self._stop_loops("producer")
         self._release_unstarted()
         abandoned = self._await_handlers(time.monotonic() + timeout_s)
@@ -137,10 +131,7 @@ class Daemon:
         self._release_unstarted()  # what a statement has leased that was still under way
         unsettled = self._flush_completer(time.monotonic() + FLUSH_S)
         self._release_left_orphans(time.monotonic() + FLUSH_S)
-        if self._parts.executors.event_loop is not None:
-            self._parts.executors.event_loop.stop()
-        for process in self._parts.executors.processes:
-            process.close()
+        self._parts.executors.stop()
         self._stop_loops(
             "completer", "watchdog", "lease keeper", "lifeline", "heartbeat", "event loop watch", "tallier"
         )
@@ -163,35 +154,21 @@ class Daemon:
 
     def _await_handlers(self, until: float) -> int:
         """Tell running handlers to stop, and wait; end those that can be ended; return how many run on."""
+        executors = self._parts.executors
         self._tell_handlers()
-        while self._handlers_left() and time.monotonic() < until and not self._hurry:
+        while executors.running() and time.monotonic() < until and not self._hurry:
             self._moment.wait(LOOK_S / 2)
         self._tell_handlers()  # those that began meanwhile
-        for process in self._parts.executors.processes:
-            process.kill()
-        if self._parts.executors.event_loop is not None:
-            self._parts.executors.event_loop.cancel_all()
+        executors.end_stopped()
         until = time.monotonic() + END_S
-        while self._ending_left() and time.monotonic() < until:
+        while executors.are_ending() and time.monotonic() < until:
             self._moment.wait(LOOK_S / 2)
-        return self._handlers_left()
+        return executors.running()
 
     def _tell_handlers(self) -> None:
         for held in self._parts.in_flight.running():
             if held.context is not None:
                 held.context.stop("shutdown")
-
-    def _handlers_left(self) -> int:
-        """Return how many handlers run."""
-        event_loop = self._parts.executors.event_loop
-        busy = sum(not slot.join(0) and slot.state != "idle" for slot in self._parts.executors.slots)
-        return busy + (0 if event_loop is None else event_loop.running())
-
-    def _ending_left(self) -> bool:
-        """Tell whether handlers run that were ended just now: those in child processes and on the event loop."""
-        event_loop = self._parts.executors.event_loop
-        isolated = any(not slot.join(0) for slot in self._parts.executors.process_slots)
-        return isolated or bool(event_loop and event_loop.running())
 
     def _flush_completer(self, until: float) -> int:
         """Have every ending written; return how many the database did not take in time."""

@@ -64,6 +64,44 @@ class Executors:
     event_loop: EventLoop | None
     wanted: Sequence[Wanted]
 
+    def start(self) -> None:
+        """Start every thread."""
+        if self.event_loop is not None:
+            self.event_loop.start()
+        for slot in self.slots:
+            slot.start()
+
+    def close(self) -> None:
+        """Begin no more handlers."""
+        for buffer in self.buffers:
+            buffer.close()
+        if self.event_loop is not None:
+            self.event_loop.close()
+
+    def running(self) -> int:
+        """Return how many handlers run."""
+        busy = sum(not slot.join(0) and slot.state != "idle" for slot in self.slots)
+        return busy + (0 if self.event_loop is None else self.event_loop.running())
+
+    def end_stopped(self) -> None:
+        """End the handlers that were told to stop and can be ended: those in child processes and on the event loop."""
+        for process in self.processes:
+            process.kill()
+        if self.event_loop is not None:
+            self.event_loop.cancel_all()
+
+    def are_ending(self) -> bool:
+        """Tell whether any that can be ended still run."""
+        isolated = any(not slot.join(0) for slot in self.process_slots)
+        return isolated or bool(self.event_loop and self.event_loop.running())
+
+    def stop(self) -> None:
+        """End the event loop and the child processes."""
+        if self.event_loop is not None:
+            self.event_loop.stop()
+        for process in self.processes:
+            process.close()
+
 
 def build_executors(around: Surroundings) -> Executors:
     """Make what the registered job types need; raises `ConfigError` for an isolated one that no child could find."""
