@@ -4,13 +4,13 @@ Behind a pooler nobody listens: its sessions are everybody's. One makes up the p
 """
 
 import asyncio
-import select
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from ayb_jobs.storage.channel import RESULTS_CHANNEL
+from ayb_jobs.storage.hearing import Heard, Notification
 
 Wait = Callable[[float], None]
 AsyncWait = Callable[[float], Awaitable[None]]
@@ -22,22 +22,18 @@ def psycopg_hearing(conn: Any, job_id: str, backend_pid: int) -> Iterator[Wait]:
     if conn.info.backend_pid != backend_pid:
         yield time.sleep
         return
-    raw, heard = conn.pgconn, Heard(job_id)
-    waiting = select.poll()
-    waiting.register(raw.socket, select.POLLIN)
+    heard = Heard(conn)
 
     def wait(seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not heard.take() and (left_s := until - time.monotonic()) > 0:
-            waiting.poll(left_s * 1000)
-            heard.read(raw)
+        while (left_s := until - time.monotonic()) > 0 and not tells_of(job_id, heard.wait(left_s)):
+            pass  # it was of another job
 
-    conn.add_notify_handler(heard)
     _run(conn, f"LISTEN {RESULTS_CHANNEL}")
     try:
         yield wait
     finally:
-        conn.remove_notify_handler(heard)
+        heard.stop()
         if not conn.broken:
             _run(conn, f"UNLISTEN {RESULTS_CHANNEL}")
 
@@ -54,20 +50,18 @@ async def psycopg_async_hearing(conn: Any, job_id: str, backend_pid: int) -> Asy
     if conn.info.backend_pid != backend_pid:
         yield asyncio.sleep
         return
-    raw, heard = conn.pgconn, Heard(job_id)
+    heard = Heard(conn)
 
     async def wait(seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not heard.take() and (left_s := until - time.monotonic()) > 0:
-            await _readable(raw.socket, left_s)
-            heard.read(raw)
+        while not tells_of(job_id, heard.take()) and (left_s := until - time.monotonic()) > 0:
+            await _readable(conn.pgconn.socket, left_s)
 
-    conn.add_notify_handler(heard)
     await _run_async(conn, f"LISTEN {RESULTS_CHANNEL}")
     try:
         yield wait
     finally:
-        conn.remove_notify_handler(heard)
+        heard.stop()
         if not conn.broken:
             await _run_async(conn, f"UNLISTEN {RESULTS_CHANNEL}")
 
@@ -112,27 +106,9 @@ async def asyncpg_hearing(conn: Any, job_id: str, backend_pid: int) -> AsyncIter
         await conn.remove_listener(RESULTS_CHANNEL, hear)
 
 
-class Heard:
-    """Whether a notification about a job has come: with a statement's answer, or read from the connection."""
-
-    def __init__(self, job_id: str) -> None:
-        self._job_id = job_id
-        self._came = False
-
-    def __call__(self, notification: Any) -> None:
-        """Take note of what came with an answer."""
-        self._came |= notification.payload == self._job_id
-
-    def read(self, raw: Any) -> None:
-        """Take note of what has come since. Raises psycopg's error if the connection broke."""
-        raw.consume_input()
-        while found := raw.notifies():
-            self._came |= found.extra.decode(errors="replace") == self._job_id
-
-    def take(self) -> bool:
-        """Tell whether it has come since the last call."""
-        came, self._came = self._came, False
-        return came
+def tells_of(job_id: str, notifications: Iterable[Notification]) -> bool:
+    """Tell whether any of these notifications is about a job."""
+    return any(each.payload == job_id for each in notifications)
 
 
 @contextmanager

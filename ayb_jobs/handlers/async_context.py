@@ -15,6 +15,7 @@ from ayb_jobs.handlers.context import NOT_GIVEN, ContextServices, JobContext, St
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.async_database import AsyncDatabase
+from ayb_jobs.storage.database import shares_sessions
 from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.settling import Settled, is_held_on, settle_on
 from ayb_jobs.storage.work_transaction import (
@@ -136,7 +137,7 @@ class AsyncJobContext:
     async def connection_without_transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection on which each statement is committed by itself, for what no transaction may hold."""
         async with self._database.work() as conn:
-            lasting = conn.prepare_threshold is not None
+            lasting = not shares_sessions(conn)
             if lasting:
                 await conn.execute(SET_SESSION_TIMEOUT, (milliseconds(self.remaining_s()),))
             try:

@@ -6,11 +6,10 @@ from contextlib import asynccontextmanager, suppress
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
-from ayb_jobs.errors import DatabaseError
 from ayb_jobs.forks import keep_from_children
-from ayb_jobs.storage.connections import RECONNECT_S
+from ayb_jobs.storage.connections import RECONNECT_S, worded_pool_faults
 from ayb_jobs.storage.database import SET_SESSION, Timeouts, clamp_instants, conninfo, milliseconds
 from ayb_jobs.storage.work_transaction import AsyncConnection
 
@@ -35,14 +34,8 @@ class AsyncDatabase:
     async def work(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection of the pool. Raises `DatabaseError` if none can be had in time."""
         pool = await self._opened()
-        try:
+        with worded_pool_faults(pool):
             conn = await pool.getconn()
-        except PoolTimeout as error:
-            raise DatabaseError(
-                f"no connection to the database within {pool.timeout:g} s: it is down, or all {pool.max_size} are in use"
-            ) from error
-        except psycopg.OperationalError as error:  # of a pool that is closed
-            raise DatabaseError("the daemon is stopping, and has closed its connections") from error
         try:
             yield conn
         finally:

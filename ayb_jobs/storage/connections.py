@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.database import (
@@ -112,16 +113,9 @@ class Database:
     @contextmanager
     def work(self) -> Iterator[Connection]:
         """Lend a connection of the pool for handlers and HTTP. Raises `DatabaseError` if none can be had in time."""
-        try:
+        with worded_pool_faults(self._work):
             self._work.open()
             conn = self._work.getconn()
-        except PoolTimeout as error:
-            raise DatabaseError(
-                f"no connection to the database within {self._work.timeout:g} s: it is down, or all"
-                f" {self._work.max_size} are in use"
-            ) from error
-        except psycopg.OperationalError as error:  # of a pool that is closed
-            raise DatabaseError("the daemon is stopping, and has closed its connections") from error
         try:
             yield conn
         finally:
@@ -169,6 +163,19 @@ class Database:
         conn.close()
         for other in broken:
             other.close()
+
+
+@contextmanager
+def worded_pool_faults(pool: ConnectionPool[Any] | AsyncConnectionPool[Any]) -> Iterator[None]:
+    """Raise what a pool raises that lends no connection as `DatabaseError`."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DatabaseError(
+            f"no connection to the database within {pool.timeout:g} s: it is down, or all {pool.max_size} are in use"
+        ) from error
+    except psycopg.OperationalError as error:  # of a pool that is closed
+        raise DatabaseError("the daemon is stopping, and has closed its connections") from error
 
 
 def _begin_anew(pool: ConnectionPool[Connection]) -> None:

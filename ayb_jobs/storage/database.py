@@ -92,7 +92,7 @@ def connect_to_primary(url: str, *, name: str, timeouts: Timeouts | None = None)
         return connect_for_ourselves(url, name=name, timeouts=timeouts, writable=False)
 
 
-def shares_sessions(conn: psycopg.Connection[Any]) -> bool:
+def shares_sessions(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Tell whether a pooler may hand each transaction of this connection to another session: nothing lasts on it."""
     return conn.prepare_threshold is None
 
