@@ -63,6 +63,12 @@ def _url_password(word: str) -> slice | None:
     return None
 
 
+def without_address(error: BaseException) -> str:
+    """Name an error without the address that it is about: the system's words for it, else its class."""
+    strerror = getattr(error, "strerror", None)
+    return strerror if isinstance(strerror, str) and "://" not in strerror else type(error).__name__
+
+
 def is_secret_name(name: Any) -> bool:
     """Tell whether a field's name says that its value is a secret."""
     return isinstance(name, str) and SECRET_KEY.fullmatch(name) is not None

@@ -1,6 +1,15 @@
 """The trace that the current code belongs to, if any, in W3C's notation."""
 
+import re
 import sys
+
+# W3C's version 00: version, trace, parent, flags.
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def known_traceparent(text: str | None) -> str | None:
+    """Return a text that is a `traceparent`, else None: a client or plain SQL may have written anything."""
+    return text if text and TRACEPARENT.fullmatch(text) else None
 
 
 def current_traceparent() -> str | None:

@@ -5,6 +5,7 @@ import binascii
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -63,6 +64,14 @@ def is_http(url: str) -> bool:
     """Tell whether a URL can be posted to."""
     scheme, _, rest = url.partition("://")
     return scheme in ("http", "https") and bool(rest)
+
+
+def url_host(url: str) -> str:
+    """Return the host of a URL, which may be shown even if the rest is secret; empty if there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def webhook_secret_faults(given: Mapping[str, str]) -> Iterator[Fault]:

@@ -1,5 +1,7 @@
 """Figures as people read them in sentences: time spans, counts, names."""
 
+import signal
+
 # Below these, rounded, a span is told in milliseconds, and in tenths of a second.
 IN_MS = 0.0995
 IN_TENTHS = 9.95
@@ -42,3 +44,16 @@ def quoted(name: str) -> str:
     """Return a name that somebody gave, as sentences show it: in backticks, in one line, and not too long."""
     shown = name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
     return f"`{''.join(part if part.isprintable() and part != '`' else '?' for part in shown)}`"
+
+
+def as_sentence(fact: str) -> str:
+    """Return a fact, or what an error says, as a sentence: its first letter large, and a full stop at its end."""
+    return f"{fact[:1].upper()}{fact[1:]}{'' if fact.endswith('.') else '.'}"
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name, such as SIGSEGV."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

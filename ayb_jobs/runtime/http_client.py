@@ -9,13 +9,11 @@ from typing import Any
 
 import aiohttp
 
-from ayb_jobs.handlers.requests.client import USER_AGENT
-from ayb_jobs.handlers.requests.resolving import Resolver
+from ayb_jobs.handlers.requests.answers import SUCCESS
+from ayb_jobs.handlers.requests.client import open_session
 from ayb_jobs.handlers.requests.signing import signed
 
 __all__ = ["Answered", "post_to_end", "signed"]
-
-SUCCESS = range(200, 300)
 
 
 class Answered(aiohttp.ClientError):
@@ -34,14 +32,10 @@ def post_to_end(url: str, body: bytes, *, headers: Mapping[str, str], timeout_s:
 async def _post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> None:
     async with (
         asyncio.timeout(timeout_s),
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=Resolver(allow_private=True), force_close=True),
-            headers={"User-Agent": USER_AGENT, **headers},
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        ) as session,
-        session.post(url, data=body, allow_redirects=False) as response,
+        open_session(allow_private=True) as session,
+        session.post(
+            url, data=body, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=timeout_s)
+        ) as response,
     ):
         if response.status not in SUCCESS:
             raise Answered(f"it answered {response.status} {response.reason}")

@@ -1,7 +1,6 @@
 """Job types that run a command: a program of the machine with its arguments, without a shell."""
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ayb_jobs.handlers.kinds.kind import Kind
 from ayb_jobs.handlers.kinds.notes import Notes
 from ayb_jobs.handlers.kinds.payloads import payload_with_defaults
 from ayb_jobs.model.results import Result, Snooze
+from ayb_jobs.model.words import signal_name
 from ayb_jobs.redact import Redactor, is_secret_name
 from ayb_jobs.storage.queue.outputs import keep_output
 
@@ -176,14 +176,6 @@ def words(ended: Ended) -> str:
         return f"the command was killed by {signal_name(ended.signal)}"
     why = HOPELESS.get(ended.exit or 0)
     return f"exit code {ended.exit} ({why})" if why else f"exit code {ended.exit}"
-
-
-def signal_name(number: int) -> str:
-    """Return a signal's name, such as SIGSEGV."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def exec_handler(settings: ExecSettings) -> Handler:

@@ -1,14 +1,12 @@
 """Job types that post to an address: a request for each attempt, signed by Standard Webhooks."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from ayb_jobs.config import JobTypeSettings
-from ayb_jobs.config.section import NEEDS_HTTP, Fault, has_http, is_http, setting, webhook_secret_faults
+from ayb_jobs.config.section import NEEDS_HTTP, Fault, has_http, is_http, setting, url_host, webhook_secret_faults
 from ayb_jobs.errors import AttemptFailed, InvalidInput
 from ayb_jobs.events import AddressGone
 from ayb_jobs.handlers.async_context import AsyncJobContext
@@ -20,11 +18,8 @@ from ayb_jobs.model.digits import exact
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.payload import encode_json
 from ayb_jobs.model.results import MAX_RESULT_BYTES, Result, Returned
-from ayb_jobs.tracing import current_traceparent
+from ayb_jobs.tracing import current_traceparent, known_traceparent
 from ayb_jobs.wire.text import Stored, object_text
-
-# W3C's version 00. Plain SQL may have written anything into a job.
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class HttpSettings(JobTypeSettings):
@@ -61,20 +56,12 @@ class HttpSettings(JobTypeSettings):
         if not self.http:
             yield ("http",), "is missing; give an address such as https://app.internal/jobs/resize"
             return
-        if not is_http(self.http) or not host_of(self.http):
+        if not is_http(self.http) or not url_host(self.http):
             yield ("http",), "is not an http:// or https:// URL"
         elif "@" in self.http.split("://", 1)[1].split("/", 1)[0]:
             yield ("http",), "holds a user or a password; leave them out, and have the receiver verify the signature"
         if not has_http():
             yield ("http",), NEEDS_HTTP
-
-
-def host_of(url: str) -> str:
-    """Return the host of an address, which may be shown; empty if there is none."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +77,7 @@ class Address:
     @property
     def host(self) -> str:
         """Its host, which may be shown."""
-        return host_of(self.url)
+        return url_host(self.url)
 
 
 async def post(address: Address, ctx: AsyncJobContext) -> Result:
@@ -147,8 +134,8 @@ def body_of(job: LeasedJob, payload: str) -> str:
 def headers_of(job: LeasedJob) -> Mapping[str, str]:
     """Return the headers of a job's request, but for its signature."""
     headers = {"Content-Type": "application/json", "Idempotency-Key": job.id}
-    traceparent = current_traceparent() or job.traceparent
-    return headers | {"traceparent": traceparent} if traceparent and TRACEPARENT.fullmatch(traceparent) else headers
+    traceparent = known_traceparent(current_traceparent() or job.traceparent)
+    return headers | {"traceparent": traceparent} if traceparent else headers
 
 
 def result_of(headers: Mapping[str, str], body: bytes) -> Result:

@@ -10,6 +10,7 @@ from yarl import URL
 
 from ayb_jobs.handlers.requests.addresses import literal
 from ayb_jobs.handlers.requests.resolving import PrivateAddress, Resolver, refuse_private
+from ayb_jobs.redact import without_address
 
 USER_AGENT = "ayb-jobs"
 # So much of an answer is read. If there is more, the connection is closed.
@@ -72,16 +73,7 @@ class Client:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=Resolver(allow_private=self._allow_private), limit=0, keepalive_timeout=KEEP_ALIVE_S
-                ),
-                # No answer is asked for compressed, and none is decompressed: a few bytes could become gigabytes.
-                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-            )
+            self._session = open_session(allow_private=self._allow_private)
         return self._session
 
     async def close(self) -> None:
@@ -89,6 +81,20 @@ class Client:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+def open_session(*, allow_private: bool) -> aiohttp.ClientSession:
+    """Return a session that keeps no cookies, and asks no proxy of the environment; to be closed."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            resolver=Resolver(allow_private=allow_private), limit=0, keepalive_timeout=KEEP_ALIVE_S
+        ),
+        # No answer is asked for compressed, and none is decompressed: a few bytes could become gigabytes.
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
 
 
 async def read_bounded(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
@@ -111,5 +117,4 @@ def fault(error: BaseException) -> str:
         cause = getattr(cause, "os_error", None) or cause.__cause__ or cause.__context__
         if cause is None:
             break
-    strerror = getattr(error, "strerror", None)
-    return strerror if isinstance(strerror, str) and "://" not in strerror else type(error).__name__
+    return without_address(error)

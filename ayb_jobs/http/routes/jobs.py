@@ -1,6 +1,5 @@
 """Jobs over HTTP: AYB's calls, enqueueing, and paging by cursor."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -53,11 +52,9 @@ from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.outputs import read_output
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.storage.requests import reading
+from ayb_jobs.tracing import known_traceparent
 from ayb_jobs.wire.jobs import execution_text, job_text, output_text, stats_text, unique_field
 from ayb_jobs.wire.text import page_text
-
-# W3C's version 00: version, trace, parent, flags.
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 # Jobs of one array.
 MOST_AT_ONCE = 1000
@@ -279,7 +276,7 @@ def enqueue(
     201 if one was made; 200 if all idempotency keys are taken, with the earlier jobs.
     """
     sent = decode(body)
-    trace = {"traceparent": traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None}
+    trace = {"traceparent": known_traceparent(traceparent)}
     if isinstance(sent, list):
         return _enqueue_many(services, caller, [given | trace for given in _all_given(sent, idempotency_key)])
     asked = read_object(as_object(sent, "the body"), EnqueueBody)

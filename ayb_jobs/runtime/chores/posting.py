@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from ayb_jobs.config.section import url_host
+from ayb_jobs.redact import without_address
+
 NOT_INSTALLED = "the extra `http` is not installed; install it with: pip install 'ayb-jobs[http]'"
 
 
@@ -40,7 +43,9 @@ def post(
     except TimeoutError:
         return f"it did not answer within {timeout_s:g} s"
     except Exception as error:  # an address can make a client raise anything; the courier tells it
-        return str(error) if isinstance(error, http_client.Answered) else f"it cannot be reached: {_cause(error)}"
+        return (
+            str(error) if isinstance(error, http_client.Answered) else f"it cannot be reached: {without_address(error)}"
+        )
     return None
 
 
@@ -51,15 +56,6 @@ def _is_http(url: str) -> bool:
         return False
 
 
-def _cause(error: Exception) -> str:
-    """Name an error without the address, which may be secret: the system's words for it, else its class."""
-    strerror = getattr(error, "strerror", None)
-    return strerror if isinstance(strerror, str) and "://" not in strerror else type(error).__name__
-
-
 def host_of(url: str) -> str:
-    """Return the host of an address, which may be shown even if the rest is secret."""
-    try:
-        return urlsplit(url).hostname or "?"
-    except ValueError:
-        return "?"
+    """Return the host of an address for messages, which show no more of it."""
+    return url_host(url) or "?"

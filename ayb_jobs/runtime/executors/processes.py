@@ -20,6 +20,7 @@ from ayb_jobs.events import Emit, JobOverran, LoopFailed
 from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.results import Cancel, Returned, Snooze
+from ayb_jobs.model.words import signal_name
 from ayb_jobs.runtime.executors.child import Run, Settings, Stop
 from ayb_jobs.storage.queue.settling import Settled
 
@@ -116,7 +117,8 @@ class Child:
         self.kill()
         code = self._process.returncode
         if code is not None and code < 0:
-            return f"the child process was killed by {signal_name(-code)}"
+            meaning = signal.strsignal(-code)
+            return f"the child process was killed by {signal_name(-code)}" + (f" ({meaning})" if meaning else "")
         return f"the child process ended with exit code {code} while its handler ran"
 
     def kill(self) -> None:
@@ -130,14 +132,6 @@ class Child:
                 with suppress(OSError):
                     os.close(descriptor)
         self._ended, self._lifeline = None, -1
-
-
-def signal_name(number: int) -> str:
-    """Return a signal's name and what it means."""
-    try:
-        return f"{signal.Signals(number).name} ({signal.strsignal(number)})"
-    except ValueError:
-        return f"signal {number}"
 
 
 class Processes:
