@@ -12,7 +12,7 @@ from ayb_jobs.checks.queue import abandoned, failing, late
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.config import Retention
-from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.storage.queue.lateness import Pace, measure_pace
@@ -107,11 +107,6 @@ def decide(findings: Sequence[Finding], figures: Figures | None) -> Verdict:
     if not figures.pace.any_job:
         return Verdict(sentence=_ready(figures), mood=Mood.READY, findings=(), figures=figures)
     return Verdict(sentence=_well(figures), mood=Mood.WELL, findings=(), figures=figures)
-
-
-def as_sentence(fact: str) -> str:
-    """Return a fact as a sentence: its first letter large, and a full stop at its end."""
-    return f"{fact[:1].upper()}{fact[1:]}{'' if fact.endswith('.') else '.'}"
 
 
 def _ready(figures: Figures) -> str:

@@ -10,7 +10,7 @@ import click
 
 from ayb_jobs.checks.diagnosis import QUESTIONS, Question, unheard
 from ayb_jobs.checks.finding import Finding
-from ayb_jobs.checks.verdict import as_sentence, look_round
+from ayb_jobs.checks.verdict import look_round
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
 from ayb_jobs.cli.exits import ExitCode
@@ -18,6 +18,7 @@ from ayb_jobs.cli.options import Options, common_options, json_option, pass_opti
 from ayb_jobs.cli.settings import settings
 from ayb_jobs.config import Retention
 from ayb_jobs.errors import AybJobsError
+from ayb_jobs.model.words import as_sentence
 from ayb_jobs.storage.database import Connection, connect_to_primary
 from ayb_jobs.storage.diagnosis import can_see_others, reindex, vacuum
 from ayb_jobs.storage.faults import worded_faults

@@ -12,7 +12,6 @@ from ayb_jobs.model.job import checked_text
 from ayb_jobs.model.words import count_words
 from ayb_jobs.storage.audit import list_deeds
 from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.requests import reading
 
 PAGE = 50
 MOST_CHANGES = 6
@@ -50,7 +49,7 @@ def add_to(routes: APIRouter) -> None:
 def audit(visit: Visitor) -> Response:
     """List changes by hand, the newest first."""
     target, before = visit.asked("target", 100), visit.asked("before", 18)
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         deeds = list_deeds(
             conn,

@@ -11,9 +11,9 @@ from ayb_jobs.http.dashboard.job import pretty
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor
 from ayb_jobs.http.dashboard.typing_in import decoded, whole_number
 from ayb_jobs.http.edge.auth import Scope
+from ayb_jobs.model.words import as_sentence
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.queue.jobs import get_job
-from ayb_jobs.storage.requests import reading
 
 FORM = ("type", "queue", "priority", "delay", "max_attempts", "idempotency_key", "payload")
 
@@ -30,7 +30,7 @@ def ask(visit: Visitor) -> Response:
     from_id = visit.asked("from", 50)
     typed = Blank({"type": visit.asked("type", 100)})
     if from_id:
-        with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+        with visit.reading() as conn:
             job = get_job(conn, from_id)
         typed = Blank(
             {
@@ -66,9 +66,9 @@ def enqueue(visit: Visitor, fields: Fields) -> Response:
             made = operations.enqueue(conn, given, actor=actor, defaults=visit.services.defaults)
     except InvalidInput as error:
         field = "run_at" if error.field == "delay" else error.field.partition(".")[0]
-        return _form(visit, typed, wrong={field if field in {*FORM, "run_at"} else "form": _told(error)})
+        return _form(visit, typed, wrong={field if field in {*FORM, "run_at"} else "form": as_sentence(str(error))})
     except Conflict as error:
-        return _form(visit, typed, wrong={"idempotency_key": _told(error)})
+        return _form(visit, typed, wrong={"idempotency_key": as_sentence(str(error))})
     return visit.onward(f"/jobs/{made.job.id}", "enqueued" if made.created else "found")
 
 
@@ -85,7 +85,3 @@ def _given(visit: Visit, typed: Blank) -> dict[str, Any]:
         "run_at": visit.clock().read(typed["delay"], "delay"),
         "idempotency_key": typed["idempotency_key"] or None,
     }
-
-
-def _told(error: Exception) -> str:
-    return f"{str(error)[:1].upper()}{str(error)[1:]}."

@@ -16,7 +16,6 @@ from ayb_jobs.model.words import span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.minutes import Minute, list_minutes
-from ayb_jobs.storage.requests import reading
 
 PAGE = 50
 # How far a chart reaches back, and the time of one bar.
@@ -39,7 +38,7 @@ def executions(visit: Visitor) -> Response:
     over = visit.asked("over") if visit.asked("over") in OVERS else "hour"
     before = visit.asked("before", 18)
     _, span, step = OVERS[over]
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         found = list_executions(
             conn,

@@ -15,7 +15,6 @@ from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_daemons
 from ayb_jobs.storage.queue.minutes import list_levels
 from ayb_jobs.storage.queue.queues import QueueState, RunningJob, list_queues, list_running
-from ayb_jobs.storage.requests import reading
 
 DAY_S = 86400.0
 MOST_ROWS = 12
@@ -42,7 +41,7 @@ def add_to(routes: APIRouter) -> None:
 
 def queues(visit: Visitor) -> Response:
     """Show each queue."""
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         daemons = list_daemons(conn)
         served = sorted({queue for seen in daemons for queue in seen.daemon.queues})
@@ -74,7 +73,7 @@ def _queue(state: QueueState, daemons: Sequence[SeenDaemon]) -> dict[str, Any]:
 
 def daemons(visit: Visitor) -> Response:
     """Show each daemon and what it runs."""
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         daemons = list_daemons(conn, alive_s=DAY_S)
         running = [_running(each, visit) for each in list_running(conn)]

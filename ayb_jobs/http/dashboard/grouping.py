@@ -11,7 +11,6 @@ from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.failures import LOOK, FailureGroup, group_failures
 from ayb_jobs.storage.queue.jobs import get_job
-from ayb_jobs.storage.requests import reading
 
 
 def add_to(routes: APIRouter) -> None:
@@ -25,7 +24,7 @@ def failures(visit: Visitor) -> Response:
     wanted = Filter(
         type=visit.asked("type") or None, queue=visit.asked("queue") or None, error=visit.asked("error") or None
     )
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         groups = group_failures(conn, wanted, span=SPANS[seen][1])
         example = _example(conn, visit, groups)

@@ -11,7 +11,6 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Path, Response
 
 from ayb_jobs.errors import InvalidInput, NotFound, PayloadUndecodable
-from ayb_jobs.http.acting import acting
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.charts import Share
 from ayb_jobs.http.dashboard.shell import Fields, Visitor
@@ -28,7 +27,6 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import get_job
-from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules.schedules import get_schedule
 
 ATTEMPTS = 20
@@ -80,7 +78,7 @@ def add_to(routes: APIRouter) -> None:
 def show(visit: Visitor, job_id: JobId) -> Response:
     """Show one job."""
     before = visit.asked("before")
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         job = _found(conn, job_id)
         attempts = list_executions(
@@ -283,8 +281,7 @@ def as_curl(job: Job) -> str:
 
 def retry(visit: Visitor, _: Fields, job_id: JobId) -> Response:
     """Queue a failed job again."""
-    session = visit.need(Scope.OPERATE)
-    with acting(visit.services, session.caller) as (conn, actor):
+    with visit.acting(Scope.OPERATE) as (conn, actor):
         operations.retry(conn, job_id, actor=actor)
     return visit.onward(f"/jobs/{job_id}", "retried")
 
@@ -292,7 +289,7 @@ def retry(visit: Visitor, _: Fields, job_id: JobId) -> Response:
 def ask_cancel(visit: Visitor, job_id: JobId) -> Response:
     """Ask whether a queued job is meant to end."""
     visit.need(Scope.OPERATE)
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         job = _found(conn, job_id)
     return visit.page(
@@ -310,7 +307,6 @@ def ask_cancel(visit: Visitor, job_id: JobId) -> Response:
 
 def cancel(visit: Visitor, _: Fields, job_id: JobId) -> Response:
     """Cancel a queued job."""
-    session = visit.need(Scope.OPERATE)
-    with acting(visit.services, session.caller) as (conn, actor):
+    with visit.acting(Scope.OPERATE) as (conn, actor):
         operations.cancel(conn, job_id, actor=actor)
     return visit.onward(f"/jobs/{job_id}", "canceled")

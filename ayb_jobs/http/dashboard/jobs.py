@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from ayb_jobs.checks.verdict import COUNTED
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.acting import acting_in_steps
 from ayb_jobs.http.dashboard.clock import Clock
@@ -15,7 +16,7 @@ from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.requests import cursor_text, read_cursor
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
-from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.operations import bulk
 from ayb_jobs.operations.bulk import BulkAction
 from ayb_jobs.storage.clock import now
@@ -23,10 +24,8 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.browsing import LOOK, Counts, Listed, Page, Shown, browse_jobs, count_shown
 from ayb_jobs.storage.queue.queues import list_queues
 from ayb_jobs.storage.queue.stats import job_stats
-from ayb_jobs.storage.requests import reading
 
 PAGE = 50
-COUNTED = 10_000
 FILTERS = ("type", "queue", "key", "since", "until", "error", "alike")
 TABS = (
     (Shown.ALL, "All"),
@@ -83,7 +82,7 @@ def read_filter(typed: Mapping[str, str], clock: Clock) -> Asked:
             Filter(**{name: values[name]})
         except InvalidInput as error:
             values.pop(name, None)
-            wrong[name] = f"{str(error)[:1].upper()}{str(error)[1:]}."
+            wrong[name] = as_sentence(str(error))
     return Asked(typed=kept, wanted=Filter(**values), wrong=wrong)
 
 
@@ -91,7 +90,7 @@ def jobs(visit: Visitor) -> Response:
     """Show a list of jobs."""
     shown = Shown(visit.asked("state")) if visit.asked("state") in list(Shown) else Shown.ALL
     cursor = visit.asked("cursor")
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         clock = visit.clock(at)
         asked = read_filter(visit.request.query_params, clock)
@@ -230,7 +229,7 @@ def confirm(visit: Visitor) -> Response:
     """Tell what a press would do to all that match, with their number and some of them."""
     visit.need(Scope.OPERATE)
     action = _action(visit.asked("action"))
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         asked = _right(visit, visit.request.query_params, at)
         count = bulk.count(conn, action, asked.wanted, most=COUNTED)

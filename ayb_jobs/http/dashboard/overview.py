@@ -10,18 +10,18 @@ from markupsafe import Markup
 
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.checks.schedules import words_of
-from ayb_jobs.checks.verdict import COUNTED, Mood, Verdict, as_sentence
+from ayb_jobs.checks.verdict import COUNTED, Mood, Verdict
 from ayb_jobs.http.dashboard import charts, grouping
 from ayb_jobs.http.dashboard.clock import Clock
+from ayb_jobs.http.dashboard.jobs import counted
 from ayb_jobs.http.dashboard.shell import SPANS, Visitor, query
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.browsing import Counts, count_shown
 from ayb_jobs.storage.queue.failures import FailureGroup, group_failures
 from ayb_jobs.storage.queue.minutes import Level, list_levels
-from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from ayb_jobs.storage.schedules.schedules import list_schedules
 
@@ -64,7 +64,7 @@ def add_to(routes: APIRouter) -> None:
 def overview(visit: Visitor) -> Response:
     """Show how things stand."""
     verdict = visit.pages.pulse.ask()
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         clock = visit.clock(at)
         counts = count_shown(conn, most=COUNTED)
@@ -174,18 +174,18 @@ def _figures(
     slots = figures.slots if figures else 0
     failed = sum(each.jobs for each in groups)
     late = found.get("jobs.late") or found.get("jobs.unclaimable")
-    later = f"{_counted(counts.later)} more {'is' if counts.later == 1 else 'are'} due later" if counts.later else ""
+    later = f"{counted(counts.later)} more {'is' if counts.later == 1 else 'are'} due later" if counts.later else ""
     return [
         Figure(
             name="Waiting now",
-            value=_counted(counts.waiting),
+            value=counted(counts.waiting),
             note=later or _most(clock, levels, "waiting", "most in the hour: {}"),
             href="/jobs?state=waiting",
             chart=charts.line([each.waiting for each in levels], _said(levels, "waiting", "Waiting jobs")),
         ),
         Figure(
             name="Running",
-            value=_counted(counts.running),
+            value=counted(counts.running),
             note=f"of {count_words(slots, 'slot')}",
             href="/daemons",
             chart=charts.line([each.running for each in levels], _said(levels, "running", "Running jobs")),
@@ -210,10 +210,6 @@ def _figures(
             tone="bad" if late else "",
         ),
     ]
-
-
-def _counted(count: int) -> str:
-    return f"{COUNTED:,}+" if count >= COUNTED else f"{count:,}"
 
 
 def _most(clock: Clock, levels: Sequence[Level], name: str, words: str) -> str:

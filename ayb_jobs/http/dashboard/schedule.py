@@ -23,10 +23,10 @@ from ayb_jobs.model.schedules.lint import examine
 from ayb_jobs.model.schedules.preview import foresee
 from ayb_jobs.model.schedules.schedule import NewSchedule, Schedule
 from ayb_jobs.model.schedules.zones import shifts
+from ayb_jobs.model.words import as_sentence
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules.ledger import LedgerRow, list_fires
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from ayb_jobs.storage.schedules.schedules import get_schedule
@@ -97,7 +97,7 @@ def ask(visit: Visitor) -> Response:
 
 def show(visit: Visitor, key: ScheduleKey) -> Response:
     """Show one schedule."""
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         schedule = get_schedule(conn, key)
     return _form(visit, schedule, typed_of(schedule))
 
@@ -114,7 +114,7 @@ def typed_of(schedule: Schedule) -> Blank:
 def _form(
     visit: Visit, schedule: Schedule | None, typed: Blank, wrong: Mapping[str, str] | None = None, status: int = 200
 ) -> Response:
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         late = _late(conn, schedule)
         fires = list_fires(conn, schedule_id=schedule.id, limit=FIRES) if schedule else []
@@ -151,7 +151,7 @@ def _fire(row: LedgerRow) -> dict[str, Any]:
 def preview(visit: Visitor) -> Response:
     """Give the preview alone, of a timing that is being typed."""
     typed = Blank(NEW | {name: visit.asked(name) for name in FORM if visit.asked(name)})
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
     return visit.page("preview.html", now=at, preview=foreseen(typed, None, visit.clock(at)))
 
@@ -168,7 +168,7 @@ def foreseen(typed: Blank, schedule: Schedule | None, clock: Clock) -> Preview:
         changes = list(_changes(cron, timezone, dst, clock))
         remarks = [each.message for each in examine(_as_schedule(typed, clock.now), clock.now)]
     except InvalidInput as error:
-        return Preview(next=[], changes=[], remarks=[], error=f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        return Preview(next=[], changes=[], remarks=[], error=as_sentence(str(error)))
     return Preview(next=[_shown(each, clock) for each in ahead[:NEXT]], changes=changes, remarks=remarks)
 
 
@@ -202,7 +202,7 @@ def _shown(each: Any, clock: Clock) -> Foreseen:
     return Foreseen(
         local=f"{local:%a} {local.day} {local:%b}{year} {local:%H:%M:%S} {local:%Z}".replace(":00 ", " "),
         utc=f"{each.at.day} {each.at:%b %H:%M:%S}".removesuffix(":00"),
-        note=each.note[:1].upper() + each.note[1:] + "." if each.note else "",
+        note=as_sentence(each.note) if each.note else "",
     )
 
 
@@ -238,14 +238,10 @@ def _values(fields: Mapping[str, str]) -> tuple[dict[str, Any], Blank]:
             else:
                 values[name] = text
         except InvalidInput as error:
-            wrong[name] = _told(error)
+            wrong[name] = as_sentence(str(error))
     if values.get("jitter_s") is None:
         values["jitter_s"] = 0.0
     return values, wrong
-
-
-def _told(error: Exception) -> str:
-    return f"{str(error)[:1].upper()}{str(error)[1:]}."
 
 
 def create(visit: Visitor, fields: Fields) -> Response:
@@ -269,7 +265,7 @@ def create(visit: Visitor, fields: Fields) -> Response:
 def save(visit: Visitor, fields: Fields, key: ScheduleKey) -> Response:
     """Change what differs, or show what the change would do."""
     session = visit.need(Scope.ADMIN)
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         schedule = get_schedule(conn, key)
     typed = Blank({name: fields.get(name, "") for name in FORM})
     if fields.get("press") == "preview":
@@ -292,29 +288,26 @@ def save(visit: Visitor, fields: Fields, key: ScheduleKey) -> Response:
 def _where(error: InvalidInput | Conflict) -> dict[str, str]:
     """Return an error by the field that it is about."""
     field = error.field.partition(".")[0] if isinstance(error, InvalidInput) else "name"
-    return {field if field in FORM else "form": _told(error)}
+    return {field if field in FORM else "form": as_sentence(str(error))}
 
 
 def trigger(visit: Visitor, _: Fields, key: ScheduleKey) -> Response:
     """Enqueue a schedule's job now, and show the job."""
-    session = visit.need(Scope.OPERATE)
-    with acting(visit.services, session.caller) as (conn, actor):
+    with visit.acting(Scope.OPERATE) as (conn, actor):
         job = operations.trigger(conn, key, actor=actor)
     return visit.onward(f"/jobs/{job.id}", "enqueued")
 
 
 def enable(visit: Visitor, _: Fields, key: ScheduleKey) -> Response:
     """Enable a schedule."""
-    session = visit.need(Scope.OPERATE)
-    with acting(visit.services, session.caller) as (conn, actor):
+    with visit.acting(Scope.OPERATE) as (conn, actor):
         changed = operations.enable(conn, key, actor=actor)
     return visit.onward(f"/schedules/{changed.id}", "enabled")
 
 
 def disable(visit: Visitor, _: Fields, key: ScheduleKey) -> Response:
     """Disable a schedule."""
-    session = visit.need(Scope.OPERATE)
-    with acting(visit.services, session.caller) as (conn, actor):
+    with visit.acting(Scope.OPERATE) as (conn, actor):
         changed = operations.disable(conn, key, actor=actor)
     return visit.onward(f"/schedules/{changed.id}", "disabled")
 
@@ -322,7 +315,7 @@ def disable(visit: Visitor, _: Fields, key: ScheduleKey) -> Response:
 def ask_delete(visit: Visitor, key: ScheduleKey) -> Response:
     """Ask whether a schedule is meant to go."""
     visit.need(Scope.ADMIN)
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         schedule = get_schedule(conn, key)
     shipped = " It is shipped in a pack or in the settings, so that the next start of a daemon makes it again."

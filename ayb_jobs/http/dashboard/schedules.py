@@ -19,7 +19,6 @@ from ayb_jobs.model.schedules.preview import collisions
 from ayb_jobs.model.schedules.schedule import Schedule
 from ayb_jobs.model.words import count_words, span_words
 from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules.durations import typical_seconds
 from ayb_jobs.storage.schedules.grid import FiredSquare, list_squares
 from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
@@ -64,7 +63,7 @@ def add_to(routes: APIRouter) -> None:
 
 def schedules(visit: Visitor) -> Response:
     """Show all schedules."""
-    with reading(visit.services.database, visit.services.read_timeout_s) as conn:
+    with visit.reading() as conn:
         at = now(conn)
         found = list_schedules(conn)
         squares = list_squares(conn)

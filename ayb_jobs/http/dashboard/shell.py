@@ -4,6 +4,7 @@ import hmac
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -19,8 +20,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ayb_jobs
 from ayb_jobs.checks.loops import LoopAge
-from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict, as_sentence
+from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound
+from ayb_jobs.http.acting import acting
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.clock import COOKIE as ZONE_COOKIE
 from ayb_jobs.http.dashboard.clock import Clock, chosen_zone
@@ -31,7 +33,10 @@ from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
 from ayb_jobs.http.routes.health import judge
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.model.words import as_sentence, count_words, span_words
+from ayb_jobs.operations.acting import Actor
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.requests import reading
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -193,6 +198,14 @@ class Visit:
                 403, f"{caller.name} may {caller.scope.name.lower()}; {scope.name.lower()} is needed for this"
             )
         return self.session
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Lend a connection in a transaction that cannot write."""
+        return reading(self.services.database, self.services.read_timeout_s)
+
+    def acting(self, scope: Scope) -> AbstractContextManager[tuple[Connection, Actor]]:
+        """Lend a transaction, and who acts in it; raises `Refused` if the visitor may not do what the scope allows."""
+        return acting(self.services, self.need(scope).caller)
 
     def page(self, template: str, *, status: int = 200, now: datetime | None = None, **context: Any) -> Response:
         """Render a page as of `now`."""
