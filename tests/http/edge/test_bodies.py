@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPResponse
 
+import h11
 import httpx
 import pytest
 
@@ -73,15 +74,16 @@ def test_a_body_of_too_many_chunks_is_refused_after_so_many_and_no_more_are_read
 
     def counted(self: connection.CountingConnection) -> object:
         nonlocal read
-        read += 1
-        return next_event(self)
+        event = next_event(self)
+        read += isinstance(event, h11.Event)  # not that more is needed, which each segment that arrives makes it say
+        return event
 
     monkeypatch.setattr(connection.CountingConnection, "next_event", counted)
     with connected(shared_server) as client:
         client.sendall(head("/api/admin/jobs", "Transfer-Encoding: chunked", token=token))
         client.sendall(one_byte_chunks(20 * connection.MAX_CHUNKS))
         assert status(client) in ({413} if token else {401, 413})
-    assert read < 4 * connection.MAX_CHUNKS  # each segment that arrives is a further look
+    assert read < connection.MAX_CHUNKS + 100
 
 
 def test_as_many_chunks_as_allowed_are_a_body(shared_server: Server) -> None:

@@ -17,6 +17,7 @@ from ayb_jobs.http.edge import server as edge
 from ayb_jobs.storage.connections import Database
 from tests.eventually import eventually
 from tests.http.conftest import Server, serving
+from tests.http.operations import OPERATIONS, STREAM
 
 
 def api_threads() -> set[threading.Thread]:
@@ -164,31 +165,7 @@ def test_the_document_names_every_route_and_no_answer_that_is_never_given(shared
         document = client.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     paths = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
-    assert paths == {
-        ("GET", "/api/admin/jobs"), ("POST", "/api/admin/jobs"), ("POST", "/api/admin/jobs/bulk"),
-        ("GET", "/api/admin/jobs/stats"), ("GET", "/api/admin/jobs/stream"), ("GET", "/api/admin/jobs/{id}"),
-        ("GET", "/api/admin/jobs/{id}/executions"), ("POST", "/api/admin/jobs/{id}/retry"),
-        ("POST", "/api/admin/jobs/{id}/cancel"), ("POST", "/api/admin/jobs/{id}/run-again"),
-        ("GET", "/api/admin/schedules"), ("POST", "/api/admin/schedules"),
-        ("GET", "/api/admin/schedules/{id}"), ("PUT", "/api/admin/schedules/{id}"),
-        ("PATCH", "/api/admin/schedules/{id}"),
-        ("DELETE", "/api/admin/schedules/{id}"), ("POST", "/api/admin/schedules/{id}/enable"),
-        ("POST", "/api/admin/schedules/{id}/disable"), ("POST", "/api/admin/schedules/{id}/trigger"),
-        ("GET", "/api/admin/workers"), ("GET", "/api/admin/audit"), ("POST", "/admin/jobs"),
-        ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics"),
-        ("GET", "/api/admin/jobs/failures"),
-        ("GET", "/api/admin/jobs/{id}/output"),
-        ("GET", "/api/admin/queues"),
-        ("GET", "/api/admin/queues/{id}"),
-        ("GET", "/api/admin/stats/levels"),
-        ("GET", "/api/admin/stats/minutes"),
-        ("GET", "/api/admin/types"),
-        ("GET", "/api/admin/types/{id}"),
-        ("POST", "/api/admin/queues/{id}/pause"),
-        ("POST", "/api/admin/queues/{id}/resume"),
-        ("POST", "/api/admin/types/{id}/pause"),
-        ("POST", "/api/admin/types/{id}/resume"),
-    }  # fmt: skip
+    assert paths == {STREAM, *OPERATIONS}
     assert "422" not in str(document)
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 
-from ayb_jobs.storage.queue import leases, leasing, settling
+from ayb_jobs.storage.queue import browsing, lateness, leases, leasing, minutes, outputs, pruning, results, settling
+from ayb_jobs.storage.schedules import ledger
 
 
 def steps(statement: str) -> Mapping[str, str]:
     """Split a statement into its named steps and what follows them, which is called `answer`."""
-    parts = re.split(r"(?:WITH|\), ?)\s*(?:\n\s*)?(\w+) AS (?:MATERIALIZED )?\(\n", statement)
+    parts = re.split(r"(?:WITH(?: RECURSIVE)?|\), ?)\s*(?:\n\s*)?(\w+) AS (?:MATERIALIZED )?\(\n", statement)
     found = dict(zip(parts[1::2], parts[2::2], strict=True))
     last = parts[-2]
     body, _, answer = found[last].rpartition("\n    )\n")
@@ -57,3 +58,20 @@ def test_the_careful_statements_differ_in_how_the_payload_is_written() -> None:
     ):
         assert plain != careful
         assert careful.replace(leasing.CAREFUL_TEXT, leasing.PLAIN_TEXT) == plain
+
+
+def test_the_lanes_of_queued_jobs_are_walked_alike() -> None:
+    lanes = steps(browsing.COUNT_SHOWN)["lanes"]
+    for statement in (browsing.LIST_BY_DUE_TIME, lateness.FIND_LONGEST, minutes.MEASURE_LEVEL):
+        assert words(steps(statement)["lanes"]) == words(lanes)
+
+
+def test_old_rows_are_deleted_one_by_one_alike() -> None:
+    alerts = ledger.DELETE_ALERTS
+    for statement, table, key in (
+        (outputs.DELETE_OUTPUTS, "_ayb_job_outputs", "lease_id"),
+        (results.DELETE_RESULTS, "_ayb_job_results", "job_id"),
+    ):
+        assert words(statement) == words(re.sub(r"\bid\b", key, alerts.replace("_ayb_job_alerts", table)))
+    executions = pruning.DELETE_EXECUTIONS.replace("_ayb_job_executions", "_ayb_job_alerts").replace("bigint", "uuid")
+    assert words(executions) == words(alerts)
