@@ -177,6 +177,7 @@ def test_a_stop_tries_endings_again_that_were_refused(
     refuse(conn, "settle")
     refused_and_good(conn, ["P0001"])
     with running(database_url, noop(), poll_interval_ms=100) as daemon:
+        eventually(lambda: count(conn, "completed") == GOOD)
         eventually(lambda: daemon.recorder.of(SettlementRefused))
         conn.execute("DROP TRIGGER refuse ON _ayb_jobs")
         assert daemon.daemon.stop() == 0
