@@ -13,7 +13,7 @@ from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.hearing import Heard
-from tests.databases import Databases
+from ayb_jobs.storage.throwaway import Databases
 from tests.leaks import no_leaks
 from tests.majors import MAJORS, how_to_install, programs
 from tests.pgbouncer import PgBouncer
@@ -76,7 +76,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="session")
 def databases(postgres: EmbeddedPostgres) -> Iterator[Databases]:
     """Makes databases on `postgres`, empty ones or migrated ones."""
-    with Databases.on(postgres) as made:
+    with Databases.on(postgres.url()) as made:
         yield made
 
 
@@ -107,7 +107,7 @@ def each_postgres(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def each_empty_database_url(each_postgres: EmbeddedPostgres) -> Iterator[str]:
     """The address of a fresh database with nothing in it, on each major version in turn."""
-    with Databases.on(each_postgres) as databases, databases.empty() as url:
+    with Databases.on(each_postgres.url()) as databases, databases.empty() as url:
         yield url
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ayb_jobs.cli.main import main
 from ayb_jobs.storage.connections import Database
-from tests.databases import Databases
+from ayb_jobs.storage.throwaway import Databases
 from tests.http.conftest import ADMIN, serving
 
 # Before 8.2, click gives stderr a stream of its own only if it is asked for.

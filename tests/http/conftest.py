@@ -14,7 +14,7 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.storage.connections import Database
-from tests.databases import Databases
+from ayb_jobs.storage.throwaway import Databases
 
 ADMIN = "admin-token-0123456789-abcdefghijkl"
 READ = "read-token-0123456789-abcdefghijklm"

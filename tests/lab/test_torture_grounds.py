@@ -12,8 +12,8 @@ from ayb_jobs.lab.torture.grounds import prepared
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.throwaway import Databases
 from tests.ayb_database import make_ayb_database
-from tests.databases import Databases
 from tests.factories import make_job, make_schedule
 
 EVERYTHING = """

@@ -16,7 +16,7 @@ from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
-from tests.databases import Databases
+from ayb_jobs.storage.throwaway import Databases
 from tests.factories import make_job
 from tests.http.conftest import ADMIN, READ, registry
 

@@ -1,0 +1,125 @@
+"""Somebody who follows a how-to page: writes its files, types its commands, and leaves nothing running."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.docs.reading import ROOT, Block, blocks, shell_lines
+from tests.eventually import eventually
+
+HOWTO = ROOT / "docs" / "howto"
+LANGUAGES = ("console", "python", "toml", "sql", "js", "json", "ruby", "php", "go", "ini", "sh")
+# The first line of a block names its file.
+NAMED = re.compile(r"(?:<\?php )?(?:#|//|--) ([\w./-]+\.\w+)")
+# What whoever follows a page has done already, or has in another way: libraries, and the database's address.
+GIVEN = re.compile(r"(pip install|npm install|sudo apt|createdb|export) ")
+# These run on, each in a terminal of its own.
+RUNS_ON = re.compile(r"ayb-jobs run\b|uvicorn |flask .*\brun\b|manage\.py (runserver|ayb_jobs run)")
+# Pages serve HTTP here.
+PORT = "8000"
+
+
+class Walk:
+    """Follows a page in a folder, with a database of its own."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.said: list[str] = []
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._port = free_port()
+        parts = conninfo_to_dict(url)
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("AYB_", "PG"))} | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "DATABASE_URL": url,
+            "AYB_JOBS_DATABASE_URL": url,
+            "AYB_JOBS_API_ENABLED": "false",
+            "NODE_PATH": str(ROOT / "node_modules"),
+            "PYTHONPATH": str(folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PGHOST": str(parts["host"]),
+            "PGPORT": str(parts["port"]),
+            "PGUSER": str(parts["user"]),
+            "PGDATABASE": str(parts["dbname"]),
+        }
+
+    @classmethod
+    @contextmanager
+    def of(cls, page: str, folder: Path, url: str) -> Iterator[Self]:
+        """Follow a page, then do what the block does while what the page started runs on."""
+        walk = cls(folder, url)
+        try:
+            for block in blocks(HOWTO / page, *LANGUAGES):
+                walk.do(block)
+            yield walk
+        finally:
+            walk.stop()
+
+    def do(self, block: Block) -> None:
+        """Write a block's file, or type its commands."""
+        if block.language == "console":
+            for line in shell_lines(block):
+                self.type(line.replace(PORT, str(self._port)))
+            return
+        named = NAMED.match(block.text)
+        assert named, f"{block.where}: the first line should name the file, in a comment"
+        file = self.folder / named[1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.text)
+
+    def type(self, line: str) -> None:
+        """Type a command, and wait for its end unless it runs on."""
+        if GIVEN.match(line):
+            return
+        if RUNS_ON.search(line):
+            self._start(line)
+            return
+        done = subprocess.run(
+            ["/bin/sh", "-c", line], cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}{self.logs()}"
+        self.said.append(done.stdout)
+
+    def _start(self, line: str) -> None:
+        log = self.folder / f"{len(self._running)}.log"
+        if serves := "ayb-jobs" not in line and "ayb_jobs" not in line:
+            assert PORT not in line
+        with log.open("wb") as output:
+            self._running.append(
+                subprocess.Popen(
+                    ["/bin/sh", "-c", f"exec {line}"], cwd=self.folder, env=self.environ, stdout=output, stderr=output
+                )
+            )
+        if serves:
+            eventually(lambda: answers(self._port) or self._running[-1].poll() is not None, within_s=30)
+
+    def logs(self) -> str:
+        """Return what the commands that run on have said."""
+        return "\n".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
+
+    def stop(self) -> None:
+        """Stop what runs on, as Ctrl-C does; the daemon ends well."""
+        for process in self._running:
+            process.send_signal(signal.SIGINT)
+        for process in self._running:
+            process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
