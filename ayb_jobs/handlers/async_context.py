@@ -21,9 +21,8 @@ from ayb_jobs.storage.queue.settling import Settled, is_held_on, settle_on
 from ayb_jobs.storage.work_transaction import (
     SET_SESSION_TIMEOUT,
     AsyncConnection,
-    begin_work_on,
-    check_work_on,
     milliseconds,
+    work_transaction_on,
 )
 
 
@@ -128,10 +127,8 @@ class AsyncJobContext:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection for one transaction; ends and raises as `JobContext.connection` does."""
-        async with self._database.work() as conn, conn.transaction():
-            began = await begin_work_on(conn, self.remaining_s())
+        async with self._database.work() as conn, work_transaction_on(conn, self.remaining_s()):
             yield conn
-            await check_work_on(conn, began)
 
     @asynccontextmanager
     async def connection_without_transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -151,18 +148,22 @@ class AsyncJobContext:
         """Lend a connection for one transaction that completes the job as well; see `JobContext.transaction`."""
         if self.settled:
             raise InvalidInput("transaction() has completed this job already; it can be used once")
-        async with self.connection() as conn:
-            yield conn
-            settlement = self._context.completion()
-            written = await self._complete(conn, settlement)
-            failpoints.reach(failpoints.COMMITTING)
-        self._context.completed(settlement, written)
+        ended: list[tuple[Settlement, Settled]] = []
 
-    async def _complete(self, conn: AsyncConnection, settlement: Settlement) -> Settled:
+        async def complete(conn: AsyncConnection) -> None:
+            ended.append(await self._complete(conn))
+
+        async with self._database.work() as conn, work_transaction_on(conn, self.remaining_s(), complete):
+            yield conn
+        self._context.completed(*ended[0])
+
+    async def _complete(self, conn: AsyncConnection) -> tuple[Settlement, Settled]:
         """Complete the job in the transaction of this connection."""
+        settlement = self._context.completion()
         written = await settle_on(conn, settlement, worker_id=self._context.worker_id)
         if written.leases:
-            return written
+            failpoints.reach(failpoints.COMMITTING)
+            return settlement, written
         if await is_held_on(conn, settlement):
             raise RowUnchanged
         self._context.stop("lease_lost")

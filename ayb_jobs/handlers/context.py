@@ -26,7 +26,7 @@ from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.leases import report_progress
 from ayb_jobs.storage.queue.settling import Settled, find_held, settle_jobs
 from ayb_jobs.storage.queue.steps import report_checkpoint
-from ayb_jobs.storage.work_transaction import Began, begin_work, check_work, set_session_timeout
+from ayb_jobs.storage.work_transaction import set_session_timeout, work_transaction
 
 StopReason = Literal["shutdown", "timeout", "lease_lost"]
 
@@ -208,14 +208,8 @@ class JobContext:
         A statement may take as long as is left of the type's timeout, or any time if there is none. Set nothing on the
         connection that outlives the transaction (use SET LOCAL): the next user of it may be anyone.
         """
-        with self._began() as (conn, began):
+        with self._services.database.work() as conn, work_transaction(conn, self.remaining_s()):
             yield conn
-            check_work(conn, began)
-
-    @contextmanager
-    def _began(self) -> Iterator[tuple[Connection, Began]]:
-        with self._services.database.work() as conn, conn.transaction():
-            yield conn, begin_work(conn, self.remaining_s())
 
     @contextmanager
     def connection_without_transaction(self) -> Iterator[Connection]:
@@ -245,12 +239,13 @@ class JobContext:
         """
         if self.settled:
             raise InvalidInput("transaction() has completed this job already; it can be used once")
-        with self._began() as (conn, began):
+        ended: list[tuple[Settlement, Settled]] = []
+        with (
+            self._services.database.work() as conn,
+            work_transaction(conn, self.remaining_s(), lambda conn: ended.append(self._complete(conn))),
+        ):
             yield conn
-            check_work(conn, began)
-            settlement, written = self._complete(conn)
-            failpoints.reach(failpoints.COMMITTING)
-        self.completed(settlement, written)
+        self.completed(*ended[0])
 
     def completed(self, settlement: Settlement, written: Settled) -> None:
         """Take note that a transaction of the handler's has settled this attempt, and is committed."""
@@ -266,6 +261,7 @@ class JobContext:
         settlement = self.completion()
         written = settle_jobs(conn, [settlement], worker_id=self._services.worker_id, now=settlement.ended)
         if written.leases:
+            failpoints.reach(failpoints.COMMITTING)
             return settlement, written
         if find_held(conn, [settlement]):
             raise RowUnchanged

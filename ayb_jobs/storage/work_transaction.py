@@ -1,5 +1,8 @@
 """The transaction of a handler's block: begin it with a timeout, and tell at its end whether it is still the same."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
@@ -13,6 +16,40 @@ Began = tuple[object, ...]
 
 # What the setting holds, nearly 25 days.
 MOST_MILLISECONDS = 2**31 - 1
+
+
+@contextmanager
+def work_transaction(
+    conn: Connection, timeout_s: float | None, at_end: Callable[[Connection], object] = lambda _: None
+) -> Iterator[None]:
+    """Run a block in a transaction, each statement of which may take `timeout_s`; `at_end` belongs to it as well.
+
+    Raises `TransactionLost` at the end of the block, and leaves out `at_end`, if the block lost its transaction.
+    """
+    with conn.transaction():
+        began = begin_work(conn, timeout_s)
+        yield
+        check_work(conn, began)
+        at_end(conn)
+
+
+async def nothing_more(_: AsyncConnection) -> None:
+    """End a transaction with nothing beyond its block."""
+
+
+@asynccontextmanager
+async def work_transaction_on(
+    conn: AsyncConnection,
+    timeout_s: float | None,
+    at_end: Callable[[AsyncConnection], Awaitable[object]] = nothing_more,
+) -> AsyncIterator[None]:
+    """Do what `work_transaction` does, on an asynchronous connection."""
+    async with conn.transaction():
+        began = await begin_work_on(conn, timeout_s)
+        yield
+        await check_work_on(conn, began)
+        await at_end(conn)
+
 
 # Every transaction has its own `now()`. As bytes, it reads the same whatever settings the block has changed.
 BEGIN_WORK = """

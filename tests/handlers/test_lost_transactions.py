@@ -1,17 +1,23 @@
 """A block that ends well has been committed: whatever rolls its transaction back inside it makes its end raise."""
 
-from collections.abc import Callable
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, cast
 
 import psycopg
 import pytest
 
 from ayb_jobs.errors import TransactionLost
 from ayb_jobs.events import JobsSettled
+from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import Connection, Timeouts
+from ayb_jobs.storage.work_transaction import AsyncConnection
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.handlers.conftest import Lease
@@ -188,6 +194,69 @@ def test_a_transaction_that_is_gone_does_not_complete_its_job(
     with pytest.raises(TransactionLost), context.transaction() as lent:
         block(lent)
     assert not context.settled
+    assert work() == 0
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchall() == [("running",)]
+
+
+class Awaited:
+    """An asynchronous connection in the form of a plain one, for blocks that run beside its event loop."""
+
+    def __init__(self, lent: AsyncConnection, loop: asyncio.AbstractEventLoop) -> None:
+        self._lent = lent
+        self._loop = loop
+
+    def _awaited(self, wanted: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(wanted, self._loop).result(10)
+
+    def execute(self, *statement: Any) -> Any:
+        return self._awaited(self._lent.execute(*statement))
+
+    def close(self) -> None:
+        self._awaited(self._lent.close())
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        block = self._lent.transaction()
+        self._awaited(block.__aenter__())
+        try:
+            yield
+        except BaseException as error:
+            self._awaited(block.__aexit__(type(error), error, None))
+            raise
+        self._awaited(block.__aexit__(None, None, None))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "autocommit":
+            self._awaited(self._lent.set_autocommit(value))
+        else:
+            object.__setattr__(self, name, value)
+
+
+@asynccontextmanager
+async def awaited(context: JobContext, database_url: str) -> AsyncIterator[AsyncJobContext]:
+    database = AsyncDatabase(database_url, work_connections=1, timeouts=Timeouts())
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            yield AsyncJobContext(context, database, threads)
+        finally:
+            await database.close()
+
+
+@pytest.mark.parametrize("block", LOSING)
+def test_an_awaited_block_whose_transaction_is_gone_raises_and_completes_nothing(
+    block: Block, work: Callable[[], int], lease: Lease, database_url: str, conn: Connection
+) -> None:
+    async def run() -> None:
+        async with awaited(lease(), database_url) as context:
+            loop = asyncio.get_running_loop()
+            for way in (context.connection, context.transaction):
+                conn.execute("DROP PROCEDURE IF EXISTS commits()")
+                with pytest.raises(TransactionLost):
+                    async with way() as lent:
+                        await asyncio.to_thread(block, cast(Connection, Awaited(lent, loop)))
+            assert not context.settled
+
+    asyncio.run(run())
     assert work() == 0
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchall() == [("running",)]
 
