@@ -87,7 +87,7 @@ KEEP_FUNCTIONS = """
     SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%s', pg_proc.oid::regprocedure, holder.oid::regrole)
     FROM holder, pg_proc
     WHERE holder.oid NOT IN (0, relowner) AND holder.oid NOT IN (SELECT oid FROM unasked)
-        AND (may_insert OR NOT prosecdef)
+        AND (may_insert OR NOT prosecdef) AND prorettype <> 'trigger'::regtype
         AND pronamespace = to_regnamespace(%(schema)s::text) AND proname LIKE '\\_ayb\\_job%%'
     ORDER BY 1
 """

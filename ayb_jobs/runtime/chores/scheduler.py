@@ -209,9 +209,14 @@ _OLDEST_NEXT_RUN = timedelta(days=3652)
 
 
 def _adopted(schedule: Unplanned) -> datetime | None:
-    """Return the next run of a row that AYB wrote and that was never planned here: it is kept."""
+    """Return the next run of a row that AYB wrote and that was never planned here: it is kept.
+
+    AYB writes times to come. A next run from before the row was written is none: it would fire for the past.
+    """
     next_run_at = schedule.next_run_at
     if schedule.planned is not None or next_run_at is None or next_run_at.year == MAXYEAR:
+        return None
+    if next_run_at < schedule.written_at:
         return None
     return next_run_at if next_run_at > schedule.now - _OLDEST_NEXT_RUN else None
 

@@ -16,6 +16,7 @@ class Unplanned(NamedTuple):
 
     `planned` is the timing for which it was, and `next_run_at` the next run, both None where there was none. That
     timing has been in force since `since`, and whoever edits the row may have overwritten the next run of it.
+    `written_at` is when the row was made, or when its next run was written, if whoever wrote it says so.
     `was_broken` tells that it could not fire before it was edited. `now` is the database's clock.
     """
 
@@ -27,6 +28,7 @@ class Unplanned(NamedTuple):
     next_run_at: datetime | None
     last_fire_at: datetime | None
     since: datetime
+    written_at: datetime
     was_broken: bool
     now: datetime
 
@@ -58,7 +60,8 @@ _UNPLANNED = """
 # others.
 LOCK_UNPLANNED = f"""
     SELECT id::text, name, cron_expr, timezone, dst, enabled, planned, next_run_at, last_fire_at,
-        greatest(last_fire_at, watched_since) AS since, last_error IS NOT NULL AS was_broken, now() AS now
+        greatest(last_fire_at, watched_since) AS since, greatest(created_at, updated_at) AS written_at,
+        last_error IS NOT NULL AS was_broken, now() AS now
     FROM _ayb_job_schedules
     WHERE ({_UNPLANNED}) AND id <> ALL (%(aside)s::uuid[])
         AND (%(only)s::uuid[] IS NULL OR id = ANY (%(only)s::uuid[]))
@@ -86,6 +89,7 @@ def lock_unplanned(
             next_run_at=row.next_run_at,
             last_fire_at=row.last_fire_at,
             since=row.since,
+            written_at=row.written_at,
             was_broken=row.was_broken,
             now=row.now,
         )

@@ -193,6 +193,12 @@ class World:
         if enabled != get_schedule(self.conn, "s").enabled:
             self.by_sql("enabled = %s", enabled)
 
+    def do_off_and_on_by_sql(self) -> None:
+        """Disable it and enable it again, and no scheduler sees it disabled."""
+        if get_schedule(self.conn, "s").enabled:
+            self.conn.execute("UPDATE _ayb_job_schedules SET enabled = false")
+            self.by_sql("enabled = %s", True)
+
     def by_sql(self, change: str, value: object) -> None:
         before = self.now()
         self.conn.execute(f"UPDATE _ayb_job_schedules SET {change}", (value,))
@@ -255,6 +261,7 @@ actions = st.one_of(
     st.tuples(st.just("cron_as_ayb_does"), crons),
     st.tuples(st.just("enabled"), st.booleans()),
     st.tuples(st.just("enabled_by_sql"), st.booleans()),
+    st.tuples(st.just("off_and_on_by_sql")),
     st.tuples(st.just("finish")),
     st.tuples(st.just("prune")),
 )

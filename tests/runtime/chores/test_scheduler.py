@@ -228,11 +228,21 @@ def test_a_row_inserted_by_plain_sql_is_planned(bench: Bench) -> None:
 
 def test_a_row_that_ayb_planned_keeps_its_next_run(bench: Bench) -> None:
     bench.conn.execute(
+        "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, created_at, updated_at, next_run_at) VALUES "
+        "('s', 'report', '0 3 * * *', now() - interval '1 day', now() - interval '3 hours', now() - interval '2 hours')"
+    )
+    bench.scheduler.tick()
+    assert len(bench.jobs()) == 1
+
+
+def test_a_new_row_never_fires_for_a_time_before_it_was_written(bench: Bench) -> None:
+    bench.conn.execute(
         "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, next_run_at) "
         "VALUES ('s', 'report', '0 3 * * *', now() - interval '2 hours')"
     )
     bench.scheduler.tick()
-    assert len(bench.jobs()) == 1
+    assert bench.jobs() == []
+    assert bench.conn.execute("SELECT next_run_at > now() FROM _ayb_job_schedules").fetchone() == (True,)
 
 
 def test_an_edit_by_plain_sql_takes_effect_and_never_fires_for_the_past(bench: Bench) -> None:
@@ -257,6 +267,27 @@ def test_enabling_by_plain_sql_never_fires_for_the_past(bench: Bench) -> None:
     assert get_schedule(bench.conn, "s").next_run_at is not None
 
 
+@pytest.mark.parametrize("planned", ["planned", "NULL"])
+def test_enabling_by_plain_sql_while_no_scheduler_lives_never_fires_for_the_past(bench: Bench, planned: str) -> None:
+    bench.add()
+    bench.ago("1 hour")
+    bench.conn.execute(f"UPDATE _ayb_job_schedules SET enabled = false, planned = {planned}".encode())
+    bench.conn.execute("UPDATE _ayb_job_schedules SET enabled = true")
+    bench.scheduler.tick()
+    assert bench.jobs() == []
+    assert not any(job_made for job_made in bench.outcomes() if "skipped" not in job_made)
+    assert bench.conn.execute("SELECT next_run_at > now() FROM _ayb_job_schedules").fetchone() == (True,)
+
+
+def test_a_next_run_that_comes_with_enabling_is_kept(bench: Bench) -> None:
+    bench.add()
+    bench.ago("1 hour")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET enabled = false")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET enabled = true, next_run_at = date_trunc('minute', now())")
+    bench.scheduler.tick()
+    assert len(bench.jobs()) == 1
+
+
 def test_a_broken_schedule_is_told_once_and_the_others_go_on(bench: Bench) -> None:
     bench.add("good")
     bench.add("bad")
@@ -275,7 +306,7 @@ def test_a_broken_schedule_is_told_once_and_the_others_go_on(bench: Bench) -> No
 def test_a_schedule_that_breaks_when_it_is_due_is_isolated(bench: Bench) -> None:
     bench.conn.execute(
         "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, next_run_at) "
-        "SELECT name, 'report', cron, now() - interval '1 second' "
+        "SELECT name, 'report', cron, now() "
         "FROM (VALUES ('bad', 'R * * * *'), ('good', '0 3 * * *')) AS made (name, cron)"
     )
     bench.scheduler.tick()
