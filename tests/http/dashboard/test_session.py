@@ -134,8 +134,10 @@ def routes_that_change(server: Server) -> set[str]:
 @pytest.mark.parametrize("token", [READ, OPERATE])
 def test_a_token_changes_nothing_beyond_its_scope_by_any_request(server: Server, conn: Connection, token: str) -> None:
     job, schedule = make_job(conn), make_schedule(conn, enabled=False)
-    assert routes_that_change(server) == {path.replace("{job}", "{id}").replace("{schedule}", "{id}") for path in POSTS}
     with visiting(server, token) as guest:
+        # Looked up once the server has answered: its thread silences warnings, too, while it builds the same routes.
+        all_posts = {path.replace("{job}", "{id}").replace("{schedule}", "{id}") for path in POSTS}
+        assert routes_that_change(server) == all_posts
         key = guest.get("/zone").form("Use it").fields["form_key"]
         before = state_of(conn)
         for path in POSTS:

@@ -120,7 +120,7 @@ def test_a_crowd_of_probes_takes_one_connection_and_each_is_told_what_is_so(db: 
         with conn.transaction():
             conn.execute("LOCK TABLE _ayb_job_schedules IN ACCESS EXCLUSIVE MODE")
             with ThreadPoolExecutor(20) as crowd:
-                statuses = list(crowd.map(lambda _: client.get("/readyz").status_code, range(20)))
+                statuses = list(crowd.map(lambda _: client.get("/readyz", timeout=60).status_code, range(20)))
         assert set(statuses) == {200}
         names = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()"
         assert conn.execute(names).fetchone() == (2,)  # the server's, and this test's own
