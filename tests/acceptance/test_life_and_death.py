@@ -20,11 +20,11 @@ def states(conn: Connection) -> dict[str, int]:
 
 
 def test_sigterm_under_load_uses_up_no_attempt(tmp_path: Path, database_url: str, conn: Connection) -> None:
-    for number in range(300):
-        make_job(conn, type="quick", payload={"s": 0.02} if number % 2 else {})
     for _ in range(3):
+        for number in range(300):
+            make_job(conn, type="quick", payload={"s": 0.02} if number % 2 else {})
+        before = states(conn).get("completed", 0)
         with daemon(tmp_path, database_url) as running:
-            before = states(conn).get("completed", 0)
             eventually(lambda: states(conn).get("completed", 0) > before + 5, within_s=30)  # used within its turn
             running.send(signal.SIGTERM)
             assert running.wait() == 0
@@ -33,8 +33,8 @@ def test_sigterm_under_load_uses_up_no_attempt(tmp_path: Path, database_url: str
         ).fetchall()
         assert found in ([("queued", 0)], [])
     with daemon(tmp_path, database_url):
-        eventually(lambda: states(conn) == {"completed": 300}, within_s=30)
-    assert conn.execute("SELECT count(*) FROM _ayb_job_executions").fetchone() == (300,)
+        eventually(lambda: states(conn) == {"completed": 900}, within_s=30)
+    assert conn.execute("SELECT count(*) FROM _ayb_job_executions").fetchone() == (900,)
 
 
 def test_sigterm_lets_a_handler_end_and_gives_its_attempt_back(

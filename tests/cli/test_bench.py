@@ -32,6 +32,8 @@ FIGURES = {
     "idle": ["transactions", "CPU", "memory", "start to first lease", "jobs list"],
 }
 
+# These start daemons one after another, or wait.
+LONG = {"latency", "deep", "pinned", "daemons"}
 # Not run here: its fires come when they are due, which takes more than a minute.
 TOO_LONG = {"schedules"}
 
@@ -52,7 +54,9 @@ def test_every_work_is_known_by_name_and_tested() -> None:
     assert set(WORKS) == set(FIGURES) | TOO_LONG
 
 
-@pytest.mark.parametrize("work", [work for work in FIGURES if work != "idle"])
+@pytest.mark.parametrize(
+    "work", [pytest.param(work, marks=[pytest.mark.slow] * (work in LONG)) for work in FIGURES if work != "idle"]
+)
 def test_each_work_measures_on_the_server_that_is_named_and_leaves_nothing(database_url: str, work: str) -> None:
     with closing(connect(database_url)) as conn:
         before = conn.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall()
