@@ -17,7 +17,7 @@ from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
-from ayb_jobs.storage.queue.leasing import Lane, find_due, lease_chosen
+from ayb_jobs.storage.queue.leasing import Chosen, Lane, find_due, lease_chosen
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
@@ -61,8 +61,7 @@ class CarefulLeasing:
 
     def refuse(self, jobs: Sequence[LeasedJob]) -> None:
         """Set jobs aside that a trigger kept from being leased, without an error."""
-        for job in jobs:
-            self._aside.put(job.id, RowUnchanged())
+        self._aside.put_all([(job.id, RowUnchanged()) for job in jobs])
 
     def try_again(self, limit: int) -> int:
         """Try jobs again whose wait is over; return how many were leased. However many are refused, others go on."""
@@ -95,11 +94,12 @@ class CarefulLeasing:
 
     def _leased_of(self, ids: Sequence[str]) -> Leased:
         leased = narrowed(ids, self._lease_chosen, blames=was_refused)
-        for job_id, error in leased.refused:
-            self._aside.put(job_id, error)
-        return Leased(sum(leased.done), leased.refused[-1].error if leased.left else None)
+        unchanged = [job_id for chosen in leased.done for job_id in chosen.unchanged]
+        self._aside.put_all([*leased.refused, *((job_id, RowUnchanged()) for job_id in unchanged)])
+        rows = sum(len(chosen.leased) for chosen in leased.done)
+        return Leased(rows, leased.refused[-1].error if leased.left else None)
 
-    def _lease_chosen(self, ids: Sequence[str]) -> int:
+    def _lease_chosen(self, ids: Sequence[str]) -> Chosen:
         sent = time.monotonic()
         with self._giving_back.answer_expected(), self._database.connection() as conn:
             chosen = lease_chosen(
@@ -112,8 +112,6 @@ class CarefulLeasing:
             )
         for job_id in set(ids).difference(chosen.unchanged):
             self._aside.forget(job_id)
-        for job_id in chosen.unchanged:
-            self._aside.put(job_id, RowUnchanged())
         if chosen.leased:
             self._take(chosen.leased, sent)
-        return len(chosen.leased)
+        return chosen

@@ -49,10 +49,9 @@ def release_each(database: Database, leases: Sequence[Lease], aside: Aside) -> R
     refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}
     refused |= {lease_id: RowUnchanged() for touched in result.done for lease_id in touched.unchanged}
     untried = {lease.lease_id for lease in result.left}
+    aside.put_all([(lease.job_id, refused[lease.lease_id]) for lease in leases if lease.lease_id in refused])
     for lease in leases:
-        if lease.lease_id in refused:
-            aside.put(lease.job_id, refused[lease.lease_id])
-        elif lease.lease_id not in locked | untried:  # given back, or lost
+        if lease.lease_id not in refused.keys() | locked | untried:  # given back, or lost
             aside.forget(lease.job_id)
     if result.left and not result.done:
         raise result.refused[-1].error

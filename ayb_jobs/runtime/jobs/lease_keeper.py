@@ -59,8 +59,8 @@ class LeaseKeeper:
             if held.job.lease_id in done:
                 held.extended = began
                 self._aside.forget(held.job.id)
-            elif held.job.lease_id in refused:
-                self._aside.put(held.job.id, refused[held.job.lease_id])
+        kept = {held.job.id: refused[held.job.lease_id] for held in due if held.job.lease_id in refused.keys() - done}
+        self._aside.put_all(list(kept.items()))
         self._lose([held for held in due if held.job.lease_id not in done | locked | refused.keys()])
         return min(LOCKED_S, self._turn_s) if locked or refused else self._turn_s
 

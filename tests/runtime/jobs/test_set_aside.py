@@ -7,13 +7,18 @@ import pytest
 from psycopg import OperationalError
 from psycopg.errors import RaiseException
 
+from ayb_jobs.events import RowsSetAside
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs import careful_leasing, writing
 from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.giving_back import release_each
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.narrowing import MOST_REFUSED
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 from tests.completing import Completing, lease
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -36,6 +41,7 @@ def refusing(conn: Connection, step: str, body: str) -> Iterator[None]:
 
 LEASED = "old.state = 'queued' AND new.state = 'running'"
 EXTENDED = "old.state = 'running' AND new.state = 'running'"
+GIVEN_BACK = "old.state = 'running' AND new.state = 'queued'"
 SETTLED = "old.state = 'running' AND new.state = 'completed'"
 
 
@@ -124,6 +130,49 @@ def test_any_number_of_jobs_that_are_refused_again_keep_no_other_from_being_leas
         make_jobs(conn, 1, bad=False)
         producer.tick()
         assert len(buffer) == 1
+
+
+@pytest.mark.parametrize("body", ["RAISE EXCEPTION 'refused'", "RETURN NULL"])
+def test_many_jobs_that_cannot_be_leased_are_told_in_one_line(
+    db: Database, conn: Connection, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(careful_leasing, "CHECK_S", 0.0)
+    make_jobs(conn, 3, bad=True)
+    buffer = Buffer(on_low=lambda: None)
+    buffer.idle = 8
+    told: list[object] = []
+    producer = producing(db, buffer, InFlight(), concurrency=8, emit=told.append).producer
+    with refusing(conn, LEASED, body), suppress(RaiseException):
+        producer.tick()
+    assert [len(event.row_ids) for event in told if isinstance(event, RowsSetAside)] == [3]
+
+
+@pytest.mark.parametrize("body", ["RAISE EXCEPTION 'refused'", "RETURN NULL"])
+def test_many_leases_that_cannot_be_extended_are_told_in_one_line(db: Database, conn: Connection, body: str) -> None:
+    make_jobs(conn, 3, bad=True)
+    in_flight = InFlight()
+    in_flight.add(lease_all(conn), 0.0)
+    told: list[object] = []
+    keeping = LeaseKeeper(database=db, in_flight=in_flight, emit=told.append, lease_s=3.0, wake=lambda: None)
+    with refusing(conn, EXTENDED, body):
+        keeping.suspect()
+        keeping.tick()
+    assert [len(event.row_ids) for event in told if isinstance(event, RowsSetAside)] == [3]
+
+
+@pytest.mark.parametrize("body", ["RAISE EXCEPTION 'refused'", "RETURN NULL"])
+def test_many_jobs_that_cannot_be_given_back_are_told_in_one_line(db: Database, conn: Connection, body: str) -> None:
+    make_jobs(conn, 3, bad=True)
+    leases = [job.lease for job in lease_all(conn)]
+    told: list[object] = []
+    with refusing(conn, GIVEN_BACK, body):
+        released = release_each(db, leases, Aside(told.append, part="giving back", table="_ayb_jobs"))
+    assert len(released.refused) == 3
+    assert [len(event.row_ids) for event in told if isinstance(event, RowsSetAside)] == [3]
+
+
+def lease_all(conn: Connection) -> list[LeasedJob]:
+    return list(lease_jobs(conn, worker_id="w", lanes=[Lane("default", 2)], types=["test"], limit=9, lease_s=60))
 
 
 def test_what_a_trigger_passes_over_in_silence_is_found_batch_after_batch(
