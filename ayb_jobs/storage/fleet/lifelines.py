@@ -6,13 +6,14 @@ from typing import NamedTuple
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect_for_ourselves, shares_sessions
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.rows import named, one_row
 
-TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0))"
+TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0)) AS taken"
 
 SET_GUARDED = "UPDATE _ayb_job_workers SET guarded = %(guarded)s, heartbeat_at = now() WHERE id = %(worker_id)s"
 
-# A lock that can be had is nobody's; having it for the length of this statement keeps nobody from taking his own, who
-# tries again. Whoever is not among the rows, or not guarded, cannot be judged; but who was `buried` was.
+# If we can take a peer's lock, its process is gone. We hold the lock for this statement only; a peer that wants it
+# meanwhile tries again. We judge only peers that announced a lifeline, and those that we declared dead a moment ago.
 LOOK = """
     WITH others AS MATERIALIZED (
         SELECT id, heartbeat_at::text AS beat FROM _ayb_job_workers WHERE guarded AND id <> %(worker_id)s
@@ -22,18 +23,18 @@ LOOK = """
         WHERE NOT EXISTS (SELECT FROM _ayb_job_workers AS risen WHERE risen.id = buried.id)
     )
     SELECT
-        EXISTS (SELECT FROM _ayb_job_workers WHERE guarded AND id = %(worker_id)s),
-        (SELECT true FROM _ayb_jobs WHERE state = 'running' ORDER BY lease_until DESC LIMIT 1) IS NOT NULL,
+        EXISTS (SELECT FROM _ayb_job_workers WHERE guarded AND id = %(worker_id)s) AS guarded,
+        (SELECT true FROM _ayb_jobs WHERE state = 'running' ORDER BY lease_until DESC LIMIT 1) IS NOT NULL AS jobs_run,
         ARRAY(
             SELECT ARRAY[id, beat] FROM others
             WHERE pg_try_advisory_xact_lock(hashtextextended('_ayb_job_worker ' || id, 0))
-        )
+        ) AS free
 """
 
-# Where a daemon cannot even beat, leasing and extending show that it lives: its last lease then ends later than before.
+# If a daemon cannot even beat, leasing and extending show that it lives: its last lease then ends later than before.
 # A statement of its own, so that no lock of the one above is held meanwhile.
 LAST_LEASES = """
-    SELECT worker_id, max(lease_until)::text
+    SELECT worker_id, max(lease_until)::text AS lease_until
     FROM _ayb_jobs
     WHERE state = 'running' AND worker_id = ANY (%(worker_ids)s::text[])
     GROUP BY worker_id
@@ -55,13 +56,13 @@ FIND_LIFELESS = """
 
 def find_lifeless(conn: Connection) -> set[str]:
     """Return the daemons that announced a lifeline which nobody holds: dead, or cut off a moment ago."""
-    return {worker_id for (worker_id,) in conn.execute(FIND_LIFELESS)}
+    return {row.id for row in named(conn).execute(FIND_LIFELESS)}
 
 
 class Sign(NamedTuple):
     """A daemon's last signs of life, as the database's text.
 
-    Its heartbeat (None where it is forgotten), and when the last of its leases runs out (None where it has none).
+    Its heartbeat (None if it is forgotten), and when the last of its leases runs out (None if it has none).
     """
 
     heartbeat_at: str | None
@@ -84,7 +85,7 @@ class Lifeline:
     """A direct connection that holds a daemon's lifeline for as long as the process and the connection live.
 
     A daemon that is cut off keeps its lifeline for `lease_s`, since it works on, and its jobs are its own until then.
-    Raises `DatabaseError` where there is no connection, psycopg's errors where it broke.
+    Raises `DatabaseError` if there is no connection, and psycopg's errors if it broke.
     """
 
     def __init__(self, url: str, daemon: DaemonRecord, *, name: str, lease_s: float, timeouts: Timeouts) -> None:
@@ -101,10 +102,9 @@ class Lifeline:
     def take(self) -> bool:
         """Take the lifeline and tell everyone.
 
-        False where that has to wait for the server to notice that the connection before this one is gone.
+        False if that has to wait until the server notices that the connection before this one is gone.
         """
-        row = self._conn.execute(TAKE, {"worker_id": self._daemon.id}).fetchone()
-        if row is None or not row[0]:
+        if not one_row(named(self._conn).execute(TAKE, {"worker_id": self._daemon.id})).taken:
             return False
         beat(self._conn, self._daemon)
         set_guarded(self._conn, self._daemon.id, guarded=True)
@@ -112,15 +112,14 @@ class Lifeline:
 
     def look(self, buried: Iterable[str] = ()) -> Look:
         """Look at the lifelines of the others, and at those of the dead that were `buried`: forgotten since."""
-        row = self._conn.execute(LOOK, {"worker_id": self._daemon.id, "buried": list(buried)}).fetchone()
-        if row is None:
-            return Look(False, False, {})
-        guarded, jobs_run, free = row
-        last = self._last_leases([worker_id for worker_id, _ in free]) if free else {}
-        return Look(guarded, jobs_run, {worker_id: Sign(beat_at, last.get(worker_id)) for worker_id, beat_at in free})
+        seen = one_row(named(self._conn).execute(LOOK, {"worker_id": self._daemon.id, "buried": list(buried)}))
+        last = self._last_leases([worker_id for worker_id, _ in seen.free]) if seen.free else {}
+        signs = {worker_id: Sign(beat_at, last.get(worker_id)) for worker_id, beat_at in seen.free}
+        return Look(seen.guarded, seen.jobs_run, signs)
 
     def _last_leases(self, worker_ids: list[str]) -> dict[str, str | None]:
-        return dict(self._conn.execute(LAST_LEASES, {"worker_ids": worker_ids}).fetchall())
+        rows = named(self._conn).execute(LAST_LEASES, {"worker_ids": worker_ids})
+        return {row.worker_id: row.lease_until for row in rows}
 
     def close(self) -> None:
         """Close the connection, and so let go of the lifeline."""

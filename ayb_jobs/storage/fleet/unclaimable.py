@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.rows import named
 
 # Jobs that nobody leases gather at the front of their queue, so a look at its front finds them; how deep the queue is
 # behind them must not matter.
@@ -22,7 +23,7 @@ class Unclaimable(NamedTuple):
 
 
 COUNT_UNCLAIMABLE = """
-    SELECT type, queue, count(*)
+    SELECT type, queue, count(*) AS jobs
     FROM (
         SELECT type, queue
         FROM _ayb_jobs
@@ -32,7 +33,7 @@ COUNT_UNCLAIMABLE = """
     ) AS front
     WHERE NOT (type = ANY (%(types)s::text[]) AND queue = ANY (%(queues)s::text[]))
     GROUP BY type, queue
-    ORDER BY count(*) DESC
+    ORDER BY jobs DESC
     LIMIT 50
 """
 
@@ -41,14 +42,14 @@ def count_unclaimable(conn: Connection, *, types: Sequence[str], queues: Sequenc
     """Count the due jobs of other types or queues than these, among the 10,000 at the front."""
     values = {"types": list(types), "queues": list(queues), "look": LOOK}
     found = Unclaimable({}, {})
-    for type_, queue, count in conn.execute(COUNT_UNCLAIMABLE, values).fetchall():
-        counts, name = (found.queues, queue) if type_ in types else (found.types, type_)
-        counts[name] = counts.get(name, 0) + count
+    for row in named(conn).execute(COUNT_UNCLAIMABLE, values):
+        counts, name = (found.queues, row.queue) if row.type in types else (found.types, row.type)
+        counts[name] = counts.get(name, 0) + row.jobs
     return found
 
 
 COUNT_UNCLAIMABLE_BY_ALL = """
-    SELECT type, sum(jobs)::bigint
+    SELECT type, sum(jobs)::bigint AS jobs
     FROM (
         SELECT type, queue, count(*) AS jobs
         FROM (
@@ -66,12 +67,12 @@ COUNT_UNCLAIMABLE_BY_ALL = """
             AND waiting.type = ANY (daemon.types) AND waiting.queue = ANY (daemon.queues)
     )
     GROUP BY type
-    ORDER BY sum(jobs) DESC
+    ORDER BY sum(waiting.jobs) DESC
     LIMIT 50
 """
 
 
 def unclaimable_jobs(conn: Connection) -> dict[str, int]:
     """Count, by type, the due jobs that no live daemon can run, among the 10,000 that come first."""
-    rows = conn.execute(COUNT_UNCLAIMABLE_BY_ALL, {"look": LOOK, "alive_s": ALIVE_S}, prepare=False).fetchall()
-    return dict(rows)
+    rows = named(conn).execute(COUNT_UNCLAIMABLE_BY_ALL, {"look": LOOK, "alive_s": ALIVE_S}, prepare=False)
+    return {row.type: row.jobs for row in rows}
