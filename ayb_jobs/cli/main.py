@@ -18,6 +18,7 @@ from ayb_jobs.cli.output import one_line
 from ayb_jobs.cli.streams import OutputFailed, finish, secure
 from ayb_jobs.cli.suggestions import flag_that_was_meant
 from ayb_jobs.errors import AybJobsError, ConfigError
+from ayb_jobs.model.project import Project
 from ayb_jobs.redact import Redactor, passwords
 
 # In the order of the help.
@@ -80,10 +81,13 @@ def program() -> None:
     """Run a worker daemon with a Postgres queue, and look after it."""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the program with the process's arguments and end the process; given `arguments`, leave the streams alone."""
+def main(arguments: Sequence[str] | None = None, *, project: Project | None = None) -> NoReturn:
+    """Run the program with the process's arguments and end the process; given `arguments`, leave the streams alone.
+
+    `project` is what a framework sets beneath the configuration.
+    """
     streams = secure() if arguments is None else (sys.stdout, sys.stderr)
-    options = Options()
+    options = Options(project=project)
     code = run(arguments, options, streams[0])
     unwritten = finish(streams)
     if unwritten and unwritten.strerror and code == ExitCode.OK and not isinstance(unwritten, BrokenPipeError):

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ayb_jobs.model.project import Project
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -20,6 +22,7 @@ class Options:
     admin_token: str | None = None
     output: str | None = None  # how results are printed: `items` is what --json means
     debug: bool = False
+    project: Project | None = None  # of a framework whose command this program is called by
 
     @property
     def json(self) -> bool:

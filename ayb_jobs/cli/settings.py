@@ -12,7 +12,7 @@ from ayb_jobs.operations.defaults import Defaults
 
 def settings(options: Options) -> Config:
     """Return the effective settings; raises `ConfigError`."""
-    return load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS)
+    return load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS, options.project)
 
 
 def job_defaults(options: Options, job_type: str) -> Defaults:

@@ -10,6 +10,7 @@ from ayb_jobs.config.kinds import Kind, settings_of
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 from ayb_jobs.config.sources import Origin, Source, Unreadable
+from ayb_jobs.model.project import Project
 
 Path_ = tuple[str, ...]
 # The one list that is not empty by default and may be unwanted.
@@ -78,6 +79,13 @@ class Gathered:
         self.tree = sources.parse_toml(text, name)
         origin = Origin(Source.FILE, name)
         self.origins = dict.fromkeys(_paths(self.tree), origin)
+
+    def read_project(self, project: Project | None) -> None:
+        """Take what an application's framework sets if the file does not."""
+        for dotted, value in project.values.items() if project else ():
+            path = tuple(dotted.split("."))
+            if project and self.value(path) is None:
+                self._put(path, value, Origin(Source.PROJECT, project.name))
 
     def read_credentials(self) -> None:
         """Take secrets from systemd's credentials directory: a file called as the key."""

@@ -12,6 +12,7 @@ from ayb_jobs.config.settings import Config
 from ayb_jobs.config.sources import Unreadable
 from ayb_jobs.config.tables import Pack
 from ayb_jobs.errors import ConfigError
+from ayb_jobs.model.project import Project
 
 PACKS = Path(__file__).parent.parent / "packs"
 
@@ -21,18 +22,20 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     kinds: Sequence[Kind] = (),
+    project: Project | None = None,
 ) -> Config:
     """Return the effective settings; raises `ConfigError` naming every fault.
 
     `path` is the file asked for, if any. `overrides` are the flags of the command line by dotted key, such as
     `{"jobs.worker_concurrency": 8}`; a value of None means that the flag was not given. `kinds` are those that a table
-    `[job_types.NAME]` may be of.
+    `[job_types.NAME]` may be of. `project` stands beneath the file.
     """
     found = Gathered(environ or {}, kinds)
     try:
         found.read_file(sources.config_file(path, found.environ))
     except Unreadable as error:
         raise ConfigError([str(error)]) from None
+    found.read_project(project)
     found.read_credentials()
     found.read_environment()
     found.read_flags(overrides or {})

@@ -22,6 +22,7 @@ DEFAULT_FILE = Path("ayb-jobs.toml")
 class Source(IntEnum):
     """Who gave a value; a higher one goes over a lower one."""
 
+    PROJECT = 0
     FILE = 1
     CREDENTIAL = 2
     ENVIRONMENT = 3

@@ -9,6 +9,8 @@ from pathlib import Path
 def as_called() -> str:
     """Return the words that call this program from the current folder: `ayb-jobs` if the shell finds it by its name."""
     called = sys.argv[0]
+    if " " in Path(called).name:
+        return called  # another program's command, which has put its own words there
     if Path(called).name == "__main__.py":
         return shlex.join([_from_here(sys.executable), "-m", "ayb_jobs"])
     found = shutil.which(Path(called).name)

@@ -34,6 +34,7 @@ class Walk:
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.said: list[str] = []
+        self.codes: list[int] = []  # of what ran on
         self._running: list[subprocess.Popen[bytes]] = []
         self._port = free_port()
         parts = conninfo_to_dict(url)
@@ -74,6 +75,8 @@ class Walk:
         file = self.folder / named[1]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(block.text)
+        if block.language == "python" and file.parent != self.folder:
+            (file.parent / "__init__.py").touch()
 
     def type(self, line: str) -> None:
         """Type a command, and wait for its end unless it runs on."""
@@ -87,7 +90,7 @@ class Walk:
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}{self.logs()}"
-        self.said.append(done.stdout)
+        self.said.append(done.stdout + done.stderr)
 
     def _start(self, line: str) -> None:
         log = self.folder / f"{len(self._running)}.log"
@@ -110,8 +113,7 @@ class Walk:
         """Stop what runs on, as Ctrl-C does; the daemon ends well."""
         for process in self._running:
             process.send_signal(signal.SIGINT)
-        for process in self._running:
-            process.wait(30)
+        self.codes = [process.wait(30) for process in self._running]
 
 
 def free_port() -> int:

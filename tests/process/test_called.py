@@ -41,3 +41,8 @@ def test_a_module_is_called_as_one(script: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "argv", ["/site/ayb_jobs/__main__.py", "run"])
     monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
     assert as_called() == "bin/python -m ayb_jobs"
+
+
+def test_another_programs_command_is_called_by_the_words_that_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["python manage.py ayb_jobs", "run"])
+    assert as_called() == "python manage.py ayb_jobs"

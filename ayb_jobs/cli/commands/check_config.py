@@ -1,7 +1,6 @@
 """`ayb-jobs check-config`: what the daemon would run with, where each setting came from, and whether it can work."""
 
 import json
-import os
 import textwrap
 from collections.abc import Collection, Sequence
 
@@ -12,11 +11,11 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.output import one_line, say
-from ayb_jobs.config import Config, load_config
+from ayb_jobs.cli.settings import settings
+from ayb_jobs.config import Config
 from ayb_jobs.config.display import as_json, as_toml
 from ayb_jobs.config.reference import example as example_file
 from ayb_jobs.errors import ConfigError
-from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 
 
@@ -38,7 +37,7 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
         click.echo(example_file(), nl=False)
         return
     try:
-        config = load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS)
+        config = settings(options)
         types = build_registry(config).names()
         warnings = warnings_of(config, types)
     except ConfigError as error:

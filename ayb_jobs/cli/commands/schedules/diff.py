@@ -1,7 +1,6 @@
 """`ayb-jobs schedules diff`."""
 
 import json
-import os
 from typing import Any
 
 import click
@@ -9,8 +8,7 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.config import load_config
-from ayb_jobs.handlers.kinds.table import KINDS
+from ayb_jobs.cli.settings import settings
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.shipped import shipped_schedules
 from ayb_jobs.storage.schedules.definitions import list_drift
@@ -26,7 +24,7 @@ def diff(options: Options) -> int:
     `edited` by an operator, who is kept; `outdated` or `missing`, which the daemon's next start puts right; `undefined`
     for what was shipped once and is defined no more.
     """
-    config = load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS)
+    config = settings(options)
     shipped = shipped_schedules(config, build_registry(config))
     with database(options) as conn:
         drifts = list_drift(conn, shipped, default_max_attempts=config.jobs.max_retries_default)
