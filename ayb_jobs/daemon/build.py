@@ -31,6 +31,7 @@ from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.runtime.chores.tallier import Tallier, tallied
 from ayb_jobs.runtime.executors.loop_watch import LoopWatch
+from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
@@ -66,6 +67,7 @@ class Bells:
     producer: Bell = field(default_factory=Bell)
     completer: Bell = field(default_factory=Bell)
     lease_keeper: Bell = field(default_factory=Bell)
+    heartbeat: Bell = field(default_factory=Bell)
     lifeline: Bell = field(default_factory=Bell)
     pauses: Bell = field(default_factory=Bell)
     scheduler: Bell = field(default_factory=Bell)
@@ -182,7 +184,11 @@ def build(
     pauses = PauseWatch(
         database=database, worker_id=worker_id, paused=paused, in_flight=in_flight, on_change=producer.begin_anew
     )
-    heartbeat = Heartbeat(database=database, daemon=daemon, emit=emit, on_pauses=bells.pauses.ring)
+    aside_board = AsideBoard(ring=bells.heartbeat.ring)
+    events.subscribe(aside_board.hear)
+    heartbeat = Heartbeat(
+        database=database, daemon=daemon, emit=emit, on_pauses=bells.pauses.ring, set_aside=aside_board.rows
+    )
     lifeline = LifelineKeeper(
         database=database,
         url=direct_url,
@@ -219,7 +225,7 @@ def build(
         Loop("completer", completer.tick, emit, bell=bells.completer),
         Loop("producer", producer.tick, emit, bell=bells.producer),
         Loop("recoverer", recoverer.tick, emit),
-        Loop("heartbeat", heartbeat.tick, emit),
+        Loop("heartbeat", heartbeat.tick, emit, bell=bells.heartbeat),
         Loop("lifeline", lifeline.tick, emit, bell=bells.lifeline),
         Loop("pruner", pruner.tick, emit),
         Loop("tallier", tallier.tick, emit, first_after_s=TALLY_AFTER_S),

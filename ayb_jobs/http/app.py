@@ -10,7 +10,7 @@ from ayb_jobs.http.dashboard import pages
 from ayb_jobs.http.edge.auth import Authenticator, tokens_of
 from ayb_jobs.http.edge.guard import Doors, Guard
 from ayb_jobs.http.edge.problems import answer_errors
-from ayb_jobs.http.routes import audit, bulk, figures, graphql, health, jobs, openapi, queues, schedules, stream
+from ayb_jobs.http.routes import audit, bulk, figures, graphql, health, jobs, openapi, queues, schedules, stream, why
 from ayb_jobs.http.routes import daemons as workers
 from ayb_jobs.http.routes import metrics as exposition
 from ayb_jobs.http.services import Services
@@ -23,6 +23,7 @@ ROUTERS = (
     jobs.router,
     schedules.router,
     queues.router,
+    why.router,
     workers.router,
     audit.router,
     graphql.router,

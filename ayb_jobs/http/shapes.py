@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.model.waiting import WaitKind
 
 
 class Shape(BaseModel):
@@ -103,6 +104,28 @@ class PausablePage(Shape):
     """Queues or job types, by name."""
 
     items: list[PausableShape]
+    count: int
+
+
+class WaitShape(Shape):
+    """Why a job waits, or many of one type in one queue, of which `jobId` is the first. `kind` is a word for programs.
+
+    `remedy` is a command, or what else helps. What is about no job has neither id, type nor queue.
+    """
+
+    kind: WaitKind
+    reason: str
+    remedy: str | None = None
+    jobs: int
+    job_id: str | None = None
+    type: str | None = None
+    queue: str | None = None
+
+
+class WaitPage(Shape):
+    """Waits: first what lost its daemon, then what is due, then the rest."""
+
+    items: list[WaitShape]
     count: int
 
 

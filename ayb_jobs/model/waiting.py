@@ -1,70 +1,273 @@
-"""Why a queued job waits."""
+"""Why a job waits: each reason in one function, asked in the order of `REASONS`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.job import Job
+from ayb_jobs.model.job import Job, JobState
+from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.model.pauses import Pause
+from ayb_jobs.model.words import count_words, span_words
 
 # So many jobs ahead of one are counted; more are as good as that.
 MOST_AHEAD = 10_000
+# A statement under way holds a row for less than this; who holds it longer keeps the job waiting.
+LOCKED_S = 2.0
+MOST_ERROR = 200
+
+
+class WaitKind(StrEnum):
+    """What keeps a job, by a word for programs. The last three keep none."""
+
+    DELAYED = "delayed"
+    RETRY = "retry"
+    SNOOZED = "snoozed"
+    PAUSED = "paused"
+    NO_DAEMON = "no_daemon"
+    UNSERVED = "unserved"
+    UNKNOWN_TYPE = "unknown_type"
+    SET_ASIDE = "set_aside"
+    LOCKED = "locked"
+    BUSY = "busy"
+    BEHIND = "behind"
+    DAEMON_GONE = "daemon_gone"
+    LEASE_EXPIRED = "lease_expired"
+    SCHEDULES_DISABLED = "schedules_disabled"
+    ABOUT_TO_START = "about_to_start"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a job waits: a word for programs, a sentence without its full stop, and what helps, if something does."""
+
+    kind: WaitKind
+    words: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """How things stand with a job, or with many of one type in one queue, of which `job_id` is the first.
+
+    What is about no job, such as schedules that are disabled, has no id.
+    """
+
+    reason: Reason
+    jobs: int = 1
+    job_id: str | None = None
+    type: str | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """What a live daemon can run: jobs of these types, from these queues."""
+    """What a live daemon can run: jobs of these types, from these queues, in so many slots, `busy` of them busy."""
 
     types: Sequence[str]
     queues: Sequence[str]
+    id: str = ""
+    slots: int = 0
+    busy: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """Which daemon set a job aside, and what the database said."""
+
+    worker_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastAttempt:
+    """How the newest attempt at a job ended."""
+
+    number: int
+    outcome: Outcome
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a queued job waits amid.
 
-    `is_due` is by the database's clock. `last_seen` is when any daemon was last heard of; None where none was within a
-    day. `ahead` counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons can run and that are leased
-    before it. `pause` is of its queue or its type.
+    `due_for_s` is by the database's clock, below 0 if it is not due. `last_seen` is when any daemon was last heard of;
+    None where none was within a day. `ahead` counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons
+    can run and that are leased before it; of those daemons' jobs, `ended` ended within the last minute. `pause` is of
+    its queue or its type. `locked_by` is the process id of the session that has locked its row.
     """
 
-    is_due: bool
+    due_for_s: float
     runners: Sequence[Runner]
     last_seen: datetime | None
     ahead: int
+    ended: int = 0
     pause: Pause | None = None
+    last: LastAttempt | None = None
+    aside: SetAside | None = None
+    locked_by: int | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the job is due."""
+        return self.due_for_s >= 0
 
 
-def wait_reason(job: Job, around: Surroundings) -> str | None:
-    """Return in one line why a queued job waits; None where it is about to be leased, as far as can be seen."""
-    if not around.is_due:
-        return f"it is due only at {instant_text(job.run_at)}"
-    if around.pause is not None:
-        return around.pause.words
-    return unserved_reason(job, around) or (ahead_words(around.ahead) if around.ahead else None)
+def delayed(job: Job, around: Surroundings) -> Reason | None:
+    """Find that a job is due only later, and why: put off, to be tried again, or enqueued so."""
+    if around.is_due:
+        return None
+    at = instant_text(job.run_at)
+    match around.last:
+        case None:
+            return Reason(kind=WaitKind.DELAYED, words=f"it is due only at {at}")
+        case LastAttempt(outcome=Outcome.SNOOZED):
+            return Reason(kind=WaitKind.SNOOZED, words=f"its handler put it off; it is due only at {at}")
+        case LastAttempt(outcome=Outcome.LOST, number=number):
+            ended = f"attempt {number} lost its daemon"
+        case LastAttempt(outcome=Outcome.TIMED_OUT, number=number):
+            ended = f"attempt {number} ran past its timeout"
+        case LastAttempt(number=number, error=error):
+            line = first_line(error or "")
+            ended = f"attempt {number} failed{f': {line}' if line else ''}"
+    words = f"it is due only at {at}, for attempt {job.attempts + 1} of {job.max_attempts}: {ended}"
+    return Reason(kind=WaitKind.RETRY, words=words)
 
 
-def unserved_reason(job: Job, around: Surroundings) -> str | None:
-    """Return why no live daemon can run a job; None if one can."""
+def paused(_: Job, around: Surroundings) -> Reason | None:
+    """Find that its queue or its type is paused."""
+    if around.pause is None:
+        return None
+    remedy = f"ayb-jobs {around.pause.kind}s resume {around.pause.name}"
+    return Reason(kind=WaitKind.PAUSED, words=around.pause.words, remedy=remedy)
+
+
+def unserved(job: Job, around: Surroundings) -> Reason | None:
+    """Find that no live daemon can run it."""
     queues = {queue for runner in around.runners for queue in runner.queues}
     types = {name for runner in around.runners for name in runner.types}
     if not around.runners:
-        return f"no daemon is alive; {last_heard(around.last_seen)}"
+        words = f"no daemon is alive; {last_heard(around.last_seen)}"
+        return Reason(kind=WaitKind.NO_DAEMON, words=words, remedy="ayb-jobs run")
     if job.queue not in queues:
-        return f"no live daemon serves its queue {job.queue}; served are {', '.join(sorted(queues))}"
+        words = f"no live daemon serves its queue {job.queue}; served are {', '.join(sorted(queues))}"
+        return Reason(kind=WaitKind.UNSERVED, words=words, remedy=f"ayb-jobs run --queues {job.queue}")
     if job.type not in types:
-        return f"no live daemon knows its type {job.type}{did_you_mean(job.type, types)}"
-    if not any(job.queue in runner.queues and job.type in runner.types for runner in around.runners):
-        return f"no live daemon that knows its type serves its queue {job.queue}"
+        words = f"no live daemon knows its type {job.type}{did_you_mean(job.type, types)}"
+        return Reason(kind=WaitKind.UNKNOWN_TYPE, words=words)
+    if not able(job, around.runners):
+        words = f"no live daemon that knows its type serves its queue {job.queue}"
+        return Reason(kind=WaitKind.UNSERVED, words=words)
     return None
 
 
-def abandoned_reason(job: Job) -> str:
+def set_aside(_: Job, around: Surroundings) -> Reason | None:
+    """Find that a daemon could not handle its row, and tries it again from time to time."""
+    if around.aside is None:
+        return None
+    said = first_line(around.aside.error)
+    words = f"daemon {around.aside.worker_id} set it aside, and tries it again from time to time: {said}"
+    return Reason(kind=WaitKind.SET_ASIDE, words=words, remedy="See to what the database says, such as a trigger.")
+
+
+def locked(_: Job, around: Surroundings) -> Reason | None:
+    """Find that a session has locked its row."""
+    if around.locked_by is None or around.due_for_s < LOCKED_S:
+        return None
+    return Reason(
+        kind=WaitKind.LOCKED,
+        words=f"the session with pid {around.locked_by} has locked its row",
+        remedy=f"End its transaction, or: SELECT pg_terminate_backend({around.locked_by})",
+    )
+
+
+def behind(job: Job, around: Surroundings) -> Reason | None:
+    """Find that others are leased first, or that no slot is free."""
+    slots = sum(runner.slots for runner in able(job, around.runners))
+    busy = sum(runner.busy for runner in able(job, around.runners))
+    full = f"all {count_words(slots, 'slot')} of the daemons that can run it are busy" if busy >= slots > 0 else ""
+    if not around.ahead:
+        return Reason(kind=WaitKind.BUSY, words=full) if full else None
+    pace = ""
+    if full and around.ended:
+        pace = f"about {span_words(around.ahead / around.ended * 60)} at the present pace"
+    words = "; ".join(filter(None, (ahead_words(around.ahead), full, pace)))
+    return Reason(kind=WaitKind.BUSY if full else WaitKind.BEHIND, words=words)
+
+
+# What keeps a queued job is asked in this order, and the first answer is the reason. To add one: a field of
+# `Surroundings`, filled in by `storage/fleet/waiting.py`, and a function here.
+REASONS: Sequence[Callable[[Job, Surroundings], Reason | None]] = (
+    delayed, paused, unserved, set_aside, locked, behind,
+)  # fmt: skip
+
+
+def wait_reason(job: Job, around: Surroundings) -> Reason | None:
+    """Return why a queued job waits; None where it is about to be leased, as far as can be seen."""
+    return next((reason for ask in REASONS if (reason := ask(job, around)) is not None), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What is known of the daemon of a running job: whether it is gone, and whether the lease ran out a while ago."""
+
+    daemon_is_gone: bool
+    lease_expired: bool
+    daemons: int = 1
+    aside: SetAside | None = None
+    locked_by: int | None = None
+
+
+def lost_reason(job: Job, held: Held) -> Reason | None:
+    """Return why a running job waits to be recovered; None while a daemon runs it."""
+    if held.lease_expired:
+        at = "" if job.lease_until is None else f" at {instant_text(job.lease_until)}"
+        if held.aside is not None:
+            cause = f"daemon {held.aside.worker_id} set it aside: {first_line(held.aside.error)}"
+        elif held.locked_by is not None:
+            cause = f"the session with pid {held.locked_by} has locked its row"
+        else:
+            cause = "no daemon has taken it over" if held.daemons else "no daemon is alive that could take it over"
+        return Reason(kind=WaitKind.LEASE_EXPIRED, words=f"its lease ran out{at}; {cause}")
+    if held.daemon_is_gone:
+        return Reason(kind=WaitKind.DAEMON_GONE, words=abandoned_words(job))
+    return None
+
+
+def no_reason(job: Job) -> Reason:
+    """Say how things stand with a job that nothing keeps waiting."""
+    match job.state:
+        case JobState.QUEUED:
+            words = "nothing keeps it, as far as can be seen; a daemon is about to lease it"
+            return Reason(kind=WaitKind.ABOUT_TO_START, words=words)
+        case JobState.RUNNING:
+            return Reason(kind=WaitKind.RUNNING, words=f"it runs on {job.worker_id or 'an unknown daemon'}")
+        case JobState.FAILED:
+            words = "it failed, and nothing runs it again by itself"
+            return Reason(kind=WaitKind.ENDED, words=words, remedy=f"ayb-jobs jobs retry {job.id}")
+        case JobState.COMPLETED | JobState.CANCELED:
+            return Reason(kind=WaitKind.ENDED, words=f"it is {job.state}")
+
+
+def able(job: Job, runners: Sequence[Runner]) -> list[Runner]:
+    """Return the daemons that can run a job."""
+    return [runner for runner in runners if job.queue in runner.queues and job.type in runner.types]
+
+
+def abandoned_words(job: Job) -> str:
     """Say what becomes of a running job whose daemon is gone."""
     until = "" if job.lease_until is None else f", at {instant_text(job.lease_until)}"
     return f"its daemon {job.worker_id or 'unknown'} is gone; the job is due again once its lease has run out{until}"
+
+
+def first_line(error: str) -> str:
+    """Return the first line of an error, not too long."""
+    return " ".join(error.strip().partition("\n")[0].split())[:MOST_ERROR]
 
 
 def last_heard(last_seen: datetime | None) -> str:

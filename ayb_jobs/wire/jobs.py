@@ -9,6 +9,7 @@ from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import Job, NewJob
 from ayb_jobs.model.stats import JobStats
 from ayb_jobs.model.unique import Unique, unique_of
+from ayb_jobs.model.waiting import Reason
 from ayb_jobs.wire.text import Stored, object_text
 
 # The fields of the enqueue call that the model takes as they are, by the model's names.
@@ -57,7 +58,7 @@ def filter_fields(wanted: Filter) -> dict[str, str]:
     return {"idempotencyKey" if name == "key" else name: value for name, value in wanted.said().items()}
 
 
-def job_text(job: Job, *, wait_reason: str | None = None) -> str:
+def job_text(job: Job, *, wait_reason: Reason | None = None) -> str:
     """Return a job's JSON, with why it waits if that is known."""
     return object_text(
         {
@@ -84,7 +85,7 @@ def job_text(job: Job, *, wait_reason: str | None = None) -> str:
             "updatedAt": job.updated_at,
             "completedAt": job.completed_at,
             "canceledAt": job.canceled_at,
-            "waitReason": wait_reason,
+            "waitReason": None if wait_reason is None else wait_reason.words,
         }
     )
 

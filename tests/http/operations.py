@@ -32,6 +32,7 @@ OPERATIONS = [
     ("GET", "/api/admin/types"),
     ("GET", "/api/admin/types/{id}"),
     ("POST", "/api/admin/jobs/{id}/run-again"),
+    ("GET", "/api/admin/why"),
     ("POST", "/api/admin/queues/{id}/pause"),
     ("POST", "/api/admin/queues/{id}/resume"),
     ("POST", "/api/admin/types/{id}/pause"),

@@ -54,6 +54,10 @@ class ApiBackend:
         """Return a job."""
         return self._get(f"/api/admin/jobs/{checked_id(job_id)}")
 
+    def why(self, job_id: str | None, queue: str | None) -> str:
+        """Return why a job waits, or those of a queue do, or any do."""
+        return self._get("/api/admin/why", job=checked_id(job_id) if job_id else None, queue=queue)
+
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""
         return self._get(f"/api/admin/jobs/{checked_id(job_id)}/executions", limit=limit)

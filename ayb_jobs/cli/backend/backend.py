@@ -35,6 +35,10 @@ class JobsBackend(Protocol):
         """Return a job, with why it waits."""
         ...
 
+    def why(self, job_id: str | None, queue: str | None) -> str:
+        """Return why a job waits, or those of a queue do, or any do."""
+        ...
+
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""
         ...

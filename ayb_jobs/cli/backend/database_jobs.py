@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from ayb_jobs.checks.why import why_job, why_waits
 from ayb_jobs.cli.backend.database import actor
 from ayb_jobs.cli.options import Options
 from ayb_jobs.model.filters import Filter
@@ -22,6 +23,7 @@ from ayb_jobs.storage.queue.outputs import read_output
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.wire.jobs import bulk_text, enqueue_fields, execution_text, job_text, output_text, stats_text
 from ayb_jobs.wire.text import page_text
+from ayb_jobs.wire.waits import wait_text
 
 
 class DatabaseJobs:
@@ -49,6 +51,11 @@ class DatabaseJobs:
         """Return a job, with why it waits."""
         job = jobs.get_job(self._conn, job_id)
         return job_text(job, wait_reason=why_waiting(self._conn, job))
+
+    def why(self, job_id: str | None, queue: str | None) -> str:
+        """Return why a job waits, or those of a queue do, or any do."""
+        found = [why_job(self._conn, job_id)] if job_id else why_waits(self._conn, queue=queue)
+        return page_text(map(wait_text, found))
 
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""

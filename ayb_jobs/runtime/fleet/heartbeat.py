@@ -1,7 +1,7 @@
 """Says that this daemon is alive, tells which due jobs wait although it cannot run them, and forgets the silent."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ayb_jobs.events import Emit, JobsUnclaimable
 from ayb_jobs.model.daemons import DaemonRecord
@@ -19,11 +19,19 @@ class Heartbeat:
     """Keeps the daemon's row fresh in its `tick`, whatever becomes of the other loops.
 
     `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed.
+    `set_aside` returns the jobs that it has set aside, with the errors.
     """
 
     def __init__(
-        self, *, database: Database, daemon: DaemonRecord, emit: Emit, on_pauses: Callable[[], None] = lambda: None
+        self,
+        *,
+        database: Database,
+        daemon: DaemonRecord,
+        emit: Emit,
+        on_pauses: Callable[[], None] = lambda: None,
+        set_aside: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        self._set_aside = set_aside
         self._on_pauses = on_pauses
         self._pauses = 0
         self._database = database
@@ -36,7 +44,7 @@ class Heartbeat:
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
         with self._database.connection() as conn:
-            pauses = beat(conn, self._daemon)
+            pauses = beat(conn, self._daemon, aside=self._set_aside())
             self._is_known = True
         if not pauses.confirmed or pauses.total != self._pauses:
             self._on_pauses()

@@ -1,6 +1,7 @@
 """Who is alive: each daemon's row, kept fresh while it runs."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ ALIVE_S = 60.0
 
 BEAT = """
     WITH daemon AS (
-        INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types)
-        VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s)
+        INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside)
+        VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s, %(aside)s::jsonb)
         ON CONFLICT (id) DO UPDATE
-        SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types
+        SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
+            aside = excluded.aside
         RETURNING pauses_confirmed
     )
     SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM daemon), count(*) FROM _ayb_job_pauses
@@ -33,8 +35,11 @@ class Pauses(NamedTuple):
     total: int
 
 
-def beat(conn: Connection, daemon: DaemonRecord) -> Pauses:
-    """Say that a daemon is alive now, and return what has become of the pauses."""
+def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | None = None) -> Pauses:
+    """Say that a daemon is alive now, and return what has become of the pauses.
+
+    `aside` are the jobs that it has set aside, with the errors.
+    """
     values = {
         "id": daemon.id,
         "host": daemon.host[:255],
@@ -43,6 +48,7 @@ def beat(conn: Connection, daemon: DaemonRecord) -> Pauses:
         "concurrency": daemon.concurrency,
         "queues": list(daemon.queues),
         "types": list(daemon.types),
+        "aside": json.dumps(dict(aside)) if aside else None,
     }
     with conn.cursor(row_factory=args_row(Pauses)) as cursor:
         return one_row(cursor.execute(BEAT, values))

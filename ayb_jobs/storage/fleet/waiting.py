@@ -1,7 +1,24 @@
-"""What keeps queued jobs waiting: who is alive, what they can run, and who comes first."""
+"""What keeps jobs waiting: who is alive, what they can run, who comes first, and who holds the row."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from psycopg.rows import class_row
 
 from ayb_jobs.model.job import Job, JobState
-from ayb_jobs.model.waiting import MOST_AHEAD, Runner, Surroundings, abandoned_reason, wait_reason
+from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.model.waiting import (
+    MOST_AHEAD,
+    Held,
+    LastAttempt,
+    Reason,
+    Runner,
+    SetAside,
+    Surroundings,
+    able,
+    lost_reason,
+    wait_reason,
+)
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.pauses import find_pause
@@ -11,8 +28,10 @@ from ayb_jobs.storage.fleet.pauses import find_pause
 LIVE_RUNNERS = """
     SELECT
         ARRAY(SELECT DISTINCT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,
-        ARRAY(SELECT DISTINCT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues
-    FROM _ayb_job_workers
+        ARRAY(SELECT DISTINCT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues,
+        id, greatest(concurrency, 0) AS slots,
+        (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.worker_id = daemon.id) AS busy
+    FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     ORDER BY started_at, id
 """
@@ -20,7 +39,8 @@ LIVE_RUNNERS = """
 
 def live_runners(conn: Connection) -> list[Runner]:
     """Return what each live daemon can run, in the order of their start."""
-    return [Runner(types=types, queues=queues) for types, queues in conn.execute(LIVE_RUNNERS, {"alive_s": ALIVE_S})]
+    with conn.cursor(row_factory=class_row(Runner)) as cursor:
+        return cursor.execute(LIVE_RUNNERS, {"alive_s": ALIVE_S}).fetchall()
 
 
 def known_types(conn: Connection) -> set[str] | None:
@@ -29,12 +49,25 @@ def known_types(conn: Connection) -> set[str] | None:
     return {name for runner in runners for name in runner.types} if runners else None
 
 
+class _Around(NamedTuple):
+    due_for_s: float
+    last_seen: datetime | None
+    ahead: int
+    ended: int
+    attempt: int | None
+    outcome: str | None
+    error: str | None
+
+
 # Waiting jobs are leased in the order priority, run_at, id; those that no live daemon knows keep nobody waiting. Each
-# priority is a walk of its own, so that delayed jobs are not walked.
+# priority is a walk of its own, so that delayed jobs are not walked. A job may be due at infinity.
 LOOK_AROUND = """
     SELECT
-        job.run_at <= now(),
-        (SELECT max(heartbeat_at) FROM _ayb_job_workers),
+        CASE
+            WHEN job.run_at <= now() THEN least(extract(epoch FROM now() - job.run_at), 1e15)
+            ELSE greatest(extract(epoch FROM now() - job.run_at), -1e15)
+        END::float8 AS due_for_s,
+        (SELECT max(heartbeat_at) FROM _ayb_job_workers) AS last_seen,
         (
             SELECT count(*)
             FROM (
@@ -53,41 +86,123 @@ LOOK_AROUND = """
                 ) AS in_lane
                 LIMIT %(most)s
             ) AS first
-        )
-    FROM _ayb_jobs AS job
+        ) AS ahead,
+        (
+            SELECT count(*)
+            FROM (SELECT worker_id, ended_at FROM _ayb_job_executions ORDER BY id DESC LIMIT %(most)s) AS newest
+            WHERE ended_at > now() - interval '1 minute' AND worker_id = ANY (%(able)s::text[])
+        ) AS ended,
+        last.attempt, last.outcome, last.error
+    FROM _ayb_jobs AS job LEFT JOIN LATERAL (
+        SELECT attempt, outcome, left(error, 1000) AS error
+        FROM _ayb_job_executions
+        WHERE job_id = job.id
+        ORDER BY id DESC
+        LIMIT 1
+    ) AS last ON job.run_at > now()
     WHERE job.id = %(id)s AND job.state = 'queued'
 """
 
 
-# A job without a lease id is another runner's, of whose life nothing is known.
-DAEMON_IS_GONE = """
-    SELECT count(*)
-    FROM _ayb_jobs AS job
-    WHERE id = %(id)s AND state = 'running' AND lease_id IS NOT NULL AND NOT EXISTS (
-        SELECT FROM _ayb_job_workers AS daemon
-        WHERE daemon.id = job.worker_id AND heartbeat_at > now() - make_interval(secs => %(alive_s)s)
+def _around(conn: Connection, job: Job) -> Surroundings | None:
+    runners = live_runners(conn)
+    values = {
+        "id": job.id,
+        "types": sorted({name for runner in runners if job.queue in runner.queues for name in runner.types}),
+        "able": [runner.id for runner in able(job, runners)],
+        "most": MOST_AHEAD,
+    }
+    with conn.cursor(row_factory=class_row(_Around)) as cursor:
+        found = cursor.execute(LOOK_AROUND, values, prepare=False).fetchone()
+    if found is None:  # it has been leased since
+        return None
+    last = None
+    if found.attempt is not None and found.outcome is not None:
+        last = LastAttempt(number=found.attempt, outcome=Outcome(found.outcome), error=found.error)
+    return Surroundings(
+        due_for_s=found.due_for_s,
+        runners=runners,
+        last_seen=found.last_seen,
+        ahead=found.ahead,
+        ended=found.ended,
+        pause=find_pause(conn, queue=job.queue, type=job.type),
+        last=last,
+        aside=find_set_aside(conn, job),
+        locked_by=find_locker(conn, job),
     )
+
+
+FIND_SET_ASIDE = """
+    SELECT id AS worker_id, aside ->> %(id)s AS error
+    FROM _ayb_job_workers
+    WHERE aside ? %(id)s
+        AND heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+    ORDER BY heartbeat_at DESC
+    LIMIT 1
 """
 
 
-def _daemon_is_gone(conn: Connection, job: Job) -> bool:
-    row = conn.execute(DAEMON_IS_GONE, {"id": job.id, "alive_s": ALIVE_S}).fetchone()
-    return row is not None and row[0] > 0
+def find_set_aside(conn: Connection, job: Job) -> SetAside | None:
+    """Return which live daemon has set a job aside, and the error; None if none has."""
+    with conn.cursor(row_factory=class_row(SetAside)) as cursor:
+        return cursor.execute(FIND_SET_ASIDE, {"id": job.id, "alive_s": ALIVE_S}).fetchone()
 
 
-def why_waiting(conn: Connection, job: Job) -> str | None:
-    """Return in one line why a job waits, queued or in the hands of a daemon that is gone; None if nothing keeps it."""
-    if job.state is JobState.RUNNING:
-        return abandoned_reason(job) if _daemon_is_gone(conn, job) else None
-    if job.state is not JobState.QUEUED:
+# A row's `xmax` is who locked or changed it last. That one holds the lock on its own number until it ends.
+FIND_LOCKER = """
+    SELECT lock.pid
+    FROM pg_catalog.pg_locks AS lock
+    WHERE lock.locktype = 'transactionid' AND lock.granted AND lock.pid <> pg_backend_pid()
+        AND lock.transactionid = (SELECT xmax FROM _ayb_jobs WHERE id = %(id)s)
+    LIMIT 1
+"""
+
+
+def find_locker(conn: Connection, job: Job) -> int | None:
+    """Return the process id of the session that has locked a job's row; None if none has."""
+    row = conn.execute(FIND_LOCKER, {"id": job.id}).fetchone()
+    return None if row is None else int(row[0])
+
+
+class _Lease(NamedTuple):
+    daemon_is_gone: bool
+    lease_expired: bool
+    daemons: int
+
+
+# A job without a lease id is another runner's, of whose life nothing is known. The recoverer takes 2 s.
+LOOK_AT_LEASE = """
+    SELECT
+        NOT EXISTS (
+            SELECT FROM _ayb_job_workers AS daemon
+            WHERE daemon.id = job.worker_id AND heartbeat_at > now() - make_interval(secs => %(alive_s)s)
+        ) AS daemon_is_gone,
+        coalesce(lease_until < now() - interval '2 seconds', false) AS lease_expired,
+        (
+            SELECT count(*) FROM _ayb_job_workers
+            WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+        ) AS daemons
+    FROM _ayb_jobs AS job
+    WHERE id = %(id)s AND state = 'running' AND lease_id IS NOT NULL
+"""
+
+
+def _held(conn: Connection, job: Job) -> Held | None:
+    with conn.cursor(row_factory=class_row(_Lease)) as cursor:
+        found = cursor.execute(LOOK_AT_LEASE, {"id": job.id, "alive_s": ALIVE_S}).fetchone()
+    if found is None:
         return None
-    runners = live_runners(conn)
-    types = sorted({name for runner in runners if job.queue in runner.queues for name in runner.types})
-    values = {"id": job.id, "types": types, "most": MOST_AHEAD}
-    found = conn.execute(LOOK_AROUND, values, prepare=False).fetchone()
-    if found is None:  # it has been leased since
-        return None
-    is_due, last_seen, ahead = found
-    pause = find_pause(conn, queue=job.queue, type=job.type)
-    around = Surroundings(is_due=is_due, runners=runners, last_seen=last_seen, ahead=ahead, pause=pause)
-    return wait_reason(job, around)
+    return Held(**found._asdict(), aside=find_set_aside(conn, job), locked_by=find_locker(conn, job))
+
+
+def why_waiting(conn: Connection, job: Job) -> Reason | None:
+    """Return why a job waits, queued or in the hands of a daemon that is gone; None if nothing keeps it."""
+    match job.state:
+        case JobState.QUEUED:
+            around = _around(conn, job)
+            return None if around is None else wait_reason(job, around)
+        case JobState.RUNNING:
+            held = _held(conn, job)
+            return None if held is None else lost_reason(job, held)
+        case _:
+            return None

@@ -6,6 +6,7 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.waiting import Reason
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat, list_daemons
@@ -18,6 +19,10 @@ from tests.factories import make_job, make_schedule
 
 def daemon(name: str, *, types: list[str], queues: list[str]) -> DaemonRecord:
     return DaemonRecord(id=name, host="here", pid=1, version="1", concurrency=1, queues=queues, types=types)
+
+
+def told(reason: Reason | None) -> str:
+    return "" if reason is None else reason.words
 
 
 def test_a_known_type_in_an_unserved_queue_is_not_told_as_unknown(conn: Connection) -> None:
@@ -62,7 +67,7 @@ def test_a_running_job_whose_daemon_is_gone_says_so(conn: Connection) -> None:
     )
     assert why_waiting(conn, held) is None
     assert why_waiting(conn, foreign) is None
-    assert (why_waiting(conn, abandoned) or "").startswith("its daemon dead is gone; the job is due again once")
+    assert told(why_waiting(conn, abandoned)).startswith("its daemon dead is gone; the job is due again once")
 
 
 def test_a_database_that_reads_null_as_a_word_changes_nothing(conn: Connection, database_url: str) -> None:

@@ -1,0 +1,39 @@
+"""Why jobs wait: one job, all of a queue, or all there are."""
+
+from ayb_jobs.model.job import Job
+from ayb_jobs.model.waiting import Reason, Wait, WaitKind, no_reason
+from ayb_jobs.model.words import count_words, quoted
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.waiting import why_waiting
+from ayb_jobs.storage.fleet.waits import list_disabled, list_waiting
+from ayb_jobs.storage.queue.jobs import get_job
+
+# So many names stand in a sentence.
+NAMED = 5
+
+
+def why_job(conn: Connection, job_id: str) -> Wait:
+    """Return why one job waits, or how things stand with it. Raises `NotFound`."""
+    return _wait(conn, get_job(conn, job_id), jobs=1)
+
+
+def why_waits(conn: Connection, *, queue: str | None = None) -> list[Wait]:
+    """Return what waits in a queue, or in all, by type and queue, with the reason of the first job of each.
+
+    If all are asked for, disabled schedules are told, too: jobs that somebody waits for are not there then.
+    """
+    found = [_wait(conn, get_job(conn, each.first_id), jobs=each.jobs) for each in list_waiting(conn, queue=queue)]
+    disabled = list_disabled(conn) if queue is None else []
+    return [*found, _disabled(disabled)] if disabled else found
+
+
+def _wait(conn: Connection, job: Job, *, jobs: int) -> Wait:
+    reason = why_waiting(conn, job) or no_reason(job)
+    return Wait(reason=reason, jobs=jobs, job_id=job.id, type=job.type, queue=job.queue)
+
+
+def _disabled(names: list[str]) -> Wait:
+    told = ", ".join(map(quoted, names[:NAMED])) + (", …" if len(names) > NAMED else "")
+    words = f"{count_words(len(names), 'schedule')} {'is' if len(names) == 1 else 'are'} disabled: {told}"
+    reason = Reason(kind=WaitKind.SCHEDULES_DISABLED, words=words, remedy="ayb-jobs schedules enable NAME")
+    return Wait(reason=reason, jobs=0)

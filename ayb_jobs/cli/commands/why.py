@@ -1,0 +1,57 @@
+"""`ayb-jobs why`."""
+
+from typing import Any
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.backend import open_jobs
+from ayb_jobs.cli.options import Options, backend_options, pass_options
+from ayb_jobs.cli.output import decoded
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.words import as_sentence, count_words
+
+
+@click.command
+@click.argument("job_id", metavar="[JOB-ID]", default="")
+@click.option("--queue", metavar="NAME", help="Say why the jobs of this queue wait.")
+@backend_options
+@pass_options
+def why(options: Options, job_id: str, queue: str | None) -> None:
+    """Say why a job waits, why the jobs of a queue do, or why any do.
+
+    Many jobs are grouped by type and queue, and the first of each group is asked. What helps stands below each reason,
+    if something does. Nothing is changed.
+    """
+    output.must_print()
+    if job_id and queue:
+        raise InvalidInput("give a job or --queue, not both", field="queue")
+    with open_jobs(options) as backend:
+        text = backend.why(job_id or None, queue)
+    if options.json:
+        output.print_page(options, text)
+        return
+    waits = decoded(text)["items"]
+    if options.output == "csv":
+        print_csv(waits)
+        return
+    lines = [line for wait in waits for line in lines_of(wait, alone=bool(job_id))]
+    click.echo("\n".join(map(output.one_line, lines)) or "No job waits.")
+
+
+def lines_of(wait: dict[str, Any], *, alone: bool) -> list[str]:
+    """Return what is told of a wait."""
+    remedy = [f"  Do: {wait['remedy']}"] if "remedy" in wait else []
+    if alone or "jobId" not in wait:
+        return [as_sentence(wait["reason"]), *remedy]
+    if wait["jobs"] == 1:
+        return [f"{wait['type']} {wait['jobId']} in queue {wait['queue']}: {wait['reason']}.", *remedy]
+    jobs = count_words(wait["jobs"], f"{wait['type']} job")
+    return [f"{jobs} in queue {wait['queue']}; the first, {wait['jobId']}: {wait['reason']}.", *remedy]
+
+
+def print_csv(waits: list[dict[str, Any]]) -> None:
+    """Print waits as a table for programs."""
+    keys = ["jobs", "type", "queue", "jobId", "kind", "reason", "remedy"]
+    rows = [[str(wait.get(key, "")) for key in keys] for wait in waits]
+    output.print_table([output.Column(title=key.upper()) for key in keys], rows, form="csv")

@@ -1,0 +1,105 @@
+"""Which jobs wait, by type and queue, and the first of each, whose reason tells for them."""
+
+from typing import NamedTuple
+
+from psycopg.rows import class_row
+
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import ALIVE_S
+
+# So many of each lane are looked at, due and not due; what is behind them waits for the same.
+LOOK = 1000
+MOST_GROUPS = 30
+
+
+class Waiting(NamedTuple):
+    """Jobs of one type in one queue that wait alike: how many were seen, and the first of them."""
+
+    type: str
+    queue: str
+    jobs: int
+    first_id: str
+
+
+# The lanes are walked by a loose scan. What waits for another attempt waits for another reason than what was enqueued
+# for later, and what is put off for ever for another one still.
+LIST_WAITING = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+            ORDER BY queue, priority
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+                AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+            ORDER BY queue, priority
+            LIMIT 1
+        ) AS next
+    ), seen AS (
+        SELECT lane.queue, lane.priority, front.*
+        FROM (SELECT queue, priority FROM lanes LIMIT 200) AS lane
+        CROSS JOIN LATERAL (
+            (
+                SELECT id, type, run_at, 0 AS sort
+                FROM _ayb_jobs
+                WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
+                ORDER BY run_at, id
+                LIMIT %(look)s
+            )
+            UNION ALL
+            (
+                SELECT id, type, run_at, CASE WHEN run_at >= '9999-12-31 UTC' THEN 3 WHEN attempts > 0 THEN 1 ELSE 2 END AS sort
+                FROM _ayb_jobs
+                WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at > now()
+                ORDER BY run_at, id
+                LIMIT %(look)s
+            )
+        ) AS front
+    )
+    SELECT type, queue, count(*) AS jobs, (array_agg(id::text ORDER BY priority, run_at, id))[1] AS first_id
+    FROM seen
+    GROUP BY sort, type, queue
+    ORDER BY sort, count(*) DESC, queue, type
+    LIMIT %(most)s
+"""
+
+# The recoverer of a daemon takes a job over within 2 s of the end of its lease.
+LIST_LOST = """
+    SELECT type, queue, count(*) AS jobs, (array_agg(id::text ORDER BY lease_until, id))[1] AS first_id
+    FROM (
+        SELECT id, type, queue, lease_until
+        FROM _ayb_jobs AS job
+        WHERE state = 'running' AND lease_id IS NOT NULL AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+            AND (lease_until < now() - interval '2 seconds' OR NOT EXISTS (
+                SELECT FROM _ayb_job_workers AS daemon
+                WHERE daemon.id = job.worker_id AND heartbeat_at > now() - make_interval(secs => %(alive_s)s)
+            ))
+        LIMIT %(look)s
+    ) AS lost
+    GROUP BY type, queue
+    ORDER BY count(*) DESC, queue, type
+    LIMIT %(most)s
+"""
+
+
+def list_waiting(conn: Connection, *, queue: str | None = None) -> list[Waiting]:
+    """Return what waits in a queue, or in all: first what lost its daemon, then what is due, then the rest."""
+    values = {"queue": queue, "look": LOOK, "most": MOST_GROUPS, "alive_s": ALIVE_S}
+    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        lost = cursor.execute(LIST_LOST, values, prepare=False).fetchall()
+        return lost + cursor.execute(LIST_WAITING, values, prepare=False).fetchall()
+
+
+LIST_DISABLED = "SELECT name FROM _ayb_job_schedules WHERE NOT enabled ORDER BY name LIMIT 1000"
+
+
+def list_disabled(conn: Connection) -> list[str]:
+    """Return the names of the schedules that are disabled, up to 1,000."""
+    return [name for (name,) in conn.execute(LIST_DISABLED)]

@@ -1,0 +1,336 @@
+"""Why jobs wait: each reason on a real database, the same at every door."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ayb_jobs.checks.why import why_job, why_waits
+from ayb_jobs.events import RowsSetAside
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.pauses import NewPause, PauseKind
+from ayb_jobs.model.waiting import REASONS, WaitKind
+from ayb_jobs.runtime.fleet.aside_board import AsideBoard
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.pauses import pause
+from tests.eventually import eventually
+from tests.factories import make_job, make_schedule
+from tests.running import running
+
+PAST, LATER = sql.SQL("now() - interval '1 minute'"), sql.SQL("'2090-01-01 UTC'")
+
+
+def a_daemon(conn: Connection, name: str = "a", *, slots: int = 2, aside: dict[str, str] | None = None) -> None:
+    record = DaemonRecord(
+        id=name, host="h", pid=1, version="1", concurrency=slots, queues=["default", "slow"], types=["mail"]
+    )
+    beat(conn, record, aside=aside)
+
+
+def paused(conn: Connection, new: NewPause) -> None:
+    with conn.transaction():
+        pause(conn, new, by="ann")
+
+
+def mail(conn: Connection, state: str = "queued", **columns: object) -> str:
+    return make_job(conn, state, **{"type": "mail", "run_at": PAST, **columns})
+
+
+def attempt(conn: Connection, job_id: str, outcome: str, error: str | None = None) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, worker_id, outcome, error, started_at, ended_at)"
+        " VALUES (nextval('_ayb_job_execution_ids'), %s, 'mail', 1, 'a', %s, %s, now(), now())",
+        (job_id, outcome, error),
+    )
+
+
+class Told(NamedTuple):
+    kind: WaitKind
+    words: str
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[Connection]:
+    """A session beside the one that asks."""
+    with psycopg.connect(database_url) as conn:
+        yield conn
+
+
+def delayed(conn: Connection) -> str:
+    a_daemon(conn)
+    return mail(conn, run_at=LATER)
+
+
+def retry_after(outcome: str, error: str | None = None) -> Callable[[Connection], str]:
+    def situation(conn: Connection) -> str:
+        a_daemon(conn)
+        job_id = mail(conn, run_at=LATER, attempts=1, max_attempts=3)
+        attempt(conn, job_id, outcome, error)
+        return job_id
+
+    return situation
+
+
+def put_off_for_ever(conn: Connection) -> str:
+    a_daemon(conn)
+    return mail(conn, run_at=sql.SQL("'infinity'"))
+
+
+def its_queue_is_paused(conn: Connection) -> str:
+    a_daemon(conn)
+    paused(conn, NewPause(kind=PauseKind.QUEUE, name="default", reason="the disk is full"))
+    return mail(conn)
+
+
+def its_type_is_paused(conn: Connection) -> str:
+    a_daemon(conn)
+    paused(conn, NewPause(kind=PauseKind.TYPE, name="mail"))
+    return mail(conn)
+
+
+def nobody_lives(conn: Connection) -> str:
+    return mail(conn)
+
+
+def nobody_serves_its_queue(conn: Connection) -> str:
+    a_daemon(conn)
+    return mail(conn, queue="heavy")
+
+
+def nobody_knows_its_type(conn: Connection) -> str:
+    a_daemon(conn)
+    return mail(conn, type="mial")
+
+
+def set_aside(conn: Connection) -> str:
+    job_id = mail(conn)
+    a_daemon(conn, aside={job_id: "not on Sundays\nCONTEXT: line 3"})
+    return job_id
+
+
+def all_slots_are_busy(conn: Connection) -> str:
+    a_daemon(conn)
+    for _ in range(2):
+        mail(conn, "running", worker_id="a")
+    return mail(conn)
+
+
+def others_come_first(conn: Connection) -> str:
+    job_id = all_slots_are_busy(conn)
+    for _ in range(12):
+        mail(conn, priority=1)
+    for _ in range(6):
+        attempt(conn, mail(conn, "completed"), "completed")
+    return job_id
+
+
+def others_come_first_and_slots_are_free(conn: Connection) -> str:
+    a_daemon(conn)
+    mail(conn, priority=1)
+    return mail(conn)
+
+
+def its_daemon_is_gone(conn: Connection) -> str:
+    a_daemon(conn)
+    return mail(conn, "running", worker_id="b", lease_until=LATER)
+
+
+def its_lease_ran_out(conn: Connection) -> str:
+    a_daemon(conn)
+    return mail(conn, "running", worker_id="b", lease_until=sql.SQL("'2001-01-01 UTC'"))
+
+
+def its_lease_ran_out_and_nobody_lives(conn: Connection) -> str:
+    return mail(conn, "running", worker_id="b", lease_until=sql.SQL("'2001-01-01 UTC'"))
+
+
+def its_recovery_is_refused(conn: Connection) -> str:
+    job_id = its_lease_ran_out(conn)
+    a_daemon(conn, aside={job_id: "not on Sundays"})
+    return job_id
+
+
+def nothing_keeps_it(conn: Connection) -> str:
+    a_daemon(conn)
+    return mail(conn)
+
+
+def it_runs(conn: Connection) -> str:
+    a_daemon(conn)
+    return mail(conn, "running", worker_id="a")
+
+
+def it_failed(conn: Connection) -> str:
+    return mail(conn, "failed")
+
+
+def it_is_done(conn: Connection) -> str:
+    return mail(conn, "completed")
+
+
+AT = "2090-01-01T00:00:00Z"
+SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
+    "delayed": (delayed, Told(WaitKind.DELAYED, f"it is due only at {AT}")),
+    "put off for ever": (put_off_for_ever, Told(WaitKind.DELAYED, "it is due only at ")),
+    "failed": (
+        retry_after("failed", "Refused: no\nat line 3"),
+        Told(WaitKind.RETRY, f"it is due only at {AT}, for attempt 2 of 3: attempt 1 failed: Refused: no"),
+    ),
+    "lost": (
+        retry_after("lost"),
+        Told(WaitKind.RETRY, f"it is due only at {AT}, for attempt 2 of 3: attempt 1 lost its daemon"),
+    ),
+    "timed out": (
+        retry_after("timed_out"),
+        Told(WaitKind.RETRY, f"it is due only at {AT}, for attempt 2 of 3: attempt 1 ran past its timeout"),
+    ),
+    "snoozed": (
+        retry_after("snoozed"),
+        Told(WaitKind.SNOOZED, f"its handler put it off; it is due only at {AT}"),
+    ),
+    "queue paused": (its_queue_is_paused, Told(WaitKind.PAUSED, "its queue default is paused, by ann at ")),
+    "type paused": (its_type_is_paused, Told(WaitKind.PAUSED, "its type mail is paused, by ann at ")),
+    "no daemon": (nobody_lives, Told(WaitKind.NO_DAEMON, "no daemon is alive; none was heard of within a day")),
+    "unserved": (
+        nobody_serves_its_queue,
+        Told(WaitKind.UNSERVED, "no live daemon serves its queue heavy; served are default, slow"),
+    ),
+    "unknown": (
+        nobody_knows_its_type,
+        Told(WaitKind.UNKNOWN_TYPE, "no live daemon knows its type mial; did you mean mail?"),
+    ),
+    "set aside": (
+        set_aside,
+        Told(WaitKind.SET_ASIDE, "daemon a set it aside, and tries it again from time to time: not on Sundays"),
+    ),
+    "busy": (all_slots_are_busy, Told(WaitKind.BUSY, "all 2 slots of the daemons that can run it are busy")),
+    "busy, and behind others": (
+        others_come_first,
+        Told(
+            WaitKind.BUSY,
+            "12 due jobs are ahead of it; all 2 slots of the daemons that can run it are busy; about 2 min at the "
+            "present pace",
+        ),
+    ),
+    "behind": (others_come_first_and_slots_are_free, Told(WaitKind.BEHIND, "1 due job is ahead of it")),
+    "daemon gone": (
+        its_daemon_is_gone,
+        Told(WaitKind.DAEMON_GONE, f"its daemon b is gone; the job is due again once its lease has run out, at {AT}"),
+    ),
+    "lease expired": (
+        its_lease_ran_out,
+        Told(WaitKind.LEASE_EXPIRED, "its lease ran out at 2001-01-01T00:00:00Z; no daemon has taken it over"),
+    ),
+    "lease expired, no daemon": (
+        its_lease_ran_out_and_nobody_lives,
+        Told(
+            WaitKind.LEASE_EXPIRED,
+            "its lease ran out at 2001-01-01T00:00:00Z; no daemon is alive that could take it over",
+        ),
+    ),
+    "recovery refused": (
+        its_recovery_is_refused,
+        Told(
+            WaitKind.LEASE_EXPIRED,
+            "its lease ran out at 2001-01-01T00:00:00Z; daemon a set it aside: not on Sundays",
+        ),
+    ),
+    "about to start": (
+        nothing_keeps_it,
+        Told(WaitKind.ABOUT_TO_START, "nothing keeps it, as far as can be seen; a daemon is about to lease it"),
+    ),
+    "running": (it_runs, Told(WaitKind.RUNNING, "it runs on a")),
+    "failed for good": (it_failed, Told(WaitKind.ENDED, "it failed, and nothing runs it again by itself")),
+    "completed": (it_is_done, Told(WaitKind.ENDED, "it is completed")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_waiting_job_has_its_one_reason(conn: Connection, situation: str) -> None:
+    make, told = SITUATIONS[situation]
+    reason = why_job(conn, make(conn)).reason
+    assert reason.kind is told.kind
+    assert reason.words.startswith(told.words)
+
+
+def test_every_kind_of_reason_has_its_situation() -> None:
+    reached = {told.kind for _, told in SITUATIONS.values()} | {WaitKind.LOCKED, WaitKind.SCHEDULES_DISABLED}
+    assert set(WaitKind) == reached
+    assert len(REASONS) == len(set(REASONS))
+
+
+@contextmanager
+def held(other: Connection, job_id: str) -> Iterator[int]:
+    other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (job_id,))
+    yield other.info.backend_pid
+    other.rollback()
+
+
+def test_a_locked_row_names_who_holds_it_only_while_it_is_held(conn: Connection, other: Connection) -> None:
+    job_id = nothing_keeps_it(conn)
+    lost_id = its_lease_ran_out(conn)
+    with held(other, job_id) as pid:
+        reason = why_job(conn, job_id).reason
+        assert (reason.kind, reason.words) == (WaitKind.LOCKED, f"the session with pid {pid} has locked its row")
+        assert reason.remedy == f"End its transaction, or: SELECT pg_terminate_backend({pid})"
+    with held(other, lost_id) as pid:
+        assert why_job(conn, lost_id).reason.words.endswith(f"; the session with pid {pid} has locked its row")
+    assert why_job(conn, job_id).reason.kind is WaitKind.ABOUT_TO_START
+
+
+def test_jobs_that_wait_are_grouped_with_the_reason_of_the_first(conn: Connection) -> None:
+    a_daemon(conn)
+    make_schedule(conn, name="nightly", enabled=False)
+    first = mail(conn, queue="heavy", priority=1, run_at=sql.SQL("now() - interval '2 minutes'"))
+    mail(conn, queue="heavy", priority=3)
+    mail(conn, queue="heavy", run_at=LATER)
+    lost = mail(conn, "running", worker_id="gone")
+    waits = why_waits(conn)
+    assert [(wait.reason.kind, wait.jobs) for wait in waits] == [
+        (WaitKind.DAEMON_GONE, 1), (WaitKind.UNSERVED, 2), (WaitKind.DELAYED, 1), (WaitKind.SCHEDULES_DISABLED, 0),
+    ]  # fmt: skip
+    assert [wait.job_id for wait in waits[:2]] == [lost, first]
+    assert waits[-1].reason.words == "1 schedule is disabled: `nightly`"
+    assert [wait.reason.kind for wait in why_waits(conn, queue="heavy")] == [WaitKind.UNSERVED, WaitKind.DELAYED]
+    assert why_waits(conn, queue="none") == []
+
+
+def test_the_board_tells_what_is_set_aside_until_it_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("ayb_jobs.runtime.fleet.aside_board.time.monotonic", lambda: clock[0])
+    rung: list[None] = []
+    board = AsideBoard(ring=lambda: rung.append(None))
+    for table in ("_ayb_jobs", "_ayb_job_schedules"):
+        board.hear(RowsSetAside(part="p", table=table, row_ids=(table,), error="no\x00", retry_s=5.0))
+    assert board.rows() == {"_ayb_jobs": "no\N{REPLACEMENT CHARACTER}"}
+    assert len(rung) == 1
+    clock[0] = 66.0
+    assert board.rows() == {}
+
+
+REFUSE = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not on Sundays'; END $$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+
+
+def nothing(_: JobContext) -> None:
+    """A handler."""
+
+
+def test_a_job_that_a_trigger_keeps_from_being_leased_says_so(conn: Connection, database_url: str) -> None:
+    conn.execute(REFUSE)
+    job_id = mail(conn)
+    registry = Registry()
+    registry.handler("mail")(nothing)
+    with running(database_url, registry) as daemon:
+        eventually(lambda: why_job(conn, job_id).reason.kind is WaitKind.SET_ASIDE)
+        reason = why_job(conn, job_id).reason
+    worker_id = daemon.daemon.worker_id
+    assert reason.words == f"daemon {worker_id} set it aside, and tries it again from time to time: not on Sundays"
