@@ -45,12 +45,15 @@ test-slow: $(INSTALLED) ## Run the long tests
 
 # What the two below run: for each library the tests of what we use of it.
 SMALL := tests/config/test_config.py tests/model/test_values.py tests/model/schedules/test_cron.py tests/logs/test_logs.py \
-	tests/storage/test_database.py tests/storage/queue/test_leasing.py tests/runtime/test_notifier.py \
+	tests/storage/test_database.py tests/runtime/test_notifier.py tests/http/routes/test_graphql.py \
+	"tests/storage/queue/test_leasing.py::test_settling_writes_the_job_and_its_execution" \
+	"tests/storage/queue/test_leasing.py::test_many_leasers_never_share_a_job" \
+	"tests/http/routes/test_metrics.py::test_run_times_and_waits_are_histograms_in_seconds" \
+	"tests/http/routes/test_metrics.py::test_openmetrics_is_served_to_whoever_prefers_it" \
+	"tests/http/routes/test_health.py::test_a_probe_tells_what_is_wrong_what_it_means_and_what_to_do" \
 	"tests/cli/test_program.py::test_every_command_has_its_line_of_help" \
 	"tests/cli/test_program.py::test_common_options_may_stand_anywhere" \
 	"tests/cli/test_jobs_commands.py::test_an_empty_list_says_what_to_do_next" \
-	tests/http/routes/test_enqueue.py tests/http/routes/test_graphql.py \
-	tests/http/routes/test_health.py tests/http/routes/test_metrics.py \
 	"tests/daemon/test_daemon.py::test_a_handlers_ending_decides" \
 	"tests/daemon/test_daemon.py::test_a_notification_wakes_an_idle_daemon"
 LOWEST := .venv-lowest
@@ -67,7 +70,8 @@ test-newest: $(INSTALLED) ## Run a part of the tests on the newest Python that t
 	@newest=$$($(BIN)/python tests/newest_python.py) || exit 0; \
 	$$newest -m venv --without-pip $(NEWEST) && \
 	$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --constraint requirements.lock --group test --editable . && \
-	$(NEWEST)/bin/python -m pytest -q -m "not slow" $(or $(ARGS),$(SMALL) tests/acceptance/test_life_and_death.py)
+	$(NEWEST)/bin/python -m pytest -q -m "not slow" $(or $(ARGS),$(SMALL) \
+	tests/acceptance/test_life_and_death.py::test_sigterm_under_load_uses_up_no_attempt)
 
 lint: $(INSTALLED) ## Check style, types, and who imports whom
 	$(BIN)/ruff check
