@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.schedules.zones import find_zone, utc_offset
 from ayb_jobs.model.words import count_words, quoted, span_words
-from ayb_jobs.storage import diagnosis
+from ayb_jobs.storage import diagnosis, drift
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.listener import notifications_arrive
 
@@ -92,14 +95,27 @@ def broken_indexes(conn: Connection) -> Iterator[Finding]:
             "ayb-jobs doctor --fix, which builds it anew while all go on",
             {"index": name},
         )
-    missing = diagnosis.list_missing_indexes(conn)
+    missing = drift.list_missing_indexes(conn)
     if missing:
         yield _warning(
             "index.missing",
             f"{count_words(len(missing), 'index')} of ours {'is' if len(missing) == 1 else 'are'} missing: {', '.join(missing)}",
             "Statements that rely on it read whole tables.",
-            "Make it again, as the file in migrations/ that names it does",
+            "ayb-jobs doctor --fix, which builds it anew while all go on",
             {"indexes": missing},
+        )
+
+
+def missing_columns(conn: Connection) -> Iterator[Finding]:
+    """Find columns of ours that somebody removed or renamed."""
+    missing = drift.list_missing_columns(conn)
+    if missing:
+        yield _warning(
+            "column.missing",
+            f"{count_words(len(missing), 'column')} of ours {'is' if len(missing) == 1 else 'are'} missing: {', '.join(missing)}",
+            "Statements that name it fail.",
+            "Add it again, as the file in migrations/ that names it does",
+            {"columns": missing},
         )
 
 
@@ -224,6 +240,73 @@ def often_lost(conn: Connection) -> Iterator[Finding]:
         )
 
 
+def one_attempt(conn: Connection) -> Iterator[Finding]:
+    """Find types whose jobs have one attempt alone."""
+    found = diagnosis.list_one_attempt(conn)
+    if found:
+        yield _warning(
+            "types.one_attempt",
+            f"jobs of {', '.join(map(quoted, found))} have one attempt alone",
+            "If their daemon is killed, they fail although their handler did not.",
+            "Give the type max_attempts = 2 or more; a handler that must not run twice returns early the second time",
+            {"types": found},
+        )
+
+
+def long_runs(conn: Connection) -> Iterator[Finding]:
+    """Find types that run for longer than their lease, and lost daemons lately."""
+    for each in diagnosis.list_long_runs(conn):
+        yield _warning(
+            "types.outrun_lease",
+            f"{quoted(each.type)} jobs usually run {span_words(each.run_s)}, longer than their lease of "
+            f"{span_words(each.lease_s)}, and some lost their daemon",
+            "A lease is extended while its daemon can. A handler that holds the interpreter keeps it from that.",
+            'Have the handler call ctx.progress, give it isolation = "process", or raise jobs.lease_duration_s',
+            each._asdict(),
+        )
+
+
+def daemon_clocks(conn: Connection) -> Iterator[Finding]:
+    """Find daemons whose clocks differ from the database's."""
+    for each in diagnosis.list_clocks(conn, skew_s=SKEW_S):
+        yield _warning(
+            "daemon.clock",
+            f"the clock of daemon {each.id} is {span_words(abs(each.ahead_s))} "
+            f"{'ahead of' if each.ahead_s > 0 else 'behind'} the database's",
+            "Jobs go by the database's clock. Its log lines, and sessions of its dashboard, go by its own.",
+            "Have both keep time by NTP",
+            each._asdict(),
+        )
+
+
+def zones(conn: Connection) -> Iterator[Finding]:
+    """Find zones of schedules of which this machine and the server know different rules."""
+    odd: dict[str, datetime] = {}
+    for each in diagnosis.list_zone_offsets(conn):
+        if (
+            each.offset_s is not None
+            and each.zone not in odd
+            and _offset_s(each.zone, each.at) not in (None, each.offset_s)
+        ):
+            odd[each.zone] = each.at
+    if odd:
+        yield _warning(
+            "zones.differ",
+            f"this machine and the database know different rules for {', '.join(map(quoted, odd))}",
+            "Schedules fire by the daemons' rules. What SQL shows in such a zone, and what other machines plan, may differ.",
+            "Bring the time zone data of both up to date (tzdata)",
+            {"zones": {zone: at.isoformat() for zone, at in odd.items()}},
+        )
+
+
+def _offset_s(zone: str, at: datetime) -> float | None:
+    """Return how far a zone is ahead of UTC by this machine's data; None if it has none."""
+    try:
+        return utc_offset(find_zone(zone), at).total_seconds()
+    except InvalidInput:
+        return None
+
+
 def unheard(url: str) -> Finding | None:
     """Find that notifications do not arrive, by sending one."""
     if notifications_arrive(url):
@@ -251,6 +334,7 @@ QUESTIONS: Sequence[Question] = (
     Question(words="no idle session holds our rows", ask=idle_locks, sees_others=True),
     Question(words="autovacuum keeps up", ask=dead_rows),
     Question(words="every index is there and valid", ask=broken_indexes),
+    Question(words="every column is there", ask=missing_columns),
     Question(words="our tables belong to one role", ask=owners),
     Question(words="only trusted roles create objects beside our tables", ask=open_schemas),
     Question(words="this role may do what a daemon does", ask=rights),
@@ -258,4 +342,8 @@ QUESTIONS: Sequence[Question] = (
     Question(words="the numbers of attempts go on behind the log", ask=numbers),
     Question(words="all daemons are of one version", ask=versions),
     Question(words="attempts keep their daemon", ask=often_lost),
+    Question(words="a crash fails no job", ask=one_attempt),
+    Question(words="what lost its daemon ends within its lease", ask=long_runs),
+    Question(words="the daemons' clocks agree with the database's", ask=daemon_clocks),
+    Question(words="time zones have the same rules here and there", ask=zones),
 )

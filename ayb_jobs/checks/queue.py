@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.model.words import count_words, quoted, span_words
+from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.lateness import count_abandoned, find_longest, list_failing
+from ayb_jobs.storage.queue.lateness import count_abandoned, find_longest, list_failing, list_paused_jobs
 from ayb_jobs.storage.queue.minutes import Level
 
 # A job that a daemon could run and that has been due for so long is late.
@@ -36,6 +36,28 @@ def late(conn: Connection, level: Level, *, counted: int) -> Finding | None:
         meaning="They run as slots become free, the first by priority and by when they were due.",
         remedy="ayb-jobs jobs list --state queued",
         evidence={**longest._asdict(), "due": level.waiting},
+    )
+
+
+def paused(conn: Connection) -> Finding | None:
+    """Find that due jobs have waited over a minute for the end of a pause."""
+    waiting = [each for each in list_paused_jobs(conn) if each.waited_s >= LATE_S]
+    if not waiting:
+        return None
+    first = waiting[0]
+    what = "queue" if first.kind == "queue" else "type"
+    jobs = count_words(first.jobs, "due job waits", "due jobs wait", most=10_000)
+    others = f", and {count_words(len(waiting) - 1, 'other pause')} with due jobs" if len(waiting) > 1 else ""
+    said = f" ({one_line(first.reason)})" if first.reason else ""
+    return Finding(
+        name="jobs.paused",
+        severity=Severity.WARNING,
+        fact=f"a {what} has been paused for {span_words(first.since_s)}; {jobs} for its end{others}",
+        named=f"{what} {quoted(first.name)} has been paused for {span_words(first.since_s)} by "
+        f"{one_line(first.paused_by)}{said}; {jobs} for its end{others}",
+        meaning="They are not late: somebody wants them to wait. Nothing of what is paused starts.",
+        remedy=f"ayb-jobs {what}s resume {first.name}",
+        evidence={"pauses": [each._asdict() for each in waiting]},
     )
 
 

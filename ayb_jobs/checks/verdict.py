@@ -8,7 +8,7 @@ from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
-from ayb_jobs.checks.queue import abandoned, failing, late
+from ayb_jobs.checks.queue import abandoned, failing, late, paused
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.config import Retention
@@ -88,6 +88,7 @@ def _asked(conn: Connection, level: Level) -> Iterator[Finding]:
         abandoned(conn),
         None if none else unclaimable(conn),
         None if none else late(conn, level, counted=COUNTED),
+        None if none else paused(conn),
         overdue(conn),
         failing(conn),
         gone(conn),

@@ -40,6 +40,12 @@ def count_words(count: int, one: str, many: str = "", *, most: int | None = None
     return f"over {most:,} {noun}" if most is not None and count >= most else f"{count:,} {noun}"
 
 
+def one_line(text: str) -> str:
+    """Return what somebody wrote as sentences show it: printable, in one line, and not too long."""
+    shown = " ".join(text.split())
+    return "".join(part if part.isprintable() else "?" for part in shown[:MOST_LETTERS])
+
+
 def quoted(name: str) -> str:
     """Return a name that somebody gave, as sentences show it: in backticks, in one line, and not too long."""
     shown = name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"

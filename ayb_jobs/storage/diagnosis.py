@@ -3,6 +3,7 @@
 What a role may not see is missing or null: the statements of other roles are for members of pg_read_all_stats alone.
 """
 
+from datetime import datetime
 from typing import NamedTuple
 
 from psycopg.rows import class_row
@@ -127,24 +128,6 @@ def list_invalid_indexes(conn: Connection) -> list[str]:
     return [name for (name,) in conn.execute(LIST_INVALID)]
 
 
-LIST_MISSING_INDEXES = """
-    SELECT name
-    FROM unnest(%(names)s::text[]) AS name
-    WHERE NOT EXISTS (SELECT FROM pg_class WHERE relkind = 'i' AND relname = name)
-    ORDER BY name
-"""
-INDEXES = [
-    "idx_ayb_jobs_lease", "idx_ayb_jobs_ready", "idx_ayb_jobs_created", "idx_ayb_jobs_failed", "idx_ayb_jobs_canceled",
-    "idx_ayb_jobs_schedule", "idx_ayb_jobs_idempotency", "idx_ayb_job_executions_job", "idx_ayb_job_executions_type",
-    "idx_ayb_job_executions_schedule", "idx_ayb_job_schedules_due", "idx_ayb_job_fires_recorded", "idx_ayb_job_audit_target",
-]  # fmt: skip
-
-
-def list_missing_indexes(conn: Connection) -> list[str]:
-    """Return the indexes that the migrations make and that are not there."""
-    return [name for (name,) in conn.execute(LIST_MISSING_INDEXES, {"names": INDEXES})]
-
-
 LIST_OWNERS = """
     SELECT DISTINCT relowner::regrole::text
     FROM pg_class
@@ -258,6 +241,102 @@ LIST_OFTEN_LOST = """
 def list_often_lost(conn: Connection) -> dict[str, float]:
     """Return the types of which at least 3 of the latest 5,000 attempts lost their daemon, with how long they run."""
     return dict(conn.execute(LIST_OFTEN_LOST).fetchall())
+
+
+class DaemonClock(NamedTuple):
+    """A live daemon, and how far its clock is ahead of the database's."""
+
+    id: str
+    ahead_s: float
+
+
+LIST_CLOCKS = """
+    SELECT id, clock_ahead_s AS ahead_s
+    FROM _ayb_job_workers
+    WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute' AND abs(clock_ahead_s) > %(skew_s)s
+    ORDER BY abs(clock_ahead_s) DESC
+    LIMIT 10
+"""
+
+
+def list_clocks(conn: Connection, *, skew_s: float) -> list[DaemonClock]:
+    """Return the live daemons whose clocks differ from the database's by more than so much."""
+    with conn.cursor(row_factory=class_row(DaemonClock)) as cursor:
+        return cursor.execute(LIST_CLOCKS, {"skew_s": skew_s}).fetchall()
+
+
+LIST_ONE_ATTEMPT = """
+    SELECT type, count(*)
+    FROM (SELECT type, max_attempts FROM _ayb_jobs ORDER BY created_at DESC, id DESC LIMIT 5000) AS newest
+    WHERE max_attempts = 1
+    GROUP BY type
+    ORDER BY count(*) DESC, type
+    LIMIT 10
+"""
+
+
+def list_one_attempt(conn: Connection) -> dict[str, int]:
+    """Return the types of which any of the newest 5,000 jobs has one attempt alone, with how many have."""
+    return dict(conn.execute(LIST_ONE_ATTEMPT).fetchall())
+
+
+class LongRun(NamedTuple):
+    """A type whose attempts take longer than their leases: how long usually, and how long the leases are."""
+
+    type: str
+    run_s: float
+    lease_s: float
+
+
+# An attempt's first lease is not on record: what runs tells how long leases are.
+LIST_LONG_RUNS = """
+    WITH leases AS (
+        SELECT max(extract(epoch FROM lease_until - now()))::float8 AS lease_s
+        FROM _ayb_jobs
+        WHERE state = 'running' AND lease_id IS NOT NULL AND isfinite(lease_until)
+    ), runs AS (
+        SELECT job_type AS type, count(*) FILTER (WHERE outcome = 'lost') AS lost,
+            percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS run_s
+        FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
+        GROUP BY job_type
+    )
+    SELECT type, run_s, lease_s
+    FROM runs, leases
+    WHERE lost > 0 AND run_s > lease_s
+    ORDER BY run_s DESC
+    LIMIT 10
+"""
+
+
+def list_long_runs(conn: Connection) -> list[LongRun]:
+    """Return the types that lost daemons lately and whose attempts usually take longer than the leases of what runs."""
+    with conn.cursor(row_factory=class_row(LongRun)) as cursor:
+        return cursor.execute(LIST_LONG_RUNS).fetchall()
+
+
+class ZoneAt(NamedTuple):
+    """How far a zone is ahead of UTC at an instant, as the server knows; None if it does not know the zone."""
+
+    zone: str
+    at: datetime
+    offset_s: float | None
+
+
+LIST_ZONE_OFFSETS = """
+    SELECT zone, at, CASE
+        WHEN EXISTS (SELECT FROM pg_timezone_names WHERE lower(name) = lower(zone))
+        THEN extract(epoch FROM (at AT TIME ZONE zone) - (at AT TIME ZONE 'UTC'))::float8
+    END AS offset_s
+    FROM (SELECT DISTINCT timezone AS zone FROM _ayb_job_schedules WHERE enabled AND timezone <> '' LIMIT 50) AS zones,
+        generate_series(date_trunc('day', now()), now() + interval '400 days', interval '20 days') AS at
+    ORDER BY zone, at
+"""
+
+
+def list_zone_offsets(conn: Connection) -> list[ZoneAt]:
+    """Return the offsets of the zones of schedules over a year, each 20 days."""
+    with conn.cursor(row_factory=class_row(ZoneAt)) as cursor:
+        return cursor.execute(LIST_ZONE_OFFSETS).fetchall()
 
 
 def vacuum(conn: Connection, table: str) -> None:

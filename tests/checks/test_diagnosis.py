@@ -1,9 +1,12 @@
 """Doctor: each fault is made, seen, told with its remedy, and if it can be mended, mended and gone."""
 
 import json
+import shutil
 import time
+import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,10 +16,12 @@ from ayb_jobs.checks import diagnosis
 from ayb_jobs.checks.diagnosis import QUESTIONS, unheard
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.schedules import zones
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.drift import made_columns, made_indexes
 from ayb_jobs.storage.fleet.daemons import beat
 from tests.cli.conftest import Cli
-from tests.factories import make_job
+from tests.factories import make_job, make_schedule
 
 Doctor = Callable[..., tuple[int, dict[str, object]]]
 
@@ -126,6 +131,26 @@ def attempts_are_lost(conn: Connection) -> None:
     )
 
 
+def a_column_is_missing(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_outputs RENAME COLUMN written_at TO at")
+
+
+def one_attempt_alone(conn: Connection) -> None:
+    make_job(conn, "completed", max_attempts=1)
+
+
+def runs_are_longer_than_leases(conn: Connection) -> None:
+    make_job(conn, "running", worker_id="a")
+    conn.execute(
+        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)"
+        " VALUES (nextval('_ayb_job_execution_ids'), gen_random_uuid(), 'slow', 1, 'lost', now() - interval '1 hour', now())"
+    )
+
+
+def a_clock_is_wrong(conn: Connection) -> None:
+    conn.execute("UPDATE _ayb_job_workers SET clock_ahead_s = -90")
+
+
 FAULTS: dict[Callable[[Connection], None], str] = {
     two_versions: "daemons.mixed",
     numbers_come_again: "sequence.behind",
@@ -136,6 +161,10 @@ FAULTS: dict[Callable[[Connection], None], str] = {
     many_are_dead: "table.bloated",
     commits_are_not_waited_for: "server.asynchronous_commit",
     attempts_are_lost: "types.often_lost",
+    a_column_is_missing: "column.missing",
+    one_attempt_alone: "types.one_attempt",
+    runs_are_longer_than_leases: "types.outrun_lease",
+    a_clock_is_wrong: "daemon.clock",
 }
 
 
@@ -195,6 +224,44 @@ def test_clocks_that_differ_are_told(conn: Connection, monkeypatch: pytest.Monke
     monkeypatch.setattr(time, "time", lambda: now() - 60)
     facts = [each.fact for each in diagnosis.server_settings(conn)]
     assert "this machine's clock is 1 min behind the database's" in facts
+
+
+@pytest.fixture
+def odd_zones(tmp_path: Path) -> Iterator[None]:
+    """Give this machine the rules of Tokyo for Berlin."""
+    (tmp_path / "Europe").mkdir()
+    source = next(Path(folder) / "Asia/Tokyo" for folder in zoneinfo.TZPATH if (Path(folder) / "Asia/Tokyo").exists())
+    shutil.copy(source, tmp_path / "Europe/Berlin")
+    before = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath([tmp_path, *before])
+    zoneinfo.ZoneInfo.clear_cache()
+    zones.find_zone.cache_clear()
+    yield
+    zoneinfo.reset_tzpath(before)
+    zoneinfo.ZoneInfo.clear_cache()
+    zones.find_zone.cache_clear()
+
+
+@pytest.mark.usefixtures("odd_zones")
+def test_zones_with_other_rules_than_the_servers_are_told(conn: Connection) -> None:
+    for zone in ("Europe/Berlin", "America/New_York", "Local", "Mars/Base"):
+        make_schedule(conn, timezone=zone)
+    (found,) = diagnosis.zones(conn)
+    assert found.name == "zones.differ"
+    assert found.fact == "this machine and the database know different rules for `Europe/Berlin`"
+
+
+def test_what_the_migrations_make_is_read_from_them(conn: Connection) -> None:
+    indexes = conn.execute(
+        "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid WHERE left(relname, 8) = 'idx_ayb_'"
+    )
+    assert set(made_indexes()) == {name for (name,) in indexes}
+    columns = conn.execute(
+        "SELECT relname, attname FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid"
+        " WHERE left(relname, 8) = '_ayb_job' AND relkind = 'r' AND attnum > 0 AND NOT attisdropped"
+        " AND relname <> '_ayb_jobs_migrations'"
+    )
+    assert made_columns() == set(columns.fetchall())
 
 
 def test_notifications_that_do_not_arrive_are_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

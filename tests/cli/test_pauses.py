@@ -73,3 +73,14 @@ def test_draining_waits_for_what_runs(database_url: str, cli: Cli, conn: Connect
         threading.Timer(0.2, handlers.go.set).start()
         assert cli.ok("queues", "pause", "default", "--drain") == "queue default is paused; 0 of its jobs run\n"
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("completed",)
+
+
+def test_a_list_of_jobs_says_which_are_paused(cli: Cli, conn: Connection) -> None:
+    make_job(conn, type="held", queue="heavy")
+    make_job(conn, type="mail")
+    make_job(conn, "completed", type="held", queue="heavy")
+    cli.ok("queues", "pause", "heavy")
+    lines = [line.split("\t") for line in cli.ok("jobs", "list").splitlines()[1:]]
+    assert [(line[1], line[2], line[6] == "paused") for line in lines] == [
+        ("completed", "held", False), ("queued", "mail", False), ("queued", "held", True),
+    ]  # fmt: skip

@@ -1,7 +1,7 @@
 """`ayb-jobs doctor`: what is wrong, and what to do about it."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from ayb_jobs.errors import AybJobsError
 from ayb_jobs.model.words import as_sentence
 from ayb_jobs.storage.database import Connection, connect_to_primary
 from ayb_jobs.storage.diagnosis import can_see_others, reindex, vacuum
+from ayb_jobs.storage.drift import make_index
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
 
@@ -29,8 +30,15 @@ NO_RIGHT = "no right to read others' sessions: GRANT pg_read_all_stats TO this r
 FIXES: Mapping[str, Callable[[Connection, Finding], None]] = {
     "table.bloated": lambda conn, finding: vacuum(conn, str(finding.evidence["name"])),
     "index.invalid": lambda conn, finding: reindex(conn, str(finding.evidence["index"])),
+    "index.missing": lambda conn, finding: make_indexes(conn, finding.evidence["indexes"]),
     "sequence.behind": lambda conn, _: catch_up_execution_ids(conn),
 }
+
+
+def make_indexes(conn: Connection, names: Sequence[str]) -> None:
+    """Make indexes that are missing."""
+    for name in names:
+        make_index(conn, name)
 
 
 @dataclass(slots=True)
@@ -69,8 +77,8 @@ def doctor(ctx: click.Context, options: Options, *, fix: bool) -> None:
     """Look for what is wrong with the queue, its tables and its server, and say what to do.
 
     Each finding is told with its meaning, its remedy and the figures behind it. What this role may not look at is
-    named as not checked. With --fix, tables are vacuumed, invalid indexes built anew, and the sequence of attempts set
-    right. Exits with 1 if something is found, else with 0.
+    named as not checked. With --fix, tables are vacuumed, indexes that are missing or invalid built anew, and the
+    sequence of attempts set right. Exits with 1 if something is found, else with 0.
     """
     with database_url(options) as url:
         retention = Retention() if options.database_url else settings(options).retention

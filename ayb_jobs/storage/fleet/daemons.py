@@ -1,6 +1,7 @@
 """Who is alive: each daemon's row, kept fresh while it runs."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,11 +18,12 @@ ALIVE_S = 60.0
 
 BEAT = """
     WITH daemon AS (
-        INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside)
-        VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s, %(aside)s::jsonb)
+        INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside, clock_ahead_s)
+        VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s, %(aside)s::jsonb,
+            %(clock)s::float8 - extract(epoch FROM clock_timestamp()))
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
-            aside = excluded.aside
+            aside = excluded.aside, clock_ahead_s = excluded.clock_ahead_s
         RETURNING pauses_confirmed
     )
     SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM daemon), count(*) FROM _ayb_job_pauses
@@ -48,6 +50,7 @@ def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | N
         "concurrency": daemon.concurrency,
         "queues": list(daemon.queues),
         "types": list(daemon.types),
+        "clock": time.time(),
         "aside": json.dumps(dict(aside)) if aside else None,
     }
     with conn.cursor(row_factory=args_row(Pauses)) as cursor:

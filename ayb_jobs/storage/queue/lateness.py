@@ -12,7 +12,10 @@ from ayb_jobs.storage.rows import one_row
 
 
 class Longest(NamedTuple):
-    """The due job that has waited longest: `busy` of the `slots` of the daemons that serve its queue are busy."""
+    """The due job that has waited longest, paused ones apart.
+
+    `busy` of the `slots` of the daemons that serve its queue are busy.
+    """
 
     type: str
     queue: str
@@ -21,7 +24,8 @@ class Longest(NamedTuple):
     busy: int
 
 
-# The first jobs of each lane are looked at: those that no live daemon can run stand in nobody's way.
+# The first jobs of each lane are looked at: those that no live daemon can run, or that are paused, stand in nobody's
+# way.
 FIND_LONGEST = """
     WITH RECURSIVE lanes AS (
         (
@@ -40,9 +44,15 @@ FIND_LONGEST = """
         SELECT id, concurrency, queues, types
         FROM _ayb_job_workers
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+    ), paused AS MATERIALIZED (
+        SELECT kind, name FROM _ayb_job_pauses WHERE until IS NULL OR until > now()
     ), longest AS (
         SELECT first.type, first.queue, first.run_at
-        FROM (SELECT queue, priority FROM lanes LIMIT 200) AS lane
+        FROM (
+            SELECT queue, priority FROM lanes
+            WHERE NOT EXISTS (SELECT FROM paused WHERE kind = 'queue' AND name = lanes.queue)
+            LIMIT 200
+        ) AS lane
         CROSS JOIN LATERAL (
             SELECT front.type, lane.queue, front.run_at
             FROM (
@@ -54,6 +64,7 @@ FIND_LONGEST = """
                 LIMIT 200
             ) AS front
             WHERE EXISTS (SELECT FROM alive WHERE lane.queue = ANY (alive.queues) AND front.type = ANY (alive.types))
+                AND NOT EXISTS (SELECT FROM paused WHERE kind = 'type' AND name = front.type)
             ORDER BY front.run_at
             LIMIT 1
         ) AS first
@@ -74,6 +85,43 @@ def find_longest(conn: Connection) -> Longest | None:
     """Return the due job that has waited longest for one of the daemons that could run it; None if none waits."""
     with conn.cursor(row_factory=class_row(Longest)) as cursor:
         return cursor.execute(FIND_LONGEST, {"alive_s": ALIVE_S}, prepare=False).fetchone()
+
+
+class PausedJobs(NamedTuple):
+    """A pause, how many due jobs wait for its end among the 10,000 at the front, and how long the first has."""
+
+    kind: str
+    name: str
+    paused_by: str
+    since_s: float
+    reason: str | None
+    jobs: int
+    waited_s: float
+
+
+LIST_PAUSED_JOBS = """
+    WITH paused AS MATERIALIZED (
+        SELECT kind, name, paused_by, paused_at, reason FROM _ayb_job_pauses WHERE until IS NULL OR until > now()
+    ), front AS MATERIALIZED (
+        SELECT type, queue, run_at
+        FROM _ayb_jobs
+        WHERE state = 'queued' AND run_at <= now() AND run_at > '-infinity' AND EXISTS (SELECT FROM paused)
+        ORDER BY queue, priority, run_at, id
+        LIMIT 10000
+    )
+    SELECT kind, name, paused_by, greatest(extract(epoch FROM now() - paused_at), 0)::float8 AS since_s, reason,
+        count(*) AS jobs, extract(epoch FROM now() - min(run_at))::float8 AS waited_s
+    FROM paused JOIN front ON name = CASE kind WHEN 'queue' THEN queue WHEN 'type' THEN type END
+    GROUP BY kind, name, paused_by, paused_at, reason
+    ORDER BY min(run_at)
+    LIMIT 100
+"""
+
+
+def list_paused_jobs(conn: Connection) -> list[PausedJobs]:
+    """Return the pauses for whose end due jobs wait, that of the job that has waited longest first."""
+    with conn.cursor(row_factory=class_row(PausedJobs)) as cursor:
+        return cursor.execute(LIST_PAUSED_JOBS, prepare=False).fetchall()
 
 
 class Failing(NamedTuple):

@@ -5,12 +5,13 @@ from typing import Any
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.backend import open_jobs
+from ayb_jobs.cli.backend.backend import open_jobs, open_pauses
 from ayb_jobs.cli.commands.jobs.filtering import filter_of, filter_options, is_given
 from ayb_jobs.cli.commands.jobs.printing import STATES, print_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
 from ayb_jobs.cli.values import LIMIT
+from ayb_jobs.model.pauses import PauseKind
 
 
 @click.command("list")
@@ -25,6 +26,7 @@ def list_(options: Options, /, state: str | None, limit: int, **flags: Any) -> N
     with open_jobs(options) as backend:
         text = backend.list_jobs(filter_of(backend, flags), state=state, limit=limit)
         when = output.when_for(options, backend)
+    paused = paused_names(options) if not options.json and '"state":"queued"' in text else frozenset()
     if options.json:
         output.print_page(options, text)
         return
@@ -32,9 +34,20 @@ def list_(options: Options, /, state: str | None, limit: int, **flags: Any) -> N
     if not found and options.output != "csv":
         output.say(nothing(filtered=state is not None or is_given(flags)))
         return
-    print_jobs(options, found, when)
+    marked = [
+        job | {"isPaused": not paused.isdisjoint({(PauseKind.QUEUE, job["queue"]), (PauseKind.TYPE, job["type"])})}
+        for job in found
+    ]
+    print_jobs(options, marked, when)
     if len(found) == limit:
         output.say(f"The newest {limit}; --limit shows more, --type, --since and others fewer.")
+
+
+def paused_names(options: Options) -> frozenset[tuple[PauseKind, str]]:
+    """Return which queues and types are paused."""
+    with open_pauses(options) as backend:
+        listed = {kind: decoded(backend.list_pausable(kind))["items"] for kind in PauseKind}
+    return frozenset((kind, each["name"]) for kind, all_ in listed.items() for each in all_ if "paused" in each)
 
 
 def nothing(*, filtered: bool) -> str:

@@ -31,6 +31,13 @@ def print_change(options: Options, text: str, words: str) -> None:
         click.echo(f"job {words.format(id=job['id'], state=job['state'])}")
 
 
+def due_words(job: dict[str, Any], when: Callable[[str], str]) -> str:
+    """Return when a queued job is due, or that it is paused."""
+    if job["state"] != "queued":
+        return ""
+    return "paused" if job.get("isPaused") else when(job["runAt"])
+
+
 def print_jobs(options: Options, found: list[dict[str, Any]], when: Callable[[str], str]) -> None:
     """Print jobs as a table, with their queue if one is in another queue than `default`; `when` words instants."""
     several_queues = any(job["queue"] != "default" for job in found)
@@ -52,7 +59,7 @@ def print_jobs(options: Options, found: list[dict[str, Any]], when: Callable[[st
             *([job["queue"]] if several_queues else []),
             f"{job['attempts']}/{job['maxAttempts']}",
             when(job["createdAt"]),
-            when(job["runAt"]) if job["state"] == "queued" else "",
+            due_words(job, when),
             job.get("lastError", ""),
         ]
         for job in found
