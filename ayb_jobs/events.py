@@ -75,6 +75,14 @@ class JobRecovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChildrenResolved:
+    """Jobs that waited for others were freed, or canceled since one of these failed or was canceled."""
+
+    freed: Sequence[str]
+    canceled: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobOverran:
     """A handler runs past its timeout; `abandoned` once it was told to stop and did not."""
 
@@ -404,6 +412,7 @@ Single = (
     | ExecutionsDropped
     | JobsReleased
     | JobRecovered
+    | ChildrenResolved
     | JobOverran
     | EventLoopBlocked
     | RowsPruned

@@ -14,7 +14,7 @@ LINES_AT_ONCE = 100
 class Copied:
     """The lines of those jobs that can be copied; the others are kept, since something has to be looked up for them.
 
-    Jobs without a time and a key of their own can be copied. `columns` are the values that many jobs have alike.
+    Jobs without a time, a key and parents can be copied. `columns` are the values that many jobs have alike.
     """
 
     def __init__(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> None:
@@ -35,7 +35,7 @@ class Copied:
 
     def _lines(self) -> Iterator[str]:
         for id_, job in self._jobs:
-            if job.run_at is None and job.delay is None and job.idempotency_key is None and job.unique is None:
+            if _can_be_copied(job):
                 # JSON has its control characters escaped already.
                 payload = job.payload_text.replace("\\", "\\\\")
                 yield f"{id_}\t{payload}\t{self._rest(job)}"
@@ -52,3 +52,13 @@ class Copied:
             if len(self._written) > LINES_AT_ONCE:
                 self._written.clear()
         return rest
+
+
+def _can_be_copied(job: NewJob) -> bool:
+    return (
+        job.run_at is None
+        and job.delay is None
+        and job.idempotency_key is None
+        and job.unique is None
+        and not job.depends_on
+    )

@@ -7,11 +7,12 @@ import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from ayb_jobs.errors import Conflict, NotTaken
 from ayb_jobs.model.digits import json_text
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.job import NewJob, checked_id
 from ayb_jobs.model.unique import Unique
 from ayb_jobs.model.values import named
 from ayb_jobs.storage.queue.enqueueing import (
@@ -19,6 +20,7 @@ from ayb_jobs.storage.queue.enqueueing import (
     ENQUEUE_BEFORE_18,
     ENQUEUE_UNIQUE,
     FIND_BY_KEY,
+    INSERT_DEPENDENT_JOBS,
     INSERT_JOBS,
     INSERT_UNIQUE_JOBS,
     MAKES_IDS_ITSELF,
@@ -52,6 +54,8 @@ def enqueue_one(job: NewJob, server_version: int) -> Steps[Enqueued]:
     """Insert a job, or find the one that has its key. Raises `Conflict` if neither can be done."""
     if job.unique is not None:
         return (yield from _enqueue_unique(job, job.unique))
+    if job.depends_on:
+        return (yield from _enqueue_dependent(job))
     values = _values(job) | {"idempotency_key": job.idempotency_key}
     statement = ENQUEUE if server_version >= MAKES_IDS_ITSELF else ENQUEUE_BEFORE_18
     for _ in range(TRIES):
@@ -63,10 +67,26 @@ def enqueue_one(job: NewJob, server_version: int) -> Steps[Enqueued]:
         if found := (yield FIND_BY_KEY, {"idempotency_key": job.idempotency_key}):
             return Enqueued(found[0], created=False)
         # The holder was deleted in between, so the key is free again.
-    raise Conflict(
+    raise Conflict(_key_is_hidden(job))
+
+
+def _key_is_hidden(job: NewJob) -> str:
+    return (
         f"the job was not made: its idempotency key {job.idempotency_key!r} is taken by a job that this user cannot see, "
         "or a trigger on _ayb_jobs drops it"
     )
+
+
+def _enqueue_dependent(job: NewJob) -> Steps[Enqueued]:
+    """Insert a job that waits for others, or find the one that has its key."""
+    for id_ in islice(time_ordered_ids(), TRIES):
+        if (yield from _insert_dependent([(id_, job)], current_traceparent())):
+            return Enqueued(checked_id(id_), created=True)
+        if job.idempotency_key is None:
+            raise Conflict("the job was not made: a trigger or a rule on _ayb_jobs drops it")
+        if found := (yield FIND_BY_KEY, {"idempotency_key": job.idempotency_key}):
+            return Enqueued(found[0], created=False)
+    raise Conflict(_key_is_hidden(job))
 
 
 def _enqueue_unique(job: NewJob, unique: Unique) -> Steps[Enqueued]:
@@ -102,8 +122,10 @@ def _values(job: NewJob) -> dict[str, Any]:
 
 def enqueue_all(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]:
     """Insert jobs, each with its id, and return how many were made."""
-    plain = [pair for pair in jobs if pair[1].unique is None]
+    plain = [pair for pair in jobs if pair[1].unique is None and not pair[1].depends_on]
     made = (yield from _insert(plain, trace)) if plain else 0
+    if dependent := [pair for pair in jobs if pair[1].depends_on]:
+        made += yield from _insert_dependent(dependent, trace)
     unique = [(id_, job, job.unique) for id_, job in jobs if job.unique is not None]
     if left_out := [one for one in unique if one[2].on_conflict == "return"]:
         made += yield from _insert_unique(left_out, trace)
@@ -119,6 +141,17 @@ def _insert(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]
     asked = sorted(jobs, key=lambda pair: pair[1].idempotency_key or "")
     keys = {"idempotency_keys": [job.idempotency_key for _, job in asked]}
     made = yield INSERT_JOBS, _columns(asked, trace) | keys
+    return int(made[0]) if made else 0
+
+
+def _insert_dependent(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]:
+    asked = sorted(jobs, key=lambda pair: pair[1].idempotency_key or "")
+    more = {
+        "idempotency_keys": [job.idempotency_key for _, job in asked],
+        "parents": [json_text(list(job.depends_on)) for _, job in asked],
+        "rules": [job.on_parent_failure for _, job in asked],
+    }
+    made = yield INSERT_DEPENDENT_JOBS, _columns(asked, trace) | more
     return int(made[0]) if made else 0
 
 

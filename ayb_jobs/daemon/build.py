@@ -46,9 +46,10 @@ from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.producer import Producer
+from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.runtime.notifier import JOBS_REPLACED, PAUSES_CHANGED, SCHEDULE_CHANGED, Notifier
+from ayb_jobs.runtime.notifier import JOBS_BLOCKED, JOBS_REPLACED, PAUSES_CHANGED, SCHEDULE_CHANGED, Notifier
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.schedules.fires import Served
 
@@ -69,6 +70,7 @@ class Bells:
     lease_keeper: Bell = field(default_factory=Bell)
     heartbeat: Bell = field(default_factory=Bell)
     lifeline: Bell = field(default_factory=Bell)
+    resolver: Bell = field(default_factory=Bell)
     pauses: Bell = field(default_factory=Bell)
     scheduler: Bell = field(default_factory=Bell)
     loop_watch: Bell = field(default_factory=Bell)
@@ -180,6 +182,8 @@ def build(
         lease_s=lease_s,
         stopping_s=partial(stopping_s, registry),
     )
+    resolver = Resolver(database=database, emit=emit, wake=bells.resolver.ring)
+    events.subscribe(resolver.hear)
     # The fleet.
     pauses = PauseWatch(
         database=database, worker_id=worker_id, paused=paused, in_flight=in_flight, on_change=producer.begin_anew
@@ -212,6 +216,7 @@ def build(
             JOBS_REPLACED: lease_keeper.suspect,
             SCHEDULE_CHANGED: bells.scheduler.ring,
             PAUSES_CHANGED: bells.pauses.ring,
+            JOBS_BLOCKED: resolver.told,
         },
     )
     # Chores.
@@ -224,6 +229,7 @@ def build(
         Loop("watchdog", watchdog.tick, emit),
         Loop("completer", completer.tick, emit, bell=bells.completer),
         Loop("producer", producer.tick, emit, bell=bells.producer),
+        Loop("resolver", resolver.tick, emit, bell=bells.resolver),
         Loop("recoverer", recoverer.tick, emit),
         Loop("heartbeat", heartbeat.tick, emit, bell=bells.heartbeat),
         Loop("lifeline", lifeline.tick, emit, bell=bells.lifeline),

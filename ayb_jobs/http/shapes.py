@@ -19,8 +19,21 @@ class Shape(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
+class RelativeShape(Shape):
+    """A parent or a child of a job; `state` is `gone` for one that is no longer kept."""
+
+    id: str
+    state: str
+    on_parent_failure: str
+    waited_for: bool
+
+
 class JobShape(Shape):
-    """A job. If one job is shown, `result` is what its handler returned, and `waitReason` what keeps it waiting."""
+    """A job. If one job is shown, `result` is what its handler returned, and `waitReason` what keeps it waiting.
+
+    `dependsOn` and `dependents` hold up to 100 of its parents and children then. `blockedRunAt` is there while it waits
+    for a parent: when it is due after that.
+    """
 
     id: str
     type: str
@@ -46,6 +59,11 @@ class JobShape(Shape):
     completed_at: datetime | None = None
     canceled_at: datetime | None = None
     wait_reason: str | None = None
+    blocked_run_at: datetime | None = None
+    depends_on: list[RelativeShape] | None = None
+    depends_on_count: int | None = None
+    dependents: list[RelativeShape] | None = None
+    dependents_count: int | None = None
 
 
 class JobPage(Shape):

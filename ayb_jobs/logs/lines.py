@@ -49,6 +49,9 @@ LINES: Mapping[str, Line] = {
     "job.retried": Line("warning", "An attempt failed; another follows in `retry_in_s`."),
     "job.failed": Line("error", "A job failed for good."),
     "job.recovered": Line("warning", "A job whose daemon was lost is queued again."),
+    "jobs.canceled_with_parent": Line(
+        "warning", "Jobs were canceled since one that they depended on did not complete."
+    ),
     "job.overran": Line("warning", "A handler runs past its timeout and was told to stop."),
     "job.abandoned": Line("error", "A handler was told to stop and did not; its slot stays taken."),
     "event_loop.blocked": Line(

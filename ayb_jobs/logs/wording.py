@@ -33,6 +33,9 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             name = "job.failed" if job.state == JobState.FAILED else "job.recovered"
             told = {"job_id": job.id, "job_type": job.type, "attempt": job.attempts, "crashes": job.crashes}
             return name, told | error_fields(job.error)
+        case events.ChildrenResolved():
+            told = {"count": len(event.canceled), "job_ids": list(event.canceled[:MOST_IDS])}
+            return ("jobs.canceled_with_parent", told) if event.canceled else None
         case events.JobOverran():
             name = "job.abandoned" if event.abandoned else "job.overran"
             return name, job_fields(event.job) | {"timeout_s": event.timeout_s}

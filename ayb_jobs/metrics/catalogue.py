@@ -44,6 +44,9 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_executions_dropped": Metric(Kind.COUNTER, "Attempts whose row the database dropped in silence."),
     "ayb_jobs_settlements_refused": Metric(Kind.COUNTER, "Endings that the database refused to record."),
     "ayb_jobs_overran": Metric(Kind.COUNTER, "Handlers that ran past their timeout.", ("job_type",)),
+    "ayb_jobs_children_resolved": Metric(
+        Kind.COUNTER, "Jobs that waited for others, and were freed or canceled with one.", ("outcome",)
+    ),
     "ayb_jobs_event_loop_blocked": Metric(
         Kind.COUNTER, "Steps of async handlers that blocked the event loop for over 0.1 s.", ("job_type",)
     ),

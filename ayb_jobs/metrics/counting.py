@@ -125,6 +125,9 @@ class Metrics:
                 self._add("ayb_jobs_recovered", event.job.state)
                 if event.job.state == JobState.FAILED:
                     self._add("ayb_jobs_failed", self._type(event.job.type), Outcome.LOST.value)
+            case events.ChildrenResolved():
+                self._add("ayb_jobs_children_resolved", "freed", by=len(event.freed))
+                self._add("ayb_jobs_children_resolved", "canceled", by=len(event.canceled))
             case events.JobOverran():
                 if not event.abandoned:
                     self._add("ayb_jobs_overran", self._type(event.job.type))

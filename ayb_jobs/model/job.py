@@ -1,6 +1,7 @@
 """What a job is: as asked for (`NewJob`), as leased (`LeasedJob`), and as an operator sees it (`Job`)."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -8,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.dependencies import checked_parents, checked_rule
 from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.unique import Unique
 from ayb_jobs.model.values import named
@@ -110,6 +112,7 @@ class RecoveredJob:
 class Job:
     """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored.
 
+    `blocked_run_at` is when it is due once all jobs that it depends on have ended; None unless it waits for one.
     `result_text` is the JSON of what its handler returned. Lists are without it.
     """
 
@@ -135,6 +138,7 @@ class Job:
     updated_at: datetime
     completed_at: datetime | None
     canceled_at: datetime | None
+    blocked_run_at: datetime | None = None
     result_text: str | None = None
 
 
@@ -151,6 +155,8 @@ class _Asked(NamedTuple):
     idempotency_key: str | None
     traceparent: str | None
     unique: Unique | None
+    depends_on: Sequence[str]
+    on_parent_failure: str
 
 
 class NewJob(_Asked):
@@ -159,6 +165,10 @@ class NewJob(_Asked):
     The payload is `{}` if none is given. `run_at` is an instant with a time zone, and `delay` a time from now by the
     database's clock; one of the two may be given. A second job with the same `idempotency_key` is not made: enqueueing
     it answers with the first. `unique` makes it the only one of its key that waits or runs (`Unique`).
+
+    `depends_on` are ids of jobs, or what `enqueue` returned for them: it waits until all of them have completed. If one
+    failed or was canceled, `on_parent_failure` decides: "cancel" it, "run" it all the same, or "hold" it until that one
+    is retried and completes. A job that is gone counts as completed.
 
     A tuple, not a dataclass, since an application makes them by the thousands, each at a third of the cost.
     """
@@ -178,6 +188,8 @@ class NewJob(_Asked):
         idempotency_key: str | None = None,
         traceparent: str | None = None,
         unique: Unique | None = None,
+        depends_on: Sequence[Any] = (),
+        on_parent_failure: str = "cancel",
     ) -> Self:
         if type.__class__ is not str or not _is_name(type):
             checked_name(type, "type")
@@ -194,7 +206,11 @@ class NewJob(_Asked):
         if unique is not None:
             _check_unique(unique, delay, idempotency_key)
         given = {} if payload is NO_PAYLOAD else payload
-        values = (type, given, queue, priority, max_attempts, run_at, delay, idempotency_key, traceparent, unique)
+        parents: Sequence[str] = ()
+        if depends_on or on_parent_failure != "cancel":
+            parents = _checked_parents(depends_on, on_parent_failure, unique)
+        key, trace, rule = idempotency_key, traceparent, on_parent_failure
+        values = (type, given, queue, priority, max_attempts, run_at, delay, key, trace, unique, parents, rule)
         return tuple.__new__(cls, values)
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
@@ -223,6 +239,16 @@ def _check_unique(unique: Unique, delay: timedelta | None, idempotency_key: str 
     if idempotency_key is not None:
         raise InvalidInput("give idempotency_key or a unique key, not both", field="idempotency_key")
     unique.check_times(delay)
+
+
+def _checked_parents(depends_on: Any, rule: Any, unique: Unique | None) -> Sequence[str]:
+    parents = checked_parents(depends_on)
+    checked_rule(rule)
+    if not parents:
+        raise InvalidInput("on_parent_failure goes with depends_on", field="on_parent_failure")
+    if unique is not None:
+        raise InvalidInput("give depends_on or a unique key, not both", field="depends_on")
+    return parents
 
 
 @lru_cache(maxsize=1024)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from ayb_jobs.model.dependencies import Blocked
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
@@ -22,6 +23,7 @@ MOST_ERROR = 200
 class WaitKind(StrEnum):
     """What keeps a job, by a word for programs. The last three keep none."""
 
+    BLOCKED = "blocked"
     DELAYED = "delayed"
     RETRY = "retry"
     SNOOZED = "snoozed"
@@ -99,7 +101,8 @@ class Surroundings:
     `due_for_s` is by the database's clock, below 0 if it is not due. `last_seen` is when any daemon was last heard of;
     None where none was within a day. `ahead` counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons
     can run and that are leased before it; of those daemons' jobs, `ended` ended within the last minute. `pause` is of
-    its queue or its type. `locked_by` is the process id of the session that has locked its row.
+    its queue or its type. `locked_by` is the process id of the session that has locked its row. `blocked` is what it
+    waits for if it depends on other jobs.
     """
 
     due_for_s: float
@@ -111,11 +114,19 @@ class Surroundings:
     last: LastAttempt | None = None
     aside: SetAside | None = None
     locked_by: int | None = None
+    blocked: Blocked | None = None
 
     @property
     def is_due(self) -> bool:
         """Whether the job is due."""
         return self.due_for_s >= 0
+
+
+def blocked(_: Job, around: Surroundings) -> Reason | None:
+    """Find that it depends on jobs that have not ended as its rules want."""
+    if around.blocked is None:
+        return None
+    return Reason(kind=WaitKind.BLOCKED, words=around.blocked.words, remedy=around.blocked.remedy)
 
 
 def delayed(job: Job, around: Surroundings) -> Reason | None:
@@ -203,7 +214,7 @@ def behind(job: Job, around: Surroundings) -> Reason | None:
 # What keeps a queued job is asked in this order, and the first answer is the reason. To add one: a field of
 # `Surroundings`, filled in by `storage/fleet/waiting.py`, and a function here.
 REASONS: Sequence[Callable[[Job, Surroundings], Reason | None]] = (
-    delayed, paused, unserved, set_aside, locked, behind,
+    blocked, delayed, paused, unserved, set_aside, locked, behind,
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ FOR_EVER_S = 3600.0 * 24 * 365
 SCHEDULE_CHANGED = "schedule"
 JOBS_REPLACED = "replaced"
 PAUSES_CHANGED = "pauses"
+JOBS_BLOCKED = "blocked"
 
 
 class Notifier:

@@ -140,6 +140,7 @@ GRANT_ENQUEUE = """
     FROM unnest(ARRAY[
         'GRANT USAGE ON SCHEMA %%1$s TO %%2$I',
         'GRANT INSERT, SELECT (id, run_at, idempotency_key) ON %%1$s._ayb_jobs TO %%2$I',
+        'GRANT INSERT ON %%1$s._ayb_job_dependencies TO %%2$I',
         'GRANT EXECUTE ON FUNCTION %%1$s._ayb_job_id() TO %%2$I'
     ]) AS grants
     UNION ALL

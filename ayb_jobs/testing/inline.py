@@ -28,6 +28,7 @@ from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.queue.dependencies import find_ripe_edges, resolve
 from ayb_jobs.storage.queue.leases import release_jobs
 from ayb_jobs.storage.queue.leasing import Lane, lease_chosen, lease_jobs
 from ayb_jobs.storage.queue.settling import settle_jobs
@@ -36,6 +37,7 @@ from ayb_jobs.storage.queue.testing import find_queues
 # Long enough for a debugger.
 LEASE_S = 3600.0
 MOST_JOBS = 1000
+MOST_EDGES = 10_000
 ASYNC_CONNECTIONS = 4
 
 
@@ -116,6 +118,18 @@ class Inline:
 
     def lease_next(self, queues: Sequence[str] | None) -> LeasedJob | None:
         """Lease the job that a daemon would begin next, if one is due."""
+        return self._lease_next(queues) or (self._lease_next(queues) if self._free_children() else None)
+
+    def _free_children(self) -> bool:
+        """Free the jobs whose parents have ended, as a daemon does; tell whether any were freed."""
+        freed, canceled = 0, 1
+        while canceled:  # what was canceled may have children of its own
+            with self._database.transaction() as conn:
+                resolved = resolve(conn, find_ripe_edges(conn, limit=MOST_EDGES).ripe)
+            freed, canceled = freed + len(resolved.freed), len(resolved.canceled)
+        return freed > 0
+
+    def _lease_next(self, queues: Sequence[str] | None) -> LeasedJob | None:
         with self._database.connection() as conn:
             names = find_queues(conn) if queues is None else queues
             leased = lease_jobs(
@@ -135,7 +149,7 @@ class Inline:
                 f"there is no job type {job.type}{suggestion(job.type, self._registry.names())}", field="type"
             )
         with self._database.connection() as conn:
-            made = enqueue(conn, job._replace(run_at=None, delay=None))
+            made = enqueue(conn, job._replace(run_at=None, delay=None, depends_on=()))
             chosen = lease_chosen(
                 conn, [made.id], worker_id=self._worker_id, queues=[job.queue], types=[job.type], lease_s=LEASE_S
             )

@@ -1,9 +1,10 @@
 """Jobs and attempts as the API shows them, and the body of its enqueue call."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from ayb_jobs.model.dependencies import Family, Relative
 from ayb_jobs.model.execution import Execution, Output
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import Job, NewJob
@@ -12,6 +13,7 @@ from ayb_jobs.model.unique import Unique, unique_of
 from ayb_jobs.model.waiting import Reason
 from ayb_jobs.wire.text import Stored, object_text
 
+NOBODY = Family()
 # The fields of the enqueue call that the model takes as they are, by the model's names.
 ENQUEUE_FIELDS = {
     "type": "type",
@@ -20,6 +22,8 @@ ENQUEUE_FIELDS = {
     "priority": "priority",
     "maxAttempts": "max_attempts",
     "idempotencyKey": "idempotency_key",
+    "dependsOn": "depends_on",
+    "onParentFailure": "on_parent_failure",
 }
 UNIQUE_FIELDS = {
     "uniqueKey": "unique_key",
@@ -58,8 +62,8 @@ def filter_fields(wanted: Filter) -> dict[str, str]:
     return {"idempotencyKey" if name == "key" else name: value for name, value in wanted.said().items()}
 
 
-def job_text(job: Job, *, wait_reason: Reason | None = None) -> str:
-    """Return a job's JSON, with why it waits if that is known."""
+def job_text(job: Job, *, wait_reason: Reason | None = None, family: Family = NOBODY) -> str:
+    """Return a job's JSON, with why it waits, and what it depends on and what depends on it, if that is known."""
     return object_text(
         {
             "id": job.id,
@@ -86,8 +90,21 @@ def job_text(job: Job, *, wait_reason: Reason | None = None) -> str:
             "completedAt": job.completed_at,
             "canceledAt": job.canceled_at,
             "waitReason": None if wait_reason is None else wait_reason.words,
+            "blockedRunAt": job.blocked_run_at,
+            "dependsOn": _relatives(family.parents),
+            "dependsOnCount": family.parent_count or None,
+            "dependents": _relatives(family.children),
+            "dependentsCount": family.child_count or None,
         }
     )
+
+
+def _relatives(relatives: Sequence[Relative]) -> list[dict[str, Any]] | None:
+    told = [
+        {"id": one.id, "state": one.state or "gone", "onParentFailure": one.rule, "waitedFor": one.is_open}
+        for one in relatives
+    ]
+    return told or None
 
 
 def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int]) -> str:

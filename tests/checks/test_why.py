@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ayb_jobs import NewJob, enqueue
 from ayb_jobs.checks.why import why_job, why_waits
 from ayb_jobs.events import RowsSetAside
 from ayb_jobs.handlers.context import JobContext
@@ -36,6 +37,9 @@ def a_daemon(conn: Connection, name: str = "a", *, slots: int = 2, aside: dict[s
 def paused(conn: Connection, new: NewPause) -> None:
     with conn.transaction():
         pause(conn, new, by="ann")
+
+
+PARENT = "01890000-0000-7000-8000-0000000000aa"
 
 
 def mail(conn: Connection, state: str = "queued", **columns: object) -> str:
@@ -73,6 +77,15 @@ def retry_after(outcome: str, error: str | None = None) -> Callable[[Connection]
         job_id = mail(conn, run_at=LATER, attempts=1, max_attempts=3)
         attempt(conn, job_id, outcome, error)
         return job_id
+
+    return situation
+
+
+def blocked_by(parent_state: str) -> Callable[[Connection], str]:
+    def situation(conn: Connection) -> str:
+        a_daemon(conn)
+        parent = mail(conn, parent_state, id=PARENT)
+        return enqueue(conn, NewJob(type="mail", depends_on=[parent], on_parent_failure="hold")).id
 
     return situation
 
@@ -177,6 +190,14 @@ def it_is_done(conn: Connection) -> str:
 AT = "2090-01-01T00:00:00Z"
 SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
     "delayed": (delayed, Told(WaitKind.DELAYED, f"it is due only at {AT}")),
+    "blocked": (blocked_by("running"), Told(WaitKind.BLOCKED, f"it depends on job {PARENT}, which is running")),
+    "held": (
+        blocked_by("failed"),
+        Told(
+            WaitKind.BLOCKED,
+            f"it depends on job {PARENT}, which failed; it waits until that is retried and completes",
+        ),
+    ),
     "put off for ever": (put_off_for_ever, Told(WaitKind.DELAYED, "it is due only at ")),
     "failed": (
         retry_after("failed", "Refused: no\nat line 3"),

@@ -76,6 +76,21 @@ def test_killed_at_a_step_nothing_is_lost(step: str, setting: Setting, peer: Dae
         assert sorted(event_log.committed_effects(conn).values()) == [1] * JOBS
 
 
+def test_killed_after_it_settled_a_parent_a_peer_frees_the_child(
+    setting: Setting, peer: Daemon, conn: Connection
+) -> None:
+    event_log.install(conn)
+    parent = enqueue(conn, NewJob(type="torture_work"))
+    child = enqueue(conn, NewJob(type="torture_work", depends_on=[parent]))
+    victim = Daemon(1, setting)
+    victim.start(environ={"AYB_JOBS_FAILPOINT": failpoints.SETTLED})
+    assert victim.await_end() == -signal.SIGKILL
+    states = "SELECT state FROM _ayb_jobs WHERE id = ANY (%s) ORDER BY id"
+    assert conn.execute(states, ([parent.id, child.id],)).fetchall() == [("completed",), ("queued",)]
+    peer.start()
+    eventually(lambda: conn.execute(UNFINISHED).fetchone() == (0,), within_s=30)
+
+
 def hurried(conn: Connection) -> tuple[object, ...] | None:
     """Make what waits for its backoff due, and count what has not ended."""
     conn.execute("UPDATE _ayb_jobs SET run_at = now() WHERE state = 'queued' AND run_at > now()")

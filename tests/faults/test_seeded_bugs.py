@@ -51,6 +51,23 @@ RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_witho
 
 BUGS = [
     bug(
+        "a child is freed by the first of its parents",
+        "storage/queue/dependencies.py",
+        "WHERE other.child_id = job.id AND other.is_open\n",
+        "WHERE false AND other.is_open\n",
+        "none",
+        "child_before_parent",
+    ),
+    bug(
+        "nobody looks at a child again",
+        "runtime/jobs/resolver.py",
+        "        if time.monotonic() >= self._next_sweep:\n            self._sweep()\n",
+        "",
+        "none",
+        "child_stuck",
+        ("            self._ended.extend(ended)\n", "            pass\n"),
+    ),
+    bug(
         "settling is not fenced",
         SETTLING,
         "AND job.id = ended.id AND job.lease_id = ended.lease_id\n",

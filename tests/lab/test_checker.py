@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ayb_jobs.lab.checker import Event, Evidence, Fault, Limits, Operation, Run, Snapshot, check, timeline
+from ayb_jobs.lab.checker import Dependency, Event, Evidence, Fault, Limits, Operation, Run, Snapshot, check, timeline
 
 INSERTED = Event(
     1,
@@ -147,3 +147,33 @@ def test_a_job_is_given_back_after_its_run_only_if_its_own_transaction_was_lost(
     story = replace(SOUND, events=[INSERTED, LEASED, given_back, again, done], runs=runs, faults=[stopped])
     assert broken(story) == {"attempts_out_of_bounds"}
     assert broken(replace(story, transactional="test", committed={"job": 1})) == set()
+
+
+WAITS = Dependency("job", "parent", "cancel")
+
+
+def parents(state: str, at: int) -> list[Event]:
+    """Return the life of a job that another waits for: made first, and ended as event number `at`."""
+    made = INSERTED._replace(seq=0, job_id="parent", key=None)
+    ended = made._replace(seq=at, change="update", was_state="queued", state=state)
+    return [made, ended]
+
+
+def waiting(state: str, at: int, *events: Event, rule: str = "cancel") -> Evidence:
+    both = sorted([*events, *parents(state, at)], key=lambda event: event.seq)
+    return replace(SOUND, events=both, dependencies=[WAITS._replace(rule=rule)])
+
+
+def test_a_child_that_begins_after_its_parent_completed_is_sound() -> None:
+    found = broken(waiting("canceled", 1, INSERTED, LEASED, COMPLETED, rule="run"))
+    assert found == set()
+
+
+def test_a_child_that_begins_before_its_parent_has_ended_or_although_it_failed_is_found() -> None:
+    assert broken(waiting("canceled", 9, INSERTED, LEASED, COMPLETED, rule="run")) == {"child_before_parent"}
+    assert broken(waiting("canceled", 1, INSERTED, LEASED, COMPLETED)) == {"child_before_parent"}
+
+
+def test_a_child_that_waits_for_what_has_ended_is_stuck() -> None:
+    evidence = replace(waiting("canceled", 9, INSERTED), runs=[])
+    assert broken(evidence) == {"child_stuck", "never_ended"}

@@ -73,6 +73,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
         events.JobRecovered(job=RecoveredJob(id="a", type="t", state="queued", attempts=1, crashes=1, error="lost")),
         "job.recovered",
     ),
+    (events.ChildrenResolved(freed=["a"], canceled=["b"]), "jobs.canceled_with_parent"),
     (events.JobOverran(job=job(), timeout_s=1.0, abandoned=False), "job.overran"),
     (events.EventLoopBlocked(job=job(), name="task", where="jobs.py:7 in send", seconds=0.12), "event_loop.blocked"),
     (events.RowsPruned(table="_ayb_jobs", rows=5), "rows.pruned"),

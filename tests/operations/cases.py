@@ -141,6 +141,29 @@ CASES: Mapping[str, Case] = {
         ],
         refused=f"the unique key is taken by job {JOB}",
     ),
+    "enqueue a job that waits for another": Case(
+        operation="jobs.enqueue",
+        before=jobs_of("running"),
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "test", "dependsOn": [JOB], "onParentFailure": "hold"}),
+            Command(["jobs", "enqueue", "test", "--depends-on", JOB, "--on-parent-failure", "hold"]),
+        ],
+        deeds=[("job.enqueue", "id")],
+    ),
+    "enqueue many that wait for another": Case(
+        operation="jobs.enqueue_many",
+        before=jobs_of("running"),
+        doors=[Http("POST", f"{API}/jobs", [{"type": "test", "dependsOn": [JOB]}] * 2)],
+        deeds=[("jobs.enqueue", None)],
+    ),
+    "enqueue a job that waits for what is no job": Case(
+        operation="jobs.enqueue",
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "test", "dependsOn": ["x"]}),
+            Command(["jobs", "enqueue", "test", "--depends-on", "x"]),
+        ],
+        refused="depends_on holds 'x', which is not a job's id",
+    ),
     "enqueue many in place of a job that waits": Case(
         operation="jobs.enqueue_many",
         before=a_unique_job,

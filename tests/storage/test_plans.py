@@ -10,7 +10,7 @@ from psycopg import sql
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import lifelines
-from ayb_jobs.storage.queue import leases, leasing, recovery, settling
+from ayb_jobs.storage.queue import dependencies, leases, leasing, recovery, settling
 from ayb_jobs.storage.queue.leasing import NO_FLOOR
 
 BATCH = 500
@@ -187,3 +187,30 @@ def test_looking_for_what_runs_reads_the_lease_index_alone(
     found = plan(table, mode, statement, LOOKS[statement])
     assert READS_ALL not in found
     assert "idx_ayb_jobs_lease" in found
+
+
+EDGES: Mapping[LiteralString, Mapping[str, Any]] = {
+    dependencies.FIND_EDGES_OF: {
+        "parents": [NOBODY] * BATCH,
+        "after_parent": NOBODY,
+        "after_child": NOBODY,
+        "first": NOBODY,
+        "limit": 500,
+    },
+    dependencies.FIND_RIPE_EDGES: {"after_child": NOBODY, "after_parent": NOBODY, "limit": 1000},
+    dependencies.LOCK_CHILDREN: {"children": [NOBODY] * BATCH, "patience": "1s"},
+    dependencies.CLOSE_EDGES: {"children": [NOBODY] * BATCH, "parents": [NOBODY] * BATCH},
+    dependencies.FORGET_EDGES: {"children": [NOBODY] * BATCH},
+}
+
+
+@MODES
+@pytest.mark.parametrize("statement", EDGES, ids=["of parents", "ripe", "lock", "close", "forget"])
+def test_resolving_finds_edges_and_jobs_by_their_ids(table: Connection, mode: str, statement: LiteralString) -> None:
+    table.execute(
+        "INSERT INTO _ayb_job_dependencies SELECT gen_random_uuid(), gen_random_uuid(), 'run', number % 2 = 0"
+        " FROM generate_series(1, 20000) AS number"
+    )
+    found = plan(table, mode, statement, EDGES[statement])
+    assert READS_ALL not in found
+    assert "Seq Scan on _ayb_job_dependencies" not in found

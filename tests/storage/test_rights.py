@@ -180,6 +180,7 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         conn.execute(f"GRANT SELECT, INSERT, DELETE ON _ayb_job_executions TO {role}".encode())
         migrate(conn)
         assert names(conn, READABLE, role=role) == [
+            "_ayb_job_dependencies",
             "_ayb_job_enqueue",
             "_ayb_job_executions",
             "_ayb_job_id",
@@ -224,6 +225,7 @@ def test_an_application_enqueues_with_what_it_is_granted_and_no_more(each_empty_
             unique = [NewJob(type="mail", unique=Unique(key="u", on_conflict=how)) for how in ("return", "replace")]
             assert [enqueue(app, job).created for job in unique] == [True, False]
             assert enqueue_many(app, [NewJob(type="mail", unique=Unique(key=key)) for key in ("u", "v")]) == 1
+            assert enqueue(app, NewJob(type="mail", depends_on=[made[0]])).created
             app.execute("INSERT INTO _ayb_jobs (type) VALUES ('plain')")
             for refused in (
                 "SELECT payload FROM _ayb_jobs",

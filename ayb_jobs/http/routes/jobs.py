@@ -40,6 +40,7 @@ from ayb_jobs.http.requests import (
 )
 from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, OutputShape, StatsShape, answer
+from ayb_jobs.model.dependencies import MOST_PARENTS
 from ayb_jobs.model.filters import MAX_ERROR, Filter
 from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState
 from ayb_jobs.model.unique import MAX_UNIQUE_KEY
@@ -47,6 +48,7 @@ from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue import jobs
+from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.outputs import read_output
@@ -80,6 +82,8 @@ class EnqueueBody(Body):
     unique_scope: Literal["unfinished", "waiting"] | None = None
     on_conflict: Literal["return", "reject", "replace", "debounce"] | None = None
     max_wait_sec: float | None = Field(default=None, gt=0, le=10 * 365 * 86400)
+    depends_on: list[str] | None = Field(default=None, min_length=1, max_length=MOST_PARENTS)
+    on_parent_failure: Literal["cancel", "run", "hold"] | None = None
 
 
 class RunAgainBody(Body):
@@ -202,10 +206,10 @@ def stats(services: Given) -> Response:
 
 
 def show(services: Given, job_id: JobId) -> Response:
-    """Show one job; `waitReason` tells why it waits, where it is queued and something keeps it."""
+    """Show one job; `waitReason` tells why it waits, `dependsOn` and `dependents` its parents and children."""
     with reading(services.database, services.read_timeout_s) as conn:
         job = jobs.get_job(conn, job_id)
-        return answer(job_text(job, wait_reason=why_waiting(conn, job)))
+        return answer(job_text(job, wait_reason=why_waiting(conn, job), family=list_family(conn, job.id)))
 
 
 def executions(
@@ -328,6 +332,8 @@ def _given(asked: EnqueueBody) -> dict[str, Any]:
         "run_at": instant_of(asked.run_at, "run_at"),
         "delay": None if asked.delay_sec is None else timedelta(seconds=asked.delay_sec),
         "unique": unique_field(asked.model_dump(by_alias=True)),
+        "depends_on": asked.depends_on,
+        "on_parent_failure": asked.on_parent_failure,
     }
 
 

@@ -9,13 +9,24 @@ invariant by name, with the job that shows it. The checker touches no database a
 the table of legal transitions.
 """
 
-from ayb_jobs.lab.checker.evidence import Event, Evidence, Fault, Limits, Operation, Run, Snapshot, Violation
+from ayb_jobs.lab.checker.evidence import (
+    Dependency,
+    Event,
+    Evidence,
+    Fault,
+    Limits,
+    Operation,
+    Run,
+    Snapshot,
+    Violation,
+)
 from ayb_jobs.lab.checker.figures import Figures, figures
 from ayb_jobs.lab.checker.invariants import INVARIANTS, check
 from ayb_jobs.lab.checker.timeline import timeline
 
 __all__ = [
     "INVARIANTS",
+    "Dependency",
     "Event",
     "Evidence",
     "Fault",

@@ -95,6 +95,14 @@ class Run(NamedTuple):
     ending: Ending
 
 
+class Dependency(NamedTuple):
+    """A job that was enqueued to wait for another, and what the other one's failure means to it: `cancel` or `run`."""
+
+    child_id: str
+    parent_id: str
+    rule: str
+
+
 class Fault(NamedTuple):
     """A fault that was injected. `target` is the application name of one start of a daemon, or `database`.
 
@@ -188,6 +196,7 @@ class Evidence:
     every_second: Mapping[str, float] = field(default_factory=dict)
     transactional: str = ""
     committed: Mapping[str, int] = field(default_factory=dict)
+    dependencies: Sequence[Dependency] = ()
 
     @cached_property
     def by_job(self) -> Mapping[str, Sequence[Event]]:

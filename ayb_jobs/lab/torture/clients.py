@@ -58,7 +58,8 @@ class Client:
 
     def _enqueue(self) -> None:
         key = f"{self._number}-{self.enqueued}"
-        job = new_job(self._chance, key, lease_s=self._lease_s)
+        earlier = [job_id for _, job_id in self._recent]
+        job = new_job(self._chance, key, lease_s=self._lease_s, earlier=earlier)
         self.enqueued += 1
         while True:
             self._history.note("enqueue", key, "ask")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from ayb_jobs.lab.checker import Event, Snapshot
+from ayb_jobs.lab.checker import Dependency, Event, Snapshot
 from ayb_jobs.storage.database import Connection
 
 # After the change, so that the row is locked: the numbers of one job's events are in the order of its changes.
@@ -19,6 +19,7 @@ INSTALL = r"""
         became _ayb_jobs
     );
     CREATE TABLE _ayb_job_torture_effects (job_id uuid NOT NULL);
+    CREATE TABLE _ayb_job_torture_edges (child_id uuid NOT NULL, parent_id uuid NOT NULL, rule text NOT NULL);
     CREATE OR REPLACE FUNCTION _ayb_job_log_event() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
         IF TG_OP = 'INSERT' THEN
@@ -31,13 +32,22 @@ INSTALL = r"""
         RETURN NULL;
     END
     $$;
+    CREATE OR REPLACE FUNCTION _ayb_job_log_edge() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+    BEGIN
+        INSERT INTO _ayb_job_torture_edges VALUES (NEW.child_id, NEW.parent_id, NEW.rule);
+        RETURN NULL;
+    END
+    $$;
     CREATE OR REPLACE TRIGGER _ayb_job_log_event AFTER INSERT OR UPDATE OR DELETE ON _ayb_jobs
         FOR EACH ROW EXECUTE FUNCTION _ayb_job_log_event();
+    CREATE OR REPLACE TRIGGER _ayb_job_log_edge AFTER INSERT ON _ayb_job_dependencies
+        FOR EACH ROW EXECUTE FUNCTION _ayb_job_log_edge();
 """
 UNINSTALL = """
     DROP TRIGGER IF EXISTS _ayb_job_log_event ON _ayb_jobs;
-    DROP FUNCTION IF EXISTS _ayb_job_log_event;
-    DROP TABLE IF EXISTS _ayb_job_events, _ayb_job_torture_effects;
+    DROP TRIGGER IF EXISTS _ayb_job_log_edge ON _ayb_job_dependencies;
+    DROP FUNCTION IF EXISTS _ayb_job_log_event, _ayb_job_log_edge;
+    DROP TABLE IF EXISTS _ayb_job_events, _ayb_job_torture_effects, _ayb_job_torture_edges;
 """
 
 
@@ -94,6 +104,14 @@ COUNT_EFFECTS = "SELECT job_id::text, count(*) FROM _ayb_job_torture_effects GRO
 def committed_effects(conn: Connection) -> dict[str, int]:
     """Return how often each transactional job left its effect."""
     return {row[0]: row[1] for row in conn.execute(COUNT_EFFECTS)}
+
+
+READ_EDGES = "SELECT child_id::text, parent_id::text, rule FROM _ayb_job_torture_edges"
+
+
+def edges(conn: Connection) -> list[Dependency]:
+    """Return which job was enqueued to wait for which."""
+    return [Dependency(*row) for row in conn.execute(READ_EDGES)]
 
 
 CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"

@@ -38,7 +38,9 @@ DUE = "SELECT count(*) FROM _ayb_jobs WHERE state = 'queued' AND run_at <= now()
 DISABLE_SCHEDULES = "UPDATE _ayb_job_schedules SET enabled = false WHERE name LIKE 'torture%'"
 HURRY = """
     WITH hurried AS (
-        UPDATE _ayb_jobs SET run_at = now() WHERE state = 'queued' AND run_at > now() + interval '1 second' RETURNING id
+        UPDATE _ayb_jobs SET run_at = now()
+        WHERE state = 'queued' AND run_at > now() + interval '1 second' AND blocked_run_at IS NULL
+        RETURNING id
     )
     SELECT pg_notify('ayb_jobs', '') FROM (SELECT count(*) FROM hurried) AS counted
 """
@@ -222,6 +224,7 @@ class Run:
         offset_s, error_s = self._database.ask(event_log.clock_offset)
         events = self._database.ask(lambda conn: event_log.read(conn, offset_s))
         committed = self._database.ask(event_log.committed_effects)
+        dependencies = self._database.ask(event_log.edges)
         schedules = self._database.ask(lambda conn: conn.execute(SCHEDULES).fetchall())
         self._database.close()
         setting = self._setting
@@ -234,6 +237,7 @@ class Run:
             probes=probes,
             transactional=TRANSACTION,
             committed=committed,
+            dependencies=dependencies,
             every_second={row[0]: 1.0 for row in schedules},
             limits=Limits(
                 lease_s=setting.lease_s,

@@ -2,9 +2,10 @@
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 
@@ -106,12 +107,17 @@ def snooze(context: JobContext) -> Snooze | None:
         return Snooze(0.5) if context.attempt == 1 else None
 
 
+# The share of jobs that wait for others.
+DEPENDENT = 0.1
 MANY = 50
 FEW = 2
 
 
-def new_job(chance: random.Random, key: str, *, lease_s: float) -> NewJob:
-    """Return the next job of the mix: most are quick, a few outlast their first lease, a few may fail by crashes."""
+def new_job(chance: random.Random, key: str, *, lease_s: float, earlier: Sequence[str] = ()) -> NewJob:
+    """Return the next job of the mix: most are quick, a few outlast their first lease, a few may fail by crashes.
+
+    A few wait for up to three of the `earlier` ones.
+    """
     kind, max_attempts, seconds, delay_s = chance.choices(_MIX, _SHARES)[0]
     takes_s = chance.uniform(*seconds) * (lease_s if kind is _LONG else 1)
     return NewJob(
@@ -121,7 +127,17 @@ def new_job(chance: random.Random, key: str, *, lease_s: float) -> NewJob:
         priority=chance.choice((1, 2, 2, 3)),
         delay=timedelta(seconds=chance.uniform(0.2, delay_s)) if delay_s else None,
         idempotency_key=key,
+        **_parents(chance, earlier),
     )
+
+
+def _parents(chance: random.Random, earlier: Sequence[str]) -> dict[str, Any]:
+    if not earlier or chance.random() > DEPENDENT:
+        return {}
+    return {
+        "depends_on": chance.sample(earlier, min(len(earlier), chance.randint(1, 3))),
+        "on_parent_failure": chance.choice(("cancel", "run")),
+    }
 
 
 _LONG = "longer than a lease"

@@ -13,6 +13,7 @@ from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.queue.dependencies import delete_edges, find_orphaned_edges
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.outputs import delete_outputs, find_old_outputs, prune_outputs
 from ayb_jobs.storage.queue.pruning import (
@@ -59,8 +60,8 @@ RESULTS = Old("results", prune_results, find_old_results, delete_results)
 OUTPUTS = Old("outputs", prune_outputs, find_old_outputs, delete_outputs)
 
 
-class PrunedSteps(NamedTuple):
-    """How many steps one batch removed, and the job behind which the next one goes on."""
+class PrunedBelongings(NamedTuple):
+    """How many rows of jobs that are gone one batch removed, and the job behind which the next one goes on."""
 
     rows: int
     next: str | None
@@ -141,7 +142,7 @@ class Pruner:
                 partial(self._prune_old, ALERTS, keep),
                 partial(self._prune_old, OUTPUTS, keep),
             ]
-        prunings.append(self._prune_steps)
+        prunings += [self._prune_steps, self._prune_edges]
         if self._retention.results_h >= 0:
             prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))
         _do_all(prunings)
@@ -158,7 +159,7 @@ class Pruner:
         return turn_s, {each.state for each in deferred}
 
     def _walk(
-        self, table: str, batch: Callable[[Any, Unprunable], PrunedJobs | PrunedSteps | PrunedExecutions]
+        self, table: str, batch: Callable[[Any, Unprunable], PrunedJobs | PrunedBelongings | PrunedExecutions]
     ) -> None:
         """Remove a table's old rows batch by batch; each is told behind what it goes on."""
         unprunable = Unprunable(self._database, self._patience)
@@ -192,10 +193,19 @@ class Pruner:
         """Remove the steps of jobs that are gone."""
         self._walk("steps", self._steps_batch)
 
-    def _steps_batch(self, after: str | None, unprunable: Unprunable) -> PrunedSteps:
+    def _steps_batch(self, after: str | None, unprunable: Unprunable) -> PrunedBelongings:
         with self._database.connection() as conn:
             orphaned = find_orphaned_steps(conn, after=after)
-        return PrunedSteps(unprunable.deleted(orphaned.job_ids, delete_steps), orphaned.next)
+        return PrunedBelongings(unprunable.deleted(orphaned.job_ids, delete_steps), orphaned.next)
+
+    def _prune_edges(self) -> None:
+        """Remove what is known of the parents of jobs that are gone."""
+        self._walk("dependencies", self._edges_batch)
+
+    def _edges_batch(self, after: str | None, unprunable: Unprunable) -> PrunedBelongings:
+        with self._database.connection() as conn:
+            orphaned = find_orphaned_edges(conn, after=after)
+        return PrunedBelongings(unprunable.deleted(orphaned.child_ids, delete_edges), orphaned.next)
 
     def _prune_executions(self, keep: timedelta) -> None:
         self._walk("executions", partial(self._executions_batch, keep))

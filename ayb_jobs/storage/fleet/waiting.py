@@ -20,6 +20,7 @@ from ayb_jobs.model.waiting import (
     wait_reason,
 )
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.blockers import find_blocker
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.pauses import find_pause
 
@@ -129,6 +130,7 @@ def _around(conn: Connection, job: Job) -> Surroundings | None:
         last=last,
         aside=find_set_aside(conn, job),
         locked_by=find_locker(conn, job),
+        blocked=None if job.blocked_run_at is None else find_blocker(conn, job.id),
     )
 
 

@@ -66,6 +66,40 @@ INSERT_JOBS = f"""
     SELECT count(*), (SELECT count(*) FROM woken) FROM added
 """
 
+# Jobs that wait for others, with an edge to each. They are due at a time that never comes, and have their own beside
+# it. No look at a parent and no lock on it: a running one could not be settled while this transaction lasts. The
+# resolver looks once this is committed.
+INSERT_DEPENDENT_JOBS = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT *
+        FROM unnest(
+            CAST(%(ids)s AS text[]), CAST(%(types)s AS text[]), CAST(%(payloads)s AS text[]), CAST(%(queues)s AS text[]),
+            CAST(%(priorities)s AS int[]), CAST(%(max_attempts)s AS int[]), CAST(%(run_ats)s AS text[]),
+            CAST(%(delays)s AS text[]), CAST(%(idempotency_keys)s AS text[]), CAST(%(traceparents)s AS text[]),
+            CAST(%(parents)s AS text[]), CAST(%(rules)s AS text[])
+        ) AS asked (
+            id, type, payload, queue, priority, max_attempts, run_at, delay, idempotency_key, traceparent, parents, rule
+        )
+    ), added AS (
+        INSERT INTO _ayb_jobs
+            (id, type, payload, queue, priority, max_attempts, run_at, blocked_run_at, idempotency_key, traceparent)
+        SELECT id::uuid, type, payload::jsonb, queue, priority::smallint, max_attempts, '9999-12-31 00:00:00+00',
+            coalesce(run_at::timestamptz, now() + delay::interval, now()), idempotency_key, traceparent
+        FROM asked
+        ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+        RETURNING id
+    ), edges AS (
+        INSERT INTO _ayb_job_dependencies (child_id, parent_id, rule)
+        SELECT added.id, parent.id::uuid, asked.rule
+        FROM added
+        JOIN asked ON asked.id::uuid = added.id
+        CROSS JOIN LATERAL jsonb_array_elements_text(asked.parents::jsonb) AS parent (id)
+    ), woken AS (
+        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'blocked')::text END FROM added LIMIT 1
+    )
+    SELECT count(*), (SELECT count(*) FROM woken) FROM added
+"""
+
 # One job with a unique key. What it needs beside an insert is the function's: it may replace a job that waits.
 ENQUEUE_UNIQUE = """
     SELECT job_id::text, became

@@ -39,7 +39,8 @@ JOB_COLUMNS = f"""
         WHEN pg_column_size(progress) > 4194304 THEN '"cut: it is stored in more than 4 MiB"'
         ELSE _ayb_job_text(progress)
     END AS progress_text,
-    created_at, updated_at, completed_at, canceled_at
+    created_at, updated_at, completed_at, canceled_at,
+    CASE WHEN state = 'queued' THEN blocked_run_at END AS blocked_run_at
 """
 # The same, as a list shows them.
 LISTED_COLUMNS = """
@@ -58,7 +59,8 @@ LISTED_COLUMNS = """
         WHEN pg_column_size(progress) > 16384 THEN '"cut: too large for a list; show the job to see it"'
         ELSE _ayb_job_text(progress)
     END AS progress_text,
-    created_at, updated_at, completed_at, canceled_at
+    created_at, updated_at, completed_at, canceled_at,
+    CASE WHEN state = 'queued' THEN blocked_run_at END AS blocked_run_at
 """
 
 

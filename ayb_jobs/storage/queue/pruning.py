@@ -41,6 +41,9 @@ PRUNE_JOBS = """
         WHERE ctid = ANY (ARRAY(
                 SELECT ctid FROM walked WHERE state = %(state)s::text AND ended_at < now() - %(keep)s::interval
             ))
+            AND (state = 'completed' OR (
+                SELECT true FROM _ayb_job_dependencies AS edge WHERE edge.parent_id = _ayb_jobs.id AND edge.is_open LIMIT 1
+            ) IS NULL)
         FOR UPDATE SKIP LOCKED
     ),
     pruned AS (
@@ -56,7 +59,10 @@ PRUNE_JOBS = """
 def prune_jobs(
     conn: Connection, *, state: JobState, keep: timedelta, limit: int = 1000, after: Position | None = None
 ) -> PrunedJobs:
-    """Remove jobs that ended in `state` longer than `keep` ago, from among the next `limit`, oldest first."""
+    """Remove jobs that ended in `state` longer than `keep` ago, from among the next `limit`, oldest first.
+
+    A failed or canceled one stays while a job waits for it.
+    """
     values = {
         "state": state,
         "rare_state": None if state is JobState.COMPLETED else state,
@@ -121,6 +127,9 @@ DELETE_JOBS = """
     WITH old AS MATERIALIZED (
         SELECT id FROM _ayb_jobs
         WHERE id = ANY (%(ids)s::uuid[]) AND state = %(state)s::text
+            AND (state = 'completed' OR (
+                SELECT true FROM _ayb_job_dependencies AS edge WHERE edge.parent_id = _ayb_jobs.id AND edge.is_open LIMIT 1
+            ) IS NULL)
         FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM _ayb_jobs WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING 1

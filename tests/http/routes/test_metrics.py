@@ -81,6 +81,7 @@ def value(server: Server, name: str, **labels: str) -> float | None:
             {"job_type": "t"},
             1,
         ),
+        (events.ChildrenResolved(freed=["a", "b"], canceled=[]), "children_resolved", {"outcome": "freed"}, 2),
         (events.RowsPruned(table="_ayb_jobs", rows=12), "rows_pruned", {"table": "_ayb_jobs"}, 12),
         (events.LoopFailed(loop="producer", error=OSError(), retry_s=1), "loop_failures", {"loop": "producer"}, 1),
         (events.LoopErrorRepeated(loop="producer", error=OSError()), "loop_failures", {"loop": "producer"}, 1),

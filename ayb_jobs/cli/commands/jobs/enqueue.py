@@ -10,6 +10,7 @@ from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.values import DURATION, INSTANT, JSON, WholeNumber
 from ayb_jobs.cli.warnings import warning_of_unknown_type
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.dependencies import RULES
 from ayb_jobs.model.unique import ON_CONFLICT, SCOPES
 
 # Flags whose names are not those of the API's fields.
@@ -23,6 +24,8 @@ FIELDS = {
     "unique_scope": "uniqueScope",
     "on_conflict": "onConflict",
     "max_wait_s": "maxWaitSec",
+    "depends_on": "dependsOn",
+    "on_parent_failure": "onParentFailure",
 }
 
 
@@ -52,6 +55,12 @@ FIELDS = {
 )
 @click.option(
     "--max-wait", "max_wait_s", type=DURATION, metavar="TIME", help="The longest that debouncing delays a job."
+)
+@click.option(
+    "--depends-on", multiple=True, metavar="JOB-ID", help="Wait until this job has completed; may be repeated."
+)
+@click.option(
+    "--on-parent-failure", type=click.Choice(RULES), help="If such a job failed or was canceled; `cancel` if not given."
 )
 @backend_options
 @pass_options

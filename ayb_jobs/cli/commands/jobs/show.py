@@ -58,6 +58,7 @@ def show(options: Options, job_id: str, limit: int) -> None:
 def print_job(job: dict[str, Any], now: datetime) -> None:
     """Print all that is known of a job."""
     whens = {name: job.get(key) for name, key in WHENS.items()}
+    whens["Due"] = job.get("blockedRunAt") or whens["Due"]
     output.print_fields(
         {
             "Id": job["id"],
@@ -67,6 +68,8 @@ def print_job(job: dict[str, Any], now: datetime) -> None:
             "Attempts": attempts_words(job),
             **{name: f"{text}  ({ago(text, now)})" for name, text in whens.items() if text},
             **({"Waits": job["waitReason"]} if job.get("waitReason") else {}),
+            **({"Depends on": relatives(job, "dependsOn")} if job.get("dependsOn") else {}),
+            **({"Dependents": relatives(job, "dependents")} if job.get("dependents") else {}),
             **{name: str(job[key]) for name, key in DETAILS.items() if job.get(key) is not None},
             "Payload": json.dumps(job["payload"], indent=2, ensure_ascii=False),
             **({"Progress": json.dumps(job["progress"], ensure_ascii=False)} if "progress" in job else {}),
@@ -75,6 +78,13 @@ def print_job(job: dict[str, Any], now: datetime) -> None:
         },
         {"State": STATE_STYLES[job["state"]]},
     )
+
+
+def relatives(job: dict[str, Any], side: str) -> str:
+    """Return a job's parents or children, one a line, each with its state, and how many more there are."""
+    lines = [f"{one['id']}  {one['state']}" for one in job[side]]
+    more = job[f"{side}Count"] - len(lines)
+    return "\n".join([*lines, f"and {more:,} more"] if more else lines)
 
 
 def attempts_words(job: dict[str, Any]) -> str:
