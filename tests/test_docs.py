@@ -144,7 +144,11 @@ def test_python_in_a_document_compiles_and_imports_public_names(block: Block) ->
     assert {alias.name for node in imported for alias in node.names} <= set(ayb_jobs.__all__)
 
 
-@pytest.mark.parametrize("block", blocks_of("sql"), ids=where)
+# Each how-to page is followed as a whole, by `docs/test_howto.py`.
+ALONE = [block for block in blocks_of("sql") if not block.where.startswith("docs/howto/")]
+
+
+@pytest.mark.parametrize("block", ALONE, ids=where)
 def test_sql_in_a_document_runs(block: Block, conn: Connection) -> None:
     with conn.transaction(force_rollback=True):
         conn.execute(OTHER_TABLES)  # which AYB's users have beside ours

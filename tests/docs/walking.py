@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,11 @@ NAMED = re.compile(r"(?:<\?php )?(?:#|//|--) ([\w./-]+\.\w+)")
 GIVEN = re.compile(r"(pip install|npm install|sudo apt|createdb|export) ")
 # These run on, each in a terminal of its own.
 RUNS_ON = re.compile(r"ayb-jobs run\b|uvicorn |flask .*\brun\b|manage\.py (runserver|ayb_jobs run)")
+# What pages need beside Python and psql, and Debian's packages that have it.
+PACKAGES = {"curl": "curl", "node": "nodejs", "ruby": "ruby-pg", "php": "php-cli php-pgsql", "go": "golang-go"}
+NODE_MODULES = ROOT / "node_modules"
+# Debian's packages of Go's libraries are here. There is no module proxy to get others from.
+GOPATH = "/usr/share/gocode"
 # Pages serve HTTP here.
 PORT = "8000"
 
@@ -31,7 +37,7 @@ PORT = "8000"
 class Walk:
     """Follows a page in a folder, with a database of its own."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, bin_dir: Path) -> None:
         self.folder = folder
         self.said: list[str] = []
         self.codes: list[int] = []  # of what ran on
@@ -39,11 +45,14 @@ class Walk:
         self._port = free_port()
         parts = conninfo_to_dict(url)
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("AYB_", "PG"))} | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{bin_dir}:{os.environ['PATH']}",
             "DATABASE_URL": url,
             "AYB_JOBS_DATABASE_URL": url,
             "AYB_JOBS_API_ENABLED": "false",
-            "NODE_PATH": str(ROOT / "node_modules"),
+            "NODE_PATH": str(NODE_MODULES),
+            "GO111MODULE": "off",
+            "GOPATH": GOPATH,
+            "GOCACHE": str(folder / ".cache"),
             "PYTHONPATH": str(folder),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PGHOST": str(parts["host"]),
@@ -54,9 +63,9 @@ class Walk:
 
     @classmethod
     @contextmanager
-    def of(cls, page: str, folder: Path, url: str) -> Iterator[Self]:
-        """Follow a page, then do what the block does while what the page started runs on."""
-        walk = cls(folder, url)
+    def of(cls, page: str, folder: Path, url: str, bin_dir: Path) -> Iterator[Self]:
+        """Follow a page, then do what the block does while what the page started runs on. psql is in `bin_dir`."""
+        walk = cls(folder, url, bin_dir)
         try:
             for block in blocks(HOWTO / page, *LANGUAGES):
                 walk.do(block)
@@ -114,6 +123,17 @@ class Walk:
         for process in self._running:
             process.send_signal(signal.SIGINT)
         self.codes = [process.wait(30) for process in self._running]
+
+
+def missing(page: str) -> str | None:
+    """Say what a page needs that is not installed; None if all is there."""
+    typed = {line.split()[0] for block in blocks(HOWTO / page, "console") for line in shell_lines(block)}
+    if "node" in typed and not (NODE_MODULES / "pg").exists():
+        return "pg is not installed: npm install --no-save pg@8"
+    if "go" in typed and not (Path(GOPATH) / "src" / "github.com" / "lib" / "pq").exists():
+        return "Go's driver is not installed: apt-get install golang-github-lib-pq-dev"
+    absent = [program for program in sorted(typed & PACKAGES.keys()) if shutil.which(program) is None]
+    return f"{absent[0]} is not installed: apt-get install {PACKAGES[absent[0]]}" if absent else None
 
 
 def free_port() -> int:
