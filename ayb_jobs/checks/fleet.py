@@ -1,12 +1,12 @@
 """Whether daemons are alive, and whether they can run what is due."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.model.words import count_words, quoted, span_words
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_daemons
-from ayb_jobs.storage.fleet.lifelines import find_lifeless
+from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.fleet.lifelines import HeardDaemon
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.queue.lateness import count_silent
 
@@ -17,10 +17,9 @@ NAMED = 3
 SIGN_S = 25.0
 
 
-def lifeless(conn: Connection) -> Finding | None:
+def lifeless(fleet: Sequence[HeardDaemon]) -> Finding | None:
     """Find daemons that were heard of a moment ago and whose lifeline nobody holds, as after a kill."""
-    free = find_lifeless(conn)
-    found = [seen.daemon for seen in list_daemons(conn) if seen.daemon.id in free]
+    found = [daemon.id for daemon in fleet if daemon.is_lifeless]
     if not found:
         return None
     return Finding(
@@ -29,18 +28,16 @@ def lifeless(conn: Connection) -> Finding | None:
         fact="nobody holds the lifeline of a daemon: its process ended, or its connection was lost a moment ago",
         meaning="If it ended, its jobs run again within two seconds if another daemon lives.",
         remedy="Look whether the process runs.",
-        evidence={"daemons": [daemon.id for daemon in found]},
+        evidence={"daemons": found},
     )
 
 
-def no_daemon(conn: Connection, *, host: str | None = None) -> Finding | None:
+def no_daemon(fleet: Sequence[HeardDaemon], *, host: str | None = None) -> Finding | None:
     """Find that no daemon is alive, on a host if one is named.
 
     One whose lifeline nobody holds is not alive if it has missed a sign of life, too.
     """
-    free = find_lifeless(conn)
-    alive = [seen for seen in list_daemons(conn) if seen.daemon.id not in free or seen.silent_s < SIGN_S]
-    hosts = [seen.daemon.host for seen in alive]
+    hosts = [daemon.host for daemon in fleet if not daemon.is_lifeless or daemon.silent_s < SIGN_S]
     if host in hosts or (host is None and hosts):
         return None
     where = "" if host is None else " on this host"

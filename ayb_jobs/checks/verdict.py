@@ -1,6 +1,6 @@
 """One sentence that tells whether all is well, the same for the dashboard, `health` and `/readyz`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.config import Retention
 from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import list_daemons
+from ayb_jobs.storage.fleet.lifelines import HeardDaemon, look_at_fleet
 from ayb_jobs.storage.queue.lateness import Pace, measure_pace
 from ayb_jobs.storage.queue.minutes import Level, measure_level
 
@@ -56,45 +56,61 @@ class Verdict:
         return as_sentence(self.findings[0].fact) if self.findings else self.sentence
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look at the database found, each question asked once, and the verdict on it.
+
+    If the database is `unfit`, nothing else was asked. `fleet` are the daemons that were heard of within a minute.
+    """
+
+    verdict: Verdict
+    unfit: Sequence[Finding] = ()
+    fleet: Sequence[HeardDaemon] = ()
+    unclaimable: Finding | None = None
+    overdue: Finding | None = None
+    deferred: Sequence[Finding] = ()
+
+
 DISABLED = Verdict(
     sentence="Jobs are disabled: this daemon runs no job and fires no schedule.", mood=Mood.READY, findings=()
 )
 
 
-def look_round(conn: Connection, retention: Retention, loops: Sequence[LoopAge] = ()) -> Verdict:
-    """Ask every check that is cheap, and return what they amount to."""
+def look_round(conn: Connection, retention: Retention, loops: Sequence[LoopAge] = ()) -> Look:
+    """Ask every check that is cheap. Jobs that wait are told by the first finding if no daemon is alive."""
     stuck = stuck_loops(loops)
-    unfit = list(unfit_database(conn))
-    if unfit:
-        return decide([*unfit, *stuck], None)
-    level = measure_level(conn, most=COUNTED)
-    daemons = list_daemons(conn)
-    figures = Figures(
-        level=level,
-        pace=measure_pace(conn, most=COUNTED),
-        daemons=len(daemons),
-        slots=sum(seen.daemon.concurrency for seen in daemons),
-    )
-    found = [*stuck, *_asked(conn, level), *deferred(conn, retention)]
-    return decide(found, figures)
-
-
-def _asked(conn: Connection, level: Level) -> Iterator[Finding]:
-    """Ask what can be asked of a database that is fit; jobs that no daemon runs are told by the first check."""
-    none = no_daemon(conn)
-    if none:
-        yield none
-    answers = [
+    if unfit := list(unfit_database(conn)):
+        return Look(verdict=decide([*unfit, *stuck], None), unfit=unfit)
+    fleet = look_at_fleet(conn)
+    figures = _measured(conn, fleet)
+    none, waiting, not_done, kept = no_daemon(fleet), unclaimable(conn), overdue(conn), deferred(conn, retention)
+    found = [
+        none,
         abandoned(conn),
-        None if none else unclaimable(conn),
-        None if none else late(conn, level, counted=COUNTED),
+        None if none else waiting,
+        None if none else late(conn, figures.level, counted=COUNTED),
         None if none else paused(conn),
-        overdue(conn),
+        not_done,
         failing(conn),
         gone(conn),
-        lifeless(conn),
+        lifeless(fleet),
     ]
-    yield from filter(None, answers)
+    return Look(
+        verdict=decide([*stuck, *filter(None, found), *kept], figures),
+        fleet=fleet,
+        unclaimable=waiting,
+        overdue=not_done,
+        deferred=kept,
+    )
+
+
+def _measured(conn: Connection, fleet: Sequence[HeardDaemon]) -> Figures:
+    return Figures(
+        level=measure_level(conn, most=COUNTED),
+        pace=measure_pace(conn, most=COUNTED),
+        daemons=len(fleet),
+        slots=sum(daemon.concurrency for daemon in fleet),
+    )
 
 
 def decide(findings: Sequence[Finding], figures: Figures | None) -> Verdict:

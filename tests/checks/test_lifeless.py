@@ -9,7 +9,7 @@ from ayb_jobs.checks.fleet import lifeless, no_daemon
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.lifelines import Lifeline
+from ayb_jobs.storage.fleet.lifelines import Lifeline, look_at_fleet
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
 
@@ -30,14 +30,14 @@ def be_silent(conn: Connection, seconds: int) -> None:
 
 def test_a_daemon_that_holds_its_lifeline_is_alive_for_a_minute_of_silence(conn: Connection, held: Lifeline) -> None:
     be_silent(conn, 50)
-    assert lifeless(conn) is None
-    assert no_daemon(conn) is None
+    assert lifeless(look_at_fleet(conn)) is None
+    assert no_daemon(look_at_fleet(conn)) is None
 
 
 def test_health_names_a_daemon_whose_lifeline_nobody_holds(conn: Connection, held: Lifeline, database_url: str) -> None:
     held.close()
-    eventually(lambda: lifeless(conn) is not None)  # the server ends the session in its own time
-    found = lifeless(conn)
+    eventually(lambda: lifeless(look_at_fleet(conn)) is not None)  # the server ends the session in its own time
+    found = lifeless(look_at_fleet(conn))
     assert found is not None
     assert found.evidence == {"daemons": ["me"]}
     said = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("health")
@@ -47,12 +47,12 @@ def test_health_names_a_daemon_whose_lifeline_nobody_holds(conn: Connection, hel
 def test_a_daemon_without_lifeline_that_misses_a_sign_of_life_is_not_alive(conn: Connection, held: Lifeline) -> None:
     held.close()
     be_silent(conn, 30)
-    assert no_daemon(conn) is not None
+    assert no_daemon(look_at_fleet(conn)) is not None
 
 
 def test_a_daemon_that_announced_no_lifeline_is_alive_for_a_minute_of_silence(conn: Connection, held: Lifeline) -> None:
     conn.execute("UPDATE _ayb_job_workers SET guarded = false")
     held.close()
     be_silent(conn, 50)
-    assert lifeless(conn) is None
-    assert no_daemon(conn) is None
+    assert lifeless(look_at_fleet(conn)) is None
+    assert no_daemon(look_at_fleet(conn)) is None

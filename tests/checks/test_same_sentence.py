@@ -16,6 +16,7 @@ from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.lifelines import look_at_fleet
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
 from tests.http.conftest import serving
@@ -76,7 +77,7 @@ def findings(conn: Connection) -> list[Finding | None]:
     return [
         *stuck_loops(loops),
         *unfit_database(conn),
-        no_daemon(conn),
+        no_daemon(look_at_fleet(conn)),
         unclaimable(conn),
         overdue(conn),
         outage(DatabaseError("cannot connect to the database: secret.example.org")),

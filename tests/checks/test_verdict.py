@@ -370,13 +370,13 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
 def test_a_situation_is_told_in_its_words(conn: Connection, situation: Callable[[Connection], None]) -> None:
     situation(conn)
     conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    said = look_round(conn, Retention())
+    said = look_round(conn, Retention()).verdict
     assert said.sentence.startswith(SITUATIONS[situation])
 
 
 def test_a_stuck_loop_speaks_where_it_is_known(conn: Connection) -> None:
     a_daemon(conn)
-    said = look_round(conn, Retention(), [LoopAge("producer", 11.0, 10.0)])
+    said = look_round(conn, Retention(), [LoopAge("producer", 11.0, 10.0)]).verdict
     assert said.sentence == "Loop producer has made no progress for 11.0 s; 10 s are its limit."
 
 

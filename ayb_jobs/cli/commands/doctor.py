@@ -96,7 +96,7 @@ def doctor(ctx: click.Context, options: Options, *, fix: bool) -> None:
 def examine(conn: Connection, url: str, retention: Retention) -> Report:
     """Ask every check."""
     report = Report()
-    verdict = look_round(conn, retention)
+    verdict = look_round(conn, retention).verdict
     report.sentence = verdict.sentence
     report.findings += verdict.findings
     if any(each.name.startswith(("schema.", "database.")) for each in verdict.findings):

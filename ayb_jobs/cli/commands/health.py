@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import facts
-from ayb_jobs.checks.fleet import lifeless, no_daemon, unclaimable
-from ayb_jobs.checks.retention import deferred
+from ayb_jobs.checks.fleet import lifeless, no_daemon
 from ayb_jobs.checks.verdict import look_round
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
@@ -90,14 +88,14 @@ def database_health(options: Options, *, this_host: bool) -> Health:
         if disabled:
             output.say("jobs are disabled here (jobs.enabled), so that neither the schema nor a daemon was looked for")
             return Health([])
-        if unfit := facts(unfit_database(conn)):
-            return Health(unfit)
-        if missing := no_daemon(conn, host=socket.gethostname() if this_host else None):
-            return Health([missing.fact])
-        waiting = unclaimable(conn)
         retention = Retention() if options.database_url else settings(options).retention
-        notices = [each.fact for each in deferred(conn, retention)]
-        if silent := lifeless(conn):
-            notices.append(f"{silent.fact}: {', '.join(silent.evidence['daemons'])}")
-        sentence = look_round(conn, retention).sentence
-    return Health([], int(waiting.evidence["count"]) if waiting else 0, notices, sentence)
+        found = look_round(conn, retention)
+    if unfit := facts(found.unfit):
+        return Health(unfit)
+    if missing := no_daemon(found.fleet, host=socket.gethostname() if this_host else None):
+        return Health([missing.fact])
+    notices = [each.fact for each in found.deferred]
+    if silent := lifeless(found.fleet):
+        notices.append(f"{silent.fact}: {', '.join(silent.evidence['daemons'])}")
+    waiting = int(found.unclaimable.evidence["count"]) if found.unclaimable else 0
+    return Health([], waiting, notices, found.verdict.sentence)

@@ -16,7 +16,7 @@ from ayb_jobs.checks.fleet import stopping, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
-from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict, decide, look_round
+from ayb_jobs.checks.verdict import DISABLED, Look, Mood, Verdict, decide, look_round
 from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.http.edge.auth import Authenticator
 from ayb_jobs.http.requests import Given
@@ -123,28 +123,41 @@ def liveness(services: Services) -> Health:
 
 
 def readiness(services: Services) -> Health:
-    """Return everything that keeps work from being done."""
+    """Return everything that keeps work from being done.
+
+    One look answers all questions. If it fails, each is asked by itself, so that one that fails hides no other.
+    """
     loops = services.loops()
-    unfit = _unfit(services)
+    look, failed = _look(services, loops)
+    unfit = look.unfit if failed is None else _unfit(services)
+    counted: Mapping[str, Finding | None] = {"overdueSchedules": look.overdue, "unclaimableJobs": look.unclaimable}
+    notices = look.deferred if failed is None or unfit else _notices(services)
     return Health(
         findings=[*stuck_loops(loops), *unfit, *([stopping()] if services.draining() else [])],
         loops=loops,
-        verdict=judge(services),
-        notices=() if unfit or not services.enabled else _notices(services),
-        counted={} if unfit else dict(_counted(services)),
+        verdict=_verdict(services, look),
+        notices=() if unfit or not services.enabled else notices,
+        counted={} if unfit else counted if failed is None else dict(_counted(services)),
     )
 
 
 def judge(services: Services) -> Verdict:
     """Return how things stand, as far as the database says it in time."""
-    loops = services.loops()
+    return _verdict(services, _look(services, services.loops())[0])
+
+
+def _verdict(services: Services, look: Look) -> Verdict:
+    return look.verdict if services.enabled or look.verdict.mood is Mood.UNKNOWN else DISABLED
+
+
+def _look(services: Services, loops: Sequence[LoopAge]) -> tuple[Look, AybJobsError | None]:
+    """Look at everything at once; return the error beside a verdict on it if the database does not answer in time."""
     try:
         with probing(services.database, DATABASE_S) as conn:
-            found = look_round(conn, services.config.retention, loops)
+            return look_round(conn, services.config.retention, loops), None
     except AybJobsError as error:
         told = outage(error) if isinstance(error, DatabaseError) else unanswered(error)
-        return decide([told, *stuck_loops(loops)], None)
-    return found if services.enabled or found.mood is Mood.UNKNOWN else DISABLED
+        return Look(verdict=decide([told, *stuck_loops(loops)], None)), error
 
 
 def _unfit(services: Services) -> list[Finding]:

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from psycopg.rows import class_row
+
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect_for_ourselves, shares_sessions
-from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.daemons import ALIVE_S, beat
 from ayb_jobs.storage.rows import named, one_row
 
 TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0)) AS taken"
@@ -41,22 +43,38 @@ LAST_LEASES = """
 """
 
 
-# Read, not taken: whoever looks for the daemon of this lock must not find it held by a question.
-FIND_LIFELESS = """
-    SELECT id
+class HeardDaemon(NamedTuple):
+    """A daemon that was heard of within a minute, `silent_s` ago.
+
+    If it `is_lifeless`, it announced a lifeline that nobody holds: it is dead, or was cut off a moment ago.
+    """
+
+    id: str
+    host: str
+    concurrency: int
+    silent_s: float
+    is_lifeless: bool
+
+
+# Locks are read, not taken: whoever looks for the daemon of a lock must not find it held by a question.
+LOOK_AT_FLEET = """
+    SELECT id, host, concurrency, greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
+        guarded AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_locks
+            WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+                AND (classid::bigint << 32) | objid::bigint = hashtextextended('_ayb_job_worker ' || daemon.id, 0)
+        ) AS is_lifeless
     FROM _ayb_job_workers AS daemon
-    WHERE guarded AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_locks
-        WHERE locktype = 'advisory' AND granted AND objsubid = 1
-            AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-            AND (classid::bigint << 32) | objid::bigint = hashtextextended('_ayb_job_worker ' || daemon.id, 0)
-    )
+    WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+    ORDER BY started_at, id
 """
 
 
-def find_lifeless(conn: Connection) -> set[str]:
-    """Return the daemons that announced a lifeline which nobody holds: dead, or cut off a moment ago."""
-    return {row.id for row in named(conn).execute(FIND_LIFELESS)}
+def look_at_fleet(conn: Connection) -> list[HeardDaemon]:
+    """Return the daemons that were heard of within a minute, in the order of their start."""
+    with conn.cursor(row_factory=class_row(HeardDaemon)) as cursor:
+        return cursor.execute(LOOK_AT_FLEET, {"alive_s": ALIVE_S}).fetchall()
 
 
 class Sign(NamedTuple):

@@ -58,7 +58,7 @@ def test_the_first_sentence_is_that_of_the_checks(guest: Guest, conn: Connection
     a_daemon(conn)
     make_job(conn, type="nobody_knows", run_at=sql.SQL("now() - interval '1 hour'"))
     page = guest.get("/")
-    assert page.headline == look_round(conn, Retention()).sentence.replace("`", "")
+    assert page.headline == look_round(conn, Retention()).verdict.sentence.replace("`", "")
     assert page.links["Show 1"] == "/jobs?state=waiting&type=nobody_knows"
 
 

@@ -1,13 +1,15 @@
 """Probes: alive, ready, and who is."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 import pytest
 
+from ayb_jobs.checks import verdict
 from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.routes import health
@@ -16,6 +18,7 @@ from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_daemons
+from ayb_jobs.storage.own import OwnCursor
 from tests.factories import make_job
 from tests.http.conftest import serving
 
@@ -130,13 +133,32 @@ def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, mon
     def computed(*_: object, **__: object) -> NoReturn:
         raise InvalidInput("the database refuses a value: interval out of range")
 
+    monkeypatch.setattr(verdict, "overdue", computed)
     monkeypatch.setattr(health, "COUNTED", {**health.COUNTED, "overdueSchedules": computed})
     monkeypatch.setattr(exposition, "gauges_of_state", computed)
     with serving(db) as server, server.client(None) as client:
         answer = client.get("/readyz")
         assert answer.status_code == 200
         assert "overdueSchedules" not in answer.json()
+        assert answer.json()["unclaimableJobs"] == 0
         assert "ayb_jobs_database_up 0.0" in client.get("/metrics").text
+
+
+def test_a_probe_puts_each_question_to_the_database_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    execute = OwnCursor.execute
+
+    def noted(cursor: OwnCursor, query: Any, *arguments: Any, **options: Any) -> Any:
+        asked.append(" ".join(str(query).split()) + f" {arguments}")
+        return execute(cursor, query, *arguments, **options)
+
+    with serving(db) as server, server.client(None) as client:
+        client.get("/readyz")
+        monkeypatch.setattr(OwnCursor, "execute", noted)
+        assert client.get("/readyz").json()["findings"] == []
+    assert [each for each, times in Counter(asked).items() if times > 1] == []
+    assert len([each for each in asked if "is_lifeless" in each]) == 1
+    assert len(asked) <= 21
 
 
 def worker(name: str) -> DaemonRecord:
