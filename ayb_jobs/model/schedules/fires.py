@@ -197,8 +197,12 @@ def expected_fire(timing: Timing, now: datetime, last_fire_at: datetime | None) 
 
     A last fire far ahead of `now` counts for nothing: the clock was set back since. Raises `Ended` if no fire is left.
     """
-    is_honest = last_fire_at is not None and last_fire_at <= now + LEAP
-    return first_fire(*timing, now, last_fire_at if is_honest else None)
+    return first_fire(*timing, now, honest_fire(last_fire_at, now))
+
+
+def honest_fire(last_fire_at: datetime | None, now: datetime) -> datetime | None:
+    """Return a last fire that the clock of `now` may have seen; None if it lies far ahead."""
+    return last_fire_at if last_fire_at is not None and last_fire_at <= now + LEAP else None
 
 
 def jitter(schedule_id: str, fire_at: datetime, jitter_s: float) -> timedelta:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import named, one_row
-from ayb_jobs.storage.schedules.leaps import list_too_late
+from ayb_jobs.storage.schedules.leaps import Righted, list_too_late
 from ayb_jobs.storage.schedules.schedules import unreadable
 
 Reason = Literal["broken", "unserved", "no_success", "not_fired", "too_late"]
@@ -90,6 +91,23 @@ def list_overdue(conn: Connection, *, limit: int = 1000) -> list[Overdue]:
     return sorted(found, key=lambda each: each.since)[:limit]
 
 
+IS_ANY_ALIVE = """
+    SELECT EXISTS (
+        SELECT FROM _ayb_job_workers
+        WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
+    ) AS alive
+"""
+
+
+def _list_too_late(conn: Connection) -> list[Righted]:
+    """Return schedules whose next run is too late.
+
+    There may be as many timings as schedules, and a living scheduler puts right what is too late. So while a daemon
+    lives, only those count that were fired or written ahead of the clock.
+    """
+    return list_too_late(conn, ahead_of_clock=one_row(named(conn).execute(IS_ANY_ALIVE)).alive)
+
+
 def _too_late(conn: Connection) -> list[Overdue]:
     return [
         Overdue(
@@ -102,11 +120,12 @@ def _too_late(conn: Connection) -> list[Overdue]:
             expect_success_within_s=None,
             last_error=None,
         )
-        for planned, _ in list_too_late(conn)
+        for planned, _ in _list_too_late(conn)
     ]
 
 
 def _unreadable(conn: Connection) -> list[Overdue]:
+    read = lru_cache(maxsize=None)(unreadable)  # many schedules may have one timing
     return [
         Overdue(
             schedule_id=row.id,
@@ -119,25 +138,14 @@ def _unreadable(conn: Connection) -> list[Overdue]:
             last_error=error,
         )
         for row in named(conn).execute(LIST_UNPLANNED)
-        if (error := unreadable(row.cron_expr, row.timezone)) is not None
+        if (error := read(row.cron_expr, row.timezone)) is not None
     ]
 
 
-IS_ANY_ALIVE = """
-    SELECT EXISTS (
-        SELECT FROM _ayb_job_workers
-        WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
-    )
-"""
 COUNT_OVERDUE = "SELECT count(*) FROM _ayb_job_overdue WHERE schedule_id <> ALL (%(others)s::uuid[])"
 
 
 def count_overdue(conn: Connection) -> int:
-    """Return how many schedules are overdue.
-
-    Reckoning every next run anew would make this dear, and a living scheduler puts those right that are too late. So
-    while a daemon lives, only those count as too late that were fired or written ahead of the clock.
-    """
-    late = list_too_late(conn, ahead_of_clock=one_row(conn.execute(IS_ANY_ALIVE))[0])
-    others = {each.schedule_id for each in _unreadable(conn)} | {each.planned.id for each in late}
+    """Return how many schedules are overdue."""
+    others = {each.schedule_id for each in _unreadable(conn)} | {each.planned.id for each in _list_too_late(conn)}
     return len(others) + int(one_row(conn.execute(COUNT_OVERDUE, {"others": list(others)}))[0])

@@ -12,12 +12,14 @@ from psycopg.sql import SQL
 
 from ayb_jobs.events import SchedulePutRight
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.schedules.fires import Timing, expected_fire
 from ayb_jobs.runtime.chores import clock_watch
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
-from ayb_jobs.storage.schedules.leaps import PutRight, Righted, list_planned, put_right
+from ayb_jobs.storage.schedules import leaps
+from ayb_jobs.storage.schedules.leaps import PutRight, Righted, list_planned, list_too_late, put_right
 from ayb_jobs.storage.schedules.overdue import count_overdue, list_overdue
 from tests.aside import set_aside
 from tests.cli.processes import PROGRAM, environment
@@ -205,6 +207,42 @@ def test_a_next_run_that_is_too_late_counts_as_overdue(conn: Connection, is_aliv
     if is_alive:
         beat(conn, ME)
     assert count_overdue(conn) == len(list_overdue(conn)) == 2
+
+
+def test_next_runs_are_reckoned_once_for_each_timing(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    reckoned: list[Timing] = []
+
+    def counted(timing: Timing, *instants: Any) -> datetime:
+        reckoned.append(timing)
+        return expected_fire(timing, *instants)
+
+    monkeypatch.setattr(leaps, "expected_fire", counted)
+    insert = """
+        INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, planned, last_fire_at, next_run_at)
+        SELECT 's' || number, 'test', cron, cron || ' UTC once', now() - interval '2 hours',
+            now() + CASE number WHEN 1 THEN interval '2 years' ELSE interval '1 minute' END
+        FROM generate_series(1, 300) AS number, LATERAL (SELECT '0 0 ' || 1 + number % 3 || ' 1 *' AS cron) AS timing
+    """
+    conn.execute(insert)
+    assert [(each.name, each.reason) for each in list_overdue(conn)] == [("s1", "too_late")]
+    assert len(reckoned) == 4  # once for each of three timings, and for the schedule that is too late
+    conn.execute(
+        "UPDATE _ayb_job_schedules SET next_run_at = now() + interval '2 years',"
+        " last_fire_at = now() + interval '3 hours' + random() * interval '1 hour'"
+    )
+    reckoned.clear()
+    assert len(list_too_late(conn)) == 300
+    assert len(reckoned) == 6
+
+
+def test_a_living_daemon_spares_the_reckoning_of_all_next_runs(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_schedule(conn, planned=PLANNED, last_fire_at=SQL("now()"), next_run_at=SQL("now() + interval '1 day'"))
+    conn.execute("UPDATE _ayb_job_schedules SET created_at = now(), updated_at = now(), watched_since = now()")
+    beat(conn, ME)
+    monkeypatch.setattr(leaps, "expected_fire", lambda *_: pytest.fail("reckoned"))
+    assert count_overdue(conn) == len(list_overdue(conn)) == 0
 
 
 def test_a_next_run_that_somebody_wrote_counts_as_overdue_while_no_scheduler_lives(conn: Connection) -> None:
