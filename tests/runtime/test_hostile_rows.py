@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from psycopg import sql
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RowsSetAside, RowsUnprunable
+from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.chores import scheduler
@@ -21,18 +23,25 @@ from ayb_jobs.runtime.chores.clock_watch import ClockWatch
 from ayb_jobs.runtime.chores.courier import Courier
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
+from ayb_jobs.runtime.chores.tallier import Tallier
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
+from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import list_daemons
+from ayb_jobs.storage.fleet.daemons import beat, list_daemons
+from ayb_jobs.storage.queue.minutes import Ended, list_minutes
 from ayb_jobs.storage.schedules.deliveries import Alert, target_id
 from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
+from tests.running import running
 
+HOUR = timedelta(hours=1)
 ROWS = 300
 TEXTS = ["''", "repeat('x', 100000)", "U&'\\FFFD\\202E'", "'%s %(a)s {}'", "E'\\n'"]
 # Values at the edges of each type; what a column refuses is passed over.
@@ -112,13 +121,16 @@ class Refused:
 
 @dataclass
 class Case:
-    """A loop: the tables that it reads, what makes its turns, and what good rows beside the bad must have become."""
+    """A loop: the tables that it reads, what makes its turns, and what good rows beside the bad must have become.
+
+    `refused` is None if it writes no row but the daemon's own.
+    """
 
     hostile: Sequence[tuple[str, dict[str, str]]]
     tick: Callable[[Database, Emit], Callable[[], float]]
     prepare: Callable[[Connection], object]
     progressed: Callable[[Connection], bool]
-    refused: Refused
+    refused: Refused | None = None
     turns: int = 12
 
 
@@ -151,6 +163,17 @@ def delivering(db: Database, emit: Emit) -> Callable[[], float]:
 def watching_the_clock(db: Database, emit: Emit) -> Callable[[], float]:
     watch = ClockWatch(db, emit)
     return lambda: float(watch.look(time.time()))
+
+
+def tallying(db: Database, emit: Emit) -> Callable[[], float]:
+    tallier = Tallier(db, emit)
+    for name in ("good", "bad"):
+        tallier._add(name, Ended(completed=1))
+    return tallier.tick
+
+
+def watching_pauses(db: Database, emit: Emit) -> Callable[[], float]:
+    return PauseWatch(database=db, worker_id=ME.id, paused=Paused(), in_flight=InFlight(), on_change=lambda: None).tick
 
 
 class Deaf:
@@ -380,6 +403,33 @@ LOOPS: dict[str, Case] = {
         progressed=lambda conn: "me" in {seen.daemon.id for seen in list_daemons(conn)},
         refused=Refused(make=make_silent_daemon, table="_ayb_job_workers", when="old.id = 'bad'"),
     ),
+    "tallier": Case(
+        hostile=[
+            ("_ayb_job_minutes", {"at": "date_trunc('minute', now())", "job_type": "gen_random_uuid()::text"}),
+            ("_ayb_job_levels", {"at": "now() - random() * interval '9 years'"}),
+            ("_ayb_jobs", {"type": "'noop'"}),
+        ],
+        tick=tallying,
+        prepare=lambda _: None,
+        progressed=lambda conn: (
+            [(each.completed, each.failed) for each in list_minutes(conn, span=HOUR, step=HOUR, job_type="good")] == [(1, 0)]
+        ),
+        refused=Refused(make=lambda _: ["bad"], table="_ayb_job_minutes", when="new.job_type = 'bad'"),
+    ),
+    "pauses": Case(
+        hostile=[
+            ("_ayb_job_pauses", {"kind": "'queue'", "name": "gen_random_uuid()::text", "paused_by": "''"}),
+            ("_ayb_job_pauses", {"kind": "'type'", "name": "gen_random_uuid()::text", "paused_by": "''"}),
+        ],
+        tick=watching_pauses,
+        prepare=lambda conn: beat(conn, ME),
+        progressed=lambda conn: beat(conn, ME).confirmed,
+    ),
+}  # fmt: skip
+# These read no rows but of the jobs that the daemon leased (tests/runtime/jobs/test_triggers.py), or none at all; fail
+# pings are a courier's, and what the pinger reads is an address, whatever it is (tests/runtime/chores/test_alerter.py).
+OTHERS = {
+    "lease keeper", "watchdog", "completer", "producer", "notifier", "event loop watch", "pinger", "fail pings",
 }  # fmt: skip
 
 
@@ -387,6 +437,11 @@ LOOPS: dict[str, Case] = {
 def case(request: pytest.FixtureRequest) -> Case:
     """Each loop in turn."""
     return LOOPS[request.param]
+
+
+def test_every_loop_of_a_daemon_stands_in_the_table(database_url: str) -> None:
+    with running(database_url, Registry(), scheduler_enabled=True) as daemon:
+        assert {loop.name for loop in daemon.daemon.loops()} <= LOOPS.keys() | OTHERS
 
 
 def test_hostile_rows_stop_no_loop(case: Case, db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,22 +460,26 @@ def test_hostile_rows_stop_no_loop(case: Case, db: Database, conn: Connection, m
     assert case.progressed(conn)
 
 
+@pytest.mark.parametrize("loop", [name for name, each in LOOPS.items() if each.refused is not None])
 def test_each_row_that_the_database_refuses_is_told_and_the_others_are_handled(
-    case: Case, db: Database, conn: Connection
+    loop: str, db: Database, conn: Connection
 ) -> None:
+    case = LOOPS[loop]
+    refused = case.refused
+    assert refused is not None
     case.prepare(conn)
-    bad = case.refused.make(conn)
-    refuse_bad_rows(conn, case.refused.table, case.refused.when)
+    bad = refused.make(conn)
+    refuse_bad_rows(conn, refused.table, refused.when)
     told: list[object] = []
     tick = case.tick(db, told.append)
     for _ in range(case.turns):
         tick()
-        if case.progressed(conn) and case.refused.told(told):
+        if case.progressed(conn) and refused.told(told):
             break
     while closing_later:
         closing_later.pop()()
     assert case.progressed(conn)
-    assert case.refused.told(told) == bad
+    assert refused.told(told) == bad
 
 
 def refuse_bad_rows(conn: Connection, table: str, when: str, sqlstate: str = "P0001") -> None:

@@ -21,6 +21,7 @@ from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import pauses
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.queue.leasing import Lane, find_due, lease_chosen, lease_jobs
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from tests.eventually import eventually
@@ -140,6 +141,19 @@ def test_jobs_below_the_floors_are_found_as_soon_as_a_type_is_resumed(
     assert conn.execute("SELECT state FROM _ayb_jobs WHERE id = %s", (old,)).fetchone() == ("running",)
 
 
+@pytest.mark.parametrize("until", ["infinity", "294276-12-31"])
+def test_a_pause_until_the_end_of_time_holds_and_is_confirmed(db: Database, conn: Connection, until: str) -> None:
+    worker = DaemonRecord(id="w", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+    beat(conn, worker)
+    insert = "INSERT INTO _ayb_job_pauses (kind, name, paused_by, until) VALUES ('queue', 'a', 'sql', %s)"
+    conn.execute(insert, (until,))
+    paused = Paused()
+    watch = PauseWatch(database=db, worker_id="w", paused=paused, in_flight=InFlight(), on_change=lambda: None)
+    assert watch.tick() > 3600
+    assert paused.any
+    assert beat(conn, worker).confirmed
+
+
 def test_a_beat_finds_pauses_that_began_and_ended_unheard(db: Database, conn: Connection) -> None:
     rung: list[int] = []
     worker = DaemonRecord(id="w", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
@@ -147,20 +161,20 @@ def test_a_beat_finds_pauses_that_began_and_ended_unheard(db: Database, conn: Co
     paused = Paused()
     watch = PauseWatch(database=db, worker_id="w", paused=paused, in_flight=InFlight(), on_change=lambda: None)
 
-    def beat() -> bool:
+    def beats() -> bool:
         rung.clear()
         heartbeat.tick()
         watch.tick()
         return bool(rung)
 
-    assert [beat(), beat()] == [True, False]
+    assert [beats(), beats()] == [True, False]
     pause(conn, QUEUE, "a")
     pause(conn, QUEUE, "b")
-    assert [beat(), beat()] == [True, False]
+    assert [beats(), beats()] == [True, False]
     resume(conn, QUEUE, "a")
-    assert [beat(), beat()] == [True, False]
+    assert [beats(), beats()] == [True, False]
     resume(conn, QUEUE, "b")
-    assert [beat(), beat()] == [True, False]
+    assert [beats(), beats()] == [True, False]
     assert not paused.any
 
 

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ayb_jobs.events import Events, JobRecovered, JobsSettled
+from ayb_jobs.events import Emit, Events, JobRecovered, JobsSettled
 from ayb_jobs.metrics import MOST_TYPES, OTHER
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome, Settlement
+from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.chores.transactions import Transactions
+from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.queue.minutes import Ended, add_ended, keep_level, prune_minutes
 
 WRITE_S = 10.0
@@ -23,11 +25,14 @@ STATE, OUTCOME, RECORDS = map(Settlement._fields.index, ("state", "outcome", "re
 class Tallier:
     """Counts what ends, and writes it some seconds later, all daemons into one row of each minute and job type.
 
-    Subscribe it to the events. What was counted and not written when a daemon dies is missing from the charts.
+    Subscribe it to the events. What was counted and not written when a daemon dies is missing from the charts. A type
+    whose row the database refuses is set aside with what was counted of it; the others are written.
     """
 
-    def __init__(self, database: Transactions) -> None:
+    def __init__(self, database: Transactions, emit: Emit) -> None:
         self._database = database
+        self._aside = Aside(emit, part="tallier", table="_ayb_job_minutes")
+        self._patience = Patience()
         self._lock = threading.Lock()
         self._ended: dict[str, Ended] = {}
         self._next_level = 0.0
@@ -77,23 +82,32 @@ class Tallier:
         return WRITE_S
 
     def flush(self) -> None:
-        """Write what has ended since the last time; it is kept for the next if that fails."""
+        """Write what has ended since the last time; what cannot be written is kept for the next."""
+        waiting = set(self._aside.ids())
         with self._lock:
-            ended, self._ended = self._ended, {}
-        if not ended:
-            return
-        try:
+            ended = {name: each for name, each in self._ended.items() if name not in waiting}
+            self._ended = {name: each for name, each in self._ended.items() if name in waiting}
+        written: set[str] = set()
+
+        def write(names: Sequence[str]) -> None:
             with self._database.transaction() as conn:
-                add_ended(conn, ended)
-        except BaseException:
-            for job_type, each in ended.items():
-                self._add(job_type, each)
-            raise
+                add_ended(conn, {name: ended[name] for name in names})
+            written.update(names)
+
+        try:
+            refused = narrowed(sorted(ended), write, blames=self._patience.blames).refused
+            self._patience.begin_anew()
+            self._aside.put_all(refused)
+        finally:
+            for name in ended.keys() - written:
+                self._add(name, ended[name])
+        for name in written:
+            self._aside.forget(name)
 
 
 def tallied(database: Transactions, events: Events) -> Tallier:
     """Return a tallier that hears all events."""
-    tallier = Tallier(database)
+    tallier = Tallier(database, events.emit)
     events.subscribe(tallier)
     return tallier
 

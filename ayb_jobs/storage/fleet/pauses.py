@@ -101,9 +101,11 @@ class Watched(NamedTuple):
     confirmed: int | None
 
 
+# A pause until infinity, as plain SQL may write it, is one without an end.
 WATCH_PAUSES = """
     SELECT array_agg(name) FILTER (WHERE kind = 'queue'), array_agg(name) FILTER (WHERE kind = 'type'),
-        coalesce((SELECT max(id) FROM _ayb_job_pauses), 0), extract(epoch FROM min(until) - now())::float8,
+        coalesce((SELECT max(id) FROM _ayb_job_pauses), 0),
+        extract(epoch FROM min(until) FILTER (WHERE isfinite(until)) - now())::float8,
         (SELECT pauses_confirmed FROM _ayb_job_workers WHERE id = %(worker_id)s)
     FROM _ayb_job_pauses
     WHERE until IS NULL OR until > now()
