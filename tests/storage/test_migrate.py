@@ -80,6 +80,10 @@ def tables(conn: Connection) -> list[tuple[object, ...]]:
     return rows(conn, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1")
 
 
+def test_migrations_are_numbered_without_gap_or_twin() -> None:
+    assert [each.version for each in shipped_migrations()] == list(range(1, len(shipped_migrations()) + 1))
+
+
 def test_an_empty_database_is_brought_up_to_date(each_empty_database_url: str) -> None:
     with connection(each_empty_database_url) as conn:
         assert [m.version for m in pending(conn)] == [m.version for m in shipped_migrations()]
