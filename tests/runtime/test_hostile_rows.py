@@ -30,6 +30,7 @@ from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.paused import Paused
+from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -136,6 +137,7 @@ class Case:
 
 ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 SCHEDULE = {"name": "gen_random_uuid()::text", "job_type": "'noop'", "cron_expr": "'* * * * *'"}
+A_JOB = "(SELECT id FROM _ayb_jobs ORDER BY random() LIMIT 1)"
 A_SCHEDULE = "(SELECT id FROM _ayb_job_schedules LIMIT 1)"
 RUNNING = {"type": "'noop'", "state": "'running'", "lease_id": "gen_random_uuid()"}
 
@@ -174,6 +176,20 @@ def tallying(db: Database, emit: Emit) -> Callable[[], float]:
 
 def watching_pauses(db: Database, emit: Emit) -> Callable[[], float]:
     return PauseWatch(database=db, worker_id=ME.id, paused=Paused(), in_flight=InFlight(), on_change=lambda: None).tick
+
+
+def resolving(db: Database, emit: Emit) -> Callable[[], float]:
+    return Resolver(database=db, emit=emit, wake=lambda: None).tick
+
+
+def make_child(conn: Connection, type_: str) -> list[str]:
+    """Make a job that waits for one that has completed."""
+    parent = make_job(conn, "completed", type="parent")
+    child = make_job(conn, type=type_, run_at=sql.SQL("'infinity'"), blocked_run_at=sql.SQL("now()"))
+    conn.execute(
+        "INSERT INTO _ayb_job_dependencies (child_id, parent_id, rule) VALUES (%s, %s, 'cancel')", (child, parent)
+    )
+    return [child]
 
 
 class Deaf:
@@ -415,6 +431,21 @@ LOOPS: dict[str, Case] = {
             [(each.completed, each.failed) for each in list_minutes(conn, span=HOUR, step=HOUR, job_type="good")] == [(1, 0)]
         ),
         refused=Refused(make=lambda _: ["bad"], table="_ayb_job_minutes", when="new.job_type = 'bad'"),
+    ),
+    "resolver": Case(
+        hostile=[
+            ("_ayb_jobs", {"type": "'noop'", "blocked_run_at": "now()"}),
+            ("_ayb_job_dependencies", {"child_id": A_JOB, "parent_id": A_JOB, "rule": "'run'"}),
+            ("_ayb_job_dependencies", {"child_id": A_JOB, "parent_id": "gen_random_uuid()", "rule": "'cancel'"}),
+        ],
+        tick=resolving,
+        prepare=lambda conn: make_child(conn, "good"),
+        progressed=lambda conn: conn.execute("""
+            SELECT count(*) FROM _ayb_jobs WHERE type = 'good' AND blocked_run_at IS NULL AND run_at <= now()
+        """).fetchone() == (1,),
+        refused=Refused(
+            make=lambda conn: make_child(conn, "bad"), table="_ayb_jobs", when="old.type = 'bad'",
+        ),
     ),
     "pauses": Case(
         hostile=[

@@ -22,6 +22,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import pauses
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.leasing import Lane, find_due, lease_chosen, lease_jobs
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from tests.eventually import eventually
@@ -142,16 +143,19 @@ def test_jobs_below_the_floors_are_found_as_soon_as_a_type_is_resumed(
 
 
 @pytest.mark.parametrize("until", ["infinity", "294276-12-31"])
-def test_a_pause_until_the_end_of_time_holds_and_is_confirmed(db: Database, conn: Connection, until: str) -> None:
+def test_a_pause_until_the_end_of_time_holds_and_is_confirmed(each_empty_database_url: str, until: str) -> None:
+    url = each_empty_database_url
     worker = DaemonRecord(id="w", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
-    beat(conn, worker)
-    insert = "INSERT INTO _ayb_job_pauses (kind, name, paused_by, until) VALUES ('queue', 'a', 'sql', %s)"
-    conn.execute(insert, (until,))
-    paused = Paused()
-    watch = PauseWatch(database=db, worker_id="w", paused=paused, in_flight=InFlight(), on_change=lambda: None)
-    assert watch.tick() > 3600
-    assert paused.any
-    assert beat(conn, worker).confirmed
+    with closing(connect(url)) as conn, closing(Database(url, name="test")) as db:
+        migrate(conn)
+        beat(conn, worker)
+        insert = "INSERT INTO _ayb_job_pauses (kind, name, paused_by, until) VALUES ('queue', 'a', 'sql', %s)"
+        conn.execute(insert, (until,))
+        paused = Paused()
+        watch = PauseWatch(database=db, worker_id="w", paused=paused, in_flight=InFlight(), on_change=lambda: None)
+        assert watch.tick() > 3600
+        assert paused.any
+        assert beat(conn, worker).confirmed
 
 
 def test_a_beat_finds_pauses_that_began_and_ended_unheard(db: Database, conn: Connection) -> None:
