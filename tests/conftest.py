@@ -25,6 +25,7 @@ SERVERS = {"postgres", "each_postgres"}
 PROCESSES = {
     "acceptance", "faults", "lab", "models", "test_embedded.py", "test_demo.py", "test_cron_oracle.py", "test_pictures.py",
     "test_torture.py", "test_tutorial.py", "test_check_config.py", "test_posting.py", "test_hostile_input.py",
+    "test_howto.py",
 }  # fmt: skip
 
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)

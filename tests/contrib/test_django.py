@@ -142,6 +142,17 @@ def test_what_is_wrong_is_told_in_one_line(environ: Mapping[str, str], tmp_path:
     assert "DATABASES['default'] is sqlite; name another in AYB_JOBS_DATABASE" in done.stderr.splitlines()[-1]
 
 
+def test_another_program_may_call_the_command(environ: Mapping[str, str], conn: Connection, tmp_path: Path) -> None:
+    job_id = make_job(conn, type="plain")
+    call = "import django; django.setup(); from django.core.management import call_command as call;"
+    run = [sys.executable, "-c", f"{call} call('ayb_jobs', 'jobs', 'list', '--json')"]
+    done = subprocess.run(
+        run, cwd=tmp_path, env=dict(environ) | {"DJANGO_SETTINGS_MODULE": "settings"}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"][0]["id"] == job_id
+
+
 def test_migrating_makes_the_queues_tables_in_its_database_alone(
     environ: Mapping[str, str], conn: Connection, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """`manage.py ayb_jobs`: the program `ayb-jobs`, on the project's database and with its handlers."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +31,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the program's arguments, as `call_command` gives them."""
-        parser.add_argument("arguments", nargs="*")
+        parser.add_argument("arguments", nargs=argparse.REMAINDER)
 
     def handle(self, *_: Any, arguments: Sequence[str], **__: Any) -> None:
         """Run the program for `call_command`; raises `SystemExit`."""
