@@ -109,7 +109,7 @@ class TransactionLost(AybJobsError):
 
 
 class Stopped(AybJobsError):
-    """The handler was asked to stop. `reason` says why: `shutdown` or `timeout`."""
+    """The handler was asked to stop. `reason` says why: `shutdown`, `timeout` or `canceled`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the handler was asked to stop ({reason})")

@@ -49,7 +49,7 @@ from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.runtime.notifier import JOBS_BLOCKED, JOBS_REPLACED, PAUSES_CHANGED, SCHEDULE_CHANGED, Notifier
+from ayb_jobs.runtime.notifier import JOBS_BLOCKED, JOBS_CANCELED, PAUSES_CHANGED, SCHEDULE_CHANGED, Notifier
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.schedules.fires import Served
 
@@ -213,7 +213,7 @@ def build(
         look=producer.notified,
         on_any=lifeline.notified,
         on_word={
-            JOBS_REPLACED: lease_keeper.suspect,
+            JOBS_CANCELED: lease_keeper.suspect,
             SCHEDULE_CHANGED: bells.scheduler.ring,
             PAUSES_CHANGED: bells.pauses.ring,
             JOBS_BLOCKED: resolver.told,

@@ -10,7 +10,7 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
-from ayb_jobs.errors import InvalidInput, LeaseLost
+from ayb_jobs.errors import AybJobsError, InvalidInput
 from ayb_jobs.handlers.context import NOT_GIVEN, ContextServices, JobContext, StopReason
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
@@ -94,6 +94,11 @@ class AsyncJobContext:
         return self._context.stop_reason
 
     @property
+    def canceled(self) -> bool:
+        """Whether somebody asked for this job to be canceled while it runs."""
+        return self._context.canceled
+
+    @property
     def records_processed(self) -> int | None:
         """The count reported so far, which is kept also if the attempt fails."""
         return self._context.records_processed
@@ -166,8 +171,8 @@ class AsyncJobContext:
             return settlement, written
         if await is_held_on(conn, settlement):
             raise RowUnchanged
-        self._context.stop("lease_lost")
-        raise LeaseLost
+        error: AybJobsError = await self.in_thread(self._context.ask_why_not_held)
+        raise error
 
     async def step(self, name: str, run: Callable[[], Awaitable[Any]]) -> Any:
         """Await what a function returns, once for the job; see `JobContext.step`."""

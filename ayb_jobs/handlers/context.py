@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
-from ayb_jobs.errors import InvalidInput, LeaseLost, Stopped
+from ayb_jobs.errors import AybJobsError, InvalidInput, LeaseLost, Stopped
 from ayb_jobs.events import Emit
 from ayb_jobs.handlers.commands.spawner import Spawner
 from ayb_jobs.handlers.steps import Steps
@@ -23,12 +23,15 @@ from ayb_jobs.redact import redact
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, shares_sessions
 from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.queue.canceling import is_canceling
 from ayb_jobs.storage.queue.leases import report_progress
 from ayb_jobs.storage.queue.settling import Settled, find_held, settle_jobs
 from ayb_jobs.storage.queue.steps import report_checkpoint
 from ayb_jobs.storage.work_transaction import set_session_timeout, work_transaction
 
-StopReason = Literal["shutdown", "timeout", "lease_lost"]
+StopReason = Literal["shutdown", "timeout", "lease_lost", "canceled"]
+# A reason with a higher rank takes the place of another.
+RANKS: Mapping[StopReason | None, int] = {None: 0, "shutdown": 1, "timeout": 1, "canceled": 2, "lease_lost": 3}
 
 UNDECODED: Any = object()
 # What runs has to have ended before the daemon waits no more, and before the rest of a lost lease is over.
@@ -148,9 +151,15 @@ class JobContext:
             return self._stopping
 
     def stop(self, reason: StopReason) -> None:
-        """Ask the handler to end, from any thread. The first reason stays, but a lost lease outweighs the others."""
+        """Ask the handler to end, from any thread.
+
+        The first reason stays, but that the job is canceled outweighs it, and a lost lease outweighs all. A reason that
+        was given before is not told again.
+        """
         with self._services.lock:
-            if self.stop_reason is None or reason == "lease_lost":
+            if reason == self.stop_reason:
+                return
+            if RANKS[reason] > RANKS[self.stop_reason]:
                 self.stop_reason = reason
             if self._stopping is not None:
                 self._stopping.set()
@@ -184,10 +193,15 @@ class JobContext:
         """What all contexts of the daemon share, for kinds of job types."""
         return self._services
 
+    @property
+    def canceled(self) -> bool:
+        """Whether somebody asked for this job to be canceled while it runs: whatever the handler does, it will be."""
+        return self.stop_reason == "canceled"
+
     def check(self) -> None:
         """Raise if the handler was asked to stop: `LeaseLost`, or `Stopped` with the reason; else do nothing.
 
-        Where `Stopped` leaves the handler because of a shutdown, the job goes back to the queue and the attempt is not
+        If `Stopped` leaves the handler because of a shutdown, the job goes back to the queue and the attempt is not
         counted.
         """
         if self.stop_reason is not None:
@@ -265,8 +279,18 @@ class JobContext:
             return settlement, written
         if find_held(conn, [settlement]):
             raise RowUnchanged
-        self.stop("lease_lost")
-        raise LeaseLost
+        raise self.not_held(conn)
+
+    def not_held(self, conn: Connection) -> AybJobsError:
+        """Take note that the lease is gone; return what to raise: `Stopped` if the job is to end canceled."""
+        is_canceled = is_canceling(conn, self.job.lease)
+        self.stop("canceled" if is_canceled else "lease_lost")
+        return Stopped("canceled") if is_canceled else LeaseLost()
+
+    def ask_why_not_held(self) -> AybJobsError:
+        """Do what `not_held` does, on a connection of its own."""
+        with self._services.database.connection() as conn:
+            return self.not_held(conn)
 
     def step(self, name: str, run: Callable[[], Any]) -> Any:
         """Run a function once for the job, and return what it returned, in later attempts without running it again.
@@ -287,8 +311,7 @@ class JobContext:
         try:
             return self.steps.keep(name, returned)
         except LeaseLost:
-            self.stop("lease_lost")
-            raise
+            raise self.ask_why_not_held() from None
 
     @property
     def steps(self) -> Steps:
@@ -332,9 +355,8 @@ class JobContext:
                 held = report_progress(conn, lease, text, lease_s=lease_s)
             else:
                 held = report_checkpoint(conn, lease, text, kept, lease_s=lease_s)
-        if not held:
-            self.stop("lease_lost")
-            raise LeaseLost
+            if not held:
+                raise self.not_held(conn)
         if kept is not None:
             self.steps.reached(kept)
 

@@ -16,6 +16,7 @@ from psycopg import sql
 from ayb_jobs.errors import AybJobsError, Discard
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.handlers.statements import ended_with
 from ayb_jobs.model.lifecycle import storable_error
 from ayb_jobs.storage.database import Connection
 
@@ -59,7 +60,7 @@ def refresh_view(ctx: JobContext) -> None:
         mode = registered_mode(conn, view)
     began = time.monotonic()
     try:
-        with ctx.connection() as conn:
+        with ctx.connection() as conn, ended_with(ctx, conn):
             refresh(conn, view, mode)
     except RefreshInProgress:
         raise  # whoever refreshes it notes how that went

@@ -58,6 +58,8 @@ class JobShape(Shape):
     updated_at: datetime
     completed_at: datetime | None = None
     canceled_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    cancel_heard_at: datetime | None = None
     wait_reason: str | None = None
     blocked_run_at: datetime | None = None
     depends_on: list[RelativeShape] | None = None

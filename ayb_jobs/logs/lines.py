@@ -45,7 +45,7 @@ LINES: Mapping[str, Line] = {
     "jobs.failures": Line("warning", "Counts of failures that had no line of their own in the last second."),
     "job.completed": Line("info", "A job completed."),
     "job.snoozed": Line("info", "A handler asked to run later; the attempt is not counted."),
-    "job.canceled": Line("info", "A handler canceled its job."),
+    "job.canceled": Line("info", "A running job was canceled, by its handler or on request."),
     "job.retried": Line("warning", "An attempt failed; another follows in `retry_in_s`."),
     "job.failed": Line("error", "A job failed for good."),
     "job.recovered": Line("warning", "A job whose daemon was lost is queued again."),

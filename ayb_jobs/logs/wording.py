@@ -14,6 +14,8 @@ from ayb_jobs.model.schedules.fires import Advance, Fire
 
 # Ids that one line names.
 MOST_IDS = 5
+# How the line is called about a job whose lease was lost, if it is not queued again.
+RECOVERED: Mapping[str, str] = {JobState.FAILED: "job.failed", JobState.CANCELED: "job.canceled"}
 HOW_TO_ENABLE = "set enabled = true under [jobs], or AYB_JOBS_ENABLED=true"
 
 
@@ -30,7 +32,7 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "executions.dropped", {"count": event.count, "job_id": event.job_id}
         case events.JobRecovered():
             job = event.job
-            name = "job.failed" if job.state == JobState.FAILED else "job.recovered"
+            name = RECOVERED.get(job.state, "job.recovered")
             told = {"job_id": job.id, "job_type": job.type, "attempt": job.attempts, "crashes": job.crashes}
             return name, told | error_fields(job.error)
         case events.ChildrenResolved():

@@ -86,6 +86,7 @@ class LostLease:
 
     `job.lease_id` is empty if another runner leased it, or plain SQL made it so. `lease_until` is the database's text.
     It has run for `ran_s` seconds. `of_the_dead`: its daemon is known to be dead, and the lease need not have run out.
+    `is_canceling`: it is to end canceled.
     """
 
     job: LeasedJob
@@ -94,11 +95,12 @@ class LostLease:
     ran_s: float
     records: int | None
     of_the_dead: bool
+    is_canceling: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredJob:
-    """A job taken from a worker that lost it: queued again, or failed where its attempts or crashes are used up."""
+    """A job taken from a worker that lost it: queued again, failed if its chances are used up, or canceled."""
 
     id: str
     type: str
@@ -113,7 +115,8 @@ class Job:
     """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored.
 
     `blocked_run_at` is when it is due once all jobs that it depends on have ended; None unless it waits for one.
-    `result_text` is the JSON of what its handler returned. Lists are without it.
+    `result_text` is the JSON of what its handler returned. Lists are without it. `cancel_requested_at` is when
+    somebody asked to cancel it while it ran, and `cancel_heard_at` when its daemon knew.
     """
 
     id: str
@@ -139,6 +142,8 @@ class Job:
     completed_at: datetime | None
     canceled_at: datetime | None
     blocked_run_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    cancel_heard_at: datetime | None = None
     result_text: str | None = None
 
 

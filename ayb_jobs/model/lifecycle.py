@@ -29,6 +29,7 @@ class ByHand(NamedTuple):
 
 
 CANCELING = ByHand(JobState.QUEUED, JobState.CANCELED, "only queued jobs can be canceled")
+CANCELING_RUNNING = ByHand(JobState.RUNNING, JobState.CANCELED, "only queued and running jobs can be canceled")
 RETRYING = ByHand(JobState.FAILED, JobState.QUEUED, "only failed jobs can be retried")
 
 
@@ -44,6 +45,7 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
+CANCELED_WHILE_IT_RAN = "canceled while it ran"
 # Looking a member up in its class takes as long as half of the rest of `settle_result`, which runs for each job.
 COMPLETED = (JobState.COMPLETED, Outcome.COMPLETED)
 
@@ -108,8 +110,23 @@ def settle_failure(
     return Settlement(job, JobState.QUEUED, outcome, delay_s, text, records, started, ended)
 
 
+def settle_canceled(ended: Settlement) -> Settlement:
+    """Return how an attempt ends whose job was asked to end canceled while it ran, whatever came of the attempt."""
+    if ended.outcome is Outcome.CANCELED:
+        return ended
+    if ended.state is JobState.COMPLETED:
+        error = f"{CANCELED_WHILE_IT_RAN}; its handler came to its end all the same"
+    else:
+        error = f"{CANCELED_WHILE_IT_RAN}: {ended.error}" if ended.error else CANCELED_WHILE_IT_RAN
+    return ended._replace(
+        state=JobState.CANCELED, outcome=Outcome.CANCELED, delay_s=None, error=storable_error(error), result=None
+    )
+
+
 def settle_lost(lost: LostLease, *, max_crashes: int, backoff: Backoff, chance: float, now: float) -> Settlement:
     """Decide what a lost lease does to its job: another attempt, or failed if its attempts or crashes are used up.
+
+    If the job was to end canceled, it does.
 
     A job whose next crash would be its last waits apart from those that were lost with it. `now` is the present on the
     clock of `Settlement.started`.
@@ -117,6 +134,9 @@ def settle_lost(lost: LostLease, *, max_crashes: int, backoff: Backoff, chance: 
     job = lost.job
     crashes = max(job.crashes, 0) + 1  # plain SQL may write any number
     what = f"lease lost by worker {lost.worker_id or 'unknown'}"
+    if lost.is_canceling:
+        error = f"{CANCELED_WHILE_IT_RAN}; {what}"
+        return Settlement(job, JobState.CANCELED, Outcome.CANCELED, None, error, lost.records, now - lost.ran_s, now)
     delay_s: float | None = None
     if job.attempt >= job.max_attempts:
         error = f"{what}; attempts used up ({job.attempt} of {job.max_attempts})"

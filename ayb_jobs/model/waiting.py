@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from enum import StrEnum
 
 from ayb_jobs.model.dependencies import Blocked
@@ -133,6 +133,9 @@ def delayed(job: Job, around: Surroundings) -> Reason | None:
     """Find that a job is due only later, and why: put off, to be tried again, or enqueued so."""
     if around.is_due:
         return None
+    if job.schedule_id is not None and job.run_at.year == MAXYEAR:
+        words = "it waits until the job before it, which is to end canceled, has ended"
+        return Reason(kind=WaitKind.DELAYED, words=words)
     at = instant_text(job.run_at)
     match around.last:
         case None:
@@ -273,7 +276,8 @@ def able(job: Job, runners: Sequence[Runner]) -> list[Runner]:
 def abandoned_words(job: Job) -> str:
     """Say what becomes of a running job whose daemon is gone."""
     until = "" if job.lease_until is None else f", at {instant_text(job.lease_until)}"
-    return f"its daemon {job.worker_id or 'unknown'} is gone; the job is due again once its lease has run out{until}"
+    then = "is due again" if job.cancel_requested_at is None else "ends canceled"
+    return f"its daemon {job.worker_id or 'unknown'} is gone; the job {then} once its lease has run out{until}"
 
 
 def first_line(error: str) -> str:

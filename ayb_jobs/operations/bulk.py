@@ -27,6 +27,7 @@ class BulkAction(StrEnum):
 
     RETRY = "retry"
     CANCEL = "cancel"
+    CANCEL_RUNNING = "cancel_running"
 
 
 class Way(NamedTuple):
@@ -40,6 +41,7 @@ class Way(NamedTuple):
 WAYS: Mapping[BulkAction, Way] = {
     BulkAction.RETRY: Way(JobState.FAILED, JobState.QUEUED, bulk.retry_jobs),
     BulkAction.CANCEL: Way(JobState.QUEUED, JobState.CANCELED, bulk.cancel_jobs),
+    BulkAction.CANCEL_RUNNING: Way(JobState.RUNNING, JobState.RUNNING, bulk.cancel_running_jobs),
 }
 
 
@@ -57,7 +59,7 @@ def count(conn: Connection, action: BulkAction, wanted: Filter, *, most: int | N
 
 
 def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, most: int = MOST_BATCHES) -> Changed:
-    """Retry all failed jobs that match, or cancel all queued ones, the oldest first, in at most `most` steps.
+    """Retry the failed jobs that match, or cancel the queued or running ones, the oldest first, in `most` steps.
 
     Each step is recorded as one deed that names every job in it. A job that somebody holds is passed over.
     """
@@ -65,12 +67,17 @@ def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, mo
     for _ in range(most):
         batch = _step(begin, action, wanted, actor, after)
         if batch.rows:
-            actor.tell(ActionTaken(actor=actor.name, action=f"jobs.{action}", target=None, count=batch.rows))
+            actor.tell(ActionTaken(actor=actor.name, action=_deed(action), target=None, count=batch.rows))
         changed += batch.rows
         after = batch.next
         if after is None:
             return Changed(count=changed, done=True)
     return Changed(count=changed, done=False)
+
+
+def _deed(action: BulkAction) -> str:
+    """Return what an action is called in the audit trail."""
+    return "jobs.retry" if action is BulkAction.RETRY else "jobs.cancel"
 
 
 def _step(begin: Begin, action: BulkAction, wanted: Filter, actor: Actor, after: Position | None) -> bulk.Batch:
@@ -93,7 +100,7 @@ def _record(conn: Connection, action: BulkAction, wanted: Filter, batch: bulk.Ba
     record_deed(
         conn,
         actor=actor.name,
-        action=f"jobs.{action}",
+        action=_deed(action),
         before_text=json.dumps(asked),
-        after_text=json.dumps({"state": way.after}),
+        after_text=json.dumps({"state": way.after, **({"canceling": True} if way.before is way.after else {})}),
     )

@@ -1,6 +1,7 @@
 """Enqueue one job or some; cancel, retry and run again one."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +12,17 @@ from ayb_jobs.client.steps import TRIES, enqueue_all, numbered_jobs
 from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import Job, NewJob, checked_id
+from ayb_jobs.model.lifecycle import settle_lost
 from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.operations.acting import Actor, changing, record_made
 from ayb_jobs.operations.defaults import FindDefaults
-from ayb_jobs.storage.audit import record_deed
+from ayb_jobs.storage.audit import record_deed, snapshot
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue import jobs
+from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.queue import canceling, jobs
+from ayb_jobs.storage.queue.recovery import find_lease_of_the_gone, recover_jobs
 
 
 class Enqueued(NamedTuple):
@@ -137,12 +142,44 @@ def _new_job(given: Mapping[str, Any], defaults: FindDefaults) -> NewJob:
     return new
 
 
-def cancel(conn: Connection, job_id: str, *, actor: Actor) -> Job:
-    """Cancel a queued job and return it.
+def cancel(conn: Connection, job_id: str, *, actor: Actor, running: bool = False, force: bool = False) -> Job:
+    """Cancel a queued job and return it; with `running` or `force` also one that runs.
+
+    A running job is returned as it still runs. Its handler is told, and whatever comes of the attempt, the job ends
+    canceled. A second call changes nothing. With `force` it ends at once if its daemon is gone.
 
     Raises `InvalidInput` for an id that is no UUID, `NotFound`, or `Conflict` if the job is in any other state.
     """
-    return _change(conn, job_id, jobs.cancel_job, actor, "job.cancel")
+    if not (running or force):
+        return _change(conn, job_id, jobs.cancel_job, actor, "job.cancel")
+    target = checked_id(job_id)
+    with conn.transaction():
+        before_text = snapshot(conn, "job", target)
+        asked = canceling.cancel_running_job(conn, target)
+        ended = force and _end_of_the_gone(conn, target)
+        if changed := ended or not asked.was_asked:
+            after_text = snapshot(conn, "job", target)
+            record_deed(
+                conn,
+                actor=actor.name,
+                action="job.cancel",
+                target=target,
+                before_text=before_text,
+                after_text=after_text,
+            )
+        job = jobs.get_job(conn, target)
+    if changed:
+        actor.tell(ActionTaken(actor=actor.name, action="job.cancel", target=target))
+    return job
+
+
+def _end_of_the_gone(conn: Connection, job_id: str) -> bool:
+    """End a job that is to end canceled, if its daemon is gone; tell whether it was ended."""
+    lost = find_lease_of_the_gone(conn, job_id, alive_s=ALIVE_S)
+    if lost is None:
+        return False
+    ended = settle_lost(lost, max_crashes=1, backoff=Backoff(), chance=0.0, now=time.monotonic())
+    return bool(recover_jobs(conn, [(lost, ended)]).jobs)
 
 
 def retry(conn: Connection, job_id: str, *, actor: Actor) -> Job:

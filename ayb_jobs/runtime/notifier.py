@@ -17,7 +17,7 @@ NO_ROOM = "the server's queue of them is half full, behind a session that listen
 FOR_EVER_S = 3600.0 * 24 * 365
 # What a notification says that is about more than new jobs.
 SCHEDULE_CHANGED = "schedule"
-JOBS_REPLACED = "replaced"
+JOBS_CANCELED = "canceled"
 PAUSES_CHANGED = "pauses"
 JOBS_BLOCKED = "blocked"
 
@@ -26,7 +26,8 @@ class Notifier:
     """Waits for notifications in its `tick`, on a connection of its own.
 
     After each, `on_any` is called, then `look`, which returns the seconds until it wants to be called again although
-    nothing is heard. For notifications that say a word of `on_word`, what stands there is called first.
+    nothing is heard. For notifications that say a word of `on_word`, what stands there is called first. All is called
+    once it listens: what was said before was not heard.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class Notifier:
         listener = Listener(self._url, name=self._name, timeouts=self._timeouts)
         self._listener = listener
         self._last_answer = -math.inf  # to be probed at once
-        # Whatever was enqueued while nobody listened was not heard.
+        # Whatever was said while nobody listened was not heard.
+        for act in self._on_word.values():
+            act()
         self._look()
         return listener

@@ -116,6 +116,21 @@ def refuse_lost(conn: Connection | AsyncConnection) -> None:
         )
 
 
+BACKEND = "SELECT pg_catalog.pg_backend_pid()"
+CANCEL_STATEMENT = "SELECT pg_catalog.pg_cancel_backend(%s)"
+
+
+def backend_of(conn: Connection) -> int:
+    """Return the server process that runs the statements of this transaction; a pooler names one of its own."""
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        return int(one_row(cursor.execute(BACKEND))[0])
+
+
+def cancel_statement(conn: Connection, backend: int) -> None:
+    """Have a server process end the statement that it runs, if it runs one."""
+    conn.execute(CANCEL_STATEMENT, (backend,))
+
+
 # For as long as the connection lives; through a pooler, others would have it.
 SET_SESSION_TIMEOUT = "SELECT pg_catalog.set_config('statement_timeout', %s, false)"
 

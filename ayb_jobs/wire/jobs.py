@@ -89,6 +89,8 @@ def job_text(job: Job, *, wait_reason: Reason | None = None, family: Family = NO
             "updatedAt": job.updated_at,
             "completedAt": job.completed_at,
             "canceledAt": job.canceled_at,
+            "cancelRequestedAt": job.cancel_requested_at,
+            "cancelHeardAt": job.cancel_heard_at,
             "waitReason": None if wait_reason is None else wait_reason.words,
             "blockedRunAt": job.blocked_run_at,
             "dependsOn": _relatives(family.parents),

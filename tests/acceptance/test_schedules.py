@@ -72,7 +72,7 @@ def test_a_replaced_handler_is_told_at_once_whatever_the_lease(tmp_path: Path, d
     with daemon(tmp_path, database_url, lease_duration_s=3600) as process:
         process.await_event("daemon.started")
         add_each_second(conn, job_type="patient", overlap="cancel_running")
-        process.await_event("lease.lost")
+        process.await_event("job.canceled")
         eventually(lambda: count(conn, "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'") == 1, within_s=20)
 
 

@@ -211,6 +211,48 @@ CASES: Mapping[str, Case] = {
         doors=[Http("POST", f"{API}/jobs/{JOB}/cancel"), Command(["jobs", "cancel", JOB])],
         refused=f"job {JOB} is running; only queued jobs can be canceled",
     ),
+    "cancel a job that runs, asked for expressly": Case(
+        operation="jobs.cancel",
+        before=jobs_of("running"),
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/cancel?running=true"),
+            Command(["jobs", "cancel", JOB, "--running"]),
+        ],
+        deeds=[("job.cancel", JOB)],
+    ),
+    "cancel a job that waits, also if it runs": Case(
+        operation="jobs.cancel",
+        before=jobs_of("queued"),
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/cancel?running=true"),
+            Command(["jobs", "cancel", JOB, "--running"]),
+        ],
+        deeds=[("job.cancel", JOB)],
+    ),
+    "cancel a job whose daemon is gone": Case(
+        operation="jobs.cancel",
+        before=jobs_of("running"),
+        doors=[Http("POST", f"{API}/jobs/{JOB}/cancel?force=true"), Command(["jobs", "cancel", JOB, "--force"])],
+        deeds=[("job.cancel", JOB)],
+    ),
+    "cancel a job that completed": Case(
+        operation="jobs.cancel",
+        before=jobs_of("completed"),
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/cancel?running=true"),
+            Command(["jobs", "cancel", JOB, "--running"]),
+        ],
+        refused=f"job {JOB} is completed; only queued and running jobs can be canceled",
+    ),
+    "cancel many that run": Case(
+        operation="bulk.change",
+        before=jobs_of("running", "queued"),
+        doors=[
+            Http("POST", f"{API}/jobs/bulk", {"action": "cancel_running"}),
+            Command(["jobs", "cancel", "--running", "--state", "running", "--yes"]),
+        ],
+        deeds=[("jobs.cancel", None)],
+    ),
     "retry": Case(
         operation="jobs.retry",
         before=jobs_of("failed"),

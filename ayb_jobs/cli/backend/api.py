@@ -84,9 +84,11 @@ class ApiBackend:
         """Queue a failed job again and return it."""
         return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/retry")
 
-    def cancel_job(self, job_id: str) -> str:
-        """Cancel a queued job and return it."""
-        return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/cancel")
+    def cancel_job(self, job_id: str, *, running: bool, force: bool) -> str:
+        """Cancel a queued job and return it; with `running` or `force` also one that runs."""
+        asked = [name for name, is_given in (("running", running), ("force", force)) if is_given]
+        query = "?" + "&".join(f"{name}=true" for name in asked) if asked else ""
+        return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/cancel{query}")
 
     def run_again(self, job_id: str, body: Mapping[str, Any]) -> str:
         """Make a new job of an old one and return it."""

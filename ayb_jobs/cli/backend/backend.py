@@ -63,8 +63,8 @@ class JobsBackend(Protocol):
         """Queue a failed job again and return it."""
         ...
 
-    def cancel_job(self, job_id: str) -> str:
-        """Cancel a queued job and return it."""
+    def cancel_job(self, job_id: str, *, running: bool, force: bool) -> str:
+        """Cancel a queued job and return it; with `running` or `force` also one that runs."""
         ...
 
     def run_again(self, job_id: str, body: Mapping[str, Any]) -> str:

@@ -90,9 +90,9 @@ class DatabaseJobs:
         """Queue a failed job again and return it."""
         return job_text(operations.retry(self._conn, job_id, actor=self._actor))
 
-    def cancel_job(self, job_id: str) -> str:
-        """Cancel a queued job and return it."""
-        return job_text(operations.cancel(self._conn, job_id, actor=self._actor))
+    def cancel_job(self, job_id: str, *, running: bool, force: bool) -> str:
+        """Cancel a queued job and return it; with `running` or `force` also one that runs."""
+        return job_text(operations.cancel(self._conn, job_id, actor=self._actor, running=running, force=force))
 
     def run_again(self, job_id: str, body: Mapping[str, Any]) -> str:
         """Make a new job of an old one and return it."""

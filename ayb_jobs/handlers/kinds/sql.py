@@ -13,6 +13,7 @@ from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import Handler
 from ayb_jobs.handlers.kinds.kind import Kind
 from ayb_jobs.handlers.kinds.parameters import bound, placeholder_faults
+from ayb_jobs.handlers.statements import ended_alone, ended_with
 from ayb_jobs.model.results import Result
 
 CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
@@ -52,7 +53,7 @@ def run_together(statements: Sequence[str], defaults: Mapping[str, Any], ctx: Jo
     """
     parameters = bound(ctx.payload, defaults)
     changed = 0
-    with ctx.connection() as conn:
+    with ctx.connection() as conn, ended_with(ctx, conn):
         for statement in statements:
             ctx.check()
             changed += changed_rows(conn.execute(sql.SQL(statement), parameters, prepare=False))
@@ -70,7 +71,7 @@ def run_each(statements: Sequence[str], defaults: Mapping[str, Any], ctx: JobCon
     for statement in statements:
         ctx.check()
         ctx.progress()
-        with ctx.connection_without_transaction() as conn:
+        with ctx.connection_without_transaction() as conn, ended_alone(ctx, conn):
             ctx.records_processed += changed_rows(conn.execute(sql.SQL(statement), parameters, prepare=False))
     return ctx.records_processed
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import pairwise, zip_longest
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from ayb_jobs.errors import InvalidInput, NotFound, PayloadUndecodable
 from ayb_jobs.http.dashboard import charts
@@ -138,7 +138,8 @@ def heading(job: Job, *, is_due: bool) -> tuple[str, str]:
         case JobState.QUEUED:
             return ("queued", "waits") if is_due else ("later", "is due later")
         case JobState.RUNNING:
-            return "running", f"runs, attempt {job.attempts} of {job.max_attempts}"
+            ending = ", to end canceled" if job.cancel_requested_at else ""
+            return "running", f"runs, attempt {job.attempts} of {job.max_attempts}{ending}"
         case JobState.FAILED:
             return "failed", f"failed after {job.attempts} of {job.max_attempts} attempts"
         case _:
@@ -286,8 +287,15 @@ def retry(visit: Visitor, _: Fields, job_id: JobId) -> Response:
     return visit.onward(f"/jobs/{job_id}", "retried")
 
 
+Running = Annotated[bool, Query(description="Also if it runs")]
+EFFECTS = {
+    "queued": "It ends canceled, and never runs. A job that is taken by a daemon meanwhile is left alone.",
+    "running": "Its handler is told to stop, and whatever it does, the job ends canceled. What it has done stays done.",
+}
+
+
 def ask_cancel(visit: Visitor, job_id: JobId) -> Response:
-    """Ask whether a queued job is meant to end."""
+    """Ask whether a queued or running job is meant to end."""
     visit.need(Scope.OPERATE)
     with visit.reading() as conn:
         at = now(conn)
@@ -298,15 +306,15 @@ def ask_cancel(visit: Visitor, job_id: JobId) -> Response:
         title=f"Cancel {job.type}?",
         question="Cancel this job?",
         about=f"{job.type} {job.id}, {heading(job, is_due=job.run_at <= at)[1]}.",
-        effect="It ends canceled, and never runs. A job that is taken by a daemon meanwhile is left alone.",
-        action=f"/jobs/{job.id}/cancel",
+        effect=EFFECTS["running" if job.state is JobState.RUNNING else "queued"],
+        action=f"/jobs/{job.id}/cancel{'?running=true' if job.state is JobState.RUNNING else ''}",
         word="Cancel this job",
         back=f"/jobs/{job.id}",
     )
 
 
-def cancel(visit: Visitor, _: Fields, job_id: JobId) -> Response:
-    """Cancel a queued job."""
+def cancel(visit: Visitor, _: Fields, job_id: JobId, *, running: Running = False) -> Response:
+    """Cancel a queued job, or one that runs."""
     with visit.acting(Scope.OPERATE) as (conn, actor):
-        operations.cancel(conn, job_id, actor=actor)
-    return visit.onward(f"/jobs/{job_id}", "canceled")
+        job = operations.cancel(conn, job_id, actor=actor, running=running)
+    return visit.onward(f"/jobs/{job_id}", "canceling" if job.state is JobState.RUNNING else "canceled")

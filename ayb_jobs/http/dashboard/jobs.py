@@ -18,7 +18,7 @@ from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.operations import bulk
-from ayb_jobs.operations.bulk import BulkAction
+from ayb_jobs.operations.bulk import WAYS, BulkAction
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.browsing import LOOK, Counts, Listed, Page, Shown, browse_jobs, count_shown
@@ -41,13 +41,23 @@ ACTIONS: Mapping[Shown, BulkAction] = {
     Shown.FAILED: BulkAction.RETRY,
     Shown.WAITING: BulkAction.CANCEL,
     Shown.LATER: BulkAction.CANCEL,
+    Shown.RUNNING: BulkAction.CANCEL_RUNNING,
 }
-VERBS: Mapping[BulkAction, str] = {BulkAction.RETRY: "Retry", BulkAction.CANCEL: "Cancel"}
+VERBS: Mapping[BulkAction, str] = {
+    BulkAction.RETRY: "Retry",
+    BulkAction.CANCEL: "Cancel",
+    BulkAction.CANCEL_RUNNING: "Cancel",
+}
 EFFECTS: Mapping[BulkAction, str] = {
     BulkAction.RETRY: "Each becomes due now, with all its attempts.",
     BulkAction.CANCEL: "Each queued job ends canceled, due or not, and never runs.",
+    BulkAction.CANCEL_RUNNING: "The handler of each is told to stop, and whatever it does, the job ends canceled.",
 }
-LISTS: Mapping[BulkAction, Shown] = {BulkAction.RETRY: Shown.FAILED, BulkAction.CANCEL: Shown.WAITING}
+LISTS: Mapping[BulkAction, Shown] = {
+    BulkAction.RETRY: Shown.FAILED,
+    BulkAction.CANCEL: Shown.WAITING,
+    BulkAction.CANCEL_RUNNING: Shown.RUNNING,
+}
 
 
 def add_to(routes: APIRouter) -> None:
@@ -176,7 +186,7 @@ def _bulk(conn: Connection, shown: Shown, asked: Asked, clock: Clock) -> dict[st
 
 def words_of(action: BulkAction, asked: Asked, clock: Clock, *, one: bool = False) -> str:
     """Return which jobs a filter means, in words."""
-    state = "failed" if action is BulkAction.RETRY else "queued"
+    state = WAYS[action].before
     wanted = asked.wanted
     parts = [state, *([wanted.type] if wanted.type else []), "job" if one else "jobs"]
     parts += [f"in queue {wanted.queue}"] if wanted.queue else []
@@ -270,7 +280,7 @@ def act(visit: Visitor, fields: Fields) -> Response:
 
 def _action(text: str) -> BulkAction:
     if text not in list(BulkAction):
-        raise InvalidInput("action is neither retry nor cancel", field="action")
+        raise InvalidInput(f"action is none of {', '.join(BulkAction)}", field="action")
     return BulkAction(text)
 
 

@@ -77,9 +77,12 @@ MOODS: Mapping[Mood, tuple[str, str]] = {
     Mood.UNKNOWN: ("unknown", "Not known"),
 }
 # What a press did, as the next page says it: by a word in its address, since no address may put words into a page.
+# What was done to many jobs.
+DONE = {"retry": "queued again", "cancel": "canceled", "cancel_running": "asked to end canceled"}
 TOLD: Mapping[str, str] = {
     "retried": "The job is queued again.",
     "canceled": "The job is canceled.",
+    "canceling": "The job is to end canceled: its handler is told.",
     "enqueued": "The job is enqueued.",
     "found": "A job with this key was there already: this one.",
     "saved": "The schedule is saved.",
@@ -245,9 +248,8 @@ class Visit:
 
     def _told(self) -> str:
         word, count = self.asked("told"), self.asked("count")
-        if word in {"retry", "cancel"} and count.isdecimal() and len(count) < LONGEST_COUNT:
-            done = "queued again" if word == "retry" else "canceled"
-            return f"{count_words(int(count), 'job was', 'jobs were')} {done}."
+        if word in DONE and count.isdecimal() and len(count) < LONGEST_COUNT:
+            return f"{count_words(int(count), 'job was', 'jobs were')} {DONE[word]}."
         return TOLD.get(word, "")
 
     def onward(self, path: str, told: str = "", **query_: Any) -> Response:

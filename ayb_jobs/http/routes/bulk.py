@@ -20,7 +20,7 @@ INSTANT: dict[str, JsonValue] = {"format": "date-time"}
 
 
 class BulkBody(Body):
-    """Which jobs, and what becomes of them: failed ones are retried, queued ones canceled.
+    """Which jobs, and what becomes of them: failed ones are retried, queued ones or running ones canceled.
 
     `since` and `until` bound when a job was created. `error` is a part of its last error, in any case of letters, and
     `alike` the first line of it, with `<n>` for each number and id.
@@ -28,7 +28,7 @@ class BulkBody(Body):
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
 
-    action: Literal["retry", "cancel"]
+    action: Literal["retry", "cancel", "cancel_running"]
     type: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
     queue: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=MAX_IDEMPOTENCY_KEY)
@@ -64,7 +64,7 @@ def router() -> APIRouter:
 
 
 def change_many(services: Given, caller: Operator, body: RawBody) -> Response:
-    """Retry all failed jobs that match, or cancel all queued ones, in batches of 1,000, each its own transaction."""
+    """Retry all failed jobs that match, or cancel all queued or running ones, 1,000 in each transaction."""
     asked = read_body(body, BulkBody)
     action, wanted = BulkAction(asked.action), _filter(asked)
     if asked.dry_run:

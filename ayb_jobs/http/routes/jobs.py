@@ -146,8 +146,8 @@ def router() -> APIRouter:
         "/{id}/cancel",
         cancel,
         methods=["POST"],
-        summary="Cancel a queued job",
-        **documented(JobShape, "The job, canceled", 409),
+        summary="Cancel a queued job, or a running one if that is asked for",
+        **documented(JobShape, "The job, canceled, or running until its handler ends", 409),
     )
     routes.add_api_route(
         "/{id}/run-again",
@@ -243,10 +243,21 @@ def retry(services: Given, caller: Operator, job_id: JobId) -> Response:
         return answer(job_text(operations.retry(conn, job_id, actor=actor)))
 
 
-def cancel(services: Given, caller: Operator, job_id: JobId) -> Response:
-    """Cancel a queued job."""
+Running = Annotated[bool, Query(description="Also cancel it if it runs: its handler is told")]
+Force = Annotated[bool, Query(description="The same, and end it at once if its daemon is gone")]
+
+
+def cancel(
+    services: Given,
+    caller: Operator,
+    job_id: JobId,
+    *,
+    running: Running = False,
+    force: Force = False,
+) -> Response:
+    """Cancel a queued job, or one that runs if that is asked for."""
     with missing_as_conflict(), acting(services, caller) as (conn, actor):
-        return answer(job_text(operations.cancel(conn, job_id, actor=actor)))
+        return answer(job_text(operations.cancel(conn, job_id, actor=actor, running=running, force=force)))
 
 
 def run_again(services: Given, caller: Operator, job_id: JobId, body: RawBody) -> Response:

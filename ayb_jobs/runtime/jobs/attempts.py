@@ -5,16 +5,18 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from ayb_jobs.errors import AttemptFailed, AybJobsError, Discard, PayloadUndecodable
+from ayb_jobs.errors import AttemptFailed, AybJobsError, Discard, PayloadUndecodable, Stopped
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
-from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure, settle_result
-from ayb_jobs.model.results import Result
+from ayb_jobs.model.lifecycle import CANCELED_WHILE_IT_RAN, Outcome, Settlement, settle_failure, settle_result
+from ayb_jobs.model.results import Cancel, Result
 from ayb_jobs.runtime.jobs.error_text import error_text
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.paused import Paused
+
+NEVER_BEGAN = "canceled before its handler began"
 
 
 class Endings(NamedTuple):
@@ -51,7 +53,8 @@ class Attempts:
         held.started = started
         held.context = context
         if held.lost:  # since it was taken; who let it go may have seen no context to tell
-            context.stop("lease_lost")
+            held.lost = not held.canceling
+            context.stop("canceled" if held.canceling else "lease_lost")
         return context
 
     def without_payload(self, held: Held) -> JobContext:
@@ -59,8 +62,14 @@ class Attempts:
         return JobContext(held.job, self.services)
 
     def give_up(self, held: Held) -> None:
-        """Give back a job whose handler never began, with its attempt; releasing tells if its lease is lost."""
-        if not held.lost:
+        """Give back a job whose handler never began, with its attempt; releasing tells if its lease is lost.
+
+        One that is to end canceled does.
+        """
+        if held.canceling:
+            now = time.monotonic()
+            self._settle(held, settle_result(held.job, Cancel(NEVER_BEGAN), now, now))
+        elif not held.lost:
             self._release(held)
 
     def returned(self, held: Held, context: JobContext, result: Result, ended: float) -> None:
@@ -72,6 +81,10 @@ class Attempts:
     def raised(self, held: Held, context: JobContext, error: BaseException, started: float, ended: float) -> None:
         """Hand over what a handler raised."""
         if held.abandoned or context.settled:
+            return
+        if context.stop_reason == "canceled" and isinstance(error, Stopped):
+            canceled = settle_result(held.job, Cancel(CANCELED_WHILE_IT_RAN), started, ended)
+            self._settle(held, canceled._replace(records=context.records_processed))
             return
         if context.stop_reason == "shutdown" and not isinstance(error, Discard):
             self._release(held)

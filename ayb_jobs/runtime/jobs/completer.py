@@ -54,6 +54,7 @@ class Completer:
         redact: Callable[[str], str] = redact,
     ) -> None:
         self._database = database
+        self._worker_id = worker_id
         self._writing = Writing(database=database, emit=emit, worker_id=worker_id, remove_completed=remove_completed)
         self._in_flight = in_flight
         self._emit = emit
@@ -242,7 +243,7 @@ class Completer:
         returned = list(self._returned)
         waiting = set(self._aside.ids())
         tried = [held for held in returned if held.job.id not in waiting]
-        released = release_each(self._database, leases_of(tried), self._aside)
+        released = release_each(self._database, leases_of(tried), self._aside, worker_id=self._worker_id)
         for _ in returned:
             self._returned.popleft()
         left = released.locked | released.refused

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, JobsReleased
 from ayb_jobs.model.job import Lease
+from ayb_jobs.model.lifecycle import CANCELED_WHILE_IT_RAN
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
@@ -21,6 +22,7 @@ from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import is_refused
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
+from ayb_jobs.storage.queue.canceling import end_canceled_leases
 from ayb_jobs.storage.queue.leases import Touched, find_orphans, release_jobs
 
 # How often it tries again what it cannot give back: rows that somebody else has locked, and what may yet be leased.
@@ -41,9 +43,9 @@ class Released(NamedTuple):
     refused: set[str]
 
 
-def release_each(database: Database, leases: Sequence[Lease], aside: Aside) -> Released:
+def release_each(database: Database, leases: Sequence[Lease], aside: Aside, *, worker_id: str) -> Released:
     """Give jobs back with their attempt. One that the database refuses is set `aside`, and keeps no other waiting."""
-    result = narrowed(leases, partial(_release, database), blames=was_refused)
+    result = narrowed(leases, partial(_release, database, worker_id), blames=was_refused)
     done = {lease_id for touched in result.done for lease_id in touched.done}
     locked = {lease_id for touched in result.done for lease_id in touched.locked}
     refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}
@@ -58,9 +60,13 @@ def release_each(database: Database, leases: Sequence[Lease], aside: Aside) -> R
     return Released(done, locked, refused.keys() | untried)
 
 
-def _release(database: Database, leases: Sequence[Lease]) -> Touched:
+def _release(database: Database, worker_id: str, leases: Sequence[Lease]) -> Touched:
+    """Give jobs back; those that are to end canceled do so instead."""
     with database.connection() as conn:
-        return release_jobs(conn, leases)
+        touched = release_jobs(conn, leases)
+        if gone := touched.others(leases):
+            end_canceled_leases(conn, gone, worker_id=worker_id, error=CANCELED_WHILE_IT_RAN)
+    return touched
 
 
 class GivingBack:
@@ -160,7 +166,8 @@ class GivingBack:
     def _release(self, leases: Sequence[Lease]) -> Released:
         """Give jobs back, but for those that the database refused a short while ago."""
         waiting = set(self._aside.ids())
-        released = release_each(self._database, [lease for lease in leases if lease.job_id not in waiting], self._aside)
+        tried = [lease for lease in leases if lease.job_id not in waiting]
+        released = release_each(self._database, tried, self._aside, worker_id=self._worker_id)
         if released.done:
             self._emit(JobsReleased(job_ids=[lease.job_id for lease in leases if lease.lease_id in released.done]))
         return released._replace(refused=released.refused | {one.lease_id for one in leases if one.job_id in waiting})

@@ -12,10 +12,11 @@ class Held:
 
     `arrived` is when the leasing statement's answer came, long after its lease began if the database is slow, and
     `extended` when its lease was last known to start anew, on the monotonic clock.
+    If it is `lost`, its handler does not begin, and its outcome is not written. If it is `canceling`, it ends canceled.
     `context` is set once its handler begins, and `abandoned` once its attempt was settled although the handler runs on.
     """
 
-    __slots__ = ("abandoned", "arrived", "context", "extended", "job", "lost", "started")
+    __slots__ = ("abandoned", "arrived", "canceling", "context", "extended", "job", "lost", "started")
 
     def __init__(self, job: LeasedJob, leased: float, arrived: float | None = None) -> None:
         self.job = job
@@ -25,6 +26,7 @@ class Held:
         self.started = 0.0
         self.abandoned = False
         self.lost = False
+        self.canceling = False
 
 
 class InFlight:
@@ -70,6 +72,16 @@ class InFlight:
             self.remove([held.job.lease_id])
         else:
             held.context.stop("lease_lost")
+
+    def cancel(self, held: Held) -> None:
+        """Have a job end canceled: its handler is told to stop, or never begins. A second call does nothing."""
+        if held.canceling:
+            return
+        held.canceling = True
+        held.lost = True  # first: a handler that begins meanwhile looks here
+        if held.context is not None:
+            held.lost = False
+            held.context.stop("canceled")
 
     def running(self) -> list[Held]:
         """Return those whose handler has begun."""

@@ -11,6 +11,7 @@ from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
+from ayb_jobs.storage.queue.canceling import extend_canceled
 from ayb_jobs.storage.queue.leases import Touched, extend_leases
 
 # A lease is extended every third of it.
@@ -20,7 +21,7 @@ LOCKED_S = 1.0
 
 
 class LeaseKeeper:
-    """Extends held leases in its `tick`, and tells handlers to stop whose lease turns out to be lost.
+    """Extends held leases in its `tick`, and tells handlers to stop whose lease is lost or whose job is to be canceled.
 
     If the database refuses to extend some, the others are extended all the same.
     """
@@ -55,7 +56,10 @@ class LeaseKeeper:
         refused |= {lease.lease_id: result.refused[-1].error for lease in result.left}
         done = {lease_id for kept in result.done for lease_id in kept.done}
         locked = {lease_id for kept in result.done for lease_id in kept.locked}
+        canceling = {lease_id for kept in result.done for lease_id in kept.canceling}
         for held in due:
+            if held.job.lease_id in canceling:
+                self._in_flight.cancel(held)
             if held.job.lease_id in done:
                 held.extended = began
                 self._aside.forget(held.job.id)
@@ -66,7 +70,16 @@ class LeaseKeeper:
 
     def _extend(self, leases: Sequence[Lease]) -> Touched:
         with self._database.connection() as conn:
-            return extend_leases(conn, leases, lease_s=self._lease_s)
+            touched = extend_leases(conn, leases, lease_s=self._lease_s)
+            if not (gone := touched.others(leases)):
+                return touched
+            heard = extend_canceled(conn, gone, lease_s=self._lease_s)
+        return Touched(
+            done=touched.done | heard.done,
+            locked=touched.locked | heard.locked,
+            unchanged=touched.unchanged | heard.unchanged,
+            canceling=heard.done | heard.locked | heard.unchanged,
+        )
 
     def _due(self, now: float) -> list[Held]:
         # Taken a little early rather than a whole turn late.

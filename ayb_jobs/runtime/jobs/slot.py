@@ -86,6 +86,7 @@ class Slot:
         take = self._take
         while (held := take()) is not None:
             if held.lost:
+                self._attempts.give_up(held)
                 continue
             if self._payloads.are_left(held.job):
                 self._fetch_and_run(held)

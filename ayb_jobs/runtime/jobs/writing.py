@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, RemovalRefused
-from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.model.lifecycle import Settlement, settle_canceled
 from ayb_jobs.runtime.unlogged import Unlogged
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged, takes_a_number, was_refused
+from ayb_jobs.storage.queue.canceling import end_canceled
 from ayb_jobs.storage.queue.executions import renumber_attempts
 from ayb_jobs.storage.queue.settling import RowsLocked, find_held, find_locked, find_settled, settle_jobs
 
@@ -91,9 +92,23 @@ class Writing:
             failpoints.reach(failpoints.SETTLING)
             settled = settle_jobs(conn, batch, worker_id=self._worker_id, now=time.monotonic(), remove_completed=remove)
             written = Written(batch) if len(settled.leases) == len(batch) else judged(conn, batch, settled.leases)
+            if written.lost:
+                written = self._end_canceled(conn, written)
         if settled.unlogged:
             self.unlogged.put([ended.job.id for ended in batch if ended.job.lease_id in settled.unlogged])
         return written
+
+    def _end_canceled(self, conn: Connection, written: Written) -> Written:
+        """End those attempts as canceled whose lease is gone since their jobs are to end so."""
+        canceled = {ended.job.lease_id: settle_canceled(ended) for ended in written.lost}
+        done = end_canceled(conn, list(canceled.values()), worker_id=self._worker_id, now=time.monotonic())
+        if not done:
+            return written
+        return Written(
+            [*written.settled, *(ended for lease_id, ended in canceled.items() if lease_id in done)],
+            [ended for ended in written.lost if ended.job.lease_id not in done],
+            written.unchanged,
+        )
 
 
 def judged(conn: Connection, batch: Sequence[Settlement], settled: set[str]) -> Written:

@@ -185,7 +185,7 @@ LOOK_AT_LEASE = """
             WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
         ) AS daemons
     FROM _ayb_jobs AS job
-    WHERE id = %(id)s AND state = 'running' AND lease_id IS NOT NULL
+    WHERE id = %(id)s AND state = 'running' AND coalesce(lease_id, canceling_lease_id) IS NOT NULL
 """
 
 

@@ -51,12 +51,12 @@ _NEXT_BATCH = f"""
 
 COUNT_MATCHING = f"""
     SELECT count(*)
-    FROM (SELECT FROM _ayb_jobs WHERE state = %(state)s::text AND {MATCHING} LIMIT %(most)s) AS matching
+    FROM (SELECT FROM _ayb_jobs WHERE state = %(state)s::text AND cancel_requested_at IS NULL AND {MATCHING} LIMIT %(most)s) AS matching
 """
 
 
 def count_jobs(conn: Connection, *, state: JobState, wanted: Filter, most: int | None = None) -> int:
-    """Return how many jobs in `state` match; not more than `most`, if that is given."""
+    """Return how many jobs in `state` match, but for those that are to end canceled; not more than `most`, if given."""
     values = {"state": state, "most": most, **wanted.values()}
     row = conn.execute(COUNT_MATCHING, values, prepare=False).fetchone()
     return row[0] if row else 0
@@ -130,6 +130,36 @@ def cancel_jobs(
 ) -> Batch:
     """Cancel up to `limit` queued jobs, the oldest first. Jobs that somebody holds stay."""
     return _batch(conn, CANCEL_JOBS, _values(wanted, limit, after))
+
+
+# As `CANCEL_RUNNING_JOB`.
+CANCEL_RUNNING_JOBS = f"""
+    WITH matching AS MATERIALIZED (
+        SELECT id, created_at FROM _ayb_jobs WHERE state = 'running' AND cancel_requested_at IS NULL AND {_NEXT_BATCH}
+    ),
+    asked AS (
+        UPDATE _ayb_jobs
+        SET cancel_requested_at = now(), canceling_lease_id = coalesce(lease_id, gen_random_uuid()), lease_id = NULL,
+            updated_at = now()
+        FROM matching
+        WHERE _ayb_jobs.id = matching.id
+    ),
+    told AS (
+        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text END FROM matching LIMIT 1
+    )
+    SELECT created_at, id, true AS is_changed FROM matching LEFT JOIN told ON true
+"""
+
+
+def cancel_running_jobs(
+    conn: Connection,
+    *,
+    wanted: Filter = EVERY,
+    limit: int = 1000,
+    after: Position | None = None,
+) -> Batch:
+    """Have up to `limit` running jobs end canceled, the oldest first. Jobs that somebody holds stay."""
+    return _batch(conn, CANCEL_RUNNING_JOBS, _values(wanted, limit, after))
 
 
 def _values(wanted: Filter, limit: int, after: Position | None) -> dict[str, Any]:

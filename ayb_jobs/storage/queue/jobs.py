@@ -39,7 +39,7 @@ JOB_COLUMNS = f"""
         WHEN pg_column_size(progress) > 4194304 THEN '"cut: it is stored in more than 4 MiB"'
         ELSE _ayb_job_text(progress)
     END AS progress_text,
-    created_at, updated_at, completed_at, canceled_at,
+    created_at, updated_at, completed_at, canceled_at, cancel_requested_at, cancel_heard_at,
     CASE WHEN state = 'queued' THEN blocked_run_at END AS blocked_run_at
 """
 # The same, as a list shows them.
@@ -59,7 +59,7 @@ LISTED_COLUMNS = """
         WHEN pg_column_size(progress) > 16384 THEN '"cut: too large for a list; show the job to see it"'
         ELSE _ayb_job_text(progress)
     END AS progress_text,
-    created_at, updated_at, completed_at, canceled_at,
+    created_at, updated_at, completed_at, canceled_at, cancel_requested_at, cancel_heard_at,
     CASE WHEN state = 'queued' THEN blocked_run_at END AS blocked_run_at
 """
 

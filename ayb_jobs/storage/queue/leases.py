@@ -41,17 +41,23 @@ class Touched(NamedTuple):
     """What became of leases, by their ids. Those in none of these are lost.
 
     `done` were written. `locked` are still held, and somebody else has their rows locked. `unchanged` are still held,
-    and a trigger kept their rows as they were.
+    and a trigger kept their rows as they were. `canceling` belong to jobs that are to end canceled.
     """
 
     done: AbstractSet[str]
     locked: AbstractSet[str] = frozenset()
     unchanged: AbstractSet[str] = frozenset()
+    canceling: AbstractSet[str] = frozenset()
+
+    def others(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Return those of the leases that are in none of these."""
+        known = self.done | self.locked | self.unchanged | self.canceling
+        return [lease for lease in leases if lease.lease_id not in known]
 
 
 def extend_leases(conn: Connection, leases: Sequence[Lease], *, lease_s: float) -> Touched:
     """Let these leases run `lease_s` seconds from now, without waiting for any."""
-    return _touch(conn, EXTEND_LEASES, leases, {"lease_s": lease_s})
+    return touch(conn, EXTEND_LEASES, leases, {"lease_s": lease_s})
 
 
 # One notification, whatever the number of rows; none while the server's queue of them is half full (`MAY_NOTIFY`).
@@ -87,10 +93,11 @@ def release_jobs(conn: Connection, leases: Sequence[Lease]) -> Touched:
 
     Only for jobs that no thread runs: two would run at once.
     """
-    return _touch(conn, RELEASE_JOBS, leases, {})
+    return touch(conn, RELEASE_JOBS, leases, {})
 
 
-def _touch(conn: Connection, statement: LiteralString, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
+def touch(conn: Connection, statement: LiteralString, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
+    """Run a statement that answers what became of leases."""
     if not leases:
         return Touched(frozenset())
     rows = conn.execute(

@@ -14,9 +14,9 @@ from ayb_jobs.storage.rows import Deleted, one_row
 # Fenced by the lease, as every write about an attempt. An answer that was lost is repeated.
 KEEP_OUTPUT = """
     INSERT INTO _ayb_job_outputs (lease_id, job_id, attempt, output)
-    SELECT lease_id, id, %(attempt)s, %(output)s
+    SELECT %(lease_id)s, id, %(attempt)s, %(output)s
     FROM _ayb_jobs
-    WHERE id = %(id)s AND lease_id = %(lease_id)s
+    WHERE id = %(id)s AND coalesce(lease_id, canceling_lease_id) = %(lease_id)s
     ON CONFLICT (lease_id) DO UPDATE SET output = excluded.output
 """
 

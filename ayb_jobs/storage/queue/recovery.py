@@ -13,6 +13,7 @@ from ayb_jobs.model.job import LeasedJob, LostLease, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.successors import FREE_SUCCESSORS
 
 
 class Look(NamedTuple):
@@ -34,7 +35,7 @@ FIND_EXPIRED_LEASES = """
     WITH expired AS MATERIALIZED (
         SELECT * FROM (
             SELECT id, lease_id, lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes, progress,
-                coalesce(last_run_at, updated_at) AS started_at
+                coalesce(last_run_at, updated_at) AS started_at, cancel_requested_at IS NOT NULL AS is_canceling
             FROM _ayb_jobs
             WHERE state = 'running' AND lease_until < now() AND lease_until >= %(floor)s::timestamptz
                 AND id <> ALL (%(aside)s::uuid[])
@@ -44,7 +45,7 @@ FIND_EXPIRED_LEASES = """
         UNION ALL
         SELECT * FROM (
             SELECT id, lease_id, lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes, progress,
-                coalesce(last_run_at, updated_at)
+                coalesce(last_run_at, updated_at), cancel_requested_at IS NOT NULL
             FROM _ayb_jobs
             WHERE state = 'running' AND lease_until IS NULL AND id <> ALL (%(aside)s::uuid[])
             LIMIT %(limit)s
@@ -56,7 +57,7 @@ FIND_EXPIRED_LEASES = """
             AND lease_until < now() + %(ahead_s)s * interval '1 second'
     )
     SELECT extract(epoch FROM next.lease_until - now())::float8 AS next_s, id, lease_id,
-        expired.lease_until::text AS lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes,
+        expired.lease_until::text AS lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes, is_canceling,
         CASE WHEN isfinite(started_at) THEN greatest(extract(epoch FROM now() - started_at), 0) ELSE 0 END::float8
             AS ran_s,
         CASE jsonb_typeof(progress -> 'records_processed')
@@ -85,6 +86,7 @@ def find_expired_leases(
 
 FIND_LEASES_OF_THE_DEAD = """
     SELECT id, lease_id, lease_until::text AS lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes,
+        cancel_requested_at IS NOT NULL AS is_canceling,
         CASE
             WHEN isfinite(coalesce(last_run_at, updated_at))
                 THEN greatest(extract(epoch FROM now() - coalesce(last_run_at, updated_at)), 0)
@@ -117,6 +119,34 @@ def find_leases_of_the_dead(
     return [_lost(row, of_the_dead=True) for row in rows]
 
 
+FIND_LEASE_OF_THE_GONE = """
+    SELECT id, lease_id, lease_until::text AS lease_until, worker_id, type, schedule_id, attempts, max_attempts, crashes,
+        cancel_requested_at IS NOT NULL AS is_canceling,
+        CASE
+            WHEN isfinite(coalesce(last_run_at, updated_at))
+                THEN greatest(extract(epoch FROM now() - coalesce(last_run_at, updated_at)), 0)
+            ELSE 0
+        END::float8 AS ran_s,
+        CASE jsonb_typeof(progress -> 'records_processed')
+            WHEN 'number' THEN
+                least(greatest((progress ->> 'records_processed')::numeric, 0), 9223372036854775807)::bigint
+        END AS records
+    FROM _ayb_jobs AS job
+    WHERE id = %(id)s AND state = 'running' AND NOT EXISTS (
+        SELECT FROM _ayb_job_workers AS daemon
+        WHERE daemon.id = job.worker_id
+            AND heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+    )
+"""
+
+
+def find_lease_of_the_gone(conn: Connection, job_id: str, *, alive_s: float) -> LostLease | None:
+    """Return a running job whose daemon has not been heard of for `alive_s` seconds; None if it has, or if it ended."""
+    values = {"id": job_id, "alive_s": alive_s}
+    row = conn.cursor(row_factory=namedtuple_row).execute(FIND_LEASE_OF_THE_GONE, values).fetchone()
+    return None if row is None else _lost(row, of_the_dead=True)
+
+
 def _lost(row: Any, *, of_the_dead: bool) -> LostLease:
     job = LeasedJob(
         id=row.id,
@@ -142,6 +172,7 @@ def _lost(row: Any, *, of_the_dead: bool) -> LostLease:
         ran_s=row.ran_s,
         records=row.records,
         of_the_dead=of_the_dead,
+        is_canceling=row.is_canceling,
     )
 
 
@@ -154,13 +185,14 @@ RECOVER_JOBS = f"""
                     %(states)s::text[], %(delays)s::float8[], %(errors)s::text[], %(records)s::bigint[])
             AS ended (id, lease_id, lease_until, of_the_dead, state, delay_s, error, records)
     ), held AS MATERIALIZED (
-        SELECT job.id, job.execution_id, job.lease_id, job.worker_id,
+        SELECT job.id, job.execution_id, coalesce(job.lease_id, job.canceling_lease_id) AS lease_id, job.worker_id,
             coalesce(job.last_run_at, job.updated_at) AS started_at
         FROM _ayb_jobs AS job
         JOIN ended ON ended.id = job.id
         WHERE job.id = ANY (%(ids)s::uuid[]) AND job.state = 'running'
             AND job.lease_id IS NOT DISTINCT FROM ended.lease_id
             AND job.lease_until IS NOT DISTINCT FROM ended.lease_until
+            AND (job.cancel_requested_at IS NULL OR ended.state = 'canceled')
             AND (ended.of_the_dead OR job.lease_until IS NULL OR job.lease_until < now())
         ORDER BY job.id
         FOR NO KEY UPDATE OF job SKIP LOCKED
@@ -179,7 +211,8 @@ RECOVER_JOBS = f"""
         SET state = ended.state,
             run_at = CASE ended.state WHEN 'queued' THEN now() + ended.delay_s * interval '1 second' ELSE job.run_at END,
             crashes = greatest(least(job.crashes, 2147483646), 0) + 1, last_error = ended.error, execution_id = numbered.number,
-            lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
+            canceled_at = CASE ended.state WHEN 'canceled' THEN now() ELSE job.canceled_at END,
+            lease_id = NULL, canceling_lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM numbered JOIN ended ON ended.id = numbered.id
         WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = numbered.id
         RETURNING job.id, job.type, job.state, job.attempts, job.crashes, job.run_at, job.execution_id, job.schedule_id,
@@ -187,14 +220,17 @@ RECOVER_JOBS = f"""
     ), logged AS (
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
             error, records_processed, started_at, ended_at)
-        SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id, 'lost', error, records, started_at,
+        SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id,
+            CASE state WHEN 'canceled' THEN 'canceled' ELSE 'lost' END, error, records, started_at,
             now()
         FROM settled
         WHERE state <> 'running'
         RETURNING job_id
-    ), told AS MATERIALIZED (
+    ), freed AS ({FREE_SUCCESSORS}    ), told AS MATERIALIZED (
         SELECT CASE
-            WHEN {MAY_NOTIFY} AND EXISTS (SELECT FROM settled WHERE state = 'queued' AND run_at <= now())
+            WHEN {MAY_NOTIFY} AND (
+                EXISTS (SELECT FROM settled WHERE state = 'queued' AND run_at <= now()) OR EXISTS (SELECT FROM freed)
+            )
                 THEN pg_notify('ayb_jobs', '')::text
         END
     )

@@ -8,6 +8,7 @@ from ayb_jobs.model.schedules.fires import Advance, DueSchedule, jitter
 from ayb_jobs.model.schedules.schedule import Overlap
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.successors import AFTER_THE_CANCELED
 from ayb_jobs.storage.rows import named, one_row
 
 
@@ -122,8 +123,9 @@ def _unfinished(conn: Connection, schedule_ids: Sequence[str]) -> dict[str, Unfi
 
 
 # A schedule is advanced only from the very next run that the decision was made from. A fire that stands in the ledger
-# already makes no job, whatever the schedule's row says. Replaced jobs are ended as settling ends them, in the order
-# of their ids as other statements lock them, and their workers find the lease lost.
+# already makes no job, whatever the schedule's row says. Earlier jobs are locked in the order of their ids, as other
+# statements lock them. One that waits ends canceled. One that runs is asked to (see `queue.canceling`), and the new job
+# waits beyond all times until what ends that one frees it.
 FIRE = f"""
     WITH decided AS MATERIALIZED (
         SELECT *
@@ -152,32 +154,33 @@ FIRE = f"""
         ON CONFLICT DO NOTHING
         RETURNING schedule_id, fire_at, job_id
     ), replaced AS MATERIALIZED (
-        SELECT job.id, job.state, job.execution_id, job.lease_id, job.worker_id
+        SELECT job.id, job.state, job.cancel_requested_at IS NULL AS is_news
         FROM _ayb_jobs AS job JOIN advanced ON advanced.id = job.schedule_id AND advanced.cancels
         WHERE job.state IN ('queued', 'running')
         ORDER BY job.id
         FOR UPDATE OF job
     ), canceled AS (
         UPDATE _ayb_jobs AS job
-        SET state = 'canceled', canceled_at = now(), updated_at = now(), last_error = 'replaced by a later fire',
-            lease_id = NULL, lease_until = NULL, worker_id = NULL
+        SET state = 'canceled', canceled_at = now(), updated_at = now(), last_error = 'replaced by a later fire'
         FROM replaced
-        WHERE job.id = replaced.id
-        RETURNING job.id, job.type, job.schedule_id, job.attempts, job.last_run_at, replaced.state AS state_before,
-            replaced.execution_id, replaced.lease_id, replaced.worker_id
-    ), logged AS (
-        INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
-            error, started_at, ended_at)
-        SELECT execution_id, id, type, schedule_id, lease_id, attempts, worker_id, 'canceled',
-            'replaced by a later fire', coalesce(last_run_at, now()), now()
-        FROM canceled
-        WHERE state_before = 'running' AND execution_id IS NOT NULL
+        WHERE job.id = replaced.id AND replaced.state = 'queued'
+    ), asked AS (
+        UPDATE _ayb_jobs AS job
+        SET cancel_requested_at = coalesce(job.cancel_requested_at, now()), lease_id = NULL, updated_at = now(),
+            canceling_lease_id = coalesce(job.canceling_lease_id, job.lease_id, gen_random_uuid())
+        FROM replaced
+        WHERE job.id = replaced.id AND replaced.state = 'running'
+        RETURNING job.schedule_id, replaced.is_news
     ), made AS (
         INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, timeout_s, run_at, schedule_id,
             scheduled_for)
         SELECT recorded.job_id, advanced.job_type, advanced.payload, advanced.queue, advanced.priority,
             advanced.max_attempts, advanced.timeout_s,
-            greatest(now(), recorded.fire_at + fires.delay_s * interval '1 second'), advanced.id, recorded.fire_at
+            CASE
+                WHEN EXISTS (SELECT FROM asked WHERE asked.schedule_id = advanced.id) THEN {AFTER_THE_CANCELED}
+                ELSE greatest(now(), recorded.fire_at + fires.delay_s * interval '1 second')
+            END,
+            advanced.id, recorded.fire_at
         FROM recorded
             JOIN advanced ON advanced.id = recorded.schedule_id
             JOIN fires ON fires.schedule_id = recorded.schedule_id AND fires.fire_at = recorded.fire_at
@@ -189,7 +192,7 @@ FIRE = f"""
         made.schedule_ids, made.fire_ats, made.job_ids,
         CASE
             WHEN NOT {MAY_NOTIFY} THEN NULL
-            WHEN EXISTS (SELECT FROM canceled WHERE state_before = 'running') THEN pg_notify('ayb_jobs', 'replaced')::text
+            WHEN EXISTS (SELECT FROM asked WHERE is_news) THEN pg_notify('ayb_jobs', 'canceled')::text
             WHEN made.any_due THEN pg_notify('ayb_jobs', '')::text
         END
     FROM (

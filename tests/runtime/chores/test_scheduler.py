@@ -8,22 +8,28 @@ from typing import Any, Self
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import RowsPruned, ScheduleBroken, ScheduleRepaired, SchedulesFired
+from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.job import Lease
 from ayb_jobs.model.schedules.fires import Advance, Fire, FireOutcome, jitter
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.queue.canceling import end_canceled_leases
 from ayb_jobs.storage.schedules import fires as statements
 from ayb_jobs.storage.schedules.fires import LOCK_DUE, Served, fire, lock_due
 from ayb_jobs.storage.schedules.ledger import prune_fires
 from ayb_jobs.storage.schedules.schedules import create_schedule, enable_schedule, get_schedule, update_schedule
 from tests.eventually import eventually
+from tests.factories import make_job
+from tests.recovering import recover
 
 Conn = psycopg.Connection[TupleRow]
 
@@ -51,6 +57,10 @@ class Bench:
 
     def jobs(self) -> list[TupleRow]:
         return self.conn.execute("SELECT type, state, scheduled_for FROM _ayb_jobs ORDER BY scheduled_for").fetchall()
+
+    def jobs_and_whether_due(self) -> list[TupleRow]:
+        rows = "SELECT state, run_at <= now() + interval '1 hour' FROM _ayb_jobs ORDER BY scheduled_for"
+        return self.conn.execute(rows).fetchall()
 
     def outcomes(self) -> list[str]:
         rows = self.conn.execute("SELECT outcome || coalesce(': ' || reason, '') FROM _ayb_job_fires ORDER BY fire_at")
@@ -420,7 +430,7 @@ def test_overlaps_follow_the_policy(bench: Bench, overlap: str, state: str, expe
     assert bench.outcomes() == ["enqueued", expected]
 
 
-def test_a_replaced_job_is_canceled_and_its_lease_is_lost(bench: Bench) -> None:
+def test_a_job_that_runs_is_asked_to_end_canceled_and_its_successor_starts_once_it_has(bench: Bench) -> None:
     bench.add(cron="0 0 1 1 *", overlap="cancel_running")
     bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
     bench.scheduler.tick()
@@ -430,10 +440,29 @@ def test_a_replaced_job_is_canceled_and_its_lease_is_lost(bench: Bench) -> None:
     )
     bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
     bench.scheduler.tick()
-    rows = bench.conn.execute("SELECT state, lease_id, last_error FROM _ayb_jobs ORDER BY scheduled_for").fetchall()
-    assert rows == [("canceled", None, "replaced by a later fire"), ("queued", None, None)]
+    assert bench.jobs_and_whether_due() == [("running", True), ("queued", False)]
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    bench.scheduler.tick()  # a third fire takes the place of the second
+    assert bench.jobs_and_whether_due() == [("running", True), ("canceled", False), ("queued", False)]
+    found = bench.conn.execute("SELECT id::text, canceling_lease_id::text FROM _ayb_jobs WHERE state = 'running'")
+    [(job_id, lease_id)] = found.fetchall()
+    assert end_canceled_leases(bench.conn, [Lease(job_id, lease_id)], worker_id="w", error="over") == {lease_id}
+    assert bench.jobs_and_whether_due() == [("canceled", True), ("canceled", False), ("queued", True)]
     attempts = bench.conn.execute("SELECT outcome, worker_id, attempt FROM _ayb_job_executions").fetchall()
     assert attempts == [("canceled", "w", 1)]
+
+
+def test_recovery_frees_the_successor_of_a_job_whose_daemon_is_lost(bench: Bench) -> None:
+    schedule_id = bench.add(cron="0 0 1 1 *", overlap="cancel_running")
+    make_job(
+        bench.conn, "running", schedule_id=schedule_id, lease_until=sql.SQL("now() - interval '1 s'"),
+        scheduled_for=sql.SQL("now() - interval '1 h'"),
+    )  # fmt: skip
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    bench.scheduler.tick()
+    assert bench.jobs_and_whether_due() == [("running", True), ("queued", False)]
+    assert [job.state for job in recover(bench.conn, backoff=Backoff()).jobs] == ["canceled"]
+    assert bench.jobs_and_whether_due() == [("canceled", True), ("queued", True)]
 
 
 def test_jitter_puts_a_job_off_by_a_hash_of_schedule_and_fire(bench: Bench) -> None:

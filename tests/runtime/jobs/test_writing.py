@@ -98,10 +98,10 @@ def test_what_is_lost_is_not_set_aside_any_more(db: Database, conn: Connection) 
     make_job(conn)
     job = lease(conn)
     aside = Aside(lambda _: None, part="test", table="_ayb_jobs")
-    assert release_each(db, [job.lease], aside).refused
+    assert release_each(db, [job.lease], aside, worker_id="w").refused
     assert aside.ids() == [job.id]
     conn.execute(LOSE_LEASES)
-    release_each(db, [job.lease], aside)
+    release_each(db, [job.lease], aside, worker_id="w")
     assert aside.waits.all() == []
 
 

@@ -7,14 +7,25 @@ import click
 from ayb_jobs.cli.commands.jobs.changing import change, many_options
 from ayb_jobs.cli.commands.jobs.filtering import filter_options
 from ayb_jobs.cli.options import Options, backend_options, pass_options
+from ayb_jobs.errors import InvalidInput
 
 
 @click.command
 @click.argument("job_id", metavar="[JOB-ID]", required=False)
+@click.option("--running", is_flag=True, help="Cancel the job although it runs; with a filter, those that run.")
+@click.option("--force", is_flag=True, help="End a running job at once if its daemon is gone; with a JOB-ID.")
 @filter_options
 @many_options
 @backend_options
 @pass_options
-def cancel(options: Options, /, job_id: str | None, **flags: Any) -> None:
-    """Cancel queued jobs, which will not run: one, or all that match."""
-    change(options, "cancel", job_id, flags)
+def cancel(options: Options, /, job_id: str | None, *, running: bool, force: bool, **flags: Any) -> None:
+    """Cancel queued jobs, which will not run: one, or all that match.
+
+    With --running also a job that runs: its handler is told to stop, and whatever it does, the job ends canceled.
+    """
+    if job_id is None:
+        if force:
+            raise InvalidInput("--force takes a JOB-ID", field="force")
+        change(options, "cancel_running" if running else "cancel", job_id, flags)
+        return
+    change(options, "cancel", job_id, flags, lambda backend: backend.cancel_job(job_id, running=running, force=force))

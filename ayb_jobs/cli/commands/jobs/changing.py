@@ -18,8 +18,12 @@ from ayb_jobs.wire.jobs import bulk_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 # Of a job, before and after.
-WORDS = {"retry": ("failed", "queued again"), "cancel": ("queued", "canceled")}
-DONE = {"retry": "retried", "cancel": "canceled"}
+WORDS = {
+    "retry": ("failed", "queued again"),
+    "cancel": ("queued", "canceled"),
+    "cancel_running": ("running", "asked to end canceled"),
+}
+DONE = {"retry": "retried", "cancel": "canceled", "cancel_running": "canceled"}
 
 
 class Asked(NamedTuple):
@@ -38,8 +42,14 @@ def many_options(command: F) -> F:
     return click.option("--yes", is_flag=True, help="Do not ask; needed if there is no terminal.")(command)
 
 
-def change(options: Options, action: str, job_id: str | None, flags: dict[str, Any]) -> None:
-    """Do what a command is asked to: to one job, or to all that match the flags."""
+def change(
+    options: Options,
+    action: str,
+    job_id: str | None,
+    flags: dict[str, Any],
+    change_one: Callable[[JobsBackend], str] | None = None,
+) -> None:
+    """Do what a command is asked to: to one job, by `change_one`, or to all that match the flags."""
     asked = Asked(action, state=flags.pop("state"), dry_run=flags.pop("dry_run"), yes=flags.pop("yes"))
     many = asked.state is not None or is_given(flags)
     before = WORDS[action][0]
@@ -49,11 +59,20 @@ def change(options: Options, action: str, job_id: str | None, flags: dict[str, A
     if asked.state not in {None, before}:
         raise InvalidInput(f"--state is {asked.state}; only {before} jobs can be {DONE[action]}", field="state")
     with open_jobs(options) as backend:
-        if job_id is None:
+        if change_one is None or job_id is None:
             change_many(options, backend, asked, filter_of(backend, flags))
             return
-        text = backend.retry_job(job_id) if action == "retry" else backend.cancel_job(job_id)
-    print_change(options, text, "{id} is {state} again" if action == "retry" else "{id} is {state}")
+        text = change_one(backend)
+    print_change(options, text, one_words(action, decoded(text)))
+
+
+def one_words(action: str, job: dict[str, Any]) -> str:
+    """Return what became of one job, to be filled in."""
+    if action == "retry":
+        return "{id} is {state} again"
+    if job["state"] != "running":
+        return "{id} is {state}"
+    return "{id} is to end canceled, and runs until its handler has ended"
 
 
 def change_many(options: Options, backend: JobsBackend, asked: Asked, wanted: Filter) -> None:
@@ -66,7 +85,7 @@ def change_many(options: Options, backend: JobsBackend, asked: Asked, wanted: Fi
         show(options, counted, f"{how_many(count)} {before} and would be {after}")
         return
     if count and not asked.yes:
-        confirm(action, f"{how_many(count)} {before}")
+        confirm(action.partition("_")[0], f"{how_many(count)} {before}")
     changed = change_counted(backend, action, wanted, count)
     if left := count - decoded(changed)["count"]:
         output.say(f"{left:,} stayed as they are: somebody holds them, or another job has their unique key")

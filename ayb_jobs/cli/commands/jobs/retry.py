@@ -17,4 +17,4 @@ from ayb_jobs.cli.options import Options, backend_options, pass_options
 @pass_options
 def retry(options: Options, /, job_id: str | None, **flags: Any) -> None:
     """Queue failed jobs again, due now, with all their attempts: one, or all that match."""
-    change(options, "retry", job_id, flags)
+    change(options, "retry", job_id, flags, lambda backend: backend.retry_job(job_id or ""))

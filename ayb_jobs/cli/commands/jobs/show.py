@@ -22,6 +22,8 @@ WHENS = {
     "Last run": "lastRunAt",
     "Leased until": "leaseUntil",
     "Completed": "completedAt",
+    "Cancel asked": "cancelRequestedAt",
+    "Cancel heard": "cancelHeardAt",
     "Canceled": "canceledAt",
 }
 DETAILS = {"Worker": "workerId", "Schedule": "scheduleId", "Idempotency key": "idempotencyKey"}
