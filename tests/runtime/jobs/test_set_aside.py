@@ -166,7 +166,7 @@ def test_many_jobs_that_cannot_be_given_back_are_told_in_one_line(db: Database, 
     leases = [job.lease for job in lease_all(conn)]
     told: list[object] = []
     with refusing(conn, GIVEN_BACK, body):
-        released = release_each(db, leases, Aside(told.append, part="giving back", table="_ayb_jobs"))
+        released = release_each(db, leases, Aside(told.append, part="giving back", table="_ayb_jobs"), worker_id="w")
     assert len(released.refused) == 3
     assert [len(event.row_ids) for event in told if isinstance(event, RowsSetAside)] == [3]
 
