@@ -33,6 +33,7 @@ class Databases:
         self._schema = schema
         self._prefix = f"test_{secrets.token_hex(4)}"
         self._numbers = count(1)
+        self._templates: list[str] = []
 
     @classmethod
     @contextmanager
@@ -43,8 +44,8 @@ class Databases:
             try:
                 yield made
             finally:
-                if "_template" in vars(made):
-                    conn.execute(DROP.format(sql.Identifier(made._template)))
+                for name in made._templates:
+                    conn.execute(DROP.format(sql.Identifier(name)))
 
     def empty(self) -> AbstractContextManager[str]:
         """Make a database with nothing in it."""
@@ -67,6 +68,7 @@ class Databases:
     def _template(self) -> str:
         name = f"{self._prefix}_template"
         self._conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._templates.append(name)
         url = address_of(self._server_url, name)
         with closing(connect(url)) as conn:
             migrate(conn)

@@ -138,8 +138,14 @@ def test_what_is_wrong_is_told_in_one_line(environ: Mapping[str, str], tmp_path:
     assert done.returncode == 78
     assert done.stderr.startswith("ayb-jobs: handlers.modules cannot be used: ")
     assert "two.jobs cannot be imported: ModuleNotFoundError: No module named 'one.nothing'" in done.stderr
-    done = manage(tmp_path, {**environ, "ALIAS": "default"}, "ayb_jobs", "jobs", "list")
-    assert "DATABASES['default'] is sqlite; name another in AYB_JOBS_DATABASE" in done.stderr.splitlines()[-1]
+    sqlite = (
+        "ayb-jobs keeps its queue in PostgreSQL, and DATABASES['default'] is sqlite; name another in AYB_JOBS_DATABASE"
+    )
+    nothing = "AYB_JOBS_DATABASE is 'nothing', and DATABASES has no such alias; give one of default, queue"
+    for alias, fault in (("default", sqlite), ("nothing", nothing)):
+        done = manage(tmp_path, {**environ, "ALIAS": alias}, "ayb_jobs", "jobs", "list")
+        assert (done.returncode, done.stderr) == (78, f"ayb-jobs: {fault}\n")
+        assert f"(ayb_jobs.E001) {fault}" in manage(tmp_path, {**environ, "ALIAS": alias}, "check").stderr
 
 
 def test_another_program_may_call_the_command(environ: Mapping[str, str], conn: Connection, tmp_path: Path) -> None:
@@ -164,6 +170,9 @@ def test_migrating_makes_the_queues_tables_in_its_database_alone(
     assert "Applying tables of ayb-jobs: 0001_jobs" in done.stdout, done.stderr
     assert conn.execute("SELECT to_regclass('_ayb_jobs')::text").fetchone() == ("_ayb_jobs",)
     assert "Applying" not in manage(tmp_path, environ, "migrate", "--database", "queue").stdout
+    conn.execute("INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (9999, '9999_future', '')")
+    done = manage(tmp_path, environ, "migrate", "--database", "queue")
+    assert done.stderr.startswith("CommandError: ayb-jobs: the database's schema is version 9999")
 
 
 def test_an_address_has_what_libpq_knows_and_is_read_as_it_was_written() -> None:

@@ -23,12 +23,17 @@ def database_alias() -> str:
 def database_words() -> str:
     """Return the address of the queue's database as `key=value` words; in a test, that of Django's test database.
 
-    Raises Django's `ImproperlyConfigured` if that is no PostgreSQL.
+    Raises Django's `ImproperlyConfigured` if there is no such database, or if it is no PostgreSQL.
     """
-    connection = connections[database_alias()]
+    alias = database_alias()
+    if alias not in connections.settings:
+        raise ImproperlyConfigured(
+            f"AYB_JOBS_DATABASE is {alias!r}, and DATABASES has no such alias; give one of {', '.join(connections.settings)}"
+        )
+    connection = connections[alias]
     if connection.vendor != "postgresql":
         raise ImproperlyConfigured(
-            f"ayb-jobs keeps its queue in PostgreSQL, and DATABASES[{connection.alias!r}] is {connection.vendor};"
+            f"ayb-jobs keeps its queue in PostgreSQL, and DATABASES[{alias!r}] is {connection.vendor};"
             " name another in AYB_JOBS_DATABASE"
         )
     return address_words(connection.get_connection_params())

@@ -5,8 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandParser
 
+from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.main import main
 from ayb_jobs.contrib.django.project import project
 
@@ -27,7 +29,12 @@ class Command(BaseCommand):
         parser.add_argument("--pythonpath")
         _, rest = parser.parse_known_args(argv[2:])
         sys.argv = [CALLED, *rest]
-        main(project=project())
+        try:
+            known = project()
+        except ImproperlyConfigured as error:
+            self.stderr.write(f"ayb-jobs: {error}")
+            sys.exit(ExitCode.CONFIG)
+        main(project=known)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the program's arguments, as `call_command` gives them."""
