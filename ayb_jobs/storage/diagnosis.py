@@ -230,6 +230,7 @@ LIST_OFTEN_LOST = """
         SELECT job_type, percentile_cont(0.9) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS seconds,
             count(*) FILTER (WHERE outcome = 'lost') AS lost
         FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
+        WHERE isfinite(started_at) AND isfinite(ended_at)
         GROUP BY job_type
     ) AS types
     WHERE lost >= 3
@@ -298,6 +299,7 @@ LIST_LONG_RUNS = """
         SELECT job_type AS type, count(*) FILTER (WHERE outcome = 'lost') AS lost,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS run_s
         FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
+        WHERE isfinite(started_at) AND isfinite(ended_at)
         GROUP BY job_type
     )
     SELECT type, run_s, lease_s

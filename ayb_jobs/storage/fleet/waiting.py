@@ -65,8 +65,9 @@ class _Around(NamedTuple):
 LOOK_AROUND = """
     SELECT
         CASE
-            WHEN job.run_at <= now() THEN least(extract(epoch FROM now() - job.run_at), 1e15)
-            ELSE greatest(extract(epoch FROM now() - job.run_at), -1e15)
+            WHEN isfinite(job.run_at) THEN extract(epoch FROM now() - job.run_at)
+            WHEN job.run_at <= now() THEN 1e15
+            ELSE -1e15
         END::float8 AS due_for_s,
         (SELECT max(heartbeat_at) FROM _ayb_job_workers) AS last_seen,
         (

@@ -76,8 +76,10 @@ _COLUMNS = """
     job.attempts, job.max_attempts, job.idempotency_key, job.worker_id,
     left(split_part(left(job.last_error, 2000), chr(10), 1), 300) AS error, job.created_at,
     CASE
+        WHEN NOT isfinite(job.last_run_at) THEN NULL
         WHEN job.state = 'running' THEN extract(epoch FROM now() - job.last_run_at)
-        WHEN job.state IN ('completed', 'failed') THEN extract(epoch FROM coalesce(job.completed_at, job.updated_at) - job.last_run_at)
+        WHEN job.state IN ('completed', 'failed') AND isfinite(coalesce(job.completed_at, job.updated_at))
+            THEN extract(epoch FROM coalesce(job.completed_at, job.updated_at) - job.last_run_at)
     END::float8 AS ran_s,
     CASE WHEN job.state = 'queued' AND isfinite(job.run_at) THEN extract(epoch FROM now() - job.run_at) END::float8 AS waited_s
 """

@@ -54,12 +54,14 @@ GROUP_FAILURES = f"""
         ) AS newest
         WHERE {MATCHING} AND (%(span)s::interval IS NULL OR updated_at > now() - %(span)s::interval)
     ), reach AS (
-        SELECT coalesce(%(span)s::interval, now() - min(updated_at), interval '1 day') AS span FROM failed
+        SELECT coalesce(%(span)s::interval, now() - min(updated_at) FILTER (WHERE isfinite(updated_at)), interval '1 day')
+            AS span
+        FROM failed
     ), parts AS (
         SELECT type, error,
-            least(%(buckets)s - 1, greatest(0, floor(
+            CASE WHEN isfinite(updated_at) THEN least(%(buckets)s - 1, greatest(0, floor(
                 %(buckets)s * (1 - extract(epoch FROM now() - updated_at) / greatest(extract(epoch FROM reach.span), 1))
-            )))::int AS bucket,
+            )))::int ELSE 0 END AS bucket,
             count(*) AS jobs, min(updated_at) AS first_at, max(updated_at) AS last_at,
             (array_agg(id::text ORDER BY updated_at DESC))[1] AS example
         FROM failed, reach

@@ -31,7 +31,7 @@ class Gauges:
 # Queues are named by whoever enqueues: beyond the deepest few, those of no name here are counted together.
 COUNT_QUEUED = """
     WITH queues AS (
-        SELECT queue, count(*) AS jobs, min(run_at) FILTER (WHERE run_at <= now()) AS oldest,
+        SELECT queue, count(*) AS jobs, min(run_at) FILTER (WHERE run_at <= now() AND isfinite(run_at)) AS oldest,
             row_number() OVER (ORDER BY queue = ANY (%(named)s::text[]) DESC, count(*) DESC, queue) AS place
         FROM (
             SELECT queue, run_at FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority, run_at, id LIMIT %(most)s
@@ -49,7 +49,7 @@ MEASURE_REST = """
         (SELECT count(*) FROM _ayb_jobs WHERE state = 'running') AS running,
         (
             SELECT coalesce(extract(epoch FROM now() - min(lease_until)), 0)::float8
-            FROM _ayb_jobs WHERE state = 'running' AND lease_until < now()
+            FROM _ayb_jobs WHERE state = 'running' AND lease_until < now() AND isfinite(lease_until)
         ) AS oldest_expired_lease_s,
         (
             SELECT count(*) FROM _ayb_job_workers

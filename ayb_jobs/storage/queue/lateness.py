@@ -109,7 +109,8 @@ LIST_PAUSED_JOBS = """
         ORDER BY queue, priority, run_at, id
         LIMIT 10000
     )
-    SELECT kind, name, paused_by, greatest(extract(epoch FROM now() - paused_at), 0)::float8 AS since_s, reason,
+    SELECT kind, name, paused_by, reason,
+        CASE WHEN isfinite(paused_at) THEN greatest(extract(epoch FROM now() - paused_at), 0) ELSE 0 END::float8 AS since_s,
         count(*) AS jobs, extract(epoch FROM now() - min(run_at))::float8 AS waited_s
     FROM paused JOIN front ON name = CASE kind WHEN 'queue' THEN queue WHEN 'type' THEN type END
     GROUP BY kind, name, paused_by, paused_at, reason

@@ -89,7 +89,7 @@ class RunningJob(NamedTuple):
 
 LIST_RUNNING_JOBS = """
     SELECT id::text AS id, type, coalesce(worker_id, '') AS worker_id,
-        extract(epoch FROM now() - last_run_at)::float8 AS ran_s, timeout_s,
+        CASE WHEN isfinite(last_run_at) THEN extract(epoch FROM now() - last_run_at) END::float8 AS ran_s, timeout_s,
         CASE WHEN pg_column_size(progress) <= 4096 THEN left(_ayb_job_text(progress), 500) END AS progress_text
     FROM _ayb_jobs
     WHERE state = 'running'

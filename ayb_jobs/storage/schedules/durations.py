@@ -11,7 +11,7 @@ TYPICAL_SECONDS = """
         FROM (
             SELECT started_at, ended_at
             FROM _ayb_job_executions AS execution
-            WHERE execution.schedule_id = schedule.id AND outcome = 'completed'
+            WHERE execution.schedule_id = schedule.id AND outcome = 'completed' AND isfinite(started_at) AND isfinite(ended_at)
             ORDER BY ended_at DESC
             LIMIT 20
         ) AS latest
