@@ -118,6 +118,21 @@ def test_a_job_is_enqueued_as_it_was_asked_for(cli: Cli, conn: Connection) -> No
     assert "is queued" in cli.ok("jobs", "enqueue", "mail")
 
 
+def test_a_job_may_wait_for_others_and_names_them(cli: Cli, conn: Connection) -> None:
+    parent = make_job(conn, "running")
+    flags = ["--depends-on", parent, "--on-parent-failure", "hold"]
+    child = item(cli.ok("jobs", "enqueue", "mail", *flags, "--json"))["id"]
+    shown = json.loads(cli.ok("jobs", "show", child, "--json"))
+    assert shown["dependsOn"] == [{"id": parent, "state": "running", "onParentFailure": "hold", "waitedFor": True}]
+    told = cli.ok("jobs", "show", child)
+    assert f"it depends on job {parent}, which is running" in told
+    assert f"{parent}  running" in told
+    assert f"{child}  queued" in cli.ok("jobs", "show", parent)
+    listed = cli.ok("jobs", "list")
+    assert "blocked" in listed
+    assert "9999" not in told + listed
+
+
 def test_a_job_may_wait_for_an_instant(cli: Cli, conn: Connection) -> None:
     made = item(cli.ok("jobs", "enqueue", "mail", "--at", "2040-01-31T09:00:00+01:00", "--json"))
     assert get_job(conn, made["id"]).run_at == datetime(2040, 1, 31, 8, tzinfo=UTC)

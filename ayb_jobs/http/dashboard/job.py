@@ -25,6 +25,7 @@ from ayb_jobs.storage.audit import list_deeds
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.waiting import why_waiting
+from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.schedules.schedules import get_schedule
@@ -87,6 +88,7 @@ def show(visit: Visitor, job_id: JobId) -> Response:
         wait_reason = why_waiting(conn, job)
         deeds = list_deeds(conn, target=job.id, limit=10)
         schedule_name = _schedule_name(conn, job.schedule_id)
+        family = list_family(conn, job.id)
     is_due = job.run_at <= at
     spent = _spent(job, attempts, at) if len(attempts) < ATTEMPTS and not before else []
     spent_s = sum(part.size for part in spent)
@@ -109,6 +111,7 @@ def show(visit: Visitor, job_id: JobId) -> Response:
         as_curl=as_curl(job),
         deeds=deeds,
         schedule_name=schedule_name,
+        family=family,
     )
 
 
@@ -135,6 +138,8 @@ def heading(job: Job, *, is_due: bool) -> tuple[str, str]:
     match job.state:
         case JobState.QUEUED if job.attempts:
             return "retry", f"waits for attempt {job.attempts + 1} of {job.max_attempts}"
+        case JobState.QUEUED if job.blocked_run_at:
+            return "later", "waits for other jobs"
         case JobState.QUEUED:
             return ("queued", "waits") if is_due else ("later", "is due later")
         case JobState.RUNNING:
@@ -150,7 +155,13 @@ def _happened(job: Job, attempts: Sequence[Execution], at: datetime, *, is_first
     """Yield what happened to a job, the earliest first."""
     oldest = attempts[-1] if attempts else None
     if is_first:
-        due = "due at once" if job.run_at <= job.created_at or oldest else "due later"
+        due = (
+            "blocked"
+            if job.blocked_run_at
+            else "due at once"
+            if job.run_at <= job.created_at or oldest
+            else "due later"
+        )
         waited = oldest.started_at - job.created_at if oldest else None
         took = f"waited {span_words(waited.total_seconds())}" if waited else ""
         yield Happened(job.created_at, "queued", "", f"created, {due}" if not oldest else "created", took)

@@ -216,6 +216,8 @@ def state_of(job: Listed) -> tuple[str, str]:
     match job.state:
         case JobState.QUEUED if job.attempts:
             return "retry", "waits again"
+        case JobState.QUEUED if job.is_blocked:
+            return "later", "blocked"
         case JobState.QUEUED:
             return ("queued", "waits") if job.is_due else ("later", "later")
         case JobState.RUNNING:
@@ -231,6 +233,8 @@ def ran_or_waits(job: Listed) -> str:
     if job.state is JobState.QUEUED:
         if job.waited_s is None:
             return ""
+        if job.is_blocked:
+            return "depends on others"
         return f"waits {span_words(job.waited_s)}" if job.waited_s >= 0 else f"due in {span_words(-job.waited_s)}"
     return "" if job.ran_s is None else f"ran {span_words(job.ran_s)}"
 

@@ -15,6 +15,7 @@ from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.dependencies import (
     NO_EDGE,
     ChildrenLocked,
@@ -145,7 +146,7 @@ class Resolver:
             self._emit(ChildrenResolved(freed=freed, canceled=canceled))
 
     def _blames(self, error: Exception) -> bool:
-        return isinstance(error, ChildrenLocked) or self._patience.blames(error)
+        return isinstance(error, ChildrenLocked | RowUnchanged) or self._patience.blames(error)
 
     def _write(self, edges: Sequence[Edge], patience_s: float = 1.0) -> Resolved:
         with self._database.transaction() as conn:
@@ -153,7 +154,10 @@ class Resolver:
 
 
 def _somewhat_before(edge: Edge) -> Edge:
-    """Return a place before an edge: its child's id begins with the milliseconds at which it was made."""
-    made_ms = int(edge.child_id.replace("-", "")[:12], 16)
+    """Return a place before an edge: its child's id begins with the milliseconds at which it was made.
+
+    One that says a later time than ours is no such id, or of a host whose clock is ahead.
+    """
+    made_ms = min(int(edge.child_id.replace("-", "")[:12], 16), int(time.time() * 1000))
     text = f"{max(0, made_ms - OUT_OF_ORDER_MS):012x}"
     return NO_EDGE._replace(child_id=f"{text[:8]}-{text[8:]}-0000-0000-000000000000")

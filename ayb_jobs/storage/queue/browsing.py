@@ -61,6 +61,7 @@ class Listed(NamedTuple):
     created_at: datetime
     ran_s: float | None
     waited_s: float | None
+    is_blocked: bool
 
 
 class Page(NamedTuple):
@@ -81,7 +82,8 @@ _COLUMNS = """
         WHEN job.state IN ('completed', 'failed') AND isfinite(coalesce(job.completed_at, job.updated_at))
             THEN extract(epoch FROM coalesce(job.completed_at, job.updated_at) - job.last_run_at)
     END::float8 AS ran_s,
-    CASE WHEN job.state = 'queued' AND isfinite(job.run_at) THEN extract(epoch FROM now() - job.run_at) END::float8 AS waited_s
+    CASE WHEN job.state = 'queued' AND isfinite(job.run_at) THEN extract(epoch FROM now() - job.run_at) END::float8 AS waited_s,
+    job.state = 'queued' AND job.blocked_run_at IS NOT NULL AS is_blocked
 """
 
 # What runs stands in the index of leases alone, all else in that of creation.
@@ -180,6 +182,7 @@ class _Row(NamedTuple):
     created_at: Any
     ran_s: Any
     waited_s: Any
+    is_blocked: Any
     bound_at: datetime | None
     bound_id: str | None
 

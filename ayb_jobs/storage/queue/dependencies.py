@@ -18,6 +18,7 @@ from ayb_jobs.model.dependencies import Edge, Family, Relative
 from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.rows import Deleted, named
 
 NO_EDGE = Edge("00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000")
@@ -144,22 +145,28 @@ CLOSE_EDGES = f"""
         FROM doomed
         WHERE job.id = ANY (ARRAY(SELECT child_id FROM doomed)) AND job.id = doomed.child_id
             AND job.state = 'queued' AND job.blocked_run_at IS NOT NULL
-        RETURNING job.id
+        RETURNING job.id, job.state
+    ), free AS MATERIALIZED (
+        SELECT DISTINCT child_id
+        FROM ended
+        WHERE child_state = 'queued' AND child_id NOT IN (SELECT child_id FROM doomed)
+            AND NOT EXISTS (
+                SELECT FROM _ayb_job_dependencies AS other
+                WHERE other.child_id = ended.child_id AND other.is_open
+                    AND (other.child_id, other.parent_id) NOT IN (SELECT child_id, parent_id FROM ended)
+            )
     ), freed AS (
         UPDATE _ayb_jobs AS job
         SET run_at = greatest(job.blocked_run_at, now()), blocked_run_at = NULL, updated_at = now()
-        WHERE job.id = ANY (ARRAY(SELECT child_id FROM ended EXCEPT SELECT child_id FROM doomed))
+        WHERE job.id = ANY (ARRAY(SELECT child_id FROM free))
             AND job.state = 'queued' AND job.blocked_run_at IS NOT NULL
-            AND NOT EXISTS (
-                SELECT FROM _ayb_job_dependencies AS other
-                WHERE other.child_id = job.id AND other.is_open
-                    AND (other.child_id, other.parent_id) NOT IN (SELECT child_id, parent_id FROM ended)
-            )
-        RETURNING job.id, job.run_at
+        RETURNING job.id, job.run_at, job.blocked_run_at
     ), woken AS (
         SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM freed WHERE run_at <= now() LIMIT 1
     )
-    SELECT ARRAY(SELECT id::text FROM freed), ARRAY(SELECT id::text FROM canceled), (SELECT count(*) FROM woken)
+    SELECT ARRAY(SELECT id::text FROM freed WHERE blocked_run_at IS NULL),
+        ARRAY(SELECT id::text FROM canceled WHERE state = 'canceled'),
+        (SELECT count(*) FROM free) + (SELECT count(*) FROM doomed), (SELECT count(*) FROM woken)
 """
 
 # What else a canceled child waited for matters no more.
@@ -190,7 +197,8 @@ class Resolved(NamedTuple):
 def resolve(conn: Connection, edges: Sequence[Edge], *, patience_s: float = 1.0) -> Resolved:
     """Close those of these edges whose parent has ended; free or cancel the children that wait for nothing more.
 
-    To be called in a transaction. Raises `ChildrenLocked` if somebody else keeps one of the children locked.
+    To be called in a transaction. Raises `ChildrenLocked` if somebody else keeps one of the children locked, and
+    `RowUnchanged` if a trigger kept one as it was.
     """
     values = {
         "children": plain_array(edge.child_id for edge in edges),
@@ -202,7 +210,10 @@ def resolve(conn: Connection, edges: Sequence[Edge], *, patience_s: float = 1.0)
     except LockNotAvailable as error:
         raise ChildrenLocked from error
     row = conn.execute(CLOSE_EDGES, values).fetchone()
-    resolved = Resolved(row[0], row[1]) if row else Resolved()
+    freed, canceled, count = row[:3] if row else ([], [], 0)
+    if len(freed) + len(canceled) < count:
+        raise RowUnchanged
+    resolved = Resolved(freed, canceled)
     if resolved.canceled:
         conn.execute(FORGET_EDGES, {"children": plain_array(resolved.canceled)})
     return resolved

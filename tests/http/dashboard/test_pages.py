@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from ayb_jobs import NewJob, enqueue
 from ayb_jobs.checks.verdict import look_round
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
@@ -82,6 +83,20 @@ def test_a_job_is_shown_whole_and_retried(guest: Guest, conn: Connection) -> Non
     done = guest.press(page, "Retry this job")
     assert "The job is queued again." in done.text
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("queued",)
+
+
+def test_a_job_that_waits_for_others_names_them_and_no_time_that_never_comes(guest: Guest, conn: Connection) -> None:
+    parent = make_job(conn, "running", type="fetch")
+    child = enqueue(conn, NewJob(type="join", depends_on=[parent])).id
+    page = guest.get(f"/jobs/{child}")
+    assert "waits for other jobs" in page.headline
+    assert f"it depends on job {parent}, which is running" in page.text
+    assert page.links[parent] == f"/jobs/{parent}"
+    assert guest.get(f"/jobs/{parent}").links[child] == f"/jobs/{child}"
+    listed = guest.get("/jobs?state=later")
+    assert "depends on others" in listed.text
+    assert "9999" not in page.text
+    assert "due in" not in listed.text
 
 
 def test_a_queued_job_is_canceled_after_a_question(guest: Guest, conn: Connection) -> None:

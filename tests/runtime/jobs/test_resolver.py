@@ -109,6 +109,23 @@ def test_a_child_that_the_database_refuses_to_free_is_set_aside_and_keeps_no_oth
     assert aside.row_ids == (children[1],)
 
 
+def test_a_child_that_a_trigger_keeps_as_it_is_is_set_aside_and_freed_once_that_is_over(
+    resolving: Resolving, conn: Connection
+) -> None:
+    children = [child_of(conn, make_job(conn, ending)) for ending in ("completed", "failed")]
+    conn.execute("""
+        CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;
+        CREATE TRIGGER keep BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION keep()
+    """)
+    resolving.resolver.tick()
+    assert [event.row_ids for event in resolving.told if isinstance(event, RowsSetAside)] == [tuple(children)]
+    conn.execute("DROP TRIGGER keep ON _ayb_jobs")
+    resolving.resolver._aside.waits.end_all()
+    resolving.resolver._next_sweep = 0.0
+    resolving.resolver.tick()
+    assert [state(conn, child) for child in children] == ["queued", "canceled"]
+
+
 def test_a_child_that_somebody_has_locked_keeps_no_other(
     resolving: Resolving, conn: Connection, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

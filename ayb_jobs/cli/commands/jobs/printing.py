@@ -32,9 +32,11 @@ def print_change(options: Options, text: str, words: str) -> None:
 
 
 def due_words(job: dict[str, Any], when: Callable[[str], str]) -> str:
-    """Return when a queued job is due, or that it is paused."""
+    """Return when a queued job is due, or that it is paused or blocked."""
     if job["state"] != "queued":
         return ""
+    if job.get("blockedRunAt"):
+        return "blocked"
     return "paused" if job.get("isPaused") else when(job["runAt"])
 
 
