@@ -18,17 +18,15 @@ from tests.docs.reading import ROOT, Block, blocks, shell_lines
 from tests.eventually import eventually
 
 HOWTO = ROOT / "docs" / "howto"
-LANGUAGES = ("console", "python", "toml", "sql", "js", "json", "ruby", "php", "go", "ini", "sh")
+LANGUAGES = ("console", "python", "toml", "sql", "js", "ruby", "php", "go", "ini")
 # The first line of a block names its file.
 NAMED = re.compile(r"(?:<\?php )?(?:#|//|--) ([\w./-]+\.\w+)")
-# What whoever follows a page has done already, or has in another way: libraries, and the database's address.
-GIVEN = re.compile(r"(pip install|npm install|sudo apt|createdb|export) ")
 # These run on, each in a terminal of its own.
 RUNS_ON = re.compile(r"ayb-jobs run\b|uvicorn |flask .*\brun\b|manage\.py (runserver|ayb_jobs run)")
 # What pages need beside Python and psql, and Debian's packages that have it.
 PACKAGES = {"curl": "curl", "node": "nodejs", "ruby": "ruby-pg", "php": "php-cli php-pgsql", "go": "golang-go"}
 NODE_MODULES = ROOT / "node_modules"
-# Debian's packages of Go's libraries are here. There is no module proxy to get others from.
+# Debian's packages of Go's libraries are here; with them no test downloads any.
 GOPATH = "/usr/share/gocode"
 # Pages serve HTTP here.
 PORT = "8000"
@@ -89,8 +87,6 @@ class Walk:
 
     def type(self, line: str) -> None:
         """Type a command, and wait for its end unless it runs on."""
-        if GIVEN.match(line):
-            return
         if RUNS_ON.search(line):
             self._start(line)
             return
@@ -119,10 +115,15 @@ class Walk:
         return "\n".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
 
     def stop(self) -> None:
-        """Stop what runs on, as Ctrl-C does; the daemon ends well."""
+        """Stop what runs on, as Ctrl-C does; kill what does not end."""
         for process in self._running:
             process.send_signal(signal.SIGINT)
-        self.codes = [process.wait(30) for process in self._running]
+        for process in self._running:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.codes = [process.wait() for process in self._running]
 
 
 def missing(page: str) -> str | None:
