@@ -86,7 +86,14 @@ class PayloadUndecodable(AybJobsError):
 
 
 class Discard(AybJobsError):
-    """The handler discarded the job: it fails now, without another attempt."""
+    """The handler discarded the job: it fails now, without another attempt.
+
+    With `pause_type` its job type is paused as well, since no other job of it can do better.
+    """
+
+    def __init__(self, message: str | None = None, *, pause_type: bool = False) -> None:
+        super().__init__(message or "The handler discarded the job: it fails now, without another attempt.")
+        self.pause_type = pause_type
 
 
 class ChildDied(AybJobsError):

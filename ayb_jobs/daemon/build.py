@@ -137,7 +137,7 @@ def build(
         mask=mask,
         emit=emit,
     )
-    paused = Paused()
+    paused = Paused(bells.pauses.ring)
     executors = build_executors(
         Surroundings(
             config=config,

@@ -77,7 +77,9 @@ LINES: Mapping[str, Line] = {
     "schedule.recovered": Line("info", "A schedule that was overdue is not overdue any more."),
     "alerts.undelivered": Line("warning", "An address takes no alerts; they are tried again."),
     "alerts.delivered": Line("info", "That address takes alerts again."),
-    "address.gone": Line("error", "The address of a job type answered 410, so its job failed for good."),
+    "address.gone": Line(
+        "error", "The address of a job type answered 410: its job failed for good, and the type is paused."
+    ),
     "cleanup.interrupted": Line(
         "info", "A cleanup stopped after a batch and gave its job back; another daemon goes on."
     ),

@@ -34,7 +34,7 @@ def refused(status: int, reason: str, headers: Mapping[str, str], body: bytes, *
     if status in REDIRECTS:
         raise AttemptFailed(f"{told}; redirects are not followed")
     if status == GONE:
-        raise Gone(text)
+        raise Gone(text, pause_type=True)
     is_final = status in CLIENT_ERRORS and status not in LATER and status not in (NOT_FOUND, TIMEOUT)
     if is_final and not retry_client_errors:
         raise Discard(text)

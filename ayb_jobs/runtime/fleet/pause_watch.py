@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
+from ayb_jobs.model.pauses import MAX_REASON, NewPause, PauseKind
+from ayb_jobs.operations import queues
+from ayb_jobs.operations.acting import Actor
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.fleet.pauses import Watched, confirm_pauses, watch_pauses
+from ayb_jobs.storage.fleet.pauses import Watched, confirm_pauses, find_pause, watch_pauses
 
 # It is woken: by a notification, or by the heartbeat, which finds that other pauses stand than were confirmed.
 FOR_EVER_S = 3600.0 * 24
@@ -16,8 +19,8 @@ CONFIRM_S = 0.05
 class PauseWatch:
     """Keeps `paused` true in its `tick`, and confirms a pause once nothing of it can start here any more.
 
-    `on_change` is called when something else is paused than before: what waits is given back, and what no longer is
-    paused is looked for from the bottom of its queue.
+    It pauses the types that jobs asked to pause. `on_change` is called when something else is paused than before: what
+    waits is given back, and what no longer is paused is looked for from the bottom of its queue.
     """
 
     def __init__(
@@ -30,7 +33,8 @@ class PauseWatch:
         self._on_change = on_change
 
     def tick(self) -> float:
-        """Look once; return the seconds until the next look."""
+        """Pause what is asked for and look once; return the seconds until the next look."""
+        self._pause_asked()
         with self._database.connection() as conn:
             seen = watch_pauses(conn, worker_id=self._worker_id)
         if self._paused.become(seen.queues, seen.types):
@@ -41,6 +45,16 @@ class PauseWatch:
             with self._database.connection() as conn:
                 confirm_pauses(conn, worker_id=self._worker_id, newest=seen.newest)
         return self._next_s(seen)
+
+    def _pause_asked(self) -> None:
+        """Pause the types that jobs asked to pause, but for those that are paused already."""
+        while self._paused.asked:
+            name, reason = self._paused.asked[0]
+            new = NewPause(kind=PauseKind.TYPE, name=name, reason=reason[:MAX_REASON])
+            with self._database.connection() as conn:
+                if find_pause(conn, queue="", type=name) is None:
+                    queues.pause(conn, new, actor=Actor(name=f"daemon {self._worker_id}"))
+            self._paused.asked.popleft()
 
     def _may_start(self) -> bool:
         """Tell whether any job of what is paused is held whose handler has not begun."""

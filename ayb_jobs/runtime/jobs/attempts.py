@@ -82,6 +82,8 @@ class Attempts:
         """Hand over what a handler raised."""
         if held.abandoned or context.settled:
             return
+        if isinstance(error, Discard) and error.pause_type:
+            self.paused.ask_for(held.job.type, str(error))
         if context.stop_reason == "canceled" and isinstance(error, Stopped):
             canceled = settle_result(held.job, Cancel(CANCELED_WHILE_IT_RAN), started, ended)
             self._settle(held, canceled._replace(records=context.records_processed))

@@ -24,7 +24,14 @@ from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.pauses import PauseKind
+from ayb_jobs.operations import queues as operations
+from ayb_jobs.operations.acting import Actor
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet import pauses as queues
+from ayb_jobs.storage.fleet.pauses import list_pauses
+from ayb_jobs.storage.fleet.waiting import why_waiting
+from ayb_jobs.storage.queue.jobs import get_job
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -169,6 +176,27 @@ def test_a_job_that_is_gone_is_discarded_and_told(
     with running(database_url, registry) as daemon_:
         assert ended(conn, job_id, "failed") == ("failed", 1, 3, "it answered 410 Gone")
         assert daemon_.recorder.of(AddressGone) == [AddressGone(job_type="resize", host="127.0.0.1")]
+
+
+def test_the_type_of_an_address_that_is_gone_is_paused_until_it_is_resumed(
+    database_url: str, conn: Connection, receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.status = 410
+    registry = types(tmp_path, resize={"http": receiver.url, "allow_private": True})
+    make_job(conn, type="resize", priority=1)
+    with running(database_url, registry):
+        [pause] = eventually(lambda: list_pauses(conn), within_s=30)
+        assert (pause.kind, pause.name, pause.reason) == ("type", "resize", "it answered 410 Gone")
+        assert pause.paused_by.startswith("daemon ")
+        eventually(lambda: not queues.find_pausable(conn, PauseKind.TYPE, "resize").waiting_for)
+        receiver.status = 200
+        waiting = make_job(conn, type="resize")
+        assert why_waiting(conn, get_job(conn, waiting)) is not None
+        assert len(receiver.requests) == 1
+        operations.resume(conn, PauseKind.TYPE, "resize", actor=Actor(name="ada"))
+        ended(conn, waiting, "completed")
+    deeds = conn.execute("SELECT action, target FROM _ayb_job_audit ORDER BY id").fetchall()
+    assert deeds == [("type.pause", "resize"), ("type.resume", "resize")]
 
 
 def test_a_redirect_to_a_private_address_is_not_followed(
