@@ -1,5 +1,6 @@
 """The steps of one attempt: which are done already, by this attempt or an earlier one, and what they returned."""
 
+import json
 from typing import Any, NamedTuple
 
 from ayb_jobs.errors import Discard, InvalidInput, LeaseLost
@@ -49,6 +50,11 @@ class Steps:
                 raise LeaseLost
         self._load()[name] = text
         return decode_payload(text)
+
+    def as_object(self) -> str:
+        """Return what the steps returned, by their names, as the text of a JSON object."""
+        done = {name: text for name, text in self._load().items() if name != CHECKPOINT}
+        return "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in done.items()) + "}"
 
     def checkpoint(self) -> Any:
         """Return the last checkpoint, of this attempt or an earlier one; None if there is none."""

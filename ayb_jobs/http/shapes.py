@@ -28,11 +28,19 @@ class RelativeShape(Shape):
     waited_for: bool
 
 
-class JobShape(Shape):
-    """A job. If one job is shown, `result` is what its handler returned, and `waitReason` what keeps it waiting.
+class StepShape(Shape):
+    """A step that a job has done, and what it returned."""
 
-    `dependsOn` and `dependents` hold up to 100 of its parents and children then. `blockedRunAt` is there while it waits
-    for a parent: when it is due after that.
+    name: str
+    result: Any
+    done_at: datetime
+
+
+class JobShape(Shape):
+    """A job. `blockedRunAt` is there while it waits for a parent: when it is due after that.
+
+    If one job is shown, `result` is what its handler returned, `steps` are those that it has done, and `waitReason` is
+    what keeps it waiting. `dependsOn` and `dependents` hold up to 100 of its parents and children then.
     """
 
     id: str
@@ -54,6 +62,7 @@ class JobShape(Shape):
     scheduled_for: datetime | None = None
     progress: Any = None
     result: Any = None
+    steps: list[StepShape] | None = None
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None = None

@@ -92,6 +92,7 @@ LINES: Mapping[str, Line] = {
     "command.note_refused": Line(
         "warning", "A command wrote to descriptor 3 what is no note. Told once for each attempt."
     ),
+    "command.step_not_kept": Line("warning", "The database did not take a step that a command told."),
     "command.progress_not_shown": Line("warning", "The database did not take the progress that a command told."),
     "settlement.refused": Line(
         "error", "The database refuses to record how an attempt ended. The daemon tries again after `retry_s`."

@@ -115,7 +115,8 @@ class Job:
     """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored.
 
     `blocked_run_at` is when it is due once all jobs that it depends on have ended; None unless it waits for one.
-    `result_text` is the JSON of what its handler returned. Lists are without it. `cancel_requested_at` is when
+    `result_text` is the JSON of what its handler returned. `steps_text` is the JSON
+    of the steps that it has done. Lists are without both. `cancel_requested_at` is when
     somebody asked to cancel it while it ran, and `cancel_heard_at` when its daemon knew.
     """
 
@@ -145,6 +146,7 @@ class Job:
     cancel_requested_at: datetime | None = None
     cancel_heard_at: datetime | None = None
     result_text: str | None = None
+    steps_text: str | None = None
 
 
 class _Asked(NamedTuple):

@@ -85,6 +85,7 @@ def job_text(job: Job, *, wait_reason: Reason | None = None, family: Family = NO
             "scheduledFor": job.scheduled_for,
             "progress": job.progress,
             "result": None if job.result_text is None else Stored(job.result_text),
+            "steps": None if job.steps_text is None else Stored(job.steps_text),
             "createdAt": job.created_at,
             "updatedAt": job.updated_at,
             "completedAt": job.completed_at,

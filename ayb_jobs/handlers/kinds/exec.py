@@ -28,6 +28,8 @@ from ayb_jobs.storage.queue.outputs import keep_output
 MIB = 1024 * 1024
 # What sysexits.h says of these codes holds for every attempt, but for the one that asks for another.
 TRY_LATER = os.EX_TEMPFAIL
+# What a later attempt finds the results of its steps in, as a JSON object.
+STEPS = "AYB_JOB_STEPS"
 HOPELESS: Mapping[int, str] = {os.EX_USAGE: "usage", os.EX_DATAERR: "data", os.EX_CONFIG: "configuration"}
 # So much of the output stands in the error.
 TOLD_OF_OUTPUT = 2000
@@ -45,6 +47,9 @@ class ExecSettings(JobTypeSettings):
     pass_env: list[str] = setting([], "Variables of the daemon's environment that it is given.")
     grace_s: float = setting(
         10.0, "How long it may take to end once it is told to stop, by SIGTERM; then SIGKILL.", ge=0, le=3600
+    )
+    steps: bool = setting(
+        False, "Keep the steps that it tells on descriptor 3, and give them to later attempts as `AYB_JOB_STEPS`."
     )
     max_memory_mb: int | None = setting(None, "How much memory each of its processes may have.", ge=1, le=2**30)
     max_cpu_s: int | None = setting(None, "How much processor time each of its processes may take.", ge=1)
@@ -103,11 +108,12 @@ class Program:
     grace_s: float
     defaults: Mapping[str, Any]
     secrets: Redactor
+    steps: bool
 
     def __call__(self, ctx: JobContext) -> Result:
         """Run the command for one job, and return what its end means."""
         ctx.check()
-        tail, notes = Tail(), Notes(ctx)
+        tail, notes = Tail(), Notes(ctx, keeps_steps=self.steps)
 
         def mask(text: str) -> str:
             return ctx.services.mask(self.secrets(text))
@@ -136,7 +142,8 @@ class Program:
     def request(self, ctx: JobContext) -> Request:
         """Return what is to be started for one job."""
         user, who = find_user(self.user) if self.user else (None, {})
-        env = {**self.inherited, **who, **self.env, **of_job(ctx.job)}
+        done = {STEPS: ctx.steps.as_object()} if self.steps else {}
+        env = {**self.inherited, **who, **self.env, **of_job(ctx.job), **done}
         return Request(
             program=find_program(self.args[0], env),
             args=self.args,
@@ -191,6 +198,7 @@ def exec_handler(settings: ExecSettings) -> Handler:
         grace_s=settings.grace_s,
         defaults=settings.payload,
         secrets=Redactor(secrets - {""}),
+        steps=settings.steps,
     )
 
 

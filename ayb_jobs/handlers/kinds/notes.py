@@ -6,8 +6,9 @@ from typing import Any
 
 import psycopg
 
-from ayb_jobs.errors import AybJobsError, InvalidInput, LeaseLost
+from ayb_jobs.errors import AybJobsError, InvalidInput, LeaseLost, Stopped
 from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.model.payload import encode_json
 
 LONGEST_NOTE = 64 * 1024
 # Of a flood of notes only the last ones are read.
@@ -16,14 +17,21 @@ MOST_AT_ONCE = 100
 PROGRESS_EVERY_S = 1.0
 MOST_RETRY_AFTER_S = 366 * 24 * 3600.0
 KEYS = frozenset({"records", "message", "retry_after_s"})
+STEP_KEYS = frozenset({"step", "result"})
+# What the steps of one job hold together: they are one variable of the next attempt's environment.
+MOST_OF_STEPS = 64 * 1024
 RIGHT = 'write a line such as {"records": 10, "message": "half"} or {"retry_after_s": 60}'
 
 
 class Notes:
-    """Takes the notes of one command. A note that is wrong is told in the log, and changes nothing."""
+    """Takes the notes of one command. A note that is wrong is told in the log, and changes nothing.
 
-    def __init__(self, ctx: JobContext) -> None:
+    Steps are taken only if the job type `keeps_steps`.
+    """
+
+    def __init__(self, ctx: JobContext, *, keeps_steps: bool = False) -> None:
         self._ctx = ctx
+        self._keeps_steps = keeps_steps
         self._begun = bytearray()
         self._progress: dict[str, Any] | None = None
         self._told_at = 0.0
@@ -36,7 +44,7 @@ class Notes:
         if whole:
             whole[0] = bytes(self._begun) + whole[0]
             self._begun.clear()
-        for line in whole[-MOST_AT_ONCE:]:
+        for line in (*(line for line in whole[:-MOST_AT_ONCE] if b'"step"' in line), *whole[-MOST_AT_ONCE:]):
             self._note(line)
         self._begun += begun[: LONGEST_NOTE - len(self._begun)]
         if time.monotonic() - self._told_at >= PROGRESS_EVERY_S:
@@ -55,6 +63,9 @@ class Notes:
             return
         try:
             note = checked(line)
+            if "step" in note:
+                self._keep_step(note["step"], note.get("result"))
+                return
         except InvalidInput as error:
             self._faults += 1
             if self._faults == 1:
@@ -65,13 +76,31 @@ class Notes:
         if note:
             self._progress = {**(self._progress or {}), **note}
 
+    def _keep_step(self, name: str, result: Any) -> None:
+        """Keep a step that the command has done; the first of a name stays."""
+        if not self._keeps_steps:
+            raise InvalidInput(f"step {name} is not kept; set steps = true for the job type")
+        try:
+            steps = self._ctx.steps
+            if steps.find(name) is not None:
+                return
+            if len(steps.as_object()) + len(encode_json({name: result}, "step", MOST_OF_STEPS)) > MOST_OF_STEPS:
+                raise InvalidInput(f"step {name} is too large: a command's steps have at most {MOST_OF_STEPS} bytes")
+            self._ctx.keep_step(name, result)
+        except (LeaseLost, Stopped):
+            pass  # the context knows, and has the command stopped
+        except (AybJobsError, psycopg.Error) as error:
+            if isinstance(error, InvalidInput):
+                raise
+            self._ctx.log.warning("command.step_not_kept", step=name, problem=str(error))
+
     def _show_progress(self) -> None:
         if self._progress is None:
             return
         self._told_at = time.monotonic()
         try:
             self._ctx.progress(self._progress.get("records"), self._progress.get("message"))
-        except LeaseLost:
+        except (LeaseLost, Stopped):
             pass  # the context knows, and has the command stopped
         except InvalidInput as error:
             self._ctx.log.warning("command.note_refused", problem=str(error), right=RIGHT)
@@ -85,8 +114,14 @@ def checked(line: bytes) -> dict[str, Any]:
         note = json.loads(line)
     except (ValueError, RecursionError):
         raise InvalidInput(f"{line[:100]!r} is not JSON") from None
+    if isinstance(note, dict) and "step" in note and note.keys() <= STEP_KEYS:
+        if not isinstance(note["step"], str):
+            raise InvalidInput(f"step is {note['step']!r:.100}; give its name")
+        return note
     if not isinstance(note, dict) or not note or not note.keys() <= KEYS:
-        raise InvalidInput(f"{line[:100]!r} has none of the keys {', '.join(sorted(KEYS))}, or others beside them")
+        raise InvalidInput(
+            f"{line[:100]!r} has none of the keys {', '.join(sorted(KEYS | STEP_KEYS))}, or others beside them"
+        )
     records, message, retry_after_s = (note.get(key) for key in ("records", "message", "retry_after_s"))
     if records is not None and (type(records) is not int or not 0 <= records < 2**63):
         raise InvalidInput(f"records is {records!r:.100}; give a whole number, zero or more")

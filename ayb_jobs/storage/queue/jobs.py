@@ -83,7 +83,20 @@ GET_JOB = f"""
                 ELSE coalesce(_ayb_job_text(result), '"unreadable: too large as text"')
             END
             FROM _ayb_job_results WHERE job_id = _ayb_jobs.id
-        ) AS result_text
+        ) AS result_text,
+        (
+            SELECT json_agg(json_build_object(
+                'name', name, 'result', CASE
+                    WHEN octet_length(result_text) <= 65536 THEN result_text::json
+                    ELSE to_json('cut: it has more than 64 KiB'::text)
+                END,
+                'doneAt', to_char(done_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+            ) ORDER BY done_at, name)::text
+            FROM (
+                SELECT name, _ayb_job_text(result) AS result_text, done_at
+                FROM _ayb_job_steps WHERE job_id = _ayb_jobs.id AND name <> '' ORDER BY done_at, name LIMIT 1000
+            ) AS step
+        ) AS steps_text
     FROM _ayb_jobs
     WHERE id = %(id)s
 """

@@ -20,6 +20,7 @@ from ayb_jobs.handlers.job_type import Handler
 from ayb_jobs.handlers.kinds.exec import ExecSettings, exec_handler
 from ayb_jobs.model.results import Snooze
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.queue.outputs import read_output
 from tests.eventually import eventually
 from tests.handlers.conftest import Lease
@@ -159,6 +160,54 @@ def test_progress_is_shown_and_its_records_are_counted(lease: Lease, conn: Conne
     go_on.touch()
     running.join(10)
     assert ctx.records_processed == 9
+
+
+STEPPING = """
+    case "$AYB_JOB_STEPS" in
+      *'"dump"'*) echo "found $AYB_JOB_STEPS" ;;
+      *) echo '{"step": "dump", "result": {"rows": 7.50}}' >&3; echo '{"step": "dump", "result": "again"}' >&3 ;;
+    esac"""
+
+
+def test_a_step_is_kept_once_and_given_to_later_attempts(lease: Lease, conn: Connection) -> None:
+    ctx = lease()
+    handler = shell(STEPPING, steps=True)
+    handler(ctx)
+    handler(JobContext(ctx.job, ctx.services))
+    assert output(conn, ctx) == 'found {"dump": {"rows": 7.5}}\n'
+    [step] = json.loads(get_job(conn, ctx.job.id).steps_text or "[]")
+    assert (step["name"], step["result"]) == ("dump", {"rows": 7.5})
+
+
+def test_steps_of_a_flood_of_notes_are_all_kept(lease: Lease, conn: Connection) -> None:
+    notes = "".join(f'{{"step": "{number}"}}\n' for number in range(150)) + '{"records": 1}\n' * 150
+    command(sys.executable, "-c", f"import os; os.write(3, {notes.encode()!r})", steps=True)(lease())
+    assert conn.execute("SELECT count(*) FROM _ayb_job_steps").fetchone() == (150,)
+
+
+@pytest.mark.parametrize(
+    ("note", "settings", "problem"),
+    [
+        ('{"step": "a"}', {}, "step a is not kept; set steps = true for the job type"),
+        ('{"step": 1}', {"steps": True}, "step is 1; give its name"),
+        ('{"step": ""}', {"steps": True}, "step is empty"),
+    ],
+)
+def test_a_step_that_cannot_be_kept_is_told(
+    lease: Lease, logs: LogCapture, conn: Connection, note: str, settings: dict[str, bool], problem: str
+) -> None:
+    command(sys.executable, "-c", f"import os, sys; os.write(3, b'{note}')", **settings)(lease())
+    [line] = [entry for entry in logs.entries if entry["event"] == "command.note_refused"]
+    assert problem in line["problem"]
+    assert conn.execute("SELECT count(*) FROM _ayb_job_steps").fetchone() == (0,)
+
+
+def test_the_steps_of_a_command_are_bounded_together(lease: Lease, logs: LogCapture, conn: Connection) -> None:
+    script = 'import os\nfor name in "ab": os.write(3, b\'{"step": "%s", "result": "%s"}\\n\' % (name.encode(), b"x" * 40000))'
+    command(sys.executable, "-c", script, steps=True)(lease())
+    [line] = [entry for entry in logs.entries if entry["event"] == "command.note_refused"]
+    assert line["problem"] == "step b is too large: a command's steps have at most 65536 bytes"
+    assert conn.execute("SELECT name FROM _ayb_job_steps").fetchall() == [("a",)]
 
 
 def test_a_note_that_is_wrong_is_told_once_and_changes_nothing(lease: Lease, logs: LogCapture) -> None:

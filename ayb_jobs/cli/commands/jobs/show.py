@@ -75,6 +75,7 @@ def print_job(job: dict[str, Any], now: datetime) -> None:
             **{name: str(job[key]) for name, key in DETAILS.items() if job.get(key) is not None},
             "Payload": json.dumps(job["payload"], indent=2, ensure_ascii=False),
             **({"Progress": json.dumps(job["progress"], ensure_ascii=False)} if "progress" in job else {}),
+            **{f"Step {step['name']}": json.dumps(step["result"], ensure_ascii=False) for step in job.get("steps", ())},
             **({"Result": json.dumps(job["result"], indent=2, ensure_ascii=False)} if "result" in job else {}),
             **({"Last error": job["lastError"]} if job.get("lastError") else {}),
         },
