@@ -451,6 +451,13 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     assert "host=h user=me password=***" in shown
 
 
+def test_what_is_no_address_is_not_shown(tmp_path: Path) -> None:
+    config = load('[jobs]\nenabled = true\n[database]\nurl = "me canary@h/d"', tmp_path)
+    runner = CliRunner().invoke(program, ["check-config", "--config", str(tmp_path / "ayb-jobs.toml"), "--json"])
+    assert "canary" not in as_toml(config) + repr(config) + runner.output
+    assert 'url = "***"' in as_toml(config)
+
+
 def test_no_secret_is_shown_in_a_fault(tmp_path: Path) -> None:
     broken = SECRETS.replace("[alerts]", '[alerts]\nwebhook_secrets = "canary-ten"').replace('["https', '[3, "https')
     broken = broken.replace("[api]", '[api]\nhost = "0.0.0.0"').replace("-four-canary-four", "").replace("@daily", "x")

@@ -20,6 +20,7 @@ from ayb_jobs.events import (
     DaemonStopping,
     JobOverran,
     JobsReleased,
+    JobsSettled,
     JobsUnclaimable,
     LeasesLost,
     LoopFailed,
@@ -177,6 +178,23 @@ def test_unknown_types_wait_uncounted_and_are_told(database_url: str, conn: Conn
         ends_as(conn, known, "completed")
         eventually(lambda: [event.counts for event in daemon.recorder.of(JobsUnclaimable)] == [{"unknown": 1}])
     assert job_row(conn, unknown, "state, attempts") == ("queued", 0)
+
+
+def test_a_busy_daemon_tells_of_jobs_that_wait_for_another_as_soon_as_an_idle_one(
+    database_url: str, conn: Connection
+) -> None:
+    end = threading.Event()
+    jobs = [make_job(conn) for _ in range(20)]
+    make_job(conn, queue="exports")
+    try:
+        with running(database_url, registry_of(lambda _: end.wait(30)), worker_concurrency=1) as daemon:
+            eventually(lambda: job_row(conn, jobs[0], "state") == ("running",))
+            (told,) = eventually(lambda: daemon.recorder.of(JobsUnclaimable))
+            assert (told.counts, told.queues) == ({}, {"exports": 1})
+            assert daemon.recorder.of(JobsSettled) == []
+            end.set()
+    finally:
+        end.set()
 
 
 def test_a_plain_insert_is_found_by_polling(database_url: str, conn: Connection) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any, Self
 
@@ -287,6 +287,16 @@ def test_enabling_by_plain_sql_while_no_scheduler_lives_never_fires_for_the_past
     assert bench.jobs() == []
     assert not any(job_made for job_made in bench.outcomes() if "skipped" not in job_made)
     assert bench.conn.execute("SELECT next_run_at > now() FROM _ayb_job_schedules").fetchone() == (True,)
+
+
+def test_a_database_that_reads_null_as_a_word_silences_no_schedule(bench: Bench, database_url: str) -> None:
+    bench.add()
+    bench.ago("1 hour")
+    name = sql.Identifier(bench.conn.info.dbname)
+    bench.conn.execute(sql.SQL("ALTER DATABASE {} SET array_nulls = off").format(name))
+    with closing(Database(database_url)) as database:
+        Scheduler(database, bench.events.append, tick_s=15).tick()
+    assert len(bench.jobs()) == 1
 
 
 def test_a_next_run_that_comes_with_enabling_is_kept(bench: Bench) -> None:
