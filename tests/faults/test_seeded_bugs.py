@@ -53,7 +53,7 @@ BUGS = [
     bug(
         "a child is freed by the first of its parents",
         "storage/queue/dependencies.py",
-        "WHERE other.child_id = job.id AND other.is_open\n",
+        "WHERE other.child_id = waiting.child_id AND other.is_open\n",
         "WHERE false AND other.is_open\n",
         "none",
         "child_before_parent",

@@ -214,3 +214,4 @@ def test_resolving_finds_edges_and_jobs_by_their_ids(table: Connection, mode: st
     found = plan(table, mode, statement, EDGES[statement])
     assert READS_ALL not in found
     assert "Seq Scan on _ayb_job_dependencies" not in found
+    assert "idx_ayb_jobs_ready" not in found

@@ -25,8 +25,8 @@ from ayb_jobs.storage.queue.dependencies import (
     resolve,
 )
 
-# Edges that one transaction closes.
-BATCH = 500
+# Edges that one transaction closes: few enough for a statement to end within some 50 ms.
+BATCH = 200
 # A sweep looks at so many edges a second, while there are any.
 SWEPT = 1000
 SWEEP_S = 1.0

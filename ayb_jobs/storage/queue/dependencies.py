@@ -101,24 +101,28 @@ def find_ripe_edges(conn: Connection, *, after: Edge = NO_EDGE, limit: int) -> R
     return RipeEdges(ripe, Edge(*rows[-1][:2]) if rows else None, len(rows) >= limit)
 
 
-# In one order for all resolvers, so that none waits for another that waits for it.
+# In one order for all resolvers, so that none waits for another that waits for it. Here and below, a job is looked up
+# by its id alone: with its state beside it, the planner may walk the index of all that waits.
 LOCK_CHILDREN = """
     WITH impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', %(patience)s, true)
+    ), asked AS MATERIALIZED (
+        SELECT DISTINCT id FROM impatient, unnest(%(children)s::uuid[]) AS id ORDER BY id
     )
     SELECT job.id
-    FROM impatient, _ayb_jobs AS job
-    WHERE job.id = ANY (%(children)s::uuid[]) AND job.state = 'queued' AND job.blocked_run_at IS NOT NULL
-    ORDER BY job.id
-    FOR NO KEY UPDATE OF job
+    FROM asked
+    CROSS JOIN LATERAL (
+        SELECT id FROM _ayb_jobs WHERE id = asked.id AND blocked_run_at IS NOT NULL LIMIT 1 FOR NO KEY UPDATE
+    ) AS job
 """
 
-# A child that is freed is due now at the earliest: leasing does not look below the place where it leased last.
+# A child that is freed is due now at the earliest: leasing does not look below the place where it leased last. Parents
+# end in the order of their ids mostly, so the last open edge is looked at first. The children are locked, so each is
+# where it was seen, and in the state that it was seen in.
 CLOSE_EDGES = f"""
     WITH seen AS MATERIALIZED (
-        SELECT edge.place, asked.child_id, asked.parent_id, edge.rule,
-            (SELECT state FROM _ayb_jobs WHERE id = asked.parent_id) AS parent_state,
-            (SELECT state FROM _ayb_jobs WHERE id = asked.child_id AND blocked_run_at IS NOT NULL) AS child_state
+        SELECT edge.place, asked.child_id, asked.parent_id, edge.rule, child.place AS child_place, child.state AS child_state,
+            (SELECT state FROM _ayb_jobs WHERE id = asked.parent_id) AS parent_state
         FROM unnest(%(children)s::uuid[], %(parents)s::uuid[]) AS asked (child_id, parent_id)
         CROSS JOIN LATERAL (
             SELECT ctid AS place, rule
@@ -126,6 +130,9 @@ CLOSE_EDGES = f"""
             WHERE child_id = asked.child_id AND parent_id = asked.parent_id AND is_open
             LIMIT 1
         ) AS edge
+        LEFT JOIN LATERAL (
+            SELECT ctid AS place, state FROM _ayb_jobs WHERE id = asked.child_id AND blocked_run_at IS NOT NULL LIMIT 1
+        ) AS child ON true
     ), ended AS MATERIALIZED (
         SELECT * FROM seen
         WHERE parent_state IS NULL OR parent_state = 'completed' OR parent_state IN ('failed', 'canceled') AND rule <> 'hold'
@@ -133,7 +140,7 @@ CLOSE_EDGES = f"""
     ), closed AS (
         UPDATE _ayb_job_dependencies SET is_open = false WHERE ctid = ANY (ARRAY(SELECT place FROM ended))
     ), doomed AS MATERIALIZED (
-        SELECT DISTINCT ON (child_id) child_id, parent_id, parent_state
+        SELECT DISTINCT ON (child_id) child_id, child_place, parent_id, parent_state
         FROM ended
         WHERE parent_state IN ('failed', 'canceled') AND rule = 'cancel' AND child_state = 'queued'
         ORDER BY child_id, parent_id
@@ -143,23 +150,28 @@ CLOSE_EDGES = f"""
             last_error = 'it depended on job ' || doomed.parent_id
                 || CASE doomed.parent_state WHEN 'failed' THEN ', which failed' ELSE ', which was canceled' END
         FROM doomed
-        WHERE job.id = ANY (ARRAY(SELECT child_id FROM doomed)) AND job.id = doomed.child_id
-            AND job.state = 'queued' AND job.blocked_run_at IS NOT NULL
+        WHERE job.ctid = ANY (ARRAY(SELECT child_place FROM doomed)) AND job.id = doomed.child_id
+            AND job.blocked_run_at IS NOT NULL
         RETURNING job.id, job.state
-    ), free AS MATERIALIZED (
-        SELECT DISTINCT child_id
+    ), waiting AS MATERIALIZED (
+        SELECT DISTINCT child_id, child_place
         FROM ended
         WHERE child_state = 'queued' AND child_id NOT IN (SELECT child_id FROM doomed)
-            AND NOT EXISTS (
-                SELECT FROM _ayb_job_dependencies AS other
-                WHERE other.child_id = ended.child_id AND other.is_open
-                    AND (other.child_id, other.parent_id) NOT IN (SELECT child_id, parent_id FROM ended)
-            )
+    ), free AS MATERIALIZED (
+        SELECT child_place
+        FROM waiting
+        WHERE (
+            SELECT true
+            FROM _ayb_job_dependencies AS other
+            WHERE other.child_id = waiting.child_id AND other.is_open
+                AND (other.child_id, other.parent_id) NOT IN (SELECT child_id, parent_id FROM ended)
+            ORDER BY other.parent_id DESC
+            LIMIT 1
+        ) IS NULL
     ), freed AS (
         UPDATE _ayb_jobs AS job
         SET run_at = greatest(job.blocked_run_at, now()), blocked_run_at = NULL, updated_at = now()
-        WHERE job.id = ANY (ARRAY(SELECT child_id FROM free))
-            AND job.state = 'queued' AND job.blocked_run_at IS NOT NULL
+        WHERE job.ctid = ANY (ARRAY(SELECT child_place FROM free)) AND job.blocked_run_at IS NOT NULL
         RETURNING job.id, job.run_at, job.blocked_run_at
     ), woken AS (
         SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM freed WHERE run_at <= now() LIMIT 1
