@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,34 @@ def innocent(ctx: JobContext) -> int:
 def where(ctx: JobContext) -> None:
     with ctx.connection() as conn:
         conn.execute("INSERT INTO places VALUES (%s, %s)", (ctx.job.id, os.getpid()))
+
+
+@registry.handler("plain")
+def plain(ctx: JobContext) -> None:
+    """Run in a child only if the settings say so."""
+    where(ctx)
+
+
+HOARD: list[bytes] = []
+
+
+@registry.handler("hoard", isolation="process")
+def hoard(ctx: JobContext) -> None:
+    """Keep more than half of the memory that the child may have."""
+    HOARD.append(b"x" * (90 * 1024 * 1024))
+    where(ctx)
+
+
+@dataclass
+class Order:
+    number: int
+
+
+@registry.handler("stepping", isolation="process")
+def stepping(ctx: JobContext, order: Order) -> Any:
+    """Do a step, and come again; the step is done once."""
+    done = ctx.step("note", lambda: (where(ctx), order.number)[1])
+    return Snooze(0) if ctx.attempt == 1 else {"done": done}
 
 
 @registry.handler("end", isolation="process", max_attempts=1)

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
+from ayb_jobs.config import load_config
 from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.events import JobOverran
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.isolation import isolation_faults
+from ayb_jobs.handlers.kinds.table import KINDS
+from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
@@ -102,6 +105,46 @@ def test_a_child_is_replaced_after_so_many_jobs(database_url: str, conn: Connect
     with running(database_url, REGISTRY, process_concurrency=1, process_max_jobs=2):
         eventually(lambda: count(conn, "where", "completed") == 4)
     assert len(set(pids(conn))) == 2
+
+
+def test_no_more_run_at_once_than_process_concurrency(database_url: str, conn: Connection) -> None:
+    enqueue_many(conn, [NewJob(type="wait") for _ in range(5)])
+    with running(database_url, REGISTRY, process_concurrency=2, worker_concurrency=8):
+        eventually(lambda: len(pids(conn)) == 2, within_s=30)
+        later = enqueue(conn, NewJob(type="plain")).id  # by a look that begins when both are taken
+        eventually(lambda: row(conn, later, "state") == "completed")
+        assert len(pids(conn)) == 3
+    assert len(set(pids(conn)) - {os.getpid()}) == 2
+
+
+def test_a_child_that_holds_too_much_memory_is_replaced(database_url: str, conn: Connection) -> None:
+    first, second = (enqueue(conn, NewJob(type=name)).id for name in ("hoard", "where"))
+    with running(database_url, REGISTRY, process_concurrency=1, process_memory_mib=250):
+        eventually(lambda: row(conn, second, "state") == "completed")
+    assert row(conn, first, "state") == "completed"
+    assert len(set(pids(conn))) == 2
+
+
+def test_the_settings_isolate_a_handler(database_url: str, conn: Connection, tmp_path: Path) -> None:
+    file = tmp_path / "ayb-jobs.toml"
+    file.write_text(
+        '[handlers]\nmodules = ["tests.runtime.executors.isolated_jobs"]\n[job_types.plain]\nisolation = "process"\n'
+    )
+    job_id = enqueue(conn, NewJob(type="plain")).id
+    with running(database_url, build_registry(load_config(file, kinds=KINDS)), process_concurrency=1):
+        eventually(lambda: row(conn, job_id, "state") == "completed")
+    assert pids(conn) != [os.getpid()]
+
+
+def test_steps_and_checked_payloads_are_as_in_a_thread(database_url: str, conn: Connection) -> None:
+    good = enqueue(conn, NewJob(type="stepping", payload={"number": 7})).id
+    bad = enqueue(conn, NewJob(type="stepping", payload={"number": "seven"})).id
+    with running(database_url, REGISTRY, process_concurrency=1):
+        eventually(lambda: (row(conn, good, "state"), row(conn, bad, "state")) == ("completed", "failed"))
+    assert len(pids(conn)) == 1
+    assert conn.execute("SELECT result FROM _ayb_job_results").fetchone() == ({"done": 7},)
+    assert row(conn, bad, "attempts") == 1
+    assert "number" in row(conn, bad, "last_error")
 
 
 POISON = {
