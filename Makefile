@@ -11,7 +11,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo bench check inner test test-slow test-lowest test-newest lint format lock wheel clean
+.PHONY: help install run demo demo-sick bench check inner test test-slow test-lowest test-newest lint format lock wheel clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ run: $(INSTALLED) ## Run the daemon with its embedded database, until Ctrl-C
 
 demo: $(INSTALLED) ## Take the tour, on a database that is thrown away
 	@$(BIN)/ayb-jobs demo
+
+demo-sick: $(INSTALLED) ## Look at a database in which much is wrong
+	@$(BIN)/ayb-jobs demo --sick
 
 bench: $(INSTALLED) ## Measure this machine, on a database that is thrown away
 	@$(BIN)/ayb-jobs bench

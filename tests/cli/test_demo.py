@@ -91,3 +91,15 @@ def test_a_job_that_deleted_too_few_rows_did_not_succeed() -> None:
     job = DemoJob(job="j", state="completed", attempts=1, records_processed=8_999, expected=9_000, seconds=1.0)
     assert job.ended
     assert not job.succeeded
+
+
+def test_a_sick_database_shows_many_findings(tmp_path: Path) -> None:
+    done = subprocess.run([*PROGRAM, "--sick", "--once"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "due jobs wait that no live daemon can run", "jobs failed in the last hour", "`nightly_report` has not succeeded for",
+        "1 daemon was last heard of", "`exports` has been paused for 5 h by anna", "index of ours is missing",
+        "autovacuum is off for _ayb_job_fires", "daemons of 2 versions are alive", "have one attempt alone",
+        "The clock of daemon api-2",
+    ):  # fmt: skip
+        assert words in done.stdout

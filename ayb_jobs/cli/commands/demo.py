@@ -10,19 +10,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from ayb_jobs.cli.commands.doctor import examine
+from ayb_jobs.cli.commands.doctor import show as show_report
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, pass_options, table_options
 from ayb_jobs.cli.output import Column, print_table, say
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
+from ayb_jobs.config import Retention
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.lab.demo.tour import DemoJob, enqueue_jobs, jobs_now, make_tables, only_valid_rows_left
+from ayb_jobs.lab.demo.tour import (
+    DemoJob,
+    enqueue_jobs,
+    jobs_now,
+    keep_alive,
+    make_sick,
+    make_tables,
+    only_valid_rows_left,
+)
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
 
@@ -36,15 +47,17 @@ COLUMNS = [
 # How long all eight jobs may take before the tour gives up.
 PATIENCE_S = 120.0
 BAR = 32
+BEAT_S = 15.0
 
 
 @click.command
 @click.option("--once", is_flag=True, help="End when the jobs have ended, instead of leaving the daemon up.")
+@click.option("--sick", is_flag=True, help="Show a database in which much is wrong, instead of the tour.")
 @common_options
 @table_options
 @pass_options
 @click.pass_context
-def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
+def demo(ctx: click.Context, options: Options, *, once: bool, sick: bool) -> None:
     """Take a tour: make AYB's and Barycenter's tables with 100,000 rows, and let the daemon clean them up.
 
     Everything happens on a PostgreSQL of its own that is thrown away at the end. The daemon is left up until Ctrl-C, so
@@ -53,6 +66,9 @@ def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
     With --once, exits with 0 if all eight jobs completed and exactly the expired rows are gone, else with 1.
     """
     end_as_by_ctrl_c()
+    if sick:
+        show_sick(once=once)
+        return
     with EmbeddedPostgres.throwaway() as server, tempfile.TemporaryDirectory(prefix="ayb-jobs-demo-") as folder:
         url = server.url()
         with closing(connect(url, name="ayb-jobs-demo")) as conn:
@@ -68,6 +84,34 @@ def demo(ctx: click.Context, options: Options, *, once: bool) -> None:
     ctx.exit(ExitCode.OK if succeeded else ExitCode.FAILED)
 
 
+def show_sick(*, once: bool) -> None:
+    """Show what doctor says of a database in which much is wrong, and leave its dashboard up until Ctrl-C.
+
+    The daemon that serves it runs no job: it has a queue of its own.
+    """
+    with EmbeddedPostgres.throwaway() as server, tempfile.TemporaryDirectory(prefix="ayb-jobs-demo-") as folder:
+        url, log_file = server.url(), Path(folder) / "daemon.log"
+        with closing(connect(url, name="ayb-jobs-demo")) as conn:
+            migrate(conn)
+            make_sick(conn)
+            show_report(examine(conn, url, Retention()))
+            if once:
+                return
+            with daemon(url, log_file, packs="", queue="nobody") as process:
+                while not log_file.exists() or not api_url(log_file):
+                    if process.poll() is not None:
+                        raise DatabaseError(f"the daemon ended: {last_line(log_file)}")
+                    time.sleep(0.05)
+                say(f"\nLook around: {api_url(log_file)}/ in a browser, the dashboard")
+                say(f"  {program_as_called()} --database-url '{url}' doctor")
+                say(f"  {program_as_called()} --database-url '{url}' why")
+                say("Ctrl-C stops it and throws everything away.")
+                with suppress(KeyboardInterrupt):
+                    while process.poll() is None:
+                        keep_alive(conn)
+                        time.sleep(BEAT_S)
+
+
 def prepare(conn: Connection) -> list[str]:
     """Make the tables and enqueue the jobs; return the jobs' ids."""
     say("Making 10 tables with 100,000 rows, 90,000 of them expired …")
@@ -77,13 +121,16 @@ def prepare(conn: Connection) -> list[str]:
 
 
 @contextmanager
-def daemon(url: str, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(
+    url: str, log_file: Path, *, packs: str = "ayb,barycenter", queue: str = "default"
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run the real daemon meanwhile, as a process of its own with its log in a file."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AYB_JOBS_")}
     settings = {
         "AYB_JOBS_ENABLED": "true",
         "AYB_JOBS_DATABASE_URL": url,
-        "AYB_JOBS_HANDLERS_PACKS": "ayb,barycenter",
+        "AYB_JOBS_HANDLERS_PACKS": packs,
+        "AYB_JOBS_QUEUES": queue,
         "AYB_JOBS_SCHEDULER_ENABLED": "false",
         "AYB_JOBS_API_PORT": "0",
         "AYB_JOBS_LOG_FORMAT": "json",
@@ -186,7 +233,7 @@ def stay_up(url: str, log_file: Path, process: subprocess.Popen[bytes]) -> None:
     program = program_as_called()
     say(f"  {program} --database-url '{url}' jobs list")
     say(f"  {program} --database-url '{url}' schedules list")
-    api = next((line["url"] for line in log_lines(log_file) if line.get("event") == "api.started"), None)
+    api = api_url(log_file)
     if api:
         say(f"  {api}/ in a browser, the dashboard")
         say(f"  curl {api}/metrics")
@@ -196,6 +243,11 @@ def stay_up(url: str, log_file: Path, process: subprocess.Popen[bytes]) -> None:
         process.wait()
     except KeyboardInterrupt:
         say("\nStopping …")
+
+
+def api_url(log_file: Path) -> str | None:
+    """Return where the daemon serves its API, once it does."""
+    return next((line["url"] for line in log_lines(log_file) if line.get("event") == "api.started"), None)
 
 
 def program_as_called() -> str:

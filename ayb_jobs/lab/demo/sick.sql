@@ -7,6 +7,16 @@ SELECT format('api-%s:%s:%s', n, 4000 + n, left(md5(n::text), 12)), 'api-' || n,
     now() - interval '6 days', now() + CASE n WHEN 3 THEN interval '-6 minutes' ELSE interval '50 seconds' END
 FROM generate_series(1, 3) AS n;
 
+UPDATE _ayb_job_workers SET version = '0.4.9', clock_ahead_s = 41 WHERE id LIKE 'api-2:%';
+
+-- What doctor finds beside: a pause, an index that is missing, a table without autovacuum, jobs with one attempt alone.
+INSERT INTO _ayb_job_pauses (kind, name, reason, paused_by, paused_at)
+VALUES ('queue', 'exports', 'the bucket is full', 'anna', now() - interval '5 hours');
+DROP INDEX idx_ayb_jobs_failed;
+ALTER TABLE _ayb_job_fires SET (autovacuum_enabled = off);
+INSERT INTO _ayb_jobs (id, type, queue, max_attempts, run_at)
+SELECT gen_random_uuid(), 'charge_card', 'default', 1, now() + interval '2 hours' FROM generate_series(1, 2);
+
 -- What completed in the last day, with its attempts.
 INSERT INTO _ayb_jobs (id, type, queue, state, payload, attempts, created_at, run_at, last_run_at, completed_at, updated_at)
 SELECT gen_random_uuid(), (ARRAY['send_mail', 'resize_image', 'sync_tenant', 'refresh_search'])[1 + n % 4],

@@ -50,6 +50,19 @@ def make_tables(conn: Connection) -> None:
     conn.execute(files(__package__).joinpath("tables.sql").read_bytes())
 
 
+def make_sick(conn: Connection) -> None:
+    """Fill a database in which much is wrong; its daemons are made up."""
+    conn.execute(files(__package__).joinpath("sick.sql").read_bytes())
+
+
+KEEP_ALIVE = "UPDATE _ayb_job_workers SET heartbeat_at = now() WHERE id LIKE 'api-1:%' OR id LIKE 'api-2:%'"
+
+
+def keep_alive(conn: Connection) -> None:
+    """Have the two made-up daemons that live go on living."""
+    conn.execute(KEEP_ALIVE)
+
+
 def enqueue_jobs(conn: Connection) -> list[str]:
     """Enqueue each built-in job once; return their ids."""
     with conn.transaction():
