@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 # Each name is imported when it is first asked for: the command line starts without what it does not use.
 if TYPE_CHECKING:
+    from ayb_jobs.client.canceling import request_cancel, request_cancel_async
     from ayb_jobs.client.enqueueing import enqueue, enqueue_async, enqueue_many, enqueue_many_async
     from ayb_jobs.client.steps import Enqueued
     from ayb_jobs.client.waiting import wait_for, wait_for_async
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ayb_jobs.client.canceling": ("request_cancel", "request_cancel_async"),
     "ayb_jobs.client.enqueueing": ("enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"),
     "ayb_jobs.client.steps": ("Enqueued",),
     "ayb_jobs.client.waiting": ("wait_for", "wait_for_async"),
@@ -95,6 +97,8 @@ __all__ = [
     "enqueue_many",
     "enqueue_many_async",
     "get_job",
+    "request_cancel",
+    "request_cancel_async",
     "retry_job",
     "wait_for",
     "wait_for_async",

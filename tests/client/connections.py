@@ -17,7 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from ayb_jobs import Enqueued, NewJob, enqueue, enqueue_async, enqueue_many, enqueue_many_async
+from ayb_jobs import (
+    Enqueued,
+    JobState,
+    NewJob,
+    enqueue,
+    enqueue_async,
+    enqueue_many,
+    enqueue_many_async,
+    request_cancel,
+    request_cancel_async,
+)
 
 # Runs on a connection within a transaction that is committed, and returns what it returns.
 Calls = Callable[["Calling"], Any]
@@ -33,6 +43,11 @@ class Calling:
     def enqueue(self, job: NewJob) -> Enqueued:
         made: Enqueued = self._wait(enqueue_async(self.conn, job)) if self._wait else enqueue(self.conn, job)
         return made
+
+    def request_cancel(self, job_id: str) -> JobState:
+        wait = self._wait
+        became: JobState = wait(request_cancel_async(self.conn, job_id)) if wait else request_cancel(self.conn, job_id)
+        return became
 
     def enqueue_many(self, jobs: Any) -> int:
         wait = self._wait

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs import Conflict, InvalidInput, NewJob, Unique
-from ayb_jobs.errors import DatabaseError, MigrationError
+from ayb_jobs.errors import DatabaseError, MigrationError, NotFound
 from ayb_jobs.storage.database import Connection
 from tests.client.connections import DRIVERS, Calling, Rollback, calling
 from tests.factories import make_job
@@ -52,6 +52,20 @@ def test_a_delay_is_so_many_seconds_by_the_databases_clock(driver: str, database
     calling(driver, database_url, lambda on: [on.enqueue(job) for job in jobs] + [on.enqueue_many(jobs)])
     waits = conn.execute("SELECT type, run_at - created_at FROM _ayb_jobs ORDER BY type").fetchall()
     assert waits == [("a", jobs[0].delay)] * 2 + [("b", timedelta(0))] * 2
+
+
+@each_driver
+def test_a_cancel_is_asked_for_in_the_callers_transaction(driver: str, database_url: str, conn: Connection) -> None:
+    queued, runs, done = (make_job(conn, state) for state in ("queued", "running", "completed"))
+    for _ in range(2):
+        assert calling(driver, database_url, lambda on: on.request_cancel(runs)) == "running"
+    assert calling(driver, database_url, lambda on: on.request_cancel(queued)) == "canceled"
+    with pytest.raises(Conflict, match="is completed; only queued and running jobs can be canceled"):
+        calling(driver, database_url, lambda on: on.request_cancel(done))
+    with pytest.raises(NotFound):
+        calling(driver, database_url, lambda on: on.request_cancel("01890000-0000-7000-8000-00000000000a"))
+    asked = "SELECT state FROM _ayb_jobs WHERE cancel_requested_at IS NOT NULL AND lease_id IS NULL"
+    assert conn.execute(asked).fetchall() == [("running",)]
 
 
 @each_driver
