@@ -8,6 +8,7 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.room import Room
@@ -32,6 +33,7 @@ def producing(
     emit: Callable[[object], None] = lambda _: None,
     mean_run_s: Callable[[], float | None] = lambda: None,
     backlog: Backlog | None = None,
+    limits: Limits | None = None,
 ) -> Producing:
     """Make a producer of jobs of type `test` in the default queue."""
     giving_back = GivingBack(database=db, buffers=[buffer], in_flight=in_flight, emit=emit, worker_id=worker_id)
@@ -39,7 +41,14 @@ def producing(
     room = Room(buffer=buffer, in_flight=in_flight, concurrency=concurrency, mean_run_s=mean_run_s)
     look = Look(
         database=db,
-        leasing=Leasing(worker_id=worker_id, queues=["default"], types=["test"], lease_s=lease_s, poll_s=poll_s),
+        leasing=Leasing(
+            worker_id=worker_id,
+            queues=["default"],
+            types=["test"],
+            lease_s=lease_s,
+            poll_s=poll_s,
+            limits=limits or Limits(exist=False),
+        ),
         room=room.jobs,
         put=buffer.put,
         in_flight=in_flight,
@@ -47,5 +56,12 @@ def producing(
         emit=emit,
         backlog=backlog,
     )
-    producer = Producer(looks=[look], giving_back=giving_back, emit=emit, poll_s=poll_s, ring=backlog.ring)
+    producer = Producer(
+        looks=[look],
+        giving_back=giving_back,
+        limits=limits or Limits(exist=False),
+        emit=emit,
+        poll_s=poll_s,
+        ring=backlog.ring,
+    )
     return Producing(producer, giving_back, look)

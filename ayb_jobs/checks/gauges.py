@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ayb_jobs.metrics import MOST_QUEUES, OTHER, Labels
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.limits import count_limited
 from ayb_jobs.storage.fleet.pauses import count_pauses
 from ayb_jobs.storage.queue.gauges import Gauges, measure
 from ayb_jobs.storage.schedules.overdue import count_overdue
@@ -21,8 +22,17 @@ def gauges_of_state(conn: Connection, *, queues: Sequence[str], label: Callable[
         "ayb_jobs_oldest_ready_age_seconds": {(): gauges.oldest_ready_s},
         "ayb_jobs_oldest_expired_lease_age_seconds": {(): gauges.oldest_expired_lease_s},
         "ayb_jobs_paused": {(kind,): count for kind, count in count_pauses(conn).items()},
+        **_limits(conn),
         "ayb_jobs_workers": {(): gauges.workers},
         "ayb_jobs_schedules_overdue": {(): count_overdue(conn)},
+    }
+
+
+def _limits(conn: Connection) -> Figures:
+    counts = count_limited(conn, most=MOST_QUEUES)
+    return {
+        "ayb_jobs_limit_waiting": {(name,): waiting for name, (waiting, _) in counts.items()},
+        "ayb_jobs_limit_running": {(name,): running for name, (_, running) in counts.items()},
     }
 
 

@@ -48,6 +48,7 @@ COMMANDS = {
     "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("queue", "tasks")),
     "queues": Lazy("queues:queues", "Look at queues; pause and resume them.", ("lanes",)),
     "types": Lazy("types:types", "Look at job types; pause and resume them.", ("kinds",)),
+    "limits": Lazy("limits:limits", "Look at limits; set and remove them.", ("limit", "rates", "throttle")),
     "schedules": Lazy(
         "schedules:schedules", "Look at schedules; create, change and watch them.", ("cron", "crons", "beat")
     ),

@@ -60,5 +60,6 @@ def _can_be_copied(job: NewJob) -> bool:
         and job.delay is None
         and job.idempotency_key is None
         and job.unique is None
+        and job.limit_key is None
         and not job.depends_on
     )

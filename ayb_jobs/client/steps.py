@@ -18,10 +18,14 @@ from ayb_jobs.model.values import named
 from ayb_jobs.storage.queue.enqueueing import (
     ENQUEUE,
     ENQUEUE_BEFORE_18,
+    ENQUEUE_LIMITED,
+    ENQUEUE_LIMITED_BEFORE_18,
     ENQUEUE_UNIQUE,
     FIND_BY_KEY,
     INSERT_DEPENDENT_JOBS,
     INSERT_JOBS,
+    INSERT_LIMITED_DEPENDENT_JOBS,
+    INSERT_LIMITED_JOBS,
     INSERT_UNIQUE_JOBS,
     MAKES_IDS_ITSELF,
 )
@@ -58,6 +62,9 @@ def enqueue_one(job: NewJob, server_version: int) -> Steps[Enqueued]:
         return (yield from _enqueue_dependent(job))
     values = _values(job) | {"idempotency_key": job.idempotency_key}
     statement = ENQUEUE if server_version >= MAKES_IDS_ITSELF else ENQUEUE_BEFORE_18
+    if job.limit_key is not None:
+        statement = ENQUEUE_LIMITED if server_version >= MAKES_IDS_ITSELF else ENQUEUE_LIMITED_BEFORE_18
+        values["limit_key"] = job.limit_key
     for _ in range(TRIES):
         if added := (yield statement, values):
             return Enqueued(added[0], created=True)
@@ -140,18 +147,26 @@ def _insert(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]
     # In one order for all, so that two calls with the same keys wait for each other and never deadlock.
     asked = sorted(jobs, key=lambda pair: pair[1].idempotency_key or "")
     keys = {"idempotency_keys": [job.idempotency_key for _, job in asked]}
-    made = yield INSERT_JOBS, _columns(asked, trace) | keys
+    statement = INSERT_JOBS
+    if any(job.limit_key is not None for _, job in asked):
+        statement = INSERT_LIMITED_JOBS
+        keys["limit_keys"] = [job.limit_key for _, job in asked]
+    made = yield statement, _columns(asked, trace) | keys
     return int(made[0]) if made else 0
 
 
 def _insert_dependent(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]:
     asked = sorted(jobs, key=lambda pair: pair[1].idempotency_key or "")
-    more = {
+    more: dict[str, Any] = {
         "idempotency_keys": [job.idempotency_key for _, job in asked],
         "parents": [json_text(list(job.depends_on)) for _, job in asked],
         "rules": [job.on_parent_failure for _, job in asked],
     }
-    made = yield INSERT_DEPENDENT_JOBS, _columns(asked, trace) | more
+    statement = INSERT_DEPENDENT_JOBS
+    if any(job.limit_key is not None for _, job in asked):
+        statement = INSERT_LIMITED_DEPENDENT_JOBS
+        more["limit_keys"] = [job.limit_key for _, job in asked]
+    made = yield statement, _columns(asked, trace) | more
     return int(made[0]) if made else 0
 
 

@@ -11,11 +11,11 @@ from ayb_jobs.config.gathering import Gathered, Path_
 from ayb_jobs.config.kinds import Kind, known_keys, mixed, settings_of
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import SECTIONS, Config
-from ayb_jobs.config.tables import JobTypeSettings, ScheduleSettings
+from ayb_jobs.config.tables import JobTypeSettings, LimitSettings, ScheduleSettings
 from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.model.job import checked_name
 
-MAPPINGS = ("job_types", "schedules")
+MAPPINGS = ("job_types", "schedules", "limits")
 
 
 def checked(found: Gathered, kinds: Sequence[Kind]) -> Config:
@@ -36,17 +36,29 @@ class _Checking:
         mappings = {
             "job_types": self._mapping("job_types", self._job_type),
             "schedules": self._mapping("schedules", lambda path: self._section(path, ScheduleSettings)),
+            "limits": self._mapping("limits", lambda path: self._section(path, LimitSettings)),
         }
         known = [*SECTIONS, *MAPPINGS]
         for name in self._found.tree:  # in the file's order
             if name not in known:
                 self._found.fault((name,), f"is not a section; {faults.suggestion(name, known)}")
         self._check_database()
+        self._check_limits(mappings["limits"])
         if self._found.problems:
             raise ConfigError([f"{'.'.join(path)} {about}" for path, about in self._found.problems])
         origins = {".".join(path): origin for path, origin in self._found.origins.items()}
         notes = tuple(self._found.notes)
         return Config(**sections, **mappings, origins=origins, notes=notes)  # type: ignore[arg-type]  # none is None without a problem
+
+    def _check_limits(self, limits: dict[str, LimitSettings | None]) -> None:
+        """Refuse two limits on one job type."""
+        limited: dict[str, str] = {}
+        for name, limit in limits.items():
+            for job_type in limit.types if limit else ():
+                first = limited.setdefault(job_type, name)
+                if first != name:
+                    told = f"names {job_type}, which `limits.{first}` limits already; a type has one limit at most"
+                    self._found.fault(("limits", name, "types"), told)
 
     def _check_database(self) -> None:
         """Refuse a data directory beside a URL where one and the same source names both."""

@@ -57,6 +57,14 @@ EXAMPLE_TAIL = """\
 # http = "https://app.example.com/jobs/resize"
 # client_errors = "retry"
 
+# No more than so many at once and in a minute, over all daemons, and for each customer.
+# [limits.resizing]
+# types = ["resize"]
+# key_field = "customer"
+# key_max_running = 3
+# rate = "100/min"
+# burst = 10
+
 # When to run it: five cron fields, six with seconds first, @hourly and the like, or @every 90s.
 # [schedules.prune_audit_log_nightly]
 # job_type = "prune_audit_log"

@@ -22,7 +22,7 @@ from ayb_jobs.config.section import (
     webhook_secret_faults,
 )
 from ayb_jobs.config.sources import Origin
-from ayb_jobs.config.tables import ApiToken, JobTypeSettings, ScheduleSettings
+from ayb_jobs.config.tables import ApiToken, JobTypeSettings, LimitSettings, ScheduleSettings
 from ayb_jobs.model.address import address_fault
 from ayb_jobs.redact import passwords
 
@@ -247,6 +247,7 @@ class Config:
     alerts: Alerts = field(default_factory=Alerts)
     job_types: Mapping[str, JobTypeSettings] = field(default_factory=dict)
     schedules: Mapping[str, ScheduleSettings] = field(default_factory=dict)
+    limits: Mapping[str, LimitSettings] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -274,4 +275,5 @@ NAMED_SECTIONS: Mapping[str, type[Section]] = {
     "api.tokens": ApiToken,
     "job_types": JobTypeSettings,
     "schedules": ScheduleSettings,
+    "limits": LimitSettings,
 }

@@ -9,6 +9,7 @@ from pydantic import Field
 from ayb_jobs.config.section import DAY_S, Fault, Section, is_http, payload_faults, setting
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.bounds import Bounds
+from ayb_jobs.model.limits import MOST, NewLimit
 
 # How long a handler may take to notice that it was told to stop.
 STOPPING_S = 5.0
@@ -128,6 +129,35 @@ class ScheduleSettings(Section):
             check_cron(self.cron, zone)
         except InvalidInput as error:
             yield ("cron",), f"cannot be used: {error}"
+
+
+class LimitSettings(Section):
+    """`[limits.NAME]`: how many jobs of some types run at once and start in some time, over all daemons."""
+
+    types: list[str] = Field(description="The job types that it limits.", min_length=1)
+    key_field: str | None = setting(
+        None,
+        "The field of the payload whose value is a job's key, if its enqueuer gives none.",
+        min_length=1,
+        max_length=100,
+    )
+    max_running: int | None = setting(None, "How many of its jobs run at once.", ge=0, le=MOST)
+    key_max_running: int | None = setting(None, "How many of one key run at once.", ge=0, le=MOST)
+    rate: str | None = setting(None, "How many start in a time: `5/s`, `100/min`, `1000/h`, `1/15min`.")
+    burst: int = setting(1, "How many of them may start at once.", ge=1, le=MOST)
+    key_rate: str | None = setting(None, "How many of one key start in a time.")
+    key_burst: int = setting(1, "How many of one key may start at once.", ge=1, le=MOST)
+
+    def as_limit(self, name: str) -> NewLimit:
+        """Return the limit that is meant; raises `InvalidInput`."""
+        return NewLimit(name=name, **{field: getattr(self, field) for field in type(self).model_fields})
+
+    def contradictions(self) -> Iterator[Fault]:
+        """Refuse what limits nothing."""
+        try:
+            self.as_limit("any")
+        except InvalidInput as error:
+            yield (error.field or "types",), f"cannot be used: {error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from ayb_jobs.runtime.executors.loop_watch import LoopWatch
 from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
+from ayb_jobs.runtime.fleet.limit_watch import LimitWatch
 from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
@@ -42,6 +43,7 @@ from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.runtime.jobs.payloads import Payloads
@@ -49,7 +51,14 @@ from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
-from ayb_jobs.runtime.notifier import JOBS_BLOCKED, JOBS_CANCELED, PAUSES_CHANGED, SCHEDULE_CHANGED, Notifier
+from ayb_jobs.runtime.notifier import (
+    JOBS_BLOCKED,
+    JOBS_CANCELED,
+    LIMITS_CHANGED,
+    PAUSES_CHANGED,
+    SCHEDULE_CHANGED,
+    Notifier,
+)
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.schedules.fires import Served
 
@@ -72,6 +81,7 @@ class Bells:
     lifeline: Bell = field(default_factory=Bell)
     resolver: Bell = field(default_factory=Bell)
     pauses: Bell = field(default_factory=Bell)
+    limits: Bell = field(default_factory=Bell)
     scheduler: Bell = field(default_factory=Bell)
     loop_watch: Bell = field(default_factory=Bell)
 
@@ -137,7 +147,7 @@ def build(
         mask=mask,
         emit=emit,
     )
-    paused = Paused(bells.pauses.ring)
+    paused, limits = Paused(bells.pauses.ring), Limits()
     executors = build_executors(
         Surroundings(
             config=config,
@@ -162,13 +172,16 @@ def build(
         database=database, buffers=executors.buffers, in_flight=in_flight, emit=emit, worker_id=worker_id
     )
     poll_s = jobs.poll_interval_ms / 1000
-    leasing = partial(Leasing, worker_id=worker_id, queues=jobs.queues, lease_s=lease_s, poll_s=poll_s)
+    leasing = partial(Leasing, worker_id=worker_id, queues=jobs.queues, lease_s=lease_s, poll_s=poll_s, limits=limits)
     make_look = partial(Look, database=database, in_flight=in_flight, giving_back=giving_back, emit=emit)
     looks = [
         make_look(leasing=leasing(types=types), room=room, put=put, backlog=backlog)
         for types, room, put, backlog in executors.wanted
     ]
-    producer = Producer(looks=looks, giving_back=giving_back, emit=emit, poll_s=poll_s, ring=bells.producer.ring)
+    producer = Producer(
+        looks=looks, giving_back=giving_back, limits=limits, emit=emit, poll_s=poll_s, ring=bells.producer.ring
+    )
+    events.subscribe(producer.hear)
     # Beside what runs.
     lease_keeper = LeaseKeeper(
         database=database, in_flight=in_flight, emit=emit, lease_s=lease_s, wake=bells.lease_keeper.ring
@@ -188,10 +201,23 @@ def build(
     pauses = PauseWatch(
         database=database, worker_id=worker_id, paused=paused, in_flight=in_flight, on_change=producer.begin_anew
     )
+    limit_watch = LimitWatch(
+        database=database,
+        worker_id=worker_id,
+        limits=limits,
+        paused=paused,
+        in_flight=in_flight,
+        on_change=producer.begin_anew,
+    )
     aside_board = AsideBoard(ring=bells.heartbeat.ring)
     events.subscribe(aside_board.hear)
     heartbeat = Heartbeat(
-        database=database, daemon=daemon, emit=emit, on_pauses=bells.pauses.ring, set_aside=aside_board.rows
+        database=database,
+        daemon=daemon,
+        emit=emit,
+        on_pauses=bells.pauses.ring,
+        on_limits=bells.limits.ring,
+        set_aside=aside_board.rows,
     )
     lifeline = LifelineKeeper(
         database=database,
@@ -217,6 +243,7 @@ def build(
             SCHEDULE_CHANGED: bells.scheduler.ring,
             PAUSES_CHANGED: bells.pauses.ring,
             JOBS_BLOCKED: resolver.told,
+            LIMITS_CHANGED: bells.limits.ring,
         },
     )
     # Chores.
@@ -236,6 +263,7 @@ def build(
         Loop("pruner", pruner.tick, emit),
         Loop("tallier", tallier.tick, emit, first_after_s=TALLY_AFTER_S),
         Loop("pauses", pauses.tick, emit, bell=bells.pauses),
+        Loop("limits", limit_watch.tick, emit, bell=bells.limits),
     ]
     if config.database.notify:
         loops.append(Loop("notifier", notifier.tick, emit))

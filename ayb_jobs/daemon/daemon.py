@@ -120,7 +120,7 @@ class Daemon:
         timeout_s = self._config.jobs.shutdown_timeout_s
         self._events.emit(DaemonStopping(reason=reason, running=len(running), timeout_s=timeout_s))
         self._parts.notifier.interrupt()
-        self._stop_loops("scheduler", "recoverer", "pruner", "pauses", "notifier")
+        self._stop_loops("scheduler", "recoverer", "pruner", "pauses", "limits", "notifier")
         for name in self._parts.alerting:
             self._parts.loops[name].stop()  # not waited for: what an address has not taken, another daemon delivers
         self._parts.executors.close()

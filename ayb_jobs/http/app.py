@@ -10,7 +10,20 @@ from ayb_jobs.http.dashboard import pages
 from ayb_jobs.http.edge.auth import Authenticator, tokens_of
 from ayb_jobs.http.edge.guard import Doors, Guard
 from ayb_jobs.http.edge.problems import answer_errors
-from ayb_jobs.http.routes import audit, bulk, figures, graphql, health, jobs, openapi, queues, schedules, stream, why
+from ayb_jobs.http.routes import (
+    audit,
+    bulk,
+    figures,
+    graphql,
+    health,
+    jobs,
+    limits,
+    openapi,
+    queues,
+    schedules,
+    stream,
+    why,
+)
 from ayb_jobs.http.routes import daemons as workers
 from ayb_jobs.http.routes import metrics as exposition
 from ayb_jobs.http.services import Services
@@ -23,6 +36,7 @@ ROUTERS = (
     jobs.router,
     schedules.router,
     queues.router,
+    limits.router,
     why.router,
     workers.router,
     audit.router,

@@ -58,6 +58,8 @@ class JobShape(Shape):
     last_error: str | None = None
     last_run_at: datetime | None = None
     idempotency_key: str | None = None
+    limit: str | None = None
+    limit_key: str | None = None
     schedule_id: str | None = None
     scheduled_for: datetime | None = None
     progress: Any = None
@@ -155,6 +157,33 @@ class WaitPage(Shape):
     """Waits: first what lost its daemon, then what is due, then the rest."""
 
     items: list[WaitShape]
+    count: int
+
+
+class LimitShape(Shape):
+    """A limit; `waitingFor` names the live daemons that have not confirmed it, `tokens` what its rate allows now."""
+
+    name: str
+    types: list[str]
+    key_field: str | None = None
+    max_running: int | None = None
+    key_max_running: int | None = None
+    rate: str | None = None
+    burst: int | None = None
+    key_rate: str | None = None
+    key_burst: int | None = None
+    waiting: int
+    running: int
+    tokens: int | None = None
+    set_by: str
+    set_at: datetime
+    waiting_for: list[str]
+
+
+class LimitPage(Shape):
+    """Limits, by name."""
+
+    items: list[LimitShape]
     count: int
 
 

@@ -70,6 +70,8 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_oldest_ready_age_seconds": Metric(Kind.GAUGE, "How long the oldest due job has waited."),
     "ayb_jobs_oldest_expired_lease_age_seconds": Metric(Kind.GAUGE, "How long ago the oldest expired lease ran out."),
     "ayb_jobs_paused": Metric(Kind.GAUGE, "Queues and job types that are paused.", ("kind",)),
+    "ayb_jobs_limit_waiting": Metric(Kind.GAUGE, "Jobs that wait under a limit, up to 10,000.", ("limit",)),
+    "ayb_jobs_limit_running": Metric(Kind.GAUGE, "Jobs that run under a limit.", ("limit",)),
     "ayb_jobs_workers": Metric(Kind.GAUGE, "Daemons that are alive."),
     "ayb_jobs_schedules_overdue": Metric(Kind.GAUGE, "Enabled schedules that did not do what was expected of them."),
     "ayb_jobs_database_up": Metric(Kind.GAUGE, "1 if the figures from the database came in time, else 0."),

@@ -16,6 +16,7 @@ from ayb_jobs.model.values import named
 
 MAX_NAME = 100
 MAX_IDEMPOTENCY_KEY = 255
+MAX_LIMIT_KEY = 200
 PRIORITIES = range(1, 5)
 MAX_ATTEMPTS = 2**31 - 1
 # Stands for a payload that is not given; None is one.
@@ -63,6 +64,11 @@ class LeasedJob(NamedTuple):
     schedule_id: str | None
     timeout_s: float | None
     traceparent: str | None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the job runs under a limit: its priority is raised then."""
+        return self.priority > max(PRIORITIES)
 
     @property
     def lease(self) -> Lease:
@@ -115,6 +121,7 @@ class Job:
     """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored.
 
     `blocked_run_at` is when it is due once all jobs that it depends on have ended; None unless it waits for one.
+    `limit` is the limit under which it was put, and `limit_key` its key there, else the one that was given.
     `result_text` is the JSON of what its handler returned. `steps_text` is the JSON
     of the steps that it has done. Lists are without both. `cancel_requested_at` is when
     somebody asked to cancel it while it ran, and `cancel_heard_at` when its daemon knew.
@@ -135,6 +142,8 @@ class Job:
     last_error: str | None
     last_run_at: datetime | None
     idempotency_key: str | None
+    limit: str | None
+    limit_key: str | None
     schedule_id: str | None
     scheduled_for: datetime | None
     progress: Any
@@ -164,6 +173,7 @@ class _Asked(NamedTuple):
     unique: Unique | None
     depends_on: Sequence[str]
     on_parent_failure: str
+    limit_key: str | None
 
 
 class NewJob(_Asked):
@@ -171,7 +181,8 @@ class NewJob(_Asked):
 
     The payload is `{}` if none is given. `run_at` is an instant with a time zone, and `delay` a time from now by the
     database's clock; one of the two may be given. A second job with the same `idempotency_key` is not made: enqueueing
-    it answers with the first. `unique` makes it the only one of its key that waits or runs (`Unique`).
+    it answers with the first. `unique` makes it the only one of its key that waits or runs (`Unique`). `limit_key` is
+    its key if its type is limited.
 
     `depends_on` are ids of jobs, or what `enqueue` returned for them: it waits until all of them have completed. If one
     failed or was canceled, `on_parent_failure` decides: "cancel" it, "run" it all the same, or "hold" it until that one
@@ -197,6 +208,7 @@ class NewJob(_Asked):
         unique: Unique | None = None,
         depends_on: Sequence[Any] = (),
         on_parent_failure: str = "cancel",
+        limit_key: str | None = None,
     ) -> Self:
         if type.__class__ is not str or not _is_name(type):
             checked_name(type, "type")
@@ -212,12 +224,28 @@ class NewJob(_Asked):
             checked_text(idempotency_key, "idempotency_key", MAX_IDEMPOTENCY_KEY)
         if unique is not None:
             _check_unique(unique, delay, idempotency_key)
+        if limit_key is not None:
+            _check_limit_key(limit_key, unique)
         given = {} if payload is NO_PAYLOAD else payload
         parents: Sequence[str] = ()
         if depends_on or on_parent_failure != "cancel":
             parents = _checked_parents(depends_on, on_parent_failure, unique)
         key, trace, rule = idempotency_key, traceparent, on_parent_failure
-        values = (type, given, queue, priority, max_attempts, run_at, delay, key, trace, unique, parents, rule)
+        values = (
+            type,
+            given,
+            queue,
+            priority,
+            max_attempts,
+            run_at,
+            delay,
+            key,
+            trace,
+            unique,
+            parents,
+            rule,
+            limit_key,
+        )
         return tuple.__new__(cls, values)
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
@@ -256,6 +284,15 @@ def _checked_parents(depends_on: Any, rule: Any, unique: Unique | None) -> Seque
     if unique is not None:
         raise InvalidInput("give depends_on or a unique key, not both", field="depends_on")
     return parents
+
+
+def _check_limit_key(limit_key: str, unique: Unique | None) -> None:
+    checked_text(limit_key, "limit_key", MAX_LIMIT_KEY)
+    if unique is not None:
+        raise InvalidInput(
+            "give limit_key or a unique key, not both; the limit can take its key from a field of the payload",
+            field="limit_key",
+        )
 
 
 @lru_cache(maxsize=1024)

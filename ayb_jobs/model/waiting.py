@@ -9,6 +9,7 @@ from ayb_jobs.model.dependencies import Blocked
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.model.limits import Limit
 from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.model.pauses import Pause
 from ayb_jobs.model.words import count_words, span_words
@@ -28,6 +29,7 @@ class WaitKind(StrEnum):
     RETRY = "retry"
     SNOOZED = "snoozed"
     PAUSED = "paused"
+    LIMITED = "limited"
     NO_DAEMON = "no_daemon"
     UNSERVED = "unserved"
     UNKNOWN_TYPE = "unknown_type"
@@ -86,6 +88,15 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnderLimit:
+    """The limit that a job waits under; how many of its key run, and whether its key's rate allows a start."""
+
+    limit: Limit
+    key_running: int
+    key_may_start: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastAttempt:
     """How the newest attempt at a job ended."""
 
@@ -101,8 +112,8 @@ class Surroundings:
     `due_for_s` is by the database's clock, below 0 if it is not due. `last_seen` is when any daemon was last heard of;
     None where none was within a day. `ahead` counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons
     can run and that are leased before it; of those daemons' jobs, `ended` ended within the last minute. `pause` is of
-    its queue or its type. `locked_by` is the process id of the session that has locked its row. `blocked` is what it
-    waits for if it depends on other jobs.
+    its queue or its type, and `under` is about the limit that it waits under. `locked_by` is the process id of the
+    session that has locked its row. `blocked` is what it waits for if it depends on other jobs.
     """
 
     due_for_s: float
@@ -111,6 +122,7 @@ class Surroundings:
     ahead: int
     ended: int = 0
     pause: Pause | None = None
+    under: UnderLimit | None = None
     last: LastAttempt | None = None
     aside: SetAside | None = None
     locked_by: int | None = None
@@ -180,6 +192,30 @@ def unserved(job: Job, around: Surroundings) -> Reason | None:
     return None
 
 
+def limited(job: Job, around: Surroundings) -> Reason | None:
+    """Find that its limit has no place for it, or that a rate allows no start yet."""
+    if around.under is None:
+        return None
+    limit, key = around.under.limit, job.limit_key or ""
+    new, whose = limit.new, f"its key {key}" if key else "jobs without a key"
+    why = []
+    if new.max_running is not None and limit.running >= new.max_running:
+        why.append(f"{limit.running} run of {new.max_running} at once")
+    if new.key_max_running is not None and around.under.key_running >= new.key_max_running:
+        why.append(f"{around.under.key_running} run of {new.key_max_running} at once for {whose}")
+    if limit.tokens == 0:
+        why.append(f"its rate of {new.rate} allows no start yet")
+    if not around.under.key_may_start:
+        why.append(f"the rate of {new.key_rate} for {whose} allows no start yet")
+    if not why:
+        return None
+    return Reason(
+        kind=WaitKind.LIMITED,
+        words=f"it waits under the limit {new.name}: {'; '.join(why)}",
+        remedy="ayb-jobs limits list",
+    )
+
+
 def set_aside(_: Job, around: Surroundings) -> Reason | None:
     """Find that a daemon could not handle its row, and tries it again from time to time."""
     if around.aside is None:
@@ -217,7 +253,7 @@ def behind(job: Job, around: Surroundings) -> Reason | None:
 # What keeps a queued job is asked in this order, and the first answer is the reason. To add one: a field of
 # `Surroundings`, filled in by `storage/fleet/waiting.py`, and a function here.
 REASONS: Sequence[Callable[[Job, Surroundings], Reason | None]] = (
-    blocked, delayed, paused, unserved, set_aside, locked, behind,
+    blocked, delayed, paused, unserved, limited, set_aside, locked, behind,
 )  # fmt: skip
 
 

@@ -200,7 +200,12 @@ def run_again(conn: Connection, job_id: str, given: Mapping[str, Any], *, actor:
         payload = given["payload"] if "payload" in given else decode_payload(old.payload_text)
         defaults(old.type).bounds.check(payload)
         new = NewJob(
-            type=old.type, payload=payload, queue=old.queue, priority=old.priority, max_attempts=old.max_attempts
+            type=old.type,
+            payload=payload,
+            queue=old.queue,
+            priority=old.priority,
+            max_attempts=old.max_attempts,
+            limit_key=None if "payload" in given else old.limit_key,
         )
         job = jobs.get_job(conn, enqueueing.enqueue(conn, new).id)
         record_made(conn, "job", job.id, actor=actor, action="job.run_again", target=target)

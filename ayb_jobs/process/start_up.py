@@ -17,6 +17,7 @@ from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.database import Connection, connect_for_ourselves
 from ayb_jobs.storage.execution_view import keep_execution_view
 from ayb_jobs.storage.fitness import refuse_unfit_kind
+from ayb_jobs.storage.fleet.limits import follow_file
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
 from ayb_jobs.storage.schedules.definitions import upsert_defaults
@@ -86,3 +87,4 @@ def prepare(conn: Connection, config: Config, registry: Registry, events: Events
     catch_up_execution_ids(conn)
     schedules = shipped_schedules(config, registry)
     upsert_defaults(conn, schedules, default_max_attempts=config.jobs.max_retries_default)
+    follow_file(conn, [limit.as_limit(name) for name, limit in config.limits.items()], by="configuration")

@@ -20,6 +20,7 @@ SCHEDULE_CHANGED = "schedule"
 JOBS_CANCELED = "canceled"
 PAUSES_CHANGED = "pauses"
 JOBS_BLOCKED = "blocked"
+LIMITS_CHANGED = "limits"
 
 
 class Notifier:

@@ -24,6 +24,7 @@ ENQUEUE_FIELDS = {
     "idempotencyKey": "idempotency_key",
     "dependsOn": "depends_on",
     "onParentFailure": "on_parent_failure",
+    "limitKey": "limit_key",
 }
 UNIQUE_FIELDS = {
     "uniqueKey": "unique_key",
@@ -81,6 +82,8 @@ def job_text(job: Job, *, wait_reason: Reason | None = None, family: Family = NO
             "lastError": job.last_error,
             "lastRunAt": job.last_run_at,
             "idempotencyKey": job.idempotency_key,
+            "limit": job.limit,
+            "limitKey": job.limit_key,
             "scheduleId": job.schedule_id,
             "scheduledFor": job.scheduled_for,
             "progress": job.progress,

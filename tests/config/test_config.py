@@ -543,6 +543,7 @@ def test_the_example_is_valid_as_it_is_and_with_its_examples_uncommented(tmp_pat
     )
     config = load(uncommented, tmp_path)
     assert (len(config.api.tokens), len(config.job_types), len(config.schedules)) == (1, 4, 1)
+    assert config.limits["resizing"].as_limit("resizing").key_max_running == 3
 
 
 def test_the_written_reference_is_up_to_date() -> None:
@@ -588,7 +589,7 @@ def test_check_config_shows_where_each_setting_came_from(tmp_path: Path) -> None
 
 
 def test_what_check_config_shows_is_a_configuration_of_the_same_meaning(tmp_path: Path) -> None:
-    text = (ROOT / "config.example.toml").read_text("utf-8").replace("# [sch", "[sch").replace("# [job", "[job")
+    text = re.sub(r"(?m)^# (\[(sch|job|lim))", r"\1", (ROOT / "config.example.toml").read_text("utf-8"))
     text = re.sub(r"(?m)^# (\w+ = .+)$", r"\1", text.partition("# A cleanup")[2]).replace("# Or", "# or")
     config = load("# A cleanup" + text, tmp_path)
     shown = as_toml(config)
@@ -596,6 +597,7 @@ def test_what_check_config_shows_is_a_configuration_of_the_same_meaning(tmp_path
     again = load(shown.replace('"***"', '"/backup"'), tmp_path)
     assert again.job_types == config.job_types
     assert again.schedules == config.schedules
+    assert again.limits == config.limits != {}
     assert again.jobs == config.jobs
 
 
@@ -633,3 +635,10 @@ def test_importing_the_settings_imports_nothing_slow() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     slow = {"croniter", "psycopg", "structlog", "click", "rich", "fastapi", "asyncio", "dateutil", "importlib_metadata"}
     assert slow.isdisjoint(done.stdout.split())
+
+
+def test_two_limits_on_one_type_and_a_limit_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load('[limits.a]\ntypes = ["x"]\nmax_running = 1\n[limits.b]\ntypes = ["x"]\nrate = "fast"\n', tmp_path)
+    assert "limits.b.rate cannot be used: rate is 'fast'; give starts in a time, such as 5/s" in str(refused.value)
+    assert "limits.b.types names x, which `limits.a` limits already; a type has one limit at most" in str(refused.value)

@@ -7,9 +7,10 @@ from typing import Any
 from psycopg import sql
 
 from ayb_jobs import NewJob, Unique, enqueue
+from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet import pauses
+from ayb_jobs.storage.fleet import limits, pauses
 from tests.factories import make_job, make_schedule
 
 JOB = "01890000-0000-7000-8000-00000000000a"
@@ -73,6 +74,11 @@ def a_unique_job(conn: Connection) -> None:
 def a_paused_queue(conn: Connection) -> None:
     with conn.transaction():
         pauses.pause(conn, NewPause(kind=PauseKind.QUEUE, name="reports"), by="ada")
+
+
+def a_limit(conn: Connection) -> None:
+    with conn.transaction():
+        limits.set_limit(conn, NewLimit(name="few", types=["test"], max_running=1), by="ada")
 
 
 def triggering(job_type: str) -> Http:
@@ -192,6 +198,44 @@ CASES: Mapping[str, Case] = {
         operation="jobs.enqueue_many",
         doors=[Http("POST", f"{API}/jobs", [{"type": "test"}, {"type": " "}])],
         refused="[1]: type is empty; it is required",
+    ),
+    "set a limit": Case(
+        operation="limits.put",
+        doors=[
+            Http("PUT", f"{API}/limits/few", {"types": ["test"], "maxRunning": 3, "rate": "100/min", "burst": 5}),
+            Command(
+                ["limits", "set", "few", "--type", "test", "--max-running", "3", "--rate", "100/min", "--burst", "5"]
+            ),
+        ],
+        deeds=[("limit.set", "few")],
+    ),
+    "set a limit on a type that has another": Case(
+        operation="limits.put",
+        before=a_limit,
+        doors=[
+            Http("PUT", f"{API}/limits/other", {"types": ["test"], "maxRunning": 3}),
+            Command(["limits", "set", "other", "--type", "test", "--max-running", "3"]),
+        ],
+        refused="the type test has the limit few already; a type has one at most",
+    ),
+    "remove a limit": Case(
+        operation="limits.remove",
+        before=a_limit,
+        doors=[Http("DELETE", f"{API}/limits/few"), Command(["limits", "remove", "few"])],
+        deeds=[("limit.remove", "few")],
+    ),
+    "remove a limit that is not there": Case(
+        operation="limits.remove",
+        doors=[Http("DELETE", f"{API}/limits/few"), Command(["limits", "remove", "few"])],
+        refused="there is no limit few",
+    ),
+    "enqueue with the key of a limit": Case(
+        operation="jobs.enqueue",
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "test", "limitKey": "acme"}),
+            Command(["jobs", "enqueue", "test", "--limit-key", "acme"]),
+        ],
+        deeds=[("job.enqueue", "id")],
     ),
     "cancel": Case(
         operation="jobs.cancel",

@@ -26,15 +26,18 @@ from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.runtime.chores.tallier import Tallier
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
+from ayb_jobs.runtime.fleet.limit_watch import LimitWatch
 from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat, list_daemons
+from ayb_jobs.storage.fleet.limits import list_limits
 from ayb_jobs.storage.queue.minutes import Ended, list_minutes
 from ayb_jobs.storage.schedules.deliveries import Alert, target_id
 from tests.aside import set_aside
@@ -61,6 +64,7 @@ EDGES = {
     "ARRAY": ["NULL", "'{}'", "'{NULL}'", "'{{a,b},{c,d}}'", "array_fill('x'::text, ARRAY[10000])"],
     "bytea": ["NULL", "''", "'\\x00ff'", "uuid_send(gen_random_uuid())"],
     "text": ["NULL", *TEXTS],
+    "interval": ["NULL", "'0'", "'-1 s'", "'1 us'", "'36500 days'", "'100000000 years'"],
     "character varying": ["NULL", "''", "'a'", "U&'\\FFFD\\202E'", "repeat('x', 100)", "'queued'", "'running'", "'failed'"],
 }  # fmt: skip
 COLUMNS = """
@@ -172,6 +176,12 @@ def tallying(db: Database, emit: Emit) -> Callable[[], float]:
     for name in ("good", "bad"):
         tallier._add(name, Ended(completed=1))
     return tallier.tick
+
+
+def watching_limits(db: Database, _: Emit) -> Callable[[], float]:
+    return LimitWatch(
+        database=db, worker_id=ME.id, limits=Limits(), paused=Paused(), in_flight=InFlight(), on_change=lambda: None
+    ).tick
 
 
 def watching_pauses(db: Database, emit: Emit) -> Callable[[], float]:
@@ -446,6 +456,17 @@ LOOPS: dict[str, Case] = {
         refused=Refused(
             make=lambda conn: make_child(conn, "bad"), table="_ayb_jobs", when="old.type = 'bad'",
         ),
+    ),
+    "limits": Case(
+        hostile=[
+            ("_ayb_job_limits", {"name": "gen_random_uuid()::text", "types": "ARRAY['a']", "set_by": "''",
+                "rate": "'1/s'", "every": "'1 s'"}),
+            ("_ayb_job_limit_keys", {"limit_name": "gen_random_uuid()::text", "limit_key": "''", "tat": "now()"}),
+            ("_ayb_jobs", {"type": "'noop'", "limited_by": "'gone'", "limited_key": "''"}),
+        ],
+        tick=watching_limits,
+        prepare=lambda conn: beat(conn, ME),
+        progressed=lambda conn: beat(conn, ME).limits_confirmed and len(list_limits(conn)) > 0,
     ),
     "pauses": Case(
         hostile=[

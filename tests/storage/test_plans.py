@@ -10,7 +10,7 @@ from psycopg import sql
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import lifelines
-from ayb_jobs.storage.queue import dependencies, leases, leasing, recovery, settling
+from ayb_jobs.storage.queue import dependencies, leases, leasing, limited, recovery, settling
 from ayb_jobs.storage.queue.leasing import NO_FLOOR
 
 BATCH = 500
@@ -115,7 +115,11 @@ READS_ALL = "Seq Scan on _ayb_jobs"
 
 
 @MODES
-@pytest.mark.parametrize("statement", [leasing.LEASE_JOBS, leasing.LEASE_JOBS_BUT], ids=["all", "but those set aside"])
+@pytest.mark.parametrize(
+    "statement",
+    [leasing.LEASE_JOBS, leasing.LEASE_JOBS_BUT, limited.LEASE_BESIDE_LIMITS],
+    ids=["all", "but those set aside", "beside limits"],
+)
 def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(
     table: Connection, mode: str, statement: LiteralString
 ) -> None:
@@ -215,3 +219,29 @@ def test_resolving_finds_edges_and_jobs_by_their_ids(table: Connection, mode: st
     assert READS_ALL not in found
     assert "Seq Scan on _ayb_job_dependencies" not in found
     assert "idx_ayb_jobs_ready" not in found
+
+
+LOOK_UNDER = re.compile(r"(WITH RECURSIVE running AS MATERIALIZED.*?)INTO picked[^;]*?(FROM chosen;)", re.DOTALL)
+VALUES_UNDER = {
+    "p_name": "'few'::text", "p_after": "''::text", "p_types": "'{test}'::text[]", "p_queues": "'{default}'::text[]",
+    "p_aside": "'{}'::uuid[]", "p_only": "NULL::uuid[]", "spare": "50", "at": "now()",
+    "held.key_max_running": "4", "held.key_every": "interval '1 s'", "held.key_burst": "1",
+}  # fmt: skip
+
+
+def test_a_look_under_a_limit_walks_its_own_indexes(table: Connection) -> None:
+    """The function runs it without sequential scans, whatever the statistics say."""
+    table.execute(
+        "UPDATE _ayb_jobs SET limited_by = 'few', limited_key = right(id::text, 2), priority = 6 WHERE state = 'queued'"
+    )
+    row = table.execute("SELECT pg_get_functiondef('_ayb_job_lease_limited'::regproc)").fetchone()
+    found = LOOK_UNDER.search(row[0] if row else "")
+    assert found is not None
+    text = found[1] + found[2].removesuffix(";")
+    for name, value in VALUES_UNDER.items():
+        text = re.sub(rf"(?<![\w.]){re.escape(name)}\b(?!\.)", value, text)
+    table.execute("SET enable_seqscan = off")
+    lines = "\n".join(line[0] for line in table.execute(f"EXPLAIN {text}".replace("%", "%%").encode()))
+    assert "Seq Scan on _ayb_jobs" not in lines
+    assert "Index Scan using idx_ayb_jobs_limited on _ayb_jobs job" in lines
+    assert re.search(r"Index (Only )?Scan using idx_ayb_jobs_limited_running on _ayb_jobs job", lines)

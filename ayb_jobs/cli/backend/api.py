@@ -19,8 +19,10 @@ from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import checked_id, checked_name
+from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.wire.jobs import filter_fields, new_job
+from ayb_jobs.wire.limits import limit_fields
 
 TIMEOUT_S = 30.0
 GOOD = range(200, 300)
@@ -111,6 +113,22 @@ class ApiBackend:
     def resume(self, kind: PauseKind, name: str) -> str:
         """Resume a queue or a type, and return it."""
         return self._send("POST", f"/api/admin/{kind}s/{quote(checked_name(name, kind), safe='')}/resume")
+
+    def list_limits(self) -> str:
+        """Return the limits, by name."""
+        return self._get("/api/admin/limits")
+
+    def get_limit(self, name: str) -> str:
+        """Return a limit."""
+        return self._get(f"/api/admin/limits/{quote(checked_name(name, 'name'), safe='')}")
+
+    def set_limit(self, new: NewLimit) -> str:
+        """Make a limit, or change it, and return it."""
+        return self._send("PUT", f"/api/admin/limits/{quote(new.name, safe='')}", limit_fields(new))
+
+    def remove_limit(self, name: str) -> str:
+        """Remove a limit and return it as it was."""
+        return self._send("DELETE", f"/api/admin/limits/{quote(checked_name(name, 'name'), safe='')}")
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ayb_jobs.cli.options import Options
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 
 
@@ -136,6 +137,26 @@ class PausesBackend(Protocol):
         ...
 
 
+class LimitsBackend(Protocol):
+    """What commands may ask about limits, answered like `JobsBackend`."""
+
+    def list_limits(self) -> str:
+        """Return the limits, by name."""
+        ...
+
+    def get_limit(self, name: str) -> str:
+        """Return a limit."""
+        ...
+
+    def set_limit(self, new: NewLimit) -> str:
+        """Make a limit, or change it, and return it."""
+        ...
+
+    def remove_limit(self, name: str) -> str:
+        """Remove a limit and return it as it was."""
+        ...
+
+
 @contextmanager
 def open_jobs(options: Options) -> Iterator[JobsBackend]:
     """Open the way that was asked for: an API where a URL was given, else the database.
@@ -182,6 +203,21 @@ def open_pauses(options: Options) -> Iterator[PausesBackend]:
 
     with database(options) as conn:
         yield DatabasePauses(conn)
+
+
+@contextmanager
+def open_limits(options: Options) -> Iterator[LimitsBackend]:
+    """Open the way to the limits, as `open_jobs` does to the jobs."""
+    if url := api_url(options):
+        from ayb_jobs.cli.backend.api import ApiBackend  # only one of the two is needed
+
+        yield ApiBackend(url, token(options))
+        return
+    from ayb_jobs.cli.backend.database import database
+    from ayb_jobs.cli.backend.database_limits import DatabaseLimits
+
+    with database(options) as conn:
+        yield DatabaseLimits(conn)
 
 
 def api_url(options: Options) -> str:

@@ -42,7 +42,7 @@ from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, OutputShape, StatsShape, answer
 from ayb_jobs.model.dependencies import MOST_PARENTS
 from ayb_jobs.model.filters import MAX_ERROR, Filter
-from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, JobState
+from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_LIMIT_KEY, MAX_NAME, JobState
 from ayb_jobs.model.unique import MAX_UNIQUE_KEY
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
@@ -77,6 +77,7 @@ class EnqueueBody(Body):
     run_at: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
     delay_sec: float | None = Field(default=None, ge=0, le=10 * 365 * 86400)
     idempotency_key: str | None = Field(default=None, max_length=MAX_IDEMPOTENCY_KEY)
+    limit_key: str | None = Field(default=None, max_length=MAX_LIMIT_KEY)
     unique_key: str | None = Field(default=None, min_length=1, max_length=MAX_UNIQUE_KEY)
     unique_by: list[str] | None = Field(default=None, min_length=1)
     unique_scope: Literal["unfinished", "waiting"] | None = None
@@ -342,6 +343,7 @@ def _given(asked: EnqueueBody) -> dict[str, Any]:
         "max_attempts": asked.max_attempts,
         "run_at": instant_of(asked.run_at, "run_at"),
         "delay": None if asked.delay_sec is None else timedelta(seconds=asked.delay_sec),
+        "limit_key": asked.limit_key,
         "unique": unique_field(asked.model_dump(by_alias=True)),
         "depends_on": asked.depends_on,
         "on_parent_failure": asked.on_parent_failure,

@@ -13,6 +13,7 @@ from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.fleet.limits import prune_limit_keys
 from ayb_jobs.storage.queue.dependencies import delete_edges, find_orphaned_edges
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.outputs import delete_outputs, find_old_outputs, prune_outputs
@@ -142,7 +143,7 @@ class Pruner:
                 partial(self._prune_old, ALERTS, keep),
                 partial(self._prune_old, OUTPUTS, keep),
             ]
-        prunings += [self._prune_steps, self._prune_edges]
+        prunings += [self._prune_steps, self._prune_edges, self._prune_limit_keys]
         if self._retention.results_h >= 0:
             prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))
         _do_all(prunings)
@@ -206,6 +207,15 @@ class Pruner:
         with self._database.connection() as conn:
             orphaned = find_orphaned_edges(conn, after=after)
         return PrunedBelongings(unprunable.deleted(orphaned.child_ids, delete_edges), orphaned.next)
+
+    def _prune_limit_keys(self) -> None:
+        """Remove the keys of limits whose rate has long allowed the next start."""
+        removed, batch = 0, PRUNE_BATCH
+        while batch == PRUNE_BATCH and not self._stopping.is_set():
+            with self._database.connection() as conn:
+                batch = prune_limit_keys(conn, batch=PRUNE_BATCH)
+            removed += batch
+        self._report("keys of limits", removed, Unprunable(self._database, self._patience))
 
     def _prune_executions(self, keep: timedelta) -> None:
         self._walk("executions", partial(self._executions_batch, keep))

@@ -18,7 +18,8 @@ LOOK_S = 60.0
 class Heartbeat:
     """Keeps the daemon's row fresh in its `tick`, whatever becomes of the other loops.
 
-    `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed.
+    `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed,
+    and `on_limits` likewise.
     `set_aside` returns the jobs that it has set aside, with the errors.
     """
 
@@ -29,11 +30,14 @@ class Heartbeat:
         daemon: DaemonRecord,
         emit: Emit,
         on_pauses: Callable[[], None] = lambda: None,
+        on_limits: Callable[[], None] = lambda: None,
         set_aside: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._set_aside = set_aside
         self._on_pauses = on_pauses
+        self._on_limits = on_limits
         self._pauses = 0
+        self._limits = 0
         self._database = database
         self._daemon = daemon
         self._emit = emit
@@ -48,7 +52,9 @@ class Heartbeat:
             self._is_known = True
         if not pauses.confirmed or pauses.total != self._pauses:
             self._on_pauses()
-        self._pauses = pauses.total
+        if not pauses.limits_confirmed or pauses.limits != self._limits:
+            self._on_limits()
+        self._pauses, self._limits = pauses.total, pauses.limits
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_S  # a look that fails comes again in a minute
             self._look()

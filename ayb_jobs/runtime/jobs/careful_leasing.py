@@ -18,6 +18,7 @@ from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.leasing import Chosen, Lane, find_due, lease_chosen
+from ayb_jobs.storage.queue.limited import put_under
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
@@ -102,6 +103,8 @@ class CarefulLeasing:
     def _lease_chosen(self, ids: Sequence[str]) -> Chosen:
         sent = time.monotonic()
         with self._giving_back.answer_expected(), self._database.connection() as conn:
+            if self._leasing.limits.exist:
+                put_under(conn, ids)
             chosen = lease_chosen(
                 conn,
                 ids,

@@ -1,7 +1,9 @@
 """What the producer's parts share: for whom jobs are leased and which ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from ayb_jobs.runtime.jobs.limits import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,3 +15,4 @@ class Leasing:
     types: Sequence[str]
     lease_s: float
     poll_s: float
+    limits: Limits = field(default_factory=Limits)

@@ -6,6 +6,7 @@ nothing is leased that cannot start, and no floor hides a job: the types of a lo
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, JobsLeased
@@ -15,14 +16,21 @@ from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.limited_look import LimitedLook
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.narrowing import Patience
 from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.limited import Beside, lease_beside_limits
 
 BATCH = 500
 # About as long as a thread takes to wake up.
 LET_OTHERS_START_S = 0.00005
+
+
+def _lease_plain(conn: Connection, **values: Any) -> Beside:
+    return Beside(lease_jobs(conn, **values), 0)
 
 
 class Look:
@@ -55,6 +63,10 @@ class Look:
         self._careful = CarefulLeasing(
             database=database, leasing=leasing, giving_back=giving_back, emit=emit, take=self._take
         )
+        self._limited = LimitedLook(
+            database=database, leasing=leasing, giving_back=giving_back, emit=emit, room=room, take=self._take
+        )
+        self._limited_first = False
         self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in leasing.queues]
         self._bottom = list(self._lanes)
         self._sweeps = SweepClock()
@@ -62,7 +74,21 @@ class Look:
         self._patience = Patience()
 
     def fill(self) -> float:
-        """Lease what there is room for; return the seconds until the next look."""
+        """Lease what there is room for; return the seconds until the next look.
+
+        While there are limits, jobs under them and others come first in turn, so that neither takes all the room.
+        """
+        if not self._leasing.limits.exist:
+            return self._fill_plain()
+        self._limited_first = not self._limited_first
+        filled = self._limited.fill() if self._limited_first else None
+        next_s = self._fill_plain()
+        if filled is None:
+            filled = self._limited.fill()
+        self.backlog.waits |= filled.waits
+        return min(next_s, filled.next_s)
+
+    def _fill_plain(self) -> float:
         poll_s = self._leasing.poll_s
         # Before the room is measured: a slot that finds the buffer low from now on asks for another turn.
         self.backlog.waits = True
@@ -103,26 +129,30 @@ class Look:
     def _lease_batch(self, lanes: Sequence[Lane], limit: int, *, sweeping: bool) -> int:
         sent = time.monotonic()
         with self._giving_back.answer_expected(), self._database.connection() as conn:
-            jobs = lease_jobs(
-                conn,
-                worker_id=self._leasing.worker_id,
-                lanes=lanes,
-                types=self._leasing.types,
-                limit=limit,
-                lease_s=self._leasing.lease_s,
-                aside=self._careful.aside(),
-            )
+            jobs, put_under = self._lease_on(conn, lanes, limit)
         failpoints.reach(failpoints.LEASED)
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)
         if jobs:
-            self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) == limit)
+            self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) + put_under == limit)
             leased = [job for job in jobs if job.lease_id]
             if leased:
                 self._take(leased, sent)
             if len(leased) < len(jobs):
                 self._careful.refuse([job for job in jobs if not job.lease_id])
-        return len(jobs)
+        return len(jobs) + put_under
+
+    def _lease_on(self, conn: Connection, lanes: Sequence[Lane], limit: int) -> Beside:
+        lease = lease_beside_limits if self._leasing.limits.exist else _lease_plain
+        return lease(
+            conn,
+            worker_id=self._leasing.worker_id,
+            lanes=lanes,
+            types=self._leasing.types,
+            limit=limit,
+            lease_s=self._leasing.lease_s,
+            aside=self._careful.aside(),
+        )
 
     def _take(self, jobs: Sequence[LeasedJob], sent: float) -> None:
         """Hand leased jobs to their executor. The leasing statement was sent at `sent`."""

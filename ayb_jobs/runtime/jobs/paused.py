@@ -7,7 +7,9 @@ from ayb_jobs.model.job import LeasedJob
 
 
 class Paused:
-    """The queues and types that are paused. Slots ask before they start a job; `any` spares them the question.
+    """The queues and types that are paused, and the types that are limited.
+
+    Slots ask before they start a job; `any` spares them the question.
 
     `asked` are types that a job's end asks to pause, each with a reason, the oldest first. `ring` is called for each.
     """
@@ -18,10 +20,15 @@ class Paused:
         self._ring = ring
         self._queues: frozenset[str] = frozenset()
         self._types: frozenset[str] = frozenset()
+        self._limited: frozenset[str] = frozenset()
 
     def holds(self, job: LeasedJob) -> bool:
         """Tell whether a job is not to be started."""
-        return job.queue in self._queues or job.type in self._types
+        return job.queue in self._queues or job.type in self._types or self.is_beside_its_limit(job)
+
+    def is_beside_its_limit(self, job: LeasedJob) -> bool:
+        """Tell whether a job of a limited type was leased without a look at its limit."""
+        return job.type in self._limited and not job.is_limited
 
     def ask_for(self, job_type: str, reason: str) -> None:
         """Ask that a type be paused, without waiting for it."""
@@ -32,5 +39,12 @@ class Paused:
         """Hold to these from now on; tell whether anything is different."""
         changed = (queues, types) != (self._queues, self._types)
         self._queues, self._types = queues, types
-        self.any = bool(queues or types)
+        self.any = bool(queues or types or self._limited)
+        return changed
+
+    def limit(self, types: frozenset[str]) -> bool:
+        """Take it that these types are limited from now on; tell whether anything is different."""
+        changed = types != self._limited
+        self._limited = types
+        self.any = bool(self._queues or self._types or types)
         return changed

@@ -4,8 +4,9 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 
-from ayb_jobs.events import Emit, LoopErrorRepeated
+from ayb_jobs.events import Emit, Event, JobsReleased, JobsSettled, LoopErrorRepeated
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
+from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
 
 
@@ -18,8 +19,16 @@ class Producer:
     """
 
     def __init__(
-        self, *, looks: Sequence[Look], giving_back: GivingBack, emit: Emit, poll_s: float, ring: Callable[[], None]
+        self,
+        *,
+        looks: Sequence[Look],
+        giving_back: GivingBack,
+        limits: Limits,
+        emit: Emit,
+        poll_s: float,
+        ring: Callable[[], None],
     ) -> None:
+        self._limits = limits
         self._looks = looks
         self._giving_back = giving_back
         self._emit = emit
@@ -53,6 +62,19 @@ class Producer:
         for look in self._looks:
             look.begin_anew()
         self._ring()
+
+    def hear(self, event: Event) -> None:
+        """Look again once a job under a limit has ended or was given back: its place is free."""
+        if not self._limits.exist:
+            return
+        match event:
+            case JobsSettled():
+                if any(ended.job.is_limited for ended in event.settlements):
+                    self._ring()
+            case JobsReleased():
+                self._ring()
+            case _:
+                pass
 
     def notified(self) -> float:
         """Look at once, since there may be new jobs.

@@ -24,21 +24,26 @@ BEAT = """
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
             aside = excluded.aside, clock_ahead_s = excluded.clock_ahead_s
-        RETURNING pauses_confirmed
+        RETURNING pauses_confirmed, limits_confirmed
     )
-    SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM daemon), count(*) FROM _ayb_job_pauses
+    SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM daemon), count(*),
+        (SELECT coalesce(max(id), 0) FROM _ayb_job_limits) IS NOT DISTINCT FROM (SELECT limits_confirmed FROM daemon),
+        (SELECT count(*) FROM _ayb_job_limits)
+    FROM _ayb_job_pauses
 """
 
 
 class Pauses(NamedTuple):
-    """Whether a daemon has confirmed the newest pause, and how many there are."""
+    """Whether a daemon has confirmed the newest pause and the newest limit, and how many there are of both."""
 
     confirmed: bool
     total: int
+    limits_confirmed: bool
+    limits: int
 
 
 def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | None = None) -> Pauses:
-    """Say that a daemon is alive now, and return what has become of the pauses.
+    """Say that a daemon is alive now, and return what has become of the pauses and limits.
 
     `aside` are the jobs that it has set aside, with the errors.
     """

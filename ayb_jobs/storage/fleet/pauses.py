@@ -156,7 +156,7 @@ LIST_QUEUES = """
     SELECT names.name,
         (
             SELECT count(*) FROM (
-                SELECT FROM generate_series(1, 4) AS level (priority) CROSS JOIN LATERAL (
+                SELECT FROM generate_series(1, 8) AS level (priority) CROSS JOIN LATERAL (
                     SELECT FROM _ayb_jobs AS job
                     WHERE job.state = 'queued' AND job.queue = names.name AND job.priority = level.priority
                         AND job.run_at <= now()

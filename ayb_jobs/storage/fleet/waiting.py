@@ -15,6 +15,7 @@ from ayb_jobs.model.waiting import (
     Runner,
     SetAside,
     Surroundings,
+    UnderLimit,
     able,
     lost_reason,
     wait_reason,
@@ -22,6 +23,7 @@ from ayb_jobs.model.waiting import (
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.blockers import find_blocker
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.fleet.limits import find_limit
 from ayb_jobs.storage.fleet.pauses import find_pause
 
 # A beat far ahead of the clock is none: the clock was set back since, or plain SQL wrote it. It may write any array
@@ -128,11 +130,36 @@ def _around(conn: Connection, job: Job) -> Surroundings | None:
         ahead=found.ahead,
         ended=found.ended,
         pause=find_pause(conn, queue=job.queue, type=job.type),
+        under=find_under(conn, job),
         last=last,
         aside=find_set_aside(conn, job),
         locked_by=find_locker(conn, job),
         blocked=None if job.blocked_run_at is None else find_blocker(conn, job.id),
     )
+
+
+LOOK_AT_KEY = """
+    SELECT
+        (
+            SELECT count(*) FROM _ayb_jobs AS job
+            WHERE job.state = 'running' AND job.limited_by = %(name)s AND job.limited_key = %(key)s
+        ),
+        NOT EXISTS (
+            SELECT FROM _ayb_job_limit_keys AS kept JOIN _ayb_job_limits AS held ON held.name = kept.limit_name
+            WHERE kept.limit_name = %(name)s AND kept.limit_key = %(key)s
+                AND kept.tat - (held.key_burst - 1) * held.key_every > now()
+        )
+"""
+
+
+def find_under(conn: Connection, job: Job) -> UnderLimit | None:
+    """Return how things stand with the limit that a job waits under; None if it waits under none."""
+    limit = find_limit(conn, job.limit) if job.limit else None
+    if limit is None:
+        return None
+    row = conn.execute(LOOK_AT_KEY, {"name": job.limit, "key": job.limit_key or ""}).fetchone()
+    running, may_start = row or (0, True)
+    return UnderLimit(limit=limit, key_running=running, key_may_start=may_start)
 
 
 FIND_SET_ASIDE = """

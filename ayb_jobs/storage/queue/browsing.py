@@ -73,7 +73,8 @@ class Page(NamedTuple):
 
 
 _COLUMNS = """
-    job.id::text AS id, place.at, job.type, job.state, job.queue, job.priority, job.run_at <= now() AS is_due, job.run_at,
+    job.id::text AS id, place.at, job.type, job.state, job.queue,
+    CASE WHEN job.priority > 4 THEN job.priority - 4 ELSE job.priority END AS priority, job.run_at <= now() AS is_due, job.run_at,
     job.attempts, job.max_attempts, job.idempotency_key, job.worker_id,
     left(split_part(left(job.last_error, 2000), chr(10), 1), 300) AS error, job.created_at,
     CASE

@@ -100,6 +100,28 @@ INSERT_DEPENDENT_JOBS = f"""
     SELECT count(*), (SELECT count(*) FROM woken) FROM added
 """
 
+# The same with the key of a limit: other jobs are enqueued where there is no such column yet, too.
+COLUMNS = "idempotency_key, traceparent)"
+VALUES = "CAST(%(idempotency_key)s AS text), CAST(%(traceparent)s AS text)"
+LIMITED_COLUMNS = "idempotency_key, traceparent, limit_key)"
+LIMITED_VALUES = f"{VALUES}, CAST(%(limit_key)s AS text)"
+ENQUEUE_LIMITED = ENQUEUE.replace(COLUMNS, LIMITED_COLUMNS).replace(VALUES, LIMITED_VALUES)
+ENQUEUE_LIMITED_BEFORE_18 = ENQUEUE_BEFORE_18.replace(COLUMNS, LIMITED_COLUMNS).replace(VALUES, LIMITED_VALUES)
+SELECTED = "idempotency_key, traceparent\n"
+ARRAYS = "CAST(%(traceparents)s AS text[])"
+INSERT_LIMITED_JOBS = (
+    INSERT_JOBS.replace(COLUMNS, LIMITED_COLUMNS)
+    .replace(SELECTED, "idempotency_key, traceparent, limit_key\n")
+    .replace(ARRAYS, f"{ARRAYS}, CAST(%(limit_keys)s AS text[])")
+)
+RULES = "CAST(%(rules)s AS text[])"
+INSERT_LIMITED_DEPENDENT_JOBS = (
+    INSERT_DEPENDENT_JOBS.replace(COLUMNS, LIMITED_COLUMNS)
+    .replace(SELECTED, "idempotency_key, traceparent, limit_key\n")
+    .replace("parents, rule\n", "parents, rule, limit_key\n")
+    .replace(RULES, f"{RULES}, CAST(%(limit_keys)s AS text[])")
+)
+
 # One job with a unique key. What it needs beside an insert is the function's: it may replace a job that waits.
 ENQUEUE_UNIQUE = """
     SELECT job_id::text, became

@@ -29,12 +29,14 @@ READABLE_PAYLOAD = """
 """
 # The fields of `Job` as one job is shown; `as_job` makes two of them.
 JOB_COLUMNS = f"""
-    id, type, {READABLE_PAYLOAD} AS payload_text, state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
+    id, type, {READABLE_PAYLOAD} AS payload_text, state, queue,
+    CASE WHEN priority > 4 THEN priority - 4 ELSE priority END AS priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
     CASE
         WHEN octet_length(last_error) <= 1000000 THEN last_error
         ELSE left(last_error, 1000000) || ' … cut: it has ' || octet_length(last_error) || ' bytes'
     END AS last_error,
-    last_run_at, idempotency_key, schedule_id, scheduled_for,
+    last_run_at, idempotency_key, limited_by AS limit, coalesce(limited_key, limit_key) AS limit_key, schedule_id,
+    scheduled_for,
     CASE
         WHEN pg_column_size(progress) > 4194304 THEN '"cut: it is stored in more than 4 MiB"'
         ELSE _ayb_job_text(progress)
@@ -49,12 +51,14 @@ LISTED_COLUMNS = """
         WHEN pg_column_size(payload) > 16384 THEN '"cut: too large for a list; show the job to see it"'
         ELSE coalesce(_ayb_job_text(payload), '"unreadable: too large as text"')
     END AS payload_text,
-    state, queue, priority, run_at, lease_until, worker_id, attempts, max_attempts, crashes,
+    state, queue, CASE WHEN priority > 4 THEN priority - 4 ELSE priority END AS priority, run_at, lease_until, worker_id,
+    attempts, max_attempts, crashes,
     CASE
         WHEN octet_length(last_error) <= 17000 THEN last_error
         ELSE left(last_error, 17000) || ' … cut: it has ' || octet_length(last_error) || ' bytes; show the job to see more'
     END AS last_error,
-    last_run_at, idempotency_key, schedule_id, scheduled_for,
+    last_run_at, idempotency_key, limited_by AS limit, coalesce(limited_key, limit_key) AS limit_key, schedule_id,
+    scheduled_for,
     CASE
         WHEN pg_column_size(progress) > 16384 THEN '"cut: too large for a list; show the job to see it"'
         ELSE _ayb_job_text(progress)

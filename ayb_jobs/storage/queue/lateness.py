@@ -12,7 +12,7 @@ from ayb_jobs.storage.rows import one_row
 
 
 class Longest(NamedTuple):
-    """The due job that has waited longest, paused ones apart.
+    """The due job that has waited longest, those apart that are paused or under a limit.
 
     `busy` of the `slots` of the daemons that serve its queue are busy.
     """
@@ -25,7 +25,7 @@ class Longest(NamedTuple):
 
 
 # The first jobs of each lane are looked at: those that no live daemon can run, or that are paused, stand in nobody's
-# way.
+# way. What waits under a limit, in the lanes from 5 on, is not late: it is meant to wait.
 FIND_LONGEST = """
     WITH RECURSIVE lanes AS (
         (
@@ -50,7 +50,7 @@ FIND_LONGEST = """
         SELECT first.type, first.queue, first.run_at
         FROM (
             SELECT queue, priority FROM lanes
-            WHERE NOT EXISTS (SELECT FROM paused WHERE kind = 'queue' AND name = lanes.queue)
+            WHERE priority <= 4 AND NOT EXISTS (SELECT FROM paused WHERE kind = 'queue' AND name = lanes.queue)
             LIMIT 200
         ) AS lane
         CROSS JOIN LATERAL (

@@ -161,7 +161,7 @@ def lease_jobs(
     Jobs that another transaction holds are passed over, and so are those whose ids are `aside`. Each leased job has
     counted one more attempt. A job that a trigger kept from running comes without a `lease_id`: it is not leased.
     """
-    values = _lane_values(lanes, types, limit) | {"worker_id": worker_id, "lease_s": lease_s}
+    values = lane_values(lanes, types, limit) | {"worker_id": worker_id, "lease_s": lease_s}
     plain, careful = LEASE_JOBS, LEASE_JOBS_WITH_CARE
     if aside:
         plain, careful = LEASE_JOBS_BUT, LEASE_JOBS_BUT_WITH_CARE
@@ -177,7 +177,8 @@ def lease_jobs(
     return sorted(map(LeasedJob._make, rows), key=BY_TURN)
 
 
-def _lane_values(lanes: Sequence[Lane], types: Sequence[str], limit: int) -> dict[str, Any]:
+def lane_values(lanes: Sequence[Lane], types: Sequence[str], limit: int) -> dict[str, Any]:
+    """Return lanes, types and the limit as the statements take them."""
     return {
         "queues": [lane.queue for lane in lanes],
         "priorities": [lane.priority for lane in lanes],
@@ -230,7 +231,7 @@ def find_due(
     conn: Connection, *, lanes: Sequence[Lane], types: Sequence[str], limit: int, aside: Sequence[str]
 ) -> list[str]:
     """Return the ids of the jobs that `lease_jobs` would lease now."""
-    values = _lane_values(lanes, types, limit) | {"aside": plain_array(aside)}
+    values = lane_values(lanes, types, limit) | {"aside": plain_array(aside)}
     return [row[0] for row in conn.execute(FIND_DUE, values, prepare=False)]
 
 
@@ -243,6 +244,7 @@ LEASE_CHOSEN = """
         FROM _ayb_jobs
         WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND run_at <= now()
             AND queue = ANY (%(queues)s::text[]) AND type = ANY (%(types)s::text[])
+            AND priority <= 4 AND type <> ALL (ARRAY(SELECT unnest(types) FROM _ayb_job_limits))
             AND NOT EXISTS (
                 SELECT FROM _ayb_job_pauses AS pause
                 WHERE (pause.until IS NULL OR pause.until > now())
@@ -266,11 +268,12 @@ FIND_CHOSEN_DUE = """
     FROM _ayb_jobs
     WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND run_at <= now()
         AND queue = ANY (%(queues)s::text[]) AND type = ANY (%(types)s::text[])
-            AND NOT EXISTS (
-                SELECT FROM _ayb_job_pauses AS pause
-                WHERE (pause.until IS NULL OR pause.until > now())
-                    AND (pause.kind = 'queue' AND pause.name = queue OR pause.kind = 'type' AND pause.name = type)
-            )
+        AND priority <= 4 AND type <> ALL (ARRAY(SELECT unnest(types) FROM _ayb_job_limits))
+        AND NOT EXISTS (
+            SELECT FROM _ayb_job_pauses AS pause
+            WHERE (pause.until IS NULL OR pause.until > now())
+                AND (pause.kind = 'queue' AND pause.name = queue OR pause.kind = 'type' AND pause.name = type)
+        )
     FOR UPDATE SKIP LOCKED
 """
 

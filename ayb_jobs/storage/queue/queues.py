@@ -48,7 +48,7 @@ LIST_QUEUES = """
     LEFT JOIN running USING (queue)
     CROSS JOIN LATERAL (
         SELECT least(sum(jobs), %(most)s)::bigint AS jobs, bool_or(later) AS later, max(oldest_wait_s)::float8 AS oldest_wait_s
-        FROM generate_series(1, 4) AS level (priority)
+        FROM generate_series(1, 8) AS level (priority)
         CROSS JOIN LATERAL (
             SELECT count(*) AS jobs, extract(epoch FROM now() - min(run_at) FILTER (WHERE isfinite(run_at))) AS oldest_wait_s,
                 EXISTS (

@@ -19,6 +19,7 @@ FIELDS = {
     "run_at": "runAt",
     "max_attempts": "maxAttempts",
     "idempotency_key": "idempotencyKey",
+    "limit_key": "limitKey",
     "unique_key": "uniqueKey",
     "unique_by": "uniqueBy",
     "unique_scope": "uniqueScope",
@@ -40,6 +41,7 @@ FIELDS = {
 @click.option("--in", "delay_s", type=DURATION, metavar="TIME", help="Not before so long from now: 90s, 15m, 2h, 1d.")
 @click.option("--at", "run_at", type=INSTANT, metavar="WHEN", help="Not before then: 2030-01-31T09:00:00+01:00.")
 @click.option("--idempotency-key", metavar="KEY", help="If a job with this key exists, no second one is made.")
+@click.option("--limit-key", metavar="KEY", help="Its key if its type is limited.")
 @click.option("--unique-key", metavar="KEY", help="The key of which at most one job waits or runs.")
 @click.option(
     "--unique-by",

@@ -67,6 +67,7 @@ def print_job(job: dict[str, Any], now: datetime) -> None:
             "Type": job["type"],
             "State": job["state"],
             "Queue": f"{job['queue']}, priority {job['priority']}",
+            **({"Limit": limit_of(job)} if job.get("limit") else {}),
             "Attempts": attempts_words(job),
             **{name: f"{text}  ({ago(text, now)})" for name, text in whens.items() if text},
             **({"Waits": job["waitReason"]} if job.get("waitReason") else {}),
@@ -88,6 +89,11 @@ def relatives(job: dict[str, Any], side: str) -> str:
     lines = [f"{one['id']}  {one['state']}" for one in job[side]]
     more = job[f"{side}Count"] - len(lines)
     return "\n".join([*lines, f"and {more:,} more"] if more else lines)
+
+
+def limit_of(job: dict[str, Any]) -> str:
+    """Return a job's limit, and its key if it has one."""
+    return f"{job['limit']}, key {job['limitKey']}" if job.get("limitKey") else str(job["limit"])
 
 
 def attempts_words(job: dict[str, Any]) -> str:

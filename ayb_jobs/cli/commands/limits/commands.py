@@ -1,0 +1,129 @@
+"""`ayb-jobs limits list`, `set` and `remove`."""
+
+import time
+from typing import Any
+
+import click
+
+from ayb_jobs.cli import output
+from ayb_jobs.cli.backend.backend import LimitsBackend, open_limits
+from ayb_jobs.cli.options import Options, backend_options, pass_options
+from ayb_jobs.cli.output import Column, decoded
+from ayb_jobs.cli.values import DURATION, WholeNumber
+from ayb_jobs.errors import Conflict
+from ayb_jobs.model.limits import MOST, NewLimit, limit_words
+from ayb_jobs.wire.limits import FIELDS
+
+# How often daemons are asked whether they have confirmed.
+ASK_S = 0.1
+WAIT_S = 60.0
+
+
+@click.command("list")
+@backend_options
+@pass_options
+def list_(options: Options) -> None:
+    """List limits: what each allows, and what waits and runs under it."""
+    output.must_print()
+    with open_limits(options) as backend:
+        text = backend.list_limits()
+    if options.json:
+        output.print_page(options, text)
+        return
+    print_limits(options, decoded(text)["items"])
+
+
+@click.command("set")
+@click.argument("name")
+@click.option("--type", "types", multiple=True, required=True, metavar="TYPE", help="A job type; may be repeated.")
+@click.option("--max-running", type=WholeNumber(0, MOST), help="How many of its jobs run at once.")
+@click.option("--key-max-running", type=WholeNumber(0, MOST), help="How many of one key run at once.")
+@click.option("--rate", metavar="RATE", help="How many start in a time: 5/s, 100/min, 1000/h, 1/15min.")
+@click.option("--burst", type=WholeNumber(1, MOST), default=1, help="How many of them at once; 1 if not given.")
+@click.option("--key-rate", metavar="RATE", help="How many of one key start in a time.")
+@click.option("--key-burst", type=WholeNumber(1, MOST), default=1, help="How many of them at once; 1 if not given.")
+@click.option("--key-field", metavar="FIELD", help="The field of the payload that is a job's key.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=DURATION,
+    metavar="TIME",
+    default=WAIT_S,
+    help="Wait for daemons so long; 60s if not given.",
+)
+@backend_options
+@pass_options
+def set_(options: Options, /, name: str, wait_s: float, **asked: Any) -> None:
+    """Make the limit NAME, or change it: from the command's end on every start obeys it. What runs goes on."""
+    with open_limits(options) as backend:
+        text = waited(backend, name, backend.set_limit(NewLimit(name=name, **asked)), wait_s)
+    print_one(options, text, "limit {name} is set: {allows}")
+
+
+@click.command("remove")
+@click.argument("name")
+@backend_options
+@pass_options
+def remove(options: Options, name: str) -> None:
+    """Remove the limit NAME: what waits under it waits as other jobs do."""
+    with open_limits(options) as backend:
+        text = backend.remove_limit(name)
+    print_one(options, text, "limit {name} is removed")
+
+
+def waited(backend: LimitsBackend, name: str, text: str, wait_s: float) -> str:
+    """Wait until every live daemon has confirmed a limit, and return it.
+
+    Raises `Conflict`, which names whom it waits for, when the time is over. The limit stands all the same.
+    """
+    give_up = time.monotonic() + wait_s
+    told = ""
+    while daemons := ", ".join(decoded(text)["waitingFor"]):
+        missing = f"these daemons have not confirmed it: {daemons}"
+        if time.monotonic() >= give_up:
+            raise Conflict(f"the limit {name} is set, but {missing}, after {wait_s:g} s")
+        if missing != told:
+            output.say(f"waiting: {missing}")
+            told = missing
+        time.sleep(ASK_S)
+        text = backend.get_limit(name)
+    return text
+
+
+def print_one(options: Options, text: str, words: str) -> None:
+    """Print a limit as it is now."""
+    if options.json:
+        output.print_json(text)
+        return
+    if options.output == "csv":
+        print_limits(options, [decoded(text)])
+        return
+    seen = decoded(text)
+    click.echo(words.format(name=output.one_line(seen["name"]), allows=allowed(seen)))
+
+
+def allowed(seen: dict[str, Any]) -> str:
+    """Say what a limit allows."""
+    return limit_words({field: seen.get(key, 1 if field.endswith("burst") else None) for key, field in FIELDS.items()})
+
+
+def print_limits(options: Options, found: list[dict[str, Any]]) -> None:
+    """Print limits as a table."""
+    columns = [
+        Column(title="NAME", key=True),
+        Column(title="ALLOWS"),
+        Column(title="KEY"),
+        Column(title="WAITING", right=True),
+        Column(title="RUNNING", right=True),
+        Column(title="TOKENS", right=True),
+        Column(title="NOT YET CONFIRMED BY"),
+        Column(title="TYPES", flexible=True),
+    ]
+    rows = [
+        [
+            one["name"], allowed(one), one.get("keyField", ""), str(one["waiting"]), str(one["running"]),
+            str(one.get("tokens", "")), ", ".join(one["waitingFor"]), ", ".join(one["types"]),
+        ]
+        for one in found
+    ]  # fmt: skip
+    output.print_table(columns, rows, ["yellow" if one["waitingFor"] else "" for one in found], form=options.output)

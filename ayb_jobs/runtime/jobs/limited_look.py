@@ -1,0 +1,144 @@
+"""One executor's look for jobs under limits.
+
+A place of a limit is taken when its job is leased, so nothing is leased that cannot start soon. A look comes when the
+executor has room, when a job under a limit has ended here, at a notification, when a rate allows the next start, and
+once a second while jobs wait: another daemon may have freed a place that it cannot use.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from ayb_jobs.events import Emit
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.jobs.giving_back import GivingBack
+from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.narrowing import Patience, narrowed
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.faults import RowUnchanged, was_refused
+from ayb_jobs.storage.queue.limited import (
+    Limited,
+    find_first_limited,
+    find_waiting_limits,
+    free_removed,
+    lease_limited,
+)
+
+BATCH = 500
+SWEEP_S = 1.0
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 60.0
+# So often a look that found no key with a free place goes on behind the keys that it has seen, before it waits.
+MOST_STEPS = 20
+
+
+class Filled(NamedTuple):
+    """When to look again, and whether due jobs were left behind for want of room."""
+
+    next_s: float
+    waits: bool
+
+
+class LimitedLook:
+    """Leases jobs of some types under limits. `room` tells how many to lease now; `take` gets each batch."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        leasing: Leasing,
+        giving_back: GivingBack,
+        emit: Emit,
+        room: Callable[[], int],
+        take: Callable[[Sequence[LeasedJob], float], None],
+    ) -> None:
+        self._database = database
+        self._leasing = leasing
+        self._giving_back = giving_back
+        self._room = room
+        self._take = take
+        self._after: dict[str, str] = {}
+        self._first = 0
+        self._aside = Aside(emit, part="limits", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        self._patience = Patience()
+
+    def fill(self) -> Filled:
+        """Lease what there is room and place for, each limit in its turn."""
+        poll_s = self._leasing.poll_s
+        if self._room() <= 0:
+            return Filled(poll_s, waits=True)
+        with self._database.connection() as conn:
+            waiting = find_waiting_limits(conn)
+            if waiting.removed and free_removed(conn, waiting.removed):
+                return Filled(0.0, waits=True)
+        if not waiting.limits:
+            self._after.clear()
+            return Filled(poll_s, waits=False)
+        self._first = (self._first + 1) % len(waiting.limits)
+        next_s = min(poll_s, SWEEP_S)
+        for name in [*waiting.limits[self._first :], *waiting.limits[: self._first]]:
+            next_s = min(next_s, self._fill_from(name))
+            if self._room() <= 0:
+                return Filled(poll_s, waits=True)
+        return Filled(next_s, waits=False)
+
+    def _fill_from(self, name: str) -> float:
+        """Lease under one limit; return the seconds until its next look."""
+        for _ in range(MOST_STEPS):
+            room = min(self._room(), BATCH)
+            if room <= 0:
+                return SWEEP_S
+            try:
+                found = self._lease(name, room)
+            except Exception as error:
+                if not self._patience.blames(error):
+                    raise
+                found = self._lease_carefully(name, room)
+            self._patience.begin_anew()
+            self._after[name] = found.after
+            for job_id in found.unchanged:
+                self._aside.put(job_id, RowUnchanged())
+            if not found.more:
+                return SWEEP_S if found.wait_s is None or found.wait_s <= 0 else found.wait_s
+        return SWEEP_S
+
+    def _lease(self, name: str, room: int, only: Sequence[str] | None = None) -> Limited:
+        sent = time.monotonic()
+        with self._giving_back.answer_expected(), self._database.connection() as conn:
+            found = lease_limited(
+                conn,
+                name,
+                room=room,
+                types=self._leasing.types,
+                queues=self._leasing.queues,
+                worker_id=self._leasing.worker_id,
+                lease_s=self._leasing.lease_s,
+                after=self._after.get(name, ""),
+                aside=self._aside.ids(),
+                only=only,
+            )
+        for job in found.leased:
+            self._aside.forget(job.id)
+        if found.leased:
+            self._take(found.leased, sent)
+        return found
+
+    def _lease_carefully(self, name: str, room: int) -> Limited:
+        """Lease under a limit although the database refuses some of its jobs: these are set aside."""
+        with self._database.connection() as conn:
+            ids = find_first_limited(
+                conn,
+                name,
+                types=self._leasing.types,
+                queues=self._leasing.queues,
+                aside=self._aside.ids(),
+                limit=room,
+            )
+        result = narrowed(ids, partial(self._lease, name, room), blames=was_refused)
+        for job_id, error in result.refused:
+            self._aside.put(job_id, error)
+        if result.left and not result.done:
+            raise result.refused[-1].error
+        return result.done[-1] if result.done else Limited([], self._after.get(name, ""))

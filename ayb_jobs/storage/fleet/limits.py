@@ -1,0 +1,270 @@
+"""Limits as operators set and see them, and as daemons watch and confirm them.
+
+A daemon reads the limits in the statement that leases, so a limit holds for every look that begins after its commit,
+unless the daemon believes that there are none: then it confirms once nothing of a limited type can start beside it.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from psycopg.rows import class_row
+
+from ayb_jobs.errors import ConfigError, Conflict
+from ayb_jobs.model.limits import Limit, NewLimit, rate_interval
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES
+
+FIND_OTHER_LIMIT = """
+    SELECT type, name::text
+    FROM _ayb_job_limits CROSS JOIN unnest(types) AS type
+    WHERE type = ANY (%(types)s::text[]) AND name <> %(name)s
+    ORDER BY type
+    LIMIT 1
+"""
+# What the rate has spent stays spent, but for no longer than the new rate asks for.
+SET_LIMIT = """
+    INSERT INTO _ayb_job_limits AS held (name, types, key_field, max_running, key_max_running, rate, every, burst, key_rate,
+        key_every, key_burst, definition, set_by)
+    VALUES (%(name)s, %(types)s, %(key_field)s, %(max_running)s, %(key_max_running)s, %(rate)s, %(every)s::interval,
+        %(burst)s, %(key_rate)s, %(key_every)s::interval, %(key_burst)s, %(definition)s::jsonb, %(by)s)
+    ON CONFLICT (name) DO UPDATE
+    SET id = DEFAULT, types = excluded.types, key_field = excluded.key_field, max_running = excluded.max_running,
+        key_max_running = excluded.key_max_running, rate = excluded.rate, every = excluded.every, burst = excluded.burst,
+        key_rate = excluded.key_rate, key_every = excluded.key_every, key_burst = excluded.key_burst,
+        tat = CASE
+            WHEN excluded.every IS NULL THEN '-infinity'
+            ELSE least(held.tat, clock_timestamp() + excluded.burst * excluded.every)
+        END,
+        definition = CASE WHEN %(shipped)s::boolean THEN excluded.definition ELSE held.definition END,
+        set_by = excluded.set_by, set_at = now()
+"""
+NOTIFY_LIMITS = """
+    SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('ayb_jobs', 'limits')::text END
+"""
+
+
+def set_limit(conn: Connection, new: NewLimit, *, by: str, shipped: bool = False) -> None:
+    """Make a limit, or change the one of its name, in the transaction that `conn` is in.
+
+    Raises `Conflict` if another limit has one of its types. With `shipped`, it is remembered as what a file defines.
+    """
+    conn.execute(LOCK_PAUSES)
+    if found := conn.execute(FIND_OTHER_LIMIT, {"name": new.name, "types": list(new.types)}).fetchone():
+        raise Conflict(f"the type {found[0]} has the limit {found[1]} already; a type has one at most")
+    definition = new.definition()
+    values = definition | {
+        "name": new.name,
+        "every": None if new.rate is None else rate_interval(new.rate, "rate"),
+        "key_every": None if new.key_rate is None else rate_interval(new.key_rate, "key_rate"),
+        "definition": json.dumps(definition) if shipped else None,
+        "shipped": shipped,
+        "by": by,
+    }
+    conn.execute(SET_LIMIT, values)
+    conn.execute(NOTIFY_LIMITS)
+
+
+REMOVE_LIMIT = "DELETE FROM _ayb_job_limits WHERE name = %(name)s"
+REMOVE_LIMIT_KEYS = "DELETE FROM _ayb_job_limit_keys WHERE limit_name = %(name)s"
+
+
+def remove_limit(conn: Connection, name: str) -> bool:
+    """Remove a limit, in the transaction that `conn` is in; tell whether there was one.
+
+    Daemons let go the jobs that wait under it.
+    """
+    conn.execute(LOCK_PAUSES)
+    removed = conn.execute(REMOVE_LIMIT, {"name": name}).rowcount > 0
+    conn.execute(REMOVE_LIMIT_KEYS, {"name": name})
+    conn.execute(NOTIFY_LIMITS)
+    return removed
+
+
+LIST_LIMITS = """
+    WITH alive AS MATERIALIZED (
+        SELECT id, host, pid, version, limits_confirmed
+        FROM _ayb_job_workers
+        WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+    )
+    SELECT held.name::text, held.types::text[], held.key_field::text, held.max_running, held.key_max_running,
+        held.rate::text, held.burst, held.key_rate::text, held.key_burst, held.set_by::text, held.set_at,
+        (
+            SELECT count(*) FROM (
+                SELECT FROM _ayb_jobs AS job WHERE job.state = 'queued' AND job.limited_by = held.name LIMIT 10000
+            ) AS under
+        ) AS waiting,
+        (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = held.name) AS running,
+        CASE WHEN held.every IS NOT NULL THEN greatest(0, floor(
+            extract(epoch FROM now() + held.burst * held.every - greatest(held.tat, now()))
+            / extract(epoch FROM held.every)
+        ))::int END AS tokens,
+        ARRAY(
+            SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
+            FROM alive WHERE held.id > coalesce(alive.limits_confirmed, -1) ORDER BY alive.id
+        ) AS waiting_for
+    FROM _ayb_job_limits AS held
+    WHERE %(only)s::text IS NULL OR held.name = %(only)s::text
+    ORDER BY held.name
+"""
+
+
+class _Row(NamedTuple):
+    name: str
+    types: Sequence[str]
+    key_field: str | None
+    max_running: int | None
+    key_max_running: int | None
+    rate: str | None
+    burst: int
+    key_rate: str | None
+    key_burst: int
+    set_by: str
+    set_at: datetime
+    waiting: int
+    running: int
+    tokens: int | None
+    waiting_for: Sequence[str]
+
+
+def list_limits(conn: Connection, *, only: str | None = None) -> list[Limit]:
+    """Return the limits by name, or the one of a name."""
+    with conn.cursor(row_factory=class_row(_Row)) as cursor:
+        rows = cursor.execute(LIST_LIMITS, {"alive_s": ALIVE_S, "only": only}, prepare=False).fetchall()
+    return [
+        Limit(
+            new=NewLimit.stored(
+                name=row.name, types=row.types, key_field=row.key_field, max_running=row.max_running,
+                key_max_running=row.key_max_running, rate=row.rate, burst=row.burst, key_rate=row.key_rate,
+                key_burst=row.key_burst,
+            ),
+            set_by=row.set_by, set_at=row.set_at, waiting=row.waiting, running=row.running, tokens=row.tokens,
+            waiting_for=row.waiting_for,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def find_limit(conn: Connection, name: str) -> Limit | None:
+    """Return a limit; None if there is none of that name."""
+    return next(iter(list_limits(conn, only=name)), None)
+
+
+READ_DEFINITIONS = "SELECT name::text, definition FROM _ayb_job_limits WHERE definition IS NOT NULL"
+
+
+def follow_file(conn: Connection, defined: Sequence[NewLimit], *, by: str) -> list[str]:
+    """Make the limits of a file that are missing, and change those that no operator has changed.
+
+    A limit of the file before that has a type of one of them, and that this file does not name, is removed: it has got
+    another name. Return the names of those that were made or changed. Raises `ConfigError` if one cannot be made.
+    """
+    done: list[str] = []
+    if not defined:
+        return done
+    with conn.transaction():
+        conn.execute(LOCK_PAUSES)
+        shipped: dict[str, Any] = dict(conn.execute(READ_DEFINITIONS).fetchall())
+        held = {limit.new.name: limit.new for limit in list_limits(conn)}
+        untouched = {name for name, new in held.items() if shipped.get(name) == new.definition()}
+        for name in untouched.difference(new.name for new in defined):
+            if any(set(new.types) & set(held[name].types) for new in defined):
+                remove_limit(conn, name)
+        for new in defined:
+            if new.name in held and (new.name not in untouched or held[new.name].definition() == new.definition()):
+                continue
+            try:
+                set_limit(conn, new, by=by, shipped=True)
+            except Conflict as error:
+                raise ConfigError([f"limits.{new.name}.types cannot be used: {error}"]) from error
+            done.append(new.name)
+    return done
+
+
+class Watched(NamedTuple):
+    """What a daemon sees of the limits: the types that have one, and the newest, and what it confirmed last.
+
+    `any` tells whether there are limits, or jobs that wait under removed ones.
+    """
+
+    types: frozenset[str]
+    any: bool
+    newest: int
+    confirmed: int | None
+
+
+WATCH_LIMITS = """
+    SELECT (SELECT array_agg(type) FROM _ayb_job_limits CROSS JOIN unnest(types) AS type),
+        EXISTS (SELECT FROM _ayb_job_limits)
+            OR EXISTS (SELECT FROM _ayb_jobs WHERE state = 'queued' AND limited_by IS NOT NULL),
+        coalesce((SELECT max(id) FROM _ayb_job_limits), 0),
+        (SELECT limits_confirmed FROM _ayb_job_workers WHERE id = %(worker_id)s)
+"""
+
+
+def watch_limits(conn: Connection, *, worker_id: str) -> Watched:
+    """Return what holds now, for one daemon."""
+    found: Any = conn.execute(WATCH_LIMITS, {"worker_id": worker_id}).fetchone()
+    types, some, newest, confirmed = found
+    return Watched(frozenset(types or ()), some, newest, confirmed)
+
+
+RUNS_UNLIMITED = """
+    SELECT EXISTS (
+        SELECT FROM _ayb_jobs
+        WHERE state = 'running' AND worker_id = %(worker_id)s AND priority <= 4
+            AND type = ANY (ARRAY(SELECT unnest(types) FROM _ayb_job_limits))
+    )
+"""
+
+
+def runs_unlimited(conn: Connection, *, worker_id: str) -> bool:
+    """Tell whether a daemon runs jobs of limited types that do not count."""
+    row = conn.execute(RUNS_UNLIMITED, {"worker_id": worker_id}).fetchone()
+    return bool(row and row[0])
+
+
+CONFIRM_LIMITS = "UPDATE _ayb_job_workers SET limits_confirmed = %(newest)s WHERE id = %(worker_id)s"
+
+
+def confirm_limits(conn: Connection, *, worker_id: str, newest: int) -> None:
+    """Say that a daemon starts nothing beside the limits, up to this one."""
+    conn.execute(CONFIRM_LIMITS, {"worker_id": worker_id, "newest": newest})
+
+
+COUNT_LIMITED = """
+    SELECT held.name::text,
+        (
+            SELECT count(*) FROM (
+                SELECT FROM _ayb_jobs AS job WHERE job.state = 'queued' AND job.limited_by = held.name LIMIT 10000
+            ) AS under
+        ),
+        (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = held.name)
+    FROM _ayb_job_limits AS held
+    ORDER BY held.name
+    LIMIT %(most)s
+"""
+
+
+def count_limited(conn: Connection, *, most: int) -> dict[str, tuple[int, int]]:
+    """Return how many jobs wait, up to 10,000, and run under each of the first `most` limits by name."""
+    return {name: (waiting, running) for name, waiting, running in conn.execute(COUNT_LIMITED, {"most": most})}
+
+
+# A clock that is set back by less than an hour finds them all.
+PRUNE_LIMIT_KEYS = """
+    DELETE FROM _ayb_job_limit_keys
+    WHERE (limit_name, limit_key) IN (
+        SELECT limit_name, limit_key FROM _ayb_job_limit_keys
+        WHERE tat < now() - interval '1 hour'
+        LIMIT %(batch)s
+        FOR UPDATE SKIP LOCKED
+    )
+"""
+
+
+def prune_limit_keys(conn: Connection, *, batch: int) -> int:
+    """Remove up to `batch` keys whose rate has long allowed the next start; return how many."""
+    return conn.execute(PRUNE_LIMIT_KEYS, {"batch": batch}, prepare=False).rowcount

@@ -1,0 +1,324 @@
+"""Lease beside limits and under them.
+
+A job of a limited type waits in the lanes 1 to 4 until a daemon meets it there. `LEASE_BESIDE_LIMITS` puts it under
+its limit, which moves it to the lanes 5 to 8; the function `_ayb_job_lease_limited` leases it from there. The function
+locks the limit's row, and looks in a statement that begins behind the lock: so it sees every lease under the limit that
+was committed before, and the limit is exact. What counts is rows that run. Nothing is counted in advance, so nothing
+leaks.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from psycopg.errors import ProgramLimitExceeded
+from psycopg.pq import TransactionStatus
+
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.storage.arrays import plain_array
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.leasing import BY_TURN, CAREFUL_TEXT, PLAIN_TEXT, Lane, lane_values
+
+# The steps of `LEASE_JOBS_BUT`, but for jobs of limited types: those that it meets are put under their limits. They
+# count in the limit of the batch, so that one look never walks farther than another. A key that is too long is hashed.
+LEASE_BESIDE_LIMITS = """
+    WITH batch AS MATERIALIZED (
+        SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
+    ), limited_types AS MATERIALIZED (
+        SELECT type, limits.name, limits.key_field
+        FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
+    ), open_types AS (
+        SELECT name FROM unnest(%(types)s::text[]) AS name
+        WHERE name <> ALL (ARRAY(
+            SELECT name FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
+        ))
+    ), due AS MATERIALIZED (
+        SELECT next_in_priority.id, next_in_priority.type
+        FROM generate_series(1, 4) AS level (priority)
+        CROSS JOIN LATERAL (
+            SELECT next_in_lane.id, next_in_lane.type
+            FROM unnest(%(queues)s::text[], %(priorities)s::int[], %(floor_run_ats)s::timestamptz[],
+                        %(floor_ids)s::uuid[]) AS lane (queue, priority, run_at, id)
+            CROSS JOIN LATERAL (
+                SELECT job.run_at, job.id, job.type
+                FROM _ayb_jobs AS job
+                WHERE job.state = 'queued' AND job.queue = lane.queue AND job.priority = level.priority
+                    AND (job.run_at, job.id) > (lane.run_at, lane.id) AND job.run_at <= now()
+                    AND job.type = ANY (ARRAY(SELECT name FROM open_types))
+                    AND job.id <> ALL (%(aside)s::uuid[])
+                ORDER BY job.run_at, job.id
+                LIMIT %(limit)s
+                FOR UPDATE SKIP LOCKED
+            ) AS next_in_lane
+            WHERE lane.priority = level.priority
+                AND lane.queue <> ALL (ARRAY(
+                    SELECT name FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
+                ))
+            ORDER BY next_in_lane.run_at, next_in_lane.id
+            LIMIT %(limit)s
+        ) AS next_in_priority
+        LIMIT %(limit)s
+    ), put_under AS (
+        UPDATE _ayb_jobs AS job
+        SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
+        FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
+            SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
+            FROM (
+                SELECT coalesce(keyed.limit_key, keyed.payload ->> limited_types.key_field, '') AS long
+                FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
+            ) AS given
+        ) AS key
+        WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
+        RETURNING job.id
+    ), leased AS (
+        UPDATE _ayb_jobs
+        SET state = 'running', attempts = least(greatest(attempts, 0), 2147483646) + 1,
+            lease_id = encode((SELECT random FROM batch) || tidsend(ctid), 'hex')::uuid,
+            lease_until = now() + %(lease_s)s * interval '1 second', worker_id = %(worker_id)s,
+            execution_id = nextval('_ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now(),
+            unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
+        WHERE id = ANY (ARRAY(SELECT id FROM due WHERE type <> ALL (ARRAY(SELECT type FROM limited_types))))
+        RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
+            CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
+            attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent
+    )
+    SELECT moved.jobs, leased.* FROM (SELECT count(*) AS jobs FROM put_under) AS moved LEFT JOIN leased ON true
+"""
+LEASE_BESIDE_LIMITS_WITH_CARE = LEASE_BESIDE_LIMITS.replace(PLAIN_TEXT, CAREFUL_TEXT)
+
+
+class Beside(NamedTuple):
+    """What was leased, and how many jobs were put under their limits on the way."""
+
+    leased: list[LeasedJob]
+    put_under: int
+
+
+def lease_beside_limits(
+    conn: Connection,
+    *,
+    worker_id: str,
+    lanes: Sequence[Lane],
+    types: Sequence[str],
+    limit: int,
+    lease_s: float,
+    aside: Sequence[str] = (),
+) -> Beside:
+    """Do what `lease_jobs` does while there are limits: put jobs of limited types under them, and lease the others.
+
+    Both together are `limit` jobs at most.
+    """
+    values = lane_values(lanes, types, limit) | {"worker_id": worker_id, "lease_s": lease_s}
+    values["aside"] = plain_array(aside)
+    in_transaction = conn.info.transaction_status != TransactionStatus.IDLE
+    try:
+        statement = LEASE_BESIDE_LIMITS_WITH_CARE if in_transaction else LEASE_BESIDE_LIMITS
+        rows = conn.execute(statement, values).fetchall()
+    except ProgramLimitExceeded:
+        if in_transaction:
+            raise
+        rows = conn.execute(LEASE_BESIDE_LIMITS_WITH_CARE, values).fetchall()
+    leased = [LeasedJob._make(row[1:]) for row in rows if row[1] is not None]
+    return Beside(sorted(leased, key=BY_TURN), rows[0][0] if rows else 0)
+
+
+# Where jobs wait under limits. Names are walked over by a loose scan, so that an idle queue is one probe of the index.
+FIND_WAITING_LIMITS = """
+    WITH RECURSIVE waiting (name) AS (
+        (SELECT limited_by FROM _ayb_jobs
+        WHERE state = 'queued' AND limited_by IS NOT NULL ORDER BY limited_by LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT limited_by FROM _ayb_jobs
+            WHERE state = 'queued' AND limited_by > waiting.name ORDER BY limited_by LIMIT 1
+        )
+        FROM waiting
+        WHERE waiting.name IS NOT NULL
+    )
+    SELECT waiting.name::text, EXISTS (SELECT FROM _ayb_job_limits AS known WHERE known.name = waiting.name)
+    FROM waiting
+    WHERE waiting.name IS NOT NULL
+"""
+
+
+class Waiting(NamedTuple):
+    """The limits under which jobs wait, and those of them that have been removed."""
+
+    limits: list[str]
+    removed: list[str]
+
+
+def find_waiting_limits(conn: Connection) -> Waiting:
+    """Return under which limits jobs wait, due or not."""
+    rows = conn.execute(FIND_WAITING_LIMITS).fetchall()
+    return Waiting([name for name, known in rows if known], [name for name, known in rows if not known])
+
+
+LEASE_LIMITED = """
+    SELECT *
+    FROM _ayb_job_lease_limited(
+        %(name)s::text, %(room)s::int, %(types)s::text[], %(queues)s::text[], %(aside)s::uuid[], %(only)s::uuid[],
+        %(after)s::text, %(worker_id)s::text, %(lease_s)s::float8, %(careful)s::boolean,
+        current_setting('search_path')
+    )
+"""
+
+
+class Limited(NamedTuple):
+    """What a look under one limit brought.
+
+    `after` is the key to go on behind, and `more` tells whether there may be more to lease at once. `wait_s` is how
+    long until the limit's rate allows the next start; None if it has no rate. `unchanged` are jobs that a trigger kept
+    from being leased, without an error.
+    """
+
+    leased: list[LeasedJob]
+    after: str = ""
+    wait_s: float | None = None
+    more: bool = False
+    unchanged: Sequence[str] = ()
+
+
+def lease_limited(
+    conn: Connection,
+    name: str,
+    *,
+    room: int,
+    types: Sequence[str],
+    queues: Sequence[str],
+    worker_id: str,
+    lease_s: float,
+    after: str = "",
+    aside: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+) -> Limited:
+    """Lease up to `room` due jobs of these types and queues under a limit: no more than it has places and tokens for.
+
+    Keys share alike: those whose jobs run least come first. It waits for whoever looks under the same limit.
+    """
+    values: dict[str, Any] = {
+        "name": name,
+        "room": room,
+        "types": list(types),
+        "queues": list(queues),
+        "aside": plain_array(aside),
+        "only": None if only is None else plain_array(only),
+        "after": after,
+        "worker_id": worker_id,
+        "lease_s": lease_s,
+    }
+    in_transaction = conn.info.transaction_status != TransactionStatus.IDLE
+    try:
+        rows = conn.execute(LEASE_LIMITED, values | {"careful": in_transaction}).fetchall()
+    except ProgramLimitExceeded:
+        if in_transaction:
+            raise
+        rows = conn.execute(LEASE_LIMITED, values | {"careful": True}).fetchall()
+    if not rows:  # the limit was removed
+        return Limited([], after)
+    told = rows[-1]
+    jobs = [LeasedJob._make(row[4:]) for row in rows[:-1]]
+    leased = [job for job in jobs if job.lease_id]
+    unchanged = set(told[3] or ()).difference(job.id for job in leased)
+    return Limited(sorted(leased, key=BY_TURN), told[0], told[1], bool(told[2]), sorted(unchanged))
+
+
+# The first jobs that wait under a limit, whatever their keys: one of them is what the database refuses to lease.
+FIND_FIRST_LIMITED = """
+    SELECT job.id::text
+    FROM _ayb_jobs AS job
+    WHERE job.state = 'queued' AND job.limited_by = %(name)s AND job.run_at <= now() AND job.priority > 4
+        AND job.type = ANY (%(types)s::text[]) AND job.queue = ANY (%(queues)s::text[])
+        AND job.id <> ALL (%(aside)s::uuid[])
+    ORDER BY job.limited_key, job.priority, job.run_at, job.id
+    LIMIT %(limit)s
+"""
+
+
+def find_first_limited(
+    conn: Connection, name: str, *, types: Sequence[str], queues: Sequence[str], aside: Sequence[str], limit: int
+) -> list[str]:
+    """Return the ids of up to `limit` due jobs that wait under a limit."""
+    values = {"name": name, "types": list(types), "queues": list(queues), "aside": plain_array(aside), "limit": limit}
+    return [row[0] for row in conn.execute(FIND_FIRST_LIMITED, values, prepare=False)]
+
+
+# The step `put_under` of `LEASE_BESIDE_LIMITS`, for jobs that are known already.
+PUT_UNDER = """
+    WITH limited_types AS MATERIALIZED (
+        SELECT type, limits.name, limits.key_field
+        FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
+    ), due AS MATERIALIZED (
+        SELECT id, type
+        FROM _ayb_jobs
+        WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND priority <= 4
+            AND type = ANY (ARRAY(SELECT type FROM limited_types))
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE _ayb_jobs AS job
+    SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
+    FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
+        SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
+        FROM (
+            SELECT coalesce(keyed.limit_key, keyed.payload ->> limited_types.key_field, '') AS long
+            FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
+        ) AS given
+    ) AS key
+    WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
+"""
+
+
+def put_under(conn: Connection, ids: Sequence[str]) -> int:
+    """Put those of these jobs under their limits that are of limited types; return how many."""
+    return conn.execute(PUT_UNDER, {"ids": plain_array(ids)}, prepare=False).rowcount
+
+
+# What a daemon runs of a type when it becomes limited counts as well.
+PUT_RUNNING_UNDER = """
+    WITH limited_types AS MATERIALIZED (
+        SELECT type, limits.name, limits.key_field
+        FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
+    ), running AS MATERIALIZED (
+        SELECT id, type
+        FROM _ayb_jobs
+        WHERE state = 'running' AND worker_id = %(worker_id)s AND priority <= 4
+            AND type = ANY (ARRAY(SELECT type FROM limited_types))
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE _ayb_jobs AS job
+    SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
+    FROM running JOIN limited_types ON limited_types.type = running.type, LATERAL (
+        SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
+        FROM (
+            SELECT coalesce(keyed.limit_key, keyed.payload ->> limited_types.key_field, '') AS long
+            FROM _ayb_jobs AS keyed WHERE keyed.id = running.id
+        ) AS given
+    ) AS key
+    WHERE job.id = running.id
+"""
+
+
+def put_running_under(conn: Connection, *, worker_id: str) -> int:
+    """Have the jobs that a daemon runs count against the limits of their types; return how many did not yet."""
+    return conn.execute(PUT_RUNNING_UNDER, {"worker_id": worker_id}, prepare=False).rowcount
+
+
+# What waits under a limit that was removed goes back to the lanes of plain jobs, in steps.
+FREE_REMOVED = """
+    WITH freed AS MATERIALIZED (
+        SELECT id FROM _ayb_jobs
+        WHERE state = 'queued' AND limited_by = ANY (%(names)s::text[])
+            AND limited_by NOT IN (SELECT name FROM _ayb_job_limits)
+        ORDER BY limited_by
+        LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE _ayb_jobs
+    SET priority = CASE WHEN priority > 4 THEN priority - 4 ELSE priority END, limited_by = NULL, limited_key = NULL,
+        updated_at = now()
+    WHERE id = ANY (ARRAY(SELECT id FROM freed))
+"""
+
+
+def free_removed(conn: Connection, names: Sequence[str], *, limit: int = 1000) -> int:
+    """Let jobs go that wait under limits of these names that no longer are; return how many."""
+    return conn.execute(FREE_REMOVED, {"names": list(names), "limit": limit}).rowcount

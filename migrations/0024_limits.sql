@@ -1,0 +1,228 @@
+-- Limits: how many jobs of some types may run at once, and how many may start in some time, over all daemons and for
+-- each key. A limit's row is its lock: whoever leases under it holds the row, and looks in a statement that begins
+-- later. What counts is rows in the state running, so that nothing can leak. `every` is the time between two starts, and
+-- `tat` when the next one would be due if none had come early. Limits are numbered, under the lock of the pauses.
+CREATE TABLE _ayb_job_limits (
+    name varchar(100) PRIMARY KEY CHECK (name <> ''),
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    types varchar(100)[] NOT NULL CHECK (cardinality(types) > 0 AND array_position(types, NULL) IS NULL),
+    key_field varchar(100),
+    max_running int CHECK (max_running >= 0),
+    key_max_running int CHECK (key_max_running >= 0),
+    rate varchar(30),
+    every interval CHECK (every > interval '0' AND every <= interval '36500 days'),
+    burst int NOT NULL DEFAULT 1 CHECK (burst BETWEEN 1 AND 1000000),
+    key_rate varchar(30),
+    key_every interval CHECK (key_every > interval '0' AND key_every <= interval '36500 days'),
+    key_burst int NOT NULL DEFAULT 1 CHECK (key_burst BETWEEN 1 AND 1000000),
+    tat timestamptz NOT NULL DEFAULT '-infinity' CHECK (tat < '9999-12-31'),
+    definition jsonb,
+    set_by varchar(100) NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT now(),
+    CHECK ((rate IS NULL) = (every IS NULL)),
+    CHECK ((key_rate IS NULL) = (key_every IS NULL)),
+    CHECK (burst * every <= interval '36500 days'),
+    CHECK (key_burst * key_every <= interval '36500 days')
+) WITH (fillfactor = 50);
+
+CREATE TABLE _ayb_job_limit_keys (
+    limit_name varchar(100),
+    limit_key varchar(200),
+    tat timestamptz NOT NULL CHECK (tat < '9999-12-31'),
+    PRIMARY KEY (limit_name, limit_key)
+) WITH (fillfactor = 50);
+
+ALTER TABLE _ayb_job_workers ADD COLUMN limits_confirmed bigint;
+
+-- `limit_key` is what the enqueuer gave. A job is put under its limit by the daemon that first meets it: `limited_by`
+-- and `limited_key` are set, and `priority` is raised by 4. So limited jobs lie in lanes of their own, 5 to 8, which
+-- leasing jobs without a limit never walks, whatever version does it.
+ALTER TABLE _ayb_jobs
+    ADD COLUMN limit_key varchar(200),
+    ADD COLUMN limited_by varchar(100),
+    ADD COLUMN limited_key varchar(200),
+    DROP CONSTRAINT IF EXISTS "_ayb_jobs_priority_check",
+    ADD CONSTRAINT "_ayb_jobs_priority_check" CHECK (
+        priority BETWEEN 1 AND 4
+        OR priority BETWEEN 5 AND 8 AND limited_by IS NOT NULL AND limited_key IS NOT NULL
+    ) NOT VALID;
+
+CREATE INDEX idx_ayb_jobs_limited ON _ayb_jobs (limited_by, limited_key, priority, run_at, id)
+    WHERE state = 'queued' AND limited_by IS NOT NULL;
+CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, limited_key)
+    WHERE state = 'running' AND limited_by IS NOT NULL;
+
+-- Leases jobs under one limit. Each statement of a volatile function has a snapshot of its own, so what is counted
+-- behind the lock holds all that was committed before the lock was had. A client that is stopped holds no lock: it
+-- sends one statement. Sequential scans are off, because the table may be small or never analyzed when a plan is made.
+DO $make$
+DECLARE
+    tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
+BEGIN
+    EXECUTE format($create$
+        CREATE FUNCTION %1$s._ayb_job_lease_limited(
+            p_name text, p_room int, p_types text[], p_queues text[], p_aside uuid[], p_only uuid[], p_after text,
+            p_worker_id text, p_lease_s float8, p_careful boolean, p_path text
+        ) RETURNS TABLE (
+            last_key text, wait_s float8, more boolean, picked uuid[], id uuid, lease_id uuid, execution_id bigint, type text,
+            payload text, queue text, priority int, attempts int, max_attempts int, crashes int, run_at text,
+            scheduled_for text, schedule_id uuid, timeout_s float8, traceparent text
+        ) LANGUAGE plpgsql VOLATILE
+            SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $body$
+        #variable_conflict use_column
+        DECLARE
+            held record;
+            at timestamptz;
+            spare int := p_room;
+            picked_keys text[];
+            open_keys bigint;
+            batch bytea := substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10);
+        BEGIN
+            SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat INTO held
+            FROM %1$s._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
+            -- locked
+            IF NOT FOUND THEN
+                RETURN;
+            END IF;
+            at := clock_timestamp();
+            last_key := p_after;
+            IF held.max_running IS NOT NULL THEN
+                spare := least(spare, held.max_running - (
+                    SELECT count(*) FROM %1$s._ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = p_name));
+            END IF;
+            IF held.every IS NOT NULL THEN
+                spare := least(spare, greatest(0, floor(
+                    extract(epoch FROM at + held.burst * held.every - greatest(held.tat, at)) / extract(epoch FROM held.every))));
+            END IF;
+
+            -- The keys are walked in a circle behind the last one served, and no further than is needed: to as many
+            -- with a free place as twice the room, or to a thousand. Of each key come the first jobs, by priority; of
+            -- all keys those first whose key runs least.
+            IF spare > 0 THEN
+                WITH RECURSIVE running AS MATERIALIZED (
+                    SELECT job.limited_key AS key, count(*)::int AS jobs
+                    FROM %1$s._ayb_jobs AS job
+                    WHERE job.state = 'running' AND job.limited_by = p_name
+                    GROUP BY job.limited_key
+                ), keys (key, wrapped) AS (
+                    (SELECT start.* FROM (
+                        (SELECT job.limited_key AS key, false AS wrapped FROM %1$s._ayb_jobs AS job
+                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key > p_after
+                        ORDER BY job.limited_key LIMIT 1)
+                        UNION ALL
+                        (SELECT job.limited_key, true FROM %1$s._ayb_jobs AS job
+                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key <= p_after
+                        ORDER BY job.limited_key LIMIT 1)
+                    ) AS start LIMIT 1)
+                    UNION ALL
+                    SELECT next.* FROM keys CROSS JOIN LATERAL (
+                        (SELECT job.limited_key, keys.wrapped FROM %1$s._ayb_jobs AS job
+                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key > keys.key
+                            AND (NOT keys.wrapped OR job.limited_key <= p_after)
+                        ORDER BY job.limited_key LIMIT 1)
+                        UNION ALL
+                        (SELECT job.limited_key, true FROM %1$s._ayb_jobs AS job
+                        WHERE NOT keys.wrapped AND job.state = 'queued' AND job.limited_by = p_name
+                            AND job.limited_key <= p_after
+                        ORDER BY job.limited_key LIMIT 1)
+                        LIMIT 1
+                    ) AS next
+                ), seen AS MATERIALIZED (
+                    SELECT first.key, row_number() OVER () AS place FROM (SELECT keys.key FROM keys LIMIT 1000) AS first
+                ), open AS MATERIALIZED (
+                    SELECT found.* FROM (
+                        SELECT seen.key, seen.place, coalesce(running.jobs, 0) AS jobs,
+                            least(
+                                coalesce(held.key_max_running, 2147483647) - coalesce(running.jobs, 0),
+                                CASE WHEN held.key_every IS NOT NULL THEN greatest(0, floor(
+                                    extract(epoch FROM at + held.key_burst * held.key_every - greatest(rate.tat, at))
+                                    / extract(epoch FROM held.key_every)))
+                                END)::int AS free
+                        FROM seen
+                        LEFT JOIN running ON running.key = seen.key
+                        LEFT JOIN LATERAL (
+                            SELECT kept.tat FROM %1$s._ayb_job_limit_keys AS kept
+                            WHERE held.key_every IS NOT NULL AND kept.limit_name = p_name AND kept.limit_key = seen.key
+                        ) AS rate ON true
+                    ) AS found
+                    WHERE found.free > 0
+                    LIMIT greatest(16, 2 * spare)
+                ), share AS MATERIALIZED (
+                    SELECT ceil(2.0 * spare / greatest(1, count(*)))::int AS each FROM open
+                ), chosen AS MATERIALIZED (
+                    SELECT job.id, open.key, open.place, open.jobs + job.rank AS turn
+                    FROM open CROSS JOIN share CROSS JOIN LATERAL (
+                        SELECT locked.id, row_number() OVER (ORDER BY locked.priority, locked.run_at, locked.id) AS rank
+                        FROM (
+                            SELECT next.* FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
+                                SELECT job.id, job.priority, job.run_at
+                                FROM %1$s._ayb_jobs AS job
+                                WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = open.key
+                                    AND job.priority = level.priority AND job.run_at <= now()
+                                    AND job.type = ANY (p_types) AND job.queue = ANY (p_queues)
+                                    AND job.id <> ALL (p_aside) AND (p_only IS NULL OR job.id = ANY (p_only))
+                                    AND NOT EXISTS (
+                                        SELECT FROM %1$s._ayb_job_pauses AS pause
+                                        WHERE (pause.until IS NULL OR pause.until > now()) AND (
+                                            pause.kind = 'queue' AND pause.name = job.queue
+                                            OR pause.kind = 'type' AND pause.name = job.type)
+                                    )
+                                ORDER BY job.run_at, job.id
+                                LIMIT least(open.free, spare, share.each)
+                                FOR NO KEY UPDATE SKIP LOCKED
+                            ) AS next
+                            LIMIT least(open.free, spare, share.each)
+                        ) AS locked
+                    ) AS job
+                    ORDER BY turn, open.place
+                    LIMIT spare
+                )
+                SELECT array_agg(chosen.id ORDER BY turn, place), array_agg(chosen.key ORDER BY turn, place),
+                    coalesce((array_agg(chosen.key ORDER BY turn DESC, place DESC))[1],
+                        (SELECT seen.key FROM seen ORDER BY seen.place DESC LIMIT 1), p_after),
+                    (SELECT count(*) FROM open), CASE WHEN count(*) = 0 THEN (SELECT count(*) = 1000 FROM seen) END
+                INTO picked, picked_keys, last_key, open_keys, more
+                FROM chosen;
+                more := coalesce(more, cardinality(picked) = p_room OR cardinality(picked) < spare AND open_keys > 1);
+            END IF;
+
+            IF picked IS NOT NULL THEN
+                PERFORM set_config('search_path', p_path, true);  -- the application's triggers go by it
+                RETURN QUERY
+                UPDATE %1$s._ayb_jobs AS job
+                SET state = 'running', attempts = least(greatest(job.attempts, 0), 2147483646) + 1,
+                    lease_id = encode(batch || tidsend(job.ctid), 'hex')::uuid,
+                    lease_until = now() + p_lease_s * interval '1 second', worker_id = p_worker_id,
+                    execution_id = nextval('%1$s._ayb_job_execution_ids'), progress = NULL, last_run_at = now(),
+                    updated_at = now(), unique_key = CASE WHEN job.unique_waiting THEN NULL ELSE job.unique_key END
+                WHERE job.id = ANY (picked)
+                RETURNING NULL::text, NULL::float8, NULL::boolean, NULL::uuid[], job.id,
+                    CASE WHEN job.state = 'running' THEN job.lease_id END, job.execution_id, job.type::text,
+                    CASE WHEN pg_column_size(job.payload) <= 16384 THEN
+                        left(CASE WHEN p_careful THEN %1$s._ayb_job_text(job.payload) ELSE job.payload::text END, 16385)
+                    END,
+                    job.queue::text, job.priority::int, job.attempts, job.max_attempts, job.crashes, job.run_at::text,
+                    job.scheduled_for::text, job.schedule_id, job.timeout_s, job.traceparent::text;
+                PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
+                IF held.every IS NOT NULL THEN
+                    held.tat := greatest(held.tat, at) + cardinality(picked) * held.every;
+                    UPDATE %1$s._ayb_job_limits AS it SET tat = held.tat WHERE it.name = p_name;
+                END IF;
+                IF held.key_every IS NOT NULL THEN
+                    INSERT INTO %1$s._ayb_job_limit_keys AS kept (limit_name, limit_key, tat)
+                    SELECT p_name, spent.key, at + count(*) * held.key_every
+                    FROM unnest(picked_keys) AS spent (key)
+                    GROUP BY spent.key
+                    ON CONFLICT (limit_name, limit_key) DO UPDATE
+                    SET tat = greatest(kept.tat, at) + (excluded.tat - at);
+                END IF;
+            END IF;
+            IF held.every IS NOT NULL THEN
+                wait_s := extract(epoch FROM held.tat - (held.burst - 1) * held.every - clock_timestamp());
+            END IF;
+            RETURN NEXT;
+        END
+        $body$
+    $create$, tables);
+END
+$make$;

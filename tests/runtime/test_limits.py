@@ -1,0 +1,188 @@
+"""Limits held by daemons: never more at once, nothing leaks, each daemon confirms."""
+
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from ayb_jobs import NewJob, Snooze, enqueue_many
+from ayb_jobs.errors import ConfigError
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet import limits
+from tests.eventually import eventually
+from tests.factories import make_job
+from tests.running import running
+
+
+def limit(conn: Connection, **given: Any) -> None:
+    with conn.transaction():
+        limits.set_limit(conn, NewLimit(**{"name": "few", "types": ["test"], **given}), by="ada")
+
+
+class Handlers:
+    """Handlers that note how many of each key run at once; some end otherwise than by completing."""
+
+    def __init__(self, run_s: float = 0.002) -> None:
+        self._lock = threading.Lock()
+        self._now: Counter[str] = Counter()
+        self._run_s = run_s
+        self.most: Counter[str] = Counter()
+        self.began = 0
+        self.go = threading.Event()
+        self.go.set()
+        self.registry = Registry()
+        self.registry.handler("test", max_attempts=9)(self.run)
+        self.registry.handler("plain")(lambda _: None)
+
+    def run(self, ctx: JobContext) -> object:
+        key = str(ctx.payload.get("key"))
+        with self._lock:
+            self.began += 1
+            for one in (key, "all"):
+                self._now[one] += 1
+                self.most[one] = max(self.most[one], self._now[one])
+        self.go.wait(20)
+        time.sleep(self._run_s)
+        with self._lock:
+            for one in (key, "all"):
+                self._now[one] -= 1
+        match ctx.payload.get("end"), ctx.attempt:
+            case "fail", 1:
+                raise ValueError("once")
+            case "snooze", 1:
+                return Snooze(0.01)
+        return None
+
+
+def left(conn: Connection) -> int:
+    row = conn.execute("SELECT count(*) FROM _ayb_jobs WHERE state IN ('queued', 'running')").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("notify", [True, False])
+def test_no_more_run_at_once_on_two_daemons_than_the_limit_says(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch, *, notify: bool
+) -> None:
+    """Jobs that fail, snooze, or are given back free their places."""
+    monkeypatch.setattr("ayb_jobs.model.backoff.Backoff.delay_s", lambda *_: 0.01, raising=False)
+    limit(conn, max_running=3, key_max_running=2, key_field="key")
+    ends = ["complete", "complete", "snooze"]
+    enqueue_many(conn, [NewJob(type="test", payload={"key": n % 3, "end": ends[n % 3]}) for n in range(90)])
+    enqueue_many(conn, [NewJob(type="plain") for _ in range(50)])
+    handlers = Handlers()
+    with (
+        running(database_url, handlers.registry, notify=notify, poll_interval_ms=50),
+        running(database_url, handlers.registry, notify=notify, poll_interval_ms=50),
+    ):
+        eventually(lambda: left(conn) == 0, within_s=30)
+    assert handlers.most["all"] == 3
+    assert max(handlers.most[key] for key in "012") == 2
+    assert handlers.began == 120
+
+
+def test_a_limit_that_is_set_while_jobs_run_is_in_force_once_all_have_confirmed(
+    database_url: str, conn: Connection
+) -> None:
+    handlers = Handlers()
+    handlers.go.clear()
+    enqueue_many(conn, [NewJob(type="test", payload={}) for _ in range(40)])
+    with (
+        running(database_url, handlers.registry, worker_concurrency=4) as one,
+        running(database_url, handlers.registry, worker_concurrency=4),
+    ):
+        eventually(lambda: handlers.began == 8)
+        limit(conn, max_running=2)
+        eventually(lambda: limits.list_limits(conn)[0].waiting_for == [])
+        eventually(lambda: limits.list_limits(conn)[0].running == 8)  # what ran before counts
+        handlers.go.set()
+        handlers.most.clear()
+        eventually(lambda: handlers.began > 8)
+        handlers.most.clear()
+        eventually(lambda: left(conn) == 0, within_s=30)
+        assert handlers.most["all"] == 2
+        assert one.daemon is not None
+
+
+def test_removing_a_limit_lets_go_what_waits_under_it(database_url: str, conn: Connection) -> None:
+    handlers = Handlers()
+    limit(conn, max_running=0)
+    enqueue_many(conn, [NewJob(type="test", payload={}) for _ in range(9)])
+    with running(database_url, handlers.registry):
+        eventually(lambda: limits.list_limits(conn)[0].waiting == 9)
+        with conn.transaction():
+            limits.remove_limit(conn, "few")
+        eventually(lambda: left(conn) == 0)
+    assert handlers.began == 9
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs WHERE priority > 4").fetchone() == (0,)
+
+
+def test_a_daemon_of_an_earlier_version_is_named_and_leases_nothing_that_waits_under_a_limit(
+    database_url: str, conn: Connection
+) -> None:
+    conn.execute("INSERT INTO _ayb_job_workers VALUES ('old', 'h', 7, '0.0.9', 1, '{default}', '{test}')")
+    limit(conn, max_running=0)
+    make_job(conn)
+    handlers = Handlers()
+    with running(database_url, handlers.registry):
+        eventually(lambda: limits.list_limits(conn)[0].waiting == 1)
+        eventually(lambda: len(limits.list_limits(conn)[0].waiting_for) == 1)
+    assert list(limits.list_limits(conn)[0].waiting_for) == ["old (pid 7 on h, version 0.0.9)"]
+
+
+def test_a_rate_is_waited_for_and_not_polled(database_url: str, conn: Connection) -> None:
+    handlers = Handlers()
+    limit(conn, rate="20/s")
+    enqueue_many(conn, [NewJob(type="test", payload={}) for _ in range(10)])
+    with running(database_url, handlers.registry, poll_interval_ms=60_000, notify=False):
+        began = time.monotonic()
+        eventually(lambda: left(conn) == 0, within_s=30)
+    assert 0.4 <= time.monotonic() - began < 5
+
+
+def test_a_job_that_a_trigger_refuses_keeps_no_other_of_its_limit_waiting(database_url: str, conn: Connection) -> None:
+    limit(conn, max_running=5)
+    bad, silent = make_job(conn, priority=1), make_job(conn, priority=1)
+    good = make_job(conn)
+    conn.execute("SET search_path = public")
+    conn.execute(
+        f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.state = 'running' AND NEW.id = '{bad}' THEN RAISE EXCEPTION 'not this one'; END IF;
+            IF NEW.state = 'running' AND NEW.id = '{silent}' THEN RETURN NULL; END IF;
+            RETURN NEW;
+        END $$""".encode()
+    )
+    conn.execute("CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION refuse()")
+    with running(database_url, Handlers().registry) as one:
+        done = "SELECT state FROM _ayb_jobs WHERE id = %s"
+        eventually(lambda: conn.execute(done, (good,)).fetchone() == ("completed",))
+        told = [event for event in one.recorder.events if type(event).__name__ == "RowsSetAside"]
+        eventually(lambda: told or [e for e in one.recorder.events if type(e).__name__ == "RowsSetAside"])
+
+
+def test_limits_follow_the_file_until_somebody_changes_them(conn: Connection) -> None:
+    first, wider = (NewLimit(name="few", types=["test"], max_running=most) for most in (1, 2))
+    by_hand = NewLimit(name="few", types=["test"], max_running=7)
+    renamed = NewLimit(name="less", types=["test"], max_running=2)
+    assert limits.follow_file(conn, [first], by="file") == ["few"]
+    assert limits.follow_file(conn, [first], by="file") == []
+    assert limits.follow_file(conn, [wider], by="file") == ["few"]
+    assert limits.follow_file(conn, [renamed], by="file") == ["less"]
+    assert [one.new.name for one in limits.list_limits(conn)] == ["less"]
+    assert limits.follow_file(conn, [wider], by="file") == ["few"]
+    with conn.transaction():
+        limits.set_limit(conn, by_hand, by="ada")
+    assert limits.follow_file(conn, [first], by="file") == []
+    assert limits.list_limits(conn)[0].new == by_hand
+    with pytest.raises(ConfigError, match=r"limits.less.types cannot be used: the type test has the limit few already"):
+        limits.follow_file(conn, [renamed], by="file")
+    with conn.transaction():
+        assert limits.remove_limit(conn, "few")
+    assert limits.follow_file(conn, [first], by="file") == ["few"]
