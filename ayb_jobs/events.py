@@ -225,6 +225,14 @@ class DaemonDisabled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonDraining:
+    """The daemon takes no more jobs, and ends when its handlers have."""
+
+    reason: str
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopping:
     """The daemon was told to stop, and waits up to `timeout_s` for the handlers that run."""
 
@@ -427,6 +435,7 @@ Single = (
     | NotificationsAvailable
     | DaemonStarted
     | DaemonDisabled
+    | DaemonDraining
     | DaemonStopping
     | DaemonStopped
     | ScheduleBroken

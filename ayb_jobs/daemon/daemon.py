@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs.config import Config
 from ayb_jobs.daemon.build import JOIN_S, build
-from ayb_jobs.events import DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed
+from ayb_jobs.events import DaemonDraining, DaemonStarted, DaemonStopped, DaemonStopping, Events, LoopFailed
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.jobs.slot import SlotState
@@ -93,13 +93,29 @@ class Daemon:
         )
 
     def loops(self) -> Sequence[Loop]:
-        """Return every loop, for health checks."""
-        return tuple(self._parts.loops.values())
+        """Return every loop that was not told to stop, for health checks."""
+        return tuple(loop for loop in self._parts.loops.values() if not loop.stopped)
 
     def slots(self) -> Mapping[str, int]:
         """Return how many handler slots are idle, busy and stuck."""
         counts = Counter(slot.state for slot in self._parts.executors.slots)
         return {state: counts[state] for state in get_args(SlotState)}
+
+    def drain(self, reason: str) -> int:
+        """Take no more jobs, and give back what has not started; return how many handlers still run.
+
+        Nothing tells them to stop, and no timeout waits: call it again until none runs, then `stop`.
+        """
+        executors = self._parts.executors
+        if not self.draining.is_set():
+            self.draining.set()
+            self._events.emit(DaemonDraining(reason=reason, running=len(self._parts.in_flight.running())))
+            self._parts.notifier.interrupt()
+            self._stop_loops("scheduler", "notifier")
+            executors.close()
+            self._stop_loops("producer")
+            self._release_unstarted()
+        return executors.running()
 
     def hurry(self) -> None:
         """Have a stop that is under way wait no longer for handlers."""

@@ -18,6 +18,7 @@ LINES: Mapping[str, Line] = {
         "At a terminal, once the daemon has started: what you can try from a second one, and where the dashboard is.",
     ),
     "daemon.disabled": Line("warning", "`jobs.enabled` is false: nothing runs; `hint` says how to enable it."),
+    "daemon.draining": Line("info", "The daemon was told to take no more jobs. It ends when its handlers have."),
     "daemon.stopping": Line("info", "The daemon was told to stop. It waits for running handlers."),
     "daemon.stopped": Line("info", "The daemon has stopped."),
     "daemon.abandoned": Line(

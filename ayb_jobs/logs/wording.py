@@ -81,6 +81,8 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             }
         case events.DaemonDisabled():
             return "daemon.disabled", {"hint": HOW_TO_ENABLE}
+        case events.DaemonDraining():
+            return "daemon.draining", {"reason": event.reason, "running": event.running}
         case events.DaemonStopping():
             told = {"reason": event.reason, "running": event.running, "timeout_s": event.timeout_s}
             return "daemon.stopping", told

@@ -169,6 +169,7 @@ class Metrics:
                 | events.NotificationsAvailable()
                 | events.DaemonStarted()
                 | events.DaemonDisabled()
+                | events.DaemonDraining()
                 | events.DaemonStopping()
                 | events.DaemonStopped()
                 | events.ScheduleBroken()

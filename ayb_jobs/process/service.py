@@ -31,6 +31,9 @@ EXIT_FORCED = 128 + signal.SIGTERM
 
 # What stopping may take beyond the time that handlers get: last statements, and an unreachable database.
 STOP_S = 60.0
+# How often a daemon that takes no more jobs is asked whether its handlers have ended.
+DRAIN_LOOK_S = 0.1
+DRAINED = signal.SIGUSR1.name
 
 
 def run_service(config: Config) -> int:
@@ -74,7 +77,7 @@ def run_service(config: Config) -> int:
                         events.emit(FirstSteps(program=as_called(), job_type=job_type, dashboard=dashboard))
                     tell_systemd_until_stopped(daemon, signals)
                 sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)
-                left = daemon.stop(signals.reason)
+                left = daemon.stop(signals.reason or DRAINED)
         tracing.flush()
     if signals.count > 1:
         return EXIT_FORCED
@@ -82,9 +85,14 @@ def run_service(config: Config) -> int:
 
 
 def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals) -> None:
-    """Report readiness, then feed systemd's watchdog for as long as no loop needs a restart."""
+    """Report readiness, then feed systemd's watchdog for as long as no loop needs a restart.
+
+    Return once a stop is asked for, or a drain, and then no handler runs any more.
+    """
     sd_notify.ready()
     pause_s = sd_notify.watchdog_interval_s() or FOR_EVER_S
-    while not signals.wait(pause_s):
+    while not signals.wait(min(pause_s, DRAIN_LOOK_S) if signals.draining else pause_s):
+        if signals.draining and (isinstance(daemon, DisabledDaemon) or not daemon.drain(DRAINED)):
+            return
         if not any(loop.needs_restart for loop in loop_ages(daemon.loops())):
             sd_notify.watchdog()

@@ -33,6 +33,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.count = 0
+        self.draining = False
         self.reason = ""
         self.on_second: Callable[[], None] = lambda: None  # called in the handler, so it must take no lock either
         self._first = 0.0
@@ -52,6 +53,10 @@ class Signals:
         self.reason = self.reason or signal.Signals(number).name
         if self.count > 1:
             self.on_second()
+
+    def drain(self, _number: int, _frame: FrameType | None) -> None:
+        """Note that no more jobs are to be taken."""
+        self.draining = True
 
     @property
     def stopping(self) -> bool:
@@ -89,9 +94,10 @@ class Signals:
 
 @contextmanager
 def watched_signals() -> Iterator[Signals]:
-    """Have SIGTERM, SIGINT and SIGHUP ask for a stop, and SIGQUIT write every thread's stack to stderr."""
+    """Have SIGTERM, SIGINT and SIGHUP ask for a stop, SIGUSR1 for a drain, and SIGQUIT write all stacks to stderr."""
     signals = Signals()
     before = {number: signal.signal(number, signals) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, signals.drain)
     with suppress(AttributeError, ValueError, OSError):  # stderr may be closed, or no file
         faulthandler.register(signal.SIGQUIT, file=sys.stderr)
     try:

@@ -67,6 +67,11 @@ class Loop:
         return not self._thread.is_alive()
 
     @property
+    def stopped(self) -> bool:
+        """Whether the loop was told to stop."""
+        return self._stopped.is_set()
+
+    @property
     def overdue_s(self) -> float:
         """For how many seconds a turn has been due, or under way, that has not succeeded yet."""
         return max(0.0, time.monotonic() - self._due)

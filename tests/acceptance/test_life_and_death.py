@@ -196,6 +196,19 @@ def test_other_signals_stop_it_cleanly_too(tmp_path: Path, database_url: str, nu
         assert running.events("daemon.stopping")[0]["reason"] == number.name
 
 
+def test_sigusr1_lets_handlers_end_and_takes_no_more(tmp_path: Path, database_url: str, conn: Connection) -> None:
+    with daemon(tmp_path, database_url, worker_concurrency=1, shutdown_timeout_s=0.1) as running:
+        running.await_event("daemon.started")
+        first = make_job(conn, type="quick", payload={"s": 2})
+        eventually(lambda: state_of(conn, first) == "running")
+        running.send(signal.SIGUSR1)
+        assert running.await_event("daemon.draining")["running"] == 1
+        later = make_job(conn, type="quick")
+        assert running.wait() == 0
+        assert running.events("daemon.stopping")[0]["running"] == 0
+    assert (state_of(conn, first), state_of(conn, later)) == ("completed", "queued")
+
+
 def test_sigquit_writes_every_threads_stack_and_goes_on(tmp_path: Path, database_url: str) -> None:
     with daemon(tmp_path, database_url) as running:
         running.await_event("daemon.started")

@@ -96,6 +96,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
         "daemon.started",
     ),
     (events.DaemonDisabled(), "daemon.disabled"),
+    (events.DaemonDraining(reason="SIGUSR1", running=1), "daemon.draining"),
     (events.DaemonStopping(reason="SIGTERM", running=1, timeout_s=30.0), "daemon.stopping"),
     (events.DaemonStopped(abandoned=0), "daemon.stopped"),
     (events.DaemonStopped(abandoned=0, unsettled=1), "daemon.abandoned"),
