@@ -182,7 +182,7 @@ def unserved(job: Job, around: Surroundings) -> Reason | None:
         return Reason(kind=WaitKind.NO_DAEMON, words=words, remedy="ayb-jobs run")
     if job.queue not in queues:
         words = f"no live daemon serves its queue {job.queue}; served are {', '.join(sorted(queues))}"
-        return Reason(kind=WaitKind.UNSERVED, words=words, remedy=f"ayb-jobs run --queues {job.queue}")
+        return Reason(kind=WaitKind.UNSERVED, words=words, remedy=f"Add {job.queue} to jobs.queues of a daemon")
     if job.type not in types:
         words = f"no live daemon knows its type {job.type}{did_you_mean(job.type, types)}"
         return Reason(kind=WaitKind.UNKNOWN_TYPE, words=words)
