@@ -76,7 +76,9 @@ class LogSubscriber:
         self._tell("log.dropped", count=count)
 
     def _tell(self, name: str, /, **fields: Any) -> None:
-        getattr(self._logger, LINES[name].level)(name, **fields)
+        # A name that is missing from the list is a defect, which must not cost the line.
+        level = LINES[name].level if name in LINES else "warning"
+        getattr(self._logger, level)(name, **fields)
 
     def _some(self, burst: Burst, lines: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Write as many lines as this second has room for, and count the others."""
