@@ -344,7 +344,7 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     a_paused_queue: "Queue `default` has been paused for 1 h by ann (the disk is full); 1 due job waits for its end.",
     a_paused_type: "Type `mail` has been paused for 1 h by ann; 2 due jobs wait for its end.",
     two_pauses: "Type `mail` has been paused for 1 h by ann; 1 due job waits for its end, and 1 other pause with due jobs.",
-    a_pause_just_begun: "All well: 0 jobs in the last minute, none waits longer than",
+    a_pause_just_begun: "All well: 0 jobs in the last minute, none waits longer than 0 ms, 1 daemon.",
     a_pause_without_jobs: "Ready, and nothing to do yet: 1 daemon with 2 free slots, no job so far.",
     a_pause_that_ended: "`mail` jobs wait 1 min 30 s: 0 of the 2 slots that serve queue `default` are busy; 1 job is due.",
     late_beside_a_pause: "`report` jobs wait 1 min 30 s: 0 of the 2 slots that serve queue `default` are busy; 2 jobs are due.",
@@ -362,16 +362,17 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     two_queues_are_late: "`mail` jobs wait 5 min: 0 of the 2 slots that serve queue `slow` are busy; 2 jobs are due.",
     unknown_and_late: "1 due job waits that no live daemon can run: `mial`.",
     lost_and_failing: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
-    an_old_job_of_minus_infinity: "All well: 0 jobs in the last minute, none waits",
+    an_old_job_of_minus_infinity: "All well: 0 jobs in the last minute, none waits longer than 0 ms, 1 daemon.",
 }
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda each: each.__name__)
 def test_a_situation_is_told_in_its_words(conn: Connection, situation: Callable[[Connection], None]) -> None:
-    situation(conn)
-    conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    said = look_round(conn, Retention()).verdict
-    assert said.sentence.startswith(SITUATIONS[situation])
+    with conn.transaction():  # so that the clock stands still, and every figure is exact
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        situation(conn)
+        said = look_round(conn, Retention()).verdict
+    assert said.sentence == SITUATIONS[situation]
 
 
 def test_a_stuck_loop_speaks_where_it_is_known(conn: Connection) -> None:
