@@ -45,6 +45,7 @@ COMMANDS = {
         "doctor:doctor", "Look for what is wrong, and say what to do.", ("diagnose", "debug", "checkup", "fsck")
     ),
     "why": Lazy("why:why", "Say why jobs wait.", ("explain", "waiting", "stuck")),
+    "drain": Lazy("drain:drain", "Have a daemon take no more jobs and end.", ("quiesce", "retire", "quiet")),
     "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("queue", "tasks")),
     "queues": Lazy("queues:queues", "Look at queues; pause and resume them.", ("lanes",)),
     "types": Lazy("types:types", "Look at job types; pause and resume them.", ("kinds",)),

@@ -8,7 +8,7 @@ import random
 import secrets
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -52,6 +52,7 @@ from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import (
+    DRAIN_ASKED,
     JOBS_BLOCKED,
     JOBS_CANCELED,
     LIMITS_CHANGED,
@@ -114,8 +115,12 @@ def build(
     logger: FilteringBoundLogger,
     worker_id: str,
     draining: threading.Event,
+    on_drain: Callable[[], None],
 ) -> Parts:
-    """Make every part of a daemon; nothing runs and nothing is connected yet."""
+    """Make every part of a daemon; nothing runs and nothing is connected yet.
+
+    `on_drain` is called, again and again, once an operator asks for a drain.
+    """
     jobs, emit, backoff = config.jobs, events.emit, Backoff()
     direct_url = config.database.direct_url or url
     lease_s = jobs.lease_duration_s
@@ -217,6 +222,7 @@ def build(
         emit=emit,
         on_pauses=bells.pauses.ring,
         on_limits=bells.limits.ring,
+        on_drain=on_drain,
         set_aside=aside_board.rows,
     )
     lifeline = LifelineKeeper(
@@ -244,6 +250,7 @@ def build(
             PAUSES_CHANGED: bells.pauses.ring,
             JOBS_BLOCKED: resolver.told,
             LIMITS_CHANGED: bells.limits.ring,
+            DRAIN_ASKED: bells.heartbeat.ring,
         },
     )
     # Chores.

@@ -29,7 +29,8 @@ class Daemon:
     """One daemon on one database: every part of it, and every thread.
 
     `start` may come once, on a database whose schema is up to date; `stop` even before it. `draining` is set once it
-    stops.
+    stops or drains. `on_drain_asked` is called in another thread once an operator asks for a drain, with each beat
+    again; whoever runs the daemon then calls `drain`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Daemon:
         worker_id: str,
     ) -> None:
         self.draining = threading.Event()
+        self.on_drain_asked: Callable[[], None] = lambda: None
         self._config = config
         self._events = events
         self._hurry = False
@@ -55,6 +57,7 @@ class Daemon:
             logger=logger,
             worker_id=worker_id,
             draining=self.draining,
+            on_drain=self._tell_drain_asked,
         )
 
     def __enter__(self) -> Self:
@@ -180,6 +183,9 @@ class Daemon:
         while executors.are_ending() and time.monotonic() < until:
             self._moment.wait(LOOK_S / 2)
         return executors.running()
+
+    def _tell_drain_asked(self) -> None:
+        self.on_drain_asked()
 
     def _tell_handlers(self) -> None:
         for held in self._parts.in_flight.running():

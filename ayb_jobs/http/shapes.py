@@ -230,6 +230,7 @@ class WorkerShape(Shape):
     types: list[str]
     started_at: datetime
     heartbeat_at: datetime
+    drain_requested_at: datetime | None = None
     silent_sec: float
     running: list[str]
 

@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.job import checked_text
+
+MAX_ID = 255
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonRecord:
@@ -20,10 +25,21 @@ class DaemonRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenDaemon:
-    """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000."""
+    """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000.
+
+    `drain_requested_at` is when an operator asked it to drain.
+    """
 
     daemon: DaemonRecord
     started_at: datetime
     heartbeat_at: datetime
+    drain_requested_at: datetime | None
     silent_s: float
     running: Sequence[str]
+
+
+def checked_daemon(text: str) -> str:
+    """Return a daemon's id, or a part of one, as the database takes it; raises `InvalidInput`."""
+    if not text.strip():
+        raise InvalidInput("daemon is empty; a daemon's id or a part of it is needed", field="daemon")
+    return checked_text(text, "daemon", MAX_ID)

@@ -33,7 +33,6 @@ EXIT_FORCED = 128 + signal.SIGTERM
 STOP_S = 60.0
 # How often a daemon that takes no more jobs is asked whether its handlers have ended.
 DRAIN_LOOK_S = 0.1
-DRAINED = signal.SIGUSR1.name
 
 
 def run_service(config: Config) -> int:
@@ -62,6 +61,7 @@ def run_service(config: Config) -> int:
                     config=config, url=url, registry=registry, events=events, logger=logs.logger, worker_id=worker_id
                 )
                 signals.on_second = daemon.hurry
+                daemon.on_drain_asked = signals.ask_drain
             else:
                 daemon = DisabledDaemon(config=config, url=url, events=events)
             started = threading.Event()
@@ -77,7 +77,7 @@ def run_service(config: Config) -> int:
                         events.emit(FirstSteps(program=as_called(), job_type=job_type, dashboard=dashboard))
                     tell_systemd_until_stopped(daemon, signals)
                 sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)
-                left = daemon.stop(signals.reason or DRAINED)
+                left = daemon.stop(signals.reason or signals.draining)
         tracing.flush()
     if signals.count > 1:
         return EXIT_FORCED
@@ -92,7 +92,7 @@ def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals
     sd_notify.ready()
     pause_s = sd_notify.watchdog_interval_s() or FOR_EVER_S
     while not signals.wait(min(pause_s, DRAIN_LOOK_S) if signals.draining else pause_s):
-        if signals.draining and (isinstance(daemon, DisabledDaemon) or not daemon.drain(DRAINED)):
+        if signals.draining and (isinstance(daemon, DisabledDaemon) or not daemon.drain(signals.draining)):
             return
         if not any(loop.needs_restart for loop in loop_ages(daemon.loops())):
             sd_notify.watchdog()

@@ -20,6 +20,7 @@ ECHO_S = 0.2
 LONGEST_S = 3600.0
 PIPE_BYTES = 65536
 FOR_EVER_S = 3600.0 * 24 * 365
+ASKED = "an operator asked"
 
 
 class Signals:
@@ -33,7 +34,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.count = 0
-        self.draining = False
+        self.draining = ""  # why it drains, if it does
         self.reason = ""
         self.on_second: Callable[[], None] = lambda: None  # called in the handler, so it must take no lock either
         self._first = 0.0
@@ -54,9 +55,15 @@ class Signals:
         if self.count > 1:
             self.on_second()
 
-    def drain(self, _number: int, _frame: FrameType | None) -> None:
+    def drain(self, number: int, _frame: FrameType | None) -> None:
         """Note that no more jobs are to be taken."""
-        self.draining = True
+        self.draining = self.draining or signal.Signals(number).name
+
+    def ask_drain(self) -> None:
+        """Note that an operator wants no more jobs to be taken, and end the wait under way; for other threads."""
+        if not self.draining:
+            self.draining = ASKED
+            self.wake()
 
     @property
     def stopping(self) -> bool:

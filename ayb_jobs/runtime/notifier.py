@@ -21,6 +21,7 @@ JOBS_CANCELED = "canceled"
 PAUSES_CHANGED = "pauses"
 JOBS_BLOCKED = "blocked"
 LIMITS_CHANGED = "limits"
+DRAIN_ASKED = "drain"
 
 
 class Notifier:

@@ -17,6 +17,7 @@ def daemon_text(seen: SeenDaemon) -> str:
         "types": daemon.types,
         "startedAt": seen.started_at,
         "heartbeatAt": seen.heartbeat_at,
+        "drainRequestedAt": seen.drain_requested_at,
         "silentSec": seen.silent_s,
         "running": seen.running,
     }

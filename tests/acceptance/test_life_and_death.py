@@ -11,6 +11,7 @@ from psycopg import sql
 from ayb_jobs.process.signals import ECHO_S
 from ayb_jobs.storage.database import Connection, connect
 from tests.acceptance.processes import daemon
+from tests.cli.conftest import Cli
 from tests.eventually import eventually
 from tests.factories import make_job
 
@@ -207,6 +208,26 @@ def test_sigusr1_lets_handlers_end_and_takes_no_more(tmp_path: Path, database_ur
         assert running.wait() == 0
         assert running.events("daemon.stopping")[0]["running"] == 0
     assert (state_of(conn, first), state_of(conn, later)) == ("completed", "queued")
+
+
+def test_a_daemon_that_an_operator_drains_lets_handlers_end_and_takes_no_more(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    by_database = Cli({"AYB_JOBS_DATABASE_URL": database_url})
+    with daemon(tmp_path, database_url, worker_concurrency=1, shutdown_timeout_s=0.1) as running:
+        eventually(lambda: conn.execute("SELECT FROM _ayb_job_workers").fetchone() is not None)
+        first = make_job(conn, type="quick", payload={"s": 3})
+        eventually(lambda: state_of(conn, first) == "running")
+        late = by_database("drain", "--wait", "0.1s")
+        assert late.code == 1
+        assert "drains, but still holds 1 job, after 0.1 s" in late.err
+        assert running.await_event("daemon.draining", within_s=2)["reason"] == "an operator asked"
+        later = make_job(conn, type="quick")
+        assert by_database.ok("drain", "--wait", "1m").endswith(" has ended\n")
+        assert running.wait() == 0
+        assert running.events("daemon.stopping")[0]["running"] == 0
+    assert (state_of(conn, first), state_of(conn, later)) == ("completed", "queued")
+    assert by_database("drain").err == "ayb-jobs: no daemon is alive\n"
 
 
 def test_sigquit_writes_every_threads_stack_and_goes_on(tmp_path: Path, database_url: str) -> None:

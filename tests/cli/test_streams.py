@@ -56,6 +56,11 @@ COMMANDS: dict[str, str] = {
     "types list": "types list",
     "types pause": "types pause work --reason tidying",
     "types resume": "types resume work",
+    "limits list": "limits list",
+    "limits set": "limits set few --type work --max-running 3",
+    "limits remove": "limits remove few",
+    "why": "why",
+    "drain": "drain",  # fails, since no daemon runs
     "doctor": "doctor",  # fails, since no daemon runs
     "completion": "completion bash",
 }
@@ -73,6 +78,8 @@ PRINTING = {
     "schedules import",
     "queues list",
     "types list",
+    "limits list",
+    "why",
     "completion",
 }
 # Run for long, or need what is not there; each has tests of its own.

@@ -21,6 +21,7 @@ OPERATIONS = [
     ("POST", "/api/admin/schedules/{id}/disable"),
     ("POST", "/api/admin/schedules/{id}/trigger"),
     ("GET", "/api/admin/workers"),
+    ("POST", "/api/admin/daemons/{id}/drain"),
     ("GET", "/api/admin/audit"),
     ("POST", "/admin/jobs"),
     ("GET", "/api/admin/jobs/failures"),

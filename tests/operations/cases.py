@@ -7,15 +7,18 @@ from typing import Any
 from psycopg import sql
 
 from ayb_jobs import NewJob, Unique, enqueue
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import limits, pauses
+from ayb_jobs.storage.fleet.daemons import beat
 from tests.factories import make_job, make_schedule
 
 JOB = "01890000-0000-7000-8000-00000000000a"
 OTHER = "01890000-0000-7000-8000-00000000000b"
 SCHEDULE = "01890000-0000-7000-8000-00000000000c"
+DAEMON = "host:7:0123456789ab"
 API = "/api/admin"
 
 
@@ -79,6 +82,14 @@ def a_paused_queue(conn: Connection) -> None:
 def a_limit(conn: Connection) -> None:
     with conn.transaction():
         limits.set_limit(conn, NewLimit(name="few", types=["test"], max_running=1), by="ada")
+
+
+def daemons(*ids: str) -> Callable[[Connection], object]:
+    def make(conn: Connection) -> None:
+        for id_ in ids:
+            beat(conn, DaemonRecord(id=id_, host="h", pid=7, version="1", concurrency=1, queues=["default"], types=[]))
+
+    return make
 
 
 def triggering(job_type: str) -> Http:
@@ -379,6 +390,36 @@ CASES: Mapping[str, Case] = {
         operation="queues.resume",
         doors=[Http("POST", f"{API}/types/test/resume"), Command(["types", "resume", "test"])],
         refused="the type test is not paused",
+    ),
+    "drain": Case(
+        operation="daemons.drain",
+        before=daemons(DAEMON, f"{DAEMON}c"),
+        doors=[Http("POST", f"{API}/daemons/{DAEMON}/drain"), Command(["drain", DAEMON])],
+        deeds=[("daemon.drain", DAEMON)],
+    ),
+    "drain by a part of the id": Case(
+        operation="daemons.drain",
+        before=daemons(DAEMON, "host:8:00"),
+        doors=[Http("POST", f"{API}/daemons/host:7/drain"), Command(["drain", "host:7"])],
+        deeds=[("daemon.drain", DAEMON)],
+    ),
+    "drain by a part that several have": Case(
+        operation="daemons.drain",
+        before=daemons(DAEMON, "host:8:00"),
+        doors=[Http("POST", f"{API}/daemons/host/drain"), Command(["drain", "host"])],
+        refused=f"host is part of several daemons' ids: {DAEMON}, host:8:00; give more of one",
+    ),
+    "drain what is not there": Case(
+        operation="daemons.drain",
+        before=daemons(DAEMON),
+        doors=[Http("POST", f"{API}/daemons/other/drain"), Command(["drain", "other"])],
+        refused="there is no live daemon other",
+    ),
+    "drain nothing": Case(
+        operation="daemons.drain",
+        before=daemons(DAEMON),
+        doors=[Http("POST", f"{API}/daemons/%20/drain"), Command(["drain", " "])],
+        refused="daemon is empty; a daemon's id or a part of it is needed",
     ),
     "create": Case(
         operation="schedules.create",

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
 from ayb_jobs.cli.output import decoded, instant, patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
+from ayb_jobs.model.daemons import checked_daemon
 from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.instants import instant_text
@@ -129,6 +130,14 @@ class ApiBackend:
     def remove_limit(self, name: str) -> str:
         """Remove a limit and return it as it was."""
         return self._send("DELETE", f"/api/admin/limits/{quote(checked_name(name, 'name'), safe='')}")
+
+    def list_daemons(self) -> str:
+        """Return the daemons that are alive, in the order of their start."""
+        return self._get("/api/admin/workers")
+
+    def drain(self, daemon: str) -> str:
+        """Ask a daemon, given by its id or a part of it, to drain, and return it."""
+        return self._send("POST", f"/api/admin/daemons/{quote(checked_daemon(daemon), safe='')}/drain")
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""

@@ -157,6 +157,18 @@ class LimitsBackend(Protocol):
         ...
 
 
+class DaemonsBackend(Protocol):
+    """What commands may ask about daemons, answered like `JobsBackend`."""
+
+    def list_daemons(self) -> str:
+        """Return the daemons that are alive, in the order of their start."""
+        ...
+
+    def drain(self, daemon: str) -> str:
+        """Ask a daemon, given by its id or a part of it, to drain, and return it."""
+        ...
+
+
 @contextmanager
 def open_jobs(options: Options) -> Iterator[JobsBackend]:
     """Open the way that was asked for: an API where a URL was given, else the database.
@@ -218,6 +230,21 @@ def open_limits(options: Options) -> Iterator[LimitsBackend]:
 
     with database(options) as conn:
         yield DatabaseLimits(conn)
+
+
+@contextmanager
+def open_daemons(options: Options) -> Iterator[DaemonsBackend]:
+    """Open the way to the daemons, as `open_jobs` does to the jobs."""
+    if url := api_url(options):
+        from ayb_jobs.cli.backend.api import ApiBackend  # only one of the two is needed
+
+        yield ApiBackend(url, token(options))
+        return
+    from ayb_jobs.cli.backend.database import database
+    from ayb_jobs.cli.backend.database_daemons import DatabaseDaemons
+
+    with database(options) as conn:
+        yield DatabaseDaemons(conn)
 
 
 def api_url(options: Options) -> str:

@@ -19,7 +19,7 @@ class Heartbeat:
     """Keeps the daemon's row fresh in its `tick`, whatever becomes of the other loops.
 
     `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed,
-    and `on_limits` likewise.
+    and `on_limits` likewise. `on_drain` is called with each beat once the daemon is asked to drain.
     `set_aside` returns the jobs that it has set aside, with the errors.
     """
 
@@ -31,11 +31,13 @@ class Heartbeat:
         emit: Emit,
         on_pauses: Callable[[], None] = lambda: None,
         on_limits: Callable[[], None] = lambda: None,
+        on_drain: Callable[[], None] = lambda: None,
         set_aside: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._set_aside = set_aside
         self._on_pauses = on_pauses
         self._on_limits = on_limits
+        self._on_drain = on_drain
         self._pauses = 0
         self._limits = 0
         self._database = database
@@ -48,13 +50,15 @@ class Heartbeat:
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
         with self._database.connection() as conn:
-            pauses = beat(conn, self._daemon, aside=self._set_aside())
+            heard = beat(conn, self._daemon, aside=self._set_aside())
             self._is_known = True
-        if not pauses.confirmed or pauses.total != self._pauses:
+        if heard.drains:
+            self._on_drain()
+        if not heard.confirmed or heard.total != self._pauses:
             self._on_pauses()
-        if not pauses.limits_confirmed or pauses.limits != self._limits:
+        if not heard.limits_confirmed or heard.limits != self._limits:
             self._on_limits()
-        self._pauses, self._limits = pauses.total, pauses.limits
+        self._pauses, self._limits = heard.total, heard.limits
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_S  # a look that fails comes again in a minute
             self._look()

@@ -24,26 +24,32 @@ BEAT = """
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
             aside = excluded.aside, clock_ahead_s = excluded.clock_ahead_s
-        RETURNING pauses_confirmed, limits_confirmed
+        RETURNING pauses_confirmed, limits_confirmed, drain_requested_at
     )
     SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM daemon), count(*),
         (SELECT coalesce(max(id), 0) FROM _ayb_job_limits) IS NOT DISTINCT FROM (SELECT limits_confirmed FROM daemon),
-        (SELECT count(*) FROM _ayb_job_limits)
+        (SELECT count(*) FROM _ayb_job_limits),
+        (SELECT drain_requested_at IS NOT NULL FROM daemon)
     FROM _ayb_job_pauses
 """
 
 
-class Pauses(NamedTuple):
-    """Whether a daemon has confirmed the newest pause and the newest limit, and how many there are of both."""
+class Heard(NamedTuple):
+    """What a daemon hears as it beats.
+
+    Whether it has confirmed the newest pause and the newest limit, how many there are of both, and whether it is to
+    drain.
+    """
 
     confirmed: bool
     total: int
     limits_confirmed: bool
     limits: int
+    drains: bool
 
 
-def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | None = None) -> Pauses:
-    """Say that a daemon is alive now, and return what has become of the pauses and limits.
+def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | None = None) -> Heard:
+    """Say that a daemon is alive now, and return what has become of pauses and limits, and whether it is to drain.
 
     `aside` are the jobs that it has set aside, with the errors.
     """
@@ -58,7 +64,7 @@ def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | N
         "clock": time.time(),
         "aside": json.dumps(dict(aside)) if aside else None,
     }
-    with conn.cursor(row_factory=args_row(Pauses)) as cursor:
+    with conn.cursor(row_factory=args_row(Heard)) as cursor:
         return one_row(cursor.execute(BEAT, values))
 
 
@@ -87,7 +93,7 @@ LIST_DAEMONS = """
     SELECT id, host, pid, version, concurrency,
         ARRAY(SELECT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues,
         ARRAY(SELECT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,
-        started_at, heartbeat_at,
+        started_at, heartbeat_at, drain_requested_at,
         greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
         ARRAY(
             SELECT job.id::text FROM _ayb_jobs AS job
@@ -97,6 +103,7 @@ LIST_DAEMONS = """
         ) AS running
     FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+        AND (%(only)s::text IS NULL OR id = %(only)s::text)
     ORDER BY started_at, id
 """
 
@@ -104,17 +111,30 @@ LIST_DAEMONS = """
 def list_daemons(conn: Connection, *, alive_s: float = ALIVE_S) -> list[SeenDaemon]:
     """Return the daemons that were heard of within `alive_s` seconds, in the order of their start."""
     with conn.cursor(row_factory=kwargs_row(as_seen)) as cursor:
-        return cursor.execute(LIST_DAEMONS, {"alive_s": alive_s}).fetchall()
+        return cursor.execute(LIST_DAEMONS, {"alive_s": alive_s, "only": None}).fetchall()
+
+
+def find_daemon(conn: Connection, worker_id: str) -> SeenDaemon | None:
+    """Return a live daemon; None if there is none of this id."""
+    with conn.cursor(row_factory=kwargs_row(as_seen)) as cursor:
+        return cursor.execute(LIST_DAEMONS, {"alive_s": ALIVE_S, "only": worker_id}).fetchone()
 
 
 def as_seen(
-    *, started_at: datetime, heartbeat_at: datetime, silent_s: float, running: Sequence[str], **daemon: Any
+    *,
+    started_at: datetime,
+    heartbeat_at: datetime,
+    drain_requested_at: datetime | None,
+    silent_s: float,
+    running: Sequence[str],
+    **daemon: Any,
 ) -> SeenDaemon:
     """Return a row of `LIST_DAEMONS` as a daemon."""
     return SeenDaemon(
         daemon=DaemonRecord(**daemon),
         started_at=started_at,
         heartbeat_at=heartbeat_at,
+        drain_requested_at=drain_requested_at,
         silent_s=silent_s,
         running=running,
     )

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.metrics import CATALOGUE, Kind
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat
 from tests.factories import make_job, make_schedule
 from tests.http.conftest import ADMIN, Server
 
@@ -26,6 +28,7 @@ def test_every_curl_line_does_what_it_says(server: Server, conn: Connection) -> 
     failed = make_job(conn, "failed", type="send_mail")
     queued = make_job(conn)
     schedule = make_schedule(conn)
+    beat(conn, DaemonRecord(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=[]))
     given = {"URL": server.url, "TOKEN": ADMIN}
     variables = given | told_values(given)
     assert set(re.findall(r"\$(\w+)", "\n".join(LINES))) == set(variables)
