@@ -101,6 +101,21 @@ _OUTPUT_WITHOUT_CSV = _option(
 )
 
 
+def daemon_options(command: F) -> F:
+    """Give a command the flags that go over settings of `[jobs]`; what they hold is checked with the settings."""
+    return _decorated(
+        command,
+        (
+            click.option("--queues", metavar="A,B", help="The queues to serve, in place of `jobs.queues`."),
+            click.option(
+                "--concurrency",
+                metavar="N",
+                help="How many handlers run in threads at once, in place of `jobs.worker_concurrency`.",
+            ),
+        ),
+    )
+
+
 def common_options(command: F) -> F:
     """Give a command the options that all have."""
     return _decorated(command, _COMMON)

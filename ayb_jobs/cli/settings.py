@@ -10,9 +10,10 @@ from ayb_jobs.model.bounds import NO_BOUNDS
 from ayb_jobs.operations.defaults import Defaults
 
 
-def settings(options: Options) -> Config:
-    """Return the effective settings; raises `ConfigError`."""
-    return load_config(options.config, os.environ, {"database.url": options.database_url}, KINDS, options.project)
+def settings(options: Options, **jobs: str | None) -> Config:
+    """Return the effective settings; raises `ConfigError`. `jobs` are flags for settings of `[jobs]`, by their keys."""
+    flags = {"database.url": options.database_url, **{f"jobs.{key}": value for key, value in jobs.items()}}
+    return load_config(options.config, os.environ, flags, KINDS, options.project)
 
 
 def job_defaults(options: Options, job_type: str) -> Defaults:

@@ -15,6 +15,8 @@ from ayb_jobs.model.project import Project
 Path_ = tuple[str, ...]
 # The one list that is not empty by default and may be unwanted.
 PACKS_KEY = ("handlers", "packs")
+# Flags that are not called as their setting.
+FLAGS = {("jobs", "worker_concurrency"): "concurrency"}
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 ADMIN_TOKEN = "AYB_JOBS_ADMIN_TOKEN"  # noqa: S105 - the variable's name
 
@@ -124,7 +126,8 @@ class Gathered:
             info = SECTIONS[section].model_fields[key]
             if value is not None:
                 given = from_text(info.annotation, value) if isinstance(value, str) else value
-                flag = (key if section == "jobs" else f"{section}_{key}").replace("_", "-")
+                usual = key if section == "jobs" else f"{section}_{key}"
+                flag = FLAGS.get((section, key), usual).replace("_", "-")
                 self._put(
                     (section, key), list(given) if isinstance(given, tuple) else given, Origin(Source.FLAG, f"--{flag}")
                 )

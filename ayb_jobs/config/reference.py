@@ -91,7 +91,7 @@ The first prints the effective settings and where each came from. The second wri
 
 | what goes over what | |
 | --- | --- |
-| 1. flags | `--database-url` and the like |
+| 1. flags | `--database-url`; `run --queues` and `--concurrency` |
 | 2. environment variables | the names are in the tables below |
 | 3. credentials of systemd | files in its credentials directory, named by key: `database.url`, `api.tokens.dashboard.token` |
 | 4. the file | the one of `--config` or `AYB_JOBS_CONFIG`, else `ayb-jobs.toml` in the working directory, if there is one |

@@ -82,8 +82,9 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 @contextmanager
-def daemon(folder: Path, url: str, **settings: Any) -> Iterator[DaemonProcess]:
-    """Run a daemon for the time of the block; `settings` are environment names without `AYB_JOBS_`, in small letters.
+def daemon(folder: Path, url: str, *flags: str, **settings: Any) -> Iterator[DaemonProcess]:
+    """Run a daemon for the time of the block; `settings` are environment names without `AYB_JOBS_`, in small letters,
+    and `flags` those of `run`.
 
     It is killed at the end where it still runs.
     """
@@ -104,7 +105,7 @@ def daemon(folder: Path, url: str, **settings: Any) -> Iterator[DaemonProcess]:
     log_file = folder / "daemon.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ayb_jobs", "run"], cwd=folder, env=environ, stdout=log, stderr=log
+            [sys.executable, "-m", "ayb_jobs", "run", *flags], cwd=folder, env=environ, stdout=log, stderr=log
         )
         try:
             yield DaemonProcess(process, log_file)

@@ -230,6 +230,17 @@ def test_a_daemon_that_an_operator_drains_lets_handlers_end_and_takes_no_more(
     assert by_database("drain").err == "ayb-jobs: no daemon is alive\n"
 
 
+def test_a_daemon_serves_the_queues_and_has_the_slots_that_its_flags_say(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    apart, served = make_job(conn, type="quick"), make_job(conn, type="quick", queue="a")
+    with daemon(tmp_path, database_url, "--queues", "a,b", "--concurrency", "3", worker_concurrency=1) as running:
+        started = running.await_event("daemon.started")
+        assert (started["queues"], started["concurrency"]) == (["a", "b"], 3)
+        eventually(lambda: state_of(conn, served) == "completed")
+    assert state_of(conn, apart) == "queued"
+
+
 def test_sigquit_writes_every_threads_stack_and_goes_on(tmp_path: Path, database_url: str) -> None:
     with daemon(tmp_path, database_url) as running:
         running.await_event("daemon.started")

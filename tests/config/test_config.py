@@ -626,6 +626,40 @@ def test_check_config_names_the_flag_that_set_the_database() -> None:
     assert told["settings"]["database.url"] == {"value": "host=h password=***", "origin": "flag --database-url"}
 
 
+def test_flags_of_run_go_over_environment_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[jobs]\nqueues = ["file"]\nworker_concurrency = 3\n')
+    environ = {"AYB_JOBS_QUEUES": "env", "AYB_JOBS_WORKER_CONCURRENCY": "5"}
+    flags = ("--config", str(file), "--queues", "a, b,", "--concurrency", "7", "--json")
+    told = json.loads(check(*flags, **environ).stdout)["settings"]
+    assert told["jobs.queues"] == {"value": ["a", "b"], "origin": "flag --queues"}
+    assert told["jobs.worker_concurrency"] == {"value": 7, "origin": "flag --concurrency"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "problems"),
+    [
+        (
+            ("--queues", " ,", "--concurrency", "0"),
+            [
+                "jobs.worker_concurrency is 0; it should be a whole number from 1 to 1000 (flag --concurrency)",
+                "jobs.queues is []; it should be a list of texts, not empty (flag --queues)",
+            ],
+        ),
+        (
+            ("--queues", "x" * 101),
+            ["jobs.queues has a name that no queue can have; 1 to 100 characters are needed (flag --queues)"],
+        ),
+        (
+            ("--concurrency", "many"),
+            ['jobs.worker_concurrency is "many"; it should be a whole number from 1 to 1000 (flag --concurrency)'],
+        ),
+    ],
+)
+def test_bad_flags_of_run_are_named_all_at_once(flags: tuple[str, ...], problems: list[str]) -> None:
+    assert json.loads(check(*flags, "--json").stdout) == {"valid": False, "problems": problems}
+
+
 def test_check_config_prints_an_example_to_start_from() -> None:
     assert check("--example").stdout == (ROOT / "config.example.toml").read_text("utf-8")
 

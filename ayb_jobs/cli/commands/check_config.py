@@ -9,7 +9,7 @@ import click
 from ayb_jobs.checks.settings import jobs_disabled, noted_settings, unknown_job_types
 from ayb_jobs.cli import output
 from ayb_jobs.cli.exits import ExitCode
-from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
+from ayb_jobs.cli.options import Options, common_options, daemon_options, json_option, pass_options
 from ayb_jobs.cli.output import one_line, say
 from ayb_jobs.cli.settings import settings
 from ayb_jobs.config import Config
@@ -21,11 +21,14 @@ from ayb_jobs.handlers.packs import build_registry
 
 @click.command("check-config")
 @click.option("--example", is_flag=True, help="Print a file with every setting at its default instead.")
+@daemon_options
 @common_options
 @json_option
 @pass_options
 @click.pass_context
-def check_config(ctx: click.Context, options: Options, *, example: bool) -> None:
+def check_config(
+    ctx: click.Context, options: Options, queues: str | None, concurrency: str | None, *, example: bool
+) -> None:
     """Check the settings; print the effective ones, each with where it came from, secrets masked.
 
     Imports the handlers' modules and checks the parameters of SQL jobs, as the daemon does when it starts. The SQL
@@ -37,7 +40,7 @@ def check_config(ctx: click.Context, options: Options, *, example: bool) -> None
         click.echo(example_file(), nl=False)
         return
     try:
-        config = settings(options)
+        config = settings(options, queues=queues, worker_concurrency=concurrency)
         types = build_registry(config).names()
         warnings = warnings_of(config, types)
     except ConfigError as error:
