@@ -103,16 +103,21 @@ def _running(job: RunningJob, visit: Visitor) -> Running:
 def _daemon(seen: SeenDaemon, running: Sequence[Running]) -> dict[str, Any]:
     daemon = seen.daemon
     its = [each for each in running if each.worker_id == daemon.id]
-    is_alive = seen.silent_s <= ALIVE_S
     up = span_words((seen.heartbeat_at - seen.started_at).total_seconds())
     about = (
         f"host {daemon.host}, pid {daemon.pid}, version {daemon.version}, up {up}; serves {', '.join(daemon.queues)}"
     )
     return {
         "seen": seen,
-        "word": ("alive", "alive") if is_alive else ("gone", f"last heard of {span_words(seen.silent_s)} ago"),
+        "word": _word_of(seen),
         "about": about,
         "slots": charts.slots(min(len(its), daemon.concurrency), daemon.concurrency, sum(each.is_past for each in its)),
         "running": its[:MOST_ROWS],
         "more": max(0, len(its) - MOST_ROWS),
     }
+
+
+def _word_of(seen: SeenDaemon) -> tuple[str, str]:
+    if seen.silent_s > ALIVE_S:
+        return "gone", f"last heard of {span_words(seen.silent_s)} ago"
+    return ("alive", "alive") if seen.drain_requested_at is None else ("off", "drains")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -16,11 +17,13 @@ from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.requests import cursor_text, read_cursor
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
+from ayb_jobs.model.pauses import PauseKind
 from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.operations import bulk
 from ayb_jobs.operations.bulk import WAYS, BulkAction
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.pauses import paused_names
 from ayb_jobs.storage.queue.browsing import LOOK, Counts, Listed, Page, Shown, browse_jobs, count_shown
 from ayb_jobs.storage.queue.queues import list_queues
 from ayb_jobs.storage.queue.stats import job_stats
@@ -107,6 +110,7 @@ def jobs(visit: Visitor) -> Response:
         page = browse_jobs(
             conn, shown, asked.wanted, after=read_cursor(cursor) if cursor else None, limit=PAGE, look=LOOK
         )
+        paused = paused_names(conn)
         counts = count_shown(conn, most=COUNTED)
         estimates = _estimates(conn, counts)
         bulk_ = _bulk(conn, shown, asked, clock) if not cursor else None
@@ -128,7 +132,7 @@ def jobs(visit: Visitor) -> Response:
         page=page,
         look=LOOK,
         by_due_time=shown.by_due_time,
-        state_of=state_of,
+        state_of=partial(state_of, paused),
         ran_or_waits=ran_or_waits,
         without=_without(shown, said),
         is_later_page=bool(cursor),
@@ -211,13 +215,18 @@ def _without(shown: Shown, said: Mapping[str, str]) -> list[dict[str, str]]:
     return [*links, {"word": "All jobs", "href": "/jobs"}] if shown is not Shown.ALL or links else links
 
 
-def state_of(job: Listed) -> tuple[str, str]:
-    """Return a listed job's state as it is drawn: its shape, and its word."""
+def state_of(paused: frozenset[tuple[PauseKind, str]], job: Listed) -> tuple[str, str]:
+    """Return a listed job's state as it is drawn: its shape, and its word. `paused` are the queues and types that are.
+
+    A job that is blocked is called so also if it is paused, as in the command line's list.
+    """
     match job.state:
-        case JobState.QUEUED if job.attempts:
-            return "retry", "waits again"
         case JobState.QUEUED if job.is_blocked:
             return "later", "blocked"
+        case JobState.QUEUED if paused & {(PauseKind.QUEUE, job.queue), (PauseKind.TYPE, job.type)}:
+            return "paused", "paused"
+        case JobState.QUEUED if job.attempts:
+            return "retry", "waits again"
         case JobState.QUEUED:
             return ("queued", "waits") if job.is_due else ("later", "later")
         case JobState.RUNNING:

@@ -70,6 +70,14 @@ def list_pauses(conn: Connection) -> list[Pause]:
         return cursor.execute(LIST_PAUSES).fetchall()
 
 
+PAUSED_NAMES = "SELECT kind, name FROM _ayb_job_pauses WHERE until IS NULL OR until > now()"
+
+
+def paused_names(conn: Connection) -> frozenset[tuple[PauseKind, str]]:
+    """Return which queues and types are paused now."""
+    return frozenset((PauseKind(kind), name) for kind, name in conn.execute(PAUSED_NAMES))
+
+
 FIND_PAUSE = """
     SELECT kind, name, id, reason, paused_by, paused_at, until
     FROM _ayb_job_pauses

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,11 @@ from ayb_jobs.checks.verdict import look_round
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.pauses import pause
 from tests.factories import make_job, make_schedule
 from tests.http.conftest import OPERATE, READ, Server, serving
 from tests.http.dashboard.visiting import SECURE, Guest, visiting
@@ -53,6 +56,30 @@ def test_every_page_answers_on_an_empty_database_and_forbids_all_from_elsewhere(
             assert "unsafe" not in policy
             assert all(name in answer.headers for name in SECURE)
             assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_list_of_jobs_marks_those_that_are_paused(guest: Guest, conn: Connection) -> None:
+    ids = {
+        "heavy": make_job(conn, type="send_mail", queue="heavy"),
+        "again": make_job(conn, type="held", attempts=1),
+        "free": make_job(conn, type="send_mail"),
+        "done": make_job(conn, "completed", type="held"),
+        "ended": make_job(conn, type="send_mail", queue="ended"),
+    }
+    with conn.transaction():
+        for kind, name in ((PauseKind.QUEUE, "heavy"), (PauseKind.TYPE, "held"), (PauseKind.QUEUE, "ended")):
+            pause(conn, NewPause(kind=kind, name=name), by="ada")
+    conn.execute("UPDATE _ayb_job_pauses SET until = now() - interval '1 s' WHERE name = 'ended'")
+    rows = dict(re.findall(r'id="job-([0-9a-f-]+)">(.*?)</td>', guest.get("/jobs").html))
+    words = {name: re.sub(r"<[^>]*>", "", rows[job_id]).strip() for name, job_id in ids.items()}
+    assert words == {"heavy": "paused", "again": "paused", "free": "waits", "done": "completed", "ended": "waits"}
+
+
+def test_a_daemon_that_is_asked_to_drain_is_marked(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    assert "drains" not in guest.get("/daemons").html
+    conn.execute("UPDATE _ayb_job_workers SET drain_requested_at = now()")
+    assert "drains" in guest.get("/daemons").html
 
 
 def test_the_first_sentence_is_that_of_the_checks(guest: Guest, conn: Connection) -> None:
