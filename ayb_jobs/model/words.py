@@ -40,6 +40,11 @@ def count_words(count: int, one: str, many: str = "", *, most: int | None = None
     return f"over {most:,} {noun}" if most is not None and count >= most else f"{count:,} {noun}"
 
 
+def counted(count: int, *, most: int = 10_000) -> str:
+    """Return a count that ends at a bound: `9,999`, then `10,000+`."""
+    return f"{most:,}+" if count >= most else f"{count:,}"
+
+
 def one_line(text: str) -> str:
     """Return what somebody wrote as sentences show it: printable, in one line, and not too long."""
     shown = " ".join(text.split())

@@ -61,6 +61,7 @@ COMMANDS: dict[str, str] = {
     "limits remove": "limits remove few",
     "why": "why",
     "drain": "drain",  # fails, since no daemon runs
+    "top": "top --once",
     "doctor": "doctor",  # fails, since no daemon runs
     "completion": "completion bash",
 }
@@ -77,6 +78,7 @@ PRINTING = {
     "schedules fires",
     "schedules import",
     "queues list",
+    "top",
     "types list",
     "limits list",
     "why",

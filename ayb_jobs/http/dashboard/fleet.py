@@ -5,20 +5,19 @@ from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Response
 
+from ayb_jobs.checks.glance import QueueView, view_queues
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.job import Progress, progress_of, progress_value
-from ayb_jobs.http.dashboard.jobs import counted
 from ayb_jobs.http.dashboard.shell import SPANS, Visitor
 from ayb_jobs.model.daemons import SeenDaemon
-from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.model.words import count_words, counted, span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_daemons
 from ayb_jobs.storage.queue.minutes import list_levels
-from ayb_jobs.storage.queue.queues import QueueState, RunningJob, list_queues, list_running
+from ayb_jobs.storage.queue.queues import RunningJob, list_running
 
 DAY_S = 86400.0
 MOST_ROWS = 12
-LATE_S = 60.0
 
 
 class Running(NamedTuple):
@@ -43,32 +42,24 @@ def queues(visit: Visitor) -> Response:
     """Show each queue."""
     with visit.reading() as conn:
         at = now(conn)
-        daemons = list_daemons(conn)
-        served = sorted({queue for seen in daemons for queue in seen.daemon.queues})
-        found = list_queues(conn, served=served)
+        found = view_queues(conn, list_daemons(conn))
         levels = list_levels(conn, span=SPANS["hour"][1] or at - at)
     most = max((each.waiting for each in levels), default=0)
     return visit.page(
         "queues.html",
         now=at,
         title="Queues",
-        queues=[_queue(each, daemons) for each in found],
+        queues=[_queue(each) for each in found],
         levels=charts.line([each.waiting for each in levels], f"Waiting jobs in the last hour: at most {most:,}"),
         levels_note=f"the last hour; most: {most:,}",
     )
 
 
-def _queue(state: QueueState, daemons: Sequence[SeenDaemon]) -> dict[str, Any]:
-    serving = [seen for seen in daemons if state.queue in seen.daemon.queues]
-    slots = sum(seen.daemon.concurrency for seen in serving)
-    if not serving:
-        word = ("unknown", "nobody serves it")
-    elif (state.oldest_wait_s or 0) > LATE_S:
-        word = ("late", "late")
-    else:
-        word = ("alive", "flows")
-    of = "no daemon" if not serving else f"{count_words(len(serving), 'daemon')}, {count_words(slots, 'slot')}"
-    return {"state": state, "word": word, "waiting": counted(state.waiting), "served": of}
+def _queue(view: QueueView) -> dict[str, Any]:
+    of = "no daemon"
+    if view.daemons:
+        of = f"{count_words(view.daemons, 'daemon')}, {count_words(view.slots, 'slot')}"
+    return {"state": view.state, "word": (view.kind, view.word), "waiting": counted(view.state.waiting), "served": of}
 
 
 def daemons(visit: Visitor) -> Response:

@@ -18,7 +18,7 @@ from ayb_jobs.http.requests import cursor_text, read_cursor
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.pauses import PauseKind
-from ayb_jobs.model.words import as_sentence, count_words, span_words
+from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.operations import bulk
 from ayb_jobs.operations.bulk import WAYS, BulkAction
 from ayb_jobs.storage.clock import now
@@ -166,11 +166,6 @@ def _estimates(conn: Connection, counts: Counts) -> Mapping[str, str]:
 def _rounded(count: int) -> int:
     """Return an estimate with the three digits that it is good for."""
     return round(count, min(0, 3 - len(str(count))))
-
-
-def counted(count: int) -> str:
-    """Return a count that ends at a bound."""
-    return f"{COUNTED:,}+" if count >= COUNTED else f"{count:,}"
 
 
 def _bulk(conn: Connection, shown: Shown, asked: Asked, clock: Clock) -> dict[str, Any] | None:

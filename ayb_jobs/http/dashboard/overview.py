@@ -13,10 +13,9 @@ from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.checks.verdict import COUNTED, Mood, Verdict
 from ayb_jobs.http.dashboard import charts, grouping
 from ayb_jobs.http.dashboard.clock import Clock
-from ayb_jobs.http.dashboard.jobs import counted
 from ayb_jobs.http.dashboard.shell import SPANS, Visitor, query
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.words import as_sentence, count_words, span_words
+from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.browsing import Counts, count_shown
