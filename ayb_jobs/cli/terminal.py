@@ -66,7 +66,11 @@ class Terminal:
     def __enter__(self) -> Self:
         self._handlers = {each: signal.signal(each, self._tell) for each in WATCHED}
         self._wakeup = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
-        self._take()
+        try:
+            self._take()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,12 +93,12 @@ class Terminal:
             click.echo(text, nl=False)
             self._shown = text
 
-    def wait(self) -> list[str]:
-        """Wait until keys are pressed, the size changes or somebody wakes us; return the keys.
+    def wait(self, timeout_s: float) -> list[str]:
+        """Wait until keys are pressed, the size changes, somebody wakes us or the time is over; return the keys.
 
         Raises `EOFError` if the terminal has gone away.
         """
-        ready, _, _ = select.select([self._in, self._woken], [], [])
+        ready, _, _ = select.select([self._in, self._woken], [], [], timeout_s)
         if self._woken in ready:
             os.read(self._woken, 4096)
         self._obey()

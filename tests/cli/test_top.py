@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from psycopg.sql import SQL
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.checks.glance import Details, Glance, QueueView, glance
 from ayb_jobs.checks.verdict import Figures, decide
+from ayb_jobs.cli.commands.top import Looking, Reader
 from ayb_jobs.cli.screen import MOST_ROWS, Line, Size, bars, draw, painted, whole
 from ayb_jobs.cli.terminal import keys_in
 from ayb_jobs.cli.widths import cell_width
@@ -234,6 +236,16 @@ def test_a_database_that_is_unfit_has_a_sentence_alone(conn: Connection) -> None
     seen = glance(conn, Retention())
     assert seen.details is None
     assert draw(seen, Size(columns=80, rows=24)).lines[0].text.startswith("The schema is version 1, and")
+
+
+def test_an_answer_that_does_not_come_is_missed_aloud(conn: Connection, database_url: str) -> None:
+    reader = Reader(database_url, Retention())
+    with closing(Looking(reader, reader.read(), 0.1, lambda: None)) as looking:
+        with conn.transaction():
+            conn.execute("LOCK TABLE _ayb_jobs IN ACCESS EXCLUSIVE MODE")
+            eventually(lambda: looking.fault.startswith("the database has not answered for 2"))
+        eventually(lambda: not looking.fault)
+        looking.check()
 
 
 class Pane:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 
@@ -17,6 +18,7 @@ from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 from ayb_jobs.cli.terminal import Terminal, is_usable
 from ayb_jobs.config import Retention
 from ayb_jobs.errors import AybJobsError, InvalidInput
+from ayb_jobs.model.words import span_words
 from ayb_jobs.storage.database import Connection, Timeouts, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
 
@@ -24,6 +26,8 @@ EVERY_S = 2.0
 LEAST_S, MOST_S = 0.5, 3600.0
 TIMEOUTS = Timeouts(connect_s=3.0, statement_s=10.0)
 PATIENCE_S = 0.2
+LATE_S = 2.0  # an answer that is later is missed aloud
+REDRAWN_S = 1.0
 PLAIN_COLUMNS = 80
 
 
@@ -93,11 +97,11 @@ class Reader:
 class Looking:
     """A thread that reads again and again, so that keys are heard while the database does not answer.
 
-    `seen` is the last answer, `fault` why there is no newer one. `check` raises what ended the thread, if it ended.
+    `seen` is the last answer. `check` raises what ended the thread, if it ended.
     """
 
     def __init__(self, reader: Reader, seen: Glance, every_s: float, told: Callable[[], None]) -> None:
-        self.seen, self.fault = seen, ""
+        self.seen, self._fault, self._heard = seen, "", time.monotonic()
         self._reader, self._every_s, self._told = reader, every_s, told
         self._ended, self._goes_on = threading.Event(), threading.Event()
         self._error: BaseException | None = None
@@ -110,11 +114,20 @@ class Looking:
         """Whether nothing is read for now."""
         return not self._goes_on.is_set()
 
+    @property
+    def fault(self) -> str:
+        """Why there is no newer answer; empty if none is missing."""
+        silent_s = time.monotonic() - self._heard - self._every_s
+        if self._fault or self.held or silent_s < LATE_S:
+            return self._fault
+        return f"the database has not answered for {span_words(silent_s)}"
+
     def hold(self, *, held: bool) -> None:
         """Stop reading, or go on with it."""
         if held:
             self._goes_on.clear()
         else:
+            self._heard = time.monotonic()
             self._goes_on.set()
 
     def close(self) -> None:
@@ -142,9 +155,10 @@ class Looking:
 
     def _look(self) -> None:
         try:
-            self.seen, self.fault = self._reader.read(), ""
+            self.seen, self._fault = self._reader.read(), ""
         except AybJobsError as error:
-            self.fault = str(error)
+            self._fault = str(error)
+        self._heard = time.monotonic()
 
 
 def show_live(reader: Reader, seen: Glance, every_s: float) -> None:
@@ -158,7 +172,7 @@ def show_live(reader: Reader, seen: Glance, every_s: float) -> None:
             drawn = draw(looking.seen, size, first=first, fault=looking.fault, held=looking.held)
             terminal.show([painted(line, colour=output.wants_colour()) for line in drawn.lines])
             first = drawn.first
-            for key in terminal.wait():
+            for key in terminal.wait(REDRAWN_S):
                 if key == "q":
                     return
                 if key == "p":
