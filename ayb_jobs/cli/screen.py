@@ -235,13 +235,15 @@ def daemons(details: Details, room: int) -> list[Line]:
     """Return the daemons that are alive, with their slots."""
     columns = [
         Column(title="DAEMON", key=True, flexible=True),
+        Column(title="STATE", key=True),
         Column(title="BUSY", key=True, right=True),
         Column(title="HEARD OF", right=True),
         Column(title="UP", right=True),
         Column(title="SERVES", flexible=True),
     ]
     rows = [daemon_row(each) for each in details.daemons]
-    return table(columns, rows, [""] * len(rows), room, more="see the dashboard's page of daemons")
+    styles = ["warn" if each.drain_requested_at else "" for each in details.daemons]
+    return table(columns, rows, styles, room, more="see the dashboard's page of daemons")
 
 
 def daemon_row(seen: SeenDaemon) -> list[str]:
@@ -249,6 +251,7 @@ def daemon_row(seen: SeenDaemon) -> list[str]:
     daemon = seen.daemon
     return [
         f"{daemon.host} {daemon.pid}",
+        "draining" if seen.drain_requested_at else "alive",
         f"{len(seen.running):,} of {daemon.concurrency:,}",
         f"{span_words(seen.silent_s)} ago",
         span_words((seen.heartbeat_at - seen.started_at).total_seconds()),

@@ -59,7 +59,13 @@ def a_glance(*findings: Finding, name: str = "mail", queues: int = 1) -> Glance:
             *(QueueView(state=state, daemons=1, slots=16, pause=None) for state in states),
             QueueView(state=QueueState(f"{name}p", 1, False, 0, 1.0), daemons=1, slots=16, pause=pause),
         ],
-        daemons=[SeenDaemon(daemon=daemon, started_at=AT, heartbeat_at=AT, silent_s=1.5, running=["x", "y", "z"])],
+        daemons=[
+            SeenDaemon(
+                daemon=daemon, started_at=AT, heartbeat_at=AT, drain_requested_at=drained_at, silent_s=1.5,
+                running=["x", "y", "z"],
+            )
+            for drained_at in (None, AT)
+        ],
         running=[RunningJob("01234567-0123-4123-8123-012345678901", name, "a", 31.0, None, None)],
         failures=[
             FailureGroup(type=name, error=f"{name} said <n>", jobs=7, first_at=AT, last_at=AT, example="x", buckets=[])
@@ -94,8 +100,9 @@ def test_a_healthy_queue_fits_on_a_screen_of_80_columns() -> None:
         "mail0  late        212  4 min 12 s        3     16        1",
         "mailp  paused        1       1.0 s        0     16        1",
         "",
-        "DAEMON      BUSY   HEARD OF    UP  SERVES",
-        "web1 41  3 of 16  1.5 s ago  0 ms  default",
+        "DAEMON   STATE        BUSY   HEARD OF    UP  SERVES",
+        "web1 41  alive     3 of 16  1.5 s ago  0 ms  default",
+        "web1 41  draining  3 of 16  1.5 s ago  0 ms  default",
         "",
         "RUNNING   FOR  JOB",
         "mail     31 s  01234567-0123-4123-8123-012345678901",
@@ -106,7 +113,7 @@ def test_a_healthy_queue_fits_on_a_screen_of_80_columns() -> None:
         "SCHEDULE     FIRES  WHAT",
         "mail       overdue  `mail` is due, and no scheduler has fired it.",
         "nightly   in 3 min  mail",
-        *[""] * 6,
+        *[""] * 5,
         "12:00:03 UTC · q quits · p holds still · j k scroll",
     ]
 
