@@ -251,7 +251,7 @@ def daemon_row(seen: SeenDaemon) -> list[str]:
     daemon = seen.daemon
     return [
         f"{daemon.host} {daemon.pid}",
-        "draining" if seen.drain_requested_at else "alive",
+        "drains" if seen.drain_requested_at else "alive",
         f"{len(seen.running):,} of {daemon.concurrency:,}",
         f"{span_words(seen.silent_s)} ago",
         span_words((seen.heartbeat_at - seen.started_at).total_seconds()),
