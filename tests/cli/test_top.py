@@ -44,20 +44,21 @@ def finding(name: str, words: str, severity: Severity = Severity.WARNING) -> Fin
     return Finding(name=name, severity=severity, fact=words, meaning="It matters.", remedy=f"ayb-jobs mend {name}")
 
 
+def a_pause(name: str) -> Pause:
+    return Pause(kind=PauseKind.QUEUE, name=name, id=1, reason=None, paused_by="ada", paused_at=AT, until=None)
+
+
 def a_glance(*findings: Finding, name: str = "mail", queues: int = 1) -> Glance:
     """Return how things stand in a queue of some size, with names that somebody chose."""
     level = Level(at=AT, waiting=212, running=3, oldest_wait_s=252)
     daemon = DaemonRecord(id="a", host="web1", pid=41, version="1", concurrency=16, queues=["default"], types=[name])
-    pause = Pause(
-        kind=PauseKind.QUEUE, name=name, id=1, reason=None, paused_by="ada", paused_at=AT, until=None
-    )  # fmt: skip
     states = [QueueState(f"{name}{number}", 212, False, 3, 252.0) for number in range(queues)]
     details = Details(
         counts=Counts(waiting=10_000, later=3, running=3, failed=7, canceled=0, completed=9),
         minutes=[Minute(AT - timedelta(minutes=15 - n), 100 * n, n, 2, 0) for n in range(15)],
         queues=[
             *(QueueView(state=state, daemons=1, slots=16, pause=None) for state in states),
-            QueueView(state=QueueState(f"{name}p", 1, False, 0, 1.0), daemons=1, slots=16, pause=pause),
+            QueueView(state=QueueState(f"{name}p", 1, False, 0, 1.0), daemons=1, slots=16, pause=a_pause(name)),
         ],
         daemons=[
             SeenDaemon(
@@ -168,6 +169,21 @@ def test_without_colour_a_line_is_its_text() -> None:
     assert painted(Line("late", "warn"), colour=True) == "\x1b[33mlate\x1b[0m"
 
 
+@pytest.mark.parametrize(
+    ("waited_s", "daemons", "pause", "word"),
+    [
+        (None, 1, None, "flows"),
+        (60.0, 1, None, "flows"),
+        (61.0, 1, None, "late"),
+        (61.0, 0, None, "nobody serves it"),
+        (61.0, 0, a_pause("q"), "paused"),
+    ],
+)
+def test_a_queue_says_how_it_stands(waited_s: float | None, daemons: int, pause: Pause | None, word: str) -> None:
+    state = QueueState("q", 1, False, 0, waited_s)
+    assert QueueView(state=state, daemons=daemons, slots=daemons, pause=pause).word == word
+
+
 def test_bars_stand_for_figures() -> None:
     assert bars([0, 1, 50, 100]) == "·▁▅█"
     assert bars([]) == ""
@@ -253,6 +269,21 @@ def test_an_answer_that_does_not_come_is_missed_aloud(conn: Connection, database
             eventually(lambda: looking.fault.startswith("the database has not answered for 2"))
         eventually(lambda: not looking.fault)
         looking.check()
+
+
+def test_rates_are_of_full_minutes_and_only_what_will_fire_is_coming(conn: Connection) -> None:
+    for name, due, enabled in (("second", 2, True), ("first", 1, True), ("off", 1, False), ("due", -1, True)):
+        make_schedule(conn, name=name, enabled=enabled, next_run_at=SQL(f"now() + interval '{due} hours'"))
+    with conn.transaction():  # the clock stands still in it
+        conn.execute(
+            "INSERT INTO _ayb_job_minutes (at, job_type, completed, failed, retried, records) "
+            "SELECT date_trunc('minute', now()) - ago * interval '1 minute', type, 10 + ago, 1, 0, 0 "
+            "FROM generate_series(0, 1) AS ago, unnest(ARRAY['a', 'b']) AS type"
+        )
+        details = glance(conn, Retention()).details
+    assert details is not None
+    assert [minute.completed for minute in details.minutes] == [*[0] * 14, 22]
+    assert [each.name for each in details.coming] == ["first", "second"]
 
 
 class Pane:
