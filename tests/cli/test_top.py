@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from psycopg.sql import SQL
@@ -289,8 +290,8 @@ def test_rates_are_of_full_minutes_and_only_what_will_fire_is_coming(conn: Conne
 class Pane:
     """A shell in a terminal of tmux's."""
 
-    def __init__(self, name: str, folder: Path, environ: Mapping[str, str]) -> None:
-        self._tmux = ["tmux", "-u", "-L", name, "-f", "/dev/null"]
+    def __init__(self, socket: str, folder: Path, environ: Mapping[str, str]) -> None:
+        self._tmux = ["tmux", "-u", "-S", socket, "-f", "/dev/null"]
         self._env = environment({"LC_ALL": "C.UTF-8", "PS1": "$ ", "TERM": "xterm-256color", **environ})
         self._env.pop("TMUX", None)
         self.folder = folder
@@ -328,12 +329,13 @@ class Pane:
 def pane(tmp_path: Path, database_url: str) -> Iterator[Pane]:
     if shutil.which("tmux") is None:
         pytest.skip("tmux is not installed: apt-get install tmux")
-    pane = Pane(f"ayb-jobs-{os.getpid()}", tmp_path, {"AYB_JOBS_DATABASE_URL": database_url})
-    pane.tmux("new-session", "-d", "-x", "80", "-y", "24", "sh")
-    try:
-        yield pane
-    finally:
-        pane.tmux("kill-server")
+    with TemporaryDirectory() as sockets:  # whose name is short enough for a socket
+        pane = Pane(f"{sockets}/tmux", tmp_path, {"AYB_JOBS_DATABASE_URL": database_url})
+        pane.tmux("new-session", "-d", "-x", "80", "-y", "24", "sh")
+        try:
+            yield pane
+        finally:
+            pane.tmux("kill-server")
 
 
 def let_in(conn: Connection, *, let: bool) -> None:
