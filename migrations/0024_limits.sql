@@ -54,10 +54,21 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, limited_key)
 
 -- Leases jobs under one limit. Each statement of a volatile function has a snapshot of its own, so what is counted
 -- behind the lock holds all that was committed before the lock was had. A client that is stopped holds no lock: it
--- sends one statement. Sequential scans are off, because the table may be small or never analyzed when a plan is made.
+-- sends one statement. If somebody else holds the lock for a second, nothing is leased, and no job is to blame. Sequential scans are off, because the table may be small or never analyzed when a plan is made.
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
+    -- whether the caller can lease `job` now, if its key has a free place
+    can_start text := format($filter$
+        job.run_at <= now() AND job.type = ANY (p_types) AND job.queue = ANY (p_queues)
+        AND job.id <> ALL (p_aside) AND (p_only IS NULL OR job.id = ANY (p_only))
+        AND NOT EXISTS (
+            SELECT FROM %1$s._ayb_job_pauses AS pause
+            WHERE (pause.until IS NULL OR pause.until > now()) AND (
+                pause.kind = 'queue' AND pause.name = job.queue
+                OR pause.kind = 'type' AND pause.name = job.type)
+        )
+    $filter$, tables);
 BEGIN
     EXECUTE format($create$
         CREATE FUNCTION %1$s._ayb_job_lease_limited(
@@ -76,16 +87,27 @@ BEGIN
             spare int := p_room;
             picked_keys text[];
             open_keys bigint;
+            keys_left boolean := false;
+            patience text := current_setting('lock_timeout');
             batch bytea := substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10);
         BEGIN
-            SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat INTO held
-            FROM %1$s._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
-            -- locked
-            IF NOT FOUND THEN
-                RETURN;
-            END IF;
-            at := clock_timestamp();
             last_key := p_after;
+            PERFORM set_config('lock_timeout', '1s', true);
+            BEGIN
+                SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat INTO held
+                FROM %1$s._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
+                -- locked
+                IF NOT FOUND THEN
+                    PERFORM set_config('lock_timeout', patience, true);
+                    RETURN;
+                END IF;
+            EXCEPTION WHEN lock_not_available THEN
+                PERFORM set_config('lock_timeout', patience, true);
+                RETURN NEXT;
+                RETURN;
+            END;
+            PERFORM set_config('lock_timeout', patience, true);
+            at := clock_timestamp();
             IF held.max_running IS NOT NULL THEN
                 spare := least(spare, held.max_running - (
                     SELECT count(*) FROM %1$s._ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = p_name));
@@ -96,8 +118,9 @@ BEGIN
             END IF;
 
             -- The keys are walked in a circle behind the last one served, and no further than is needed: to as many
-            -- with a free place as twice the room, or to a thousand. Of each key come the first jobs, by priority; of
-            -- all keys those first whose key runs least.
+            -- with a free place and a job that can start as twice the room, or to a thousand. Of each key come the
+            -- first jobs, by priority; of all keys those first whose key runs least. If none came, the next walk goes
+            -- on behind the last key of this one.
             IF spare > 0 THEN
                 WITH RECURSIVE running AS MATERIALIZED (
                     SELECT job.limited_key AS key, count(*)::int AS jobs
@@ -144,7 +167,16 @@ BEGIN
                             SELECT kept.tat FROM %1$s._ayb_job_limit_keys AS kept
                             WHERE held.key_every IS NOT NULL AND kept.limit_name = p_name AND kept.limit_key = seen.key
                         ) AS rate ON true
-                    ) AS found
+                    ) AS found CROSS JOIN LATERAL (
+                        SELECT FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
+                            SELECT FROM %1$s._ayb_jobs AS job
+                            WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = found.key
+                                AND job.priority = level.priority AND %2$s
+                            ORDER BY job.run_at, job.id
+                            LIMIT 1
+                        ) AS first
+                        LIMIT 1
+                    ) AS startable
                     WHERE found.free > 0
                     LIMIT greatest(16, 2 * spare)
                 ), share AS MATERIALIZED (
@@ -158,15 +190,7 @@ BEGIN
                                 SELECT job.id, job.priority, job.run_at
                                 FROM %1$s._ayb_jobs AS job
                                 WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = open.key
-                                    AND job.priority = level.priority AND job.run_at <= now()
-                                    AND job.type = ANY (p_types) AND job.queue = ANY (p_queues)
-                                    AND job.id <> ALL (p_aside) AND (p_only IS NULL OR job.id = ANY (p_only))
-                                    AND NOT EXISTS (
-                                        SELECT FROM %1$s._ayb_job_pauses AS pause
-                                        WHERE (pause.until IS NULL OR pause.until > now()) AND (
-                                            pause.kind = 'queue' AND pause.name = job.queue
-                                            OR pause.kind = 'type' AND pause.name = job.type)
-                                    )
+                                    AND job.priority = level.priority AND %2$s
                                 ORDER BY job.run_at, job.id
                                 LIMIT least(open.free, spare, share.each)
                                 FOR NO KEY UPDATE SKIP LOCKED
@@ -179,11 +203,19 @@ BEGIN
                 )
                 SELECT array_agg(chosen.id ORDER BY turn, place), array_agg(chosen.key ORDER BY turn, place),
                     coalesce((array_agg(chosen.key ORDER BY turn DESC, place DESC))[1],
-                        (SELECT seen.key FROM seen ORDER BY seen.place DESC LIMIT 1), p_after),
-                    (SELECT count(*) FROM open), CASE WHEN count(*) = 0 THEN (SELECT count(*) = 1000 FROM seen) END
-                INTO picked, picked_keys, last_key, open_keys, more
+                        CASE WHEN (SELECT count(*) FROM open) < greatest(16, 2 * spare)
+                            THEN (SELECT seen.key FROM seen ORDER BY seen.place DESC LIMIT 1)
+                            ELSE (SELECT open.key FROM open ORDER BY open.place DESC LIMIT 1) END,
+                        p_after),
+                    (SELECT count(*) FROM open),
+                    CASE WHEN (SELECT count(*) FROM open) < greatest(16, 2 * spare)
+                        THEN (SELECT count(*) = 1000 FROM seen)
+                        ELSE EXISTS (SELECT FROM seen WHERE seen.place > (SELECT max(open.place) FROM open)) END
+                INTO picked, picked_keys, last_key, open_keys, keys_left
                 FROM chosen;
-                more := coalesce(more, cardinality(picked) = p_room OR cardinality(picked) < spare AND open_keys > 1);
+                more := CASE WHEN picked IS NULL THEN keys_left
+                    ELSE cardinality(picked) = p_room
+                        OR cardinality(picked) < spare AND (keys_left OR open_keys > 1) END;
             END IF;
 
             IF picked IS NOT NULL THEN
@@ -220,9 +252,29 @@ BEGIN
             IF held.every IS NOT NULL THEN
                 wait_s := extract(epoch FROM held.tat - (held.burst - 1) * held.every - clock_timestamp());
             END IF;
+            -- No key starts before its limit may, and none while all places are taken.
+            IF held.key_every IS NOT NULL AND coalesce(wait_s, 0) <= 0 AND coalesce(cardinality(picked), 0) < spare THEN
+                SELECT extract(epoch FROM spent.tat - (held.key_burst - 1) * held.key_every - clock_timestamp()) INTO wait_s
+                FROM (
+                    SELECT kept.limit_key AS key, kept.tat FROM %1$s._ayb_job_limit_keys AS kept
+                    WHERE kept.limit_name = p_name AND kept.tat > at + (held.key_burst - 1) * held.key_every
+                    ORDER BY kept.tat
+                ) AS spent CROSS JOIN LATERAL (
+                    SELECT FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
+                        SELECT FROM %1$s._ayb_jobs AS job
+                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = spent.key
+                            AND job.priority = level.priority AND %2$s
+                        ORDER BY job.run_at, job.id
+                        LIMIT 1
+                    ) AS first
+                    LIMIT 1
+                ) AS startable
+                ORDER BY spent.tat
+                LIMIT 1;
+            END IF;
             RETURN NEXT;
         END
         $body$
-    $create$, tables);
+    $create$, tables, can_start);
 END
 $make$;

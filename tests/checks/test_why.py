@@ -149,6 +149,25 @@ def others_come_first_and_slots_are_free(conn: Connection) -> str:
     return mail(conn)
 
 
+def others_of_its_limit_and_key_come_first(conn: Connection) -> str:
+    """Plain jobs, jobs of another key and of another limit keep it from nothing."""
+    a_daemon(conn)
+    mail(conn, priority=1)
+    for name, key, priority in (("few", "x", 5), ("few", "x", 6), ("few", "y", 5), ("less", "x", 5), ("few", "x", 7)):
+        mail(conn, priority=priority, limited_by=name, limited_key=key)
+    conn.execute("INSERT INTO _ayb_job_limits (name, types, max_running, set_by) VALUES ('few', '{mail}', 9, 'ann')")
+    return mail(conn, priority=6, limited_by="few", limited_key="x")
+
+
+def its_limit_is_used_up(conn: Connection) -> str:
+    a_daemon(conn)
+    conn.execute(
+        "INSERT INTO _ayb_job_limits (name, types, key_max_running, set_by) VALUES ('few', '{mail}', 1, 'ann')"
+    )
+    mail(conn, "running", worker_id="a", lease_until=LATER, priority=6, limited_by="few", limited_key="x")
+    return mail(conn, priority=6, limited_by="few", limited_key="x")
+
+
 def its_daemon_is_gone(conn: Connection) -> str:
     a_daemon(conn)
     return mail(conn, "running", worker_id="b", lease_until=LATER)
@@ -240,6 +259,14 @@ SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
         ),
     ),
     "behind": (others_come_first_and_slots_are_free, Told(WaitKind.BEHIND, "1 due job is ahead of it")),
+    "behind others of its key": (
+        others_of_its_limit_and_key_come_first,
+        Told(WaitKind.BEHIND, "2 due jobs are ahead of it"),
+    ),
+    "limited": (
+        its_limit_is_used_up,
+        Told(WaitKind.LIMITED, "it waits under the limit few: 1 run of 1 at once for its key x"),
+    ),
     "daemon gone": (
         its_daemon_is_gone,
         Told(WaitKind.DAEMON_GONE, f"its daemon b is gone; the job is due again once its lease has run out, at {AT}"),

@@ -3,7 +3,10 @@
 import threading
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, LiteralString
 
 import pytest
 
@@ -12,7 +15,7 @@ from ayb_jobs.errors import ConfigError
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.limits import NewLimit
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -135,14 +138,42 @@ def test_a_daemon_of_an_earlier_version_is_named_and_leases_nothing_that_waits_u
     assert list(limits.list_limits(conn)[0].waiting_for) == ["old (pid 7 on h, version 0.0.9)"]
 
 
-def test_a_rate_is_waited_for_and_not_polled(database_url: str, conn: Connection) -> None:
+@pytest.mark.parametrize("given", [{"rate": "20/s"}, {"key_rate": "20/s"}])
+def test_a_rate_is_waited_for_and_not_polled(database_url: str, conn: Connection, given: dict[str, str]) -> None:
     handlers = Handlers()
-    limit(conn, rate="20/s")
+    limit(conn, **given)
     enqueue_many(conn, [NewJob(type="test", payload={}) for _ in range(10)])
     with running(database_url, handlers.registry, poll_interval_ms=60_000, notify=False):
         began = time.monotonic()
         eventually(lambda: left(conn) == 0, within_s=30)
     assert 0.4 <= time.monotonic() - began < 5
+
+
+def test_a_limit_that_is_locked_keeps_only_its_own_jobs_waiting(database_url: str, conn: Connection) -> None:
+    limit(conn, max_running=5)
+    limit(conn, name="other", types=["other"], max_running=5)
+    handlers = Handlers()
+    handlers.registry.handler("other")(lambda _: None)
+    done = "SELECT type FROM _ayb_jobs WHERE state = 'completed' ORDER BY type"
+    with running(database_url, handlers.registry) as one:
+        with conn.transaction():
+            conn.execute("SELECT FROM _ayb_job_limits WHERE name = 'few' FOR UPDATE")
+            for turn in range(1, 4):
+                enqueue_elsewhere(database_url)
+                ended = turn * [("other",)] + turn * [("plain",)]
+                eventually(partial(same, conn, done, ended))
+        eventually(lambda: len(conn.execute(done).fetchall()) == 9)
+    assert [event for event in one.recorder.events if type(event).__name__ == "RowsSetAside"] == []
+
+
+def same(conn: Connection, query: LiteralString, rows: Sequence[tuple[str]]) -> bool:
+    return conn.execute(query).fetchall() == rows
+
+
+def enqueue_elsewhere(url: str) -> None:
+    with closing(connect(url)) as conn:
+        for kind in ("test", "other", "plain"):
+            make_job(conn, type=kind)
 
 
 def test_a_job_that_a_trigger_refuses_keeps_no_other_of_its_limit_waiting(database_url: str, conn: Connection) -> None:

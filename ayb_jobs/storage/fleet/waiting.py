@@ -63,7 +63,8 @@ class _Around(NamedTuple):
 
 
 # Waiting jobs are leased in the order priority, run_at, id; those that no live daemon knows keep nobody waiting. Each
-# priority is a walk of its own, so that delayed jobs are not walked. A job may be due at infinity.
+# priority is a walk of its own, so that delayed jobs are not walked. A job under a limit (priorities 5 to 8) waits only
+# for jobs of its limit and key. A job may be due at infinity.
 LOOK_AROUND = """
     SELECT
         CASE
@@ -76,17 +77,29 @@ LOOK_AROUND = """
             SELECT count(*)
             FROM (
                 SELECT
-                FROM generate_series(1, job.priority) AS level (priority)
+                FROM generate_series(CASE WHEN job.priority > 4 THEN 5 ELSE 1 END, job.priority) AS level (priority)
                 CROSS JOIN LATERAL (
-                    SELECT
+                    (SELECT
                     FROM _ayb_jobs AS other
-                    WHERE other.state = 'queued' AND other.queue = job.queue AND other.priority = level.priority
+                    WHERE job.priority <= 4 AND other.state = 'queued' AND other.queue = job.queue
+                        AND other.priority = level.priority
                         AND other.run_at <= now() AND other.type = ANY (%(types)s::text[])
                         AND (other.run_at, other.id) < (
                             CASE WHEN level.priority < job.priority THEN 'infinity' ELSE job.run_at END, job.id
                         )
                     ORDER BY other.run_at, other.id
-                    LIMIT %(most)s
+                    LIMIT %(most)s)
+                    UNION ALL
+                    (SELECT
+                    FROM _ayb_jobs AS other
+                    WHERE job.priority > 4 AND other.state = 'queued' AND other.limited_by = job.limited_by
+                        AND other.limited_key = job.limited_key AND other.priority = level.priority
+                        AND other.run_at <= now() AND other.type = ANY (%(types)s::text[])
+                        AND (other.run_at, other.id) < (
+                            CASE WHEN level.priority < job.priority THEN 'infinity' ELSE job.run_at END, job.id
+                        )
+                    ORDER BY other.run_at, other.id
+                    LIMIT %(most)s)
                 ) AS in_lane
                 LIMIT %(most)s
             ) AS first

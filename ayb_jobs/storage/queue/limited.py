@@ -167,8 +167,8 @@ class Limited(NamedTuple):
     """What a look under one limit brought.
 
     `after` is the key to go on behind, and `more` tells whether there may be more to lease at once. `wait_s` is how
-    long until the limit's rate allows the next start; None if it has no rate. `unchanged` are jobs that a trigger kept
-    from being leased, without an error.
+    long until a rate, the limit's or a key's, allows the next start; None if no job waits for one. `unchanged` are jobs
+    that a trigger kept from being leased, without an error.
     """
 
     leased: list[LeasedJob]
@@ -193,7 +193,8 @@ def lease_limited(
 ) -> Limited:
     """Lease up to `room` due jobs of these types and queues under a limit: no more than it has places and tokens for.
 
-    Keys share alike: those whose jobs run least come first. It waits for whoever looks under the same limit.
+    Keys share alike: those whose jobs run least come first. It waits for whoever looks under the same limit, for a
+    second at most: then nothing is leased.
     """
     values: dict[str, Any] = {
         "name": name,

@@ -222,6 +222,64 @@ def test_a_limit_of_a_type_that_is_paused_or_served_elsewhere_starts_nothing(con
     assert len(under(conn).leased) == 1
 
 
+@pytest.mark.parametrize("hindered", ["later", "served elsewhere", "paused"])
+def test_keys_that_hold_nothing_startable_keep_no_other_key_waiting(conn: Connection, hindered: str) -> None:
+    limit(conn, types=["test", "a", "elsewhere"], key_max_running=1)
+    kind = {"later": "test", "served elsewhere": "elsewhere", "paused": "a"}[hindered]
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, limit_key) SELECT %s, 'a' || lpad(i::text, 3, '0') FROM generate_series(1, 40) AS i",
+        (kind,),
+    )
+    free = make_job(conn, limit_key="b")
+    lease_beside_limits(conn, worker_id="w", lanes=LANES, types=[*TYPES, "elsewhere"], limit=100, lease_s=60)
+    if hindered == "later":
+        conn.execute("UPDATE _ayb_jobs SET run_at = now() + interval '1 hour' WHERE limited_key < 'b'")
+    conn.execute("INSERT INTO _ayb_job_pauses (kind, name, paused_by) VALUES ('type', 'a', 'ada')")
+    assert [job.id for job in under(conn, room=4).leased] == [free]
+
+
+def test_a_walk_goes_on_behind_the_last_key_that_it_tried(conn: Connection, database_url: str) -> None:
+    """Rows that somebody else has locked can start, but cannot be leased."""
+    limit(conn, key_max_running=1)
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, limit_key) SELECT 'test', 'a' || lpad(i::text, 3, '0') FROM generate_series(1, 20) AS i"
+    )
+    free = make_job(conn, limit_key="b")
+    beside(conn)
+    with another(database_url) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_jobs WHERE limited_key < 'b' FOR UPDATE")
+        first = under(conn, room=4)
+        assert (first.leased, first.after, first.more) == ([], "a016", True)
+        assert [job.id for job in under(conn, room=4, after=first.after).leased] == [free]
+
+
+def test_a_limit_that_is_locked_for_long_leases_nothing_and_is_no_error(conn: Connection, database_url: str) -> None:
+    limit(conn, max_running=1)
+    make_job(conn)
+    beside(conn)
+    conn.execute("SET statement_timeout = '5s'")
+    conn.execute("SET lock_timeout = '7s'")
+    with another(database_url) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_job_limits FOR UPDATE")
+        found = under(conn, after="x")
+        assert (found.leased, found.after, found.more, found.unchanged) == ([], "x", False, [])
+    with conn.transaction():
+        assert len(under(conn).leased) == 1
+        assert conn.execute("SHOW lock_timeout").fetchone() == ("7s",)
+
+
+def test_a_look_tells_when_the_rate_of_a_key_that_waits_allows_the_next_start(conn: Connection) -> None:
+    limit(conn, key_rate="10/s", key_burst=2)
+    make_jobs(conn, "x", 5)
+    make_jobs(conn, "y", 2)
+    beside(conn)
+    assert len(under(conn).leased) == 4
+    conn.execute("UPDATE _ayb_job_limit_keys SET tat = clock_timestamp() + interval '30 s' WHERE limit_key = 'x'")
+    assert under(conn).wait_s == pytest.approx(29.9, abs=1)  # y has no job left
+    conn.execute("UPDATE _ayb_jobs SET run_at = now() + interval '1 hour' WHERE state = 'queued'")
+    assert under(conn).wait_s is None
+
+
 @pytest.mark.parametrize("given", [{"max_running": 1}, {"key_max_running": 1}, {"rate": "1/h"}, {"key_rate": "1/h"}])
 def test_two_producers_and_one_place_the_first_held_open(
     conn: Connection, database_url: str, given: dict[str, Any]
