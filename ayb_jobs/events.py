@@ -68,8 +68,15 @@ class JobsReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobsCanceled:
+    """These jobs were to be given back, and ended canceled instead, as was asked."""
+
+    job_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecovered:
-    """A lost lease was found; the job was queued again, or failed if its attempts or crashes were used up."""
+    """A lost lease was found; the job was queued again, failed if its attempts or crashes were used up, or canceled."""
 
     job: RecoveredJob
 
@@ -419,6 +426,7 @@ Single = (
     | RemovalRefused
     | ExecutionsDropped
     | JobsReleased
+    | JobsCanceled
     | JobRecovered
     | ChildrenResolved
     | JobOverran

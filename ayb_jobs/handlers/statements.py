@@ -2,8 +2,11 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import psycopg
+
+from ayb_jobs.errors import DatabaseError
 from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, shares_sessions
@@ -17,7 +20,8 @@ ENDING = frozenset[StopReason]({"canceled", "lease_lost"})
 class Ending:
     """Cancels the statements of one server process, again and again, from `begin` to `end`.
 
-    A thread of its own does, since who tells handlers to stop must not wait for the database.
+    A thread of its own does, since who tells handlers to stop must not wait for the database. It outlives the
+    database's errors: whoever reads the log learns of these from the daemon's loops.
     """
 
     def __init__(self, database: Database, backend: int) -> None:
@@ -40,7 +44,7 @@ class Ending:
         while not self._over.is_set():
             with self._lock:
                 if not self._over.is_set():
-                    with self._database.connection() as conn:
+                    with suppress(DatabaseError, psycopg.Error), self._database.connection() as conn:
                         cancel_statement(conn, self._backend)
             self._over.wait(AGAIN_S)
 

@@ -36,6 +36,7 @@ LINES: Mapping[str, Line] = {
     "action.taken": Line("info", "Someone changed a job or a schedule by the API: `action`, `actor` and `target`."),
     "jobs.enqueued": Line("debug", "This daemon put jobs into the queue, by type."),
     "jobs.leased": Line("debug", "A batch of jobs was leased."),
+    "jobs.canceled": Line("info", "Jobs that were to be given back ended canceled instead, as was asked."),
     "jobs.released": Line("info", "Jobs that never started were given back with their attempt."),
     "jobs.unclaimable": Line(
         "warning",

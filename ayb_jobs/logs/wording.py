@@ -24,6 +24,8 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
     match event:
         case events.JobsReleased():
             return ("jobs.released", {"count": len(event.job_ids)}) if event.job_ids else None
+        case events.JobsCanceled():
+            return "jobs.canceled", {"count": len(event.job_ids), "job_ids": list(event.job_ids[:MOST_IDS])}
         case events.SettlementRefused():
             return "settlement.refused", job_fields(event.job) | retry_fields(event.retry_s, event.error)
         case events.RemovalRefused():

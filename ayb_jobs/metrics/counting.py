@@ -121,6 +121,8 @@ class Metrics:
                 self._add("ayb_jobs_stale_settles_refused", event.during, by=len(event.job_ids))
             case events.JobsReleased():
                 self._add("ayb_jobs_released", by=len(event.job_ids))
+            case events.JobsCanceled():  # of which the leases are known alone
+                self._add("ayb_jobs_canceled", "", by=len(event.job_ids))
             case events.JobRecovered():
                 self._add("ayb_jobs_recovered", event.job.state)
                 if event.job.state == JobState.FAILED:

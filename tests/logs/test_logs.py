@@ -68,6 +68,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (settled(COMPLETED), "job.completed"),
     (events.LeasesLost(job_ids=["a"], during="settle"), "lease.lost"),
     (events.SettlementRefused(job=job(), error=OSError("no")), "settlement.refused"),
+    (events.JobsCanceled(job_ids=["a"]), "jobs.canceled"),
     (events.JobsReleased(job_ids=["a"]), "jobs.released"),
     (
         events.JobRecovered(job=RecoveredJob(id="a", type="t", state="queued", attempts=1, crashes=1, error="lost")),

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from psycopg import sql
+from psycopg.errors import QueryCanceled
 
 from ayb_jobs.errors import Conflict, Stopped
-from ayb_jobs.events import JobsSettled, LeasesLost
+from ayb_jobs.events import JobsCanceled, JobsSettled, LeasesLost
+from ayb_jobs.handlers import statements
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.kinds.exec import ExecSettings, exec_handler
@@ -29,14 +31,16 @@ from ayb_jobs.operations import bulk
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.runtime.aside import Aside
-from ayb_jobs.runtime.jobs.giving_back import release_each
+from ayb_jobs.runtime.jobs.giving_back import Released, release_each, tell_released
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.fleet.waits import list_waiting
 from ayb_jobs.storage.queue.canceling import end_canceled, extend_canceled
 from ayb_jobs.storage.queue.leases import Touched
 from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
 from ayb_jobs.storage.queue.recovery import find_expired_leases
-from ayb_jobs.storage.queue.settling import settle_jobs
+from ayb_jobs.storage.queue.settling import find_locked, settle_jobs
+from ayb_jobs.storage.work_transaction import cancel_statement
 from tests.acceptance.processes import daemon
 from tests.daemon.test_daemon import registry_of
 from tests.eventually import eventually
@@ -376,6 +380,69 @@ def test_jobs_that_wait_in_the_buffer_end_canceled_when_they_are_given_back(db: 
     assert row(conn, kept.id, "state, attempts") == ("queued", 0)
     assert row(conn, canceled.id, "state, canceling_lease_id, worker_id") == ("canceled", None, None)
     assert [outcome for outcome, *_ in attempts(conn, canceled.id)] == ["canceled"]
+
+
+@pytest.mark.parametrize("canceled", [True, False])
+def test_a_locked_job_that_is_to_end_canceled_keeps_no_other_waiting_when_jobs_are_given_back(
+    db: Database, database_url: str, conn: Connection, canceled: bool
+) -> None:
+    stuck, free = leased(conn), leased(conn)
+    ask(conn, stuck.id)
+    if canceled:
+        ask(conn, free.id)
+    aside = Aside(lambda _: None, part="test", table="_ayb_jobs")
+    told: list[Any] = []
+    leases = [stuck.lease, free.lease]
+    with closing(connect(database_url)) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (stuck.id,))
+        released = release_each(db, leases, aside, worker_id="w")
+    assert released == Released(
+        done=set() if canceled else {free.lease_id}, locked={stuck.lease_id}, refused=set(),
+        canceled={free.lease_id} if canceled else set(),
+    )  # fmt: skip
+    again = release_each(db, leases, aside, worker_id="w")
+    tell_released(told.append, leases, again)
+    assert stuck.id in told[0].job_ids
+    assert isinstance(told[0], JobsCanceled)
+
+
+def test_a_locked_job_that_is_to_end_canceled_is_found_to_be_locked(database_url: str, conn: Connection) -> None:
+    job, free = leased(conn), leased(conn)
+    ask(conn, job.id)
+    with closing(connect(database_url)) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (job.id,))
+        assert find_locked(conn, [job.lease, free.lease]) == {job.lease_id}
+    assert find_locked(conn, [job.lease, free.lease]) == set()
+
+
+def test_a_job_that_is_to_end_canceled_and_lost_its_daemon_is_told_as_lost(conn: Connection) -> None:
+    job_id = make_job(conn, "running")
+    ask(conn, job_id)
+    assert [(group.jobs, group.first_id) for group in list_waiting(conn)] == [(1, job_id)]
+
+
+def test_statements_are_canceled_again_after_an_error_of_the_database(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first statement that would cancel is refused, since its connection was ended."""
+    refused = threading.Event()
+
+    def cancel(own: Connection, backend: int) -> None:
+        if not refused.is_set():
+            refused.set()
+            own.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        cancel_statement(own, backend)
+
+    monkeypatch.setattr(statements, "cancel_statement", cancel)
+    with closing(Database(database_url)) as database, closing(connect(database_url)) as sleeper:
+        ending = statements.Ending(database, sleeper.info.backend_pid)
+        ending.begin("canceled")
+        try:
+            with pytest.raises(QueryCanceled, match="user request"):
+                sleeper.execute("SET statement_timeout = '20s'; SELECT pg_sleep(60)")
+        finally:
+            ending.end()
+    assert refused.is_set()
 
 
 def test_an_isolated_handler_that_does_not_listen_is_killed(database_url: str, conn: Connection) -> None:

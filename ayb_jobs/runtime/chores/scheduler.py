@@ -11,6 +11,7 @@ from ayb_jobs.model.schedules.cron import Ended, read_cron
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, advance, first_fire, passed_over
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.chores.clock_watch import ClockWatch
+from ayb_jobs.runtime.chores.stranded import Stranded
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.schedules.fires import Fired, Served, fire, lock_due
@@ -63,6 +64,7 @@ class Scheduler:
         self._aside = Aside(emit, part="scheduler", table="_ayb_job_schedules")
         self._retrying, self._planning, self._firing = Patience(), Patience(), Patience()
         self._clock_watch = ClockWatch(database, emit)
+        self._stranded = Stranded(database, emit)
 
     def tick(self) -> float:
         """Do all that is due, and return the seconds until the next schedule is, at most `tick_s`.
@@ -75,6 +77,7 @@ class Scheduler:
             if self._plan_and_fire(ahead):
                 return 0.0
             ahead = self._look()
+        self._stranded.tick()
         if self._clock_watch.look(ahead.clock_s):
             ahead = self._look()
         if self._clock_watch.hurries:

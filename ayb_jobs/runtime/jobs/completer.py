@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import Emit, JobsReleased, JobsSettled, LeasesLost, SettlementRefused
+from ayb_jobs.events import Emit, JobsSettled, LeasesLost, SettlementRefused
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.redact import redact
 from ayb_jobs.runtime.aside import Aside, Waits
-from ayb_jobs.runtime.jobs.giving_back import release_each
+from ayb_jobs.runtime.jobs.giving_back import release_each, tell_released
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.jobs.writing import Writing, Written
 from ayb_jobs.runtime.narrowing import Patience, narrowed
@@ -251,8 +251,7 @@ class Completer:
         if self._locked_returned:
             self._look_at_locked = time.monotonic() + LOCKED_S
         self._in_flight.remove(held.job.lease_id for held in tried if held.job.lease_id not in left)
-        if released.done:
-            self._emit(JobsReleased(job_ids=[held.job.id for held in tried if held.job.lease_id in released.done]))
+        tell_released(self._emit, leases_of(tried), released)
 
 
 def is_no_outage(error: BaseException) -> bool:

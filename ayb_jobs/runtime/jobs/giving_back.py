@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import Emit, JobsReleased
+from ayb_jobs.events import Emit, JobsCanceled, JobsReleased
 from ayb_jobs.model.job import Lease
 from ayb_jobs.model.lifecycle import CANCELED_WHILE_IT_RAN
 from ayb_jobs.runtime.aside import Aside
@@ -24,6 +24,7 @@ from ayb_jobs.storage.database import is_refused
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.canceling import end_canceled_leases
 from ayb_jobs.storage.queue.leases import Touched, find_orphans, release_jobs
+from ayb_jobs.storage.queue.settling import RowsLocked, find_locked
 
 # How often it tries again what it cannot give back: rows that somebody else has locked, and what may yet be leased.
 LOOK_S = 1.0
@@ -35,21 +36,23 @@ STALE_S = 1.0
 class Released(NamedTuple):
     """What became of leases, by their ids: given back, or locked by somebody else, or refused by the database.
 
-    Those in none of these were lost before.
+    `canceled` are of jobs that ended canceled instead. Those in none of these were lost before.
     """
 
     done: set[str]
     locked: set[str]
     refused: set[str]
+    canceled: set[str]
 
 
 def release_each(database: Database, leases: Sequence[Lease], aside: Aside, *, worker_id: str) -> Released:
     """Give jobs back with their attempt. One that the database refuses is set `aside`, and keeps no other waiting."""
     result = narrowed(leases, partial(_release, database, worker_id), blames=was_refused)
-    done = {lease_id for touched in result.done for lease_id in touched.done}
-    locked = {lease_id for touched in result.done for lease_id in touched.locked}
+    done = {lease_id for touched, _ in result.done for lease_id in touched.done}
+    locked = {lease_id for touched, _ in result.done for lease_id in touched.locked}
+    canceled = {lease_id for _, ended in result.done for lease_id in ended}
     refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}
-    refused |= {lease_id: RowUnchanged() for touched in result.done for lease_id in touched.unchanged}
+    refused |= {lease_id: RowUnchanged() for touched, _ in result.done for lease_id in touched.unchanged}
     untried = {lease.lease_id for lease in result.left}
     aside.put_all([(lease.job_id, refused[lease.lease_id]) for lease in leases if lease.lease_id in refused])
     for lease in leases:
@@ -57,16 +60,43 @@ def release_each(database: Database, leases: Sequence[Lease], aside: Aside, *, w
             aside.forget(lease.job_id)
     if result.left and not result.done:
         raise result.refused[-1].error
-    return Released(done, locked, refused.keys() | untried)
+    return Released(done, locked, refused.keys() | untried, canceled)
 
 
-def _release(database: Database, worker_id: str, leases: Sequence[Lease]) -> Touched:
-    """Give jobs back; those that are to end canceled do so instead."""
+def tell_released(emit: Emit, leases: Sequence[Lease], released: Released) -> None:
+    """Tell which of these jobs were given back, and which ended canceled."""
+    if released.done:
+        emit(JobsReleased(job_ids=[lease.job_id for lease in leases if lease.lease_id in released.done]))
+    if released.canceled:
+        emit(JobsCanceled(job_ids=[lease.job_id for lease in leases if lease.lease_id in released.canceled]))
+
+
+def _release(database: Database, worker_id: str, leases: Sequence[Lease]) -> tuple[Touched, set[str]]:
+    """Give jobs back; those that are to end canceled do so instead, and their leases come second."""
     with database.connection() as conn:
         touched = release_jobs(conn, leases)
-        if gone := touched.others(leases):
-            end_canceled_leases(conn, gone, worker_id=worker_id, error=CANCELED_WHILE_IT_RAN)
-    return touched
+    gone = touched.others(leases)
+    if not gone:
+        return touched, set()
+    canceled, locked = _end_canceled(database, worker_id, gone)
+    return touched._replace(locked=touched.locked | locked), canceled
+
+
+def _end_canceled(database: Database, worker_id: str, gone: Sequence[Lease]) -> tuple[set[str], set[str]]:
+    """End those of these leases whose jobs are to end canceled; return these, and those whose rows are locked.
+
+    A row that somebody has locked keeps no other waiting. If one is locked just then, all are tried again.
+    """
+    with database.connection() as conn:
+        locked = find_locked(conn, gone)
+    free = [lease for lease in gone if lease.lease_id not in locked]
+    if not free:
+        return set(), locked
+    try:
+        with database.connection() as conn:
+            return end_canceled_leases(conn, free, worker_id=worker_id, error=CANCELED_WHILE_IT_RAN), locked
+    except RowsLocked:
+        return set(), {lease.lease_id for lease in gone}
 
 
 class GivingBack:
@@ -168,6 +198,5 @@ class GivingBack:
         waiting = set(self._aside.ids())
         tried = [lease for lease in leases if lease.job_id not in waiting]
         released = release_each(self._database, tried, self._aside, worker_id=self._worker_id)
-        if released.done:
-            self._emit(JobsReleased(job_ids=[lease.job_id for lease in leases if lease.lease_id in released.done]))
+        tell_released(self._emit, leases, released)
         return released._replace(refused=released.refused | {one.lease_id for one in leases if one.job_id in waiting})

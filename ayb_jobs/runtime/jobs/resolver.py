@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ayb_jobs.events import ChildrenResolved, Emit, Event, JobRecovered, JobsSettled
+from ayb_jobs.events import ChildrenResolved, Emit, Event, JobRecovered, JobsCanceled, JobsSettled
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.dependencies import Edge
 from ayb_jobs.model.job import JobState
@@ -66,7 +66,9 @@ class Resolver:
             case JobsSettled():
                 ended = [each.job.id for each in event.settlements if each.state is not JobState.QUEUED]
             case JobRecovered():
-                ended = [event.job.id] if event.job.state == JobState.FAILED else []
+                ended = [event.job.id] if event.job.state != JobState.QUEUED else []
+            case JobsCanceled():
+                ended = list(event.job_ids)
             case ActionTaken(action="job.cancel", target=str(job_id)):
                 ended = [job_id]
             case _:

@@ -66,7 +66,7 @@ class Writing:
     def find_locked(self, endings: Sequence[Settlement]) -> set[str]:
         """Return the leases (their ids) of jobs whose rows somebody else has locked just now."""
         with self._database.connection() as conn:
-            return find_locked(conn, endings)
+            return find_locked(conn, [ended.job.lease for ended in endings])
 
     def _may_be_the_removal(self, batch: Sequence[Settlement], error: Exception) -> bool:
         """Tell whether a batch that the server refused may be settled if its jobs are kept.

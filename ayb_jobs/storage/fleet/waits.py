@@ -76,7 +76,8 @@ LIST_LOST = """
     FROM (
         SELECT id, type, queue, lease_until
         FROM _ayb_jobs AS job
-        WHERE state = 'running' AND lease_id IS NOT NULL AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+        WHERE state = 'running' AND coalesce(lease_id, canceling_lease_id) IS NOT NULL
+            AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
             AND (lease_until < now() - interval '2 seconds' OR NOT EXISTS (
                 SELECT FROM _ayb_job_workers AS daemon
                 WHERE daemon.id = job.worker_id AND heartbeat_at > now() - make_interval(secs => %(alive_s)s)

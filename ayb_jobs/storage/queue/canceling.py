@@ -20,7 +20,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import JOB_COLUMNS, as_job
 from ayb_jobs.storage.queue.leases import Touched, touch
 from ayb_jobs.storage.queue.settling import RowsLocked
-from ayb_jobs.storage.queue.successors import FREE_SUCCESSORS
+from ayb_jobs.storage.queue.successors import free_successors
 
 # A job that another runner leased has no lease id, and gets one that nobody holds.
 CANCEL_RUNNING_JOB = f"""
@@ -105,7 +105,7 @@ def extend_canceled(conn: Connection, leases: Sequence[Lease], *, lease_s: float
 
 
 # An attempt whose beginning is not known began when its job was leased.
-END_CANCELED = f"""
+END_CANCELED = """
     WITH impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', '1s', true)
     ), ended AS MATERIALIZED (
@@ -131,10 +131,8 @@ END_CANCELED = f"""
             now() - ended_ago_us * interval '1 microsecond'
         FROM settled
         WHERE lease_left IS NULL
-    ), freed AS ({FREE_SUCCESSORS}    ), told AS MATERIALIZED (
-        SELECT CASE WHEN {MAY_NOTIFY} AND EXISTS (SELECT FROM freed) THEN pg_notify('ayb_jobs', '')::text END
     )
-    SELECT lease_id::text FROM settled CROSS JOIN told WHERE lease_left IS NULL
+    SELECT lease_id::text, schedule_id::text FROM settled WHERE lease_left IS NULL
 """
 FIND_ENDED_CANCELED = """
     SELECT lease_id::text
@@ -178,7 +176,8 @@ def end_canceled_leases(conn: Connection, leases: Sequence[Lease], *, worker_id:
 
 def _end(conn: Connection, values: dict[str, Any]) -> set[str]:
     try:
-        ended = {row[0] for row in conn.execute(END_CANCELED, values)}
+        rows = conn.execute(END_CANCELED, values).fetchall()
     except LockNotAvailable as error:
         raise RowsLocked from error
-    return ended | {row[0] for row in conn.execute(FIND_ENDED_CANCELED, values)}
+    free_successors(conn, (schedule_id for _, schedule_id in rows))
+    return {lease_id for lease_id, _ in rows} | {row[0] for row in conn.execute(FIND_ENDED_CANCELED, values)}

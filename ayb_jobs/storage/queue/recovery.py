@@ -13,7 +13,7 @@ from ayb_jobs.model.job import LeasedJob, LostLease, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.successors import FREE_SUCCESSORS
+from ayb_jobs.storage.queue.successors import free_successors
 
 
 class Look(NamedTuple):
@@ -226,15 +226,13 @@ RECOVER_JOBS = f"""
         FROM settled
         WHERE state <> 'running'
         RETURNING job_id
-    ), freed AS ({FREE_SUCCESSORS}    ), told AS MATERIALIZED (
+    ), told AS MATERIALIZED (
         SELECT CASE
-            WHEN {MAY_NOTIFY} AND (
-                EXISTS (SELECT FROM settled WHERE state = 'queued' AND run_at <= now()) OR EXISTS (SELECT FROM freed)
-            )
+            WHEN {MAY_NOTIFY} AND EXISTS (SELECT FROM settled WHERE state = 'queued' AND run_at <= now())
                 THEN pg_notify('ayb_jobs', '')::text
         END
     )
-    SELECT held.id, settled.type, settled.state, settled.attempts, settled.crashes, settled.error,
+    SELECT held.id, settled.type, settled.state, settled.schedule_id::text, settled.attempts, settled.crashes, settled.error,
         held.id IN (SELECT job_id FROM logged) AS is_logged
     FROM held LEFT JOIN settled ON settled.id = held.id AND settled.state <> 'running' CROSS JOIN told
 """
@@ -255,7 +253,7 @@ def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]
     """End these attempts and write their execution rows, in one statement; return what became of the jobs.
 
     Each counts a crash beside its attempt. One left out was settled, extended or recovered by somebody else meanwhile,
-    or somebody has its row locked.
+    or somebody has its row locked. The transaction must see what others commit meanwhile.
     """
     if not ended:
         return Recovered()
@@ -271,6 +269,7 @@ def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]
     }
     rows: list[Any] = conn.cursor(row_factory=namedtuple_row).execute(RECOVER_JOBS, values, prepare=False).fetchall()
     recovered = [row for row in rows if row.state is not None]
+    free_successors(conn, (row.schedule_id for row in recovered if row.state == "canceled"))
     return Recovered(
         jobs=[
             RecoveredJob(

@@ -13,7 +13,7 @@ from psycopg.errors import LockNotAvailable
 from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.model.job import JobState, LeasedJob
+from ayb_jobs.model.job import JobState, Lease, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.arrays import numbers_array, plain_array
 from ayb_jobs.storage.database import Connection
@@ -259,19 +259,20 @@ FIND_LOCKED = """
     WITH free AS MATERIALIZED (
         SELECT id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
     )
-    SELECT lease_id
+    SELECT coalesce(lease_id, canceling_lease_id)
     FROM _ayb_jobs
-    WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[]) AND id NOT IN (SELECT id FROM free)
+    WHERE id = ANY (%(ids)s::uuid[]) AND coalesce(lease_id, canceling_lease_id) = ANY (%(lease_ids)s::uuid[])
+        AND id NOT IN (SELECT id FROM free)
 """
 
 
-def find_locked(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
-    """Return which of these leases (their ids) are of jobs whose rows somebody else has locked just now."""
-    rows = conn.execute(
-        FIND_LOCKED,
-        {
-            "ids": plain_array(ended.job.id for ended in settlements),
-            "lease_ids": plain_array(ended.job.lease_id for ended in settlements),
-        },
-    ).fetchall()
-    return {row[0] for row in rows}
+def find_locked(conn: Connection, leases: Sequence[Lease]) -> set[str]:
+    """Return which of these leases (their ids) are of jobs whose rows somebody else has locked just now.
+
+    Those of jobs that are to end canceled count too.
+    """
+    values = {
+        "ids": plain_array(lease.job_id for lease in leases),
+        "lease_ids": plain_array(lease.lease_id for lease in leases),
+    }
+    return {row[0] for row in conn.execute(FIND_LOCKED, values)}

@@ -1,16 +1,65 @@
 """The job that a schedule made while an earlier one of it was to end canceled: it waits for that one's end.
 
-It is queued beyond all times that any job is due. What ends the earlier job frees it, in the same statement. That
-statement always begins after the request was committed, and with it the waiting job, so it sees it.
+It is queued beyond all times that any job is due. Whoever ends the earlier job canceled frees it in a further
+statement: the one that ends the job may have begun before the waiting one was committed, and not see it. The scheduler
+looks now and then for those that nobody freed, since plain SQL may end the earlier job too.
 """
 
+from collections.abc import Iterable, Sequence
+
+from ayb_jobs.storage.channel import MAY_NOTIFY
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
+
 AFTER_THE_CANCELED = "timestamptz '9999-12-31 00:00:00+00'"
-# For a statement whose `settled` are jobs that ended, with their schedules.
-FREE_SUCCESSORS = f"""
-        UPDATE _ayb_jobs AS successor
-        SET run_at = greatest(now(), successor.scheduled_for), updated_at = now()
-        FROM settled
-        WHERE successor.schedule_id = settled.schedule_id AND successor.schedule_id IS NOT NULL
-            AND settled.state = 'canceled' AND successor.state = 'queued' AND successor.run_at = {AFTER_THE_CANCELED}
-        RETURNING successor.id
+IS_SUCCESSOR = f"""
+            successor.state = 'queued' AND successor.run_at = {AFTER_THE_CANCELED} AND successor.blocked_run_at IS NULL
+            AND NOT EXISTS (
+                SELECT FROM _ayb_jobs AS earlier
+                WHERE earlier.schedule_id = successor.schedule_id AND earlier.state = 'running'
+            )
 """
+# Rows that somebody has locked are passed over: the scheduler finds them later.
+FREE_SUCCESSORS = f"""
+    WITH found AS MATERIALIZED (
+        SELECT successor.id
+        FROM _ayb_jobs AS successor
+        WHERE successor.schedule_id = ANY (%(schedule_ids)s::uuid[]) AND {IS_SUCCESSOR}
+        ORDER BY successor.id
+        FOR NO KEY UPDATE OF successor SKIP LOCKED
+    ), freed AS (
+        UPDATE _ayb_jobs AS job
+        SET run_at = greatest(now(), job.scheduled_for), updated_at = now()
+        FROM found
+        WHERE job.id = found.id
+        RETURNING job.id, job.run_at
+    )
+    SELECT count(*), CASE WHEN {MAY_NOTIFY} AND count(*) > 0 THEN pg_notify('ayb_jobs', '')::text END
+    FROM freed
+    WHERE run_at < {AFTER_THE_CANCELED}
+"""
+
+
+def free_successors(conn: Connection, schedule_ids: Iterable[str | None]) -> int:
+    """Let those jobs of these schedules start that wait for an earlier one, if none runs; return how many."""
+    ids = sorted({id_ for id_ in schedule_ids if id_ is not None})
+    if not ids:
+        return 0
+    return int(one_row(conn.execute(FREE_SUCCESSORS, {"schedule_ids": ids}))[0])
+
+
+# By schedules, each of whose few unfinished jobs one index finds, whatever else is queued.
+FIND_STRANDED = f"""
+    SELECT schedule.id::text
+    FROM _ayb_job_schedules AS schedule
+    WHERE schedule.overlap = 'cancel_running' AND schedule.id <> ALL (%(aside)s::uuid[]) AND EXISTS (
+        SELECT FROM _ayb_jobs AS successor
+        WHERE successor.schedule_id = schedule.id AND {IS_SUCCESSOR}
+    )
+    LIMIT %(limit)s
+"""
+
+
+def find_stranded(conn: Connection, *, limit: int, aside: Sequence[str] = ()) -> list[str]:
+    """Return the ids of schedules of which a job waits for an earlier one while none runs, but for those `aside`."""
+    return [id_ for (id_,) in conn.execute(FIND_STRANDED, {"limit": limit, "aside": list(aside)}, prepare=False)]

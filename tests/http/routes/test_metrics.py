@@ -62,6 +62,7 @@ def value(server: Server, name: str, **labels: str) -> float | None:
         (settled(ending(Outcome.CANCELED, JobState.CANCELED)), "canceled", {"job_type": "t"}, 1),
         (events.LeasesLost(job_ids=["1", "2"], during="settle"), "stale_settles_refused", {"during": "settle"}, 2),
         (events.JobsReleased(job_ids=["1"]), "released", {}, 1),
+        (events.JobsCanceled(job_ids=["1"]), "canceled", {"job_type": ""}, 1),
         (
             events.JobRecovered(job=RecoveredJob(id="1", type="t", state="queued", attempts=1, crashes=1, error="")),
             "recovered",

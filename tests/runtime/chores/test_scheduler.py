@@ -16,13 +16,13 @@ from ayb_jobs.events import RowsPruned, ScheduleBroken, ScheduleRepaired, Schedu
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.job import Lease
-from ayb_jobs.model.schedules.fires import Advance, Fire, FireOutcome, jitter
+from ayb_jobs.model.schedules.fires import Advance, Fire, FireOutcome, advance, jitter
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
-from ayb_jobs.storage.queue.canceling import end_canceled_leases
+from ayb_jobs.storage.queue.canceling import cancel_running_job, end_canceled_leases
 from ayb_jobs.storage.schedules import fires as statements
 from ayb_jobs.storage.schedules.fires import LOCK_DUE, Served, fire, lock_due
 from ayb_jobs.storage.schedules.ledger import prune_fires
@@ -460,6 +460,59 @@ def test_a_job_that_runs_is_asked_to_end_canceled_and_its_successor_starts_once_
     assert bench.jobs_and_whether_due() == [("canceled", True), ("canceled", False), ("queued", True)]
     attempts = bench.conn.execute("SELECT outcome, worker_id, attempt FROM _ayb_job_executions").fetchall()
     assert attempts == [("canceled", "w", 1)]
+
+
+def running_and_due(bench: Bench) -> str:
+    """Make a schedule that is due while its job runs, and return that job's id."""
+    schedule_id = bench.add(cron="0 0 1 1 *", overlap="cancel_running")
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    return make_job(bench.conn, "running", schedule_id=schedule_id, scheduled_for=sql.SQL("now() - interval '1 h'"))
+
+
+def test_a_successor_that_is_committed_while_the_earlier_job_ends_is_freed(bench: Bench, database_url: str) -> None:
+    job_id = running_and_due(bench)
+    bench.scheduler._plan(None)
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    cancel_running_job(bench.conn, job_id)
+    [(lease_id,)] = bench.conn.execute("SELECT canceling_lease_id::text FROM _ayb_jobs").fetchall()
+    ended: list[set[str]] = []
+
+    def end() -> None:
+        ended.append(end_canceled_leases(bench.conn, [Lease(job_id, lease_id)], worker_id="w", error="over"))
+
+    with closing(psycopg.connect(database_url, autocommit=True)) as other, bench.database.transaction() as firing:
+        due = lock_due(firing, 10)
+        assert fire(firing, [advance(schedule, now) for schedule, now in due]).job_ids
+        thread = threading.Thread(target=end)
+        thread.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        eventually(lambda: other.execute(waits).fetchone() == (1,))
+    thread.join(20)
+    assert ended == [{lease_id}]
+    assert bench.jobs_and_whether_due() == [("canceled", True), ("queued", True)]
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "UPDATE _ayb_jobs SET state = 'completed', lease_until = NULL WHERE id = %s",
+        "DELETE FROM _ayb_jobs WHERE id = %s",
+    ],
+)
+def test_a_successor_whose_earlier_job_plain_sql_ended_is_found_by_the_scheduler(bench: Bench, ends: str) -> None:
+    job_id = running_and_due(bench)
+    bench.scheduler.tick()
+    bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
+    bench.scheduler.tick()
+    waiting = "SELECT count(*) FROM _ayb_jobs WHERE state = 'queued' AND run_at > now() + interval '1 hour'"
+    another = Scheduler(bench.database, bench.events.append, tick_s=15)
+    another.tick()
+    assert bench.conn.execute(waiting).fetchone() == (1,)
+    bench.conn.execute(ends, (job_id,))
+    another._stranded._next_look = 0.0
+    another.tick()
+    assert bench.conn.execute(waiting).fetchone() == (0,)
+    assert ("queued", True) in bench.jobs_and_whether_due()
 
 
 def test_recovery_frees_the_successor_of_a_job_whose_daemon_is_lost(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ayb_jobs import NewJob, enqueue, enqueue_many
-from ayb_jobs.events import ChildrenResolved, JobRecovered, RowsSetAside
+from ayb_jobs.events import ChildrenResolved, JobRecovered, JobsCanceled, RowsSetAside
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import RecoveredJob
 from ayb_jobs.runtime.jobs import resolver as module
@@ -64,6 +64,21 @@ def test_an_end_that_is_heard_of_frees_its_children_at_once(
     assert {state(conn, child) for child in children} == {"queued"}
     freed = [child for event in resolving.told for child in event.freed]
     assert sorted(freed) == sorted(children)
+
+
+@pytest.mark.parametrize("given_back", [True, False])
+def test_children_of_what_ended_canceled_are_resolved_at_once(
+    resolving: Resolving, conn: Connection, *, given_back: bool
+) -> None:
+    parent = make_job(conn, "running")
+    child = child_of(conn, parent, rule="run")
+    assert resolving.resolver.tick() <= module.SWEEP_S
+    end(conn, parent, "canceled")
+    recovered = RecoveredJob(id=parent, type="test", state="canceled", attempts=1, crashes=1, error="lost")
+    resolving.resolver.hear(JobsCanceled(job_ids=[parent]) if given_back else JobRecovered(job=recovered))
+    assert resolving.woken == 1
+    resolving.resolver.tick()
+    assert state(conn, child) == "queued"
 
 
 def test_a_child_of_what_has_ended_is_freed_as_soon_as_it_is_told(resolving: Resolving, conn: Connection) -> None:

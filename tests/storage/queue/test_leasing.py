@@ -437,8 +437,8 @@ def test_settling_waits_a_second_for_a_locked_row_and_says_so(
     with locked_by_somebody(database_url, locked.id):
         with pytest.raises(RowsLocked):
             settle(conn, *endings, remove_completed=remove_completed)
-        assert find_locked(conn, endings) == {locked.lease_id}
-    assert find_locked(conn, endings) == set()
+        assert find_locked(conn, [ended.job.lease for ended in endings]) == {locked.lease_id}
+    assert find_locked(conn, [ended.job.lease for ended in endings]) == set()
     assert settle(conn, *endings, remove_completed=remove_completed) == {locked.lease_id, free.lease_id}
 
 
@@ -446,7 +446,7 @@ def test_what_is_gone_is_not_locked(conn: Connection) -> None:
     make_job(conn)
     (job,) = lease(conn)
     settle(conn, succeeded(job))
-    assert find_locked(conn, [succeeded(job)]) == set()
+    assert find_locked(conn, [job.lease]) == set()
 
 
 def test_counts_at_their_limit_hold_up_nobody(conn: Connection) -> None:
