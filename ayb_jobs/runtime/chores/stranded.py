@@ -18,7 +18,7 @@ class Stranded:
 
     def __init__(self, database: Transactions, emit: Emit) -> None:
         self._database = database
-        self._aside = Aside(emit, part="scheduler", table="_ayb_job_schedules")
+        self._aside = Aside(emit, part="successors", table="_ayb_job_schedules")
         self._patience = Patience()
         self._next_look = 0.0
 
