@@ -246,9 +246,9 @@ def one_attempt(conn: Connection) -> Iterator[Finding]:
     if found:
         yield _warning(
             "types.one_attempt",
-            f"jobs of {', '.join(map(quoted, found))} have one attempt alone",
+            f"some of the newest jobs of {', '.join(map(quoted, found))} have one attempt alone",
             "If their daemon is killed, they fail although their handler did not.",
-            "Give the type max_attempts = 2 or more; a handler that must not run twice returns early the second time",
+            "Give the type, or whoever enqueues them, max_attempts = 2 or more; a handler that must not run twice returns early the second time",
             {"types": found},
         )
 

@@ -47,8 +47,8 @@ COMMANDS = {
     "top": Lazy("top:top", "Show how things stand, live.", ("watch", "monitor", "htop", "dashboard", "live")),
     "why": Lazy("why:why", "Say why jobs wait.", ("explain", "waiting", "stuck")),
     "drain": Lazy("drain:drain", "Have a daemon take no more jobs and end.", ("quiesce", "retire", "quiet")),
-    "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("queue", "tasks")),
-    "queues": Lazy("queues:queues", "Look at queues; pause and resume them.", ("lanes",)),
+    "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("job", "tasks")),
+    "queues": Lazy("queues:queues", "Look at queues; pause and resume them.", ("queue", "lanes")),
     "types": Lazy("types:types", "Look at job types; pause and resume them.", ("kinds",)),
     "limits": Lazy("limits:limits", "Look at limits; set and remove them.", ("limit", "rates", "throttle")),
     "schedules": Lazy(

@@ -13,11 +13,15 @@ from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, decoded
 from ayb_jobs.cli.values import DURATION, MOMENT
 from ayb_jobs.errors import Conflict
+from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.model.pauses import NewPause, PauseKind
+from ayb_jobs.model.words import count_words
 
 # How often daemons are asked whether they have confirmed, and jobs whether they have ended.
 ASK_S = 0.1
 WAIT_S = 60.0
+# Daemons confirm within a fraction of this; what takes longer is told.
+TELL_S = 1.0
 
 
 def list_command(kind: PauseKind) -> click.Command:
@@ -64,6 +68,7 @@ def pause_command(kind: PauseKind) -> click.Command:
             at = backend.now() + until if isinstance(until, timedelta) else until
             text = backend.pause(NewPause(kind=kind, name=name, reason=reason, until=at))
             text = waited(backend, kind, name, text, wait_s, drain=drain)
+            warn_of_unknown(backend, kind, decoded(text))
         print_one(options, text, f"{kind} {{name}} is paused; {{running}} of its jobs run")
 
     return pause
@@ -79,7 +84,7 @@ def resume_command(kind: PauseKind) -> click.Command:
     def resume(options: Options, name: str) -> None:
         with open_pauses(options) as backend:
             text = backend.resume(kind, name)
-        print_one(options, text, f"{kind} {{name}} is resumed; {{due}} jobs are due")
+        print_one(options, text, f"{kind} {{name}} is resumed; {{due_words}} due")
 
     return resume
 
@@ -89,17 +94,28 @@ def waited(backend: PausesBackend, kind: PauseKind, name: str, text: str, wait_s
 
     Raises `Conflict`, which names whom it waits for, when the time is over. The pause stands all the same.
     """
-    give_up = time.monotonic() + wait_s
+    began = time.monotonic()
     told = ""
     while missing := still_missing(decoded(text), drain=drain):
-        if time.monotonic() >= give_up:
+        if time.monotonic() >= began + wait_s:
             raise Conflict(f"the {kind} {name} is paused, but {missing}, after {wait_s:g} s")
-        if missing != told:
+        if missing != told and time.monotonic() >= began + TELL_S:
             output.say(f"waiting: {missing}")
             told = missing
         time.sleep(ASK_S)
         text = backend.get_pausable(kind, name)
     return text
+
+
+def warn_of_unknown(backend: PausesBackend, kind: PauseKind, seen: dict[str, Any]) -> None:
+    """Say on stderr if daemons are alive, none of them has what was paused, and no job of it is there."""
+    if seen["daemons"] or seen["due"] or seen["running"]:
+        return
+    known = {one["name"] for one in decoded(backend.list_pausable(kind))["items"] if one["daemons"]}
+    if known:
+        meant = did_you_mean(seen["name"], known)
+        words = f"no live daemon has the {kind} {seen['name']}, and no job of it waits{meant}"
+        output.say(output.one_line(f"ayb-jobs: warning: {words}"))
 
 
 def still_missing(seen: dict[str, Any], *, drain: bool) -> str:
@@ -120,7 +136,8 @@ def print_one(options: Options, text: str, words: str) -> None:
         print_pausable(options, [decoded(text)], str)
         return
     seen = decoded(text)
-    click.echo(words.format(name=output.one_line(seen["name"]), running=seen["running"], due=seen["due"]))
+    due = f"{count_words(seen['due'], 'job')} {'is' if seen['due'] == 1 else 'are'}"
+    click.echo(words.format(name=output.one_line(seen["name"]), running=seen["running"], due_words=due))
 
 
 def print_pausable(options: Options, found: list[dict[str, Any]], when: Callable[[str], str]) -> None:

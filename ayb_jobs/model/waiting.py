@@ -185,7 +185,8 @@ def unserved(job: Job, around: Surroundings) -> Reason | None:
         return Reason(kind=WaitKind.UNSERVED, words=words, remedy=f"Add {job.queue} to jobs.queues of a daemon")
     if job.type not in types:
         words = f"no live daemon knows its type {job.type}{did_you_mean(job.type, types)}"
-        return Reason(kind=WaitKind.UNKNOWN_TYPE, words=words)
+        remedy = f"Start a daemon whose handlers include it, or: ayb-jobs jobs cancel {job.id}"
+        return Reason(kind=WaitKind.UNKNOWN_TYPE, words=words, remedy=remedy)
     if not able(job, around.runners):
         words = f"no live daemon that knows its type serves its queue {job.queue}"
         return Reason(kind=WaitKind.UNSERVED, words=words)
@@ -296,7 +297,9 @@ def no_reason(job: Job) -> Reason:
             words = "nothing keeps it, as far as can be seen; a daemon is about to lease it"
             return Reason(kind=WaitKind.ABOUT_TO_START, words=words)
         case JobState.RUNNING:
-            return Reason(kind=WaitKind.RUNNING, words=f"it runs on {job.worker_id or 'an unknown daemon'}")
+            words = f"it runs on {job.worker_id or 'an unknown daemon'}"
+            canceling = "" if job.cancel_requested_at is None else ", and is to end canceled when its handler has ended"
+            return Reason(kind=WaitKind.RUNNING, words=f"{words}{canceling}")
         case JobState.FAILED:
             words = "it failed, and nothing runs it again by itself"
             return Reason(kind=WaitKind.ENDED, words=words, remedy=f"ayb-jobs jobs retry {job.id}")

@@ -59,7 +59,12 @@ def quoted(name: str) -> str:
 
 def as_sentence(fact: str) -> str:
     """Return a fact, or what an error says, as a sentence: its first letter large, and a full stop at its end."""
-    return f"{fact[:1].upper()}{fact[1:]}{'' if fact.endswith('.') else '.'}"
+    return as_ended(f"{fact[:1].upper()}{fact[1:]}")
+
+
+def as_ended(words: str) -> str:
+    """Return words with a full stop at their end, unless they end a sentence themselves."""
+    return words if words.endswith((".", "?")) else f"{words}."
 
 
 def signal_name(number: int) -> str:

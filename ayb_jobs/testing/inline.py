@@ -18,7 +18,7 @@ from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.suggestion import suggestion
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import PRIORITIES, LeasedJob, NewJob
+from ayb_jobs.model.job import LeasedJob, NewJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.model.results import as_result
 from ayb_jobs.process.inside import python_logger
@@ -36,6 +36,8 @@ from ayb_jobs.storage.queue.testing import find_queues
 
 # Long enough for a debugger.
 LEASE_S = 3600.0
+# Those of plain jobs, and those of jobs that a daemon has put under limits, which hold nothing back here.
+LANES = range(1, 9)
 MOST_JOBS = 1000
 MOST_EDGES = 10_000
 ASYNC_CONNECTIONS = 4
@@ -135,7 +137,7 @@ class Inline:
             leased = lease_jobs(
                 conn,
                 worker_id=self._worker_id,
-                lanes=[Lane(queue, priority) for priority, queue in product(PRIORITIES, names)],
+                lanes=[Lane(queue, priority) for priority, queue in product(LANES, names)],
                 types=self._registry.names(),
                 limit=1,
                 lease_s=LEASE_S,
@@ -154,7 +156,11 @@ class Inline:
                 conn, [made.id], worker_id=self._worker_id, queues=[job.queue], types=[job.type], lease_s=LEASE_S
             )
         if not chosen.leased:
-            why = "its queue or its type is paused" if made.created else "an earlier job has its key, and is not due"
+            why = (
+                "its queue or its type is paused, or limited"
+                if made.created
+                else "an earlier job has its key, and is not due"
+            )
             raise Conflict(f"job {made.id} cannot be run: {why}")
         return chosen.leased[0]
 

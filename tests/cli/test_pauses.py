@@ -34,7 +34,7 @@ def test_pausing_and_resuming_are_told_everywhere(cli: Cli, conn: Connection, gr
     waits = json.loads(cli.ok("jobs", "show", job_id, "--json"))["waitReason"]
     assert waits.startswith(f"its {kind} {name} is paused until 20")
     assert waits.endswith(": ünder repair")
-    assert cli.ok(group, "resume", name) == f"{kind} {name} is resumed; 1 jobs are due\n"
+    assert cli.ok(group, "resume", name) == f"{kind} {name} is resumed; 1 job is due\n"
     refused = cli(group, "resume", name)
     assert (refused.code, refused.err) == (1, f"ayb-jobs: the {kind} {name} is not paused\n")
     deeds = conn.execute("SELECT action, target, before->>'reason', after->>'reason' FROM _ayb_job_audit ORDER BY id")

@@ -306,7 +306,8 @@ class TakeOver(Lifecycle):
 
 class Tick(Lifecycle):
     def prepare(self, conn: Connection) -> None:
-        make_schedule(conn, cron_expr="0 * * * *", next_run_at=SQL("date_trunc('hour', now())"))
+        make_schedule(conn, cron_expr="0 * * * *", next_run_at=SQL("date_trunc('hour', now())"),
+                      created_at=SQL("now() - interval '1 day'"), updated_at=SQL("now() - interval '1 day'"))  # fmt: skip
         self.due = column(conn, "SELECT next_run_at FROM _ayb_job_schedules")
 
     def act(self, db: Database) -> None:

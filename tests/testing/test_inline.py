@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from ayb_jobs import AsyncJobContext, Cancel, Discard, JobContext, NewJob, Registry, Snooze, enqueue
 from ayb_jobs.errors import Conflict, InvalidInput, LeaseLost
@@ -103,6 +104,13 @@ def test_a_failed_attempt_is_tried_again_once_it_is_made_due(database_url: str, 
     [ran] = drain(database_url, registry)
     assert (ran.attempt, type(ran.raised)) == (2, ConnectionError)
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("failed",)
+
+
+def test_what_is_made_due_still_waits_for_what_it_depends_on(database_url: str, conn: Connection) -> None:
+    first = make_job(conn, type="mail", payload={"n": 1}, run_at=sql.SQL("now() + interval '1 hour'"), priority=4)
+    enqueue(conn, NewJob(type="mail", payload={"n": 2}, priority=1, delay=timedelta(hours=1), depends_on=[first]))
+    assert make_due(conn) == 2
+    assert [ran.payload["n"] for ran in drain(database_url, registered(mail=lambda _: None))] == [1, 2]
 
 
 def test_a_handler_completes_its_job_in_its_own_transaction(database_url: str, conn: Connection) -> None:

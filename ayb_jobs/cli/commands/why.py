@@ -9,7 +9,7 @@ from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.words import as_sentence, count_words
+from ayb_jobs.model.words import as_ended, as_sentence, count_words
 
 
 @click.command
@@ -45,9 +45,9 @@ def lines_of(wait: dict[str, Any], *, alone: bool) -> list[str]:
     if alone or "jobId" not in wait:
         return [as_sentence(wait["reason"]), *remedy]
     if wait["jobs"] == 1:
-        return [f"{wait['type']} {wait['jobId']} in queue {wait['queue']}: {wait['reason']}.", *remedy]
+        return [as_ended(f"{wait['type']} {wait['jobId']} in queue {wait['queue']}: {wait['reason']}"), *remedy]
     jobs = count_words(wait["jobs"], f"{wait['type']} job")
-    return [f"{jobs} in queue {wait['queue']}; the first, {wait['jobId']}: {wait['reason']}.", *remedy]
+    return [as_ended(f"{jobs} in queue {wait['queue']}; the first, {wait['jobId']}: {wait['reason']}"), *remedy]
 
 
 def print_csv(waits: list[dict[str, Any]]) -> None:

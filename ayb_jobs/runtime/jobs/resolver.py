@@ -115,7 +115,9 @@ class Resolver:
     def _sweep(self) -> None:
         with self._database.connection() as conn:
             page = find_ripe_edges(conn, after=self._swept, limit=SWEPT)
-        if page.last is None and self._swept == NO_EDGE:
+        if page.last is not None:
+            self._waits = True  # whatever was enqueued without a word that was heard
+        elif self._swept == NO_EDGE:
             self._waits = self._told
         self._swept = page.last if page.is_full and page.last is not None else NO_EDGE
         self._resolve(page.ripe)

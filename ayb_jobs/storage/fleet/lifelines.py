@@ -56,15 +56,20 @@ class HeardDaemon(NamedTuple):
     is_lifeless: bool
 
 
-# Locks are read, not taken: whoever looks for the daemon of a lock must not find it held by a question.
-LOOK_AT_FLEET = """
-    SELECT id, host, concurrency, greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
-        guarded AND NOT EXISTS (
+# Whether a row `daemon` announced a lifeline that nobody holds. Locks are read, not taken: whoever looks for the daemon
+# of a lock must not find it held by a question.
+IS_LIFELESS = """
+        daemon.guarded AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_locks
             WHERE locktype = 'advisory' AND granted AND objsubid = 1
                 AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
                 AND (classid::bigint << 32) | objid::bigint = hashtextextended('_ayb_job_worker ' || daemon.id, 0)
-        ) AS is_lifeless
+        )
+"""
+
+LOOK_AT_FLEET = f"""
+    SELECT id, host, concurrency, greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
+        ({IS_LIFELESS}) AS is_lifeless
     FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     ORDER BY started_at, id

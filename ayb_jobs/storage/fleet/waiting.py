@@ -23,12 +23,13 @@ from ayb_jobs.model.waiting import (
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.blockers import find_blocker
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.fleet.lifelines import IS_LIFELESS
 from ayb_jobs.storage.fleet.limits import find_limit
 from ayb_jobs.storage.fleet.pauses import find_pause
 
 # A beat far ahead of the clock is none: the clock was set back since, or plain SQL wrote it. It may write any array
 # too.
-LIVE_RUNNERS = """
+LIVE_RUNNERS = f"""
     SELECT
         ARRAY(SELECT DISTINCT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,
         ARRAY(SELECT DISTINCT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues,
@@ -36,6 +37,7 @@ LIVE_RUNNERS = """
         (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.worker_id = daemon.id) AS busy
     FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+        AND NOT ({IS_LIFELESS})
     ORDER BY started_at, id
 """
 
@@ -214,11 +216,12 @@ class _Lease(NamedTuple):
 
 
 # A job without a lease id is another runner's, of whose life nothing is known. The recoverer takes 2 s.
-LOOK_AT_LEASE = """
+LOOK_AT_LEASE = f"""
     SELECT
         NOT EXISTS (
             SELECT FROM _ayb_job_workers AS daemon
             WHERE daemon.id = job.worker_id AND heartbeat_at > now() - make_interval(secs => %(alive_s)s)
+                AND NOT ({IS_LIFELESS})
         ) AS daemon_is_gone,
         coalesce(lease_until < now() - interval '2 seconds', false) AS lease_expired,
         (

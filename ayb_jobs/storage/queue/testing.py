@@ -16,8 +16,11 @@ FIND_ENQUEUED = """
 
 MAKE_DUE = """
     WITH hurried AS (
-        UPDATE _ayb_jobs SET run_at = now(), updated_at = now()
-        WHERE state = 'queued' AND run_at > now() AND type = coalesce(CAST(%(type)s AS text), type)
+        UPDATE _ayb_jobs
+        SET run_at = CASE WHEN blocked_run_at IS NULL THEN now() ELSE run_at END,
+            blocked_run_at = least(blocked_run_at, now()), updated_at = now()
+        WHERE state = 'queued' AND coalesce(blocked_run_at, run_at) > now()
+            AND (blocked_run_at IS NOT NULL OR run_at < '9999-12-31 00:00:00+00') AND type = coalesce(CAST(%(type)s AS text), type)
         RETURNING 1
     )
     SELECT count(*) FROM hurried

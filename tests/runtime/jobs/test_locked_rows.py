@@ -115,7 +115,8 @@ def test_a_job_of_a_lost_answer_is_given_back_at_a_stop_once_the_lock_goes(
         raise OperationalError("server closed the connection unexpectedly")
 
     job_id = make_job(conn)
-    monkeypatch.setattr("ayb_jobs.runtime.jobs.look.lease_jobs", lease_and_lose)
+    for statement in ("lease_jobs", "lease_beside_limits"):
+        monkeypatch.setattr(f"ayb_jobs.runtime.jobs.look.{statement}", lease_and_lose)
     monkeypatch.setattr("ayb_jobs.storage.database.LATE_S", 600.0)
     with running(database_url, until_stopped()) as daemon:
         # It comes to stop before the next turn.

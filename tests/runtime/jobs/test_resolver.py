@@ -50,6 +50,19 @@ def test_while_no_job_waits_for_another_an_end_costs_nothing(resolving: Resolvin
     assert resolving.resolver.tick() > 5
 
 
+def test_where_nothing_is_told_a_sweep_notices_that_jobs_wait(resolving: Resolving, conn: Connection) -> None:
+    assert resolving.resolver.tick() > 5
+    parent = make_job(conn, "running")
+    child = child_of(conn, parent)
+    resolving.resolver._next_sweep = 0.0
+    assert resolving.resolver.tick() <= module.SWEEP_S
+    end(conn, parent, "failed")
+    resolving.resolver.hear(failed(parent))
+    assert resolving.woken == 1
+    resolving.resolver.tick()
+    assert state(conn, child) == "canceled"
+
+
 def test_an_end_that_is_heard_of_frees_its_children_at_once(
     resolving: Resolving, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,7 @@ def test_pruning_walks_an_index(conn: Connection, state: JobState, *, analyzed: 
         INSERT INTO _ayb_jobs (type, state, created_at)
         SELECT 'a', CASE number % 100 WHEN 0 THEN 'failed' WHEN 1 THEN 'canceled' ELSE 'completed' END,
             now() - make_interval(hours => number)
-        FROM generate_series(1, 20000) AS number
+        FROM generate_series(1, 50000) AS number
     """)
     if analyzed:
         conn.execute("ANALYZE _ayb_jobs")

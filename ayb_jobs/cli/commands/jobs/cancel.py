@@ -1,5 +1,7 @@
 """`ayb-jobs jobs cancel`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -7,7 +9,7 @@ import click
 from ayb_jobs.cli.commands.jobs.changing import change, many_options
 from ayb_jobs.cli.commands.jobs.filtering import filter_options
 from ayb_jobs.cli.options import Options, backend_options, pass_options
-from ayb_jobs.errors import InvalidInput
+from ayb_jobs.errors import Conflict, InvalidInput
 
 
 @click.command
@@ -28,4 +30,17 @@ def cancel(options: Options, /, job_id: str | None, *, running: bool, force: boo
             raise InvalidInput("--force takes a JOB-ID", field="force")
         change(options, "cancel_running" if running else "cancel", job_id, flags)
         return
-    change(options, "cancel", job_id, flags, lambda backend: backend.cancel_job(job_id, running=running, force=force))
+    action = "force_cancel" if force else "cancel"
+    with naming_the_way_out(asked=running or force):
+        change(options, action, job_id, flags, lambda backend: backend.cancel_job(job_id, running=running, force=force))
+
+
+@contextmanager
+def naming_the_way_out(*, asked: bool) -> Iterator[None]:
+    """Name --running if a job is not canceled because it runs."""
+    try:
+        yield
+    except Conflict as error:
+        if asked or " is running" not in str(error):
+            raise
+        raise Conflict(f"{error}; --running has it end canceled") from error

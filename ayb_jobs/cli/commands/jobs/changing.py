@@ -22,8 +22,11 @@ WORDS = {
     "retry": ("failed", "queued again"),
     "cancel": ("queued", "canceled"),
     "cancel_running": ("running", "asked to end canceled"),
+    "force_cancel": ("running", "canceled"),
 }
-DONE = {"retry": "retried", "cancel": "canceled", "cancel_running": "canceled"}
+DONE = {"retry": "retried", "cancel": "canceled", "cancel_running": "canceled", "force_cancel": "canceled"}
+# Said of a job that --force could not end: when it can.
+NOT_YET = "; --force ends it at once only when its daemon has not been heard of for a minute"
 
 
 class Asked(NamedTuple):
@@ -72,7 +75,8 @@ def one_words(action: str, job: dict[str, Any]) -> str:
         return "{id} is {state} again"
     if job["state"] != "running":
         return "{id} is {state}"
-    return "{id} is to end canceled, and runs until its handler has ended"
+    unforced = NOT_YET if action == "force_cancel" else ""
+    return f"{{id}} is to end canceled, and runs until its handler has ended{unforced}"
 
 
 def change_many(options: Options, backend: JobsBackend, asked: Asked, wanted: Filter) -> None:
@@ -104,8 +108,13 @@ def change_counted(backend: JobsBackend, action: str, wanted: Filter, count: int
 def confirm(action: str, found: str) -> None:
     """Ask whether to go on; raises `InvalidInput` if nobody can be asked, and ends the command on a no."""
     if not sys.stdin.isatty():
-        raise InvalidInput(f"{found}; give --yes to {action} them", field="yes")
-    click.confirm(f"{found}. {action.capitalize()} them?", abort=True, err=True)
+        raise InvalidInput(f"{found}; give --yes to {action} {it_or_them(found)}", field="yes")
+    click.confirm(f"{found}. {action.capitalize()} {it_or_them(found)}?", abort=True, err=True)
+
+
+def it_or_them(found: str) -> str:
+    """Return the word for what `how_many` counted."""
+    return "it" if found.startswith("1 job ") else "them"
 
 
 def how_many(count: int) -> str:

@@ -9,14 +9,11 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import LimitsBackend, open_limits
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, decoded
+from ayb_jobs.cli.pausing import ASK_S, TELL_S, WAIT_S
 from ayb_jobs.cli.values import DURATION, WholeNumber
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.limits import MOST, NewLimit, limit_words
 from ayb_jobs.wire.limits import FIELDS
-
-# How often daemons are asked whether they have confirmed.
-ASK_S = 0.1
-WAIT_S = 60.0
 
 
 @click.command("list")
@@ -76,13 +73,13 @@ def waited(backend: LimitsBackend, name: str, text: str, wait_s: float) -> str:
 
     Raises `Conflict`, which names whom it waits for, when the time is over. The limit stands all the same.
     """
-    give_up = time.monotonic() + wait_s
+    began = time.monotonic()
     told = ""
     while daemons := ", ".join(decoded(text)["waitingFor"]):
         missing = f"these daemons have not confirmed it: {daemons}"
-        if time.monotonic() >= give_up:
+        if time.monotonic() >= began + wait_s:
             raise Conflict(f"the limit {name} is set, but {missing}, after {wait_s:g} s")
-        if missing != told:
+        if missing != told and time.monotonic() >= began + TELL_S:
             output.say(f"waiting: {missing}")
             told = missing
         time.sleep(ASK_S)
