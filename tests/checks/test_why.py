@@ -14,13 +14,11 @@ from ayb_jobs.events import RowsSetAside
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.daemons import DaemonRecord
-from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.waiting import REASONS, WaitKind
 from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
-from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
@@ -90,15 +88,6 @@ def blocked_by(parent_state: str) -> Callable[[Connection], str]:
         return enqueue(conn, NewJob(type="mail", depends_on=[parent], on_parent_failure="hold")).id
 
     return situation
-
-
-def its_limit_is_full(conn: Connection) -> str:
-    a_daemon(conn)
-    with conn.transaction():
-        set_limit(conn, NewLimit(name="api", types=["mail"], max_running=1), by="ann")
-    under = {"limited_by": "api", "limited_key": "", "priority": 6}
-    mail(conn, "running", **under)
-    return mail(conn, **under)
 
 
 def put_off_for_ever(conn: Connection) -> str:
@@ -228,7 +217,6 @@ SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
             f"it depends on job {PARENT}, which failed; it waits until that is retried and completes",
         ),
     ),
-    "limited": (its_limit_is_full, Told(WaitKind.LIMITED, "it waits under the limit api: 1 run of 1 at once")),
     "put off for ever": (put_off_for_ever, Told(WaitKind.DELAYED, "it is due only at ")),
     "failed": (
         retry_after("failed", "Refused: no\nat line 3"),
