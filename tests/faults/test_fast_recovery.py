@@ -34,10 +34,12 @@ def two_daemons(setting: Setting) -> Iterator[list[Daemon]]:
     daemons = [Daemon(number, setting) for number in (1, 2)]
     for daemon in daemons:
         daemon.start()
-    yield daemons
-    for daemon in daemons:
-        daemon.send(signal.SIGKILL)
-        daemon.await_end()
+    try:
+        yield daemons
+    finally:
+        for daemon in daemons:
+            daemon.send(signal.SIGKILL)
+            daemon.await_end()
 
 
 @pytest.fixture
