@@ -52,10 +52,12 @@ def free_successors(conn: Connection, schedule_ids: Iterable[str | None]) -> int
 FIND_STRANDED = f"""
     SELECT schedule.id::text
     FROM _ayb_job_schedules AS schedule
-    WHERE schedule.overlap = 'cancel_running' AND schedule.id <> ALL (%(aside)s::uuid[]) AND EXISTS (
+    CROSS JOIN LATERAL (
         SELECT FROM _ayb_jobs AS successor
         WHERE successor.schedule_id = schedule.id AND {IS_SUCCESSOR}
-    )
+        LIMIT 1
+    ) AS waiting
+    WHERE schedule.overlap = 'cancel_running' AND schedule.id <> ALL (%(aside)s::uuid[])
     LIMIT %(limit)s
 """
 
