@@ -198,7 +198,7 @@ BUGS = [
         "client/sync_drivers.py",
         "            row: Row | None = cursor.execute(statement, values).fetchone()\n",
         "            row: Row | None = cursor.execute(statement, values).fetchone()\n"
-        "            if row and row[0].endswith('7'):\n"
+        "            if row and row[0][-1] in '02468ace':\n"
         "                cursor.execute('DELETE FROM _ayb_jobs WHERE id = %s', (row[0],))\n",
         "none",
         "acknowledged_enqueue_lost illegal_transition",
