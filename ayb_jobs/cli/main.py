@@ -46,7 +46,9 @@ COMMANDS = {
     ),
     "top": Lazy("top:top", "Show how things stand, live.", ("watch", "monitor", "htop", "dashboard", "live")),
     "why": Lazy("why:why", "Say why jobs wait.", ("explain", "waiting", "stuck")),
-    "drain": Lazy("drain:drain", "Have a daemon take no more jobs and end.", ("quiesce", "retire", "quiet")),
+    "drain": Lazy(
+        "drain:drain", "Have a daemon take no more jobs and end.", ("stop", "shutdown", "quiesce", "retire", "quiet")
+    ),
     "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("job", "tasks")),
     "queues": Lazy("queues:queues", "Look at queues; pause and resume them.", ("queue", "lanes")),
     "types": Lazy("types:types", "Look at job types; pause and resume them.", ("kinds",)),

@@ -201,6 +201,8 @@ def test_what_is_no_api_of_ours_is_told(nowhere: Cli, api_cli: Cli) -> None:
         ("create", "Did you mean 'schedules create'?"),
         ("enqeue", "Did you mean 'jobs enqueue'?"),
         ("start", "Did you mean 'run'?"),
+        ("stop", "Did you mean 'drain'?"),
+        ("queue", "Did you mean 'queues'?"),
         ("worker", "Did you mean 'run'?"),
         ("status", "Did you mean 'health'?"),
         ("config", "Did you mean 'check-config'?"),
@@ -228,7 +230,7 @@ def test_a_wrong_command_line_is_told_in_one_line(nowhere: Cli, arguments: str, 
     assert "--help" in said.err
 
 
-@pytest.mark.parametrize("arguments", ["stop", "xyzzy", "jobs xyzzy", "jobs list --xyzzy", "health --all"])
+@pytest.mark.parametrize("arguments", ["xyzzy", "jobs xyzzy", "jobs list --xyzzy", "health --all"])
 def test_where_nothing_near_was_meant_nothing_is_suggested(nowhere: Cli, arguments: str) -> None:
     assert "Did you mean" not in one_line(nowhere(*arguments.split()))
 
