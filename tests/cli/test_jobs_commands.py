@@ -344,3 +344,10 @@ def test_a_job_that_fails_again_at_once_is_not_retried_for_ever(
     )
     conn.execute("CREATE TRIGGER fail BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION fail()")
     assert database_cli.ok("jobs", "retry", "--state", "failed", "--yes") == "3 jobs are queued again\n"
+
+
+def test_whoever_cancels_a_job_that_runs_is_told_the_flag_for_it(cli: Cli, conn: Connection) -> None:
+    job_id = make_job(conn, "running")
+    said = cli("jobs", "cancel", job_id)
+    assert said.code == 1
+    assert said.err.endswith("only queued jobs can be canceled; --running has it end canceled\n")

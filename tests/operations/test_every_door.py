@@ -68,6 +68,11 @@ def server(db: Database) -> Iterator[Server]:
         yield running
 
 
+def without_advice(refused: str | None) -> str | None:
+    """Return a refusal without the flag that the command line names, and other doors do not have."""
+    return refused and refused.removesuffix("; --running has it end canceled")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_an_operation_does_the_same_through_every_door(
     name: str, database_url: str, server: Server, conn: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -78,7 +83,7 @@ def test_an_operation_does_the_same_through_every_door(
     for door, left in walked(case, database_url, server, conn):
         deeds = conn.execute("SELECT action, target FROM _ayb_job_audit ORDER BY id").fetchall()
         assert [(action, about(target)) for action, target in deeds] == list(case.deeds), door
-        assert left.refused == case.refused, door
+        assert without_advice(left.refused) == case.refused, door
         if case.refused:
             assert (left.jobs, left.schedules) == before(case, conn), door
         if left.events is not None:
