@@ -9,7 +9,7 @@ the fence needs no look at the state; with `state = 'running'` beside it the pla
 statistics say that nothing runs, and then reads all of it for each batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -166,15 +166,24 @@ def lease_jobs(
     if aside:
         plain, careful = LEASE_JOBS_BUT, LEASE_JOBS_BUT_WITH_CARE
         values["aside"] = plain_array(aside)
+    rows = with_care(conn, lambda care: conn.execute(careful if care else plain, values).fetchall())
+    return sorted(map(LeasedJob._make, rows), key=BY_TURN)
+
+
+def with_care(conn: Connection, lease: Callable[[bool], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement that leases. `lease` is told whether to take care of payloads of any size.
+
+    Care costs time, and is taken only once the server has refused to make a payload's text, or where it could not be
+    taken afterwards.
+    """
     # An error ends a transaction under way, as there is one behind a pooler, and nothing can be tried again in it.
     in_transaction = conn.info.transaction_status != TransactionStatus.IDLE
     try:
-        rows = conn.execute(careful if in_transaction else plain, values).fetchall()
+        return lease(in_transaction)
     except ProgramLimitExceeded:
         if in_transaction:
             raise
-        rows = conn.execute(careful, values).fetchall()
-    return sorted(map(LeasedJob._make, rows), key=BY_TURN)
+        return lease(True)
 
 
 def lane_values(lanes: Sequence[Lane], types: Sequence[str], limit: int) -> dict[str, Any]:

@@ -10,13 +10,10 @@ leaks.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from psycopg.errors import ProgramLimitExceeded
-from psycopg.pq import TransactionStatus
-
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.leasing import BY_TURN, CAREFUL_TEXT, PLAIN_TEXT, Lane, lane_values
+from ayb_jobs.storage.queue.leasing import BY_TURN, CAREFUL_TEXT, PLAIN_TEXT, Lane, lane_values, with_care
 
 # The steps of `LEASE_JOBS_BUT`, but for jobs of limited types: those that it meets are put under their limits. They
 # count in the limit of the batch, so that one look never walks farther than another. A key that is too long is hashed.
@@ -109,14 +106,8 @@ def lease_beside_limits(
     """
     values = lane_values(lanes, types, limit) | {"worker_id": worker_id, "lease_s": lease_s}
     values["aside"] = plain_array(aside)
-    in_transaction = conn.info.transaction_status != TransactionStatus.IDLE
-    try:
-        statement = LEASE_BESIDE_LIMITS_WITH_CARE if in_transaction else LEASE_BESIDE_LIMITS
-        rows = conn.execute(statement, values).fetchall()
-    except ProgramLimitExceeded:
-        if in_transaction:
-            raise
-        rows = conn.execute(LEASE_BESIDE_LIMITS_WITH_CARE, values).fetchall()
+    plain, careful = LEASE_BESIDE_LIMITS, LEASE_BESIDE_LIMITS_WITH_CARE
+    rows = with_care(conn, lambda care: conn.execute(careful if care else plain, values).fetchall())
     leased = [LeasedJob._make(row[1:]) for row in rows if row[1] is not None]
     return Beside(sorted(leased, key=BY_TURN), rows[0][0] if rows else 0)
 
@@ -207,13 +198,7 @@ def lease_limited(
         "worker_id": worker_id,
         "lease_s": lease_s,
     }
-    in_transaction = conn.info.transaction_status != TransactionStatus.IDLE
-    try:
-        rows = conn.execute(LEASE_LIMITED, values | {"careful": in_transaction}).fetchall()
-    except ProgramLimitExceeded:
-        if in_transaction:
-            raise
-        rows = conn.execute(LEASE_LIMITED, values | {"careful": True}).fetchall()
+    rows = with_care(conn, lambda care: conn.execute(LEASE_LIMITED, values | {"careful": care}).fetchall())
     if not rows:  # the limit was removed
         return Limited([], after)
     told = rows[-1]

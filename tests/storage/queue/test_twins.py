@@ -3,7 +3,19 @@
 import re
 from collections.abc import Mapping
 
-from ayb_jobs.storage.queue import browsing, lateness, leases, leasing, minutes, outputs, pruning, results, settling
+from ayb_jobs.storage.queue import (
+    browsing,
+    canceling,
+    lateness,
+    leases,
+    leasing,
+    limited,
+    minutes,
+    outputs,
+    pruning,
+    results,
+    settling,
+)
 from ayb_jobs.storage.schedules import ledger
 
 
@@ -51,10 +63,35 @@ def test_passing_over_what_is_set_aside_is_all_that_leasing_differs_in() -> None
     assert words(plain["answer"].replace(payload, "NULL")) == words(chosen["answer"])
 
 
+def test_leasing_beside_limits_walks_and_leases_as_leasing_does() -> None:
+    beside, but = steps(limited.LEASE_BESIDE_LIMITS), steps(leasing.LEASE_JOBS_BUT)
+    assert words(beside["batch"]) == words(but["batch"])
+    assert words(beside["open_types"]) == words(but["open_types"])
+    assert words(re.sub(r", (\w+)\.type\b(?! =)", "", beside["due"])) == words(but["due"])
+    others = " WHERE type <> ALL (ARRAY(SELECT type FROM limited_types))"
+    assert words(beside["leased"].replace(others, "")) == words(but["answer"])
+
+
+def test_jobs_are_put_under_their_limits_alike() -> None:
+    met, given = steps(limited.LEASE_BESIDE_LIMITS), steps(limited.PUT_UNDER)
+    running = steps(limited.PUT_RUNNING_UNDER)
+    assert words(met["limited_types"]) == words(given["limited_types"]) == words(running["limited_types"])
+    assert words(met["put_under"].replace("RETURNING job.id", "")) == words(given["answer"])
+    ran = given["answer"].replace("job.id = ANY (ARRAY(SELECT id FROM due)) AND ", "")
+    assert words(re.sub(r"\bdue\b", "running", ran)) == words(running["answer"])
+
+
+def test_leases_that_moved_are_looked_for_as_others_are() -> None:
+    moved, held = steps(canceling.EXTEND_CANCELED), steps(leases.EXTEND_LEASES)
+    for step in ("held", "free"):
+        assert words(moved[step].replace("canceling_lease_id", "lease_id")) == words(held[step])
+
+
 def test_the_careful_statements_differ_in_how_the_payload_is_written() -> None:
     for plain, careful in (
         (leasing.LEASE_JOBS, leasing.LEASE_JOBS_WITH_CARE),
         (leasing.LEASE_JOBS_BUT, leasing.LEASE_JOBS_BUT_WITH_CARE),
+        (limited.LEASE_BESIDE_LIMITS, limited.LEASE_BESIDE_LIMITS_WITH_CARE),
     ):
         assert plain != careful
         assert careful.replace(leasing.CAREFUL_TEXT, leasing.PLAIN_TEXT) == plain
