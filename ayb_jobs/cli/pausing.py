@@ -1,6 +1,5 @@
 """The commands that `queues` and `types` have alike: list, pause, resume."""
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,19 +8,13 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import PausesBackend, open_pauses
+from ayb_jobs.cli.confirming import await_confirmation, unconfirmed, wait_option
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, decoded
-from ayb_jobs.cli.values import DURATION, MOMENT
-from ayb_jobs.errors import Conflict
+from ayb_jobs.cli.values import MOMENT
 from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.words import count_words
-
-# How often daemons are asked whether they have confirmed, and jobs whether they have ended.
-ASK_S = 0.1
-WAIT_S = 60.0
-# Daemons confirm within a fraction of this; what takes longer is told.
-TELL_S = 1.0
 
 
 def list_command(kind: PauseKind) -> click.Command:
@@ -53,21 +46,20 @@ def pause_command(kind: PauseKind) -> click.Command:
     @click.option("--reason", metavar="TEXT", help="Why; shown wherever the pause is.")
     @click.option("--until", type=MOMENT, metavar="WHEN", help="End by itself: in 2h, or at an instant.")
     @click.option("--drain", is_flag=True, help="Wait until what runs has ended, too.")
-    @click.option(
-        "--wait",
-        "wait_s",
-        type=DURATION,
-        metavar="TIME",
-        default=WAIT_S,
-        help="Wait for daemons so long; 60s if not given.",
-    )
+    @wait_option
     @backend_options
     @pass_options
     def pause(options: Options, name: str, reason: str | None, until: Any, wait_s: float, *, drain: bool) -> None:
         with open_pauses(options) as backend:
             at = backend.now() + until if isinstance(until, timedelta) else until
             text = backend.pause(NewPause(kind=kind, name=name, reason=reason, until=at))
-            text = waited(backend, kind, name, text, wait_s, drain=drain)
+            text = await_confirmation(
+                text,
+                lambda: backend.get_pausable(kind, name),
+                lambda seen: still_missing(seen, drain=drain),
+                stands=f"the {kind} {name} is paused",
+                wait_s=wait_s,
+            )
             warn_of_unknown(backend, kind, decoded(text))
         print_one(options, text, f"{kind} {{name}} is paused; {{running}} of its jobs run")
 
@@ -89,24 +81,6 @@ def resume_command(kind: PauseKind) -> click.Command:
     return resume
 
 
-def waited(backend: PausesBackend, kind: PauseKind, name: str, text: str, wait_s: float, *, drain: bool) -> str:
-    """Wait until every live daemon has confirmed a pause, and with `drain` until nothing of it runs; return the end.
-
-    Raises `Conflict`, which names whom it waits for, when the time is over. The pause stands all the same.
-    """
-    began = time.monotonic()
-    told = ""
-    while missing := still_missing(decoded(text), drain=drain):
-        if time.monotonic() >= began + wait_s:
-            raise Conflict(f"the {kind} {name} is paused, but {missing}, after {wait_s:g} s")
-        if missing != told and time.monotonic() >= began + TELL_S:
-            output.say(f"waiting: {missing}")
-            told = missing
-        time.sleep(ASK_S)
-        text = backend.get_pausable(kind, name)
-    return text
-
-
 def warn_of_unknown(backend: PausesBackend, kind: PauseKind, seen: dict[str, Any]) -> None:
     """Say on stderr if daemons are alive, none of them has what was paused, and no job of it is there."""
     if seen["daemons"] or seen["due"] or seen["running"]:
@@ -122,8 +96,8 @@ def still_missing(seen: dict[str, Any], *, drain: bool) -> str:
     """Say what a pause still waits for; nothing if it is in force."""
     if not seen.get("paused"):
         return ""  # somebody has resumed it
-    if daemons := seen["waitingFor"]:
-        return f"these daemons have not confirmed it: {', '.join(daemons)}"
+    if seen["waitingFor"]:
+        return unconfirmed(seen["waitingFor"])
     return f"{seen['running']} of its jobs still run" if drain and seen["running"] else ""
 
 

@@ -1,17 +1,15 @@
 """`ayb-jobs limits list`, `set` and `remove`."""
 
-import time
 from typing import Any
 
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.backend import LimitsBackend, open_limits
+from ayb_jobs.cli.backend.backend import open_limits
+from ayb_jobs.cli.confirming import await_confirmation, unconfirmed, wait_option
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, decoded
-from ayb_jobs.cli.pausing import ASK_S, TELL_S, WAIT_S
-from ayb_jobs.cli.values import DURATION, WholeNumber
-from ayb_jobs.errors import Conflict
+from ayb_jobs.cli.values import WholeNumber
 from ayb_jobs.model.limits import MOST, NewLimit, limit_words
 from ayb_jobs.wire.limits import FIELDS
 
@@ -40,20 +38,19 @@ def list_(options: Options) -> None:
 @click.option("--key-rate", metavar="RATE", help="How many of one key start in a time.")
 @click.option("--key-burst", type=WholeNumber(1, MOST), default=1, help="How many of them at once; 1 if not given.")
 @click.option("--key-field", metavar="FIELD", help="The field of the payload that is a job's key.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=DURATION,
-    metavar="TIME",
-    default=WAIT_S,
-    help="Wait for daemons so long; 60s if not given.",
-)
+@wait_option
 @backend_options
 @pass_options
 def set_(options: Options, /, name: str, wait_s: float, **asked: Any) -> None:
     """Make the limit NAME, or change it: from the command's end on every start obeys it. What runs goes on."""
     with open_limits(options) as backend:
-        text = waited(backend, name, backend.set_limit(NewLimit(name=name, **asked)), wait_s)
+        text = await_confirmation(
+            backend.set_limit(NewLimit(name=name, **asked)),
+            lambda: backend.get_limit(name),
+            lambda limit: unconfirmed(limit["waitingFor"]),
+            stands=f"the limit {name} is set",
+            wait_s=wait_s,
+        )
     print_one(options, text, "limit {name} is set: {allows}")
 
 
@@ -66,25 +63,6 @@ def remove(options: Options, name: str) -> None:
     with open_limits(options) as backend:
         text = backend.remove_limit(name)
     print_one(options, text, "limit {name} is removed")
-
-
-def waited(backend: LimitsBackend, name: str, text: str, wait_s: float) -> str:
-    """Wait until every live daemon has confirmed a limit, and return it.
-
-    Raises `Conflict`, which names whom it waits for, when the time is over. The limit stands all the same.
-    """
-    began = time.monotonic()
-    told = ""
-    while daemons := ", ".join(decoded(text)["waitingFor"]):
-        missing = f"these daemons have not confirmed it: {daemons}"
-        if time.monotonic() >= began + wait_s:
-            raise Conflict(f"the limit {name} is set, but {missing}, after {wait_s:g} s")
-        if missing != told and time.monotonic() >= began + TELL_S:
-            output.say(f"waiting: {missing}")
-            told = missing
-        time.sleep(ASK_S)
-        text = backend.get_limit(name)
-    return text
 
 
 def print_one(options: Options, text: str, words: str) -> None:
