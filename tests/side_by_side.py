@@ -1,8 +1,11 @@
 """Runs the test suite in several pytest processes at the same time, since most tests wait more than they compute.
 
 What a process prints is shown in one piece when it ends; until then a line every 30 seconds tells how far each is.
+A few tests that fail are run once more, with nothing beside them. A test that passes only then is named at the end:
+it has a race, which is to be mended, but it stops nobody else's change.
 """
 
+import json
 import os
 import re
 import shutil
@@ -38,6 +41,9 @@ WORST = 20
 # What takes longest is listed.
 SLOWEST = "--durations=25"
 
+# More failures than these are no races.
+RUN_AGAIN_MAX = 5
+
 # So many run at the same time; more would have each other's time limits run out.
 AT_ONCE = 4
 
@@ -46,18 +52,22 @@ STOP_S = 30.0
 LOOK_S = 0.1
 
 
+PYTEST = [sys.executable, "-m", "pytest", "-m", "not slow"]
+
+
 class Group:
     """A group of tests, which runs as a process of its own."""
 
     def __init__(self, name: str, arguments: list[str], folder: Path) -> None:
         self.name = name
+        self._folder = folder
         self._output = folder / name
         arguments = [*arguments, *(COVERAGE if name in MEASURED else [])]
         self._began = time.monotonic()
         colours = "yes" if sys.stdout.isatty() else "no"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", "-m", "not slow", f"--color={colours}", SLOWEST, *arguments],
+                [*PYTEST, *self._notes(), f"--color={colours}", SLOWEST, *arguments],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -85,6 +95,19 @@ class Group:
             self.process.kill()
             self.process.wait()
 
+    def failures(self) -> list[str]:
+        """Return the names of the tests that failed."""
+        noted = self._folder / f"{self.name}.cache/v/cache/lastfailed"
+        return list(json.loads(noted.read_text())) if noted.exists() else []
+
+    def passes_again(self) -> bool:
+        """Run what failed once more, and show what it said."""
+        again = [*PYTEST, *self._notes(), "--last-failed", "--last-failed-no-failures=none", *self.failures()]
+        return subprocess.run(again, cwd=ROOT, env=os.environ | temporary_files(), check=False).returncode == 0
+
+    def _notes(self) -> list[str]:
+        return ["-o", f"cache_dir={self._folder / self.name}.cache"]
+
     def _said(self) -> str:
         return self._output.read_text(errors="replace")
 
@@ -101,8 +124,22 @@ def main() -> int:
             say("Stopping …")
             stop(groups)
             return 130
-    say(uncovered())
-    return int(any(group.process.returncode for group in groups))
+        say(uncovered())
+        return int(not all_pass([group for group in groups if group.process.returncode]))
+
+
+def all_pass(failed: list[Group]) -> bool:
+    """Tell whether all that failed passes by itself, and name it; many failures are not run again."""
+    failures = [name for group in failed for name in group.failures()]
+    if not failed:
+        return True
+    if not all(group.failures() for group in failed) or len(failures) > RUN_AGAIN_MAX:
+        return False
+    say(f"Running again, with nothing beside them: {', '.join(failures)}")
+    if not all(group.passes_again() for group in failed):
+        return False
+    say("Each passes by itself. They have races, which are to be mended:\n" + "\n".join(failures))
+    return True
 
 
 def temporary_files() -> dict[str, str]:
