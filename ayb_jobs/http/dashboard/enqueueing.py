@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.http.acting import acting
-from ayb_jobs.http.dashboard.job import pretty
+from ayb_jobs.http.dashboard.payloads import pretty
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor
 from ayb_jobs.http.dashboard.typing_in import decoded, whole_number
 from ayb_jobs.http.edge.auth import Scope

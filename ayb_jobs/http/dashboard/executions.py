@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.clock import Clock
-from ayb_jobs.http.dashboard.job import OUTCOMES
+from ayb_jobs.http.dashboard.happened import OUTCOMES
 from ayb_jobs.http.dashboard.shell import Visitor, query
 from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.job import MAX_NAME, checked_text

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Response
 
 from ayb_jobs.checks.glance import QueueView, view_queues
 from ayb_jobs.http.dashboard import charts
-from ayb_jobs.http.dashboard.job import Progress, progress_of, progress_value
-from ayb_jobs.http.dashboard.shell import SPANS, Visitor
+from ayb_jobs.http.dashboard.payloads import Progress, progress_of, progress_value
+from ayb_jobs.http.dashboard.shell import Visitor
+from ayb_jobs.http.dashboard.words import SPANS
 from ayb_jobs.model.daemons import SeenDaemon
 from ayb_jobs.model.words import count_words, counted, span_words
 from ayb_jobs.storage.clock import now

@@ -5,7 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from ayb_jobs.http.dashboard.shell import SPANS, Visit, Visitor, query
+from ayb_jobs.http.dashboard.shell import Visit, Visitor, query
+from ayb_jobs.http.dashboard.words import SPANS
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection

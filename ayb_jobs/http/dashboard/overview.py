@@ -13,7 +13,8 @@ from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.checks.verdict import COUNTED, Mood, Verdict
 from ayb_jobs.http.dashboard import charts, grouping
 from ayb_jobs.http.dashboard.clock import Clock
-from ayb_jobs.http.dashboard.shell import SPANS, Visitor, query
+from ayb_jobs.http.dashboard.shell import Visitor, query
+from ayb_jobs.http.dashboard.words import SPANS
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.storage.clock import now

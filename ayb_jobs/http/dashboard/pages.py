@@ -15,8 +15,10 @@ from ayb_jobs.http.dashboard import (
     schedule,
     schedules,
 )
+from ayb_jobs.http.dashboard.assets import Assets
+from ayb_jobs.http.dashboard.errors import PageRoute
 from ayb_jobs.http.dashboard.session import Sessions
-from ayb_jobs.http.dashboard.shell import Assets, PageRoute, Pages, Pulse, Visitor
+from ayb_jobs.http.dashboard.shell import Pages, Pulse, Visitor
 from ayb_jobs.http.edge.auth import Authenticator
 from ayb_jobs.http.edge.problems import Refused
 from ayb_jobs.http.routes.stream import changes_of

@@ -1,9 +1,6 @@
 """One schedule: what it says, a preview of its fires as one types, and what can be done to it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from itertools import islice
+from collections.abc import Mapping
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
@@ -12,17 +9,12 @@ from fastapi import APIRouter, Path, Response
 from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.http.acting import acting, acting_in_steps
-from ayb_jobs.http.dashboard.clock import Clock
-from ayb_jobs.http.dashboard.job import pretty
+from ayb_jobs.http.dashboard.foresight import foreseen
+from ayb_jobs.http.dashboard.schedule_form import FORM, NEW, typed_of, values_of
 from ayb_jobs.http.dashboard.schedules import word_of
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor
-from ayb_jobs.http.dashboard.typing_in import decoded, number, whole_number
 from ayb_jobs.http.edge.auth import Scope
-from ayb_jobs.model.schedules.cron import Ended, check_cron
-from ayb_jobs.model.schedules.lint import examine
-from ayb_jobs.model.schedules.preview import foresee
 from ayb_jobs.model.schedules.schedule import NewSchedule, Schedule
-from ayb_jobs.model.schedules.zones import shifts
 from ayb_jobs.model.words import as_sentence
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.storage.clock import now
@@ -31,19 +23,7 @@ from ayb_jobs.storage.schedules.ledger import LedgerRow, list_fires
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from ayb_jobs.storage.schedules.schedules import get_schedule
 
-NEXT = 6
 FIRES = 20
-YEAR = timedelta(days=366)
-AROUND = timedelta(hours=4)
-MOST_AT_A_CHANGE = 300
-MOST_CHANGES = 6
-SECONDS = ("expect_success_within_s", "timeout_s", "jitter_s")
-FORM = (
-    "name", "job_type", "cron", "timezone", "dst", "overlap", "catchup", "expect_success_within_s", "timeout_s", "queue",
-    "priority", "max_attempts", "jitter_s", "payload",
-)  # fmt: skip
-NEW = {"timezone": "UTC", "dst": "once", "overlap": "allow", "catchup": "latest", "queue": "default", "priority": "2",
-       "jitter_s": "0", "payload": "{}", "cron": "0 3 * * *"}  # fmt: skip
 SHOWN_FIRES = {
     "enqueued": ("completed", "enqueued"),
     "late": ("late", "late"),
@@ -54,25 +34,6 @@ SHOWN_FIRES = {
 
 
 ScheduleKey = Annotated[str, Path(alias="id")]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foreseen:
-    """A coming fire as it is listed."""
-
-    local: str
-    utc: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """What a timing will do: its next fires, those at changes of clocks, and what looks odd; or what is wrong."""
-
-    next: list[Foreseen]
-    changes: list[Foreseen]
-    remarks: list[str]
-    error: str = ""
 
 
 def add_to(routes: APIRouter) -> None:
@@ -100,15 +61,6 @@ def show(visit: Visitor, key: ScheduleKey) -> Response:
     with visit.reading() as conn:
         schedule = get_schedule(conn, key)
     return _form(visit, schedule, typed_of(schedule))
-
-
-def typed_of(schedule: Schedule) -> Blank:
-    """Return a schedule's fields as its form shows them."""
-    typed = Blank()
-    for name in FORM:
-        value = pretty(schedule.payload_text) if name == "payload" else getattr(schedule, name)
-        typed[name] = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return typed
 
 
 def _form(
@@ -156,101 +108,13 @@ def preview(visit: Visitor) -> Response:
     return visit.page("preview.html", now=at, preview=foreseen(typed, None, visit.clock(at)))
 
 
-def foreseen(typed: Blank, schedule: Schedule | None, clock: Clock) -> Preview:
-    """Return what a timing will do."""
-    cron, timezone, dst = typed["cron"], typed["timezone"] or "UTC", typed["dst"] or "once"
-    try:
-        check_cron(cron, timezone)
-        beside = schedule.next_run_at if schedule and schedule.cron == cron else None
-        ahead = [
-            each for each in islice(_until_ended(cron, timezone, clock.now, dst, beside), NEXT * 2) if each.is_fire
-        ]
-        changes = list(_changes(cron, timezone, dst, clock))
-        remarks = [each.message for each in examine(_as_schedule(typed, clock.now), clock.now)]
-    except InvalidInput as error:
-        return Preview(next=[], changes=[], remarks=[], error=as_sentence(str(error)))
-    return Preview(next=[_shown(each, clock) for each in ahead[:NEXT]], changes=changes, remarks=remarks)
-
-
-def _until_ended(cron: str, timezone: str, after: datetime, dst: str, beside: datetime | None = None) -> Iterator[Any]:
-    try:
-        yield from foresee(cron, timezone, after, dst, beside=beside)
-    except Ended:
-        return
-
-
-def _changes(cron: str, timezone: str, dst: str, clock: Clock) -> Iterator[Foreseen]:
-    """Yield the fires of the next year that a change of clocks moves, doubles or leaves out."""
-    if cron.startswith("@every"):
-        return
-    told = 0
-    for year in (clock.now.year, clock.now.year + 1):
-        for shift in shifts(timezone, year):
-            if not clock.now < shift < clock.now + YEAR:
-                continue
-            for each in islice(_until_ended(cron, timezone, shift - AROUND, dst), MOST_AT_A_CHANGE):
-                if each.at > shift + AROUND or told >= MOST_CHANGES:
-                    break
-                if each.note:
-                    told += 1
-                    yield _shown(each, clock)
-
-
-def _shown(each: Any, clock: Clock) -> Foreseen:
-    local = each.local
-    year = "" if local.year == clock.now.year else f" {local.year}"
-    return Foreseen(
-        local=f"{local:%a} {local.day} {local:%b}{year} {local:%H:%M:%S} {local:%Z}".replace(":00 ", " "),
-        utc=f"{each.at.day} {each.at:%b %H:%M:%S}".removesuffix(":00"),
-        note=as_sentence(each.note) if each.note else "",
-    )
-
-
-def _as_schedule(typed: Blank, at: datetime) -> Schedule:
-    """Return what is typed as a schedule that lint can read; what is no number there is left out."""
-    within = typed["expect_success_within_s"]
-    bare = Schedule(
-        id="", name=typed["name"], job_type=typed["job_type"], payload_text="{}", cron=typed["cron"],
-        timezone=typed["timezone"] or "UTC", enabled=True, max_attempts=1, queue="default", priority=2, catchup="latest",
-        catchup_max=100, catchup_window_s=86400.0, overlap="allow", dst=typed["dst"] or "once", jitter_s=0.0,
-        timeout_s=None, expect_success_within_s=None, ping_url=None, origin="operator", state="enabled",
-        next_run_at=None, last_run_at=None, last_fire_at=None, last_error=None, created_at=at, updated_at=at,
-    )  # fmt: skip
-    try:
-        return replace(bare, expect_success_within_s=number(within, "expect_success_within_s"))
-    except InvalidInput:
-        return bare
-
-
-def _values(fields: Mapping[str, str]) -> tuple[dict[str, Any], Blank]:
-    """Return what a form says by the names of `NewSchedule`, and what is wrong with it."""
-    values: dict[str, Any] = {}
-    wrong = Blank()
-    for name in FORM:
-        text = fields.get(name, "").strip()
-        try:
-            if name == "payload":
-                values[name] = decoded(text or "{}", name)
-            elif name in SECONDS:
-                values[name] = number(text, name)
-            elif name in {"priority", "max_attempts"}:
-                values[name] = whole_number(text, name)
-            else:
-                values[name] = text
-        except InvalidInput as error:
-            wrong[name] = as_sentence(str(error))
-    if values.get("jitter_s") is None:
-        values["jitter_s"] = 0.0
-    return values, wrong
-
-
 def create(visit: Visitor, fields: Fields) -> Response:
     """Create a schedule, or show what it would do."""
     session = visit.need(Scope.ADMIN)
     typed = Blank({name: fields.get(name, "") for name in FORM})
     if fields.get("press") == "preview":
         return _form(visit, None, typed)
-    values, wrong = _values(fields)
+    values, wrong = values_of(fields)
     if wrong:
         return _form(visit, None, typed, wrong, status=400)
     try:
@@ -270,7 +134,7 @@ def save(visit: Visitor, fields: Fields, key: ScheduleKey) -> Response:
     typed = Blank({name: fields.get(name, "") for name in FORM})
     if fields.get("press") == "preview":
         return _form(visit, schedule, typed)
-    values, wrong = _values(fields)
+    values, wrong = values_of(fields)
     if wrong:
         return _form(visit, schedule, typed, wrong, status=400)
     before = typed_of(schedule)

@@ -3,37 +3,33 @@
 import hmac
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from importlib.resources import files
+from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from fastapi import Depends, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
-from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ayb_jobs
-from ayb_jobs.checks.loops import LoopAge
-from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict
-from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound
+from ayb_jobs.checks.verdict import Verdict
 from ayb_jobs.http.acting import acting
 from ayb_jobs.http.dashboard import charts
+from ayb_jobs.http.dashboard.assets import Assets
 from ayb_jobs.http.dashboard.clock import COOKIE as ZONE_COOKIE
 from ayb_jobs.http.dashboard.clock import Clock, chosen_zone
 from ayb_jobs.http.dashboard.forms import read_form
 from ayb_jobs.http.dashboard.session import COOKIE, Session, Sessions
+from ayb_jobs.http.dashboard.words import DONE, FLAGS, MOODS, SECTIONS, TOLD
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
 from ayb_jobs.http.routes.health import judge
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.words import as_sentence, count_words, span_words
+from ayb_jobs.model.words import count_words, span_words
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.requests import reading
@@ -46,57 +42,8 @@ HEADERS: Mapping[str, str] = {
 }
 # A verdict is asked for by many pages at once, and is as good for two seconds.
 FRESH_S = 2.0
-NO_SESSION = 401
 SERVER_ERROR = 500
 LONGEST_COUNT = 10
-SECTIONS = (
-    ("/", "Overview", ""),
-    ("/jobs", "Jobs", ""),
-    ("/failures", "Failures", "failures"),
-    ("/schedules", "Schedules", "schedules"),
-    ("/executions", "Executions", ""),
-    ("/queues", "Queues", "queues"),
-    ("/daemons", "Daemons", "daemons"),
-    ("/audit", "Audit", ""),
-)
-# Which section a finding belongs to.
-FLAGS: Mapping[str, str] = {
-    "jobs.failing": "failures",
-    "schedules.overdue": "schedules",
-    "jobs.unclaimable": "queues",
-    "jobs.late": "queues",
-    "jobs.abandoned": "daemons",
-    "daemon.none": "daemons",
-    "daemon.gone": "daemons",
-    "daemon.lifeless": "daemons",
-}
-MOODS: Mapping[Mood, tuple[str, str]] = {
-    Mood.WELL: ("well", "All well"),
-    Mood.READY: ("queued", "Ready"),
-    Mood.NEEDED: ("overdue", "Needs you"),
-    Mood.UNKNOWN: ("unknown", "Not known"),
-}
-# What a press did, as the next page says it: by a word in its address, since no address may put words into a page.
-# What was done to many jobs.
-DONE = {"retry": "queued again", "cancel": "canceled", "cancel_running": "asked to end canceled"}
-TOLD: Mapping[str, str] = {
-    "retried": "The job is queued again.",
-    "canceled": "The job is canceled.",
-    "canceling": "The job is to end canceled: its handler is told.",
-    "enqueued": "The job is enqueued.",
-    "found": "A job with this key was there already: this one.",
-    "saved": "The schedule is saved.",
-    "created": "The schedule is created.",
-    "deleted": "The schedule is deleted; its jobs stay.",
-    "enabled": "The schedule is enabled; its next run is the first one after now.",
-    "disabled": "The schedule is disabled.",
-    "zone": "Times are in this zone from now on.",
-}
-
-
-HOW_TO_ENABLE = "Set enabled = true under [jobs] in its configuration, or AYB_JOBS_ENABLED=true in its environment, and start it again."
-GOES_ON = "The daemons ask again each second, and go on by themselves once it answers."
-NONE_IS_LOST = "No job is lost. What runs goes on; how it ends is recorded as soon as that is possible."
 
 
 class Blank(dict[str, str]):
@@ -121,21 +68,6 @@ class Pulse:
                 verdict = judge(self._services)
                 self._found = (time.monotonic(), verdict)
             return self._found[1]
-
-
-class Assets:
-    """The files of the dashboard, each with a mark of its content in its address, so that browsers may keep them."""
-
-    TYPES: Mapping[str, str] = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-
-    def __init__(self) -> None:
-        folder = files("ayb_jobs.http.dashboard") / "static"
-        self.content = {each.name: each.read_bytes() for each in folder.iterdir() if "." in each.name}
-        self._marks = {name: sha256(content).hexdigest()[:12] for name, content in self.content.items()}
-
-    def address(self, name: str) -> str:
-        """Return where a file is served."""
-        return f"/static/{name}?v={self._marks[name]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,86 +231,3 @@ async def form_of(request: Request) -> Mapping[str, str]:
 
 
 Fields = Annotated[Mapping[str, str], Depends(form_of)]
-
-
-class PageRoute(APIRoute):
-    """A route whose errors are pages as well."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler, with errors rendered."""
-        handler = super().get_route_handler()
-
-        async def answered(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except AybJobsError as error:
-                return await run_in_threadpool(_error_page, await guest_of(request), error)
-
-        return answered
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    status: int
-    sentence: str
-    lines: tuple[str, ...] = ()
-    loops: tuple[LoopAge, ...] = ()
-
-
-def _error_page(visit: Visit, error: AybJobsError) -> Response:
-    """Render an error: what it is, what it means, what to press."""
-    if isinstance(error, Refused) and error.status == NO_SESSION:
-        return RedirectResponse(f"/login?{query(next=_next(visit))}", 303, HEADERS)
-    told = _told_of(visit, error)
-    is_get = visit.request.method == "GET"
-    back = visit.request.headers.get("referer", "")
-    parts = urlsplit(back)
-    back = parts.path + (f"?{parts.query}" if parts.query else "") if parts.path.startswith("/") else "/"
-    answer = visit.page(
-        "error.html",
-        status=told.status,
-        title=told.sentence,
-        sentence=told.sentence,
-        lines=told.lines,
-        loops=told.loops,
-        here=visit.here if is_get else back,
-        word="Ask again" if is_get else "Back to the page",
-        back="/" if is_get and visit.request.url.path != "/" else "",
-        back_word="Overview",
-    )
-    if isinstance(error, DatabaseError):
-        answer.headers["Retry-After"] = "1"
-    return answer
-
-
-def _told_of(visit: Visit, error: AybJobsError) -> _Told:
-    sentence = as_sentence(str(error))
-    match error:
-        case Refused(status=503):
-            return _Told(status=503, sentence=DISABLED.sentence, lines=(HOW_TO_ENABLE,))
-        case Refused():
-            return _Told(status=error.status, sentence=sentence)
-        case NotFound():
-            return _Told(status=404, sentence=sentence, lines=("It may have been removed after its retention.",))
-        case Conflict() | InvalidInput():
-            status = 409 if isinstance(error, Conflict) else 400
-            return _Told(status=status, sentence=sentence, lines=("Nothing was changed.",))
-        case DatabaseError():
-            asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
-            loops = tuple(visit.services.loops()) if visit.session else ()
-            unknown = f"{sentence} Nothing here is known until it answers."
-            return _Told(status=503, sentence=unknown, lines=(asked, NONE_IS_LOST), loops=loops)
-        case _:
-            return _Told(status=500, sentence="An error occurred here; the daemon's log has the details.")
-
-
-def _next(visit: Visit) -> str:
-    return visit.here if visit.request.method == "GET" else "/"
-
-
-SPANS: Mapping[str, tuple[str, timedelta | None]] = {
-    "hour": ("last hour", timedelta(hours=1)),
-    "day": ("last 24 hours", timedelta(days=1)),
-    "week": ("last 7 days", timedelta(days=7)),
-    "ever": ("ever", None),
-}

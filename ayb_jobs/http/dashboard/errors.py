@@ -1,0 +1,99 @@
+"""Errors as pages: what is wrong, what it means, and what to press."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+
+from ayb_jobs.checks.loops import LoopAge
+from ayb_jobs.checks.verdict import DISABLED
+from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound
+from ayb_jobs.http.dashboard.shell import HEADERS, Visit, guest_of, query
+from ayb_jobs.http.edge.problems import Refused
+from ayb_jobs.model.words import as_sentence
+
+NO_SESSION = 401
+HOW_TO_ENABLE = "Set enabled = true under [jobs] in its configuration, or AYB_JOBS_ENABLED=true in its environment, and start it again."
+GOES_ON = "The daemons ask again each second, and go on by themselves once it answers."
+NONE_IS_LOST = "No job is lost. What runs goes on; how it ends is recorded as soon as that is possible."
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages as well."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler, with errors rendered."""
+        handler = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except AybJobsError as error:
+                return await run_in_threadpool(_error_page, await guest_of(request), error)
+
+        return answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    status: int
+    sentence: str
+    lines: tuple[str, ...] = ()
+    loops: tuple[LoopAge, ...] = ()
+
+
+def _error_page(visit: Visit, error: AybJobsError) -> Response:
+    """Render an error: what it is, what it means, what to press."""
+    if isinstance(error, Refused) and error.status == NO_SESSION:
+        return RedirectResponse(f"/login?{query(next=_next(visit))}", 303, HEADERS)
+    told = _told_of(visit, error)
+    is_get = visit.request.method == "GET"
+    back = visit.request.headers.get("referer", "")
+    parts = urlsplit(back)
+    back = parts.path + (f"?{parts.query}" if parts.query else "") if parts.path.startswith("/") else "/"
+    answer = visit.page(
+        "error.html",
+        status=told.status,
+        title=told.sentence,
+        sentence=told.sentence,
+        lines=told.lines,
+        loops=told.loops,
+        here=visit.here if is_get else back,
+        word="Ask again" if is_get else "Back to the page",
+        back="/" if is_get and visit.request.url.path != "/" else "",
+        back_word="Overview",
+    )
+    if isinstance(error, DatabaseError):
+        answer.headers["Retry-After"] = "1"
+    return answer
+
+
+def _told_of(visit: Visit, error: AybJobsError) -> _Told:
+    sentence = as_sentence(str(error))
+    match error:
+        case Refused(status=503):
+            return _Told(status=503, sentence=DISABLED.sentence, lines=(HOW_TO_ENABLE,))
+        case Refused():
+            return _Told(status=error.status, sentence=sentence)
+        case NotFound():
+            return _Told(status=404, sentence=sentence, lines=("It may have been removed after its retention.",))
+        case Conflict() | InvalidInput():
+            status = 409 if isinstance(error, Conflict) else 400
+            return _Told(status=status, sentence=sentence, lines=("Nothing was changed.",))
+        case DatabaseError():
+            asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
+            loops = tuple(visit.services.loops()) if visit.session else ()
+            unknown = f"{sentence} Nothing here is known until it answers."
+            return _Told(status=503, sentence=unknown, lines=(asked, NONE_IS_LOST), loops=loops)
+        case _:
+            return _Told(status=500, sentence="An error occurred here; the daemon's log has the details.")
+
+
+def _next(visit: Visit) -> str:
+    return visit.here if visit.request.method == "GET" else "/"
