@@ -12,7 +12,7 @@ from ayb_jobs.config.kinds import Kind
 from ayb_jobs.config.loading import load_config, read_pack
 from ayb_jobs.config.settings import Alerts, Api, Config, Dashboard, Database, Handlers, Jobs, Log, Retention
 from ayb_jobs.config.sources import Origin
-from ayb_jobs.config.tables import ApiToken, JobTypeSettings, Pack, ScheduleSettings
+from ayb_jobs.config.tables import ApiToken, JobTypeSettings, Pack, ScheduleSettings, ScheduleTable
 
 __all__ = [
     "Alerts",
@@ -30,6 +30,7 @@ __all__ = [
     "Pack",
     "Retention",
     "ScheduleSettings",
+    "ScheduleTable",
     "load_config",
     "read_pack",
 ]

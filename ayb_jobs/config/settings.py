@@ -22,7 +22,7 @@ from ayb_jobs.config.section import (
     webhook_secret_faults,
 )
 from ayb_jobs.config.sources import Origin
-from ayb_jobs.config.tables import ApiToken, JobTypeSettings, LimitSettings, ScheduleSettings
+from ayb_jobs.config.tables import ApiToken, JobTypeSettings, LimitSettings, ScheduleSettings, ScheduleTable
 from ayb_jobs.model.address import address_fault
 from ayb_jobs.redact import passwords
 
@@ -246,7 +246,7 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     alerts: Alerts = field(default_factory=Alerts)
     job_types: Mapping[str, JobTypeSettings] = field(default_factory=dict)
-    schedules: Mapping[str, ScheduleSettings] = field(default_factory=dict)
+    schedules: Mapping[str, ScheduleTable] = field(default_factory=dict)
     limits: Mapping[str, LimitSettings] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -257,7 +257,7 @@ class Config:
         found |= {self.api.admin_token, *(token.token for token in self.api.tokens.values())}
         found |= {*self.alerts.webhooks, *self.alerts.webhook_secrets, self.alerts.ping_url}
         found |= {secret for job_type in self.job_types.values() for secret in job_type.secrets()}
-        found |= {schedule.ping_url or "" for schedule in self.schedules.values()}
+        found |= {secret for schedule in self.schedules.values() for secret in schedule.secrets()}
         return found - {""}
 
 

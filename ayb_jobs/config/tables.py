@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from ayb_jobs.config.section import DAY_S, Fault, Section, is_http, payload_faults, setting
+from ayb_jobs.config.schemas import bounds_of, kind_of
+from ayb_jobs.config.section import Fault, Section, payload_faults, setting
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.bounds import Bounds
 from ayb_jobs.model.limits import MOST, NewLimit
+from ayb_jobs.model.schedules.fields import FIELDS, SECRET, check_value
 
 # How long a handler may take to notice that it was told to stop.
 STOPPING_S = 5.0
@@ -72,47 +74,26 @@ class JobTypeSettings(Section):
             yield tuple(error.field.split(".", 1)), str(error).removeprefix(f"{error.field} ")
 
 
-# The bounds of schedules are those of `model.schedule`; a test holds the two against each other.
-MOST_S = 100 * 366 * DAY_S
+class ScheduleTable(Section):
+    """What is read of `[schedules.NAME]` by name, and the checks of all its fields."""
 
+    job_type: str
+    cron: str
+    timezone: str
+    payload: dict[str, Any]
 
-class ScheduleSettings(Section):
-    """`[schedules.NAME]`: jobs made by the clock."""
-
-    job_type: str = Field(description="The type of the jobs it makes.", min_length=1, max_length=100)
-    cron: str = Field(
-        description="When: five fields, six with seconds first, `@hourly` and the like, `@every 90s`.",
-        min_length=1,
-        max_length=100,
-    )
-    timezone: str = setting("UTC", "The IANA time zone in which `cron` is meant.", min_length=1, max_length=50)
-    payload: dict[str, Any] = setting({}, "The jobs' payload.")
-    enabled: bool = setting(True, "Whether it fires.")
-    max_attempts: int | None = setting(
-        None, "Attempts. Not given: the job type's, else `jobs.max_retries_default`.", ge=1, le=1_000_000
-    )
-    queue: str = setting("default", "The jobs' queue.", min_length=1, max_length=100)
-    priority: int = setting(2, "The jobs' priority, 1 first.", ge=1, le=4)
-    catchup: Literal["latest", "all", "skip"] = setting("latest", "What becomes of fires that were missed.")
-    catchup_max: int = setting(100, 'With `catchup = "all"`: the most jobs made at once.', ge=1, le=1000)
-    catchup_window_s: float = setting(float(DAY_S), 'With `catchup = "all"`: no fire older than this.', ge=1, le=MOST_S)
-    overlap: Literal["allow", "skip", "queue_one", "cancel_running"] = setting(
-        "allow", "What happens when the previous job has not ended."
-    )
-    dst: Literal["once", "skip", "both"] = setting("once", "What happens to a local time that a clock change doubles.")
-    jitter_s: float = setting(0.0, "Spread the fire over so many seconds.", ge=0, le=DAY_S)
-    timeout_s: float | None = setting(None, "How long a run may take. Not given: the job type's.", ge=0.001, le=MOST_S)
-    expect_success_within_s: float | None = setting(
-        None, "Alert when the last success is older than this.", ge=1, le=MOST_S
-    )
-    ping_url: str | None = setting(None, "Its own healthchecks-style URL, in place of `alerts.ping_url`.", secret=True)
+    def secrets(self) -> set[str]:
+        """Return what is in these settings that nobody may read."""
+        return {value for name in SECRET if (value := getattr(self, name))}
 
     def contradictions(self) -> Iterator[Fault]:
         """Refuse what would never fire, or could not be stored."""
         yield from self._faults_of_time()
-        if self.ping_url and not is_http(self.ping_url):
-            yield ("ping_url",), "is not an http:// or https:// URL"
-        yield from payload_faults(self.payload)
+        for name in type(self).model_fields:
+            try:
+                check_value(name, getattr(self, name))
+            except InvalidInput as error:
+                yield (name,), f"cannot be used: {error}"
 
     def _faults_of_time(self) -> Iterator[Fault]:
         # The parser of cron expressions is slow to import, and most configurations have no schedule.
@@ -129,6 +110,23 @@ class ScheduleSettings(Section):
             check_cron(self.cron, zone)
         except InvalidInput as error:
             yield ("cron",), f"cannot be used: {error}"
+
+
+def schedule_setting(name: str) -> tuple[Any, Any]:
+    """Return a schedule's field as pydantic checks it, with the type, the bounds and the default of the model."""
+    rule = FIELDS[name]
+    kind = dict[str, Any] if name == "payload" else kind_of(rule.schema)
+    declared = setting(rule.default, rule.meaning, secret=name in SECRET, **bounds_of(rule.schema))
+    return (kind | None if rule.optional else kind), declared
+
+
+_DECLARED: dict[str, Any] = {name: schedule_setting(name) for name in FIELDS if name != "name"}
+ScheduleSettings = create_model(
+    "ScheduleSettings",
+    __base__=ScheduleTable,
+    __doc__="`[schedules.NAME]`: jobs made by the clock.",
+    **_DECLARED,
+)
 
 
 class LimitSettings(Section):
@@ -165,4 +163,4 @@ class Pack:
     """Job types and schedules that belong together, by name."""
 
     job_types: Mapping[str, JobTypeSettings]
-    schedules: Mapping[str, ScheduleSettings]
+    schedules: Mapping[str, ScheduleTable]

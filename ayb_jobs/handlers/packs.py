@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import ParamSpec
 
-from ayb_jobs.config import Config, JobTypeSettings, Pack, ScheduleSettings, read_pack
+from ayb_jobs.config import Config, JobTypeSettings, Pack, ScheduleTable, read_pack
 from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.handlers.isolation import isolation_faults
 from ayb_jobs.handlers.job_type import AnyHandler, Executor, JobType, isolated, within
@@ -48,9 +48,9 @@ def types_in_python(name: str) -> Iterable[JobType]:
     return matview_registry().types() if name == "ayb" else ()
 
 
-def default_schedules(config: Config) -> dict[str, ScheduleSettings]:
+def default_schedules(config: Config) -> dict[str, ScheduleTable]:
     """Return the packs' schedules and the configuration's own, by name; the configuration's go over the packs'."""
-    schedules: dict[str, ScheduleSettings] = {}
+    schedules: dict[str, ScheduleTable] = {}
     for name in config.handlers.packs:
         schedules |= pack(name).schedules
     return schedules | dict(config.schedules)
@@ -145,7 +145,7 @@ def told(key: str, action: Callable[P, None], *values: P.args, **names: P.kwargs
         yield f"{key} cannot be used: {error}"
 
 
-def schedules_beyond_bounds(registry: Registry, schedules: Mapping[str, ScheduleSettings]) -> Iterator[str]:
+def schedules_beyond_bounds(registry: Registry, schedules: Mapping[str, ScheduleTable]) -> Iterator[str]:
     """Yield which schedules would make jobs whose payload is beyond the bounds of their type."""
     for name, schedule in schedules.items():
         try:

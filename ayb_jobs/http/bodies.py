@@ -6,14 +6,13 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, Field, create_model
 
+from ayb_jobs.config.schemas import bounds_of, kind_of
 from ayb_jobs.http.parsing import Body
 from ayb_jobs.http.shapes import Shape
-from ayb_jobs.model.schedules.schedule import FIELDS, Rule, Schedule
+from ayb_jobs.model.schedules.fields import FIELDS, Rule
+from ayb_jobs.model.schedules.schedule import Schedule
 from ayb_jobs.wire.names import api_name
 from ayb_jobs.wire.schedules import BODY_FIELDS, READ_ONLY, SHOWN
-
-TYPES: Mapping[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
-BOUNDS = {"minLength": "min_length", "maxLength": "max_length", "minimum": "ge", "maximum": "le"}
 
 
 class NamedByField(Body):
@@ -75,9 +74,9 @@ def schedule_body(
 
 def _body_field(rule: Rule, *, required: bool) -> tuple[Any, Any]:
     """Return a field as pydantic checks it: bounds as the model has them. Null stands for "not given"."""
-    kind: Any = TYPES[rule.schema["type"]] if rule.schema else Any
-    bounds: dict[str, Any] = {BOUNDS[key]: value for key, value in rule.schema.items() if key in BOUNDS}
     choices = rule.schema.get("enum")
+    kind = str if choices else kind_of(rule.schema)
+    bounds = bounds_of(rule.schema)
     if required:
         return kind, Field(**bounds)
     extra: Any = {"enum": [*choices, None]} if choices else None

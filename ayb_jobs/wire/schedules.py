@@ -5,7 +5,8 @@ from dataclasses import fields
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.schedules.schedule import FIELDS, Schedule
+from ayb_jobs.model.schedules.fields import FIELDS
+from ayb_jobs.model.schedules.schedule import Schedule
 from ayb_jobs.wire.names import api_name
 from ayb_jobs.wire.text import Stored, object_text
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import tomli
 from click.testing import CliRunner
 
 from ayb_jobs.cli.main import program
-from ayb_jobs.config import Config, ScheduleSettings, load_config
+from ayb_jobs.config import Config, ScheduleSettings, ScheduleTable, load_config
 from ayb_jobs.config.display import as_toml
 from ayb_jobs.config.gathering import environment_names
 from ayb_jobs.config.reference import example, markdown
@@ -489,17 +489,38 @@ def test_the_settings_tell_all_their_secrets_to_a_redactor(tmp_path: Path) -> No
 # Settings agree with what is built from them
 
 
+SCHEDULE: Mapping[str, Any] = {"job_type": "a", "cron": "@daily"}
+
+
 def test_a_schedule_of_the_configuration_makes_a_schedule_of_the_same_defaults() -> None:
-    settings = ScheduleSettings(job_type="a", cron="@daily")
-    assert NewSchedule(name="x", **settings.model_dump()) == NewSchedule(name="x", job_type="a", cron="@daily")
+    settings = ScheduleSettings(**SCHEDULE)
+    assert NewSchedule(name="x", **settings.model_dump()) == NewSchedule(name="x", **SCHEDULE)
     assert {field.name for field in fields(NewSchedule)} - {"name"} == set(ScheduleSettings.model_fields)
 
 
-@pytest.mark.parametrize("name", ["catchup_window_s", "timeout_s", "expect_success_within_s", "jitter_s"])
-@pytest.mark.parametrize("value", [-1.0, 0.0, 0.001, 0.5, 1.0, 86400.0, 86401.0, 1e9, 1e10, 1e300])
-def test_a_schedules_numbers_have_the_same_bounds_in_the_configuration(name: str, value: float) -> None:
-    values: dict[str, Any] = {"job_type": "a", "cron": "@daily", name: value}
-    assert is_taken(lambda: ScheduleSettings(**values)) == is_taken(lambda: NewSchedule(name="x", **values))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *product(
+            ["catchup_window_s", "timeout_s", "expect_success_within_s", "jitter_s"],
+            [-1.0, 0.0, 0.001, 0.5, 1.0, 86400.0, 86401.0, 1e9, 1e10, 1e300],
+        ),
+        *product(["max_attempts", "catchup_max", "priority"], [0, 1, 4, 5, 1000, 1001, 2**31 - 1, 2**31]),
+        *product(["catchup", "overlap", "dst"], ["all", "skip", "both", "queue_one", "never"]),
+        *product(["job_type", "queue", "timezone"], ["", "UTC", "a\x00", "x" * 100, "x" * 101]),
+        *product(["ping_url"], ["", "ftp://a/", "https://a/", "https://a/" + "x" * 1000]),
+    ],
+)
+def test_a_schedules_fields_take_the_same_values_in_the_configuration(name: str, value: Any) -> None:
+    values = {**SCHEDULE, name: value}
+    assert is_taken(lambda: without_faults(ScheduleSettings(**values))) == is_taken(
+        lambda: NewSchedule(name="x", **values)
+    )
+
+
+def without_faults(settings: ScheduleTable) -> None:
+    if found := list(settings.contradictions()):
+        raise InvalidInput(str(found))
 
 
 def is_taken(make: Callable[[], object]) -> bool:

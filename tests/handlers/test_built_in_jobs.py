@@ -230,5 +230,5 @@ def test_the_schedules_are_those_of_the_origins() -> None:
         "cleanup_expired_challenges": ("cleanup_expired_challenges", "0 */5 * * * *", "UTC"),
         "cleanup_expired_device_codes": ("cleanup_expired_device_codes", "0 45 * * * *", "UTC"),
     }
-    assert {found.overlap for found in schedules.values()} == {"skip"}
+    assert {found.model_dump()["overlap"] for found in schedules.values()} == {"skip"}
     assert schedules["webhook_delivery_prune_daily"].payload == {"retention_hours": 168}

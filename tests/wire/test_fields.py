@@ -11,7 +11,8 @@ from ayb_jobs.cli.commands.schedules.fields import body_of
 from ayb_jobs.cli.commands.schedules.update import update
 from ayb_jobs.http.bodies import ScheduleShape
 from ayb_jobs.http.routes.schedules import CreateBody, PatchBody
-from ayb_jobs.model.schedules.schedule import FIELDS, NewSchedule, Schedule
+from ayb_jobs.model.schedules.fields import FIELDS
+from ayb_jobs.model.schedules.schedule import NewSchedule, Schedule
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.schedules import CHANGE_SCHEDULE, CREATE_SCHEDULE, create_schedule
 from ayb_jobs.wire.names import api_name

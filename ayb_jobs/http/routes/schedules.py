@@ -12,7 +12,8 @@ from ayb_jobs.http.parsing import OURS, read_body
 from ayb_jobs.http.requests import GUARDED, Admin, Given, Operator, RawBody, documented, documented_body
 from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import JobShape, answer
-from ayb_jobs.model.schedules.schedule import FIELDS, NewSchedule
+from ayb_jobs.model.schedules.fields import FIELDS
+from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules import schedules

@@ -27,6 +27,7 @@ from croniter import croniter
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.cron_fields import NICKNAMES, read_fields
 from ayb_jobs.model.schedules.day_rule import DayRule
+from ayb_jobs.model.schedules.fields import Dst
 from ayb_jobs.model.schedules.zones import find_zone, first_shift, shifts, utc_offset
 
 MAX_EXPRESSION = 100
@@ -43,14 +44,6 @@ _NEAR = timedelta(days=2)
 # A schedule whose time clocks skip so often, each time that its day comes round, never fires.
 _MOST_SHIFTS = 200
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-
-
-class Dst(StrEnum):
-    """What a schedule with a fixed hour does when clocks change."""
-
-    ONCE = "once"
-    SKIP = "skip"
-    BOTH = "both"
 
 
 class Effect(StrEnum):

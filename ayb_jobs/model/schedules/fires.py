@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.cron import Ended, fires, next_fire, next_fire_beside
-from ayb_jobs.model.schedules.schedule import MAX_CATCHUP, Catchup, Overlap
+from ayb_jobs.model.schedules.fields import MAX_CATCHUP, Catchup, Overlap
 
 # A fire made within this time is on time.
 ON_TIME = timedelta(seconds=5)

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from ayb_jobs.model.schedules.cron import Dst, Effect, Ended, clock_effect, fires, follows_elapsed_time, next_fire
+from ayb_jobs.model.schedules.cron import Effect, Ended, clock_effect, fires, follows_elapsed_time, next_fire
+from ayb_jobs.model.schedules.fields import Dst
 from ayb_jobs.model.schedules.zones import local_time
 
 _SECOND = timedelta(seconds=1)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ayb_jobs.model.schedules.fields import Overlap
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, jitter
-from ayb_jobs.model.schedules.schedule import Overlap
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.successors import AFTER_THE_CANCELED

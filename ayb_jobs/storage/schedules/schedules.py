@@ -12,8 +12,9 @@ from psycopg.rows import kwargs_row
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.schedules.cron import check_cron, read_cron
+from ayb_jobs.model.schedules.fields import TIMING
 from ayb_jobs.model.schedules.fires import Fire, Timing, first_fire, passed_over
-from ayb_jobs.model.schedules.schedule import TIMING, NewSchedule, Schedule, check_values, defined_values
+from ayb_jobs.model.schedules.schedule import NewSchedule, Schedule, check_values, defined_values
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import READABLE_PAYLOAD, refusing_bad_values

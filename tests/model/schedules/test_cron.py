@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.cron import (
-    Dst,
     Effect,
     Ended,
     check_cron,
@@ -23,6 +22,7 @@ from ayb_jobs.model.schedules.cron import (
     parse_duration,
     read_cron,
 )
+from ayb_jobs.model.schedules.fields import Dst
 from ayb_jobs.model.schedules.zones import find_zone
 from tests.model.schedules import cron_oracle
 

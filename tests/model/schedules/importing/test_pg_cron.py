@@ -111,8 +111,8 @@ def test_what_is_printed_loads_and_means_what_was_read(rows: list[tuple[str, str
     loaded = settings_of(found)
     for row, entry in zip(jobs, found, strict=True):
         assert entry.schedule is not None
-        stored = loaded.schedules[entry.schedule.name]
-        assert (stored.cron, stored.timezone, stored.enabled) == (row.schedule, "Europe/Berlin", row.active)
+        stored = loaded.schedules[entry.schedule.name].model_dump()
+        assert (stored["cron"], stored["timezone"], stored["enabled"]) == (row.schedule, "Europe/Berlin", row.active)
         job_type = loaded.job_types[entry.schedule.job_type]
         assert isinstance(job_type, SqlSettings)
         [statement] = job_type.statements
