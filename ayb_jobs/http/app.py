@@ -1,8 +1,10 @@
 """The application: every route, behind the guard."""
 
 from collections.abc import Callable
+from functools import cache
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 
 import ayb_jobs
 from ayb_jobs.events import RequestFailed
@@ -60,12 +62,13 @@ def build_app(services: Services) -> Guard:
     authenticator = Authenticator(tokens_of(services.api))
     app.state.authenticator = authenticator
     app.state.prober = health.Prober()
+    app.state.graphql_threads = graphql.threads()
     answer_errors(app)
     if services.config.dashboard.enabled:
         app.state.dashboard = pages.pages_of(services, authenticator)
-        app.include_router(pages.router())
+        app.router.routes += routes_of(pages.router)
     for router in ROUTERS:
-        app.include_router(router())
+        app.router.routes += routes_of(router)
     openapi.describe(app)
     doors = Doors(
         host=services.api.host,
@@ -73,6 +76,12 @@ def build_app(services: Services) -> Guard:
         allowed_origins=services.api.allowed_origins,
     )
     return Guard(app, doors=doors, authenticator=authenticator, on_error=_reporter(services))
+
+
+@cache
+def routes_of(router: Callable[[], APIRouter]) -> tuple[BaseRoute, ...]:
+    """Return the routes of a subject: made once, since they hold nothing of an application and take long to make."""
+    return tuple(router().routes)
 
 
 def _reporter(services: Services) -> Callable[[str, BaseException], None]:

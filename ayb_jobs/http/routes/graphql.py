@@ -37,23 +37,13 @@ class AnswerShape(BaseModel):
     errors: list[dict[str, Any]] | None = None
 
 
+def threads() -> CapacityLimiter:
+    """Return the threads in which one server executes documents."""
+    return CapacityLimiter(THREADS)
+
+
 def router() -> APIRouter:
     """Return the route of Barycenter's admin queries."""
-    threads = CapacityLimiter(THREADS)
-
-    async def execute(request: Request, services: Given, caller: Reader, raw: RawBody) -> Response:
-        """Execute a GraphQL document; its errors are in the answer, with status 200."""
-        if threads.statistics().tasks_waiting >= MOST_WAITING:
-            raise Refused(503, "too many documents wait already; try again in a second", {"Retry-After": "1"})
-        with_token = not request.app.state.authenticator.open
-
-        def run() -> str:
-            asked = read_body(raw, Document)
-            execute = executor(introspection=with_token)
-            return json.dumps(execute(services, caller, asked.query, asked.variables, asked.operation_name))
-
-        return answer(await run_sync(run, limiter=threads))
-
     routes = APIRouter(tags=["graphql"], dependencies=GUARDED)
     routes.add_api_route(
         "/admin/jobs",
@@ -64,6 +54,21 @@ def router() -> APIRouter:
         **documented(AnswerShape, "`data`, and `errors` where there are any"),
     )
     return routes
+
+
+async def execute(request: Request, services: Given, caller: Reader, raw: RawBody) -> Response:
+    """Execute a GraphQL document; its errors are in the answer, with status 200."""
+    limiter: CapacityLimiter = request.app.state.graphql_threads
+    if limiter.statistics().tasks_waiting >= MOST_WAITING:
+        raise Refused(503, "too many documents wait already; try again in a second", {"Retry-After": "1"})
+    with_token = not request.app.state.authenticator.open
+
+    def run() -> str:
+        asked = read_body(raw, Document)
+        execute = executor(introspection=with_token)
+        return json.dumps(execute(services, caller, asked.query, asked.variables, asked.operation_name))
+
+    return answer(await run_sync(run, limiter=limiter))
 
 
 @cache
