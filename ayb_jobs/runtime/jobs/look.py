@@ -67,6 +67,7 @@ class Look:
             database=database, leasing=leasing, giving_back=giving_back, emit=emit, room=room, take=self._take
         )
         self._limited_first = False
+        self._had_no_room = False
         self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in leasing.queues]
         self._bottom = list(self._lanes)
         self._sweeps = SweepClock()
@@ -90,17 +91,22 @@ class Look:
 
     def _fill_plain(self) -> float:
         poll_s = self._leasing.poll_s
-        # Before the room is measured: a slot that finds the buffer low from now on asks for another turn.
-        self.backlog.waits = True
+        # Before the room is measured: whoever makes room from now on asks for another turn.
+        self.backlog.waits = self._had_no_room = True
         limit = min(self._room(), BATCH)
         if limit <= 0:
             return poll_s
+        self._had_no_room = False
         sweeping = self._sweeps.wait_s() == 0
         leased = self._lease(limit, sweeping=sweeping)
         self.backlog.waits = leased >= limit
         if self.backlog.waits:
             return 0.0 if self._room() > 0 else poll_s
         return self._careful.next_s(poll_s if sweeping else min(poll_s, self._sweeps.wait_s()))
+
+    def has_room_again(self) -> bool:
+        """Tell whether the last look found no room, and there is some."""
+        return self._had_no_room and self._room() > 0
 
     def begin_anew(self) -> None:
         """Look from the bottom of each queue next, in whatever thread that is called."""

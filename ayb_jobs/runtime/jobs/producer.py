@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 
-from ayb_jobs.events import Emit, Event, JobsReleased, JobsSettled, LoopErrorRepeated
+from ayb_jobs.events import Emit, Event, JobsReleased, JobsSettled, LeasesLost, LoopErrorRepeated
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
@@ -64,17 +64,23 @@ class Producer:
         self._ring()
 
     def hear(self, event: Event) -> None:
-        """Look again once a job under a limit has ended or was given back: its place is free."""
-        if not self._limits.exist:
-            return
+        """Look again once there is room for what ended, or the place of a job under a limit is free."""
         match event:
             case JobsSettled():
-                if any(ended.job.is_limited for ended in event.settlements):
+                limited = self._limits.exist and any(ended.job.is_limited for ended in event.settlements)
+                if limited or self._has_room_again():
+                    self._ring()
+            case LeasesLost():
+                if self._has_room_again():
                     self._ring()
             case JobsReleased():
-                self._ring()
+                if self._limits.exist:
+                    self._ring()
             case _:
                 pass
+
+    def _has_room_again(self) -> bool:
+        return any(look.has_room_again() for look in self._looks)
 
     def notified(self) -> float:
         """Look at once, since there may be new jobs.

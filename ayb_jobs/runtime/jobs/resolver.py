@@ -78,19 +78,21 @@ class Resolver:
             self._wake()
 
     def told(self) -> None:
-        """Look at the newest children: one was enqueued."""
+        """Look at the newest children: one was enqueued, or what was said may not have been heard."""
         self._told = self._waits = True
         self._wake()
 
     def tick(self) -> float:
         """Look once at all that is known to have changed; return the seconds until the next look."""
-        while self._ended:
-            self._look_at_children([self._ended.popleft() for _ in range(min(len(self._ended), BATCH))])
         if self._told:
             self._told = False
             self._look_at_newest()
         if time.monotonic() >= self._next_sweep:
             self._sweep()
+        if not self._waits:  # what is enqueued from here on is looked at by itself
+            self._ended.clear()
+        if self._ended:
+            self._look_at_children([self._ended.popleft() for _ in range(min(len(self._ended), BATCH))])
         return 0.0 if self._ended or self._told else max(0.0, self._next_sweep - time.monotonic())
 
     def _look_at_children(self, parents: Sequence[str]) -> None:
@@ -106,7 +108,9 @@ class Resolver:
     def _look_at_newest(self) -> None:
         with self._database.connection() as conn:
             page = find_ripe_edges(conn, after=self._newest, limit=SWEPT)
-        if page.last is not None:
+        if page.last is None:
+            self._next_sweep = 0.0  # it finds out at once whether any job waits at all
+        else:
             self._waits = True
             self._newest = page.last if page.is_full else _somewhat_before(page.last)
         self._told = self._told or page.is_full
