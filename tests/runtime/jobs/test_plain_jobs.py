@@ -28,9 +28,9 @@ LOOKS = """
 
 def test_a_drain_reads_no_other_table_for_each_job(database_url: str, conn: Connection) -> None:
     conn.execute(MAKE, (JOBS,))
-    with running(database_url, registry_of(lambda ctx: None)):
+    with running(database_url, registry_of(lambda _: None)):
         eventually(lambda: conn.execute(LEFT).fetchone() == (0,), within_s=60)
-    looks = dict(conn.execute(LOOKS).fetchall())
+    looks: dict[str, int] = dict(conn.execute(LOOKS).fetchall())
     assert looks["_ayb_job_workers"], "the server counts"
     assert {table: count for table, count in looks.items() if count > MOST_LOOKS} == {}
 
@@ -42,5 +42,5 @@ def test_endings_that_wait_for_the_database_hold_leasing_back_until_they_are_wri
     monkeypatch.setattr(room, "MOST_UNSETTLED", 0)
     conn.execute(SETTLE_SLOWLY)
     conn.execute(MAKE, (600,))
-    with running(database_url, registry_of(lambda ctx: None), poll_interval_ms=60_000):
+    with running(database_url, registry_of(lambda _: None), poll_interval_ms=60_000):
         eventually(lambda: conn.execute(LEFT).fetchone() == (0,), within_s=20)
