@@ -252,6 +252,7 @@ def build(
             LIMITS_CHANGED: bells.limits.ring,
             DRAIN_ASKED: bells.heartbeat.ring,
         },
+        on_ended=resolver.ended,
     )
     # Chores.
     pruner = Pruner(database=database, retention=config.retention, emit=emit, stopping=draining)

@@ -22,14 +22,16 @@ PAUSES_CHANGED = "pauses"
 JOBS_BLOCKED = "blocked"
 LIMITS_CHANGED = "limits"
 DRAIN_ASKED = "drain"
+# A worker in another language has ended a job for which others wait; its id follows.
+JOB_ENDED = "ended "
 
 
 class Notifier:
     """Waits for notifications in its `tick`, on a connection of its own.
 
     After each, `on_any` is called, then `look`, which returns the seconds until it wants to be called again although
-    nothing is heard. For notifications that say a word of `on_word`, what stands there is called first. All is called
-    once it listens: what was said before was not heard.
+    nothing is heard. For notifications that say a word of `on_word`, what stands there is called first; `on_ended` gets
+    the ids of jobs that ended elsewhere. All else is called once it listens: what was said before was not heard.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Notifier:
         look: Callable[[], float],
         on_any: Callable[[], None] = lambda: None,
         on_word: Mapping[str, Callable[[], None]] = MappingProxyType({}),
+        on_ended: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._url = url
         self._name = name
@@ -50,6 +53,7 @@ class Notifier:
         self._look_now = look
         self._on_any = on_any
         self._on_word = on_word
+        self._on_ended = on_ended
         self._listener: Listener | None = None
         self._last_answer = 0.0
         self._look_again = math.inf
@@ -68,6 +72,9 @@ class Notifier:
             heard = listener.wait(max(0.0, until - time.monotonic()), self._interrupted.fileno())
             for word in heard & self._on_word.keys():
                 self._on_word[word]()
+            for word in heard:
+                if word.startswith(JOB_ENDED):
+                    self._on_ended(word.removeprefix(JOB_ENDED))
             if heard or time.monotonic() >= self._look_again:
                 self._look()
             if time.monotonic() - self._last_answer >= PROBE_S:

@@ -213,7 +213,7 @@ def ids_behind(conn: Connection) -> tuple[int, int] | None:
 LIST_VERSIONS = """
     SELECT version, count(*)
     FROM _ayb_job_workers
-    WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
+    WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute' AND version <> 'sql'
     GROUP BY version
     ORDER BY version
 """

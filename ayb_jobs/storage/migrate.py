@@ -103,7 +103,7 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
 
 
 def make_functions(conn: Connection) -> None:
-    """Make the functions for enqueueing by SQL if the migrations that make them could not; they say why by a notice."""
+    """Make the functions that are called by SQL if the migrations that make them could not; a notice says why."""
     schema = find_surroundings(conn).schema
     if not schema_status(conn).is_current or has_functions(conn, schema):
         return

@@ -12,7 +12,7 @@ from typing import Literal, LiteralString, NamedTuple
 from ayb_jobs.errors import NotFound
 from ayb_jobs.storage.database import Connection
 
-Level = Literal["enqueue", "daemon", "read"]
+Level = Literal["enqueue", "worker", "daemon", "read"]
 
 # Relations of our names, and the view of Barycenter's name if it is ours. Rows' types and indexes have no rights.
 LIST_OURS = """
@@ -155,6 +155,15 @@ GRANT_ENQUEUE = """
     FROM pg_proc
     WHERE pronamespace = to_regnamespace(%(functions)s::text) AND proname = ANY (%(function_names)s::text[])
 """
+# A worker in any language calls three functions, and reads and writes no table itself.
+GRANT_WORKER = """
+    SELECT format('GRANT USAGE ON SCHEMA %%s TO %%I', to_regnamespace(%(functions)s::text), %(role)s::text)
+    WHERE to_regnamespace(%(functions)s::text) IS NOT NULL
+    UNION ALL
+    SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%I', oid::regprocedure, %(role)s::text)
+    FROM pg_proc
+    WHERE pronamespace = to_regnamespace(%(functions)s::text) AND proname = ANY (%(worker_functions)s::text[])
+"""
 GRANT_DAEMON = """
     SELECT format('GRANT USAGE ON SCHEMA %%s TO %%I', %(schema)s::text, %(role)s::text)
     UNION ALL
@@ -181,8 +190,14 @@ GRANT_READ = """
     FROM pg_proc
     WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname IN ('_ayb_job_text', '_ayb_job_schedule_definition')
 """
-GRANTS: dict[Level, LiteralString] = {"enqueue": GRANT_ENQUEUE, "daemon": GRANT_DAEMON, "read": GRANT_READ}
+GRANTS: dict[Level, LiteralString] = {
+    "enqueue": GRANT_ENQUEUE,
+    "worker": GRANT_WORKER,
+    "daemon": GRANT_DAEMON,
+    "read": GRANT_READ,
+}
 FUNCTIONS = ["ayb_jobs_enqueue", "ayb_jobs_cancel", "ayb_jobs_retry"]
+WORKER_FUNCTIONS = ["ayb_jobs_lease", "ayb_jobs_extend", "ayb_jobs_settle"]
 HAS_ROLE = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s::text)"
 
 
@@ -194,15 +209,16 @@ HAS_FUNCTIONS = """
 
 
 def functions_schema(schema: str | None) -> str:
-    """Return the schema of the functions for enqueueing by SQL, as the migration that makes them chooses it."""
+    """Return the schema of the functions that are called by SQL, as the migration that makes them chooses it."""
     if schema is None or schema in {"public", "ayb_jobs"}:
         return "ayb_jobs"
     return f'"ayb_jobs_{schema.strip(chr(34))}"'
 
 
 def has_functions(conn: Connection, schema: str | None) -> bool:
-    """Tell whether the functions for enqueueing by SQL are there: a role that may make no schema cannot make them."""
-    row = conn.execute(HAS_FUNCTIONS.encode(), {"schema": functions_schema(schema), "names": FUNCTIONS}).fetchone()
+    """Tell whether the functions that are called by SQL are there: a role that may make no schema cannot make them."""
+    values = {"schema": functions_schema(schema), "names": [*FUNCTIONS, *WORKER_FUNCTIONS]}
+    row = conn.execute(HAS_FUNCTIONS.encode(), values).fetchone()
     return bool(row and row[0])
 
 
@@ -227,6 +243,7 @@ def grant(conn: Connection, schema: str | None, role: str, levels: Sequence[Leve
             "names": list_ours(conn, schema),
             "functions": functions_schema(schema),
             "function_names": FUNCTIONS,
+            "worker_functions": WORKER_FUNCTIONS,
         }
         statements = [done for level in levels for done in _run_each(conn, GRANTS[level], values)]
     return Granted(list(dict.fromkeys(statements)))

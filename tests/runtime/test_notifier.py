@@ -25,6 +25,7 @@ class Bench:
             emit=lambda _event: None,
             look=self.notified,
             on_word={"schedule": lambda: self.words.append("schedule")},
+            on_ended=self.words.append,
         )
 
     def notified(self) -> float:
@@ -60,6 +61,13 @@ def test_a_notification_ends_the_wait_and_its_word_is_passed_on(bench: Bench, co
     conn.execute("NOTIFY ayb_jobs, 'schedule'")
     bench.notifier.tick()
     assert (bench.called, bench.words) == (1, ["schedule"])
+
+
+def test_the_job_that_a_worker_outside_has_ended_is_passed_on(bench: Bench, conn: Connection) -> None:
+    connected(bench)
+    conn.execute("NOTIFY ayb_jobs, 'ended 7'")
+    bench.notifier.tick()
+    assert (bench.called, bench.words) == (1, ["7"])
 
 
 def test_what_comes_with_the_answer_to_a_probe_is_heard(bench: Bench, conn: Connection) -> None:

@@ -182,7 +182,9 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         assert names(conn, READABLE, role=role) == [
             "_ayb_job_dependencies",
             "_ayb_job_enqueue",
+            "_ayb_job_error",
             "_ayb_job_executions",
+            "_ayb_job_free_successors",
             "_ayb_job_id",
             "_ayb_job_lease_limited",
             "_ayb_job_levels",
@@ -191,10 +193,12 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
             "_ayb_job_minutes",
             "_ayb_job_outputs",
             "_ayb_job_pauses",
+            "_ayb_job_put_under",
             "_ayb_job_results",
             "_ayb_job_schedule_definition",
             "_ayb_job_steps",
             "_ayb_job_text",
+            "_ayb_job_worker_beat",
         ]
         assert names(conn, READABLE, role="public") == []
         (tmp_path / "9999_more.sql").write_text("CREATE TABLE _ayb_job_more (); CREATE SEQUENCE _ayb_job_numbers")

@@ -11,7 +11,9 @@ from psycopg.conninfo import make_conninfo
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.unique import Unique
 from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.queue.canceling import cancel_running_job
 from ayb_jobs.storage.queue.jobs import get_job, retry_job
 from tests.ayb_database import make_ayb_database
 from tests.cli.conftest import Cli
@@ -24,6 +26,7 @@ EXECUTABLE = """
     ORDER BY 1
 """
 FUNCTIONS = ["ayb_jobs_cancel", "ayb_jobs_enqueue", "ayb_jobs_retry"]
+ENQUEUEING = ", ".join(f"ayb_jobs.{name}" for name in FUNCTIONS)
 ENQUEUE_FULL = """
     SELECT ayb_jobs.ayb_jobs_enqueue('send_mail', '{"to": "ada", "price": 1.10}', queue => 'slow', priority => 1,
         max_attempts => 7, run_at => '2040-01-01 12:00+00', idempotency_key => 'k', traceparent => 'trace')::text
@@ -68,6 +71,8 @@ def test_a_job_is_stored_as_it_was_asked_for(conn: Connection, notified: Callabl
         ("'t', priority => 5", {"type": "t", "priority": 5}),
         ("'t', max_attempts => 0", {"type": "t", "max_attempts": 0}),
         ("'t', idempotency_key => repeat('x', 256)", {"type": "t", "idempotency_key": "x" * 256}),
+        ("'t', limit_key => repeat('x', 201)", {"type": "t", "limit_key": "x" * 201}),
+        ("'t', limit_key => 'a', unique_key => 'b'", {"type": "t", "limit_key": "a", "unique": Unique(key="b")}),
     ],
 )
 def test_a_bad_value_is_refused_as_by_python(conn: Connection, arguments: str, values: dict[str, Any]) -> None:
@@ -121,6 +126,42 @@ def test_cancel_and_retry_do_what_the_python_calls_do(conn: Connection, notified
     assert conn.execute(same).fetchone() == (1, True)
 
 
+def test_every_field_of_a_new_job_is_a_parameter(conn: Connection) -> None:
+    row = conn.execute("SELECT proargnames FROM pg_proc WHERE proname = 'ayb_jobs_enqueue'").fetchone()
+    assert row is not None
+    uniqueness = {"unique_key", "unique_by", "unique_scope", "on_conflict", "max_wait"}
+    assert set(row[0]) == {*NewJob._fields} - {"unique"} | uniqueness
+
+
+def test_the_key_of_a_limit_is_stored(conn: Connection) -> None:
+    parent = enqueued(conn, "'a', limit_key => 'tenant-7'")
+    enqueued(conn, f"'a', limit_key => 'tenant-7', depends_on => ARRAY['{parent}'::uuid]")
+    assert conn.execute("SELECT limit_key, count(*) FROM _ayb_jobs GROUP BY 1").fetchall() == [("tenant-7", 2)]
+
+
+def test_a_running_job_is_asked_to_end_canceled_as_by_python(conn: Connection, notified: Callable[[], int]) -> None:
+    ours, theirs = make_job(conn, "running"), make_job(conn, "running")
+    for _ in range(2):
+        conn.execute("SELECT ayb_jobs.ayb_jobs_cancel(%s, running => true)", (ours,))
+        assert notified() == 1
+        cancel_running_job(conn, theirs)
+        assert notified() == 1
+    same = """
+        SELECT count(DISTINCT to_jsonb(job) - ARRAY['id', 'execution_id', 'canceling_lease_id', 'created_at', 'updated_at',
+            'run_at', 'last_run_at', 'lease_until', 'cancel_requested_at']), bool_and(cancel_requested_at = updated_at),
+            count(canceling_lease_id)
+        FROM _ayb_jobs AS job
+    """
+    assert conn.execute(same).fetchone() == (1, True, 2)
+    queued = make_job(conn)
+    conn.execute("SELECT ayb_jobs.ayb_jobs_cancel(%s, running => true)", (queued,))
+    assert get_job(conn, queued).state == "canceled"
+    with pytest.raises(
+        psycopg.errors.ObjectNotInPrerequisiteState, match="is failed; only queued and running jobs can"
+    ):
+        conn.execute("SELECT ayb_jobs.ayb_jobs_cancel(%s, running => true)", (make_job(conn, "failed"),))
+
+
 @pytest.mark.parametrize(("name", "state"), [("cancel", "queued"), ("retry", "failed")])
 def test_a_job_in_another_state_is_named_and_kept(conn: Connection, name: str, state: str) -> None:
     call = f"SELECT ayb_jobs.ayb_jobs_{name}(%s)".encode()
@@ -138,7 +179,7 @@ def test_a_role_that_may_call_the_functions_can_do_nothing_else(each_empty_datab
         migrate_and_grant(url, role)
         with closing(connect(url)) as owner:
             owner.execute(f"GRANT USAGE ON SCHEMA ayb_jobs TO {role}".encode())
-            owner.execute(f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ayb_jobs TO {role}".encode())
+            owner.execute(f"GRANT EXECUTE ON FUNCTION {ENQUEUEING} TO {role}".encode())
             failed = make_job(owner, "failed")
         with as_role(url, role) as app:
             made = enqueued(app, "'a', idempotency_key => 'k'")
@@ -167,7 +208,7 @@ def refuses_all_else(app: Connection) -> None:
         "SELECT FROM public._ayb_job_schedules",
         "CREATE TABLE ayb_jobs.mine ()",
         "CREATE FUNCTION ayb_jobs.mine() RETURNS int RETURN 1",
-        "ALTER FUNCTION ayb_jobs.ayb_jobs_cancel(uuid) RESET ALL",
+        "ALTER FUNCTION ayb_jobs.ayb_jobs_cancel RESET ALL",
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             app.execute(refused.encode())

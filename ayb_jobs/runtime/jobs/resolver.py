@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from ayb_jobs.errors import InvalidInput
 from ayb_jobs.events import ChildrenResolved, Emit, Event, JobRecovered, JobsCanceled, JobsSettled
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.dependencies import Edge
-from ayb_jobs.model.job import JobState
+from ayb_jobs.model.job import JobState, checked_id
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
@@ -80,6 +81,14 @@ class Resolver:
     def told(self) -> None:
         """Look at the newest children: one was enqueued, or what was said may not have been heard."""
         self._told = self._waits = True
+        self._wake()
+
+    def ended(self, job_id: str) -> None:
+        """Look at the children of a job that ended outside. Anybody may say so; what is no id is passed over."""
+        try:
+            self._ended.append(checked_id(job_id))
+        except InvalidInput:
+            return
         self._wake()
 
     def tick(self) -> float:

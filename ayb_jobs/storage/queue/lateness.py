@@ -187,6 +187,7 @@ COUNT_SILENT = """
     SELECT count(*), coalesce(extract(epoch FROM now() - max(heartbeat_at)), 0)::float8
     FROM _ayb_job_workers
     WHERE heartbeat_at < now() - make_interval(secs => %(alive_s)s) AND heartbeat_at > now() - interval '1 day'
+        AND version <> 'sql'
 """
 
 

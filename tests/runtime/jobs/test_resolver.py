@@ -94,6 +94,20 @@ def test_children_of_what_ended_canceled_are_resolved_at_once(
     assert state(conn, child) == "queued"
 
 
+def test_children_of_what_a_worker_outside_has_ended_are_freed_at_once(resolving: Resolving, conn: Connection) -> None:
+    parent = make_job(conn, "running")
+    child = child_of(conn, parent, rule="run")
+    assert resolving.resolver.tick() <= module.SWEEP_S
+    end(conn, parent, "failed")
+    resolving.resolver.ended("anybody may say anything")
+    assert resolving.woken == 0
+    resolving.resolver.ended(parent)
+    assert resolving.woken == 1
+    resolving.resolver._next_sweep += 60
+    resolving.resolver.tick()
+    assert [child] == [one for event in resolving.told for one in event.freed]
+
+
 def test_a_child_of_what_has_ended_is_freed_as_soon_as_it_is_told(resolving: Resolving, conn: Connection) -> None:
     resolving.resolver.tick()
     parent = make_job(conn, "completed")

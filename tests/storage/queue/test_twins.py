@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from ayb_jobs.storage.migrations import shipped_migrations
 from ayb_jobs.storage.queue import (
     browsing,
     canceling,
@@ -15,6 +16,7 @@ from ayb_jobs.storage.queue import (
     pruning,
     results,
     settling,
+    successors,
 )
 from ayb_jobs.storage.schedules import ledger
 
@@ -30,6 +32,24 @@ def steps(statement: str) -> Mapping[str, str]:
 
 def words(text: str) -> list[str]:
     return text.split()
+
+
+def body(function: str) -> str:
+    """Return what stands in a function of ours, as its statement in Python would."""
+    texts = [migration.sql.decode() for migration in shipped_migrations()]
+    found = [
+        part
+        for text in texts
+        for part in re.findall(rf"FUNCTION %1\$s\.{function}\(.*?\$body\$(.*?)\$body\$", text, re.DOTALL)
+    ]
+    return re.sub(r"%\d\$s\.", "", found[-1])
+
+
+def assignments(text: str) -> list[str]:
+    """Return what the first UPDATE of a statement sets, in order, without the names of its variables."""
+    found = re.search(r"\bUPDATE _ayb_jobs.*?\bSET\b(.*?)\b(?:FROM ended\s+)?WHERE\b", text, re.DOTALL)
+    assert found is not None
+    return words(found[1])
 
 
 def test_removing_differs_from_keeping_in_what_becomes_of_the_completed_alone() -> None:
@@ -79,6 +99,41 @@ def test_jobs_are_put_under_their_limits_alike() -> None:
     assert words(met["put_under"].replace("RETURNING job.id", "")) == words(given["answer"])
     ran = given["answer"].replace("job.id = ANY (ARRAY(SELECT id FROM due)) AND ", "")
     assert words(re.sub(r"\bdue\b", "running", ran)) == words(running["answer"])
+
+
+def test_workers_put_jobs_under_their_limits_as_daemons_do() -> None:
+    ours = body("_ayb_job_put_under").replace("p_ids", "%(ids)s::uuid[]")
+    assert words(ours.replace("state IN ('queued', 'running')", "state = 'queued'")) == words(limited.PUT_UNDER)
+
+
+def test_a_worker_frees_successors_as_daemons_do() -> None:
+    ours = body("_ayb_job_free_successors").replace("p_schedule_ids", "%(schedule_ids)s::uuid[]")
+    assert words(ours) == words(successors.FREE_SUCCESSORS)
+
+
+def test_a_worker_writes_into_a_leased_row_what_a_daemon_writes() -> None:
+    ours = (
+        body("ayb_jobs_lease")
+        .replace("ayb_jobs_lease.lease_s", "%(lease_s)s")
+        .replace("ayb_jobs_lease.worker", "%(worker_id)s")
+    )
+    daemons = leasing.LEASE_JOBS.replace(
+        "encode((SELECT random FROM batch) || tidsend(ctid), 'hex')::uuid", "gen_random_uuid()"
+    )
+    assert assignments(ours[ours.index("state = 'running'") - 100 :]) == assignments(daemons)
+
+
+def test_a_worker_writes_into_a_settled_row_what_a_daemon_writes() -> None:
+    """But for the attempt of a job that is given back, and for the lease of one that is to end canceled."""
+    ours = body("ayb_jobs_settle")
+    for added in (
+        "attempts = CASE ended.outcome WHEN 'released' THEN greatest(job.attempts - 1, 0) ELSE job.attempts END,",
+        "canceling_lease_id = NULL,",
+    ):
+        assert added in ours
+        ours = ours.replace(added, "")
+    due = "now() + ended.delay_s * interval '1 second'"
+    assert assignments(ours.replace(f"coalesce({due}, job.run_at)", due)) == assignments(settling.SETTLE_JOBS)
 
 
 def test_leases_that_moved_are_looked_for_as_others_are() -> None:
