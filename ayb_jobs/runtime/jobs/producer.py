@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 
-from ayb_jobs.events import Emit, Event, JobsReleased, JobsSettled, LeasesLost, LoopErrorRepeated
+from ayb_jobs.events import Emit, Event, JobsCanceled, JobsReleased, JobsSettled, LeasesLost, LoopErrorRepeated
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
@@ -70,11 +70,8 @@ class Producer:
                 limited = self._limits.exist and any(ended.job.is_limited for ended in event.settlements)
                 if limited or self._has_room_again():
                     self._ring()
-            case LeasesLost():
-                if self._has_room_again():
-                    self._ring()
-            case JobsReleased():
-                if self._limits.exist:
+            case JobsReleased() | LeasesLost() | JobsCanceled():
+                if self._limits.exist or self._has_room_again():
                     self._ring()
             case _:
                 pass
