@@ -44,7 +44,7 @@ COMMANDS = {
     "doctor": Lazy(
         "doctor:doctor", "Look for what is wrong, and say what to do.", ("diagnose", "debug", "checkup", "fsck")
     ),
-    "top": Lazy("top:top", "Show how things stand, live.", ("watch", "monitor", "htop", "dashboard", "live")),
+    "top": Lazy("top.live:top", "Show how things stand, live.", ("watch", "monitor", "htop", "dashboard", "live")),
     "why": Lazy("why:why", "Say why jobs wait.", ("explain", "waiting", "stuck")),
     "drain": Lazy(
         "drain:drain", "Have a daemon take no more jobs and end.", ("stop", "shutdown", "quiesce", "retire", "quiet")

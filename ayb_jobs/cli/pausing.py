@@ -16,6 +16,10 @@ from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.words import count_words
 
+# What became of a queue or a type, to be filled in.
+PAUSED = "{kind} {name} is paused; {running} of its jobs run"
+RESUMED = "{kind} {name} is resumed; {due_words} due"
+
 
 def list_command(kind: PauseKind) -> click.Command:
     """Return the command that lists queues or types."""
@@ -61,7 +65,7 @@ def pause_command(kind: PauseKind) -> click.Command:
                 wait_s=wait_s,
             )
             warn_of_unknown(backend, kind, decoded(text))
-        print_one(options, text, f"{kind} {{name}} is paused; {{running}} of its jobs run")
+        print_one(options, text, PAUSED, kind)
 
     return pause
 
@@ -76,7 +80,7 @@ def resume_command(kind: PauseKind) -> click.Command:
     def resume(options: Options, name: str) -> None:
         with open_pauses(options) as backend:
             text = backend.resume(kind, name)
-        print_one(options, text, f"{kind} {{name}} is resumed; {{due_words}} due")
+        print_one(options, text, RESUMED, kind)
 
     return resume
 
@@ -101,7 +105,7 @@ def still_missing(seen: dict[str, Any], *, drain: bool) -> str:
     return f"{seen['running']} of its jobs still run" if drain and seen["running"] else ""
 
 
-def print_one(options: Options, text: str, words: str) -> None:
+def print_one(options: Options, text: str, words: str, kind: PauseKind) -> None:
     """Print a queue or a type as it is now."""
     if options.json:
         output.print_json(text)
@@ -109,9 +113,13 @@ def print_one(options: Options, text: str, words: str) -> None:
     if options.output == "csv":
         print_pausable(options, [decoded(text)], str)
         return
-    seen = decoded(text)
+    click.echo(filled_in(words, kind, decoded(text)))
+
+
+def filled_in(words: str, kind: PauseKind, seen: dict[str, Any]) -> str:
+    """Return what became of a queue or a type, filled in from its answer."""
     due = f"{count_words(seen['due'], 'job')} {'is' if seen['due'] == 1 else 'are'}"
-    click.echo(words.format(name=output.one_line(seen["name"]), running=seen["running"], due_words=due))
+    return words.format(kind=kind, name=output.one_line(seen["name"]), running=seen["running"], due_words=due)
 
 
 def print_pausable(options: Options, found: list[dict[str, Any]], when: Callable[[str], str]) -> None:

@@ -27,7 +27,12 @@ ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP}
 
 
 def keys_in(typed: bytes) -> list[str]:
-    """Return the keys in what a terminal sent, arrows as the letters that mean the same; others are left out."""
+    """Return the keys in what a terminal sent, arrows as the letters that mean the same; others are left out.
+
+    Escape alone is `esc`, and the key that ends a line is `enter`.
+    """
+    if typed == ESCAPE:
+        return ["esc"]
     keys = []
     while typed:
         found = next((each for each in SEQUENCES if typed.startswith(each)), None)
@@ -38,7 +43,9 @@ def keys_in(typed: bytes) -> list[str]:
         letter, typed = typed[:1], typed[1:]
         if letter == ESCAPE:  # a key that nobody asked about: the letters that follow are none
             break
-        if letter.isalnum() or letter == b" ":
+        if letter in {b"\r", b"\n"}:
+            keys.append("enter")
+        elif letter.isalnum() or letter == b" ":
             keys.append(letter.decode())
     return keys
 

@@ -17,8 +17,11 @@ from psycopg.sql import SQL
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.checks.glance import Details, Glance, QueueView, glance
 from ayb_jobs.checks.verdict import Figures, decide
-from ayb_jobs.cli.commands.top import Looking, Reader
-from ayb_jobs.cli.screen import MOST_ROWS, Line, Size, bars, draw, painted, whole
+from ayb_jobs.cli.commands.top.lines import Failures, Line, Queue, Running, Size, Target, painted
+from ayb_jobs.cli.commands.top.live import moved
+from ayb_jobs.cli.commands.top.looking import Looking, Reader
+from ayb_jobs.cli.commands.top.screen import View, draw, whole
+from ayb_jobs.cli.commands.top.tables import MOST_ROWS, bars
 from ayb_jobs.cli.terminal import keys_in
 from ayb_jobs.cli.widths import cell_width
 from ayb_jobs.config import Retention
@@ -89,7 +92,7 @@ def texts(lines: Sequence[Line]) -> list[str]:
 
 
 def test_a_healthy_queue_fits_on_a_screen_of_80_columns() -> None:
-    drawn = draw(a_glance(), Size(columns=80, rows=30))
+    drawn = draw(a_glance(), Size(columns=80, rows=30), View())
     assert texts(drawn.lines) == [
         "All well: 1,204 jobs in the last minute, none waits longer than 4 min 12 s, 1",
         "daemon.",
@@ -116,7 +119,7 @@ def test_a_healthy_queue_fits_on_a_screen_of_80_columns() -> None:
         "mail       overdue  `mail` is due, and no scheduler has fired it.",
         "nightly   in 3 min  mail",
         *[""] * 5,
-        "12:00:03 UTC · q quits · p holds still · j k scroll",
+        "12:00:03 UTC · q quits · h holds still · j k choose",
     ]
 
 
@@ -126,7 +129,12 @@ def test_a_healthy_queue_fits_on_a_screen_of_80_columns() -> None:
 def test_a_screen_of_any_size_is_filled_and_never_overflows(columns: int, rows: int, name: str) -> None:
     seen = a_glance(finding("jobs.late", f"{name} jobs wait"), finding("other", "y" * 300), name=name, queues=40)
     for fault in ("", f"cannot connect: {name}"):
-        drawn = draw(seen, Size(columns=columns, rows=rows), first=7, fault=fault)
+        drawn = draw(
+            seen,
+            Size(columns=columns, rows=rows),
+            View(first=7, told=Line(f"Pause the queue {name}? [y/N]")),
+            fault=fault,
+        )
         assert len(drawn.lines) == rows
         for line in drawn.lines:
             assert cell_width(line.text) <= columns
@@ -136,11 +144,11 @@ def test_a_screen_of_any_size_is_filled_and_never_overflows(columns: int, rows: 
 def test_each_line_can_be_scrolled_to_and_no_further() -> None:
     seen, size = a_glance(queues=40), Size(columns=80, rows=12)
     everything = texts(whole(seen, 80))
-    last = draw(seen, size, first=10_000)
+    last = draw(seen, size, View(first=10_000))
     assert last.first == last.last_first
     assert texts(last.lines)[-2] == everything[-1]
     assert "below" not in last.lines[-1].text
-    top = draw(seen, size, first=-5)
+    top = draw(seen, size, View(first=-5))
     assert top.first == 0
     assert f"{last.last_first} more lines below" in top.lines[-1].text
 
@@ -159,7 +167,7 @@ def test_the_gravest_finding_speaks_and_each_has_its_remedy() -> None:
 
 
 def test_a_database_that_is_gone_is_told_in_place_of_the_sentence() -> None:
-    lines = draw(a_glance(), Size(columns=80, rows=24), fault="cannot connect to the database").lines
+    lines = draw(a_glance(), Size(columns=80, rows=24), View(), fault="cannot connect to the database").lines
     assert lines[0] == Line("Cannot connect to the database. It is asked again and again.", "bad")
     assert lines[1].text.startswith("At 12:00:03 UTC it was: All well: 1,204 jobs")
     assert lines[1].style == "soft"
@@ -168,6 +176,7 @@ def test_a_database_that_is_gone_is_told_in_place_of_the_sentence() -> None:
 def test_without_colour_a_line_is_its_text() -> None:
     assert painted(Line("late", "warn"), colour=False) == "late"
     assert painted(Line("late", "warn"), colour=True) == "\x1b[33mlate\x1b[0m"
+    assert painted(Line("late", "warn"), colour=False, is_chosen=True) == "\x1b[7mlate\x1b[0m"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +203,46 @@ def test_keys_are_told_apart() -> None:
     assert keys_in(b"jk\x1b[A\x1bOBq") == ["j", "k", "k", "j", "q"]
     assert keys_in(b"\x1b[15~q") == []  # F5: none of its letters is a key
     assert keys_in(b"\x00\xff\x7f") == []
+    assert (keys_in(b"\x1b"), keys_in(b"\r")) == (["esc"], ["enter"])
+
+
+def walked(keys: str, size: Size, view: View | None = None) -> tuple[list[Target | None], View]:
+    """Press keys, and return what was chosen after each, and what is looked at then."""
+    seen, view = a_glance(), view or View()
+    chosen: list[Target | None] = []
+    for key in keys:
+        view = moved(view, key, draw(seen, size, view))
+        chosen.append(view.chosen)
+    return chosen, view
+
+
+JOB = "01234567-0123-4123-8123-012345678901"
+ROWS = [Queue("mail0", False), Queue("mailp", True), Running(JOB, "mail"), Failures("mail", "mail said <n>")]
+
+
+def test_rows_are_chosen_one_after_another_and_stay_on_the_screen() -> None:
+    chosen, view = walked("jjjjjkkk", size := Size(columns=80, rows=14))
+    assert chosen == [*ROWS, ROWS[3], *reversed(ROWS[:3])]
+    assert "mail0" in "".join(texts(draw(a_glance(), size, view).lines))
+    for keys in ("j", "jj", "jjj", "jjjj"):
+        _, view = walked(keys, size)
+        assert view.chosen in [line.target for line in draw(a_glance(), size, view).lines]
+    assert walked("Gk", size)[0][-1] == ROWS[3]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("j", "p pauses mail0"),
+        ("jj", "p resumes mailp"),
+        ("jjj", "c cancels this mail"),
+        ("jjjj", "r retries these mail"),
+    ],
+)
+def test_the_last_line_names_the_key_that_acts_on_the_chosen_row(keys: str, words: str) -> None:
+    size = Size(columns=80, rows=40)
+    view = walked(keys, size)[1]
+    assert draw(a_glance(), size, view).lines[-1].text == f"12:00:03 UTC · {words} · j k choose · q quits"
 
 
 def a_sick_database(conn: Connection) -> None:
@@ -259,7 +308,7 @@ def test_a_database_that_is_unfit_has_a_sentence_alone(conn: Connection) -> None
     conn.execute("DELETE FROM _ayb_jobs_migrations WHERE version > 1")
     seen = glance(conn, Retention())
     assert seen.details is None
-    assert draw(seen, Size(columns=80, rows=24)).lines[0].text.startswith("The schema is version 1, and")
+    assert draw(seen, Size(columns=80, rows=24), View()).lines[0].text.startswith("The schema is version 1, and")
 
 
 def test_an_answer_that_does_not_come_is_missed_aloud(conn: Connection, database_url: str) -> None:
@@ -351,19 +400,19 @@ def test_in_a_terminal_it_lives_until_q(pane: Pane, conn: Connection) -> None:
     a_sick_database(conn)
     pane.run(f"{PROGRAM} top --every 0.5")
     eventually(lambda: without_ids(plain(pane.screen()))[: len(SICK)] == SICK)
-    assert pane.line(23) == "# UTC · q quits · p holds still · j k scroll"
+    assert pane.line(23) == "# UTC · q quits · h holds still · j k choose"
     assert "\x1b[31mNo daemon" in pane.screen("-e")
     make_job(conn)
     eventually(lambda: "Waiting 3 " in pane.screen())
     pane.tmux("resize-window", "-x", "60", "-y", "12")
-    eventually(lambda: re.match(r"# UTC · \d+ more lines below · q quits · p", pane.line(11)))
+    eventually(lambda: re.match(r"# UTC · \d+ more lines below · q quits · h", pane.line(11)))
     assert len(pane.screen().splitlines()) == 12
     assert max(map(len, pane.screen().splitlines())) <= 60
     pane.press("G")
     eventually(lambda: pane.line(10) == "nightly in # test")
-    pane.press("Up", "k", "p")
-    eventually(lambda: pane.line(11).startswith("HELD STILL, # UTC · 2 more lines below · q quits"))
-    pane.press("p")
+    pane.press("b", "h")
+    eventually(lambda: pane.line(11).startswith("HELD STILL, # UTC · "))
+    pane.press("h")
     let_in(conn, let=False)
     eventually(lambda: "It is asked again" in " ".join(pane.screen().split()))
     let_in(conn, let=True)
@@ -389,4 +438,90 @@ def test_in_a_terminal_it_may_be_stopped_continued_and_terminated(pane: Pane) ->
     pane.press("-l", f"echo ended $?; stty -g > {pane.folder / 'after'}")
     pane.press("Enter")
     eventually(lambda: "ended 130" in pane.screen())
+    eventually(pane.modes_are_as_before)
+
+
+def deeds(conn: Connection) -> list[tuple[str, str]]:
+    """Return what was done, and whether the command line is named as who did it."""
+    rows = conn.execute("SELECT action, left(actor, 13) FROM _ayb_job_audit ORDER BY id").fetchall()
+    return [(action, actor) for action, actor in rows]
+
+
+def last_line(pane: Pane) -> str:
+    return " ".join(pane.screen().split("\n")[23].split())
+
+
+def test_in_a_terminal_keys_pause_cancel_and_retry_after_a_question(pane: Pane, conn: Connection) -> None:
+    a_sick_database(conn)
+    conn.execute("DELETE FROM _ayb_job_pauses")
+    (job,) = conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = 'running'").fetchone() or ("",)
+    make_job(conn, "failed", type="mail", last_error="SMTP said 8")
+    make_job(conn, "failed", type="mail", last_error="another")
+    pane.run(f"NO_COLOR=1 {PROGRAM} top --every 0.5")
+    eventually(lambda: "q quits" in last_line(pane))
+
+    pane.press("j")
+    eventually(lambda: "p pauses default" in last_line(pane))
+    assert "\x1b[7mdefault" in pane.screen("-e")
+    pane.press("p")
+    eventually(lambda: last_line(pane) == "Pause the queue default? [y/N]")
+    pane.press("n")
+    eventually(lambda: "p pauses default" in last_line(pane))
+    assert deeds(conn) == []
+    pane.press("p")
+    eventually(lambda: "[y/N]" in last_line(pane))
+    pane.press("y")
+    eventually(lambda: last_line(pane) == "Queue default is paused; 1 of its jobs run.")
+    eventually(lambda: "default paused" in " ".join(pane.screen().split()))
+    pane.press("p")
+    eventually(lambda: last_line(pane) == "Resume the queue default? [y/N]")
+    pane.press("y")
+    eventually(lambda: last_line(pane) == "Queue default is resumed; 2 jobs are due.")
+
+    pane.press("j", "c")
+    eventually(lambda: f"report {job} is running. Cancel it? [y/N]" in " ".join(pane.screen().split()))
+    pane.press("y")
+    eventually(lambda: f"{job} is to end canceled" in " ".join(pane.screen().split()).lower())
+
+    pane.press("j")
+    eventually(lambda: "r retries these mail" in last_line(pane))
+    pane.press("r")
+    eventually(lambda: last_line(pane) == "2 jobs are failed. Retry them? [y/N]")
+    pane.press("Escape")
+    eventually(lambda: "r retries these mail" in last_line(pane))
+    pane.press("r")
+    eventually(lambda: last_line(pane) == "2 jobs are failed. Retry them? [y/N]")
+    pane.press("y")
+    eventually(lambda: last_line(pane) == "2 jobs are queued again.")
+    assert deeds(conn) == [
+        (action, "command line ") for action in ("queue.pause", "queue.resume", "job.cancel", "jobs.retry")
+    ]
+    left = conn.execute("SELECT last_error FROM _ayb_jobs WHERE state = 'failed'").fetchall()
+    assert left == [("another",)]
+
+
+def test_in_a_terminal_a_refusal_is_told_and_changes_nothing(pane: Pane, conn: Connection) -> None:
+    a_sick_database(conn)
+    conn.execute("DELETE FROM _ayb_job_pauses")
+    (job,) = conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = 'running'").fetchone() or ("",)
+    pane.run(f"{PROGRAM} top --every 0.5")
+    eventually(lambda: "q quits" in last_line(pane))
+    pane.press("j", "j", "h", "c")
+    eventually(lambda: "Cancel it? [y/N]" in " ".join(pane.screen().split()))
+    conn.execute(
+        "UPDATE _ayb_jobs SET state = 'completed', completed_at = now(), lease_id = NULL, lease_until = NULL, "
+        "execution_id = NULL WHERE id = %s",
+        (job,),
+    )
+    pane.press("y")
+    eventually(lambda: "is completed; only queued and running jobs can be" in " ".join(pane.screen().split()))
+    pane.press("k", "p")
+    eventually(lambda: "Pause the queue default? [y/N]" in pane.screen())
+    let_in(conn, let=False)
+    pane.press("y")
+    eventually(lambda: "not currently accepting connections" in " ".join(pane.screen().split()))
+    let_in(conn, let=True)
+    assert deeds(conn) == []
+    pane.press("q")
+    eventually(lambda: pane.line(0) == "ended 0")
     eventually(pane.modes_are_as_before)
