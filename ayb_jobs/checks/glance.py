@@ -99,14 +99,14 @@ def _details(conn: Connection) -> Details:
 
 
 def view_queues(conn: Connection, daemons: Sequence[SeenDaemon]) -> list[QueueView]:
-    """Return each queue that holds jobs or that a daemon serves, by name."""
+    """Return each queue that holds jobs, that a daemon serves, or that is paused, by name."""
     pauses = {each.name: each for each in list_pauses(conn) if each.kind is PauseKind.QUEUE}
-    served = sorted({queue for seen in daemons for queue in seen.daemon.queues})
-    return [_view(state, daemons, pauses.get(state.queue)) for state in list_queues(conn, served=served)]
+    known = sorted({*(queue for seen in daemons for queue in seen.daemon.queues), *pauses})
+    return [_view(state, daemons, pauses.get(state.queue)) for state in list_queues(conn, served=known)]
 
 
 def _view(state: QueueState, daemons: Sequence[SeenDaemon], pause: Pause | None) -> QueueView:
-    serving = [seen.daemon for seen in daemons if state.queue in seen.daemon.queues]
+    serving = [each.daemon for each in daemons if state.queue in each.daemon.queues and each.drain_requested_at is None]
     return QueueView(state=state, daemons=len(serving), slots=sum(each.concurrency for each in serving), pause=pause)
 
 

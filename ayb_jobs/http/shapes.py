@@ -40,7 +40,8 @@ class JobShape(Shape):
     """A job. `blockedRunAt` is there while it waits for a parent: when it is due after that.
 
     If one job is shown, `result` is what its handler returned, `steps` are those that it has done, and `waitReason` is
-    what keeps it waiting. `dependsOn` and `dependents` hold up to 100 of its parents and children then.
+    what keeps it waiting. While it holds a unique key, `uniqueScope` tells until when: `unfinished`, or `waiting`.
+    `dependsOn` and `dependents` hold up to 100 of its parents and children then.
     """
 
     id: str
@@ -58,6 +59,7 @@ class JobShape(Shape):
     last_error: str | None = None
     last_run_at: datetime | None = None
     idempotency_key: str | None = None
+    unique_scope: str | None = None
     limit: str | None = None
     limit_key: str | None = None
     schedule_id: str | None = None

@@ -122,9 +122,9 @@ class Job:
 
     `blocked_run_at` is when it is due once all jobs that it depends on have ended; None unless it waits for one.
     `limit` is the limit under which it was put, and `limit_key` its key there, else the one that was given.
-    `result_text` is the JSON of what its handler returned. `steps_text` is the JSON
-    of the steps that it has done. Lists are without both. `cancel_requested_at` is when
-    somebody asked to cancel it while it ran, and `cancel_heard_at` when its daemon knew.
+    `result_text` is the JSON of what its handler returned. `steps_text` is the JSON of the steps that it has done.
+    `unique_scope` tells how long it holds a unique key, if it holds one. Lists are without the three.
+    `cancel_requested_at` is when somebody asked to cancel it while it ran, and `cancel_heard_at` when its daemon knew.
     """
 
     id: str
@@ -156,6 +156,7 @@ class Job:
     cancel_heard_at: datetime | None = None
     result_text: str | None = None
     steps_text: str | None = None
+    unique_scope: str | None = None
 
 
 class _Asked(NamedTuple):

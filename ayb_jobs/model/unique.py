@@ -12,6 +12,11 @@ Scope = Literal["unfinished", "waiting"]
 OnConflict = Literal["return", "reject", "replace", "debounce"]
 SCOPES: Sequence[str] = get_args(Scope)
 ON_CONFLICT: Sequence[str] = get_args(OnConflict)
+# How long a job holds its key, for people.
+UNIQUE_WORDS: Mapping[str, str] = {
+    "unfinished": "the only one of its key until it has ended",
+    "waiting": "the only one of its key that waits",
+}
 MAX_UNIQUE_KEY = 1000
 
 

@@ -82,6 +82,7 @@ def job_text(job: Job, *, wait_reason: Reason | None = None, family: Family = NO
             "lastError": job.last_error,
             "lastRunAt": job.last_run_at,
             "idempotencyKey": job.idempotency_key,
+            "uniqueScope": job.unique_scope,
             "limit": job.limit,
             "limitKey": job.limit_key,
             "scheduleId": job.schedule_id,

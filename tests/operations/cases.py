@@ -40,6 +40,31 @@ class Command:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of the dashboard: a page, the button that is pressed on it, and what is typed first."""
+
+    page: str
+    button: str
+    typed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a form of the dashboard would send, if no page shows its button as things stand."""
+
+    path: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A page of the dashboard that says something."""
+
+    page: str
+    words: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """An operation asked for in one way, at each door that has it.
@@ -49,7 +74,7 @@ class Case:
     """
 
     operation: str
-    doors: Sequence[Http | Command]
+    doors: Sequence[Http | Command | Form | Sent | Seen]
     deeds: Sequence[tuple[str, str | None]] = ()
     refused: str = ""
     before: Callable[[Connection], object] = lambda _: None
@@ -99,6 +124,7 @@ def triggering(job_type: str) -> Http:
 
 CRONTAB = "0 3 * * * /bin/true\n"
 NIGHTLY = ("--name", "nightly", "--job-type", "send_mail", "--cron", "0 3 * * *", "--max-attempts", "5")
+TYPED = {"name": "nightly", "job_type": "send_mail", "cron": "0 3 * * *"}
 CASES: Mapping[str, Case] = {
     "enqueue": Case(
         operation="jobs.enqueue",
@@ -108,6 +134,7 @@ CASES: Mapping[str, Case] = {
             triggering("stale_session_cleanup"),
             Command(["jobs", "enqueue", "stale_session_cleanup"]),
             Command(["jobs", "enqueue", "stale_session_cleanup", "--payload", "null"]),
+            Form("/enqueue", "Enqueue it", {"type": "stale_session_cleanup"}),
         ],
         deeds=[("job.enqueue", "id")],
     ),
@@ -117,6 +144,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs", {"type": "send_mail", "idempotencyKey": "k"}),
             Command(["jobs", "enqueue", "send_mail", "--idempotency-key", "k"]),
+            Form("/enqueue", "Enqueue it", {"type": "send_mail", "idempotency_key": "k"}),
         ],
         refused=f"the idempotency key belongs to job {JOB}, which is of type test",
     ),
@@ -126,6 +154,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs", {"type": "test", "idempotencyKey": "k"}),
             Command(["jobs", "enqueue", "test", "--idempotency-key", "k"]),
+            Form("/enqueue", "Enqueue it", {"type": "test", "idempotency_key": "k"}),
         ],
     ),
     "enqueue with a unique key that is free": Case(
@@ -217,6 +246,11 @@ CASES: Mapping[str, Case] = {
             Command(
                 ["limits", "set", "few", "--type", "test", "--max-running", "3", "--rate", "100/min", "--burst", "5"]
             ),
+            Form(
+                "/queues/limit",
+                "Set it",
+                {"name": "few", "types": "test", "max_running": "3", "rate": "100/min", "burst": "5"},
+            ),
         ],
         deeds=[("limit.set", "few")],
     ),
@@ -226,18 +260,27 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("PUT", f"{API}/limits/other", {"types": ["test"], "maxRunning": 3}),
             Command(["limits", "set", "other", "--type", "test", "--max-running", "3"]),
+            Form("/queues/limit", "Set it", {"name": "other", "types": "test", "max_running": "3"}),
         ],
         refused="the type test has the limit few already; a type has one at most",
     ),
     "remove a limit": Case(
         operation="limits.remove",
         before=a_limit,
-        doors=[Http("DELETE", f"{API}/limits/few"), Command(["limits", "remove", "few"])],
+        doors=[
+            Http("DELETE", f"{API}/limits/few"),
+            Command(["limits", "remove", "few"]),
+            Form("/queues/limit/remove?name=few", "Remove this limit"),
+        ],
         deeds=[("limit.remove", "few")],
     ),
     "remove a limit that is not there": Case(
         operation="limits.remove",
-        doors=[Http("DELETE", f"{API}/limits/few"), Command(["limits", "remove", "few"])],
+        doors=[
+            Http("DELETE", f"{API}/limits/few"),
+            Command(["limits", "remove", "few"]),
+            Sent("/queues/limit/remove", {"name": "few"}),
+        ],
         refused="there is no limit few",
     ),
     "enqueue with the key of a limit": Case(
@@ -251,19 +294,31 @@ CASES: Mapping[str, Case] = {
     "cancel": Case(
         operation="jobs.cancel",
         before=jobs_of("queued"),
-        doors=[Http("POST", f"{API}/jobs/{JOB}/cancel"), Command(["jobs", "cancel", JOB])],
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/cancel"),
+            Command(["jobs", "cancel", JOB]),
+            Form(f"/jobs/{JOB}/cancel", "Cancel this job"),
+        ],
         deeds=[("job.cancel", JOB)],
     ),
     "cancel an id written otherwise": Case(
         operation="jobs.cancel",
         before=jobs_of("queued"),
-        doors=[Http("POST", f"{API}/jobs/{JOB.upper()}/cancel"), Command(["jobs", "cancel", JOB.upper()])],
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB.upper()}/cancel"),
+            Command(["jobs", "cancel", JOB.upper()]),
+            Form(f"/jobs/{JOB.upper()}/cancel", "Cancel this job"),
+        ],
         deeds=[("job.cancel", JOB)],
     ),
     "cancel a job that runs": Case(
         operation="jobs.cancel",
         before=jobs_of("running"),
-        doors=[Http("POST", f"{API}/jobs/{JOB}/cancel"), Command(["jobs", "cancel", JOB])],
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/cancel"),
+            Command(["jobs", "cancel", JOB]),
+            Sent(f"/jobs/{JOB}/cancel"),
+        ],
         refused=f"job {JOB} is running; only queued jobs can be canceled",
     ),
     "cancel a job that runs, asked for expressly": Case(
@@ -272,6 +327,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs/{JOB}/cancel?running=true"),
             Command(["jobs", "cancel", JOB, "--running"]),
+            Form(f"/jobs/{JOB}/cancel", "Cancel this job"),
         ],
         deeds=[("job.cancel", JOB)],
     ),
@@ -281,6 +337,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs/{JOB}/cancel?running=true"),
             Command(["jobs", "cancel", JOB, "--running"]),
+            Sent(f"/jobs/{JOB}/cancel?running=true"),
         ],
         deeds=[("job.cancel", JOB)],
     ),
@@ -296,6 +353,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs/{JOB}/cancel?running=true"),
             Command(["jobs", "cancel", JOB, "--running"]),
+            Sent(f"/jobs/{JOB}/cancel?running=true"),
         ],
         refused=f"job {JOB} is completed; only queued and running jobs can be canceled",
     ),
@@ -305,25 +363,48 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs/bulk", {"action": "cancel_running"}),
             Command(["jobs", "cancel", "--running", "--state", "running", "--yes"]),
+            Form("/jobs/bulk?action=cancel_running", "Cancel 1 job"),
         ],
         deeds=[("jobs.cancel", None)],
     ),
     "retry": Case(
         operation="jobs.retry",
         before=jobs_of("failed"),
-        doors=[Http("POST", f"{API}/jobs/{JOB}/retry"), Command(["jobs", "retry", JOB])],
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/retry"),
+            Command(["jobs", "retry", JOB]),
+            Form(f"/jobs/{JOB}", "Retry this job"),
+        ],
         deeds=[("job.retry", JOB)],
     ),
     "retry a job that completed": Case(
         operation="jobs.retry",
         before=jobs_of("completed"),
-        doors=[Http("POST", f"{API}/jobs/{JOB}/retry"), Command(["jobs", "retry", JOB])],
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/retry"),
+            Command(["jobs", "retry", JOB]),
+            Sent(f"/jobs/{JOB}/retry"),
+        ],
         refused=f"job {JOB} is completed; only failed jobs can be retried",
+    ),
+    "retry a job that waits": Case(
+        operation="jobs.retry",
+        before=lambda conn: make_job(conn, id=JOB, run_at=sql.SQL("'2090-01-01 UTC'")),
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/retry"),
+            Command(["jobs", "retry", JOB]),
+            Sent(f"/jobs/{JOB}/retry"),
+        ],
+        refused=f"job {JOB} is queued; only failed jobs can be retried; it is due only at 2090-01-01T00:00:00Z",
     ),
     "run again": Case(
         operation="jobs.run_again",
         before=lambda conn: make_job(conn, "completed", id=JOB, type="send_mail", payload={"to": "ada"}, priority=1),
-        doors=[Http("POST", f"{API}/jobs/{JOB}/run-again"), Command(["jobs", "run-again", JOB])],
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/run-again"),
+            Command(["jobs", "run-again", JOB]),
+            Form(f"/jobs/{JOB}", "Run again"),
+        ],
         deeds=[("job.run_again", JOB)],
     ),
     "run again with another payload": Case(
@@ -338,7 +419,11 @@ CASES: Mapping[str, Case] = {
     "run again what is not there": Case(
         operation="jobs.run_again",
         before=jobs_of(),
-        doors=[Http("POST", f"{API}/jobs/{JOB}/run-again"), Command(["jobs", "run-again", JOB])],
+        doors=[
+            Http("POST", f"{API}/jobs/{JOB}/run-again"),
+            Command(["jobs", "run-again", JOB]),
+            Sent(f"/jobs/{JOB}/run-again"),
+        ],
         refused=f"there is no job {JOB}",
     ),
     "retry many": Case(
@@ -347,6 +432,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs/bulk", {"action": "retry"}),
             Command(["jobs", "retry", "--state", "failed", "--yes"]),
+            Form("/jobs/bulk?action=retry", "Retry 2 jobs"),
         ],
         deeds=[("jobs.retry", None)],
     ),
@@ -356,6 +442,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs/bulk", {"action": "cancel"}),
             Command(["jobs", "cancel", "--state", "queued", "--yes"]),
+            Form("/jobs/bulk?action=cancel", "Cancel 1 job"),
         ],
         deeds=[("jobs.cancel", None)],
     ),
@@ -365,6 +452,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/jobs/bulk", {"action": "cancel", "dryRun": True}),
             Command(["jobs", "cancel", "--state", "queued", "--dry-run"]),
+            Seen("/jobs/bulk?action=cancel", "Cancel 2 jobs?"),
         ],
     ),
     "pause": Case(
@@ -372,53 +460,86 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/queues/reports/pause", {"reason": "repair"}),
             Command(["queues", "pause", "reports", "--reason", "repair"]),
+            Form("/queues/pause?kind=queue&name=reports", "Pause it", {"reason": "repair"}),
         ],
         deeds=[("queue.pause", "reports")],
     ),
     "pause a type": Case(
         operation="queues.pause",
-        doors=[Http("POST", f"{API}/types/test/pause"), Command(["types", "pause", "test"])],
+        doors=[
+            Http("POST", f"{API}/types/test/pause"),
+            Command(["types", "pause", "test"]),
+            Form("/queues/pause", "Pause it", {"kind": "type", "name": "test"}),
+        ],
         deeds=[("type.pause", "test")],
     ),
     "resume": Case(
         operation="queues.resume",
         before=a_paused_queue,
-        doors=[Http("POST", f"{API}/queues/reports/resume"), Command(["queues", "resume", "reports"])],
+        doors=[
+            Http("POST", f"{API}/queues/reports/resume"),
+            Command(["queues", "resume", "reports"]),
+            Form("/queues", "Resume"),
+        ],
         deeds=[("queue.resume", "reports")],
     ),
     "resume what is not paused": Case(
         operation="queues.resume",
-        doors=[Http("POST", f"{API}/types/test/resume"), Command(["types", "resume", "test"])],
+        doors=[
+            Http("POST", f"{API}/types/test/resume"),
+            Command(["types", "resume", "test"]),
+            Sent("/queues/resume", {"kind": "type", "name": "test"}),
+        ],
         refused="the type test is not paused",
     ),
     "drain": Case(
         operation="daemons.drain",
         before=daemons(DAEMON, f"{DAEMON}c"),
-        doors=[Http("POST", f"{API}/daemons/{DAEMON}/drain"), Command(["drain", DAEMON])],
+        doors=[
+            Http("POST", f"{API}/daemons/{DAEMON}/drain"),
+            Command(["drain", DAEMON]),
+            Form(f"/daemons/drain?id={DAEMON}", "Drain this daemon"),
+        ],
         deeds=[("daemon.drain", DAEMON)],
     ),
     "drain by a part of the id": Case(
         operation="daemons.drain",
         before=daemons(DAEMON, "host:8:00"),
-        doors=[Http("POST", f"{API}/daemons/host:7/drain"), Command(["drain", "host:7"])],
+        doors=[
+            Http("POST", f"{API}/daemons/host:7/drain"),
+            Command(["drain", "host:7"]),
+            Sent("/daemons/drain", {"id": "host:7"}),
+        ],
         deeds=[("daemon.drain", DAEMON)],
     ),
     "drain by a part that several have": Case(
         operation="daemons.drain",
         before=daemons(DAEMON, "host:8:00"),
-        doors=[Http("POST", f"{API}/daemons/host/drain"), Command(["drain", "host"])],
+        doors=[
+            Http("POST", f"{API}/daemons/host/drain"),
+            Command(["drain", "host"]),
+            Sent("/daemons/drain", {"id": "host"}),
+        ],
         refused=f"host is part of several daemons' ids: {DAEMON}, host:8:00; give more of one",
     ),
     "drain what is not there": Case(
         operation="daemons.drain",
         before=daemons(DAEMON),
-        doors=[Http("POST", f"{API}/daemons/other/drain"), Command(["drain", "other"])],
+        doors=[
+            Http("POST", f"{API}/daemons/other/drain"),
+            Command(["drain", "other"]),
+            Sent("/daemons/drain", {"id": "other"}),
+        ],
         refused="there is no live daemon other",
     ),
     "drain nothing": Case(
         operation="daemons.drain",
         before=daemons(DAEMON),
-        doors=[Http("POST", f"{API}/daemons/%20/drain"), Command(["drain", " "])],
+        doors=[
+            Http("POST", f"{API}/daemons/%20/drain"),
+            Command(["drain", " "]),
+            Sent("/daemons/drain", {"id": " "}),
+        ],
         refused="daemon is empty; a daemon's id or a part of it is needed",
     ),
     "create": Case(
@@ -430,6 +551,7 @@ CASES: Mapping[str, Case] = {
                 {"name": "nightly", "jobType": "send_mail", "cronExpr": "0 3 * * *", "maxAttempts": 5},
             ),
             Command(["schedules", "create", *NIGHTLY]),
+            Form("/schedules/new", "Create it", {**TYPED, "max_attempts": "5"}),
         ],
         deeds=[("schedule.create", "id")],
     ),
@@ -439,6 +561,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/schedules", {"name": "nightly", "jobType": "a", "cronExpr": "@daily"}),
             Command(["schedules", "create", *NIGHTLY]),
+            Form("/schedules/new", "Create it", TYPED),
         ],
         refused="there is a schedule named nightly already",
     ),
@@ -460,6 +583,7 @@ CASES: Mapping[str, Case] = {
             Http("PUT", f"{API}/schedules/{SCHEDULE}", {"cronExpr": "5 4 * * *", "timeoutSec": 5}),
             Http("PUT", f"{API}/schedules/nightly", {"cronExpr": "5 4 * * *", "timeoutSec": 5}),
             Command(["schedules", "update", "nightly", "--cron", "5 4 * * *", "--timeout", "5s"]),
+            Form(f"/schedules/{SCHEDULE}", "Save", {"cron": "5 4 * * *", "timeout_s": "5"}),
         ],
         deeds=[("schedule.update", SCHEDULE)],
     ),
@@ -469,6 +593,7 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/schedules/nightly/enable"),
             Command(["schedules", "enable", "nightly"]),
+            Form(f"/schedules/{SCHEDULE}", "Enable"),
         ],
         deeds=[("schedule.enable", SCHEDULE)],
     ),
@@ -478,13 +603,18 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/schedules/nightly/disable"),
             Command(["schedules", "disable", SCHEDULE]),
+            Form(f"/schedules/{SCHEDULE}", "Disable"),
         ],
         deeds=[("schedule.disable", SCHEDULE)],
     ),
     "delete": Case(
         operation="schedules.delete",
         before=a_schedule(),
-        doors=[Http("DELETE", f"{API}/schedules/nightly"), Command(["schedules", "delete", "nightly"])],
+        doors=[
+            Http("DELETE", f"{API}/schedules/nightly"),
+            Command(["schedules", "delete", "nightly"]),
+            Form(f"/schedules/{SCHEDULE}/delete", "Delete this schedule"),
+        ],
         deeds=[("schedule.delete", SCHEDULE)],
     ),
     "trigger": Case(
@@ -493,12 +623,17 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/schedules/nightly/trigger"),
             Command(["schedules", "trigger", SCHEDULE]),
+            Form(f"/schedules/{SCHEDULE}", "Run now"),
         ],
         deeds=[("schedule.trigger", SCHEDULE)],
     ),
     "trigger what is not there": Case(
         operation="schedules.trigger",
-        doors=[Http("POST", f"{API}/schedules/nightly/trigger"), Command(["schedules", "trigger", "nightly"])],
+        doors=[
+            Http("POST", f"{API}/schedules/nightly/trigger"),
+            Command(["schedules", "trigger", "nightly"]),
+            Sent("/schedules/nightly/trigger"),
+        ],
         refused="there is no schedule nightly",
     ),
 }

@@ -13,12 +13,14 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.words import as_sentence
 from ayb_jobs.operations import bulk, daemons, jobs, limits, queues, schedules
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from tests.cli.conftest import Cli
 from tests.http.conftest import ADMIN, Server, serving
-from tests.operations.cases import CASES, DAEMON, JOB, OTHER, SCHEDULE, Case, Command, Http
+from tests.http.dashboard.visiting import Guest, Page, visiting
+from tests.operations.cases import CASES, DAEMON, JOB, OTHER, SCHEDULE, Case, Command, Form, Http, Seen, Sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,15 @@ def test_every_operation_is_walked_through_its_doors() -> None:
     known = operations_of(jobs) | operations_of(bulk) | operations_of(queues) | operations_of(schedules)
     known |= operations_of(limits) | operations_of(daemons)
     assert {case.operation for case in CASES.values()} == known
+
+
+# What people do not do by hand: many at once, and whole files.
+WITHOUT_A_FORM = {"jobs.enqueue_many", "schedules.create_all"}
+
+
+def test_every_operation_of_a_person_has_a_form() -> None:
+    by_form = {case.operation for case in CASES.values() if any(isinstance(door, Form | Seen) for door in case.doors)}
+    assert by_form == {case.operation for case in CASES.values()} - WITHOUT_A_FORM
 
 
 @pytest.fixture
@@ -110,6 +121,9 @@ def walked(case: Case, database_url: str, server: Server, conn: Connection) -> I
         match door:
             case Http():
                 yield str(door), through(case, server, conn, partial(over_http, server, door))
+            case Form() | Sent() | Seen():
+                with visiting(server) as guest:
+                    yield str(door), through(case, server, conn, partial(in_the_dashboard, guest, door, case.refused))
             case Command():
                 for file, text in door.files.items():
                     Path(file).write_text(text, encoding="utf-8")
@@ -148,6 +162,27 @@ def over_http(server: Server, door: Http) -> tuple[str | None, str]:
     if answer.is_error:
         return None, answer.json()["message"]
     return (None if door.path == "/admin/jobs" or not answer.text else answer.text), ""
+
+
+def in_the_dashboard(guest: Guest, door: Form | Sent | Seen, refusal: str) -> tuple[str | None, str]:
+    """Act as somebody who visits the dashboard; the answer is a page, whose words are compared if it refuses."""
+    page = pressed(guest, door)
+    if page.status < 400:
+        return None, ""
+    return None, refusal if refusal and as_sentence(refusal) in page.text else f"{page.status} {page.text}"
+
+
+def pressed(guest: Guest, door: Form | Sent | Seen) -> Page:
+    match door:
+        case Form():
+            return guest.press(guest.get(door.page), door.button, **door.typed)
+        case Sent():
+            key = guest.get("/zone").form("Use it").fields["form_key"]
+            return guest.send(door.path, {"form_key": key, **door.fields})
+        case Seen():
+            page = guest.get(door.page)
+            assert page.headline == door.words
+            return page
 
 
 def said(cli: Cli, door: Command) -> tuple[str | None, str]:

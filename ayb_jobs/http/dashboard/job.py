@@ -7,10 +7,11 @@ from fastapi import APIRouter, Path, Query, Response
 from ayb_jobs.errors import InvalidInput, NotFound
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.happened import heading, time_spent, what_happened
-from ayb_jobs.http.dashboard.payloads import as_command, as_curl, pretty, progress_of
+from ayb_jobs.http.dashboard.payloads import as_command, as_curl, pretty, progress_of, steps_of
 from ayb_jobs.http.dashboard.shell import Fields, Visitor
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.job import Job, JobState, checked_id
+from ayb_jobs.model.unique import UNIQUE_WORDS
 from ayb_jobs.model.words import span_words
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.audit import list_deeds
@@ -32,6 +33,7 @@ def add_to(routes: APIRouter) -> None:
     """Add the page of a job, and what can be done to it."""
     routes.add_api_route("/jobs/{id}", show, methods=["GET"])
     routes.add_api_route("/jobs/{id}/retry", retry, methods=["POST"])
+    routes.add_api_route("/jobs/{id}/run-again", run_again, methods=["POST"])
     routes.add_api_route("/jobs/{id}/cancel", ask_cancel, methods=["GET"])
     routes.add_api_route("/jobs/{id}/cancel", cancel, methods=["POST"])
 
@@ -72,6 +74,9 @@ def show(visit: Visitor, job_id: JobId) -> Response:
         deeds=deeds,
         schedule_name=schedule_name,
         family=family,
+        unique=UNIQUE_WORDS.get(job.unique_scope or "", ""),
+        steps=steps_of(job.steps_text),
+        result=pretty(job.result_text) if job.result_text else "",
     )
 
 
@@ -98,6 +103,13 @@ def retry(visit: Visitor, _: Fields, job_id: JobId) -> Response:
     with visit.acting(Scope.OPERATE) as (conn, actor):
         operations.retry(conn, job_id, actor=actor)
     return visit.onward(f"/jobs/{job_id}", "retried")
+
+
+def run_again(visit: Visitor, _: Fields, job_id: JobId) -> Response:
+    """Make a new job of an old one, and show it."""
+    with visit.acting(Scope.OPERATE) as (conn, actor):
+        made = operations.run_again(conn, job_id, {}, actor=actor, defaults=visit.services.defaults)
+    return visit.onward(f"/jobs/{made.id}", "enqueued")
 
 
 Running = Annotated[bool, Query(description="Also if it runs")]

@@ -4,14 +4,16 @@ from fastapi import APIRouter, Request, Response
 
 from ayb_jobs.http.dashboard import (
     audit,
+    daemons,
     enqueueing,
     executions,
-    fleet,
     grouping,
     job,
     jobs,
+    limits,
     login,
     overview,
+    queues,
     schedule,
     schedules,
 )
@@ -25,7 +27,21 @@ from ayb_jobs.http.routes.stream import changes_of
 from ayb_jobs.http.services import Services
 
 # In this order, since /jobs/{id} would take whatever comes after it.
-SUBJECTS = (overview, login, jobs, job, grouping, schedules, schedule, executions, fleet, audit, enqueueing)
+SUBJECTS = (
+    overview,
+    login,
+    jobs,
+    job,
+    grouping,
+    schedules,
+    schedule,
+    executions,
+    queues,
+    limits,
+    daemons,
+    audit,
+    enqueueing,
+)
 FOR_EVER = "public, max-age=31536000, immutable"
 
 

@@ -3,7 +3,7 @@
 import json
 import shlex
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ayb_jobs.errors import PayloadUndecodable
 from ayb_jobs.model.job import Job
@@ -49,6 +49,21 @@ def pretty(text: str) -> str:
 
 def _line(depth: int) -> str:
     return "\n" + "  " * min(depth, DEEPEST)
+
+
+class Step(NamedTuple):
+    """A step that a job has done, with the JSON that it returned."""
+
+    name: str
+    result: str
+
+
+def steps_of(text: str | None) -> list[Step]:
+    """Return stored steps as they are shown."""
+    found = progress_value(text)
+    if not isinstance(found, list):
+        return []
+    return [Step(str(each["name"]), json.dumps(each["result"], ensure_ascii=False, default=str)) for each in found]
 
 
 def progress_value(text: str | None) -> Any:

@@ -21,6 +21,7 @@ FLAGS: Mapping[str, str] = {
     "schedules.overdue": "schedules",
     "jobs.unclaimable": "queues",
     "jobs.late": "queues",
+    "jobs.paused": "queues",
     "jobs.abandoned": "daemons",
     "daemon.none": "daemons",
     "daemon.gone": "daemons",
@@ -46,6 +47,13 @@ TOLD: Mapping[str, str] = {
     "deleted": "The schedule is deleted; its jobs stay.",
     "enabled": "The schedule is enabled; its next run is the first one after now.",
     "disabled": "The schedule is disabled.",
+    "drained": "The daemon is asked to drain: it takes no more jobs, and ends when its handlers have.",
+    "paused_queue": "The queue is paused. Daemons that may still start what they hold are named beside it.",
+    "paused_type": "The type is paused. Daemons that may still start what they hold are named beside it.",
+    "resumed_queue": "The queue is resumed.",
+    "resumed_type": "The type is resumed.",
+    "limit_set": "The limit is set. Daemons that may still start jobs beside it are named there.",
+    "limit_removed": "The limit is removed.",
     "zone": "Times are in this zone from now on.",
 }
 SPANS: Mapping[str, tuple[str, timedelta | None]] = {

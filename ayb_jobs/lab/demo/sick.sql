@@ -67,6 +67,19 @@ SELECT gen_random_uuid(), (ARRAY['send_mail', 'sync_tenant', 'refresh_search', '
     CASE n % 4 WHEN 2 THEN jsonb_build_object('percent', 40 + n) WHEN 1 THEN to_jsonb(format('page %s of about 418', n * 9)) END
 FROM generate_series(1, 24) AS n;
 
+-- Two limits: one that is full, and one with keys, of which one is full.
+INSERT INTO _ayb_job_limits (name, types, key_field, max_running, key_max_running, rate, every, burst, set_by)
+VALUES
+    ('stripe', '{refresh_search}', NULL, 6, NULL, '100/min', '0.6 seconds', 5, 'anna'),
+    ('mail-per-tenant', '{send_mail}', 'tenant', NULL, 4, NULL, NULL, 1, 'configuration');
+UPDATE _ayb_jobs SET limited_by = 'stripe', limited_key = '', priority = 6 WHERE state = 'running' AND type = 'refresh_search';
+UPDATE _ayb_jobs AS job
+SET limited_by = 'mail-per-tenant', limited_key = CASE WHEN place < 5 THEN 'tenant-7' ELSE 'tenant-1184' END, priority = 6
+FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM _ayb_jobs WHERE state = 'running' AND type = 'send_mail') AS sender
+WHERE job.id = sender.id;
+UPDATE _ayb_jobs SET limited_by = 'mail-per-tenant', limited_key = 'tenant-7', priority = 6
+WHERE id IN (SELECT id FROM _ayb_jobs WHERE state = 'queued' AND type = 'send_mail' ORDER BY run_at LIMIT 40);
+
 -- Schedules with their fires.
 INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, timezone, enabled, next_run_at, last_run_at, planned, expect_success_within_s, watched_since)
 SELECT name, job_type, cron, 'UTC', enabled, next_at, now() - interval '1 hour', cron || ' UTC once', within_s, now() - interval '60 days'

@@ -152,6 +152,45 @@ def find_limit(conn: Connection, name: str) -> Limit | None:
     return next(iter(list_limits(conn, only=name)), None)
 
 
+MOST_KEYS = 20
+
+
+class LimitKey(NamedTuple):
+    """A key of a limit of which jobs run: how many run, how many wait, up to 1,000, and how long the first has run."""
+
+    key: str
+    running: int
+    waiting: int
+    held_s: float | None
+
+
+LIST_KEYS = """
+    SELECT held.key, held.running, waiting.jobs AS waiting, held.held_s
+    FROM (
+        SELECT limited_key::text AS key, count(*) AS running, extract(epoch FROM now() - min(last_run_at))::float8 AS held_s
+        FROM _ayb_jobs
+        WHERE state = 'running' AND limited_by = %(name)s
+        GROUP BY limited_key
+        ORDER BY count(*) DESC, limited_key
+        LIMIT %(most)s
+    ) AS held CROSS JOIN LATERAL (
+        SELECT count(*) AS jobs
+        FROM (
+            SELECT FROM _ayb_jobs
+            WHERE state = 'queued' AND limited_by = %(name)s AND limited_key = held.key
+            LIMIT 1000
+        ) AS under
+    ) AS waiting
+    ORDER BY held.running DESC, held.key
+"""
+
+
+def list_keys(conn: Connection, name: str, *, most: int = MOST_KEYS) -> list[LimitKey]:
+    """Return the keys of a limit of which jobs run, the fullest first."""
+    with conn.cursor(row_factory=class_row(LimitKey)) as cursor:
+        return cursor.execute(LIST_KEYS, {"name": name, "most": most}, prepare=False).fetchall()
+
+
 READ_DEFINITIONS = "SELECT name::text, definition FROM _ayb_job_limits WHERE definition IS NOT NULL"
 
 

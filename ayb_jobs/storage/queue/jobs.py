@@ -100,7 +100,11 @@ GET_JOB = f"""
                 SELECT name, _ayb_job_text(result) AS result_text, done_at
                 FROM _ayb_job_steps WHERE job_id = _ayb_jobs.id AND name <> '' ORDER BY done_at, name LIMIT 1000
             ) AS step
-        ) AS steps_text
+        ) AS steps_text,
+        CASE
+            WHEN unique_key IS NOT NULL AND state IN ('queued', 'running')
+            THEN CASE WHEN unique_waiting THEN 'waiting' ELSE 'unfinished' END
+        END AS unique_scope
     FROM _ayb_jobs
     WHERE id = %(id)s
 """

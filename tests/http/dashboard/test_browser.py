@@ -27,7 +27,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PAGES = (
     "/", "/jobs", "/jobs?state=waiting", "/jobs?state=failed&type=sync_tenant", "/jobs?state=failed&since=x", "JOB",
     "/jobs/bulk?action=retry&type=sync_tenant", "JOB/cancel", "/failures", "/schedules", "SCHEDULE", "/schedules/new",
-    "/executions?over=day", "/queues", "/daemons", "/audit", "/enqueue", "/zone", "/jobs/none",
+    "/executions?over=day", "/queues", "/queues?limit=mail-per-tenant", "/queues/pause", "/queues/limit", "/queues/limit?name=stripe",
+    "/queues/limit/remove?name=stripe", "/daemons", "/daemons/drain?id=api-1:4001:c4ca4238a0b9", "/audit", "/enqueue", "/zone", "/jobs/none",
 )  # fmt: skip
 
 
@@ -158,10 +159,32 @@ def test_pages_are_whole_without_javascript(browser: Any, sick: Sick) -> None:
         page.click("text=Retry 1 that match …")
         page.click("button:has-text('Retry 1 job')")
         assert "1 job was queued again." in page.inner_text(".told")
+        page.goto(sick.at("/queues/limit"))
+        page.fill("#name", "shown")
+        page.fill("#types", "prune_carts")
+        page.fill("#max_running", "2")
+        page.click("button:has-text('Set it')")
+        assert "The limit is set." in page.inner_text(".told")
+        page.goto(sick.at("/queues/limit/remove?name=shown"))
+        page.click("button:has-text('Remove this limit')")
+        assert "The limit is removed." in page.inner_text(".told")
         page.goto(sick.at("SCHEDULE"))
         page.fill("#cron", "15 4 * * *")
         page.click("button:has-text('Preview')")
         assert "04:15" in page.inner_text("#preview")
+
+
+def test_places_of_a_limit_change_in_place(browser: Any, sick: Sick) -> None:
+    with watched(browser, sick) as page:
+        page.goto(sick.at("/queues?limit=mail-per-tenant"))
+        row = page.locator("#limits tr", has_text="stripe")
+        assert "6 of 6" in row.inner_text()
+        page.evaluate("window.same = document.querySelector('#limits tr')")
+        sick.conn.execute("UPDATE _ayb_job_limits SET max_running = 7 WHERE name = 'stripe'")
+        make_job(sick.conn, type="heard_of")  # of which the page hears
+        page.wait_for_selector("#limits >> text=6 of 7")
+        assert page.evaluate("window.same.isConnected")
+        assert "4 of 4" in page.inner_text("#keys")
 
 
 def test_live_parts_change_in_place_and_rows_stay_where_they_are(browser: Any, sick: Sick) -> None:

@@ -5,19 +5,22 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from psycopg import sql
 
-from ayb_jobs import NewJob, enqueue
+from ayb_jobs import NewJob, Unique, enqueue
 from ayb_jobs.checks.verdict import look_round
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
 from tests.factories import make_job, make_schedule
 from tests.http.conftest import OPERATE, READ, Server, serving
@@ -27,7 +30,8 @@ PATHS = (
     "/", "/jobs", "/jobs?state=waiting", "/jobs?state=later", "/jobs?state=running", "/jobs?state=failed",
     "/jobs?state=completed&type=a&queue=b&key=c&since=13:00&until=2026-11-26&error=d", "/jobs/bulk?action=retry",
     "/failures", "/failures?seen=ever", "/schedules", "/schedules/new", "/schedules/preview?cron=@hourly", "/executions",
-    "/executions?over=week&outcome=failed&type=a", "/queues", "/daemons", "/audit", "/audit?target=x", "/enqueue", "/zone",
+    "/executions?over=week&outcome=failed&type=a", "/queues", "/queues?limit=x", "/queues/pause",
+    "/queues/limit", "/daemons", "/audit", "/audit?target=x", "/enqueue", "/zone",
 )  # fmt: skip
 
 
@@ -48,7 +52,8 @@ def test_every_page_answers_on_an_empty_database_and_forbids_all_from_elsewhere(
     with visiting(server, token) as guest:
         for path in PATHS:
             answer = guest.client.get(path)
-            is_free = token == OPERATE or not path.startswith(("/jobs/bulk", "/enqueue", "/schedules/new"))
+            of_operators = ("/jobs/bulk", "/enqueue", "/schedules/new", "/queues/pause", "/queues/limit")
+            is_free = token == OPERATE or not path.startswith(of_operators)
             is_free &= not path.startswith("/schedules/new")
             assert answer.status_code == (200 if is_free else 403), path
             policy = answer.headers["content-security-policy"]
@@ -232,6 +237,103 @@ def test_a_job_is_enqueued_by_a_form_and_run_again_with_another_payload(guest: G
     assert "was there already" in found.text
 
 
+def test_a_queue_and_a_type_are_paused_and_resumed_and_who_has_not_heard_is_named(
+    guest: Guest, conn: Connection
+) -> None:
+    a_daemon(conn)
+    asked = guest.get(guest.get("/queues").links["Pause …"])
+    assert asked.form("Pause it").fields["name"] == "default"
+    wrong = guest.press(asked, "Pause it", until="soon")
+    assert (wrong.status, "Until is 'soon'; write it as 13:00" in wrong.text) == (400, True)
+    paused = guest.press(wrong, "Pause it", until="2100-01-01", reason="<b>the bucket is full</b>")
+    assert "The queue is paused." in paused.text
+    assert "by admin, " in paused.text
+    assert "until 2100: “<b>the bucket is full</b>”; not yet confirmed by a" in paused.text
+    assert "The queue is resumed." in guest.press(guest.get("/queues"), "Resume").text
+    held = guest.press(guest.get("/queues/pause"), "Pause it", kind="type", name="send_mail")
+    assert "Types that are paused" in held.text
+    assert "The type is resumed." in guest.press(held, "Resume").text
+    deeds = [action for (action,) in conn.execute("SELECT action FROM _ayb_job_audit ORDER BY id")]
+    assert deeds == ["queue.pause", "queue.resume", "type.pause", "type.resume"]
+
+
+def test_a_limit_is_set_changed_and_removed(guest: Guest, conn: Connection) -> None:
+    page = guest.get("/queues/limit")
+    wrong = guest.press(page, "Set it", name="tenants", types="send_mail", rate="many")
+    assert (wrong.status, "Rate is 'many'; give starts in a time" in wrong.text) == (400, True)
+    for typed, words in (
+        ({}, "Nothing is limited"),
+        ({"max_running": "-1"}, "a whole number is needed"),
+        ({"types": " "}, "Types is empty"),
+    ):
+        refused = guest.press(page, "Set it", **{"name": "x", "types": "send_mail"} | typed)
+        assert (refused.status, words in refused.text) == (400, True), words
+    made = guest.press(
+        wrong, "Set it", rate="100/min", burst="5", key_max_running="3", key_field="tenant", types="send_mail\nother"
+    )
+    assert "The limit is set." in made.text
+    assert "other, send_mail by tenant: 100/min (burst 5), 3 at once for each key" in made.text
+    assert "5 of 5" in made.text
+    saved = guest.press(
+        guest.get(made.links["Change"]), "Set it", key_max_running="2", max_running="9", rate="", burst=""
+    )
+    assert "9 at once, 2 at once for each key" in saved.text
+    taken = guest.press(page, "Set it", name="second", types="other", max_running="1")
+    assert (taken.status, "The type other has the limit tenants already" in taken.text) == (400, True)
+    removed = guest.press(guest.get(saved.links["Remove …"]), "Remove this limit")
+    assert "The limit is removed." in removed.text
+    deeds = [action for (action,) in conn.execute("SELECT action FROM _ayb_job_audit ORDER BY id")]
+    assert deeds == ["limit.set", "limit.set", "limit.remove"]
+
+
+def test_what_runs_and_waits_under_a_limit_and_its_keys_is_shown(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    new = NewLimit(name="tenants", types=["send_mail"], max_running=4, key_max_running=2)
+    with conn.transaction():
+        set_limit(conn, new, by="ada")
+    for key, state, count in (("seven", "running", 2), ("", "running", 1), ("seven", "queued", 3)):
+        for _ in range(count):
+            job = make_job(conn, state, type="send_mail")
+            under = "UPDATE _ayb_jobs SET limited_by = 'tenants', limited_key = %s, priority = 6 WHERE id = %s"
+            conn.execute(under, (key, job))
+    page = guest.get("/queues")
+    assert "not yet obeyed by a (pid 1 on h, version 1)" in page.text
+    assert "3 of 4 places are taken" in page.html
+    keys = guest.get(page.links["tenants"].partition("#")[0])
+    assert "seven" in keys.text
+    assert "2 of 2 places are taken" in keys.html
+    assert "without a key" in keys.text
+    assert guest.get(f"/jobs/{job}").links["tenants"] == "/queues?limit=tenants"
+
+
+def test_a_daemon_is_drained_after_a_question(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    asked = guest.get(guest.get("/daemons").links["Drain …"])
+    drained = guest.press(asked, "Drain this daemon")
+    assert "The daemon is asked to drain" in drained.text
+    assert "Drain …" not in drained.links
+    assert guest.get("/daemons/drain?id=none").status == 404
+
+
+def test_a_job_shows_its_unique_key_its_steps_and_its_result(guest: Guest, conn: Connection) -> None:
+    held = enqueue(conn, NewJob(type="test", unique=Unique(key="k"))).id
+    assert "the only one of its key until it has ended" in guest.get(f"/jobs/{held}").text
+    waiting = enqueue(conn, NewJob(type="test", unique=Unique(key="w", scope="waiting"))).id
+    assert "the only one of its key that waits" in guest.get(f"/jobs/{waiting}").text
+    done = make_job(conn, "completed")
+    conn.execute(
+        "INSERT INTO _ayb_job_steps (job_id, name, result) VALUES (%s, '<i>fetch', '{\"a\": [1, \"é\"]}')", (done,)
+    )
+    conn.execute(
+        "INSERT INTO _ayb_job_results (job_id, result, ended_at) VALUES (%s, '{\"rows\": 1.10}', now())", (done,)
+    )
+    page = guest.get(f"/jobs/{done}")
+    assert "<i>fetch" in page.text
+    assert '{"a": [1, "é"]}' in page.text
+    assert '"rows": 1.10' in page.text
+    assert "only one of its key" not in page.text
+
+
 def test_the_audit_tells_who_did_what(server: Server, conn: Connection) -> None:
     queued = make_job(conn)
     with visiting(server, OPERATE) as guest:
@@ -275,7 +377,23 @@ def test_hostile_texts_are_texts_everywhere(guest: Guest, conn: Connection) -> N
     schedule = make_schedule(conn, name=name, job_type=name, payload={name: name}, last_error=HOSTILE, cron_expr="<b>")
     conn.execute("INSERT INTO _ayb_job_audit (actor, action, target, before, after) VALUES (%s, '<i>', %s, %s, %s)",
                  (name, name, json.dumps({"name": HOSTILE}), json.dumps({"name": f"{HOSTILE}2"})))  # fmt: skip
-    paths = [*PATHS, *(f"/jobs/{each}" for each in ids), f"/schedules/{schedule}", f"/enqueue?from={ids[0]}"]
+    conn.execute("INSERT INTO _ayb_job_limits (name, types, max_running, key_max_running, set_by) VALUES (%s, %s, 1, 1, %s)",
+                 (name, [name], name))  # fmt: skip
+    conn.execute(
+        "UPDATE _ayb_jobs SET limited_by = %s, limited_key = %s, priority = 6 WHERE state IN ('queued', 'running')",
+        (name, name),
+    )
+    conn.execute("INSERT INTO _ayb_job_pauses (kind, name, reason, paused_by) VALUES ('type', %s, %s, %s), ('queue', %s, %s, %s)",
+                 (name, HOSTILE, name) * 2)  # fmt: skip
+    quoted = quote(name, safe="")
+    of_names = ("/queues?limit=", "/queues/limit?name=", "/queues/limit/remove?name=", "/queues/pause?kind=queue&name=")
+    paths = [
+        *PATHS,
+        *(f"{path}{quoted}" for path in of_names),
+        *(f"/jobs/{each}" for each in ids),
+        f"/schedules/{schedule}",
+        f"/enqueue?from={ids[0]}",
+    ]
     for path in paths:
         html = guest.client.get(path).text
         assert "<script>alert" not in html, path
@@ -287,7 +405,8 @@ def test_addresses_put_no_words_into_a_page(guest: Guest) -> None:
     for path in (
         "/?told=<b>x", "/jobs?type=<b>x&queue=<b>x", "/jobs?told=retry&count=<b>x", "/failures?type=<b>x&error=<b>x",
         "/executions?type=<b>x", "/audit?target=<b>x", "/jobs/<b>x", "/schedules/<b>x", "/login?next=//evil.example",
-        "/schedules/preview?cron=<b>x",
+        "/schedules/preview?cron=<b>x", "/queues?limit=<b>x", "/queues/pause?name=<b>x&kind=<b>x", "/queues/limit?name=<b>x",
+        "/queues/limit/remove?name=<b>x", "/daemons/drain?id=<b>x",
     ):  # fmt: skip
         assert "<b>x" not in guest.client.get(path).text, path
 

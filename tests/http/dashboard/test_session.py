@@ -106,20 +106,20 @@ def test_a_forged_cookie_is_none() -> None:
         assert sessions().read(forged) is None, forged
 
 
-ACTS = re.compile(r"(Retry|Cancel|Enqueue|New|Delete|Run|Enable|Disable)\b")
+ACTS = re.compile(r"(Retry|Cancel|Enqueue|New|Delete|Run|Enable|Disable|Pause|Resume|Set|Change|Remove|Drain)\b")
 POSTS = (
-    "/jobs/bulk", "/jobs/{job}/retry", "/jobs/{job}/cancel", "/enqueue", "/schedules/new", "/schedules/{schedule}",
+    "/jobs/bulk", "/jobs/{job}/retry", "/jobs/{job}/cancel", "/jobs/{job}/run-again", "/enqueue", "/schedules/new", "/schedules/{schedule}",
     "/schedules/{schedule}/trigger", "/schedules/{schedule}/enable", "/schedules/{schedule}/disable",
-    "/schedules/{schedule}/delete",
+    "/schedules/{schedule}/delete", "/queues/pause", "/queues/resume", "/queues/limit", "/queues/limit/remove", "/daemons/drain",
 )  # fmt: skip
-ADMINS = {"/schedules/new", "/schedules/{schedule}", "/schedules/{schedule}/delete"}
+ADMINS = {"/schedules/new", "/schedules/{schedule}", "/schedules/{schedule}/delete", "/daemons/drain"}
 FIELDS = {"action": "cancel", "type": "t", "name": "n", "job_type": "t", "cron": "@hourly", "timezone": "UTC", "payload": "{}",
-          "queue": "q", "priority": "2", "max_attempts": "1", "dst": "once", "overlap": "allow", "catchup": "latest"}  # fmt: skip
+          "kind": "queue", "types": "t", "max_running": "1", "id": "x", "queue": "q", "priority": "2", "max_attempts": "1", "dst": "once", "overlap": "allow", "catchup": "latest"}  # fmt: skip
 
 
 def state_of(conn: Connection) -> list[object]:
     return [conn.execute(f"SELECT * FROM {table} ORDER BY 1".encode()).fetchall()
-            for table in ("_ayb_jobs", "_ayb_job_schedules", "_ayb_job_audit")]  # fmt: skip
+            for table in ("_ayb_jobs", "_ayb_job_schedules", "_ayb_job_pauses", "_ayb_job_limits", "_ayb_job_audit")]  # fmt: skip
 
 
 def routes_that_change(server: Server) -> set[str]:

@@ -13,6 +13,7 @@ from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES, print_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, ago, decoded, duration
 from ayb_jobs.cli.values import LIMIT
+from ayb_jobs.model.unique import UNIQUE_WORDS
 
 MINUTE_S = 60
 WHENS = {
@@ -68,6 +69,7 @@ def print_job(job: dict[str, Any], now: datetime) -> None:
             "State": job["state"],
             "Queue": f"{job['queue']}, priority {job['priority']}",
             **({"Limit": limit_of(job)} if job.get("limit") else {}),
+            **({"Unique": UNIQUE_WORDS[job["uniqueScope"]]} if job.get("uniqueScope") else {}),
             "Attempts": attempts_words(job),
             **{name: f"{text}  ({ago(text, now)})" for name, text in whens.items() if text},
             **({"Waits": job["waitReason"]} if job.get("waitReason") else {}),

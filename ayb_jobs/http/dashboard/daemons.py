@@ -1,20 +1,20 @@
-"""Queues, and daemons with what each runs."""
+"""Daemons with what each runs, and draining one."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Response
 
-from ayb_jobs.checks.glance import QueueView, view_queues
+from ayb_jobs.errors import NotFound
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.payloads import Progress, progress_of, progress_value
-from ayb_jobs.http.dashboard.shell import Visitor
-from ayb_jobs.http.dashboard.words import SPANS
+from ayb_jobs.http.dashboard.shell import Fields, Visitor, query
+from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.daemons import SeenDaemon
-from ayb_jobs.model.words import count_words, counted, span_words
+from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.operations import daemons as operations
 from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.fleet.daemons import ALIVE_S, list_daemons
-from ayb_jobs.storage.queue.minutes import list_levels
+from ayb_jobs.storage.fleet.daemons import ALIVE_S, find_daemon, list_daemons
 from ayb_jobs.storage.queue.queues import RunningJob, list_running
 
 DAY_S = 86400.0
@@ -34,33 +34,10 @@ class Running(NamedTuple):
 
 
 def add_to(routes: APIRouter) -> None:
-    """Add the pages of queues and daemons."""
-    routes.add_api_route("/queues", queues, methods=["GET"])
+    """Add the page of daemons, and draining one."""
     routes.add_api_route("/daemons", daemons, methods=["GET"])
-
-
-def queues(visit: Visitor) -> Response:
-    """Show each queue."""
-    with visit.reading() as conn:
-        at = now(conn)
-        found = view_queues(conn, list_daemons(conn))
-        levels = list_levels(conn, span=SPANS["hour"][1] or at - at)
-    most = max((each.waiting for each in levels), default=0)
-    return visit.page(
-        "queues.html",
-        now=at,
-        title="Queues",
-        queues=[_queue(each) for each in found],
-        levels=charts.line([each.waiting for each in levels], f"Waiting jobs in the last hour: at most {most:,}"),
-        levels_note=f"the last hour; most: {most:,}",
-    )
-
-
-def _queue(view: QueueView) -> dict[str, Any]:
-    of = "no daemon"
-    if view.daemons:
-        of = f"{count_words(view.daemons, 'daemon')}, {count_words(view.slots, 'slot')}"
-    return {"state": view.state, "word": (view.kind, view.word), "waiting": counted(view.state.waiting), "served": of}
+    routes.add_api_route("/daemons/drain", ask_drain, methods=["GET"])
+    routes.add_api_route("/daemons/drain", drain, methods=["POST"])
 
 
 def daemons(visit: Visitor) -> Response:
@@ -106,6 +83,7 @@ def _daemon(seen: SeenDaemon, running: Sequence[Running]) -> dict[str, Any]:
         "slots": charts.slots(min(len(its), daemon.concurrency), daemon.concurrency, sum(each.is_past for each in its)),
         "running": its[:MOST_ROWS],
         "more": max(0, len(its) - MOST_ROWS),
+        "drain_href": f"/daemons/drain?{query(id=daemon.id)}" if _takes_jobs(seen) else "",
     }
 
 
@@ -113,3 +91,38 @@ def _word_of(seen: SeenDaemon) -> tuple[str, str]:
     if seen.silent_s > ALIVE_S:
         return "gone", f"last heard of {span_words(seen.silent_s)} ago"
     return ("alive", "alive") if seen.drain_requested_at is None else ("off", "drains")
+
+
+def _takes_jobs(seen: SeenDaemon) -> bool:
+    return seen.silent_s <= ALIVE_S and seen.drain_requested_at is None
+
+
+def ask_drain(visit: Visitor) -> Response:
+    """Ask whether a daemon is meant to take no more jobs, and to end."""
+    visit.need(Scope.ADMIN)
+    id_ = visit.asked("id")
+    with visit.reading() as conn:
+        at = now(conn)
+        seen = find_daemon(conn, id_)
+    if seen is None:
+        raise NotFound(f"there is no live daemon {id_[:200]}")
+    return visit.page(
+        "ask.html",
+        now=at,
+        title="Drain this daemon?",
+        question="Drain this daemon?",
+        about=f"{id_}; {count_words(len(seen.running), 'job runs', 'jobs run')} there.",
+        effect="It takes no more jobs, and its process ends when its handlers have. Nothing tells them to. "
+        "Whoever supervises it may start it again.",
+        action="/daemons/drain",
+        fields={"id": id_},
+        word="Drain this daemon",
+        back="/daemons",
+    )
+
+
+def drain(visit: Visitor, fields: Fields) -> Response:
+    """Have a daemon take no more jobs, and end when its handlers have."""
+    with visit.acting(Scope.ADMIN) as (conn, actor):
+        operations.drain(conn, fields.get("id", ""), actor=actor)
+    return visit.onward("/daemons", "drained")
