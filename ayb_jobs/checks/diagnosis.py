@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.checks.drift import broken_indexes, changed, missing_columns
+from ayb_jobs.checks.finding import Finding, warning
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.zones import find_zone, utc_offset
 from ayb_jobs.model.words import count_words, quoted, span_words
-from ayb_jobs.storage import diagnosis, drift
+from ayb_jobs.storage import diagnosis
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.limits import list_limits
+from ayb_jobs.storage.fleet.pauses import list_unconfirmed
 from ayb_jobs.storage.listener import notifications_arrive
 
 HELD_S = 300.0
@@ -31,18 +34,12 @@ HOLDERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _warning(name: str, fact: str, meaning: str, remedy: str, evidence: Mapping[str, object]) -> Finding:
-    return Finding(
-        name=name, severity=Severity.WARNING, fact=fact, meaning=meaning, remedy=remedy, evidence=dict(evidence)
-    )
-
-
 def held_back(conn: Connection) -> Iterator[Finding]:
     """Find what keeps the server from removing old versions of rows."""
     for holder in diagnosis.list_holders(conn, since_s=HELD_S):
         age = f" for {span_words(holder.age_s)}" if holder.age_s is not None else ""
         what, remedy = HOLDERS[holder.kind]
-        yield _warning(
+        yield warning(
             "rows.held_back",
             f"{what} {holder.name} has kept old versions of rows{age}",
             "Queues are slower the longer it lasts, since each job leaves versions that cannot be removed.",
@@ -54,7 +51,7 @@ def held_back(conn: Connection) -> Iterator[Finding]:
 def idle_locks(conn: Connection) -> Iterator[Finding]:
     """Find sessions that hold locks on our tables and do nothing."""
     for each in diagnosis.list_idle_locks(conn, since_s=IDLE_S):
-        yield _warning(
+        yield warning(
             "locks.idle",
             f"the session with pid {each.pid} has held locks on {each.table} for {span_words(each.idle_s)} and does nothing",
             "Jobs whose rows it holds are neither settled nor taken over until it ends.",
@@ -68,7 +65,7 @@ def dead_rows(conn: Connection) -> Iterator[Finding]:
     for table in diagnosis.list_tables(conn):
         if table.dead >= MANY_DEAD and table.dead > table.live:
             vacuumed = f"{span_words(table.vacuumed_s)} ago" if table.vacuumed_s is not None else "never"
-            yield _warning(
+            yield warning(
                 "table.bloated",
                 f"{table.name} has {table.dead:,} dead versions of rows beside {table.live:,} live ones; it was vacuumed {vacuumed}",
                 "Statements walk over dead versions, and become slower.",
@@ -76,7 +73,7 @@ def dead_rows(conn: Connection) -> Iterator[Finding]:
                 table._asdict(),
             )
         if table.autovacuum_off:
-            yield _warning(
+            yield warning(
                 "table.autovacuum_off",
                 f"autovacuum is off for {table.name}",
                 "Nothing removes the versions that each job leaves behind.",
@@ -85,45 +82,11 @@ def dead_rows(conn: Connection) -> Iterator[Finding]:
             )
 
 
-def broken_indexes(conn: Connection) -> Iterator[Finding]:
-    """Find indexes of ours that the server does not use, or that are missing."""
-    for name in diagnosis.list_invalid_indexes(conn):
-        yield _warning(
-            "index.invalid",
-            f"the index {name} is not valid",
-            "The server keeps it up and does not use it: building it was cut off.",
-            "ayb-jobs doctor --fix, which builds it anew while all go on",
-            {"index": name},
-        )
-    missing = drift.list_missing_indexes(conn)
-    if missing:
-        yield _warning(
-            "index.missing",
-            f"{count_words(len(missing), 'index')} of ours {'is' if len(missing) == 1 else 'are'} missing: {', '.join(missing)}",
-            "Statements that rely on it read whole tables.",
-            "ayb-jobs doctor --fix, which builds it anew while all go on",
-            {"indexes": missing},
-        )
-
-
-def missing_columns(conn: Connection) -> Iterator[Finding]:
-    """Find columns of ours that somebody removed or renamed."""
-    missing = drift.list_missing_columns(conn)
-    if missing:
-        yield _warning(
-            "column.missing",
-            f"{count_words(len(missing), 'column')} of ours {'is' if len(missing) == 1 else 'are'} missing: {', '.join(missing)}",
-            "Statements that name it fail.",
-            "Add it again, as the file in migrations/ that names it does",
-            {"columns": missing},
-        )
-
-
 def owners(conn: Connection) -> Iterator[Finding]:
     """Find that our tables belong to several roles."""
     found = diagnosis.list_owners(conn)
     if len(found) > 1:
-        yield _warning(
+        yield warning(
             "tables.several_owners",
             f"our tables, views and sequences belong to {len(found)} roles: {', '.join(map(quoted, found))}",
             "A migration run by one of them cannot change what belongs to another.",
@@ -135,7 +98,7 @@ def owners(conn: Connection) -> Iterator[Finding]:
 def open_schemas(conn: Connection) -> Iterator[Finding]:
     """Find that everybody may create objects beside our tables."""
     for schema in diagnosis.list_open_schemas(conn):
-        yield _warning(
+        yield warning(
             "schema.open",
             f"everybody may create objects in the schema {quoted(schema)}, where our tables are",
             "A role can make a function or an operator there that statements of others then run.",
@@ -148,7 +111,7 @@ def rights(conn: Connection) -> Iterator[Finding]:
     """Find tables on which this role lacks what a daemon needs."""
     denied = diagnosis.list_denied(conn)
     if denied:
-        yield _warning(
+        yield warning(
             "rights.missing",
             f"this role lacks rights on {count_words(len(denied), 'table')} of ours: {', '.join(denied)}",
             "A daemon that runs as this role fails where it needs them.",
@@ -161,12 +124,12 @@ def server_settings(conn: Connection) -> Iterator[Finding]:
     """Find settings of the server that cost jobs, and what is nearly full."""
     state = diagnosis.ask_server(conn)
     if not state.fsync:
-        yield _warning(
+        yield warning(
             "server.fsync_off", "fsync is off", "A crash of the machine can destroy the whole database.",
             "set fsync = on", {"fsync": False},
         )  # fmt: skip
     if not state.synchronous_commit:
-        yield _warning(
+        yield warning(
             "server.asynchronous_commit",
             "synchronous_commit is off for this role",
             "A crash of the server can lose jobs that were committed within the last second.",
@@ -174,7 +137,7 @@ def server_settings(conn: Connection) -> Iterator[Finding]:
             {"synchronousCommit": False},
         )
     if state.connections >= state.max_connections * FULL:
-        yield _warning(
+        yield warning(
             "server.connections",
             f"{state.connections:,} of {state.max_connections:,} connections are in use",
             "A daemon that reconnects may be refused, and works no more until one is free.",
@@ -182,7 +145,7 @@ def server_settings(conn: Connection) -> Iterator[Finding]:
             {"used": state.connections, "max": state.max_connections},
         )
     if state.queue_used >= HALF:
-        yield _warning(
+        yield warning(
             "server.notify_queue",
             f"the server's queue of notifications is {state.queue_used:.0%} full",
             "From the half on daemons send no notifications, and jobs are found by polling, a second late.",
@@ -191,7 +154,7 @@ def server_settings(conn: Connection) -> Iterator[Finding]:
         )
     skew_s = time.time() - state.clock
     if abs(skew_s) > SKEW_S:
-        yield _warning(
+        yield warning(
             "clock.skew",
             f"this machine's clock is {span_words(abs(skew_s))} {'ahead of' if skew_s > 0 else 'behind'} the database's",
             "Jobs go by the database's clock. Log lines of this machine, and sessions of its dashboard, go by its own.",
@@ -204,7 +167,7 @@ def numbers(conn: Connection) -> Iterator[Finding]:
     """Find that the numbers of attempts would come again."""
     behind = diagnosis.ids_behind(conn)
     if behind:
-        yield _warning(
+        yield warning(
             "sequence.behind",
             f"the sequence of attempts stands at {behind[1]:,}, behind the highest in the log, {behind[0]:,}",
             "It was restored without its sequence. A daemon puts that right when it first settles such an attempt.",
@@ -218,7 +181,7 @@ def versions(conn: Connection) -> Iterator[Finding]:
     found = diagnosis.list_versions(conn)
     if len(found) > 1:
         told = ", ".join(f"{count} of {version}" for version, count in found.items())
-        yield _warning(
+        yield warning(
             "daemons.mixed",
             f"daemons of {len(found)} versions are alive: {told}",
             "That is meant during a deploy. What is new is done by the new ones alone.",
@@ -227,11 +190,29 @@ def versions(conn: Connection) -> Iterator[Finding]:
         )
 
 
+def unobeyed(conn: Connection) -> Iterator[Finding]:
+    """Find limits and pauses that live daemons have not confirmed: they may start jobs beside them."""
+    limits = {each.new.name: list(each.waiting_for) for each in list_limits(conn) if each.waiting_for}
+    pauses = {f"{kind} {name}": ids for (kind, name), ids in list_unconfirmed(conn).items()}
+    for kind, found in (("limit", limits), ("pause", pauses)):
+        if not found:
+            continue
+        daemons = sorted({one for ids in found.values() for one in ids})
+        yield warning(
+            f"{kind}s.unobeyed",
+            f"{count_words(len(found), kind)} {'is' if len(found) == 1 else 'are'} not in force: "
+            f"{', '.join(found)}; not confirmed by {', '.join(daemons)}",
+            f"These daemons may start jobs beside {'it' if len(found) == 1 else 'them'}. One of an older version never confirms.",
+            "Update or stop the daemons that are named; one of this version confirms within a second",
+            {f"{kind}s": found, "daemons": daemons},
+        )
+
+
 def often_lost(conn: Connection) -> Iterator[Finding]:
     """Find types whose attempts often lose their daemon."""
     found = diagnosis.list_often_lost(conn)
     if found:
-        yield _warning(
+        yield warning(
             "types.often_lost",
             f"attempts of {', '.join(map(quoted, found))} often lose their daemon",
             "They kill their process, or the daemon was killed or paused meanwhile; each loss counts as a crash.",
@@ -244,7 +225,7 @@ def one_attempt(conn: Connection) -> Iterator[Finding]:
     """Find types whose jobs have one attempt alone."""
     found = diagnosis.list_one_attempt(conn)
     if found:
-        yield _warning(
+        yield warning(
             "types.one_attempt",
             f"some of the newest jobs of {', '.join(map(quoted, found))} have one attempt alone",
             "If their daemon is killed, they fail although their handler did not.",
@@ -256,7 +237,7 @@ def one_attempt(conn: Connection) -> Iterator[Finding]:
 def long_runs(conn: Connection) -> Iterator[Finding]:
     """Find types that run for longer than their lease, and lost daemons lately."""
     for each in diagnosis.list_long_runs(conn):
-        yield _warning(
+        yield warning(
             "types.outrun_lease",
             f"{quoted(each.type)} jobs usually run {span_words(each.run_s)}, longer than their lease of "
             f"{span_words(each.lease_s)}, and some lost their daemon",
@@ -269,7 +250,7 @@ def long_runs(conn: Connection) -> Iterator[Finding]:
 def daemon_clocks(conn: Connection) -> Iterator[Finding]:
     """Find daemons whose clocks differ from the database's."""
     for each in diagnosis.list_clocks(conn, skew_s=SKEW_S):
-        yield _warning(
+        yield warning(
             "daemon.clock",
             f"the clock of daemon {each.id} is {span_words(abs(each.ahead_s))} "
             f"{'ahead of' if each.ahead_s > 0 else 'behind'} the database's",
@@ -290,7 +271,7 @@ def zones(conn: Connection) -> Iterator[Finding]:
         ):
             odd[each.zone] = each.at
     if odd:
-        yield _warning(
+        yield warning(
             "zones.differ",
             f"this machine and the database know different rules for {', '.join(map(quoted, odd))}",
             "Schedules fire by the daemons' rules. What SQL shows in such a zone, and what other machines plan, may differ.",
@@ -311,7 +292,7 @@ def unheard(url: str) -> Finding | None:
     """Find that notifications do not arrive, by sending one."""
     if notifications_arrive(url):
         return None
-    return _warning(
+    return warning(
         "notify.unheard",
         "notifications do not arrive: one that was sent was not heard within 3 s, or a pooler stands between",
         "Due jobs are found by polling, up to jobs.poll_interval_ms late.",
@@ -335,12 +316,14 @@ QUESTIONS: Sequence[Question] = (
     Question(words="autovacuum keeps up", ask=dead_rows),
     Question(words="every index is there and valid", ask=broken_indexes),
     Question(words="every column is there", ask=missing_columns),
+    Question(words="all of ours is as the migrations make it", ask=changed),
     Question(words="our tables belong to one role", ask=owners),
     Question(words="only trusted roles create objects beside our tables", ask=open_schemas),
     Question(words="this role may do what a daemon does", ask=rights),
     Question(words="the server keeps what it commits, and has room", ask=server_settings),
     Question(words="the numbers of attempts go on behind the log", ask=numbers),
     Question(words="all daemons are of one version", ask=versions),
+    Question(words="every live daemon obeys the limits and pauses", ask=unobeyed),
     Question(words="attempts keep their daemon", ask=often_lost),
     Question(words="a crash fails no job", ask=one_attempt),
     Question(words="what lost its daemon ends within its lease", ask=long_runs),

@@ -55,3 +55,10 @@ def shown(finding: Finding) -> dict[str, Any]:
         "meaning": finding.meaning,
         "remedy": finding.remedy,
     }
+
+
+def warning(name: str, fact: str, meaning: str, remedy: str, evidence: Mapping[str, object]) -> Finding:
+    """Return a finding that is for somebody to look at."""
+    return Finding(
+        name=name, severity=Severity.WARNING, fact=fact, meaning=meaning, remedy=remedy, evidence=dict(evidence)
+    )

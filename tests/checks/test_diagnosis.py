@@ -16,10 +16,14 @@ from ayb_jobs.checks import diagnosis
 from ayb_jobs.checks.diagnosis import QUESTIONS, unheard
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.schedules import zones
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.drift import made_columns, made_indexes
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.limits import set_limit
+from ayb_jobs.storage.fleet.pauses import pause
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
 
@@ -151,6 +155,56 @@ def a_clock_is_wrong(conn: Connection) -> None:
     conn.execute("UPDATE _ayb_job_workers SET clock_ahead_s = -90")
 
 
+def a_default_is_changed(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_jobs ALTER COLUMN queue SET DEFAULT 'other'")
+
+
+def a_type_is_changed(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_outputs ALTER COLUMN attempt TYPE bigint")
+
+
+def an_index_is_another(conn: Connection) -> None:
+    conn.execute("DROP INDEX idx_ayb_jobs_failed")
+    conn.execute("CREATE INDEX idx_ayb_jobs_failed ON _ayb_jobs (id)")
+
+
+def a_function_is_changed(conn: Connection) -> None:
+    conn.execute("ALTER FUNCTION ayb_jobs.ayb_jobs_cancel SET search_path = public")
+
+
+def a_function_is_gone(conn: Connection) -> None:
+    conn.execute("DROP FUNCTION ayb_jobs.ayb_jobs_cancel")
+
+
+def a_trigger_is_off(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_schedules DISABLE TRIGGER trg_ayb_job_schedules_enabled")
+
+
+def a_trigger_is_gone(conn: Connection) -> None:
+    conn.execute("DROP TRIGGER trg_ayb_job_schedules_enabled ON _ayb_job_schedules")
+
+
+def a_constraint_is_not_valid(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_pauses DROP CONSTRAINT _ayb_job_pauses_kind_check")
+    conn.execute(
+        "ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind IN ('queue', 'type')) NOT VALID"
+    )
+
+
+def a_constraint_is_gone(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_pauses DROP CONSTRAINT _ayb_job_pauses_kind_check")
+
+
+def a_limit_is_not_obeyed(conn: Connection) -> None:
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="few", types=["mail"], max_running=1), by="ada")
+
+
+def a_pause_is_not_obeyed(conn: Connection) -> None:
+    with conn.transaction():
+        pause(conn, NewPause(kind=PauseKind.QUEUE, name="heavy"), by="ada")
+
+
 FAULTS: dict[Callable[[Connection], None], str] = {
     two_versions: "daemons.mixed",
     numbers_come_again: "sequence.behind",
@@ -161,10 +215,20 @@ FAULTS: dict[Callable[[Connection], None], str] = {
     many_are_dead: "table.bloated",
     commits_are_not_waited_for: "server.asynchronous_commit",
     attempts_are_lost: "types.often_lost",
-    a_column_is_missing: "column.missing",
     one_attempt_alone: "types.one_attempt",
     runs_are_longer_than_leases: "types.outrun_lease",
     a_clock_is_wrong: "daemon.clock",
+    a_default_is_changed: "column.changed",
+    a_type_is_changed: "column.changed",
+    an_index_is_another: "index.changed",
+    a_function_is_changed: "function.changed",
+    a_function_is_gone: "function.missing",
+    a_trigger_is_off: "trigger.off",
+    a_trigger_is_gone: "trigger.missing",
+    a_constraint_is_not_valid: "constraint.not_valid",
+    a_constraint_is_gone: "constraint.missing",
+    a_limit_is_not_obeyed: "limits.unobeyed",
+    a_pause_is_not_obeyed: "pauses.unobeyed",
 }
 
 
@@ -183,6 +247,13 @@ def test_a_fault_is_found_and_mended_if_that_is_safe(
         assert (names(after), len(str(after["fixed"])) > 2) == (set(), True)
     else:
         assert (code, names(after), after["fixed"]) == (ExitCode.FAILED, {FAULTS[fault]}, [])
+
+
+def test_a_column_that_is_missing_is_found_with_the_index_on_it(conn: Connection, doctor: Doctor) -> None:
+    alive(conn)
+    a_column_is_missing(conn)
+    code, report = doctor()
+    assert (code, names(report)) == (ExitCode.FAILED, {"column.missing", "index.changed"})
 
 
 @contextmanager
@@ -281,6 +352,18 @@ def test_what_a_role_may_not_see_is_named_as_not_checked(conn: Connection, datab
     report = json.loads(said.out)
     assert "no right to read others' sessions" in report["notChecked"]["old versions of rows can be removed"]
     assert "rights.missing" in names(report)
+
+
+def test_what_cannot_be_mended_is_told_and_stays_found(conn: Connection, doctor: Doctor) -> None:
+    alive(conn)
+    a_constraint_is_gone(conn)
+    conn.execute("INSERT INTO _ayb_job_pauses (kind, name, paused_by, until) VALUES ('key', 'k', 'ada', now())")
+    conn.execute(
+        "ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind IN ('queue', 'type')) NOT VALID"
+    )
+    code, report = doctor("--fix")
+    assert (code, names(report), report["fixed"]) == (ExitCode.FAILED, {"constraint.not_valid"}, [])
+    assert "is violated by some row" in str(report["notFixed"])
 
 
 def test_several_owners_are_told(conn: Connection, role: str) -> None:

@@ -24,6 +24,7 @@ from ayb_jobs.storage.diagnosis import can_see_others, reindex, vacuum
 from ayb_jobs.storage.drift import make_index
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
+from ayb_jobs.storage.shape import enable_trigger, put_back_functions, validate_constraint
 
 NO_RIGHT = "no right to read others' sessions: GRANT pg_read_all_stats TO this role"
 # What can be mended without harm, by the name of the finding.
@@ -32,7 +33,16 @@ FIXES: Mapping[str, Callable[[Connection, Finding], None]] = {
     "index.invalid": lambda conn, finding: reindex(conn, str(finding.evidence["index"])),
     "index.missing": lambda conn, finding: make_indexes(conn, finding.evidence["indexes"]),
     "sequence.behind": lambda conn, _: catch_up_execution_ids(conn),
+    "function.changed": lambda conn, finding: put_back_functions(conn, finding.evidence["names"]),
+    "trigger.off": lambda conn, finding: on_each(conn, finding, enable_trigger),
+    "constraint.not_valid": lambda conn, finding: on_each(conn, finding, validate_constraint),
 }
+
+
+def on_each(conn: Connection, finding: Finding, mend: Callable[..., None]) -> None:
+    """Mend each thing that a finding names."""
+    for name in finding.evidence["names"]:
+        mend(conn, table=finding.evidence["on"][name], name=name.partition(".")[2])
 
 
 def make_indexes(conn: Connection, names: Sequence[str]) -> None:
@@ -43,13 +53,14 @@ def make_indexes(conn: Connection, names: Sequence[str]) -> None:
 
 @dataclass(slots=True)
 class Report:
-    """What was found, what was well, what could not be asked, and what was mended."""
+    """What was found, what was well, what could not be asked, what was mended, and what could not be."""
 
     sentence: str = ""
     findings: list[Finding] = field(default_factory=list)
     well: list[str] = field(default_factory=list)
     not_checked: dict[str, str] = field(default_factory=dict)
     fixed: list[str] = field(default_factory=list)
+    not_fixed: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs."""
@@ -64,6 +75,7 @@ class Report:
             "well": self.well,
             "notChecked": self.not_checked,
             "fixed": self.fixed,
+            "notFixed": self.not_fixed,
         }
 
 
@@ -77,8 +89,10 @@ def doctor(ctx: click.Context, options: Options, *, fix: bool) -> None:
     """Look for what is wrong with the queue, its tables and its server, and say what to do.
 
     Each finding is told with its meaning, its remedy and the figures behind it. What this role may not look at is
-    named as not checked. With --fix, tables are vacuumed, indexes that are missing or invalid built anew, and the
-    sequence of attempts set right. Exits with 1 if something is found, else with 0.
+    named as not checked. What somebody changed is found by making the tables anew in a transaction that is rolled back.
+    With --fix, tables are vacuumed, indexes that are missing or invalid built anew, functions put back, triggers
+    switched on, constraints validated, and the sequence of attempts set right. Exits with 1 if something is found, else
+    with 0.
     """
     with database_url(options) as url:
         retention = Retention() if options.database_url else settings(options).retention
@@ -140,13 +154,17 @@ def _hear(url: str, report: Report) -> None:
 
 def fixed(conn: Connection, url: str, retention: Retention, before: Report) -> Report:
     """Mend what can be mended, and return what is found then."""
-    done = []
+    done, failed = [], {}
     for finding in before.findings:
         if finding.name in FIXES:
-            FIXES[finding.name](conn, finding)
-            done.append(finding.fact)
+            try:
+                with worded_faults():
+                    FIXES[finding.name](conn, finding)
+                done.append(finding.fact)
+            except AybJobsError as error:
+                failed[finding.fact] = str(error)
     after = examine(conn, url, retention) if done else before
-    after.fixed = done
+    after.fixed, after.not_fixed = done, failed
     return after
 
 
@@ -160,6 +178,8 @@ def lines(report: Report) -> Iterator[str]:
     yield report.sentence
     for fact in report.fixed:
         yield f"mended: {fact}"
+    for fact, error in report.not_fixed.items():
+        yield f"not mended: {fact}: {error}"
     for each in report.findings:
         yield ""
         yield f"✗ {as_sentence(each.told)}"
