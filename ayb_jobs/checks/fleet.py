@@ -33,14 +33,15 @@ def lifeless(fleet: Sequence[HeardDaemon]) -> Finding | None:
 
 
 def no_daemon(fleet: Sequence[HeardDaemon], *, host: str | None = None) -> Finding | None:
-    """Find that no daemon is alive, on a host if one is named.
+    """Find that no daemon is alive, on a host if one is named, or that each that is alive drains.
 
     One whose lifeline nobody holds is not alive if it has missed a sign of life, too.
     """
-    hosts = [daemon.host for daemon in fleet if not daemon.is_lifeless or daemon.silent_s < SIGN_S]
-    if host in hosts or (host is None and hosts):
-        return None
+    alive = [daemon for daemon in fleet if not daemon.is_lifeless or daemon.silent_s < SIGN_S]
+    hosts = [daemon.host for daemon in alive]
     where = "" if host is None else " on this host"
+    if host in hosts or (host is None and hosts):
+        return _all_drain(alive) if host is None and all(daemon.drains for daemon in alive) else None
     return Finding(
         name="daemon.none",
         severity=Severity.FAILING,
@@ -48,6 +49,18 @@ def no_daemon(fleet: Sequence[HeardDaemon], *, host: str | None = None) -> Findi
         meaning="No job runs, and no schedule fires.",
         remedy="ayb-jobs run",
         evidence={"alive": len(hosts)},
+    )
+
+
+def _all_drain(alive: Sequence[HeardDaemon]) -> Finding:
+    drain = "drains, and ends when its handlers have" if len(alive) == 1 else "drain, and end when their handlers have"
+    return Finding(
+        name="daemon.none",
+        severity=Severity.FAILING,
+        fact=f"no daemon takes jobs: {count_words(len(alive), 'daemon')} {drain}",
+        meaning="What runs ends. Nothing else starts.",
+        remedy="ayb-jobs run",
+        evidence={"alive": len(alive)},
     )
 
 

@@ -1,10 +1,10 @@
 """Why jobs wait: one job, all of a queue, or all there are."""
 
 from ayb_jobs.model.job import Job
-from ayb_jobs.model.waiting import Reason, Wait, WaitKind, no_reason
+from ayb_jobs.model.waiting import Reason, Wait, WaitKind, no_reason, nobody_takes_jobs
 from ayb_jobs.model.words import count_words, quoted
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.waiting import why_waiting
+from ayb_jobs.storage.fleet.waiting import Fleet, look_at_runners, why_waiting
 from ayb_jobs.storage.fleet.waits import list_disabled, list_waiting
 from ayb_jobs.storage.queue.jobs import get_job
 
@@ -20,15 +20,22 @@ def why_job(conn: Connection, job_id: str) -> Wait:
 def why_waits(conn: Connection, *, queue: str | None = None) -> list[Wait]:
     """Return what waits in a queue, or in all, by type and queue, with the reason of the first job of each.
 
-    If all are asked for, disabled schedules are told, too: jobs that somebody waits for are not there then.
+    If all are asked for, disabled schedules are told, too: jobs that somebody waits for are not there then. So is
+    that no daemon takes jobs, if no job's reason says so.
     """
-    found = [_wait(conn, get_job(conn, each.first_id), jobs=each.jobs) for each in list_waiting(conn, queue=queue)]
-    disabled = list_disabled(conn) if queue is None else []
+    fleet = look_at_runners(conn)
+    waiting = list_waiting(conn, queue=queue)
+    found = [_wait(conn, get_job(conn, each.first_id), jobs=each.jobs, fleet=fleet) for each in waiting]
+    if queue is not None:
+        return found
+    if not fleet.runners and all(each.reason.kind is not WaitKind.NO_DAEMON for each in found):
+        found.insert(0, Wait(reason=nobody_takes_jobs(fleet.draining, fleet.last_seen), jobs=0))
+    disabled = list_disabled(conn)
     return [*found, _disabled(disabled)] if disabled else found
 
 
-def _wait(conn: Connection, job: Job, *, jobs: int) -> Wait:
-    reason = why_waiting(conn, job) or no_reason(job)
+def _wait(conn: Connection, job: Job, *, jobs: int, fleet: Fleet | None = None) -> Wait:
+    reason = why_waiting(conn, job, fleet) or no_reason(job)
     return Wait(reason=reason, jobs=jobs, job_id=job.id, type=job.type, queue=job.queue)
 
 

@@ -110,16 +110,18 @@ class Surroundings:
     """What a queued job waits amid.
 
     `due_for_s` is by the database's clock, below 0 if it is not due. `last_seen` is when any daemon was last heard of;
-    None where none was within a day. `ahead` counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons
-    can run and that are leased before it; of those daemons' jobs, `ended` ended within the last minute. `pause` is of
-    its queue or its type, and `under` is about the limit that it waits under. `locked_by` is the process id of the
-    session that has locked its row. `blocked` is what it waits for if it depends on other jobs.
+    None where none was within a day. `draining` daemons are alive beside the `runners`, and take no more. `ahead`
+    counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons can run and that are leased before it; of
+    those daemons' jobs, `ended` ended within the last minute. `pause` is of its queue or its type, and `under` is about
+    the limit that it waits under. `locked_by` is the process id of the session that has locked its row. `blocked` is
+    what it waits for if it depends on other jobs.
     """
 
     due_for_s: float
     runners: Sequence[Runner]
     last_seen: datetime | None
     ahead: int
+    draining: int = 0
     ended: int = 0
     pause: Pause | None = None
     under: UnderLimit | None = None
@@ -178,19 +180,35 @@ def unserved(job: Job, around: Surroundings) -> Reason | None:
     queues = {queue for runner in around.runners for queue in runner.queues}
     types = {name for runner in around.runners for name in runner.types}
     if not around.runners:
-        words = f"no daemon is alive; {last_heard(around.last_seen)}"
-        return Reason(kind=WaitKind.NO_DAEMON, words=words, remedy="ayb-jobs run")
+        return nobody_takes_jobs(around.draining, around.last_seen)
+    beside = f"; {_drain_words(around.draining)}" if around.draining else ""
     if job.queue not in queues:
-        words = f"no live daemon serves its queue {job.queue}; served are {', '.join(sorted(queues))}"
+        words = f"no live daemon serves its queue {job.queue}; served are {', '.join(sorted(queues))}{beside}"
         return Reason(kind=WaitKind.UNSERVED, words=words, remedy=f"Add {job.queue} to jobs.queues of a daemon")
     if job.type not in types:
-        words = f"no live daemon knows its type {job.type}{did_you_mean(job.type, types)}"
+        words = f"no live daemon knows its type {job.type}{did_you_mean(job.type, types)}{beside}"
         remedy = f"Start a daemon whose handlers include it, or: ayb-jobs jobs cancel {job.id}"
         return Reason(kind=WaitKind.UNKNOWN_TYPE, words=words, remedy=remedy)
     if not able(job, around.runners):
-        words = f"no live daemon that knows its type serves its queue {job.queue}"
+        words = f"no live daemon that knows its type serves its queue {job.queue}{beside}"
         return Reason(kind=WaitKind.UNSERVED, words=words)
     return None
+
+
+def nobody_takes_jobs(draining: int, last_seen: datetime | None) -> Reason:
+    """Say that no daemon takes jobs: none is alive, or each that is drains."""
+    words = (
+        f"no daemon takes jobs: {_drain_words(draining)}"
+        if draining
+        else f"no daemon is alive; {last_heard(last_seen)}"
+    )
+    return Reason(kind=WaitKind.NO_DAEMON, words=words, remedy="ayb-jobs run")
+
+
+def _drain_words(draining: int) -> str:
+    return (
+        f"{count_words(draining, 'daemon drains', 'daemons drain')}, and {'takes' if draining == 1 else 'take'} no more"
+    )
 
 
 def limited(job: Job, around: Surroundings) -> Reason | None:
@@ -344,3 +362,11 @@ def unknown_type(job_type: str, known: Iterable[str]) -> str | None:
     if job_type in types:
         return None
     return f"no live daemon knows the job type {job_type}{did_you_mean(job_type, types)}"
+
+
+def unserved_queue(queue: str, served: Iterable[str]) -> str | None:
+    """Return a warning where none of the live daemons, which serve these queues, serves a queue."""
+    queues = sorted(set(served))
+    if queue in queues:
+        return None
+    return f"no live daemon serves the queue {queue}; served are {', '.join(queues)}{did_you_mean(queue, queues)}"

@@ -10,8 +10,10 @@ from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.lifelines import Lifeline, look_at_fleet
+from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
+from tests.factories import make_job
 
 ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 
@@ -56,3 +58,16 @@ def test_a_daemon_that_announced_no_lifeline_is_alive_for_a_minute_of_silence(co
     be_silent(conn, 50)
     assert lifeless(look_at_fleet(conn)) is None
     assert no_daemon(look_at_fleet(conn)) is None
+
+
+def test_a_fleet_that_drains_as_a_whole_takes_no_jobs_and_that_is_said(conn: Connection, held: Lifeline) -> None:
+    conn.execute("UPDATE _ayb_job_workers SET drain_requested_at = now()")
+    found = no_daemon(look_at_fleet(conn))
+    assert found is not None
+    assert found.fact == "no daemon takes jobs: 1 daemon drains, and ends when its handlers have"
+    assert no_daemon(look_at_fleet(conn), host="here") is None
+    make_job(conn, type="test")
+    assert unclaimable_jobs(conn) == {"test": 1}
+    conn.execute("UPDATE _ayb_job_workers SET drain_requested_at = NULL")
+    assert no_daemon(look_at_fleet(conn)) is None
+    assert unclaimable_jobs(conn) == {}

@@ -15,9 +15,10 @@ from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.pauses import NewPause, PauseKind
-from ayb_jobs.model.waiting import REASONS, WaitKind
+from ayb_jobs.model.waiting import REASONS, Runner, WaitKind
 from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet import waiting
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.pauses import pause
 from tests.eventually import eventually
@@ -109,6 +110,18 @@ def its_type_is_paused(conn: Connection) -> str:
 
 def nobody_lives(conn: Connection) -> str:
     return mail(conn)
+
+
+def all_daemons_drain(conn: Connection) -> str:
+    a_daemon(conn)
+    conn.execute("UPDATE _ayb_job_workers SET drain_requested_at = now()")
+    return mail(conn)
+
+
+def the_one_that_serves_its_queue_drains(conn: Connection) -> str:
+    job_id = all_daemons_drain(conn)
+    beat(conn, DaemonRecord(id="b", host="h", pid=1, version="1", concurrency=9, queues=["other"], types=["mail"]))
+    return job_id
 
 
 def nobody_serves_its_queue(conn: Connection) -> str:
@@ -237,6 +250,14 @@ SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
     "queue paused": (its_queue_is_paused, Told(WaitKind.PAUSED, "its queue default is paused, by ann at ")),
     "type paused": (its_type_is_paused, Told(WaitKind.PAUSED, "its type mail is paused, by ann at ")),
     "no daemon": (nobody_lives, Told(WaitKind.NO_DAEMON, "no daemon is alive; none was heard of within a day")),
+    "all drain": (all_daemons_drain, Told(WaitKind.NO_DAEMON, "no daemon takes jobs: 1 daemon drains, and takes no more")),
+    "unserved, since one drains": (
+        the_one_that_serves_its_queue_drains,
+        Told(
+            WaitKind.UNSERVED,
+            "no live daemon serves its queue default; served are other; 1 daemon drains, and takes no more",
+        ),
+    ),
     "unserved": (
         nobody_serves_its_queue,
         Told(WaitKind.UNSERVED, "no live daemon serves its queue heavy; served are default, slow"),
@@ -347,6 +368,24 @@ def test_jobs_that_wait_are_grouped_with_the_reason_of_the_first(conn: Connectio
     assert waits[-1].reason.words == "1 schedule is disabled: `nightly`"
     assert [wait.reason.kind for wait in why_waits(conn, queue="heavy")] == [WaitKind.UNSERVED, WaitKind.DELAYED]
     assert why_waits(conn, queue="none") == []
+
+
+def test_the_fleet_is_looked_at_once_however_many_groups_wait(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_daemon(conn)
+    looks: list[None] = []
+    look = waiting.live_runners
+
+    def counted(conn: Connection) -> list[Runner]:
+        looks.append(None)
+        return look(conn)
+
+    monkeypatch.setattr(waiting, "live_runners", counted)
+    for number in range(5):
+        mail(conn, type=f"type_{number}")
+    assert len(why_waits(conn)) == 5
+    assert len(looks) == 1
 
 
 def test_the_board_tells_what_is_set_aside_until_it_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:

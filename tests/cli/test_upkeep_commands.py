@@ -4,16 +4,22 @@ import json
 import socket
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from ayb_jobs.cli.backend.address import place_words
 from ayb_jobs.cli.exits import ExitCode
+from ayb_jobs.cli.options import Options
+from ayb_jobs.cli.settings import settings
+from ayb_jobs.embedded import DEFAULT_HOME
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.migrations import shipped_migrations
 from tests.ayb_database import make_ayb_database
 from tests.cli.conftest import Cli
+from tests.factories import make_job
 
 NAMES = [migration.name for migration in shipped_migrations()]
 
@@ -179,7 +185,56 @@ def test_a_schema_that_is_behind_is_a_reason(empty_cli: Cli) -> None:
 def test_where_jobs_are_disabled_a_database_is_enough(empty_cli: Cli) -> None:
     said = empty_cli("health", AYB_JOBS_ENABLED="false")
     assert (said.code, said.out) == (ExitCode.OK, "ok\n")
-    assert "jobs are disabled here" in said.err
+    assert "jobs are disabled here (jobs.enabled, environment AYB_JOBS_ENABLED): neither the schema nor" in said.err
+
+
+def test_where_nothing_says_whether_jobs_are_enabled_a_daemon_that_was_heard_of_decides(
+    database_cli: Cli, empty_cli: Cli, conn: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    del database_cli.environ["AYB_JOBS_ENABLED"]
+    empty_cli.environ.pop("AYB_JOBS_ENABLED", None)
+    for cli in (empty_cli, database_cli):
+        said = cli("health")
+        assert (said.code, said.out) == (ExitCode.OK, "ok\n")
+        assert said.err == (
+            "nothing sets jobs.enabled here, and no daemon is known in the database of AYB_JOBS_DATABASE_URL: "
+            "jobs are disabled\n"
+        )
+    beat_from(conn, "elsewhere")
+    said = database_cli("health")
+    assert (said.code, said.out) == (ExitCode.OK, "ok\n")
+    assert "but a daemon was heard of in the database of AYB_JOBS_DATABASE_URL, which was looked at" in said.err
+    assert "Ready, and nothing to do yet: 1 daemon" in said.err
+    conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '2 minutes'")
+    said = database_cli("health")
+    assert (said.code, said.out) == (ExitCode.FAILED, "no daemon is alive: it stopped, or has been silent for 60 s\n")
+    assert database_cli("health", "--this-host").code == ExitCode.OK
+
+
+def test_the_embedded_database_is_named_by_its_place_and_so_is_the_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = Options()
+    words = place_words(options, settings(options))
+    assert words == (
+        f"the embedded database in {tmp_path / DEFAULT_HOME} ({tmp_path} holds no ayb-jobs.toml, and no --config was given)"
+    )
+    Path("ayb-jobs.toml").write_text(f'[database]\ndata_dir = "{tmp_path}/data"\n')
+    assert place_words(options, settings(options)) == f"the embedded database in {tmp_path}/data (ayb-jobs.toml)"
+    Path("ayb-jobs.toml").write_text('[database]\nurl = "postgresql://u:secret@h/d"\n')
+    assert place_words(options, settings(options)) == "the database of ayb-jobs.toml"
+
+
+def test_why_says_that_no_daemon_is_alive_also_if_no_job_waits(database_cli: Cli, conn: Connection) -> None:
+    assert database_cli.ok("why") == "No daemon is alive; none was heard of within a day.\n  Do: ayb-jobs run\n"
+    beat_from(conn, "elsewhere")
+    assert database_cli.ok("why") == "No job waits.\n"
+    conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '2 minutes'")
+    assert database_cli.ok("why").startswith("No daemon is alive; the last was heard of at ")
+    make_job(conn, type="test")
+    assert database_cli.ok("why").count("o daemon is alive") == 1
 
 
 def test_the_api_says_whether_its_daemon_is_ready(api_cli: Cli, conn: Connection) -> None:

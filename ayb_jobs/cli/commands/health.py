@@ -10,17 +10,18 @@ import click
 
 from ayb_jobs.checks.finding import facts
 from ayb_jobs.checks.fleet import lifeless, no_daemon
-from ayb_jobs.checks.verdict import look_round
+from ayb_jobs.checks.verdict import Look, look_round
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.address import database_url
+from ayb_jobs.cli.backend.address import database_url, place_words
 from ayb_jobs.cli.backend.api import ApiBackend
 from ayb_jobs.cli.backend.backend import api_url, token
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.settings import settings
-from ayb_jobs.config import Retention
+from ayb_jobs.config import Config, Retention
 from ayb_jobs.storage.database import Timeouts, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
+from ayb_jobs.storage.fleet.daemons import daemon_was_heard
 
 CONNECT_S = 3.0
 
@@ -34,8 +35,9 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
 
     Exits with 1 if not, naming each reason. If work can be done, a sentence on stderr tells how things stand. With
-    --url, the daemon there says whether it is ready. If jobs are disabled, no daemon is looked for. Due jobs that no
-    live daemon can run are told, and are no such reason.
+    --url, the daemon there says whether it is ready. If jobs.enabled is set to false, no daemon is looked for. If
+    nothing sets it, one is if it was heard of within a day; stderr names the database and says what was looked for. Due
+    jobs that no live daemon can run are told, and are no such reason.
     """
     url = api_url(options)
     if url:
@@ -78,21 +80,43 @@ class Health(NamedTuple):
 
 def database_health(options: Options, *, this_host: bool) -> Health:
     """Ask the checks of the database; the due jobs are counted if there is no reason against working."""
-    disabled = not options.database_url and not settings(options).jobs.enabled
+    config = None if options.database_url else settings(options)
+    host = socket.gethostname() if this_host else None
     timeouts = Timeouts(connect_s=CONNECT_S, statement_s=CONNECT_S)
     with (
         database_url(options) as url,
         closing(connect_to_primary(url, name="ayb-jobs-health", timeouts=timeouts)) as conn,
         worded_faults(),
     ):
-        if disabled:
-            output.say("jobs are disabled here (jobs.enabled), so that neither the schema nor a daemon was looked for")
-            return Health([])
-        retention = Retention() if options.database_url else settings(options).retention
-        found = look_round(conn, retention)
+        if config is not None and not config.jobs.enabled:
+            if "jobs.enabled" in config.origins:
+                output.say(
+                    f"jobs are disabled here ({enabled_by(config)}): neither the schema nor a daemon was looked for"
+                )
+                return Health([])
+            place = place_words(options, config)
+            if not daemon_was_heard(conn, host=host):
+                output.say(output.one_line(f"{UNSET}, and no daemon is known in {place}: jobs are disabled"))
+                return Health([])
+            output.say(output.one_line(f"{UNSET}, but a daemon was heard of in {place}, which was looked at"))
+        found = look_round(conn, config.retention if config else Retention())
+    return health_of(found, host)
+
+
+# What is said if jobs are disabled because nobody has said anything.
+UNSET = "nothing sets jobs.enabled here"
+
+
+def enabled_by(config: Config) -> str:
+    """Say who set `jobs.enabled`."""
+    return f"jobs.enabled, {config.origins['jobs.enabled'].label()}"
+
+
+def health_of(found: Look, host: str | None) -> Health:
+    """Return what a look at the database means for a probe, which may ask for one host."""
     if unfit := facts(found.unfit):
         return Health(unfit)
-    if missing := no_daemon(found.fleet, host=socket.gethostname() if this_host else None):
+    if missing := no_daemon(found.fleet, host=host):
         return Health([missing.fact])
     notices = [each.fact for each in found.deferred]
     if silent := lifeless(found.fleet):

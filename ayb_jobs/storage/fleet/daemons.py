@@ -138,3 +138,21 @@ def as_seen(
         silent_s=silent_s,
         running=running,
     )
+
+
+IS_THERE = "SELECT to_regclass('_ayb_job_workers') IS NOT NULL"
+WAS_HEARD = """
+    SELECT EXISTS (
+        SELECT FROM _ayb_job_workers
+        WHERE heartbeat_at > now() - interval '1 day' AND (%(host)s::text IS NULL OR host = %(host)s::text)
+    )
+"""
+
+
+def daemon_was_heard(conn: Connection, *, host: str | None) -> bool:
+    """Tell whether a daemon, of one host if it is named, was heard of within a day and did not say that it stops.
+
+    Works without our tables, too.
+    """
+    there = bool(one_row(conn.execute(IS_THERE))[0])
+    return there and bool(one_row(conn.execute(WAS_HEARD, {"host": host}))[0])

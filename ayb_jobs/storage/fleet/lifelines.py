@@ -46,7 +46,8 @@ LAST_LEASES = """
 class HeardDaemon(NamedTuple):
     """A daemon that was heard of within a minute, `silent_s` ago.
 
-    If it `is_lifeless`, it announced a lifeline that nobody holds: it is dead, or was cut off a moment ago.
+    If it `drains`, it takes no more jobs. If it `is_lifeless`, it announced a lifeline that nobody holds: it is dead,
+    or was cut off a moment ago.
     """
 
     id: str
@@ -54,6 +55,7 @@ class HeardDaemon(NamedTuple):
     concurrency: int
     silent_s: float
     is_lifeless: bool
+    drains: bool = False
 
 
 # Whether a row `daemon` announced a lifeline that nobody holds. Locks are read, not taken: whoever looks for the daemon
@@ -69,7 +71,7 @@ IS_LIFELESS = """
 
 LOOK_AT_FLEET = f"""
     SELECT id, host, concurrency, greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
-        ({IS_LIFELESS}) AS is_lifeless
+        ({IS_LIFELESS}) AS is_lifeless, drain_requested_at IS NOT NULL AS drains
     FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     ORDER BY started_at, id

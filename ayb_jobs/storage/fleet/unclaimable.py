@@ -64,7 +64,7 @@ COUNT_UNCLAIMABLE_BY_ALL = """
     WHERE NOT EXISTS (
         SELECT FROM _ayb_job_workers AS daemon
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
-            AND waiting.type = ANY (daemon.types) AND waiting.queue = ANY (daemon.queues)
+            AND daemon.drain_requested_at IS NULL AND waiting.type = ANY (daemon.types) AND waiting.queue = ANY (daemon.queues)
     )
     GROUP BY type
     ORDER BY sum(waiting.jobs) DESC

@@ -1,5 +1,6 @@
 """What keeps jobs waiting: who is alive, what they can run, who comes first, and who holds the row."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.lifelines import IS_LIFELESS
 from ayb_jobs.storage.fleet.limits import find_limit
 from ayb_jobs.storage.fleet.pauses import find_pause
+from ayb_jobs.storage.rows import one_row
 
 # A beat far ahead of the clock is none: the clock was set back since, or plain SQL wrote it. It may write any array
 # too.
@@ -37,15 +39,40 @@ LIVE_RUNNERS = f"""
         (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.worker_id = daemon.id) AS busy
     FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
-        AND NOT ({IS_LIFELESS})
+        AND drain_requested_at IS NULL AND NOT ({IS_LIFELESS})
     ORDER BY started_at, id
 """
 
 
 def live_runners(conn: Connection) -> list[Runner]:
-    """Return what each live daemon can run, in the order of their start."""
+    """Return what each live daemon can run, in the order of their start; one that drains takes no more."""
     with conn.cursor(row_factory=class_row(Runner)) as cursor:
         return cursor.execute(LIVE_RUNNERS, {"alive_s": ALIVE_S}).fetchall()
+
+
+class Fleet(NamedTuple):
+    """The daemons that take jobs, how many others are alive and drain, and when any was last heard of."""
+
+    runners: Sequence[Runner]
+    draining: int
+    last_seen: datetime | None
+
+
+LOOK_FOR_OTHERS = """
+    SELECT
+        count(*) FILTER (
+            WHERE drain_requested_at IS NOT NULL
+                AND heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+        ),
+        max(heartbeat_at)
+    FROM _ayb_job_workers
+"""
+
+
+def look_at_runners(conn: Connection) -> Fleet:
+    """Return who can run jobs, for one question or several about one moment."""
+    draining, last_seen = one_row(conn.execute(LOOK_FOR_OTHERS, {"alive_s": ALIVE_S}))
+    return Fleet(live_runners(conn), draining, last_seen)
 
 
 def known_types(conn: Connection) -> set[str] | None:
@@ -54,9 +81,14 @@ def known_types(conn: Connection) -> set[str] | None:
     return {name for runner in runners for name in runner.types} if runners else None
 
 
+def served_queues(conn: Connection) -> set[str] | None:
+    """Return the queues that live daemons serve; None if no daemon is alive."""
+    runners = live_runners(conn)
+    return {name for runner in runners for name in runner.queues} if runners else None
+
+
 class _Around(NamedTuple):
     due_for_s: float
-    last_seen: datetime | None
     ahead: int
     ended: int
     attempt: int | None
@@ -74,7 +106,6 @@ LOOK_AROUND = """
             WHEN job.run_at <= now() THEN 1e15
             ELSE -1e15
         END::float8 AS due_for_s,
-        (SELECT max(heartbeat_at) FROM _ayb_job_workers) AS last_seen,
         (
             SELECT count(*)
             FROM (
@@ -123,8 +154,8 @@ LOOK_AROUND = """
 """
 
 
-def _around(conn: Connection, job: Job) -> Surroundings | None:
-    runners = live_runners(conn)
+def _around(conn: Connection, job: Job, fleet: Fleet) -> Surroundings | None:
+    runners = fleet.runners
     values = {
         "id": job.id,
         "types": sorted({name for runner in runners if job.queue in runner.queues for name in runner.types}),
@@ -141,7 +172,8 @@ def _around(conn: Connection, job: Job) -> Surroundings | None:
     return Surroundings(
         due_for_s=found.due_for_s,
         runners=runners,
-        last_seen=found.last_seen,
+        draining=fleet.draining,
+        last_seen=fleet.last_seen,
         ahead=found.ahead,
         ended=found.ended,
         pause=find_pause(conn, queue=job.queue, type=job.type),
@@ -241,11 +273,14 @@ def _held(conn: Connection, job: Job) -> Held | None:
     return Held(**found._asdict(), aside=find_set_aside(conn, job), locked_by=find_locker(conn, job))
 
 
-def why_waiting(conn: Connection, job: Job) -> Reason | None:
-    """Return why a job waits, queued or in the hands of a daemon that is gone; None if nothing keeps it."""
+def why_waiting(conn: Connection, job: Job, fleet: Fleet | None = None) -> Reason | None:
+    """Return why a job waits, queued or in the hands of a daemon that is gone; None if nothing keeps it.
+
+    `fleet` is what was seen of it, if it was looked at already.
+    """
     match job.state:
         case JobState.QUEUED:
-            around = _around(conn, job)
+            around = _around(conn, job, fleet or look_at_runners(conn))
             return None if around is None else wait_reason(job, around)
         case JobState.RUNNING:
             held = _held(conn, job)

@@ -44,6 +44,7 @@ FIND_LONGEST = """
         SELECT id, concurrency, queues, types
         FROM _ayb_job_workers
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+            AND drain_requested_at IS NULL
     ), paused AS MATERIALIZED (
         SELECT kind, name FROM _ayb_job_pauses WHERE until IS NULL OR until > now()
     ), longest AS (
