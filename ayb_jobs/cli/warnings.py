@@ -1,11 +1,15 @@
 """Warnings of what is done as asked and will hardly do what is meant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import JobsBackend, SchedulesBackend
-from ayb_jobs.model.waiting import unknown_type
+from ayb_jobs.errors import InvalidInput, NotFound
+from ayb_jobs.model.waiting import unknown_type, unserved_queue
+
+# So many parents are looked for; who names more has not typed them.
+MOST_PARENTS = 20
 
 
 @contextmanager
@@ -18,4 +22,39 @@ def warning_of_unknown_type(backend: JobsBackend | SchedulesBackend, job_type: s
     yield
     warning = None if known is None else unknown_type(job_type, known)
     if warning:
-        output.say(output.one_line(f"ayb-jobs: warning: {warning}"))
+        warn(warning)
+
+
+@contextmanager
+def warning_of_unserved_queue(backend: JobsBackend, queue: str | None) -> Iterator[None]:
+    """Say on stderr, once the block is done, if daemons are alive and none of them serves a queue; asks first, too."""
+    served = backend.served_queues() if queue else None
+    yield
+    warning = None if served is None or not queue else unserved_queue(queue, served)
+    if warning:
+        warn(warning)
+
+
+@contextmanager
+def warning_of_parents_that_are_gone(backend: JobsBackend, parents: Sequence[str]) -> Iterator[None]:
+    """Say on stderr, once the block is done, which jobs are not there that a new one depends on; asks first, too."""
+    gone = [each for each in parents[:MOST_PARENTS] if not is_there(backend, each)]
+    yield
+    for each in gone:
+        warn(f"there is no job {each}; one that is gone counts as completed, so that nothing waits for it")
+
+
+def is_there(backend: JobsBackend, job_id: str) -> bool:
+    """Tell whether there is such a job; what is no id is refused later, with its field."""
+    try:
+        backend.get_job(job_id)
+    except NotFound:
+        return False
+    except InvalidInput:
+        return True
+    return True
+
+
+def warn(words: str) -> None:
+    """Say a warning on stderr."""
+    output.say(output.one_line(f"ayb-jobs: warning: {words}"))

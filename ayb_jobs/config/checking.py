@@ -48,7 +48,7 @@ class _Checking:
             raise ConfigError([f"{'.'.join(path)} {about}" for path, about in self._found.problems])
         origins = {".".join(path): origin for path, origin in self._found.origins.items()}
         notes = tuple(self._found.notes)
-        return Config(**sections, **mappings, origins=origins, notes=notes)  # type: ignore[arg-type]  # none is None without a problem
+        return Config(**sections, **mappings, origins=origins, notes=notes, text=self._found.text)  # type: ignore[arg-type]  # none is None without a problem
 
     def _check_limits(self, limits: dict[str, LimitSettings | None]) -> None:
         """Refuse two limits on one job type."""

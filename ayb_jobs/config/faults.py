@@ -59,11 +59,15 @@ def shown(value: Any) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` for the nearest known name, or else the names there are."""
+    """Return `; did you mean …?` for the nearest known name, or else the names there are.
+
+    If one alone begins as the name does, but for a plural's s, that one is meant: `workers`, `worker_concurrency`.
+    """
     import difflib  # noqa: PLC0415 - settings without a fault do not need it
 
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    begun = [each for each in names if each.lower().startswith(name.lower().removesuffix("s"))]
+    near = begun if len(begun) == 1 else difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]}?"
     return f"known are {', '.join(names)}" if len(names) <= 30 else "see `ayb-jobs check-config` for all names"  # noqa: PLR2004 - a line should stay a line

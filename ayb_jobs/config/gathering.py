@@ -205,21 +205,10 @@ class Gathered:
 
     def fault(self, path: Path_, about: str) -> None:
         """Note a fault once, with where the value came from."""
-        place = self._place(path)
+        place = sources.place_of(path, self.origins, self.text)
         problem = Problem(path, f"{about} ({place})" if place else about)
         if problem not in self.problems:
             self.problems.append(problem)
-
-    def _place(self, path: Path_) -> str:
-        """Say where a value, or the nearest table around it, came from."""
-        for length in range(len(path), 0, -1):
-            origin = self.origins.get(path[:length])
-            if origin is not None and origin.source is Source.FILE:
-                line = sources.line_of(self.text, path[:length])
-                return f"{origin.name}, line {line}" if line else origin.name
-            if origin is not None:
-                return origin.label()
-        return ""
 
 
 def _paths(tree: Mapping[str, Any], prefix: Path_ = ()) -> Iterator[Path_]:

@@ -21,7 +21,7 @@ from ayb_jobs.config.section import (
     setting,
     webhook_secret_faults,
 )
-from ayb_jobs.config.sources import Origin
+from ayb_jobs.config.sources import Origin, place_of
 from ayb_jobs.config.tables import ApiToken, JobTypeSettings, LimitSettings, ScheduleSettings, ScheduleTable
 from ayb_jobs.model.address import address_fault
 from ayb_jobs.redact import passwords
@@ -235,6 +235,7 @@ class Config:
     """The effective settings.
 
     `origins` tells where each value that is no default came from, by dotted key; `notes` are for an operator to read.
+    `text` is the file's, from which lines are told.
     """
 
     jobs: Jobs = field(default_factory=Jobs)
@@ -250,6 +251,12 @@ class Config:
     limits: Mapping[str, LimitSettings] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    text: str = field(default="", repr=False)
+
+    def place(self, key: str) -> str:
+        """Say where a setting, given by its dotted key, came from: a file and line, or a variable; empty if unset."""
+        origins = {tuple(known.split(".")): origin for known, origin in self.origins.items()}
+        return place_of(tuple(key.split(".")), origins, self.text)
 
     def secrets(self) -> set[str]:
         """Return every secret of the settings, for a `Redactor`; of connection strings the passwords alone."""

@@ -98,6 +98,18 @@ def line_of(text: str, path: tuple[str, ...]) -> int | None:
     return None
 
 
+def place_of(path: tuple[str, ...], origins: Mapping[tuple[str, ...], Origin], text: str) -> str:
+    """Say where a value, or the nearest table around it, came from; `text` is the file's. Empty if from nowhere."""
+    for length in range(len(path), 0, -1):
+        origin = origins.get(path[:length])
+        if origin is not None and origin.source is Source.FILE:
+            line = line_of(text, path[:length])
+            return f"{origin.name}, line {line}" if line else origin.name
+        if origin is not None:
+            return origin.label()
+    return ""
+
+
 def holds(lines: list[str], path: tuple[str, ...]) -> bool | None:
     """Tell whether TOML lines set `path`; None where they end in the middle of a value."""
     try:

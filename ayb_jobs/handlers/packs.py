@@ -34,8 +34,17 @@ def build_registry(config: Config, kinds: Sequence[Kind] = KINDS) -> Registry:
     problems += isolation_faults(registry)
     problems += schedules_beyond_bounds(registry, config.schedules)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([placed(problem, config) for problem in problems])
     return registry
+
+
+def placed(problem: str, config: Config) -> str:
+    """Return what is wrong with where the setting that it begins with came from, if that is known."""
+    key = max(
+        (known for known in config.origins if f"{problem} ".startswith((f"{known} ", f"{known}."))), key=len, default=""
+    )
+    place = config.place(key) if key else ""
+    return f"{problem} ({place})" if place else problem
 
 
 def pack(name: str) -> Pack:

@@ -13,7 +13,7 @@ from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import Job, NewJob, checked_id
+from ayb_jobs.model.job import Job, JobState, NewJob, checked_id
 from ayb_jobs.model.lifecycle import settle_lost
 from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.operations.acting import Actor, changing, record_made
@@ -21,6 +21,7 @@ from ayb_jobs.operations.defaults import FindDefaults
 from ayb_jobs.storage.audit import record_deed, snapshot
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue import canceling, jobs
 from ayb_jobs.storage.queue.recovery import find_lease_of_the_gone, recover_jobs
 
@@ -183,8 +184,18 @@ def _end_of_the_gone(conn: Connection, job_id: str) -> bool:
 
 
 def retry(conn: Connection, job_id: str, *, actor: Actor) -> Job:
-    """Queue a failed job again, due now, with all its attempts, and return it. Raises as `cancel` does."""
-    return _change(conn, job_id, jobs.retry_job, actor, "job.retry")
+    """Queue a failed job again, due now, with all its attempts, and return it. Raises as `cancel` does.
+
+    If it waits, the error says what for.
+    """
+    try:
+        return _change(conn, job_id, jobs.retry_job, actor, "job.retry")
+    except Conflict as error:
+        job = jobs.get_job(conn, job_id)
+        if job.state is not JobState.QUEUED:
+            raise
+        reason = why_waiting(conn, job)
+        raise Conflict(f"{error}; {reason.words if reason else 'a daemon is about to lease it'}") from error
 
 
 def run_again(conn: Connection, job_id: str, given: Mapping[str, Any], *, actor: Actor, defaults: FindDefaults) -> Job:

@@ -82,6 +82,14 @@ def test_disabled_jobs_are_never_called_well(folder: Path) -> None:
     assert last == "The daemon can start; 1 warning."
 
 
+def test_a_fault_of_the_handlers_is_told_with_the_place_that_names_them(folder: Path) -> None:
+    done = check(folder, FAULTY)
+    places = [line.rpartition(" (")[2] for line in done.stderr.splitlines()]
+    assert places == [*["ayb-jobs.toml, line 3)"] * 3, "ayb-jobs.toml, line 5)"]
+    done = check(folder, "", AYB_JOBS_HANDLERS_MODULES="absent")
+    assert done.stderr.splitlines()[0].endswith(" (environment AYB_JOBS_HANDLERS_MODULES)")
+
+
 def test_handlers_that_cannot_be_had_are_named_all_together(folder: Path) -> None:
     done = check(folder, FAULTY)
     assert (done.returncode, done.stdout) == (ExitCode.CONFIG, "")

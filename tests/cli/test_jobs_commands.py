@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.queue.jobs import get_job
 from tests.cli.conftest import Cli
 from tests.factories import make_job
@@ -35,6 +37,24 @@ def test_an_empty_list_says_what_to_do_next(cli: Cli) -> None:
     assert (said.code, said.out) == (0, "")
     assert "leave out a filter" in said.err
     assert json.loads(cli.ok("jobs", "list", "--json")) == {"items": [], "count": 0}
+
+
+def test_what_nobody_will_run_or_wait_for_is_warned_of_and_done_all_the_same(cli: Cli, conn: Connection) -> None:
+    beat(conn, DaemonRecord(id="a", host="h", pid=1, version="1", concurrency=2, queues=["default"], types=["test"]))
+    said = cli("jobs", "enqueue", "test", "--queue", "defualt")
+    assert said.err == (
+        "ayb-jobs: warning: no live daemon serves the queue defualt; served are default; did you mean default?\n"
+    )
+    gone = "01890000-0000-7000-8000-00000000dead"
+    said = cli("jobs", "enqueue", "test", "--queue", "default", "--depends-on", gone)
+    assert said.err == (
+        f"ayb-jobs: warning: there is no job {gone}; one that is gone counts as completed, so that nothing waits for it\n"
+    )
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (2,)
+    there = make_job(conn, "running", type="test")
+    assert cli("jobs", "enqueue", "test", "--depends-on", there).err == ""
+    conn.execute("UPDATE _ayb_job_workers SET drain_requested_at = now()")
+    assert cli("jobs", "enqueue", "test", "--queue", "other").err == ""
 
 
 def test_the_origins_flags_filter_the_list(cli: Cli, conn: Connection) -> None:

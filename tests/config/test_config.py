@@ -151,6 +151,19 @@ def test_an_unknown_variable_is_an_error_with_a_suggestion(tmp_path: Path) -> No
     assert "did you mean AYB_JOBS_WORKER_CONCURRENCY?" in problem
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("AYB_JOBS_WORKERS", "AYB_JOBS_WORKER_CONCURRENCY"),
+        ("AYB_JOBS_QUEUE", "AYB_JOBS_QUEUES"),
+        ("AYB_JOBS_DATABASE", "AYB_JOBS_DATABASE_URL"),
+        ("AYB_JOBS_LEASE_DURATION", "AYB_JOBS_LEASE_DURATION_S"),
+    ],
+)
+def test_a_variable_that_begins_as_one_alone_does_is_that_one(tmp_path: Path, name: str, meant: str) -> None:
+    assert f"did you mean {meant}?" in only_problem("", tmp_path, {name: "3"})
+
+
 def test_variables_of_others_are_left_alone(tmp_path: Path) -> None:
     load(
         "",

@@ -13,6 +13,7 @@ from ayb_jobs.errors import ConfigError
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry, default_schedules
 
+FLAG = " (flag --handlers-modules)"
 HEADER = """
 from ayb_jobs import Registry
 registry = Registry()
@@ -45,9 +46,11 @@ def names(*modules: str) -> tuple[str, ...]:
 
 
 def problems(*modules: str) -> list[str]:
+    """Return what is wrong with modules that a flag names, without the flag, which each names last."""
     with pytest.raises(ConfigError) as refused:
         names(*modules)
-    return refused.value.problems
+    assert all(problem.endswith(FLAG) for problem in refused.value.problems)
+    return [problem.removesuffix(FLAG) for problem in refused.value.problems]
 
 
 App = Callable[[str, str], None]
@@ -172,8 +175,9 @@ def test_names_that_are_taken_are_told_with_their_keys(app: App, tmp_path: Path)
     )
     with pytest.raises(ConfigError) as refused:
         build_registry(made)
-    taken = "job_types.{0} cannot be used: job type {0} is defined twice: by {1} and by [job_types]"
+    taken = "job_types.{0} cannot be used: job type {0} is defined twice: by {1} and by [job_types] ({2}, line {3})"
+    file = tmp_path / "ayb-jobs.toml"
     assert refused.value.problems == [
-        taken.format("stale_session_cleanup", "pack ayb"),
-        taken.format("mine", "jobs_clash.handle"),
+        taken.format("stale_session_cleanup", "pack ayb", file, 5),
+        taken.format("mine", "jobs_clash.handle", file, 9),
     ]

@@ -71,8 +71,16 @@ class ApiBackend:
 
     def known_types(self) -> Collection[str] | None:
         """Return the job types that live daemons know; None where no daemon is alive."""
-        alive = decoded(self._get("/api/admin/workers"))["items"]
-        return {name for daemon in alive for name in daemon["types"]} if alive else None
+        return self._of_daemons("types")
+
+    def served_queues(self) -> Collection[str] | None:
+        """Return the queues that live daemons serve; None if no daemon is alive."""
+        return self._of_daemons("queues")
+
+    def _of_daemons(self, key: str) -> Collection[str] | None:
+        """Return what the daemons that take jobs name under a key; None if there is none."""
+        alive = [each for each in decoded(self._get("/api/admin/workers"))["items"] if "drainRequestedAt" not in each]
+        return {name for daemon in alive for name in daemon[key]} if alive else None
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""

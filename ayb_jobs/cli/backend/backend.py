@@ -52,6 +52,10 @@ class JobsBackend(Protocol):
         """Return the job types that live daemons know; None where no daemon is alive."""
         ...
 
+    def served_queues(self) -> Collection[str] | None:
+        """Return the queues that live daemons serve; None if no daemon is alive."""
+        ...
+
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""
         ...

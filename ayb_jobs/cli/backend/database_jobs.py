@@ -16,7 +16,7 @@ from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
-from ayb_jobs.storage.fleet.waiting import known_types, why_waiting
+from ayb_jobs.storage.fleet.waiting import known_types, served_queues, why_waiting
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
@@ -71,6 +71,10 @@ class DatabaseJobs:
     def known_types(self) -> Collection[str] | None:
         """Return the job types that live daemons know; None where no daemon is alive."""
         return known_types(self._conn)
+
+    def served_queues(self) -> Collection[str] | None:
+        """Return the queues that live daemons serve; None if no daemon is alive."""
+        return served_queues(self._conn)
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""

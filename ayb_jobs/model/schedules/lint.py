@@ -1,7 +1,8 @@
 """What looks wrong about a schedule."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice, pairwise, takewhile
 from typing import NamedTuple, TypeVar
@@ -28,12 +29,45 @@ _MOST_FIRES = 2000
 _FEW = 4
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Timing:
+    """What a timing says by itself: the fires in the time that lint looks at, and what looks odd."""
+
+    ahead: Sequence[datetime]
+    messages: Sequence[str]
+
+
 def examine(schedule: Schedule, now: datetime) -> list[Finding]:
     """Return what looks wrong about a schedule by itself."""
+    return examine_all([schedule], now)
+
+
+def examine_all(schedules: Iterable[Schedule], now: datetime) -> list[Finding]:
+    """Return what looks wrong about schedules; a timing that several have is reckoned once."""
+    known: dict[object, _Timing | str] = {}
+    return [finding for schedule in schedules for finding in _examine(schedule, now, known)]
+
+
+def _examine(schedule: Schedule, now: datetime, known: dict[object, _Timing | str]) -> Iterator[Finding]:
+    counted = schedule.cron.strip().lower().startswith("@every")  # from a fire that each schedule has for itself
+    beside = schedule.next_run_at if counted else None
+    key = (schedule.cron, schedule.timezone, schedule.dst, beside)
+    if key not in known:
+        known[key] = _timing(schedule, now)
+    match known[key]:
+        case str(error):
+            yield Finding(schedule.name, "error", error)
+        case timing:
+            for message in (*timing.messages, *_odd_expectations(schedule, timing.ahead)):
+                yield Finding(schedule.name, "warning", message)
+
+
+def _timing(schedule: Schedule, now: datetime) -> _Timing | str:
+    """Return what a schedule's timing says; if it cannot be read, why."""
     try:
         read_cron(schedule.cron, schedule.timezone)
     except InvalidInput as error:
-        return [Finding(schedule.name, "error", str(error))]
+        return str(error)
     found = fires(schedule.cron, schedule.timezone, now, schedule.dst, beside=schedule.next_run_at)
     ahead = list(takewhile(lambda fire: fire < now + _LOOK_AHEAD, islice(_until_ended(found), _MOST_FIRES)))
     messages = [
@@ -41,9 +75,8 @@ def examine(schedule: Schedule, now: datetime) -> list[Finding]:
         *_odd_fields(schedule.cron),
         *_odd_zone(schedule.timezone),
         *_odd_clocks(schedule, now),
-        *_odd_expectations(schedule, ahead),
     ]
-    return [Finding(schedule.name, "warning", message) for message in messages]
+    return _Timing(ahead=ahead, messages=messages)
 
 
 T = TypeVar("T")

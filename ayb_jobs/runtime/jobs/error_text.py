@@ -1,10 +1,14 @@
 """What is stored of an exception: what it says and where it came from, then its causes and a group's members."""
 
+import os
 import traceback
 from collections.abc import Iterator
+from itertools import dropwhile
+from pathlib import Path
 
 from ayb_jobs.errors import AybJobsError
 
+OURS = f"{Path(__file__).parents[2]}{os.sep}"
 # So many exceptions of one attempt are told; a chain may be as long as a handler likes.
 MOST_TOLD = 32
 
@@ -40,7 +44,17 @@ def one_text(error: BaseException) -> str:
         if isinstance(error, AybJobsError):
             return str(error)
         head = "".join(traceback.format_exception_only(error)).strip()
-        frames = "".join(traceback.format_tb(error.__traceback__)[1:]).rstrip()
+        frames = "".join(traceback.format_list(told_frames(error))).rstrip()
     except Exception as unprintable:  # a message that raises while being made is still a failure
         return f"{type(error).__name__} (its message raised {type(unprintable).__name__})"
     return f"{head}\n{frames}" if frames else head
+
+
+def told_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return the frames of an exception from the handler on: ours, which called it, tell nobody anything.
+
+    If all are ours, the first alone is left out.
+    """
+    frames = list(traceback.extract_tb(error.__traceback__))
+    theirs = list(dropwhile(lambda frame: frame.filename.startswith(OURS), frames))
+    return theirs or frames[1:]

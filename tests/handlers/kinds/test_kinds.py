@@ -123,7 +123,8 @@ def test_settings_of_a_type_that_nothing_runs_are_told_what_to_give(tmp_path: Pa
     with pytest.raises(ConfigError) as refused:
         build_registry(load(tmp_path, "[job_types.x]\ndescription = 'x'", KINDS))
     told = "job_types.x does nothing: no handler of handlers.modules has this name; give {} or {} or {} or {}"
-    assert refused.value.problems == [told.format("`statements`", "`delete_from` and `where`", "`exec`", "`http`")]
+    told = told.format("`statements`", "`delete_from` and `where`", "`exec`", "`http`")
+    assert refused.value.problems == [f"{told} ({tmp_path}/ayb-jobs.toml, line 1)"]
 
 
 def test_a_plain_handler_runs_as_it_is() -> None:
@@ -185,4 +186,6 @@ def test_a_schedule_whose_payload_is_beyond_the_bounds_is_a_fault_of_the_setting
     """
     with pytest.raises(ConfigError) as refused:
         build_registry(load(tmp_path, dedent(BOUNDED) + dedent(schedule)))
-    assert refused.value.problems == ["schedules.nightly.payload.days is -1; it should be a number from 1 to 365.5"]
+    (problem,) = refused.value.problems
+    assert problem.startswith("schedules.nightly.payload.days is -1; it should be a number from 1 to 365.5 (")
+    assert problem.endswith("/ayb-jobs.toml, line 15)")

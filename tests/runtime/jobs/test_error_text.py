@@ -1,12 +1,18 @@
 """What is stored of an exception tells all that belongs to it, and no more than is of use."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
+from ayb_jobs import JobContext, Registry
 from ayb_jobs.errors import Discard
 from ayb_jobs.model.lifecycle import MAX_ERROR, storable_error
 from ayb_jobs.runtime.jobs.error_text import MOST_TOLD, error_text
+from ayb_jobs.storage.database import Connection
+from tests.eventually import eventually
+from tests.factories import make_job
+from tests.running import running
 
 
 def caught(act: Callable[[], object]) -> Exception:
@@ -105,3 +111,35 @@ def test_a_member_that_cannot_be_printed_hides_no_other() -> None:
 
     text = error_text(ExceptionGroup("both", [Unprintable(), ValueError("seen")]))
     assert "Member 2 of 2: ValueError: seen" in text
+
+
+@dataclass
+class Order:
+    number: int
+
+
+def runs_into_it(_: JobContext, order: Order) -> None:
+    lookup()
+
+
+def passing_on(ctx: JobContext, call_next: Callable[[], object]) -> object:
+    return call_next()
+
+
+def test_the_frames_begin_with_what_is_the_applications(conn: Connection, database_url: str) -> None:
+    """The slot, validation and what runs the middleware stand above the handler, and are ours."""
+    registry = Registry(middleware=[passing_on])
+    registry.handler("order", max_attempts=1)(runs_into_it)
+    with running(database_url, registry):
+        job_id = make_job(conn, type="order", payload={"number": 3}, max_attempts=1)
+        eventually(lambda: state_of(conn, job_id) == "failed")
+    (text,) = conn.execute("SELECT last_error FROM _ayb_jobs WHERE id = %s", (job_id,)).fetchone() or ("",)
+    lines = text.splitlines()
+    assert lines[0] == "KeyError: 'no such customer'"
+    places = [line.rpartition(" in ")[2] for line in lines if line.startswith("  File ")]
+    assert (places[0], places[-2:]) == ("passing_on", ["runs_into_it", "lookup"])
+
+
+def state_of(conn: Connection, job_id: str) -> str:
+    row = conn.execute("SELECT state FROM _ayb_jobs WHERE id = %s", (job_id,)).fetchone()
+    return str(row and row[0])

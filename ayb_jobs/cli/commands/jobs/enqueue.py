@@ -8,7 +8,11 @@ from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.commands.jobs.printing import print_change
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.values import DURATION, INSTANT, JSON, WholeNumber
-from ayb_jobs.cli.warnings import warning_of_unknown_type
+from ayb_jobs.cli.warnings import (
+    warning_of_parents_that_are_gone,
+    warning_of_unknown_type,
+    warning_of_unserved_queue,
+)
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.dependencies import RULES
 from ayb_jobs.model.unique import ON_CONFLICT, SCOPES
@@ -73,6 +77,11 @@ def enqueue(options: Options, /, type_: str, **asked: Any) -> None:
     body = {"type": type_} | {
         FIELDS.get(key, key): value for key, value in asked.items() if value is not None and value != ()
     }
-    with open_jobs(options) as backend, warning_of_unknown_type(backend, type_):
+    with (
+        open_jobs(options) as backend,
+        warning_of_unknown_type(backend, type_),
+        warning_of_unserved_queue(backend, asked["queue"]),
+        warning_of_parents_that_are_gone(backend, asked["depends_on"]),
+    ):
         text = backend.enqueue(body)
     print_change(options, text, "{id} is {state}")

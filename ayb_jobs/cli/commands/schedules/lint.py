@@ -12,7 +12,7 @@ from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.commands.schedules.collisions import collision_json, fires_between, print_collisions
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.schedules.lint import Finding, examine
+from ayb_jobs.model.schedules.lint import Finding, examine_all
 from ayb_jobs.model.schedules.preview import Collision, collisions
 from ayb_jobs.storage.clock import now as database_now
 from ayb_jobs.storage.schedules.leaps import Righted, list_too_late
@@ -32,7 +32,7 @@ def lint(options: Options) -> int:
         now = database_now(conn)
         found = list_schedules(conn)
         late = list_too_late(conn)
-    findings = [finding for schedule in found for finding in examine(schedule, now)]
+    findings = examine_all(found, now)
     findings += [too_late(each) for each in late]
     end = now + timedelta(hours=24)
     met = collisions({each.name: list(fires_between(each, now, end)) for each in found if each.enabled})
