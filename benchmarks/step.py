@@ -15,7 +15,8 @@ import structlog
 from ayb_jobs import JobContext, NewJob, enqueue
 from ayb_jobs.handlers.context import ContextServices
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 
 ROUNDS, CALLS = 11, 80
 INSERT = "INSERT INTO bench_steps (job_id, name, result) VALUES (%s, %s, %s::jsonb)"

@@ -9,7 +9,8 @@ from ayb_jobs.runtime.jobs.completer import Completer
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from tests.factories import make_job
 
 

@@ -28,9 +28,11 @@ from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.queue.chosen import lease_chosen
 from ayb_jobs.storage.queue.dependencies import find_ripe_edges, resolve
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import release_jobs
-from ayb_jobs.storage.queue.leasing import Lane, lease_chosen, lease_jobs
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.settling import settle_jobs
 from ayb_jobs.storage.queue.testing import find_queues
 

@@ -10,7 +10,8 @@ from structlog.testing import LogCapture
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from tests.factories import make_job
 
 AYB_TABLES = """

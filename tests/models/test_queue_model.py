@@ -20,8 +20,9 @@ from ayb_jobs.model.lifecycle import Settlement, settle_failure, settle_result
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import extend_leases, release_jobs
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.settling import settle_jobs
 from tests.recovering import recover, take_over
 

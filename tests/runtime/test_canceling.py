@@ -36,8 +36,9 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.waits import list_waiting
 from ayb_jobs.storage.queue.canceling import end_canceled, extend_canceled
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import Touched
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.recovery import find_expired_leases
 from ayb_jobs.storage.queue.settling import find_locked, settle_jobs
 from ayb_jobs.storage.work_transaction import cancel_statement

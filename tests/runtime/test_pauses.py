@@ -23,7 +23,10 @@ from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import pauses
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.queue.leasing import Lane, find_due, lease_chosen, lease_jobs
+from ayb_jobs.storage.queue.chosen import lease_chosen
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
+from ayb_jobs.storage.queue.turns import find_due
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule

@@ -10,8 +10,8 @@ from psycopg import sql
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import lifelines
-from ayb_jobs.storage.queue import dependencies, leases, leasing, limited, recovery, settling
-from ayb_jobs.storage.queue.leasing import NO_FLOOR
+from ayb_jobs.storage.queue import dependencies, leases, leasing, limited, recovery, settling, turns
+from ayb_jobs.storage.queue.lanes import NO_FLOOR
 
 BATCH = 500
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -26,6 +26,9 @@ LEASE: Mapping[str, Any] = {
     "limit": BATCH,
     "lease_s": 300.0,
     "aside": [NOBODY],
+    "shares": [30] * 4,
+    "rooms": [BATCH] * 4,
+    "by_turn": True,
 }
 SETTLE: Mapping[str, Any] = {
     "worker_id": "w",
@@ -117,16 +120,19 @@ READS_ALL = "Seq Scan on _ayb_jobs"
 @MODES
 @pytest.mark.parametrize(
     "statement",
-    [leasing.LEASE_JOBS, leasing.LEASE_JOBS_BUT, limited.LEASE_BESIDE_LIMITS],
-    ids=["all", "but those set aside", "beside limits"],
+    [leasing.LEASE_JOBS, turns.LEASE_BY_TURN, limited.LEASE_BESIDE_LIMITS],
+    ids=["all", "by turn", "beside limits"],
 )
 def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(
     table: Connection, mode: str, statement: LiteralString
 ) -> None:
     found = plan(table, mode, statement, LEASE)
     assert READS_ALL not in found
-    assert re.search(r"LockRows.*\n *->  Index Scan using idx_ayb_jobs_ready on _ayb_jobs job ", found)
-    assert "(ROW(run_at, id) > ROW(lane.run_at, lane.id)) AND (run_at <= now())" in found
+    assert re.search(r"LockRows.*\n *->  Index Scan using idx_ayb_jobs_ready on _ayb_jobs job(_1)? ", found)
+    walks = re.findall(
+        r"\(ROW\(run_at, id\) > ROW\(lane(?:_\d)?.run_at, lane(?:_\d)?.id\)\) AND \(run_at <= now\(\)\)", found
+    )
+    assert len(walks) == found.count("idx_ayb_jobs_ready")
     assert "_ayb_jobs_pkey" in found
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from ayb_jobs.runtime.jobs.look import BATCH
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.queue.leasing import LEASE_JOBS, NO_FLOOR
+from ayb_jobs.storage.queue.lanes import NO_FLOOR
+from ayb_jobs.storage.queue.leasing import LEASE_JOBS
 from ayb_jobs.storage.queue.settling import SETTLE_AND_REMOVE_JOBS, SETTLE_JOBS
 
 Tell = Callable[[str, Any], None]

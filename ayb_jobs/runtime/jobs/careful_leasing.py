@@ -17,8 +17,10 @@ from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
-from ayb_jobs.storage.queue.leasing import Chosen, Lane, find_due, lease_chosen
+from ayb_jobs.storage.queue.chosen import Chosen, lease_chosen
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.limited import put_under
+from ayb_jobs.storage.queue.turns import find_due
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0

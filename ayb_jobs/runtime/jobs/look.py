@@ -15,13 +15,15 @@ from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
+from ayb_jobs.runtime.jobs.lanes import Lanes
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.limited_look import LimitedLook
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.narrowing import Patience
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.limited import Beside, lease_beside_limits
 
 BATCH = 500
@@ -68,8 +70,7 @@ class Look:
         )
         self._limited_first = False
         self._had_no_room = False
-        self._lanes = [Lane(queue, priority) for priority in range(1, 5) for queue in leasing.queues]
-        self._bottom = list(self._lanes)
+        self._lanes = Lanes(leasing.queues)
         self._sweeps = SweepClock()
         self._forget_floors = False
         self._patience = Patience()
@@ -97,9 +98,9 @@ class Look:
         if limit <= 0:
             return poll_s
         self._had_no_room = False
-        sweeping = self._sweeps.wait_s() == 0
+        sweeping, by_turn = self._sweeps.wait_s() == 0, self._lanes.by_turn
         leased = self._lease(limit, sweeping=sweeping)
-        self.backlog.waits = leased >= limit
+        self.backlog.waits = leased >= limit or by_turn
         if self.backlog.waits:
             return 0.0 if self._room() > 0 else poll_s
         return self._careful.next_s(poll_s if sweeping else min(poll_s, self._sweeps.wait_s()))
@@ -116,11 +117,11 @@ class Look:
         """Lease up to `limit` jobs, and return how many."""
         if self._forget_floors:
             self._forget_floors = False
-            self._lanes = self._bottom
-        lanes = self._bottom if sweeping else self._lanes
+            self._lanes.forget_floors()
         tried = self._careful.try_again(limit)
         if tried >= limit:
             return tried
+        lanes = self._lanes.now(limit - tried, sweeping=sweeping)
         try:
             leased = self._lease_batch(lanes, limit - tried, sweeping=sweeping)
         except Exception as error:
@@ -139,8 +140,8 @@ class Look:
         failpoints.reach(failpoints.LEASED)
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)
+        self._lanes.looked(jobs, limit, full=len(jobs) + put_under == limit, sweeping=sweeping)
         if jobs:
-            self._raise_floors(jobs, sweeping=sweeping, full=len(jobs) + put_under == limit)
             leased = [job for job in jobs if job.lease_id]
             if leased:
                 self._take(leased, sent)
@@ -158,6 +159,7 @@ class Look:
             limit=limit,
             lease_s=self._leasing.lease_s,
             aside=self._careful.aside(),
+            by_turn=self._lanes.by_turn,
         )
 
     def _take(self, jobs: Sequence[LeasedJob], sent: float) -> None:
@@ -165,17 +167,3 @@ class Look:
         if self._put(self._in_flight.add(jobs, sent)):
             time.sleep(LET_OTHERS_START_S)  # they need the interpreter first; counting can wait
         self._emit(JobsLeased(jobs=jobs))
-
-    def _raise_floors(self, jobs: Sequence[LeasedJob], *, sweeping: bool, full: bool) -> None:
-        """Start the next look of each lane where this one ended.
-
-        A sweep that found a whole batch may lower a floor: there is more below the old one. One that ran dry leaves it,
-        since it has looked at everything between.
-        """
-        if sweeping and not full:
-            return
-        ends = {(job.queue, job.priority): (job.run_at_text, job.id) for job in jobs}
-        self._lanes = [
-            Lane(lane.queue, lane.priority, *ends.get((lane.queue, lane.priority), (lane.floor_run_at, lane.floor_id)))
-            for lane in self._lanes
-        ]

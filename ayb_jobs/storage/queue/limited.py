@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.leasing import BY_TURN, CAREFUL_TEXT, PLAIN_TEXT, Lane, lane_values, with_care
+from ayb_jobs.storage.queue.lanes import BY_TURN, CAREFUL_TEXT, PLAIN_TEXT, Lane, turn_values, with_care
 
-# The steps of `LEASE_JOBS_BUT`, but for jobs of limited types: those that it meets are put under their limits. They
+# The steps of `LEASE_BY_TURN`, but for jobs of limited types: those that it meets are put under their limits. They
 # count in the limit of the batch, so that one look never walks farther than another. A key that is too long is hashed.
 LEASE_BESIDE_LIMITS = """
     WITH batch AS MATERIALIZED (
@@ -28,13 +28,53 @@ LEASE_BESIDE_LIMITS = """
         WHERE name <> ALL (ARRAY(
             SELECT name FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
         ))
-    ), due AS MATERIALIZED (
-        SELECT next_in_priority.id, next_in_priority.type
+    ), lane AS MATERIALIZED (
+        SELECT given.queue, given.priority, given.run_at, given.id, least(given.share, given.room) AS share, given.room,
+            given.number
+        FROM unnest(%(queues)s::text[], %(priorities)s::int[], %(floor_run_ats)s::timestamptz[], %(floor_ids)s::uuid[],
+                    %(shares)s::int[], %(rooms)s::int[])
+            WITH ORDINALITY AS given (queue, priority, run_at, id, share, room, number)
+        WHERE given.queue <> ALL (ARRAY(
+            SELECT name FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
+        ))
+    ), counted AS MATERIALIZED (
+        SELECT next.number, count(*) AS jobs
+        FROM (
+            SELECT next_in_priority.number
+            FROM generate_series(1, 4) AS level (priority)
+            CROSS JOIN LATERAL (
+                SELECT lane.number
+                FROM lane
+                CROSS JOIN LATERAL (
+                    SELECT job.run_at, job.id
+                    FROM _ayb_jobs AS job
+                    WHERE job.state = 'queued' AND job.queue = lane.queue AND job.priority = level.priority
+                        AND (job.run_at, job.id) > (lane.run_at, lane.id) AND job.run_at <= now()
+                        AND job.type = ANY (ARRAY(SELECT name FROM open_types))
+                        AND job.id <> ALL (%(aside)s::uuid[])
+                    ORDER BY job.run_at, job.id
+                    LIMIT lane.share
+                ) AS next_in_lane
+                WHERE lane.priority = level.priority
+                ORDER BY next_in_lane.run_at, next_in_lane.id
+                LIMIT %(limit)s
+            ) AS next_in_priority
+            WHERE %(by_turn)s
+            LIMIT %(limit)s
+        ) AS next
+        GROUP BY next.number
+    ), turn AS MATERIALIZED (
+        SELECT lane.queue, lane.priority, lane.run_at, lane.id, lane.room,
+            CASE WHEN counted.jobs < lane.share THEN counted.jobs ELSE lane.room END AS most
+        FROM lane JOIN counted ON counted.number = lane.number
+        UNION ALL
+        SELECT queue, priority, run_at, id, room, room FROM lane WHERE NOT %(by_turn)s
+    ), met AS MATERIALIZED (
+        SELECT next_in_priority.*
         FROM generate_series(1, 4) AS level (priority)
         CROSS JOIN LATERAL (
-            SELECT next_in_lane.id, next_in_lane.type
-            FROM unnest(%(queues)s::text[], %(priorities)s::int[], %(floor_run_ats)s::timestamptz[],
-                        %(floor_ids)s::uuid[]) AS lane (queue, priority, run_at, id)
+            SELECT next_in_lane.id, next_in_lane.type, next_in_lane.run_at, lane.queue, lane.priority, lane.room
+            FROM turn AS lane
             CROSS JOIN LATERAL (
                 SELECT job.run_at, job.id, job.type
                 FROM _ayb_jobs AS job
@@ -43,17 +83,23 @@ LEASE_BESIDE_LIMITS = """
                     AND job.type = ANY (ARRAY(SELECT name FROM open_types))
                     AND job.id <> ALL (%(aside)s::uuid[])
                 ORDER BY job.run_at, job.id
-                LIMIT %(limit)s
+                LIMIT lane.most
                 FOR UPDATE SKIP LOCKED
             ) AS next_in_lane
             WHERE lane.priority = level.priority
-                AND lane.queue <> ALL (ARRAY(
-                    SELECT name FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
-                ))
             ORDER BY next_in_lane.run_at, next_in_lane.id
             LIMIT %(limit)s
         ) AS next_in_priority
         LIMIT %(limit)s
+    ), due AS MATERIALIZED (
+        SELECT id, type FROM met WHERE room = %(limit)s
+        UNION ALL
+        SELECT id, type
+        FROM (
+            SELECT id, type, room, row_number() OVER (PARTITION BY queue ORDER BY priority, run_at, id) AS place
+            FROM met WHERE room < %(limit)s
+        ) AS placed
+        WHERE place <= room
     ), put_under AS (
         UPDATE _ayb_jobs AS job
         SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
@@ -99,13 +145,14 @@ def lease_beside_limits(
     limit: int,
     lease_s: float,
     aside: Sequence[str] = (),
+    by_turn: bool = False,
 ) -> Beside:
     """Do what `lease_jobs` does while there are limits: put jobs of limited types under them, and lease the others.
 
     Both together are `limit` jobs at most.
     """
-    values = lane_values(lanes, types, limit) | {"worker_id": worker_id, "lease_s": lease_s}
-    values["aside"] = plain_array(aside)
+    values = turn_values(lanes, types, limit, by_turn=by_turn, aside=aside)
+    values |= {"worker_id": worker_id, "lease_s": lease_s}
     plain, careful = LEASE_BESIDE_LIMITS, LEASE_BESIDE_LIMITS_WITH_CARE
     rows = with_care(conn, lambda care: conn.execute(careful if care else plain, values).fetchall())
     leased = [LeasedJob._make(row[1:]) for row in rows if row[1] is not None]

@@ -12,7 +12,8 @@ from ayb_jobs.runtime.jobs import payloads
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.leasing import LONGEST_LEASED_PAYLOAD, Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import LONGEST_LEASED_PAYLOAD, lease_jobs
 from tests.eventually import eventually
 from tests.factories import make_job, payload_bomb
 from tests.running import running

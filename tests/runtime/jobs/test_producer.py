@@ -20,7 +20,8 @@ from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from tests.producing import producing
 
 POLL_S = 60.0

@@ -18,7 +18,8 @@ from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.narrowing import MOST_REFUSED
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from tests.completing import Completing, lease
 from tests.eventually import eventually
 from tests.factories import make_job

@@ -17,7 +17,8 @@ from ayb_jobs.storage.fleet.blockers import find_blocker
 from ayb_jobs.storage.queue import dependencies
 from ayb_jobs.storage.queue.dependencies import find_edges_of, find_ripe_edges, list_family, resolve
 from ayb_jobs.storage.queue.jobs import cancel_job, get_job
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.pruning import prune_jobs
 from tests.factories import make_job
 from tests.interleaving import Step, actors, begun, commit, play, schedules

@@ -20,8 +20,9 @@ from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import Touched, extend_leases, find_orphans, release_jobs, report_progress
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.settling import RowsLocked, find_locked, find_settled, settle_jobs
 from tests.factories import make_job, payload_bomb
 

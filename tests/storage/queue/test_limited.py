@@ -16,8 +16,8 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.lateness import find_longest
-from ayb_jobs.storage.queue.leasing import Lane
 from ayb_jobs.storage.queue.limited import (
     Limited,
     find_waiting_limits,

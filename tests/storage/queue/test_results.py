@@ -17,7 +17,8 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue import settling
 from ayb_jobs.storage.queue.jobs import get_job
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.results import prune_results
 from ayb_jobs.storage.queue.settling import settle_jobs
 from tests.factories import make_job

@@ -22,8 +22,9 @@ from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.bulk import cancel_jobs, retry_jobs
 from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import release_jobs
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.settling import settle_jobs
 from tests.factories import make_job
 from tests.recovering import recover, take_over

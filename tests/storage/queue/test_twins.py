@@ -7,6 +7,7 @@ from ayb_jobs.storage.migrations import shipped_migrations
 from ayb_jobs.storage.queue import (
     browsing,
     canceling,
+    lanes,
     lateness,
     leases,
     leasing,
@@ -17,7 +18,9 @@ from ayb_jobs.storage.queue import (
     results,
     settling,
     successors,
+    turns,
 )
+from ayb_jobs.storage.queue import chosen as chosen_jobs
 from ayb_jobs.storage.schedules import ledger
 
 
@@ -68,28 +71,45 @@ def test_extending_and_releasing_look_for_their_leases_alike() -> None:
         assert words(extend[step]) == words(release[step])
 
 
-def test_passing_over_what_is_set_aside_is_all_that_leasing_differs_in() -> None:
-    plain, but, due = steps(leasing.LEASE_JOBS), steps(leasing.LEASE_JOBS_BUT), steps(leasing.FIND_DUE)
-    chosen = steps(leasing.LEASE_CHOSEN)
+def test_leasing_by_turn_differs_in_what_each_lane_may_lock_and_what_is_passed_over() -> None:
+    plain, turn, due = steps(leasing.LEASE_JOBS), steps(turns.LEASE_BY_TURN), steps(turns.FIND_DUE)
+    assert set(turn) - set(plain) == {"lane", "counted", "turn", "met"}
+    for step in ("batch", "open_types", "answer"):
+        assert words(turn[step]) == words(plain[step])
+    for step in set(due) - {"answer"}:
+        assert words(due[step]) == words(turn[step])
+    walk = turn["met"].replace("AND job.id <> ALL (%(aside)s::uuid[])", "")
+    assert words(walk_of(walk).replace("lane.most", "%(limit)s")) == words(walk_of(plain["due"]))
+
+
+def test_what_is_counted_by_turn_is_what_is_locked() -> None:
+    turn = steps(turns.LEASE_BY_TURN)
+    counted = walk_of(turn["counted"]).replace("lane.share", "lane.most FOR UPDATE SKIP LOCKED")
+    assert words(counted) == words(walk_of(turn["met"]))
+
+
+def test_leasing_what_is_chosen_differs_in_how_it_is_found_and_leaves_the_payload() -> None:
+    plain, chosen = steps(leasing.LEASE_JOBS), steps(chosen_jobs.LEASE_CHOSEN)
     # Which of the chosen ones are paused is asked where they are found.
-    assert set(plain) == set(but) == set(chosen) | {"open_types"}
-    assert words(plain["open_types"]) == words(but["open_types"]) == words(due["open_types"])
-    aside = "AND job.id <> ALL (%(aside)s::uuid[])"
-    assert words(but["due"].replace(aside, "")) == words(plain["due"])
-    assert words(due["due"]) == words(but["due"])
-    assert plain["batch"] == but["batch"] == chosen["batch"]
-    assert words(plain["answer"]) == words(but["answer"])
-    payload = f"CASE WHEN pg_column_size(payload) <= 16384 THEN {leasing.PLAIN_TEXT} END"
+    assert set(plain) == set(chosen) | {"open_types"}
+    assert plain["batch"] == chosen["batch"]
+    payload = f"CASE WHEN pg_column_size(payload) <= 16384 THEN {lanes.PLAIN_TEXT} END"
     assert words(plain["answer"].replace(payload, "NULL")) == words(chosen["answer"])
 
 
-def test_leasing_beside_limits_walks_and_leases_as_leasing_does() -> None:
-    beside, but = steps(limited.LEASE_BESIDE_LIMITS), steps(leasing.LEASE_JOBS_BUT)
-    assert words(beside["batch"]) == words(but["batch"])
-    assert words(beside["open_types"]) == words(but["open_types"])
-    assert words(re.sub(r", (\w+)\.type\b(?! =)", "", beside["due"])) == words(but["due"])
+def walk_of(step: str) -> str:
+    """Return how a step walks one lane."""
+    return step[step.index("SELECT job.run_at") : step.index(") AS next_in_lane")]
+
+
+def test_leasing_beside_limits_walks_and_leases_as_leasing_by_turn_does() -> None:
+    beside, turn = steps(limited.LEASE_BESIDE_LIMITS), steps(turns.LEASE_BY_TURN)
+    for step in ("batch", "open_types", "lane", "counted", "turn"):
+        assert words(beside[step]) == words(turn[step])
+    for step in ("met", "due"):
+        assert words(re.sub(r", (\w+\.)?type\b(?! =)", "", beside[step])) == words(turn[step])
     others = " WHERE type <> ALL (ARRAY(SELECT type FROM limited_types))"
-    assert words(beside["leased"].replace(others, "")) == words(but["answer"])
+    assert words(beside["leased"].replace(others, "")) == words(turn["answer"])
 
 
 def test_jobs_are_put_under_their_limits_alike() -> None:
@@ -145,11 +165,11 @@ def test_leases_that_moved_are_looked_for_as_others_are() -> None:
 def test_the_careful_statements_differ_in_how_the_payload_is_written() -> None:
     for plain, careful in (
         (leasing.LEASE_JOBS, leasing.LEASE_JOBS_WITH_CARE),
-        (leasing.LEASE_JOBS_BUT, leasing.LEASE_JOBS_BUT_WITH_CARE),
+        (turns.LEASE_BY_TURN, turns.LEASE_BY_TURN_WITH_CARE),
         (limited.LEASE_BESIDE_LIMITS, limited.LEASE_BESIDE_LIMITS_WITH_CARE),
     ):
         assert plain != careful
-        assert careful.replace(leasing.CAREFUL_TEXT, leasing.PLAIN_TEXT) == plain
+        assert careful.replace(lanes.CAREFUL_TEXT, lanes.PLAIN_TEXT) == plain
 
 
 def test_the_lanes_of_queued_jobs_are_walked_alike() -> None:

@@ -18,7 +18,8 @@ from ayb_jobs.operations.bulk import BulkAction, change
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue import bulk
 from ayb_jobs.storage.queue.jobs import get_job
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from tests.eventually import eventually
 from tests.factories import make_job
 

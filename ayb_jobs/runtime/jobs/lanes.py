@@ -1,0 +1,73 @@
+"""The lanes of a look: where the last lease in each ended, and how much of a batch each has had lately."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import sqrt
+
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.storage.queue.lanes import Lane
+
+# How much of the newest batch counts in the mean.
+NEWEST = 0.25
+
+
+class Lanes:
+    """The lanes of some queues.
+
+    With many queues a look that found a full batch is followed by one `by_turn`, which must not lock a batch in each.
+    """
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self.by_turn = False
+        self._many = len(queues) > 1
+        self._bottom = [Lane(queue, priority) for priority in range(1, 5) for queue in queues]
+        self._places = {(lane.queue, lane.priority): place for place, lane in enumerate(self._bottom)}
+        self._lanes = list(self._bottom)
+        self._parts = [1 / len(queues)] * len(self._bottom)
+
+    def forget_floors(self) -> None:
+        """Look from the bottom of each lane next."""
+        self._lanes = list(self._bottom)
+
+    def now(self, limit: int, *, sweeping: bool) -> list[Lane]:
+        """Return the lanes for a look for up to `limit` jobs, from the bottom if it is `sweeping`."""
+        lanes = self._bottom if sweeping else self._lanes
+        if not self.by_turn:
+            return list(lanes)
+        return [lane._replace(share=share_of(part * limit)) for lane, part in zip(lanes, self._parts, strict=True)]
+
+    def looked(self, jobs: Sequence[LeasedJob], limit: int, *, full: bool, sweeping: bool) -> None:
+        """Note what a look for up to `limit` jobs has met, and whether these were as many."""
+        if self._many and jobs:
+            self._note_parts(jobs, limit)
+        if full or not sweeping:
+            self._raise_floors(jobs)
+        self.by_turn = full and self._many
+
+    def _raise_floors(self, jobs: Sequence[LeasedJob]) -> None:
+        """Start the next look of each lane where this one ended.
+
+        A sweep that found a whole batch may lower a floor: there is more below the old one. One that ran dry leaves it,
+        since it has looked at everything between.
+        """
+        ends = {(job.queue, job.priority): (job.run_at_text, job.id) for job in jobs}
+        for lane, (run_at, job_id) in ends.items():
+            place = self._places[lane]
+            self._lanes[place] = self._bottom[place]._replace(floor_run_at=run_at, floor_id=job_id)
+
+    def _note_parts(self, jobs: Sequence[LeasedJob], limit: int) -> None:
+        """Learn which part of a batch each lane has, of those that were reached."""
+        met = Counter((job.queue, job.priority) for job in jobs)
+        reached = jobs[-1].priority
+        for lane, place in self._places.items():
+            if lane[1] > reached:
+                break
+            part = met[lane] / limit
+            known = self._parts[place]
+            more_than_guessed = met[lane] >= share_of(known * limit)
+            self._parts[place] = part if more_than_guessed else known + NEWEST * (part - known)
+
+
+def share_of(mean: float) -> int:
+    """Return how many jobs a lane hardly ever has in a batch, if it has `mean` on average and jobs come at random."""
+    return int(mean + 3 * sqrt(mean)) + 3
