@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -55,14 +55,21 @@ class Handler:
 
 
 def daemon(
-    url: str, *, completed_h: int = 720, concurrency: int | None = None, work_s: float = 0.0
+    url: str,
+    *,
+    completed_h: int = 720,
+    concurrency: int | None = None,
+    work_s: float = 0.0,
+    queues: Sequence[str] = ("default",),
 ) -> Callable[[], object]:
     """Start a daemon, at its default settings where nothing is said; return what stops it.
 
     Everything that a daemon reports goes where it does in production: counted, and worded into a log, which goes
     nowhere.
     """
-    jobs = Jobs(enabled=True) if concurrency is None else Jobs(enabled=True, worker_concurrency=concurrency)
+    jobs = Jobs(enabled=True, queues=list(queues))
+    if concurrency is not None:
+        jobs = jobs.model_copy(update={"worker_concurrency": concurrency})
     config = Config(jobs=jobs, retention=Retention(completed_h=completed_h), database=Database(url=url), log=Log())
     registry = Registry()
     registry.handler("noop")(Handler(work_s))

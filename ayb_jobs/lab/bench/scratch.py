@@ -1,7 +1,7 @@
 """Databases that are made for a measurement, and dropped after it."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -86,6 +86,36 @@ def load_jobs(url: str, count: int, *, priority: int = 2, delay_s: float = 0.0) 
         for batch in batches(count):
             conn.execute(INSERT_JOBS, {"count": batch, "priority": priority, "delay_s": delay_s})
         conn.execute("NOTIFY ayb_jobs")
+
+
+INSERT_SPREAD = """
+    INSERT INTO _ayb_jobs (id, type, payload, queue, priority)
+    SELECT _ayb_job_id(), 'noop', jsonb_build_object('n', number),
+        (%(queues)s::text[])[1 + number %% cardinality(%(queues)s::text[])], 1 + floor(4 * random())
+    FROM generate_series(1, %(count)s) AS number
+"""
+
+
+def load_spread(url: str, count: int, queues: Sequence[str]) -> None:
+    """Put no-op jobs of random priorities into these queues in turn, all at one moment."""
+    with closing(connect(url)) as conn, conn.transaction():
+        for batch in batches(count):
+            conn.execute(INSERT_SPREAD, {"count": batch, "queues": list(queues)})
+
+
+INSERT_FOREIGN = """
+    INSERT INTO _ayb_jobs (id, type, queue, priority, run_at)
+    SELECT _ayb_job_id(), 'noop', 'foreign-' || number %% 50, 1 + number %% 4, now() - interval '1 hour'
+    FROM generate_series(1, %(count)s) AS number
+"""
+
+
+def load_foreign(url: str, count: int) -> None:
+    """Put jobs into queues that nobody serves, which are due before all others."""
+    with closing(connect(url)) as conn:
+        no_time_limit(conn)
+        for batch in batches(count):
+            conn.execute(INSERT_FOREIGN, {"count": batch})
 
 
 INSERT_FINISHED = """

@@ -2,7 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ayb_jobs.lab.bench import cleanup, daemons, deep, drain, enqueue, idle, latency, pinned, reads, schedules, waiting
+from ayb_jobs.lab.bench import (
+    cleanup,
+    daemons,
+    deep,
+    drain,
+    enqueue,
+    idle,
+    latency,
+    pinned,
+    queues,
+    reads,
+    schedules,
+    waiting,
+)
 from ayb_jobs.lab.bench.figures import Figure
 from ayb_jobs.lab.bench.scratch import Bench
 
@@ -15,6 +28,7 @@ WORKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "reads": reads.measure,
     "pinned": pinned.measure,
     "daemons": daemons.measure,
+    "queues": queues.measure,
     "idle": idle.measure,
     "cleanup": cleanup.measure,
     "schedules": schedules.measure,
