@@ -1,6 +1,6 @@
 """A producer and what gives jobs back, put together as the daemon does it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ayb_jobs.runtime.jobs.backlog import Backlog
@@ -34,8 +34,9 @@ def producing(
     mean_run_s: Callable[[], float | None] = lambda: None,
     backlog: Backlog | None = None,
     limits: Limits | None = None,
+    queues: Sequence[str] = ("default",),
 ) -> Producing:
-    """Make a producer of jobs of type `test` in the default queue."""
+    """Make a producer of jobs of type `test`."""
     giving_back = GivingBack(database=db, buffers=[buffer], in_flight=in_flight, emit=emit, worker_id=worker_id)
     backlog = backlog or Backlog(lambda: None)
     room = Room(buffer=buffer, in_flight=in_flight, concurrency=concurrency, mean_run_s=mean_run_s)
@@ -43,7 +44,7 @@ def producing(
         database=db,
         leasing=Leasing(
             worker_id=worker_id,
-            queues=["default"],
+            queues=queues,
             types=["test"],
             lease_s=lease_s,
             poll_s=poll_s,

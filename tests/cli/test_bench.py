@@ -28,12 +28,16 @@ FIGURES = {
     "reads": [f"{asked}, 600 finished" for asked in ("list", "list of one state", "show", "stats")],
     "pinned": ["first fifth of 60, pinned", "last fifth of 60, pinned"],
     "daemons": ["2 daemons", "4 daemons", "8 daemons"],
+    "queues": [
+        *(f"{count} queues, 4 priorities" for count in (10, 50, 200)),
+        "50 queues, 600 jobs in others",
+    ],
     "cleanup": [f"{cost}, 600 rows" for cost in ("time", "WAL", "longest transaction", "a writer's p99")],
     "idle": ["transactions", "CPU", "memory", "start to first lease", "jobs list"],
 }
 
 # These start daemons one after another, or wait.
-LONG = {"latency", "deep", "pinned", "daemons"}
+LONG = {"latency", "deep", "pinned", "daemons", "queues"}
 # Not run here: its fires come when they are due, which takes more than a minute.
 TOO_LONG = {"schedules"}
 

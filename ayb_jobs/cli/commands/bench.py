@@ -29,7 +29,7 @@ THREE_DIGITS = 100
     default=300_000,
     show_default=True,
     type=click.IntRange(10),
-    help="Rows in the tables of deep, reads and cleanup.",
+    help="Rows in the tables of deep, reads, queues and cleanup.",
 )
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="How often each side is measured.")
 @json_option

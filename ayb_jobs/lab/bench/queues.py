@@ -7,7 +7,6 @@ from ayb_jobs.lab.bench.processes import drain
 from ayb_jobs.lab.bench.scratch import Bench, load_foreign, load_spread, write_back
 
 COUNTS = (10, 50, 200)
-FOREIGN = 1_000_000
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -18,10 +17,10 @@ def measure(bench: Bench) -> Iterator[Figure]:
         one = spread(bench, 1)
         for count in COUNTS:
             rounds[count].append(Pair(spread(bench, count), one))
-        beside.append(Pair(spread(bench, COUNTS[1], foreign=FOREIGN), rounds[COUNTS[1]][-1].value))
+        beside.append(Pair(spread(bench, COUNTS[1], foreign=bench.rows), rounds[COUNTS[1]][-1].value))
     for count in COUNTS:
         yield figure("queues", f"{count} queues, 4 priorities", "jobs/s", rounds[count], against="one queue")
-    name = f"{COUNTS[1]} queues, {FOREIGN:,} jobs in others"
+    name = f"{COUNTS[1]} queues, {bench.rows:,} jobs in others"
     yield figure("queues", name, "jobs/s", beside, against="none in others")
 
 

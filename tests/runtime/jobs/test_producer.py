@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -33,6 +33,7 @@ class Bench:
 
     db: Database
     run_s: float = 0.001
+    queues: Sequence[str] = ("default",)
     wakes: int = 0
     events: list[object] = field(default_factory=list)
     buffer: Buffer = field(init=False)
@@ -51,6 +52,7 @@ class Bench:
             emit=self.events.append,
             mean_run_s=lambda: self.run_s,
             backlog=self.backlog,
+            queues=self.queues,
         )
 
     def woken(self) -> None:
@@ -272,3 +274,22 @@ def test_a_locked_job_that_is_to_be_given_back_keeps_no_other_from_being_leased(
     bench.producer.tick()
     state = conn.execute("SELECT state, attempts FROM _ayb_jobs WHERE id = %s", (stale.job.id,)).fetchone()
     assert state == ("queued", 0)
+
+
+def test_a_look_by_turn_that_falls_short_is_followed_by_one_that_is_not(
+    db: Database, conn: Connection, database_url: str
+) -> None:
+    insert = "INSERT INTO _ayb_jobs (type, queue, priority) SELECT 'test', %s, %s FROM generate_series(1, %s)"
+    bench = Bench(db, queues=("a", "b"))
+    conn.execute(insert, ("a", 1, 200))
+    bench.producer.tick()
+    assert len(bench.buffer) == 200
+    conn.execute(insert, ("a", 1, 200))
+    conn.execute(insert, ("b", 2, 50))
+    bench.take_down_to(0)
+    with closing(connect(database_url)) as other, other.transaction():
+        other.execute("SELECT FROM _ayb_jobs WHERE queue = 'a' FOR UPDATE")
+        assert bench.producer.tick() == 0.0
+        assert len(bench.buffer) == 0
+        bench.producer.tick()
+        assert len(bench.buffer) == 50
