@@ -127,6 +127,7 @@ class Look:
         except Exception as error:
             if not self._patience.blames(error):
                 raise
+            self._lanes.by_turn = False
             leased = self._careful.lease(lanes, limit - tried)
         self._patience.begin_anew()
         if sweeping and leased + tried < limit:
