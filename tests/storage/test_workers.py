@@ -20,8 +20,9 @@ from ayb_jobs.storage.fleet.draining import ask_drain
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.queue.canceling import cancel_running_job, extend_canceled
 from ayb_jobs.storage.queue.jobs import get_job
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import extend_leases
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from tests.factories import make_job, payload_bomb
 from tests.sql_workers import extend, lease, settle
 

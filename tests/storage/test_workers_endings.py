@@ -17,8 +17,9 @@ from ayb_jobs.model.results import Cancel, Returned, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.hearing import Heard
 from ayb_jobs.storage.queue.canceling import cancel_running_job, end_canceled
+from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import release_jobs
-from ayb_jobs.storage.queue.leasing import Lane, lease_jobs
+from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.settling import settle_jobs
 from tests.factories import make_job, make_schedule
 from tests.sql_workers import lease, settle
