@@ -39,7 +39,7 @@ class Look:
     """Leases jobs of some types.
 
     `room` tells how many to lease now. `put` gets what was leased, and tells whether somebody waited for it.
-    `backlog` tells whether the last look left due jobs behind.
+    `backlog` tells whether the last look left due jobs behind. The next look is due at `due`, on the monotonic clock.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Look:
         backlog: Backlog,
     ) -> None:
         self.backlog = backlog
+        self.due = 0.0
         self._database = database
         self._leasing = leasing
         self._room = room
@@ -80,6 +81,13 @@ class Look:
 
         While there are limits, jobs under them and others come first in turn, so that neither takes all the room.
         """
+        self.backlog.asks = False
+        self.due = 0.0  # at once, if this look fails
+        next_s = self._fill()
+        self.due = time.monotonic() + next_s
+        return next_s
+
+    def _fill(self) -> float:
         if not self._leasing.limits.exist:
             return self._fill_plain()
         self._limited_first = not self._limited_first

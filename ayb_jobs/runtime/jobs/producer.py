@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from ayb_jobs.events import Emit, Event, JobsCanceled, JobsReleased, JobsSettled, LeasesLost, LoopErrorRepeated
@@ -13,7 +14,8 @@ from ayb_jobs.runtime.jobs.look import Look
 class Producer:
     """Keeps the executors supplied, each by its own look.
 
-    Its `tick` is one turn: give back what is not to be kept, and lease a batch for each executor that has room.
+    Its `tick` is one turn: give back what is not to be kept, and lease a batch for each executor that has room. If one
+    executor asked for the turn, the looks of the others wait until they are due.
 
     `notified` takes a turn as well. `ring` cuts the wait for the next turn short; `poll_s` is the longest such wait.
     """
@@ -48,7 +50,12 @@ class Producer:
     def _fill(self) -> float:
         """Have each look lease; one that fails keeps no other from it."""
         pause_s, failure = self._poll_s, None
+        now = time.monotonic()
+        wanted = [look for look in self._looks if look.backlog.asks or now >= look.due] or self._looks
         for look in self._looks:
+            if look not in wanted:
+                pause_s = min(pause_s, look.due - now)
+                continue
             try:
                 pause_s = min(pause_s, look.fill())
             except Exception as error:
@@ -61,23 +68,26 @@ class Producer:
         """Look from the bottom of each queue next: what was passed over may have come to be wanted."""
         for look in self._looks:
             look.begin_anew()
-        self._ring()
+        self._ask(every=True)
+
+    def _ask(self, *, every: bool) -> None:
+        """Have looks taken in the next turn: of every executor, or of those that had no room and have some."""
+        asking = [look for look in self._looks if every or look.has_room_again()]
+        for look in asking:
+            look.backlog.asks = True
+        if asking:
+            self._ring()
 
     def hear(self, event: Event) -> None:
         """Look again once there is room for what ended, or the place of a job under a limit is free."""
         match event:
             case JobsSettled():
                 limited = self._limits.exist and any(ended.job.is_limited for ended in event.settlements)
-                if limited or self._has_room_again():
-                    self._ring()
+                self._ask(every=limited)
             case JobsReleased() | LeasesLost() | JobsCanceled():
-                if self._limits.exist or self._has_room_again():
-                    self._ring()
+                self._ask(every=self._limits.exist)
             case _:
                 pass
-
-    def _has_room_again(self) -> bool:
-        return any(look.has_room_again() for look in self._looks)
 
     def notified(self) -> float:
         """Look at once, since there may be new jobs.
@@ -88,7 +98,7 @@ class Producer:
         this process does before its handler starts.
         """
         for look in self._looks:
-            look.backlog.waits = True
+            look.backlog.waits = look.backlog.asks = True
         if not self._turn.acquire(blocking=False):
             self._ring()
             return math.inf

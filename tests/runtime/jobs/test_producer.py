@@ -16,6 +16,7 @@ from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.giving_back import LOOK_S, GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.storage.connections import Database
@@ -99,6 +100,36 @@ def test_an_empty_queue_is_not_asked_again_before_the_next_poll(bench: Bench, co
     bench.producer.tick()
     bench.backlog.room_made()
     assert bench.wakes == 0
+
+
+def test_a_turn_that_one_executor_asked_for_takes_no_look_of_another(db: Database, conn: Connection) -> None:
+    conn.execute("INSERT INTO _ayb_jobs (type) SELECT 'test' FROM generate_series(1, 2000)")
+    first, second = Bench(db), Bench(db)
+    looks = [first.look, second.look]
+    producer = Producer(
+        looks=looks,
+        giving_back=first.giving_back,
+        limits=Limits(exist=False),
+        emit=first.events.append,
+        poll_s=POLL_S,
+        ring=lambda: None,
+    )
+    producer.tick()
+    assert (len(first.buffer), len(second.buffer)) == (200, 200)
+    first.take_down_to(100)
+    second.take_down_to(150)
+    second.run_s = 0.0005
+    assert 0 < producer.tick() <= POLL_S
+    assert (len(first.buffer), len(second.buffer)) == (200, 150)
+    second.look.due = 0.0
+    first.take_down_to(100)
+    producer.tick()
+    assert (len(first.buffer), len(second.buffer)) == (200, 400), "one that is due is taken all the same"
+    first.take_down_to(50)
+    second.take_down_to(50)
+    producer.begin_anew()
+    producer.tick()
+    assert (len(first.buffer), len(second.buffer)) == (200, 400)
 
 
 def test_what_may_have_been_given_back_is_given_to_no_worker(
