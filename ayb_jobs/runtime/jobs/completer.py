@@ -1,7 +1,8 @@
 """Settles attempts: everything that has ended since the last statement in one statement.
 
-It never waits on purpose. Under load, batches grow by themselves while the statement before is under way; a lone job is
-settled at once.
+A lone job is settled at once. While other handlers run, statements begin `PACE_S` apart at least, so that handlers of a
+few milliseconds share one: a statement for each would cost more than they do. A job under a limit waits for nothing,
+since another may wait for its place.
 """
 
 import random
@@ -25,6 +26,7 @@ from ayb_jobs.storage.faults import RowUnchanged, blames_our_values, was_refused
 from ayb_jobs.storage.queue.settling import RowsLocked, Settled
 
 BATCH = 500
+PACE_S = 0.01
 # How often jobs are tried again whose rows somebody else has locked.
 LOCKED_S = 1.0
 # After how many seconds an ending is tried again that the database refuses, first and at most.
@@ -72,11 +74,15 @@ class Completer:
         self._aside = Aside(emit, part="completer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._patience = Patience()
         self._asleep = True
+        self._hurried = False
+        self._began = 0.0
 
     def settle(self, _held: Held, settlement: Settlement) -> None:
         """Have the end of an attempt written, without secrets in its error. Each job pays for this: next to nothing."""
         if settlement.error is not None:
             settlement = settlement._replace(error=self._redact(settlement.error))
+        if settlement.job.is_limited:
+            self._hurried = self._asleep = True
         self._ended.append(settlement)
         if self._asleep:
             self._asleep = False
@@ -99,6 +105,7 @@ class Completer:
         self._refused_waits.end_all()
         self._aside.waits.end_all()
         self._look_at_locked = 0.0
+        self._hurried = True
         self._wake()
 
     @property
@@ -113,6 +120,8 @@ class Completer:
         if self._refused:
             self._try_refused_again()
         if not self._batch:
+            if (early_s := self._early_s()) > 0:
+                return early_s
             self._batch = self._next_batch()
         if self._batch:
             self._settle_batch()
@@ -127,11 +136,20 @@ class Completer:
         pause_s = LOCKED_S if self._locked or self._locked_returned else 60.0
         return min(pause_s, self._refused_waits.next_s()) if self._refused else pause_s
 
+    def _early_s(self) -> float:
+        """Return for how long more endings should be waited for."""
+        ended = len(self._ended)
+        if not 0 < ended < BATCH or self._hurried or self._returned or ended >= len(self._in_flight):
+            self._hurried = False
+            return 0.0
+        return self._began + PACE_S - time.monotonic()
+
     def _next_batch(self) -> list[Settlement]:
         ended = self._ended
         return [ended.popleft() for _ in range(min(len(ended), BATCH))]
 
     def _settle_batch(self) -> None:
+        self._began = time.monotonic()
         try:
             written = self._writing.write(self._batch)
         except RowsLocked as error:

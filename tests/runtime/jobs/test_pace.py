@@ -1,0 +1,57 @@
+"""When endings are settled: a lone one at once, and those of short handlers together."""
+
+import pytest
+
+from ayb_jobs.events import JobsSettled
+from ayb_jobs.model.job import PRIORITIES
+from ayb_jobs.model.lifecycle import settle_result
+from ayb_jobs.runtime.jobs import completer as module
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection
+from tests.completing import Completing
+
+
+@pytest.fixture
+def completing(db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> Completing:
+    monkeypatch.setattr(module, "PACE_S", 3600.0)
+    return Completing(db, conn)
+
+
+def test_a_lone_ending_is_settled_at_once_however_soon_after_another(completing: Completing) -> None:
+    for _ in range(2):
+        completing.end_one()
+        completing.completer.tick()
+    assert [len(event.settlements) for event in completing.of(JobsSettled)] == [1, 1]
+
+
+def test_while_another_handler_runs_endings_wait_for_a_statement_that_they_share(completing: Completing) -> None:
+    completing.lease_one()
+    completing.end_one()
+    completing.completer.tick()
+    for _ in range(2):
+        completing.end_one()
+        assert 3000 < completing.completer.tick() <= 3600
+    completing.completer._began = 0.0
+    assert completing.completer.tick() == 0
+    assert [len(event.settlements) for event in completing.of(JobsSettled)] == [1, 2]
+
+
+def test_the_place_of_a_job_under_a_limit_is_free_at_once(completing: Completing) -> None:
+    completing.lease_one()
+    completing.end_one()
+    completing.completer.tick()
+    held = completing.lease_one()
+    limited = held.job._replace(priority=max(PRIORITIES) + 1)
+    completing.completer.settle(held, settle_result(limited, None, 0.0, 0.0))
+    assert completing.completer.tick() == 0
+    assert len(completing.of(JobsSettled)) == 2
+
+
+def test_at_a_stop_nothing_waits(completing: Completing) -> None:
+    completing.lease_one()
+    completing.end_one()
+    completing.completer.tick()
+    completing.end_one()
+    completing.completer.hurry()
+    assert completing.completer.tick() == 0
+    assert len(completing.of(JobsSettled)) == 2
