@@ -15,6 +15,7 @@ from ayb_jobs.handlers.job_type import Executor
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.runtime.executors.child import Settings
 from ayb_jobs.runtime.executors.event_loop import EventLoop
+from ayb_jobs.runtime.executors.forking import ForkServer
 from ayb_jobs.runtime.executors.processes import Processes
 from ayb_jobs.runtime.executors.threads import Threads
 from ayb_jobs.runtime.jobs.attempts import Attempts
@@ -61,6 +62,7 @@ class Executors:
     process_slots: Sequence[Slot]
     buffers: Sequence[Buffer]
     processes: Sequence[Processes]
+    fork_server: ForkServer
     event_loop: EventLoop | None
     wanted: Sequence[Wanted]
 
@@ -101,18 +103,20 @@ class Executors:
             self.event_loop.stop()
         for process in self.processes:
             process.close()
+        self.fork_server.close()
 
 
 def build_executors(around: Surroundings) -> Executors:
     """Make what the registered job types need; raises `ConfigError` for an isolated one that no child could find."""
     types = types_by_executor(around.registry)
-    event_loop, processes = None, list[Processes]()
+    event_loop, processes, fork_server = None, list[Processes](), ForkServer()
     wanted = []
     threads, threads_wanted = slots_for(around, types["thread"], list(thread_executors(around)), "slot")
-    wanted.append(threads_wanted)
+    if types["thread"]:
+        wanted.append(threads_wanted)
     isolated: Places | None = None
     if types["process"]:
-        processes = make_processes(around, types["process"])
+        processes = make_processes(around, fork_server, types["process"])
         isolated, isolated_wanted = slots_for(around, types["process"], processes, "process-slot")
         wanted.append(isolated_wanted)
     if types["async"]:
@@ -124,6 +128,7 @@ def build_executors(around: Surroundings) -> Executors:
         process_slots=isolated.slots if isolated else (),
         buffers=[threads.buffer, *([isolated.buffer] if isolated else ())],
         processes=processes,
+        fork_server=fork_server,
         event_loop=event_loop,
         wanted=wanted,
     )
@@ -167,7 +172,7 @@ def slots_for(
     return Places(slots, buffer), Wanted(types, room.jobs, buffer.put, backlog)
 
 
-def make_processes(around: Surroundings, types: Sequence[str]) -> list[Processes]:
+def make_processes(around: Surroundings, fork_server: ForkServer, types: Sequence[str]) -> list[Processes]:
     """Return what runs isolated handlers, one for each slot."""
     if faults := list(isolation_faults(around.registry)):
         raise ConfigError(faults)
@@ -181,7 +186,13 @@ def make_processes(around: Surroundings, types: Sequence[str]) -> list[Processes
         memory_mib=jobs.process_memory_mib,
     )
     return [
-        Processes(name=f"process-slot-{number}", settings=settings, most_runs=jobs.process_max_jobs, emit=around.emit)
+        Processes(
+            name=f"process-slot-{number}",
+            settings=settings,
+            fork_server=fork_server,
+            most_runs=jobs.process_max_jobs,
+            emit=around.emit,
+        )
         for number in range(1, (jobs.process_concurrency or processors()) + 1)
     ]
 

@@ -24,7 +24,7 @@ def endless(ctx: JobContext) -> None:
     if forked == 0:
         while True:
             re.match(r"(a+)+$", "a" * 64 + "b")
-    Path("pids.new").write_text(f"{os.getpid()} {forked}")
+    Path("pids.new").write_text(f"{os.getpid()} {forked} {os.getppid()}")
     os.rename("pids.new", "pids")
     re.match(r"(a+)+$", "a" * 64 + "b")
 """
@@ -37,7 +37,7 @@ def runs(pid: int) -> bool:
         return False
 
 
-def test_a_killed_daemon_leaves_no_child_not_even_one_that_never_lets_python_run(
+def test_a_killed_daemon_leaves_no_child_not_even_one_that_never_lets_python_run_nor_what_forked_it(
     tmp_path: Path, database_url: str, conn: Connection
 ) -> None:
     (tmp_path / "isolated_handlers.py").write_text(HANDLERS)

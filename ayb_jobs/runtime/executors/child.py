@@ -1,7 +1,8 @@
 """What runs in the child process of isolated handlers: it takes one attempt at a time, and tells how each ended.
 
 Orders come over a socket, one at a time; what it tells goes back the same way, as JSON: the daemon believes nothing
-else of a process in which anything may have happened.
+else of a process in which anything may have happened. What asks a handler to stop comes over a socket of its own, which
+a thread listens to, so that no order has to pass from thread to thread.
 """
 
 import fcntl
@@ -10,12 +11,13 @@ import logging
 import os
 import resource
 import signal
+import socket
 import threading
+import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import structlog
 
@@ -37,6 +39,8 @@ from ayb_jobs.storage.queue.settling import Settled
 MIB = 1024 * 1024
 # Whoever looks for a process to kill because memory is short takes this one before any other.
 FIRST_TO_GO = "1000"
+# How often at most it is measured how much memory this process holds.
+MEASURE_S = 0.05
 
 
 class Settings(NamedTuple):
@@ -64,14 +68,18 @@ class Stop(NamedTuple):
     reason: StopReason
 
 
-def main(control: int, lifeline: int) -> None:
-    """Take orders until there are none any more; the arguments are descriptors: of the socket and of the lifeline."""
+def main(control: int, stopping: int, lifeline: int) -> None:
+    """Take orders until there are none any more.
+
+    The arguments are descriptors: of the sockets on which orders and requests to stop come, and of the lifeline.
+    """
     die_with(lifeline)
-    orders = Connection(control)
+    orders, stops = Connection(control), socket.socket(fileno=stopping)
     keep_from_children(orders)
+    keep_from_children(stops)
     settings: Settings = orders.recv()
     limit_memory(settings.memory_mib)
-    Child(orders, settings).work()
+    Child(orders, stops, settings).work()
 
 
 def die_with(lifeline: int) -> None:
@@ -104,17 +112,34 @@ def memory_mib() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-class Child:
-    """Runs handlers in the process's main thread, while another thread takes orders."""
+class Memory:
+    """How much memory this process holds, measured now and then."""
 
-    def __init__(self, orders: Connection, settings: Settings) -> None:
+    def __init__(self) -> None:
+        self._mib = 0
+        self._measured = 0.0
+
+    def mib(self) -> int:
+        """Return what was measured a moment ago at most."""
+        now = time.monotonic()
+        if now - self._measured >= MEASURE_S:
+            self._mib, self._measured = memory_mib(), now
+        return self._mib
+
+
+class Child:
+    """Runs handlers in the process's main thread, while another thread hears which of them is to stop."""
+
+    def __init__(self, orders: Connection, stops: socket.socket, settings: Settings) -> None:
         self._orders = orders
+        self._stops = stops
         self._settings = settings
         self._sending = threading.Lock()
-        self._waiting: SimpleQueue[JobContext | None] = SimpleQueue()
         self._current: JobContext | None = None
+        self._to_stop: Stop | None = None
         self._types: dict[str, JobType] = {}
         self._run = Threads()
+        self._memory = Memory()
         self._services = ContextServices(
             database=Database(settings.url, name="ayb-jobs-child", work_connections=1, timeouts=settings.timeouts),
             lease_s=settings.lease_s,
@@ -124,37 +149,40 @@ class Child:
         )
 
     def work(self) -> None:
-        """Import the handlers, then run what is ordered."""
+        """Import the handlers, then run what is ordered, until the daemon is gone."""
         logging.getLogger().addHandler(Forwarding(self._log_library))
         try:
             self._types = {name: find_handler(module, name) for name, module in self._settings.types.items()}
         except BaseException as error:  # whatever a module raises, the daemon is told
             self._tell(failed=error_text(error))
             return
-        threading.Thread(target=self._take_orders, name="orders", daemon=True).start()
+        threading.Thread(target=self._hear_stops, name="stops", daemon=True).start()
         self._tell(ready=True)
-        while (context := self._waiting.get()) is not None:
-            self._attempt(context)
+        with suppress(EOFError, OSError):
+            while True:
+                self._attempt(self._orders.recv())
 
     def _tell_settled(self, settlement: Settlement, written: Settled) -> None:
         self._tell(settled=settlement.records, unlogged=bool(written.unlogged))
 
-    def _take_orders(self) -> None:
-        """Take orders until the daemon is gone, or wants no more."""
-        try:
-            while (order := self._orders.recv()) is not None:
-                match order:
-                    case Run():
-                        self._current = JobContext(order.job, self._services, order.deadline)
-                        self._waiting.put(self._current)
-                    case Stop():
-                        if self._current is not None and self._current.job.lease_id == order.lease_id:
-                            self._current.stop(order.reason)
-        except (EOFError, OSError):
-            os._exit(1)
-        self._waiting.put(None)
+    def _hear_stops(self) -> None:
+        """Have handlers asked to stop until the daemon is gone; then nothing that runs here matters any more."""
+        with suppress(OSError), self._stops.makefile(encoding="ascii") as lines:
+            for line in lines:
+                lease_id, reason = line.split()
+                self._to_stop = Stop(lease_id, cast(StopReason, reason))
+                self._stop_current()
+        os._exit(1)
 
-    def _attempt(self, context: JobContext) -> None:
+    def _stop_current(self) -> None:
+        """Ask the handler to stop if it is the one that is to; in whichever thread finds that out last."""
+        current, to_stop = self._current, self._to_stop
+        if current is not None and to_stop is not None and current.job.lease_id == to_stop.lease_id:
+            current.stop(to_stop.reason)
+
+    def _attempt(self, order: Run) -> None:
+        context = self._current = JobContext(order.job, self._services, order.deadline)
+        self._stop_current()
         try:
             result = as_result(self._run(self._types[context.job.type], readable(context)))
         except BaseException as error:  # even SystemExit ends the attempt, not the child
@@ -162,7 +190,7 @@ class Child:
         else:
             end = {"returned": to_json(result)}
         self._current = None
-        self._tell(**end, records=context.records_processed, memory_mib=memory_mib())
+        self._tell(**end, records=context.records_processed, memory_mib=self._memory.mib())
 
     def _tell(self, **message: Any) -> None:
         """Send a message; if nobody takes it, this process is of no use any more."""

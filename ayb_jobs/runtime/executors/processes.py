@@ -1,137 +1,29 @@
 """Runs isolated handlers: each slot keeps a child process, and kills it if its handler must end and does not."""
 
-import json
 import logging
 import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from ayb_jobs.errors import AybJobsError, ChildDied, Discard, LeaseLost, PayloadUndecodable, Stopped
+from ayb_jobs.errors import ChildDied
 from ayb_jobs.events import Emit, JobOverran, LoopFailed
 from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.job_type import JobType
-from ayb_jobs.model.results import Cancel, Returned, Snooze
-from ayb_jobs.model.words import signal_name
 from ayb_jobs.runtime.executors.child import Run, Settings, Stop
+from ayb_jobs.runtime.executors.child_endings import outcome
+from ayb_jobs.runtime.executors.child_process import Child
+from ayb_jobs.runtime.executors.forking import ForkServer
 from ayb_jobs.storage.queue.settling import Settled
 
 T = TypeVar("T")
 
 # How long a handler may take to end once it was told to.
 GRACE_S = 2.0
-# How long a child may take to import the handlers.
-START_S = 60.0
 RETRY_S = 1.0
-# How soon the end of a child is noticed where the kernel cannot tell of it.
-LOOK_S = 0.5
-PROGRAM = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from ayb_jobs.runtime.executors.child import main
-main(int(sys.argv[2]), int(sys.argv[3]))
-"""
-
-
-class Child:
-    """A child process, as its daemon holds it: it leads a session of its own, so that all it forks ends with it."""
-
-    def __init__(self, settings: Settings, closed: threading.Event) -> None:
-        self.runs = 0
-        self.memory_mib = 0
-        ours, theirs = socket.socketpair()
-        end, self._lifeline = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, json.dumps(sys.path), str(theirs.fileno()), str(end)],
-                pass_fds=(theirs.fileno(), end),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            os.close(self._lifeline)
-            raise
-        finally:
-            theirs.close()
-            os.close(end)
-        self.pid = self._process.pid
-        self._talk = Connection(ours.detach())
-        self._ended = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
-        self._sending = threading.Lock()
-        try:
-            self.send(settings)
-            self._await_ready(closed)
-        except BaseException:
-            self.kill()
-            raise
-
-    def send(self, order: Any) -> None:
-        """Send an order; a child that is gone is noticed by who waits for its answer."""
-        with self._sending, suppress(OSError):
-            self._talk.send(order)
-
-    def receive(self, timeout_s: float | None, also: int | None = None) -> dict[str, Any] | None:
-        """Return the next message; None if the time is over, or the descriptor `also` is readable.
-
-        Raises `ChildDied` if there will be none.
-        """
-        sources: list[Any] = [self._talk, *(fd for fd in (self._ended, also) if fd is not None)]
-        if self._ended is None:
-            timeout_s = min(LOOK_S, LOOK_S if timeout_s is None else timeout_s)
-        ready = wait(sources, timeout_s)
-        if self._talk in ready:
-            try:
-                message = json.loads(self._talk.recv_bytes())
-            except (EOFError, OSError, ValueError):
-                raise ChildDied(self.death()) from None
-            if isinstance(message, dict):
-                return message
-            raise ChildDied("the child process sent what is no message")
-        if self._ended in ready or self._process.poll() is not None:
-            raise ChildDied(self.death())
-        return None
-
-    def _await_ready(self, closed: threading.Event) -> None:
-        until = time.monotonic() + START_S
-        while time.monotonic() < until and not closed.is_set():
-            message = self.receive(LOOK_S / 5) or {}
-            if message.get("ready"):
-                return
-            if "failed" in message:
-                raise ChildDied(f"a child process cannot load its handlers: {message['failed']}")
-        raise ChildDied(f"a child process did not load its handlers within {START_S:g} s")
-
-    def death(self) -> str:
-        """Kill what is left of the process, and say how it ended."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE_S)
-        self.kill()
-        code = self._process.returncode
-        if code is not None and code < 0:
-            meaning = signal.strsignal(-code)
-            return f"the child process was killed by {signal_name(-code)}" + (f" ({meaning})" if meaning else "")
-        return f"the child process ended with exit code {code} while its handler ran"
-
-    def kill(self) -> None:
-        """Kill the process and all that it has forked, and let go of it. May come twice."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-        self._talk.close()
-        for descriptor in (self._ended, self._lifeline):
-            if descriptor is not None:
-                with suppress(OSError):
-                    os.close(descriptor)
-        self._ended, self._lifeline = None, -1
 
 
 class Processes:
@@ -141,8 +33,9 @@ class Processes:
     All but `kill` is called in the slot's thread.
     """
 
-    def __init__(self, *, name: str, settings: Settings, most_runs: int, emit: Emit) -> None:
+    def __init__(self, *, name: str, settings: Settings, fork_server: ForkServer, most_runs: int, emit: Emit) -> None:
         self._name = name
+        self._fork_server = fork_server
         self._settings = settings
         self._most_runs = most_runs
         self._emit = emit
@@ -161,7 +54,7 @@ class Processes:
         told = False
         while self._child is None and not self._closed.is_set():
             try:
-                self._child = Child(self._settings, self._closed)
+                self._child = Child(self._fork_server, self._settings, self._closed, woken=self._woken)
             except Exception as error:  # whatever it is, the slot lives and tells
                 if not told and not self._closed.is_set():
                     self._emit(LoopFailed(loop=self._name, error=error, retry_s=RETRY_S))
@@ -197,7 +90,7 @@ class Processes:
             raise ChildDied("there is no child process, since the daemon is stopping")
         self._began = time.monotonic()
         self._kill_at = self._began if self._closed.is_set() else None
-        child.send(Run(context.job, context.deadline))
+        child.order(Run(context.job, context.deadline))
         context.when_stopped(partial(self._told, child, context))
         try:
             message = self._await_end(child, context)
@@ -213,7 +106,7 @@ class Processes:
 
     def _told(self, child: Child, context: JobContext, reason: StopReason) -> None:
         """Tell the handler that it is to stop, in the thread that asks for it."""
-        child.send(Stop(context.job.lease_id, reason))
+        child.stop(Stop(context.job.lease_id, reason))
         if reason != "shutdown":  # a shutdown lets it end by itself for a while
             self._kill_at = time.monotonic() + GRACE_S
             self._ring()
@@ -227,7 +120,7 @@ class Processes:
             if self._kill_at is not None and now >= self._kill_at and context.stop_reason is not None:
                 child.kill()
                 raise ChildDied(f"the handler was asked to stop ({context.stop_reason}), and its process was killed")
-            message = child.receive(self._pause_s(context, now), self._woken)
+            message = child.receive(self._pause_s(context, now))
             if message is None:
                 with suppress(BlockingIOError):
                     os.read(self._woken, 64)
@@ -280,39 +173,3 @@ def ignore(_: StopReason) -> None:
 def level_of(word: object) -> str:
     """Return a level that every logger has."""
     return word if isinstance(word, str) and word in ("debug", "info", "warning", "error", "critical") else "info"
-
-
-def outcome(message: dict[str, Any]) -> object:
-    """Return what the handler returned, or raise what it raised."""
-    if "raised" in message:
-        raise error_of(str(message.get("kind")), str(message["raised"]))
-    match message["returned"]:
-        case {"snooze": float(seconds) | int(seconds)}:
-            return Snooze(seconds)
-        case {"cancel": str(reason)}:
-            return Cancel(reason)
-        case {"kept": str(text)}:
-            return Returned(text)
-        case {"value": value}:
-            return value
-        case other:
-            raise ChildDied(f"the child process returned {other!r:.100}")
-
-
-class HandlerRaised(AybJobsError):
-    """A handler in a child process raised this."""
-
-
-def error_of(kind: str, text: str) -> AybJobsError:
-    """Return the error that a handler raised in its child, with the text that tells of it."""
-    match kind:
-        case "Discard":
-            return Discard(text)
-        case "PayloadUndecodable":
-            return PayloadUndecodable(text)
-        case "LeaseLost":
-            return LeaseLost(text)
-        case "Stopped":
-            return Stopped("asked in its child process")
-        case _:
-            return HandlerRaised(text)

@@ -1,6 +1,7 @@
 """Isolated handlers in child processes."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config import load_config
 from ayb_jobs.errors import ConfigError, InvalidInput
-from ayb_jobs.events import JobOverran
+from ayb_jobs.events import JobOverran, LoopFailed
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.isolation import isolation_faults
@@ -48,6 +49,10 @@ def count(conn: Connection, job_type: str, state: str) -> int:
 
 def pids(conn: Connection) -> list[int]:
     return [pid for (pid,) in conn.execute("SELECT pid FROM places")]
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def is_gone(pid: int) -> bool:
@@ -177,6 +182,34 @@ def test_poison_among_innocent_jobs_costs_its_own_attempts_and_nothing_else(
         assert [event.job.id for event in daemon.recorder.of(JobOverran)] == [poison["regex"]]
         eventually(lambda: is_gone(int(forked.read_text())))
     assert count(conn, "innocent", "failed") == 0
+
+
+def test_the_death_of_the_fork_server_costs_one_attempt_of_what_runs(database_url: str, conn: Connection) -> None:
+    with running(database_url, REGISTRY, process_concurrency=1) as daemon:
+        hit = enqueue(conn, NewJob(type="wait", payload="deaf", max_attempts=1)).id
+        eventually(lambda: pids(conn), within_s=30)
+        os.kill(parent_of(pids(conn)[0]), signal.SIGKILL)
+        eventually(lambda: row(conn, hit, "state") == "failed")
+        after = enqueue(conn, NewJob(type="where", max_attempts=1)).id
+        eventually(lambda: row(conn, after, "state") == "completed", within_s=30)
+        assert is_gone(pids(conn)[0])
+        assert daemon.recorder.of(LoopFailed) == []
+    assert "the process that forked it died" in execution(conn, hit)[1]
+
+
+def test_if_start_up_code_began_a_thread_children_are_started_anew(
+    database_url: str, conn: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with running(database_url, REGISTRY, process_concurrency=1):
+        job_id = enqueue(conn, NewJob(type="wait")).id
+        eventually(lambda: pids(conn), within_s=30)
+        program = Path(f"/proc/{pids(conn)[0]}/cmdline").read_bytes()
+    assert b"executors.child import main" in program
+    assert row(conn, job_id, "state") == "queued"
 
 
 def test_what_a_shutdown_kills_is_given_back_with_its_attempt(database_url: str, conn: Connection) -> None:

@@ -1,0 +1,81 @@
+"""The daemon's end of the fork server, which begins with the first child, and again if it has died."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from ayb_jobs.errors import ChildDied
+from ayb_jobs.forks import keep_from_children
+
+PROGRAM = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from ayb_jobs.runtime.executors.fork_server import main
+main(int(sys.argv[2]))
+"""
+END_S = 5.0
+
+
+class ForkServer:
+    """Has child processes forked. Threads may share it: one child is forked at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests: socket.socket | None = None
+
+    def fork(self, descriptors: Sequence[int]) -> int:
+        """Return the process id of a new child, which is given these descriptors; raises `ChildDied` if none starts."""
+        with self._lock:
+            pid = self._ask(descriptors)
+            if pid is None:  # the server has died since
+                self._end()
+                pid = self._ask(descriptors)
+        if not pid:
+            raise ChildDied("no child process could be started: there are too many processes or open files")
+        return pid
+
+    def close(self) -> None:
+        """End the server. May come twice, or before any child."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, descriptors: Sequence[int]) -> int | None:
+        """Return the process id of a new child, 0 if the server could fork none, and None if there is no server."""
+        if self._requests is None:
+            self._process, self._requests = begin()
+        try:
+            socket.send_fds(self._requests, [b"fork"], list(descriptors))
+            answer = self._requests.recv(32)
+            return int(answer) if answer else None
+        except OSError:
+            return None
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        requests, self._requests = self._requests, None
+        if requests is not None:
+            requests.close()
+        if process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_S)
+            process.kill()
+            process.wait()
+
+
+def begin() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the server. It is in a session of its own, so that no terminal stops it before the daemon."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    keep_from_children(ours)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return process, ours
