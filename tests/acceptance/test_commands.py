@@ -52,7 +52,7 @@ ENDED = "SELECT type, outcome, split_part(error, E'\\n', 1) FROM _ayb_job_execut
 def lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -59,20 +59,24 @@ class Command:
         """
         takers = {self.output: on_output, self.notes: on_notes}
         poll = select.poll()
-        for descriptor in (*takers, self._link.fileno()):
+        for descriptor in takers:
             poll.register(descriptor, select.POLLIN)
+        poll.register(self._link, select.POLLRDHUP)  # not for what it tells before the end
         until: float | None = None
         while takers and (until is None or time.monotonic() < until):
             for descriptor, _ in poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000):
                 if descriptor == self._link.fileno():
-                    self._hear()
-                    if self._ended is not None:
-                        poll.unregister(descriptor)
-                        until = time.monotonic() + DRAIN_S
+                    self._hear_end()
+                    poll.unregister(descriptor)
+                    until = time.monotonic() + DRAIN_S
                 elif not read_once(descriptor, takers[descriptor]):
                     poll.unregister(descriptor)
                     del takers[descriptor]
-        while self._ended is None:  # it closed both, and runs on
+        return self._hear_end()
+
+    def _hear_end(self) -> Ended:
+        """Return how the command ended, once it has."""
+        while self._ended is None:
             self._hear()
         return self._ended
 

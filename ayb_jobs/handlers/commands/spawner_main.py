@@ -36,7 +36,7 @@ LOOK_S = 0.1
 # How long to wait for what was killed: a process that waits for a disk cannot end.
 END_S = 2.0
 # A Python process ignores some, and whoever started it may have it ignore others. A command must ignore none.
-AS_USUAL = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+AS_USUAL = [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN]
 HEARD_HERE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -47,9 +47,10 @@ class NoEntry(Exception):
 class Command:
     """A command that was started, and the socket to the job that it runs for."""
 
-    def __init__(self, link: socket.socket, pid: int) -> None:
+    def __init__(self, link: socket.socket, pid: int, written: Sequence[int]) -> None:
         self.link = link
         self.pid = pid
+        self.written = written  # open until its end is told, so that its job wakes once for all that ends then
         self.ended: dict[str, int] | None = None  # how its first process ended
         self.kill_at: float | None = None
         self.killed: float | None = None
@@ -58,6 +59,12 @@ class Command:
         """Tell the job something; it may be gone."""
         with suppress(OSError):
             self.link.send(json.dumps(what).encode(), socket.MSG_DONTWAIT)
+
+    def let_go(self) -> None:
+        """Tell the job no more."""
+        for descriptor in self.written:
+            os.close(descriptor)
+        self.link.close()
 
     def signal(self, number: int) -> None:
         """Signal the whole group; before it has become one, its first process."""
@@ -130,24 +137,26 @@ class Spawner:
         text, descriptors = received(self.requests)
         if not text:
             return False
-        try:
-            if len(descriptors) == DESCRIPTORS:  # else there was no room for them, and the job sees its socket end
-                self.start(json.loads(text), descriptors)
-        finally:
+        if len(descriptors) == DESCRIPTORS:
+            self.start(json.loads(text), descriptors)
+        else:  # there was no room for them, and the job sees its socket end
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
 
     def start(self, request: Request, descriptors: Sequence[int]) -> None:
         """Start a command, and tell its job of it."""
-        link = socket.socket(fileno=fcntl.fcntl(descriptors[3], fcntl.F_DUPFD_CLOEXEC, FIRST_OWN))
-        command = Command(link, 0)
+        standard_input, *written, link_number = descriptors
+        link = socket.socket(fileno=link_number)
+        command = Command(link, 0, written)
         try:
             command.pid = self.spawned(request, descriptors)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one command, the spawner goes on
             command.tell({"refused": reason(error, request)})
-            link.close()
+            command.let_go()
             return
+        finally:
+            os.close(standard_input)
         command.tell({"pid": command.pid})
         self.by_link[link.fileno()] = self.by_pid[command.pid] = command
         self.poll.register(link, select.EPOLLIN | select.EPOLLRDHUP)
@@ -229,7 +238,7 @@ class Spawner:
                 del self.ending[descriptor], self.by_link[descriptor]
                 command.tell(command.ended or {})
                 self.unwatch(command)
-                command.link.close()
+                command.let_go()
 
     def end(self) -> None:
         """Kill all groups, and wait a moment for their ends."""
