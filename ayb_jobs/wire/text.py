@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from ayb_jobs.model.instants import instant_text
@@ -16,14 +18,20 @@ class Stored(str):
 
 def object_text(fields: Mapping[str, Any]) -> str:
     """Return the JSON of an object; fields that are None are left out."""
-    parts = [f"{json.dumps(key)}:{value_text(value)}" for key, value in fields.items() if value is not None]
+    parts = [f"{_key_text(key)}:{value_text(value)}" for key, value in fields.items() if value is not None]
     return f"{{{','.join(parts)}}}"
+
+
+# Names of fields come again and again.
+_key_text = lru_cache(maxsize=1024)(encode_basestring_ascii)
 
 
 def value_text(value: Any) -> str:
     """Return the JSON of a value; an instant is RFC 3339 in UTC."""
     if isinstance(value, Stored):
         return value
+    if type(value) is str:
+        return encode_basestring_ascii(value)
     return json.dumps(instant_text(value) if isinstance(value, datetime) else value)
 
 

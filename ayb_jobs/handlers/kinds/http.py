@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Literal
 
 from ayb_jobs.config import JobTypeSettings
@@ -80,11 +81,18 @@ class Address:
         return url_host(self.url)
 
 
-async def post(address: Address, ctx: AsyncJobContext) -> Result:
-    """Post a job to its address, and return what the answer means."""
-    from ayb_jobs.handlers.requests import client  # an optional extra
+@cache
+def requesting() -> tuple[Any, Any]:
+    """Return what posts and what signs; both need an optional extra."""
+    from ayb_jobs.handlers.requests import client
     from ayb_jobs.handlers.requests.signing import signed
 
+    return client, signed
+
+
+async def post(address: Address, ctx: AsyncJobContext) -> Result:
+    """Post a job to its address, and return what the answer means."""
+    client, signed = requesting()
     key = f"http, private {address.allow_private}"
     clients = ctx.services.clients
     if key not in clients:

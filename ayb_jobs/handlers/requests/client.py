@@ -41,6 +41,7 @@ class Client:
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
         self._session: aiohttp.ClientSession | None = None
+        self._targets: dict[str, URL] = {}  # as many as there are job types
 
     async def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout_s: float | None) -> Answer:
         """Post to an address, and return the answer.
@@ -48,19 +49,9 @@ class Client:
         `timeout_s` counts from the call until the answer has been read: name resolution and TLS included. Raises
         `TimeoutError`, `PrivateAddress`, `aiohttp.ClientError`, `OSError` or `ValueError`.
         """
-        target = URL(url)
-        host = (target.raw_host or "").rstrip(".")
-        if not self._allow_private and literal(host) is not None:  # no resolver is asked for these
-            refuse_private(host, host)
         async with (
             asyncio.timeout(timeout_s),
-            self._opened().post(
-                target,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=timeout_s),
-            ) as response,
+            self._opened().post(self._target(url), data=body, headers=headers, allow_redirects=False) as response,
         ):
             read, is_whole = await read_bounded(response)
             return Answer(
@@ -70,6 +61,17 @@ class Client:
                 body=read,
                 is_whole=is_whole,
             )
+
+    def _target(self, url: str) -> URL:
+        """Return an address that may be posted to, as far as that shows without a look-up."""
+        target = self._targets.get(url)
+        if target is None:
+            target = URL(url)
+            host = (target.raw_host or "").rstrip(".")
+            if not self._allow_private and literal(host) is not None:  # no resolver is asked for these
+                refuse_private(host, host)
+            self._targets[url] = target
+        return target
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -86,6 +88,7 @@ class Client:
 def open_session(*, allow_private: bool) -> aiohttp.ClientSession:
     """Return a session that keeps no cookies, and asks no proxy of the environment; to be closed."""
     return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None),  # whoever posts sets one over the whole exchange
         connector=aiohttp.TCPConnector(
             resolver=Resolver(allow_private=allow_private), limit=0, keepalive_timeout=KEEP_ALIVE_S
         ),
