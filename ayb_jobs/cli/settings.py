@@ -1,9 +1,12 @@
 """The configuration, for the commands that need it; importing this takes longer than most commands do."""
 
 import os
+from pathlib import Path
 
 from ayb_jobs.cli.options import Options
 from ayb_jobs.config import Config, load_config
+from ayb_jobs.config.sources import config_file
+from ayb_jobs.embedded import DEFAULT_HOME
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import pack
 from ayb_jobs.model.bounds import NO_BOUNDS
@@ -23,3 +26,14 @@ def job_defaults(options: Options, job_type: str) -> Defaults:
     found = (known | dict(config.job_types)).get(job_type)
     attempts = found.max_attempts if found and found.max_attempts else config.jobs.max_retries_default
     return Defaults(dict(found.payload) if found else {}, attempts, found.bounds if found else NO_BOUNDS)
+
+
+def place_words(options: Options, config: Config) -> str:
+    """Say which database was looked at, who named it, and where a file was looked for, without any secret."""
+    file = config_file(options.config, os.environ)
+    if os.environ.get("AYB_JOBS_DATABASE_URL"):
+        return "the database of AYB_JOBS_DATABASE_URL"
+    if config.database.url:
+        return f"the database of {config.origins['database.url'].label()}"
+    none = f" ({Path.cwd()} holds no ayb-jobs.toml, and no --config was given)" if file is None else f" ({file})"
+    return f"the embedded database in {Path(config.database.data_dir or DEFAULT_HOME).absolute()}{none}"

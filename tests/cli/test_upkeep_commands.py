@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ayb_jobs.cli.backend.address import place_words
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options
-from ayb_jobs.cli.settings import settings
+from ayb_jobs.cli.settings import place_words, settings
 from ayb_jobs.embedded import DEFAULT_HOME
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, connect

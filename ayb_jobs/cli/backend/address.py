@@ -4,15 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import patience
-from ayb_jobs.config.sources import config_file
 from ayb_jobs.errors import DatabaseError, InvalidInput
-
-if TYPE_CHECKING:  # slow to import
-    from ayb_jobs.config import Config
 
 
 @contextmanager
@@ -41,19 +36,6 @@ def named_url(options: Options) -> str:
     from ayb_jobs.cli.settings import settings
 
     return settings(options).database.url
-
-
-def place_words(options: Options, config: "Config") -> str:
-    """Say which database was looked at, who named it, and where a file was looked for, without any secret."""
-    file = config_file(options.config, os.environ)
-    if os.environ.get("AYB_JOBS_DATABASE_URL"):
-        return "the database of AYB_JOBS_DATABASE_URL"
-    if config.database.url:
-        return f"the database of {config.origins['database.url'].label()}"
-    from ayb_jobs.embedded import DEFAULT_HOME  # mostly not needed
-
-    none = f" ({Path.cwd()} holds no ayb-jobs.toml, and no --config was given)" if file is None else f" ({file})"
-    return f"the embedded database in {Path(config.database.data_dir or DEFAULT_HOME).absolute()}{none}"
 
 
 @contextmanager

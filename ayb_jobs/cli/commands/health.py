@@ -12,12 +12,12 @@ from ayb_jobs.checks.finding import facts
 from ayb_jobs.checks.fleet import lifeless, no_daemon
 from ayb_jobs.checks.verdict import Look, look_round
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.address import database_url, place_words
+from ayb_jobs.cli.backend.address import database_url
 from ayb_jobs.cli.backend.api import ApiBackend
 from ayb_jobs.cli.backend.backend import api_url, token
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, backend_options, pass_options
-from ayb_jobs.cli.settings import settings
+from ayb_jobs.cli.settings import place_words, settings
 from ayb_jobs.config import Config, Retention
 from ayb_jobs.storage.database import Timeouts, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
