@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -24,12 +25,15 @@ Starter = Callable[[str], subprocess.Popen[str]]
 
 
 @pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place for data that every user can reach, as a project's folder is."""
-    project = tmp_path_factory.mktemp("project")
-    for folder in (project, *project.parents[:2]):
-        folder.chmod(0o755)
-    return project / ".ayb-jobs" / "postgres"
+def home() -> Iterator[Path]:
+    """A place for data that every user can reach, as a project's folder is.
+
+    It is outside of pytest's own folders, which each further pytest of the machine closes to others when it starts, and
+    on a disk, since a test puts another shared memory in the place of the machine's.
+    """
+    with TemporaryDirectory(dir="/var/tmp", prefix="ayb-jobs-test-") as project:
+        Path(project).chmod(0o755)
+        yield Path(project) / ".ayb-jobs" / "postgres"
 
 
 @pytest.fixture
