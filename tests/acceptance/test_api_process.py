@@ -1,10 +1,7 @@
 """The API of a real daemon: where it dares to listen, and that it never tells a secret."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +13,7 @@ from ayb_jobs.config.section import is_secret
 from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 from ayb_jobs.storage.database import Connection
 from tests.acceptance.processes import daemon
+from tests.cli.conftest import Cli
 from tests.eventually import eventually
 from tests.factories import make_job
 
@@ -34,26 +32,14 @@ MATRIX = [
 ]
 
 
-def check_config(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AYB_JOBS_")}
-    environ = inherited | {f"AYB_JOBS_{name.upper()}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "ayb_jobs", "check-config"]
-    return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.parametrize(("host", "token", "enabled", "starts"), MATRIX)
-def test_beyond_loopback_only_a_long_token_will_do(
-    tmp_path: Path,
-    host: str,
-    token: str,
-    enabled: str,
-    starts: bool,
-) -> None:
-    done = check_config(tmp_path, api_host=host, api_admin_token=token, enabled=enabled)
-    assert done.returncode == (0 if starts else CONFIG_ERROR), done.stderr
+def test_beyond_loopback_only_a_long_token_will_do(host: str, token: str, enabled: str, starts: bool) -> None:
+    settings = {"api_host": host, "api_admin_token": token, "enabled": enabled}
+    done = Cli({f"AYB_JOBS_{name.upper()}": value for name, value in settings.items()})("check-config")
+    assert done.code == (0 if starts else CONFIG_ERROR), done.err
     if not starts:
-        assert "openssl rand -hex 32" in done.stderr
-    assert not token or token not in done.stdout + done.stderr
+        assert "openssl rand -hex 32" in done.err
+    assert not token or token not in done.out + done.err
 
 
 def test_the_daemon_itself_refuses_to_start_open_to_the_network(tmp_path: Path, database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, LiteralString
 
 import pytest
@@ -12,6 +13,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import lifelines
 from ayb_jobs.storage.queue import dependencies, leases, leasing, limited, recovery, settling, turns
 from ayb_jobs.storage.queue.lanes import NO_FLOOR
+from ayb_jobs.storage.throwaway import Databases
 
 BATCH = 500
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -67,16 +69,25 @@ TABLES: Mapping[str, tuple[bool, Mapping[str, int]]] = {
 }
 
 
+@pytest.fixture(scope="module", params=TABLES)
+def table_of_jobs(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Connection]:
+    """A connection as the daemon's loops have them, to a database with jobs in it that no test changes."""
+    with databases.migrated() as url, closing(Database(url)) as db, db.connection() as conn:
+        fill(conn, *TABLES[request.param])
+        yield conn
+
+
 @pytest.fixture(params=TABLES)
-def table(request: pytest.FixtureRequest, db: Database) -> Iterator[Connection]:
-    """A connection as the daemon's loops have them, to a database with jobs in it."""
+def table_to_change(request: pytest.FixtureRequest, db: Database) -> Iterator[Connection]:
+    """A connection as the daemon's loops have them, to a database of the test's own with jobs in it."""
     with db.connection() as conn:
         fill(conn, *TABLES[request.param])
         yield conn
 
 
 def fill(conn: Connection, analyzed: bool, counts: Mapping[str, int]) -> None:
-    conn.execute("ALTER TABLE _ayb_jobs SET (autovacuum_enabled = false)")
+    for name in ("_ayb_jobs", "_ayb_job_dependencies"):
+        conn.execute(sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = false)").format(sql.Identifier(name)))
     for state, count in counts.items():
         conn.execute(
             "INSERT INTO _ayb_jobs (type, state, run_at)"
@@ -85,6 +96,10 @@ def fill(conn: Connection, analyzed: bool, counts: Mapping[str, int]) -> None:
         )
     if analyzed:
         conn.execute("ANALYZE")
+    conn.execute(
+        "INSERT INTO _ayb_job_dependencies SELECT gen_random_uuid(), gen_random_uuid(), 'run', number % 2 = 0"
+        " FROM generate_series(1, 20000) AS number"
+    )
 
 
 def plan(conn: Connection, mode: str, statement: LiteralString, values: Mapping[str, Any]) -> str:
@@ -124,9 +139,9 @@ READS_ALL = "Seq Scan on _ayb_jobs"
     ids=["all", "by turn", "beside limits"],
 )
 def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(
-    table: Connection, mode: str, statement: LiteralString
+    table_of_jobs: Connection, mode: str, statement: LiteralString
 ) -> None:
-    found = plan(table, mode, statement, LEASE)
+    found = plan(table_of_jobs, mode, statement, LEASE)
     assert READS_ALL not in found
     assert re.search(r"LockRows.*\n *->  Index Scan using idx_ayb_jobs_ready on _ayb_jobs job(_1)? ", found)
     walks = re.findall(
@@ -138,8 +153,8 @@ def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(
 
 @MODES
 @pytest.mark.parametrize("statement", [settling.SETTLE_JOBS, settling.SETTLE_AND_REMOVE_JOBS], ids=["keep", "remove"])
-def test_settling_finds_its_jobs_by_their_ids(table: Connection, mode: str, statement: LiteralString) -> None:
-    found = plan(table, mode, statement, SETTLE)
+def test_settling_finds_its_jobs_by_their_ids(table_of_jobs: Connection, mode: str, statement: LiteralString) -> None:
+    found = plan(table_of_jobs, mode, statement, SETTLE)
     assert READS_ALL not in found
     assert "_ayb_jobs_pkey" in found
     assert "idx_ayb_jobs_lease" not in found
@@ -148,37 +163,37 @@ def test_settling_finds_its_jobs_by_their_ids(table: Connection, mode: str, stat
 @MODES
 @pytest.mark.parametrize("statement", [leases.EXTEND_LEASES, leases.RELEASE_JOBS], ids=["extend", "release"])
 def test_extending_and_giving_back_find_their_jobs_by_their_ids(
-    table: Connection, mode: str, statement: LiteralString
+    table_of_jobs: Connection, mode: str, statement: LiteralString
 ) -> None:
-    found = plan(table, mode, statement, TOUCH)
+    found = plan(table_of_jobs, mode, statement, TOUCH)
     assert READS_ALL not in found
     assert "_ayb_jobs_pkey" in found
     assert "idx_ayb_jobs_lease" not in found
 
 
 @MODES
-def test_progress_finds_its_job_by_its_id(table: Connection, mode: str) -> None:
-    found = plan(table, mode, leases.REPORT_PROGRESS, PROGRESS)
+def test_progress_finds_its_job_by_its_id(table_of_jobs: Connection, mode: str) -> None:
+    found = plan(table_of_jobs, mode, leases.REPORT_PROGRESS, PROGRESS)
     assert "_ayb_jobs_pkey" in found
     assert "idx_ayb_jobs_lease" not in found
 
 
 @MODES
-def test_looking_for_lost_leases_walks_the_lease_index(table: Connection, mode: str) -> None:
-    found = plan(table, mode, recovery.FIND_EXPIRED_LEASES, FIND_EXPIRED)
+def test_looking_for_lost_leases_walks_the_lease_index(table_of_jobs: Connection, mode: str) -> None:
+    found = plan(table_of_jobs, mode, recovery.FIND_EXPIRED_LEASES, FIND_EXPIRED)
     assert READS_ALL not in found
     assert "Index Scan using idx_ayb_jobs_lease" in found
 
 
 @MODES
-def test_looking_for_what_the_dead_hold_walks_the_lease_index(table: Connection, mode: str) -> None:
-    found = plan(table, mode, recovery.FIND_LEASES_OF_THE_DEAD, FIND_OF_THE_DEAD)
+def test_looking_for_what_the_dead_hold_walks_the_lease_index(table_of_jobs: Connection, mode: str) -> None:
+    found = plan(table_of_jobs, mode, recovery.FIND_LEASES_OF_THE_DEAD, FIND_OF_THE_DEAD)
     assert READS_ALL not in found
     assert "Index Scan using idx_ayb_jobs_lease" in found
 
 
-def test_recovering_finds_its_jobs_by_their_ids(table: Connection) -> None:
-    found = plan(table, "force_custom_plan", recovery.RECOVER_JOBS, RECOVER)
+def test_recovering_finds_its_jobs_by_their_ids(table_of_jobs: Connection) -> None:
+    found = plan(table_of_jobs, "force_custom_plan", recovery.RECOVER_JOBS, RECOVER)
     assert READS_ALL not in found
 
 
@@ -192,9 +207,9 @@ LOOKS: Mapping[LiteralString, Mapping[str, Any]] = {
 @MODES
 @pytest.mark.parametrize("statement", LOOKS, ids=["look", "last leases", "orphans"])
 def test_looking_for_what_runs_reads_the_lease_index_alone(
-    table: Connection, mode: str, statement: LiteralString
+    table_of_jobs: Connection, mode: str, statement: LiteralString
 ) -> None:
-    found = plan(table, mode, statement, LOOKS[statement])
+    found = plan(table_of_jobs, mode, statement, LOOKS[statement])
     assert READS_ALL not in found
     assert "idx_ayb_jobs_lease" in found
 
@@ -216,12 +231,10 @@ EDGES: Mapping[LiteralString, Mapping[str, Any]] = {
 
 @MODES
 @pytest.mark.parametrize("statement", EDGES, ids=["of parents", "ripe", "lock", "close", "forget"])
-def test_resolving_finds_edges_and_jobs_by_their_ids(table: Connection, mode: str, statement: LiteralString) -> None:
-    table.execute(
-        "INSERT INTO _ayb_job_dependencies SELECT gen_random_uuid(), gen_random_uuid(), 'run', number % 2 = 0"
-        " FROM generate_series(1, 20000) AS number"
-    )
-    found = plan(table, mode, statement, EDGES[statement])
+def test_resolving_finds_edges_and_jobs_by_their_ids(
+    table_of_jobs: Connection, mode: str, statement: LiteralString
+) -> None:
+    found = plan(table_of_jobs, mode, statement, EDGES[statement])
     assert READS_ALL not in found
     assert "Seq Scan on _ayb_job_dependencies" not in found
     assert "idx_ayb_jobs_ready" not in found
@@ -235,19 +248,19 @@ VALUES_UNDER = {
 }  # fmt: skip
 
 
-def test_a_look_under_a_limit_walks_its_own_indexes(table: Connection) -> None:
+def test_a_look_under_a_limit_walks_its_own_indexes(table_to_change: Connection) -> None:
     """The function runs it without sequential scans, whatever the statistics say."""
-    table.execute(
+    table_to_change.execute(
         "UPDATE _ayb_jobs SET limited_by = 'few', limited_key = right(id::text, 2), priority = 6 WHERE state = 'queued'"
     )
-    row = table.execute("SELECT pg_get_functiondef('_ayb_job_lease_limited'::regproc)").fetchone()
+    row = table_to_change.execute("SELECT pg_get_functiondef('_ayb_job_lease_limited'::regproc)").fetchone()
     found = LOOK_UNDER.search(row[0] if row else "")
     assert found is not None
     text = found[1] + found[2].removesuffix(";")
     for name, value in VALUES_UNDER.items():
         text = re.sub(rf"(?<![\w.]){re.escape(name)}\b(?!\.)", value, text)
-    table.execute("SET enable_seqscan = off")
-    lines = "\n".join(line[0] for line in table.execute(f"EXPLAIN {text}".replace("%", "%%").encode()))
+    table_to_change.execute("SET enable_seqscan = off")
+    lines = "\n".join(line[0] for line in table_to_change.execute(f"EXPLAIN {text}".replace("%", "%%").encode()))
     assert "Seq Scan on _ayb_jobs" not in lines
     assert "Index Scan using idx_ayb_jobs_limited on _ayb_jobs job" in lines
     assert re.search(r"Index (Only )?Scan using idx_ayb_jobs_limited_running on _ayb_jobs job", lines)

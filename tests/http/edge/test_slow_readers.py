@@ -59,7 +59,7 @@ def test_slow_readers_leave_no_traceback(
     monkeypatch.setattr(connection, "MAX_CONNECTIONS", most)
     monkeypatch.setattr(connection, "ANSWER_S", 1.0)
     conn.execute(
-        "INSERT INTO _ayb_jobs (type, payload) SELECT 't', to_jsonb(repeat('x', 9000)) FROM generate_series(1, 500)"
+        "INSERT INTO _ayb_jobs (type, payload) SELECT 't', to_jsonb(repeat('x', 9000)) FROM generate_series(1, 100)"
     )
     caplog.set_level(logging.WARNING)
     with serving(db) as server, ExitStack() as slow:
