@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 # Each name is imported when it is first asked for: the command line starts without what it does not use.
 if TYPE_CHECKING:
+    from ayb_jobs.client.batches import AsyncBatch, Batch, batch, batch_async
     from ayb_jobs.client.canceling import request_cancel, request_cancel_async
     from ayb_jobs.client.enqueueing import enqueue, enqueue_async, enqueue_many, enqueue_many_async
     from ayb_jobs.client.steps import Enqueued
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ayb_jobs.client.batches": ("AsyncBatch", "Batch", "batch", "batch_async"),
     "ayb_jobs.client.canceling": ("request_cancel", "request_cancel_async"),
     "ayb_jobs.client.enqueueing": ("enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"),
     "ayb_jobs.client.steps": ("Enqueued",),
@@ -69,8 +71,10 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AsyncBatch",
     "AsyncJobContext",
     "AybJobsError",
+    "Batch",
     "Cancel",
     "Conflict",
     "Discard",
@@ -91,6 +95,8 @@ __all__ = [
     "TransactionLost",
     "Unique",
     "WaitTimedOut",
+    "batch",
+    "batch_async",
     "cancel_job",
     "enqueue",
     "enqueue_async",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.model.schedules.fires import Advance
@@ -87,6 +88,13 @@ class ChildrenResolved:
 
     freed: Sequence[str]
     canceled: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchesDone:
+    """All members of these batches have ended. Their callbacks are enqueued."""
+
+    batches: Sequence[EndedBatch]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -429,6 +437,7 @@ Single = (
     | JobsCanceled
     | JobRecovered
     | ChildrenResolved
+    | BatchesDone
     | JobOverran
     | EventLoopBlocked
     | RowsPruned

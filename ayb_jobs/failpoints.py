@@ -19,6 +19,8 @@ FIRING = "firing"
 FIRED = "fired"
 RELEASED = "released"
 COMMITTING = "committing"
+BATCH_LOCKED = "batch_locked"
+BATCH_CLOSED = "batch_closed"
 
 
 def reach(step: str) -> None:

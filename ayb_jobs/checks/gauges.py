@@ -23,6 +23,7 @@ def gauges_of_state(conn: Connection, *, queues: Sequence[str], label: Callable[
         "ayb_jobs_oldest_expired_lease_age_seconds": {(): gauges.oldest_expired_lease_s},
         "ayb_jobs_paused": {(kind,): count for kind, count in count_pauses(conn).items()},
         **_limits(conn),
+        "ayb_jobs_batches_unfinished": {(): gauges.batches},
         "ayb_jobs_workers": {(): gauges.workers},
         "ayb_jobs_schedules_overdue": {(): count_overdue(conn)},
     }

@@ -56,6 +56,7 @@ COMMANDS = {
     "schedules": Lazy(
         "schedules:schedules", "Look at schedules; create, change and watch them.", ("cron", "crons", "beat")
     ),
+    "batches": Lazy("batches:batches", "Look at batches; make, seal and cancel them.", ("batch", "groups")),
     "demo": Lazy("demo:demo", "Take a tour on a database that is thrown away.", ("tour", "try", "example")),
     "torture": Lazy("torture:torture", "Break daemons on purpose, and check that no job is lost.", ("chaos",)),
     "bench": Lazy("bench:bench", "Measure the daemon on this machine.", ("benchmark", "measure", "perf")),

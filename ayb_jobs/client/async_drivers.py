@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
-from ayb_jobs.client.copying import Copied
+from ayb_jobs.client.copying import Copied, as_members
 from ayb_jobs.client.dialects import numbered, sqlalchemy_text
 from ayb_jobs.client.hearing import AsyncWait, asyncpg_hearing, deaf_async, psycopg_async_hearing
-from ayb_jobs.client.steps import Row, Steps, enqueue_all
+from ayb_jobs.client.steps import Row, Steps, enqueue_all, join_batch
 from ayb_jobs.client.sync_drivers import IDLE, VERSION, on_postgresql, plain_rows
 from ayb_jobs.model.job import NewJob
-from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, NOTIFY
+from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, COPY_DUE_MEMBERS, NOTIFY
 
 T = TypeVar("T")
 TABLE = "_ayb_jobs"
@@ -30,8 +30,10 @@ class AsyncDriver(Protocol):
         """Run a statement in the caller's transaction and return its first row."""
         ...
 
-    async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
-        """Insert jobs with their ids, all or none, and return how many were made."""
+    async def enqueue_all(
+        self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None
+    ) -> int:
+        """Insert jobs with their ids, all or none, and return how many were made; as members of a batch, if given."""
         ...
 
     def in_transaction(self) -> bool:
@@ -76,11 +78,15 @@ class Psycopg:
             row: Row | None = await cursor.fetchone()
             return row
 
-    async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+    async def enqueue_all(
+        self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None
+    ) -> int:
         """Copy jobs, and insert those for which something has to be looked up."""
-        copied = Copied(jobs, trace)
+        copied = Copied(jobs, trace, batch_id)
         async with self._all_or_none(), self._conn.cursor(row_factory=plain_rows) as cursor:
-            async with cursor.copy(COPY_DUE_JOBS) as copy:
+            if batch_id is not None:
+                await run(join_batch(batch_id), self.fetch)
+            async with cursor.copy(COPY_DUE_JOBS if batch_id is None else COPY_DUE_MEMBERS) as copy:
                 for chunk in copied.chunks():
                     await copy.write(chunk)
             count = int(cursor.rowcount)
@@ -124,14 +130,19 @@ class Asyncpg:
         row: Row | None = await self._conn.fetchrow(asked.text, *asked.arguments(values))
         return row
 
-    async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+    async def enqueue_all(
+        self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None
+    ) -> int:
         """Copy jobs, and insert those for which something has to be looked up.
 
         As text: `copy_records_to_table` would send payloads by the codec that the application has set for JSON.
         """
-        copied = Copied(jobs, trace)
+        copied = Copied(jobs, trace, batch_id)
         async with self._conn.transaction():
-            done = await self._conn.copy_to_table(TABLE, source=_encoded(copied), columns=COLUMNS)
+            if batch_id is not None:
+                await run(join_batch(batch_id), self.fetch)
+            columns = COLUMNS if batch_id is None else (*COLUMNS, "batch_id")
+            done = await self._conn.copy_to_table(TABLE, source=_encoded(copied), columns=columns)
             count = int(done.rpartition(" ")[2])
             if count:
                 await self._conn.execute(NOTIFY)
@@ -169,9 +180,11 @@ class Sqlalchemy:
         row: Row | None = (await self._conn.execute(sqlalchemy_text(statement), values)).fetchone()
         return row
 
-    async def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+    async def enqueue_all(
+        self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None
+    ) -> int:
         """Insert jobs by one statement."""
-        return await run(enqueue_all(list(jobs), trace), self.fetch)
+        return await run(enqueue_all(as_members(jobs, batch_id), trace), self.fetch)
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""

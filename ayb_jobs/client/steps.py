@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from ayb_jobs.errors import Conflict, NotTaken
+from ayb_jobs.errors import Conflict, NotFound, NotTaken
+from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.job import NewJob, checked_id
 from ayb_jobs.model.unique import Unique
@@ -23,11 +24,16 @@ from ayb_jobs.storage.queue.enqueueing import (
     ENQUEUE_UNIQUE,
     FIND_BY_KEY,
     INSERT_DEPENDENT_JOBS,
+    INSERT_DEPENDENT_MEMBERS,
     INSERT_JOBS,
     INSERT_LIMITED_DEPENDENT_JOBS,
     INSERT_LIMITED_JOBS,
+    INSERT_MEMBERS,
     INSERT_UNIQUE_JOBS,
+    JOIN_BATCH,
     MAKES_IDS_ITSELF,
+    OPEN_BATCH,
+    SEAL_BATCH,
 )
 from ayb_jobs.tracing import current_traceparent
 
@@ -58,8 +64,8 @@ def enqueue_one(job: NewJob, server_version: int) -> Steps[Enqueued]:
     """Insert a job, or find the one that has its key. Raises `Conflict` if neither can be done."""
     if job.unique is not None:
         return (yield from _enqueue_unique(job, job.unique))
-    if job.depends_on:
-        return (yield from _enqueue_dependent(job))
+    if job.depends_on or job.batch_id is not None:
+        return (yield from _enqueue_by_id(job))
     values = _values(job) | {"idempotency_key": job.idempotency_key}
     statement = ENQUEUE if server_version >= MAKES_IDS_ITSELF else ENQUEUE_BEFORE_18
     if job.limit_key is not None:
@@ -84,10 +90,11 @@ def _key_is_hidden(job: NewJob) -> str:
     )
 
 
-def _enqueue_dependent(job: NewJob) -> Steps[Enqueued]:
-    """Insert a job that waits for others, or find the one that has its key."""
+def _enqueue_by_id(job: NewJob) -> Steps[Enqueued]:
+    """Insert a job that waits for others or is a member of a batch, or find the one that has its key."""
+    insert = _insert_dependent if job.depends_on else _insert
     for id_ in islice(time_ordered_ids(), TRIES):
-        if (yield from _insert_dependent([(id_, job)], current_traceparent())):
+        if (yield from insert([(id_, job)], current_traceparent())):
             return Enqueued(checked_id(id_), created=True)
         if job.idempotency_key is None:
             raise Conflict("the job was not made: a trigger or a rule on _ayb_jobs drops it")
@@ -147,12 +154,7 @@ def _insert(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]
     # In one order for all, so that two calls with the same keys wait for each other and never deadlock.
     asked = sorted(jobs, key=lambda pair: pair[1].idempotency_key or "")
     keys = {"idempotency_keys": [job.idempotency_key for _, job in asked]}
-    statement = INSERT_JOBS
-    if any(job.limit_key is not None for _, job in asked):
-        statement = INSERT_LIMITED_JOBS
-        keys["limit_keys"] = [job.limit_key for _, job in asked]
-    made = yield statement, _columns(asked, trace) | keys
-    return int(made[0]) if made else 0
+    return (yield from _insert_by(PLAIN, asked, _columns(asked, trace) | keys))
 
 
 def _insert_dependent(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]:
@@ -162,12 +164,66 @@ def _insert_dependent(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> 
         "parents": [json_text(list(job.depends_on)) for _, job in asked],
         "rules": [job.on_parent_failure for _, job in asked],
     }
-    statement = INSERT_DEPENDENT_JOBS
-    if any(job.limit_key is not None for _, job in asked):
-        statement = INSERT_LIMITED_DEPENDENT_JOBS
-        more["limit_keys"] = [job.limit_key for _, job in asked]
-    made = yield statement, _columns(asked, trace) | more
+    return (yield from _insert_by(DEPENDENT, asked, _columns(asked, trace) | more))
+
+
+class _Ways(NamedTuple):
+    """The statements that insert: one knows no later column, one knows keys of limits, and one batches, too."""
+
+    plain: str
+    limited: str
+    members: str
+
+
+PLAIN = _Ways(INSERT_JOBS, INSERT_LIMITED_JOBS, INSERT_MEMBERS)
+DEPENDENT = _Ways(INSERT_DEPENDENT_JOBS, INSERT_LIMITED_DEPENDENT_JOBS, INSERT_DEPENDENT_MEMBERS)
+
+
+def _insert_by(ways: _Ways, asked: Sequence[tuple[str, NewJob]], values: dict[str, Any]) -> Steps[int]:
+    """Insert by the statement that knows all that is asked for, and none that the database may not have yet."""
+    statement = ways.plain
+    has_batch = any(job.batch_id is not None for _, job in asked)
+    if has_batch or any(job.limit_key is not None for _, job in asked):
+        statement = ways.members if has_batch else ways.limited
+        values["limit_keys"] = [job.limit_key for _, job in asked]
+    if has_batch:
+        values["batch_ids"] = [job.batch_id for _, job in asked]
+    made = yield statement, values
+    if made and has_batch and made[2]:
+        raise not_joined(*made[2].split(" "))
     return int(made[0]) if made else 0
+
+
+def not_joined(batch_id: str, became: str) -> Exception:
+    """Return the error about a batch that takes no members, as `_ayb_job_batch_join` says why."""
+    if became == "missing":
+        return NotFound(f"there is no batch {batch_id}")
+    return Conflict(f"batch {batch_id} is {became}; it takes no more jobs")
+
+
+def open_batch(new: NewBatch) -> Steps[str]:
+    """Make a batch, and return its id."""
+    values = {
+        "description": new.description,
+        "callbacks": new.callbacks_text,
+        "traceparent": current_traceparent(),
+    }
+    row = yield OPEN_BATCH, values
+    return str(row[0]) if row else ""
+
+
+def join_batch(batch_id: str) -> Steps[None]:
+    """Keep a batch from its end until the transaction has ended; raises if it takes no members."""
+    row = yield JOIN_BATCH, {"batch_id": batch_id}
+    if row and row[0] != "open":
+        raise not_joined(batch_id, row[0])
+
+
+def seal_batch(batch_id: str) -> Steps[None]:
+    """Seal a batch; raises if there is none."""
+    row = yield SEAL_BATCH, {"batch_id": batch_id}
+    if not row or not row[0]:
+        raise NotFound(f"there is no batch {batch_id}")
 
 
 def _insert_unique(jobs: Sequence[tuple[str, NewJob, Unique]], trace: str | None) -> Steps[int]:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
-from ayb_jobs.client.copying import Copied
+from ayb_jobs.client.copying import Copied, as_members
 from ayb_jobs.client.dialects import sqlalchemy_text
 from ayb_jobs.client.hearing import Wait, deaf, psycopg_hearing
-from ayb_jobs.client.steps import Row, Steps, enqueue_all
+from ayb_jobs.client.steps import Row, Steps, enqueue_all, join_batch
 from ayb_jobs.errors import NotTaken
 from ayb_jobs.model.job import NewJob
-from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, NOTIFY
+from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, COPY_DUE_MEMBERS, NOTIFY
 
 T = TypeVar("T")
 IDLE = 0  # libpq's status of a connection outside any transaction
@@ -30,8 +30,8 @@ class SyncDriver(Protocol):
         """Run a statement in the caller's transaction and return its first row."""
         ...
 
-    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
-        """Insert jobs with their ids, all or none, and return how many were made."""
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None) -> int:
+        """Insert jobs with their ids, all or none, and return how many were made; as members of a batch, if given."""
         ...
 
     def in_transaction(self) -> bool:
@@ -80,14 +80,16 @@ class Psycopg:
             row: Row | None = cursor.execute(statement, values).fetchone()
             return row
 
-    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None) -> int:
         """Copy jobs, and insert those for which something has to be looked up.
 
         Jobs are sent while `jobs` is still being read, so reading it must not use the connection.
         """
-        copied = Copied(jobs, trace)
+        copied = Copied(jobs, trace, batch_id)
         with self._all_or_none(), self._conn.cursor(row_factory=plain_rows) as cursor:
-            with cursor.copy(COPY_DUE_JOBS) as copy:
+            if batch_id is not None:
+                run(join_batch(batch_id), self.fetch)
+            with cursor.copy(COPY_DUE_JOBS if batch_id is None else COPY_DUE_MEMBERS) as copy:
                 for chunk in copied.chunks():
                     copy.write(chunk)
             count = int(cursor.rowcount)  # without those that a trigger drops
@@ -134,9 +136,9 @@ class Sqlalchemy:
         row: Row | None = self._conn.execute(sqlalchemy_text(statement), values).fetchone()
         return row
 
-    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None) -> int:
         """Insert jobs by one statement."""
-        return run(enqueue_all(list(jobs), trace), self.fetch)
+        return run(enqueue_all(as_members(jobs, batch_id), trace), self.fetch)
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
@@ -205,14 +207,14 @@ class Django:
             row: Row | None = cursor.fetchone()
             return row
 
-    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None) -> int:
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None) -> int:
         """Copy jobs if psycopg 3 is behind it, else insert them by one statement."""
         self._conn.ensure_connection()
         self._conn.validate_no_broken_transaction()
         behind = self._conn.connection
         if type(behind).__module__.partition(".")[0] == "psycopg":
-            return Psycopg(behind).enqueue_all(jobs, trace)
-        return run(enqueue_all(list(jobs), trace), self.fetch)
+            return Psycopg(behind).enqueue_all(jobs, trace, batch_id)
+        return run(enqueue_all(as_members(jobs, batch_id), trace), self.fetch)
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""

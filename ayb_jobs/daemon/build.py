@@ -38,6 +38,7 @@ from ayb_jobs.runtime.fleet.limit_watch import LimitWatch
 from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
+from ayb_jobs.runtime.jobs.batch_resolver import BatchResolver
 from ayb_jobs.runtime.jobs.completer import Completer
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
@@ -52,6 +53,7 @@ from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import (
+    BATCH_SEALED,
     DRAIN_ASKED,
     JOBS_BLOCKED,
     JOBS_CANCELED,
@@ -81,6 +83,7 @@ class Bells:
     heartbeat: Bell = field(default_factory=Bell)
     lifeline: Bell = field(default_factory=Bell)
     resolver: Bell = field(default_factory=Bell)
+    batch_resolver: Bell = field(default_factory=Bell)
     pauses: Bell = field(default_factory=Bell)
     limits: Bell = field(default_factory=Bell)
     scheduler: Bell = field(default_factory=Bell)
@@ -202,6 +205,8 @@ def build(
     )
     resolver = Resolver(database=database, emit=emit, wake=bells.resolver.ring)
     events.subscribe(resolver.hear)
+    batch_resolver = BatchResolver(database=database, emit=emit, wake=bells.batch_resolver.ring)
+    events.subscribe(batch_resolver.hear)
     # The fleet.
     pauses = PauseWatch(
         database=database, worker_id=worker_id, paused=paused, in_flight=in_flight, on_change=producer.begin_anew
@@ -249,10 +254,11 @@ def build(
             SCHEDULE_CHANGED: bells.scheduler.ring,
             PAUSES_CHANGED: bells.pauses.ring,
             JOBS_BLOCKED: resolver.told,
+            BATCH_SEALED: batch_resolver.told,
             LIMITS_CHANGED: bells.limits.ring,
             DRAIN_ASKED: bells.heartbeat.ring,
         },
-        on_ended=resolver.ended,
+        on_ended=(resolver.ended, batch_resolver.ended),
     )
     # Chores.
     pruner = Pruner(database=database, retention=config.retention, emit=emit, stopping=draining)
@@ -265,6 +271,7 @@ def build(
         Loop("completer", completer.tick, emit, bell=bells.completer),
         Loop("producer", producer.tick, emit, bell=bells.producer),
         Loop("resolver", resolver.tick, emit, bell=bells.resolver),
+        Loop("batch resolver", batch_resolver.tick, emit, bell=bells.batch_resolver),
         Loop("recoverer", recoverer.tick, emit),
         Loop("heartbeat", heartbeat.tick, emit, bell=bells.heartbeat),
         Loop("lifeline", lifeline.tick, emit, bell=bells.lifeline),

@@ -152,7 +152,15 @@ class Daemon:
         self._release_left_orphans(time.monotonic() + FLUSH_S)
         self._parts.executors.stop()
         self._stop_loops(
-            "completer", "resolver", "watchdog", "lease keeper", "lifeline", "heartbeat", "event loop watch", "tallier"
+            "completer",
+            "resolver",
+            "batch resolver",
+            "watchdog",
+            "lease keeper",
+            "lifeline",
+            "heartbeat",
+            "event loop watch",
+            "tallier",
         )
         self._attempt("tallier", self._parts.tallier.flush)
         if not ((abandoned or unsettled) and self._parts.lifeline.held):

@@ -14,6 +14,7 @@ from ayb_jobs.http.edge.guard import Doors, Guard
 from ayb_jobs.http.edge.problems import answer_errors
 from ayb_jobs.http.routes import (
     audit,
+    batches,
     bulk,
     figures,
     graphql,
@@ -39,6 +40,7 @@ ROUTERS = (
     schedules.router,
     queues.router,
     limits.router,
+    batches.router,
     why.router,
     workers.router,
     audit.router,

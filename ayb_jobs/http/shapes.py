@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from ayb_jobs.model.batches import BatchState
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.model.waiting import WaitKind
@@ -36,12 +37,25 @@ class StepShape(Shape):
     done_at: datetime
 
 
+class ProgressShape(Shape):
+    """How many members of a batch are in each state; `percent` of them have ended."""
+
+    queued: int
+    running: int
+    completed: int
+    failed: int
+    canceled: int
+    total: int
+    percent: int
+
+
 class JobShape(Shape):
     """A job. `blockedRunAt` is there while it waits for a parent: when it is due after that.
 
     If one job is shown, `result` is what its handler returned, `steps` are those that it has done, and `waitReason` is
     what keeps it waiting. While it holds a unique key, `uniqueScope` tells until when: `unfinished`, or `waiting`.
-    `dependsOn` and `dependents` hold up to 100 of its parents and children then.
+    `dependsOn` and `dependents` hold up to 100 of its parents and children then, and `batchProgress` tells how far its
+    batch is.
     """
 
     id: str
@@ -62,6 +76,8 @@ class JobShape(Shape):
     unique_scope: str | None = None
     limit: str | None = None
     limit_key: str | None = None
+    batch_id: str | None = None
+    batch_progress: ProgressShape | None = None
     schedule_id: str | None = None
     scheduled_for: datetime | None = None
     progress: Any = None
@@ -187,6 +203,46 @@ class LimitPage(Shape):
 
     items: list[LimitShape]
     count: int
+
+
+class FailureShape(Shape):
+    """The job that failed first, of those that have failed, and its error."""
+
+    job_id: str
+    error: str
+
+
+class CallbackShape(Shape):
+    """What is enqueued at an event, as job `jobId`; `state` is that job's, left out if there is none."""
+
+    event: Literal["success", "failure", "done"]
+    job_id: str
+    type: str
+    state: JobState | None = None
+
+
+class BatchShape(Shape):
+    """A batch. Once it is done, `progress` says how its jobs had ended then. `waitsFor` says what it waits for."""
+
+    id: str
+    description: str | None = None
+    state: BatchState
+    progress: ProgressShape
+    waits_for: str | None = None
+    first_failure: FailureShape | None = None
+    callbacks: list[CallbackShape]
+    created_at: datetime
+    sealed_at: datetime | None = None
+    canceled_at: datetime | None = None
+    done_at: datetime | None = None
+
+
+class BatchPage(Shape):
+    """Batches, the newest first; `nextBefore` continues after the last."""
+
+    items: list[BatchShape]
+    count: int
+    next_before: str | None = None
 
 
 class ExecutionShape(Shape):

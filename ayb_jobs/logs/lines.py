@@ -54,6 +54,7 @@ LINES: Mapping[str, Line] = {
     "jobs.canceled_with_parent": Line(
         "warning", "Jobs were canceled since one that they depended on did not complete."
     ),
+    "batches.failed": Line("warning", "Batches are done of which a job failed or was canceled."),
     "job.overran": Line("warning", "A handler runs past its timeout and was told to stop."),
     "job.abandoned": Line("error", "A handler was told to stop and did not; its slot stays taken."),
     "event_loop.blocked": Line(

@@ -8,6 +8,7 @@ from ayb_jobs import events
 from ayb_jobs.errors import AybJobsError
 from ayb_jobs.events import Single
 from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.batches import BatchState
 from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.model.schedules.fires import Advance, Fire
@@ -40,6 +41,10 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
         case events.ChildrenResolved():
             told = {"count": len(event.canceled), "job_ids": list(event.canceled[:MOST_IDS])}
             return ("jobs.canceled_with_parent", told) if event.canceled else None
+        case events.BatchesDone():
+            ended = [each for each in event.batches if each.state is BatchState.FAILED]
+            told = {"count": len(ended), "batch_ids": [each.id for each in ended[:MOST_IDS]]}
+            return ("batches.failed", told) if ended else None
         case events.JobOverran():
             name = "job.abandoned" if event.abandoned else "job.overran"
             return name, job_fields(event.job) | {"timeout_s": event.timeout_s}

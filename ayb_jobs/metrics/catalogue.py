@@ -47,6 +47,9 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_children_resolved": Metric(
         Kind.COUNTER, "Jobs that waited for others, and were freed or canceled with one.", ("outcome",)
     ),
+    "ayb_jobs_batches_done": Metric(
+        Kind.COUNTER, "Batches whose members have all ended: succeeded, or failed if one did not complete.", ("outcome",)
+    ),
     "ayb_jobs_event_loop_blocked": Metric(
         Kind.COUNTER, "Steps of async handlers that blocked the event loop for over 0.1 s.", ("job_type",)
     ),
@@ -70,6 +73,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_oldest_ready_age_seconds": Metric(Kind.GAUGE, "How long the oldest due job has waited."),
     "ayb_jobs_oldest_expired_lease_age_seconds": Metric(Kind.GAUGE, "How long ago the oldest expired lease ran out."),
     "ayb_jobs_paused": Metric(Kind.GAUGE, "Queues and job types that are paused.", ("kind",)),
+    "ayb_jobs_batches_unfinished": Metric(Kind.GAUGE, "Batches that are sealed and not done, up to 10,000."),
     "ayb_jobs_limit_waiting": Metric(Kind.GAUGE, "Jobs that wait under a limit, up to 10,000.", ("limit",)),
     "ayb_jobs_limit_running": Metric(Kind.GAUGE, "Jobs that run under a limit.", ("limit",)),
     "ayb_jobs_workers": Metric(Kind.GAUGE, "Daemons that are alive."),

@@ -130,6 +130,9 @@ class Metrics:
             case events.ChildrenResolved():
                 self._add("ayb_jobs_children_resolved", "freed", by=len(event.freed))
                 self._add("ayb_jobs_children_resolved", "canceled", by=len(event.canceled))
+            case events.BatchesDone():
+                for each in event.batches:
+                    self._add("ayb_jobs_batches_done", str(each.state), by=1)
             case events.JobOverran():
                 if not event.abandoned:
                     self._add("ayb_jobs_overran", self._type(event.job.type))

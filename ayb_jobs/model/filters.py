@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, checked_text
+from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_NAME, checked_id, checked_text
 
 # The longest text that is looked for in an error.
 MAX_ERROR = 1000
@@ -17,14 +17,15 @@ _LONGEST = {"type": MAX_NAME, "queue": MAX_NAME, "key": MAX_IDEMPOTENCY_KEY, "er
 class Filter:
     """Which jobs: those that match everything that is given. Raises `InvalidInput` for a text that no job can have.
 
-    `key` is the idempotency key. `since` and `until` bound when the job was created. `error` is a part of its last
-    error, in any case of letters. `alike` is the first line of its last error, with `<n>` for each number and id: what
-    failures are grouped by.
+    `key` is the idempotency key, and `batch_id` the batch that a job is a member of. `since` and `until` bound when the
+    job was created. `error` is a part of its last error, in any case of letters. `alike` is the first line of its last
+    error, with `<n>` for each number and id: what failures are grouped by.
     """
 
     type: str | None = None
     queue: str | None = None
     key: str | None = None
+    batch_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     error: str | None = None
@@ -33,6 +34,8 @@ class Filter:
     def __post_init__(self) -> None:
         for name, most in _LONGEST.items():
             checked_text(getattr(self, name) or "", name, most)
+        if self.batch_id is not None:
+            checked_id(self.batch_id, "batch_id")
 
     def values(self) -> Mapping[str, Any]:
         """Return every field by its name, the parameters of a statement."""

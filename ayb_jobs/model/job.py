@@ -64,6 +64,7 @@ class LeasedJob(NamedTuple):
     schedule_id: str | None
     timeout_s: float | None
     traceparent: str | None
+    batch_id: str | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -121,6 +122,7 @@ class Job:
     """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored.
 
     `blocked_run_at` is when it is due once all jobs that it depends on have ended; None unless it waits for one.
+    `batch_id` is the batch that it is a member of, if any.
     `limit` is the limit under which it was put, and `limit_key` its key there, else the one that was given.
     `result_text` is the JSON of what its handler returned. `steps_text` is the JSON of the steps that it has done.
     `unique_scope` tells how long it holds a unique key, if it holds one. Lists are without the three.
@@ -152,6 +154,7 @@ class Job:
     completed_at: datetime | None
     canceled_at: datetime | None
     blocked_run_at: datetime | None = None
+    batch_id: str | None = None
     cancel_requested_at: datetime | None = None
     cancel_heard_at: datetime | None = None
     result_text: str | None = None
@@ -175,6 +178,7 @@ class _Asked(NamedTuple):
     depends_on: Sequence[str]
     on_parent_failure: str
     limit_key: str | None
+    batch_id: str | None
 
 
 class NewJob(_Asked):
@@ -188,6 +192,8 @@ class NewJob(_Asked):
     `depends_on` are ids of jobs, or what `enqueue` returned for them: it waits until all of them have completed. If one
     failed or was canceled, `on_parent_failure` decides: "cancel" it, "run" it all the same, or "hold" it until that one
     is retried and completes. A job that is gone counts as completed.
+
+    `batch_id` is the batch that it is a member of, one that is not done yet (`ayb_jobs.batch`).
 
     A tuple, not a dataclass, since an application makes them by the thousands, each at a third of the cost.
     """
@@ -210,6 +216,7 @@ class NewJob(_Asked):
         depends_on: Sequence[Any] = (),
         on_parent_failure: str = "cancel",
         limit_key: str | None = None,
+        batch_id: str | None = None,
     ) -> Self:
         if type.__class__ is not str or not _is_name(type):
             checked_name(type, "type")
@@ -225,8 +232,8 @@ class NewJob(_Asked):
             checked_text(idempotency_key, "idempotency_key", MAX_IDEMPOTENCY_KEY)
         if unique is not None:
             _check_unique(unique, delay, idempotency_key)
-        if limit_key is not None:
-            _check_limit_key(limit_key, unique)
+        if limit_key is not None or batch_id is not None:
+            batch_id = _checked_groups(limit_key, batch_id, unique)
         given = {} if payload is NO_PAYLOAD else payload
         parents: Sequence[str] = ()
         if depends_on or on_parent_failure != "cancel":
@@ -246,6 +253,7 @@ class NewJob(_Asked):
             parents,
             rule,
             limit_key,
+            batch_id,
         )
         return tuple.__new__(cls, values)
 
@@ -294,6 +302,20 @@ def _check_limit_key(limit_key: str, unique: Unique | None) -> None:
             "give limit_key or a unique key, not both; the limit can take its key from a field of the payload",
             field="limit_key",
         )
+
+
+def _checked_groups(limit_key: str | None, batch_id: Any, unique: Unique | None) -> str | None:
+    """Check what a job has in common with others; return its batch."""
+    if limit_key is not None:
+        _check_limit_key(limit_key, unique)
+    return None if batch_id is None else checked_batch(batch_id, unique)
+
+
+def checked_batch(batch_id: Any, unique: Unique | None) -> str:
+    """Return the id of the batch that a job is to be a member of; raises `InvalidInput`."""
+    if unique is not None:
+        raise InvalidInput("give batch_id or a unique key, not both", field="batch_id")
+    return checked_id(str(batch_id), "batch_id")
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,7 @@
 import math
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 
@@ -20,9 +20,10 @@ SCHEDULE_CHANGED = "schedule"
 JOBS_CANCELED = "canceled"
 PAUSES_CHANGED = "pauses"
 JOBS_BLOCKED = "blocked"
+BATCH_SEALED = "batch"
 LIMITS_CHANGED = "limits"
 DRAIN_ASKED = "drain"
-# A worker in another language has ended a job for which others wait; its id follows.
+# A worker in another language has ended a job for which others wait, or a member of a batch; its id follows.
 JOB_ENDED = "ended "
 
 
@@ -30,7 +31,7 @@ class Notifier:
     """Waits for notifications in its `tick`, on a connection of its own.
 
     After each, `on_any` is called, then `look`, which returns the seconds until it wants to be called again although
-    nothing is heard. For notifications that say a word of `on_word`, what stands there is called first; `on_ended` gets
+    nothing is heard. For notifications that say a word of `on_word`, what stands there is called first; `on_ended` get
     the ids of jobs that ended elsewhere. All else is called once it listens: what was said before was not heard.
     """
 
@@ -44,7 +45,7 @@ class Notifier:
         look: Callable[[], float],
         on_any: Callable[[], None] = lambda: None,
         on_word: Mapping[str, Callable[[], None]] = MappingProxyType({}),
-        on_ended: Callable[[str], None] = lambda _: None,
+        on_ended: Sequence[Callable[[str], None]] = (),
     ) -> None:
         self._url = url
         self._name = name
@@ -74,7 +75,8 @@ class Notifier:
                 self._on_word[word]()
             for word in heard:
                 if word.startswith(JOB_ENDED):
-                    self._on_ended(word.removeprefix(JOB_ENDED))
+                    for tell in self._on_ended:
+                        tell(word.removeprefix(JOB_ENDED))
             if heard or time.monotonic() >= self._look_again:
                 self._look()
             if time.monotonic() - self._last_answer >= PROBE_S:

@@ -146,7 +146,7 @@ GRANT_ENQUEUE = """
     UNION ALL
     SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%I', oid::regprocedure, %(role)s::text)
     FROM pg_proc
-    WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname = '_ayb_job_enqueue'
+    WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname IN ('_ayb_job_enqueue', '_ayb_job_batch_open', '_ayb_job_batch_join', '_ayb_job_batch_seal')
     UNION ALL
     SELECT format('GRANT USAGE ON SCHEMA %%s TO %%I', to_regnamespace(%(functions)s::text), %(role)s::text)
     WHERE to_regnamespace(%(functions)s::text) IS NOT NULL
@@ -196,7 +196,7 @@ GRANTS: dict[Level, LiteralString] = {
     "daemon": GRANT_DAEMON,
     "read": GRANT_READ,
 }
-FUNCTIONS = ["ayb_jobs_enqueue", "ayb_jobs_cancel", "ayb_jobs_retry"]
+FUNCTIONS = ["ayb_jobs_enqueue", "ayb_jobs_cancel", "ayb_jobs_retry", "ayb_jobs_batch", "ayb_jobs_seal_batch"]
 WORKER_FUNCTIONS = ["ayb_jobs_lease", "ayb_jobs_extend", "ayb_jobs_settle"]
 HAS_ROLE = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s::text)"
 

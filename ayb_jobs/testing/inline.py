@@ -28,6 +28,7 @@ from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.queue.batches import close_batches, find_sealed, look_at_batches
 from ayb_jobs.storage.queue.chosen import lease_chosen
 from ayb_jobs.storage.queue.dependencies import find_ripe_edges, resolve
 from ayb_jobs.storage.queue.lanes import Lane
@@ -42,6 +43,7 @@ LEASE_S = 3600.0
 LANES = range(1, 9)
 MOST_JOBS = 1000
 MOST_EDGES = 10_000
+MOST_BATCHES = 10_000
 ASYNC_CONNECTIONS = 4
 
 
@@ -122,7 +124,17 @@ class Inline:
 
     def lease_next(self, queues: Sequence[str] | None) -> LeasedJob | None:
         """Lease the job that a daemon would begin next, if one is due."""
-        return self._lease_next(queues) or (self._lease_next(queues) if self._free_children() else None)
+        if job := self._lease_next(queues):
+            return job
+        are_freed, are_called = self._free_children(), self._end_batches()
+        return self._lease_next(queues) if are_freed or are_called else None
+
+    def _end_batches(self) -> bool:
+        """End the batches whose members have all ended, as a daemon does; tell whether any were ended."""
+        with self._database.connection() as conn:
+            seen = look_at_batches(conn, [(id_, None) for id_ in find_sealed(conn, limit=MOST_BATCHES)])
+        with self._database.transaction() as conn:
+            return bool(close_batches(conn, [each.id for each in seen if each.witness is None]))
 
     def _free_children(self) -> bool:
         """Free the jobs whose parents have ended, as a daemon does; tell whether any were freed."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from ayb_jobs.model.batches import Batch
 from ayb_jobs.model.dependencies import Family, Relative
 from ayb_jobs.model.execution import Execution, Output
 from ayb_jobs.model.filters import Filter
@@ -25,7 +26,10 @@ ENQUEUE_FIELDS = {
     "dependsOn": "depends_on",
     "onParentFailure": "on_parent_failure",
     "limitKey": "limit_key",
+    "batchId": "batch_id",
 }
+# The API's parameters whose names are not those of the filter's fields.
+FILTER_FIELDS = {"key": "idempotencyKey", "batch_id": "batchId"}
 UNIQUE_FIELDS = {
     "uniqueKey": "unique_key",
     "uniqueBy": "unique_by",
@@ -60,11 +64,26 @@ def unique_field(body: Mapping[str, Any]) -> Unique | None:
 
 def filter_fields(wanted: Filter) -> dict[str, str]:
     """Return what a filter says by the names of the API's parameters."""
-    return {"idempotencyKey" if name == "key" else name: value for name, value in wanted.said().items()}
+    return {FILTER_FIELDS.get(name, name): value for name, value in wanted.said().items()}
 
 
-def job_text(job: Job, *, wait_reason: Reason | None = None, family: Family = NOBODY) -> str:
-    """Return a job's JSON, with why it waits, and what it depends on and what depends on it, if that is known."""
+def progress_fields(batch: Batch) -> dict[str, int]:
+    """Return how many members of a batch are in each state, and how many of a hundred have ended."""
+    return {
+        "queued": batch.queued,
+        "running": batch.running,
+        "completed": batch.completed,
+        "failed": batch.failed,
+        "canceled": batch.canceled,
+        "total": batch.total,
+        "percent": batch.percent,
+    }
+
+
+def job_text(
+    job: Job, *, wait_reason: Reason | None = None, family: Family = NOBODY, batch: Batch | None = None
+) -> str:
+    """Return a job's JSON, with why it waits, its parents and children, and how far its batch is, if that is known."""
     return object_text(
         {
             "id": job.id,
@@ -85,6 +104,8 @@ def job_text(job: Job, *, wait_reason: Reason | None = None, family: Family = NO
             "uniqueScope": job.unique_scope,
             "limit": job.limit,
             "limitKey": job.limit_key,
+            "batchId": job.batch_id,
+            "batchProgress": None if batch is None else progress_fields(batch),
             "scheduleId": job.schedule_id,
             "scheduledFor": job.scheduled_for,
             "progress": job.progress,

@@ -21,6 +21,8 @@ from ayb_jobs import (
     Enqueued,
     JobState,
     NewJob,
+    batch,
+    batch_async,
     enqueue,
     enqueue_async,
     enqueue_many,
@@ -53,6 +55,23 @@ class Calling:
         wait = self._wait
         made: int = wait(enqueue_many_async(self.conn, jobs)) if wait else enqueue_many(self.conn, jobs)
         return made
+
+    def batch(self, jobs: Any, **values: Any) -> str:
+        """Make a batch of these jobs, the first one by one, the others at once; return its id."""
+        first, *others = jobs
+
+        async def make() -> str:
+            async with batch_async(self.conn, **values) as made:
+                await made.enqueue(first)
+                await made.enqueue_many(others)
+            return made.id
+
+        if self._wait:
+            return str(self._wait(make()))
+        with batch(self.conn, **values) as made:
+            made.enqueue(first)
+            made.enqueue_many(others)
+        return made.id
 
 
 class Rollback(Exception):

@@ -227,3 +227,23 @@ def test_a_unique_key_makes_one_job_and_replaces_it(driver: str, database_url: s
     assert rows == [(3,), (6,)]
     with pytest.raises(Conflict, match=first.id):
         calling(driver, database_url, lambda on: on.enqueue(job(7, key=HOSTILE, on_conflict="reject")))
+
+
+@each_driver
+def test_a_batch_is_made_and_sealed_with_its_jobs(driver: str, database_url: str, conn: Connection) -> None:
+    jobs = [NewJob(type="a"), NewJob(type="b"), NewJob(type="c", delay=timedelta(hours=1)), FULL]
+    on_done = NewJob(type=HOSTILE, payload={HOSTILE: Decimal("1.10")}, queue=HOSTILE, priority=1)
+    made = calling(driver, database_url, lambda on: on.batch(jobs, on_done=on_done, description=HOSTILE))
+    members = conn.execute("SELECT type FROM _ayb_jobs WHERE batch_id = %s ORDER BY id", (made,)).fetchall()
+    assert sorted(members) == sorted((job.type,) for job in jobs)
+    row = conn.execute(
+        "SELECT description, sealed_at IS NOT NULL FROM _ayb_job_batches WHERE id = %s", (made,)
+    ).fetchone()
+    assert row == (HOSTILE, True)
+    stored = "SELECT event, type, payload::text LIKE '%%1.10%%', queue, priority FROM _ayb_job_batch_callbacks WHERE batch_id = %s"
+    assert conn.execute(stored, (made,)).fetchall() == [("done", HOSTILE, True, HOSTILE, 1)]
+    conn.execute("UPDATE _ayb_job_batches SET done_at = now()")
+    for more in (jobs[:1], jobs[1:2]):
+        given = [job._replace(batch_id=made) for job in more]
+        with pytest.raises(Conflict, match=f"batch {made} is done; it takes no more jobs"):
+            calling(driver, database_url, partial(Calling.enqueue_many, jobs=given))

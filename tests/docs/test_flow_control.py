@@ -11,10 +11,14 @@ DOCUMENT = ROOT / "docs" / "flow-control.md"
 
 
 @pytest.mark.parametrize(
-    "text", [block.text for block in blocks(DOCUMENT, "python")], ids=["uniqueness", "dependencies"]
+    "text", [block.text for block in blocks(DOCUMENT, "python")], ids=["uniqueness", "dependencies", "batches"]
 )
 def test_each_example_of_python_runs(text: str, conn: Connection) -> None:
     names: dict[str, Any] = {"conn": conn}
     exec(text, names)  # our own document
     made = [row[0] for row in conn.execute("SELECT type FROM _ayb_jobs ORDER BY id")]
-    assert made in (["sync", "reindex"], ["fetch", *["resize"] * 3, "join", "clean_up", *["thumbnail"] * 100])
+    assert made in (
+        ["sync", "reindex"],
+        ["fetch", *["resize"] * 3, "join", "clean_up", *["thumbnail"] * 100],
+        [*["render"] * 100, "index", "render"],
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs import failpoints
+from ayb_jobs.client.batches import batch
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.lab.torture import event_log
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
@@ -89,6 +90,28 @@ def test_killed_after_it_settled_a_parent_a_peer_frees_the_child(
     assert conn.execute(states, ([parent.id, child.id],)).fetchall() == [("completed",), ("queued",)]
     peer.start()
     eventually(lambda: conn.execute(UNFINISHED).fetchone() == (0,), within_s=30)
+
+
+@pytest.mark.parametrize("step", [failpoints.SETTLED, failpoints.BATCH_LOCKED, failpoints.BATCH_CLOSED])
+def test_killed_while_it_ends_a_batch_a_peer_ends_it_and_each_callback_is_made_once(
+    step: str, setting: Setting, peer: Daemon, conn: Connection
+) -> None:
+    event_log.install(conn)
+    called = NewJob(type="torture_work")
+    with batch(conn, on_success=called, on_failure=called, on_done=called) as made:
+        made.enqueue(NewJob(type="torture_work", max_attempts=20))
+    victim = Daemon(1, setting)
+    victim.start(environ={"AYB_JOBS_FAILPOINT": step})
+    assert victim.await_end() == -signal.SIGKILL
+    done = "SELECT count(*) FROM _ayb_job_batches WHERE done_at IS NOT NULL"
+    assert conn.execute(done).fetchone() == (0,)
+    peer.start()
+    eventually(lambda: conn.execute(done).fetchone() == (1,), within_s=30)
+    eventually(lambda: conn.execute(UNFINISHED).fetchone() == (0,), within_s=30)
+    events = (
+        "SELECT payload -> 'batch' ->> 'event' FROM _ayb_jobs WHERE batch_id IS NULL AND payload ? 'batch' ORDER BY 1"
+    )
+    assert conn.execute(events).fetchall() == [("done",), ("success",)]
 
 
 def hurried(conn: Connection) -> tuple[object, ...] | None:

@@ -27,6 +27,7 @@ from ayb_jobs.logs.sink import MOST_WAITING
 from ayb_jobs.logs.subscriber import MOST_FAILURES, MOST_SUCCESSES
 from ayb_jobs.logs.wording import event_line
 from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, Fire, FireOutcome
@@ -75,6 +76,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
         "job.recovered",
     ),
     (events.ChildrenResolved(freed=["a"], canceled=["b"]), "jobs.canceled_with_parent"),
+    (events.BatchesDone(batches=[EndedBatch("a", 1, 1, 0)]), "batches.failed"),
     (events.JobOverran(job=job(), timeout_s=1.0, abandoned=False), "job.overran"),
     (events.EventLoopBlocked(job=job(), name="task", where="jobs.py:7 in send", seconds=0.12), "event_loop.blocked"),
     (events.RowsPruned(table="_ayb_jobs", rows=5), "rows.pruned"),

@@ -109,6 +109,21 @@ def a_limit(conn: Connection) -> None:
         limits.set_limit(conn, NewLimit(name="few", types=["test"], max_running=1), by="ada")
 
 
+def a_batch(*, done: bool = False) -> Callable[[Connection], object]:
+    """Make a batch that is open, or done, with a member that waits and one that runs."""
+
+    def make(conn: Connection) -> None:
+        conn.execute(
+            "INSERT INTO _ayb_job_batches (id, sealed_at, done_at)"
+            " VALUES (%s, CASE WHEN %s THEN now() END, CASE WHEN %s THEN now() END)",
+            (SCHEDULE, done, done),
+        )
+        for state, id_ in (("queued", JOB), ("running", OTHER)):
+            make_job(conn, state, id=id_, batch_id=SCHEDULE)
+
+    return make
+
+
 def daemons(*ids: str) -> Callable[[Connection], object]:
     def make(conn: Connection) -> None:
         for id_ in ids:
@@ -209,6 +224,92 @@ CASES: Mapping[str, Case] = {
             Command(["jobs", "enqueue", "test", "--depends-on", "x"]),
         ],
         refused="depends_on holds 'x', which is not a job's id",
+    ),
+    "enqueue a member of a batch": Case(
+        operation="jobs.enqueue",
+        before=a_batch(),
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "test", "batchId": SCHEDULE}),
+            Command(["jobs", "enqueue", "test", "--batch", SCHEDULE]),
+        ],
+        deeds=[("job.enqueue", "id")],
+    ),
+    "enqueue a member of a batch that is done": Case(
+        operation="jobs.enqueue",
+        before=a_batch(done=True),
+        doors=[
+            Http("POST", f"{API}/jobs", {"type": "test", "batchId": SCHEDULE}),
+            Command(["jobs", "enqueue", "test", "--batch", SCHEDULE]),
+        ],
+        refused=f"batch {SCHEDULE} is done; it takes no more jobs",
+    ),
+    "make an open batch": Case(
+        operation="batches.create",
+        doors=[
+            Http(
+                "POST",
+                f"{API}/batches",
+                {"onDone": {"type": "test", "priority": 1}, "description": "mails", "open": True},
+            ),
+            Command(["batches", "create", "--on-done", '{"type": "test", "priority": 1}', "--description", "mails"]),
+        ],
+        deeds=[("batch.create", "id")],
+    ),
+    "make a batch of jobs": Case(
+        operation="batches.create",
+        doors=[Http("POST", f"{API}/batches", {"jobs": [{"type": "test"}] * 2, "onSuccess": {"type": "test"}})],
+        deeds=[("batch.create", "id"), ("jobs.enqueue", None)],
+    ),
+    "make a batch of a job whose key is taken": Case(
+        operation="batches.create",
+        before=a_key_of_another_type,
+        doors=[Http("POST", f"{API}/batches", {"jobs": [{"type": "test", "idempotencyKey": "k"}]})],
+        refused=f"[0]: the idempotency key is taken by job {JOB}",
+    ),
+    "make a batch with a callback that is none": Case(
+        operation="batches.create",
+        doors=[
+            Http("POST", f"{API}/batches", {"onDone": {"type": "test", "payload": {"batch": 1}}, "open": True}),
+            Command(["batches", "create", "--on-done", '{"type": "test", "payload": {"batch": 1}}']),
+        ],
+        refused="the payload of on_done must be an object without a field 'batch'",
+    ),
+    "seal a batch": Case(
+        operation="batches.seal",
+        before=a_batch(),
+        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/seal"), Command(["batches", "seal", SCHEDULE])],
+        deeds=[("batch.seal", SCHEDULE)],
+    ),
+    "seal a batch that is sealed": Case(
+        operation="batches.seal",
+        before=a_batch(done=True),
+        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/seal"), Command(["batches", "seal", SCHEDULE])],
+    ),
+    "seal a batch that is none": Case(
+        operation="batches.seal",
+        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/seal"), Command(["batches", "seal", SCHEDULE])],
+        refused=f"there is no batch {SCHEDULE}",
+    ),
+    "cancel what waits of a batch": Case(
+        operation="batches.cancel",
+        before=a_batch(),
+        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/cancel"), Command(["batches", "cancel", SCHEDULE])],
+        deeds=[("batch.cancel", SCHEDULE), ("jobs.cancel", None)],
+    ),
+    "cancel all of a batch": Case(
+        operation="batches.cancel",
+        before=a_batch(),
+        doors=[
+            Http("POST", f"{API}/batches/{SCHEDULE}/cancel?running=true"),
+            Command(["batches", "cancel", SCHEDULE, "--running"]),
+        ],
+        deeds=[("batch.cancel", SCHEDULE), ("jobs.cancel", None), ("jobs.cancel", None)],
+    ),
+    "cancel a batch that is done": Case(
+        operation="batches.cancel",
+        before=a_batch(done=True),
+        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/cancel"), Command(["batches", "cancel", SCHEDULE])],
+        refused=f"batch {SCHEDULE} is done",
     ),
     "enqueue many in place of a job that waits": Case(
         operation="jobs.enqueue_many",

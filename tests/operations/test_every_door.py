@@ -14,7 +14,7 @@ from psycopg import sql
 
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.words import as_sentence
-from ayb_jobs.operations import bulk, daemons, jobs, limits, queues, schedules
+from ayb_jobs.operations import batches, bulk, daemons, jobs, limits, queues, schedules
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from tests.cli.conftest import Cli
@@ -53,6 +53,7 @@ def test_every_operation_is_walked_through_its_doors() -> None:
     others = {file.stem for file in folder.glob("*.py")} - {"__init__", "acting", "defaults"}
     assert others == {
         "jobs",
+        "batches",
         "bulk",
         "daemons",
         "limits",
@@ -60,7 +61,7 @@ def test_every_operation_is_walked_through_its_doors() -> None:
         "schedules",
     }  # a new file of operations belongs into this test
     known = operations_of(jobs) | operations_of(bulk) | operations_of(queues) | operations_of(schedules)
-    known |= operations_of(limits) | operations_of(daemons)
+    known |= operations_of(limits) | operations_of(daemons) | operations_of(batches)
     assert {case.operation for case in CASES.values()} == known
 
 
@@ -135,7 +136,7 @@ def walked(case: Case, database_url: str, server: Server, conn: Connection) -> I
 def through(case: Case, server: Server, conn: Connection, act: Callable[[], tuple[str | None, str]]) -> Left:
     """Make the rows anew, act, and return what is left."""
     conn.execute(
-        "TRUNCATE _ayb_jobs, _ayb_job_schedules, _ayb_job_audit, _ayb_job_executions, _ayb_job_pauses, _ayb_job_limits, _ayb_job_workers CASCADE"
+        "TRUNCATE _ayb_jobs, _ayb_job_schedules, _ayb_job_audit, _ayb_job_executions, _ayb_job_pauses, _ayb_job_limits, _ayb_job_workers, _ayb_job_batches, _ayb_job_batch_callbacks CASCADE"
     )
     case.before(conn)
     server.told.clear()
@@ -195,7 +196,7 @@ def said(cli: Cli, door: Command) -> tuple[str | None, str]:
 
 def before(case: Case, conn: Connection) -> tuple[str, str]:
     """Return the rows as they are made for a case."""
-    conn.execute("TRUNCATE _ayb_jobs, _ayb_job_schedules CASCADE")
+    conn.execute("TRUNCATE _ayb_jobs, _ayb_job_schedules, _ayb_job_batches CASCADE")
     case.before(conn)
     return rows(conn, "_ayb_jobs"), rows(conn, "_ayb_job_schedules")
 

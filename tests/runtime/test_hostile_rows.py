@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ayb_jobs import NewJob, batch
 from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RowsSetAside, RowsUnprunable
 from ayb_jobs.handlers.registry import Registry
@@ -29,6 +30,7 @@ from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.limit_watch import LimitWatch
 from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
+from ayb_jobs.runtime.jobs.batch_resolver import BatchResolver
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.paused import Paused
@@ -202,6 +204,22 @@ def make_child(conn: Connection, type_: str) -> list[str]:
     return [child]
 
 
+def ending_batches(db: Database, emit: Emit) -> Callable[[], float]:
+    resolver = BatchResolver(database=db, emit=emit, wake=lambda: None)
+
+    def tick() -> float:
+        resolver.told()
+        return resolver.tick()
+
+    return tick
+
+
+def make_batch(conn: Connection, called: str) -> list[str]:
+    """Make a batch whose members have ended, and that calls a type."""
+    with batch(conn, on_done=NewJob(type=called)) as one:
+        return [one.id]
+
+
 class Deaf:
     """An address that takes every alert."""
 
@@ -301,6 +319,7 @@ def states_of_good(conn: Connection) -> set[str]:
     return {row[0] for row in conn.execute("SELECT state FROM _ayb_jobs WHERE type = 'good'")}
 
 
+A_BATCH = "(SELECT id FROM _ayb_job_batches ORDER BY random() LIMIT 1)"
 LOOPS: dict[str, Case] = {
     "recoverer": Case(
         hostile=[
@@ -455,6 +474,21 @@ LOOPS: dict[str, Case] = {
         """).fetchone() == (1,),
         refused=Refused(
             make=lambda conn: make_child(conn, "bad"), table="_ayb_jobs", when="old.type = 'bad'",
+        ),
+    ),
+    "batch resolver": Case(
+        hostile=[
+            ("_ayb_job_batches", {"id": "gen_random_uuid()", "sealed_at": "'infinity'", "created_at": "'-infinity'"}),
+            ("_ayb_job_batches", {"id": "gen_random_uuid()", "sealed_at": "now()", "completed": "-1"}),
+            ("_ayb_job_batch_callbacks", {"batch_id": A_BATCH, "event": "'done'", "job_id": "gen_random_uuid()",
+                "type": "'a'"}),
+            ("_ayb_jobs", {"type": "'noop'", "batch_id": "gen_random_uuid()"}),
+        ],
+        tick=ending_batches,
+        prepare=lambda conn: make_batch(conn, "good"),
+        progressed=lambda conn: conn.execute("SELECT count(*) FROM _ayb_jobs WHERE type = 'good'").fetchone() == (1,),
+        refused=Refused(
+            make=lambda conn: make_batch(conn, "bad"), table="_ayb_jobs", when="new.type = 'bad'",
         ),
     ),
     "limits": Case(

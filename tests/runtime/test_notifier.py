@@ -25,7 +25,7 @@ class Bench:
             emit=lambda _event: None,
             look=self.notified,
             on_word={"schedule": lambda: self.words.append("schedule")},
-            on_ended=self.words.append,
+            on_ended=[self.words.append],
         )
 
     def notified(self) -> float:

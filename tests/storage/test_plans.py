@@ -11,7 +11,7 @@ from psycopg import sql
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import lifelines
-from ayb_jobs.storage.queue import dependencies, leases, leasing, limited, recovery, settling, turns
+from ayb_jobs.storage.queue import batches, dependencies, leases, leasing, limited, recovery, settling, turns
 from ayb_jobs.storage.queue.lanes import NO_FLOOR
 from ayb_jobs.storage.throwaway import Databases
 
@@ -264,3 +264,31 @@ def test_a_look_under_a_limit_walks_its_own_indexes(table_to_change: Connection)
     assert "Seq Scan on _ayb_jobs" not in lines
     assert "Index Scan using idx_ayb_jobs_limited on _ayb_jobs job" in lines
     assert re.search(r"Index (Only )?Scan using idx_ayb_jobs_limited_running on _ayb_jobs job", lines)
+
+
+ENDS: Mapping[LiteralString, Mapping[str, Any]] = {
+    batches.FIND_BATCHES_OF: {"jobs": [NOBODY] * BATCH},
+    batches.FIND_SEALED: {"after": NOBODY, "limit": 200},
+    batches.LOOK_AT_BATCHES: {"ids": [NOBODY] * 200, "witnesses": [NOBODY] * 200},
+    batches.LOCK_BATCHES: {"ids": [NOBODY] * 200, "patience": "1s"},
+    batches.CLOSE_BATCHES: {"ids": [NOBODY] * 200},
+}
+
+
+@MODES
+@pytest.mark.parametrize("statement", ENDS, ids=["of members", "sealed", "look", "lock", "close"])
+def test_ending_batches_reads_their_members_alone(table: Connection, mode: str, statement: LiteralString) -> None:
+    table.execute(
+        "INSERT INTO _ayb_job_batches (id, sealed_at, done_at)"
+        " SELECT gen_random_uuid(), now(), now() FROM generate_series(1, 20000)"
+    )
+    table.execute(
+        "INSERT INTO _ayb_job_batch_callbacks (batch_id, event, job_id, type)"
+        " SELECT gen_random_uuid(), 'done', gen_random_uuid(), 'test' FROM generate_series(1, 20000)"
+    )
+    table.execute(
+        "INSERT INTO _ayb_jobs (type, batch_id) SELECT 'test', gen_random_uuid() FROM generate_series(1, 10000)"
+    )
+    found = plan(table, mode, statement, ENDS[statement])
+    for name in ("_ayb_jobs", "_ayb_job_batches", "_ayb_job_batch_callbacks"):
+        assert f"Seq Scan on {name}" not in found

@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ayb_jobs.client.batches import batch
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.model.unique import Unique
@@ -180,6 +181,11 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         conn.execute(f"GRANT SELECT, INSERT, DELETE ON _ayb_job_executions TO {role}".encode())
         migrate(conn)
         assert names(conn, READABLE, role=role) == [
+            "_ayb_job_batch_callbacks",
+            "_ayb_job_batch_join",
+            "_ayb_job_batch_open",
+            "_ayb_job_batch_seal",
+            "_ayb_job_batches",
             "_ayb_job_dependencies",
             "_ayb_job_enqueue",
             "_ayb_job_error",
@@ -210,6 +216,22 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         assert conn.execute(granted.encode(), (role, role)).fetchone() == (True, False)
 
 
+def test_an_update_to_batches_keeps_jobs_in_every_state_and_what_leases_under_limits(
+    empty_database_url: str, role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(connect(empty_database_url)) as conn:
+        migrate_to(conn, 26, tmp_path, monkeypatch)
+        conn.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON _ayb_jobs TO {role}".encode())
+        conn.execute(f"GRANT EXECUTE ON FUNCTION ayb_jobs.ayb_jobs_enqueue TO {role}".encode())
+        made = {make_job(conn, state): state for state in ("queued", "running", "completed", "failed", "canceled")}
+        migrate(conn)
+        found = conn.execute("SELECT id::text, state FROM _ayb_jobs WHERE batch_id IS NULL").fetchall()
+        assert dict(found) == made
+        for function in ("_ayb_job_lease_limited", "ayb_jobs.ayb_jobs_enqueue", "ayb_jobs.ayb_jobs_batch"):
+            may = "SELECT has_function_privilege(%s, %s::regproc, 'EXECUTE')"
+            assert conn.execute(may.encode(), (role, function)).fetchone() == (True,), function
+
+
 def test_an_update_gives_who_only_read_nothing_that_enqueues(
     empty_database_url: str, role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,8 +255,13 @@ def test_an_application_enqueues_with_what_it_is_granted_and_no_more(each_empty_
             assert [enqueue(app, job).created for job in unique] == [True, False]
             assert enqueue_many(app, [NewJob(type="mail", unique=Unique(key=key)) for key in ("u", "v")]) == 1
             assert enqueue(app, NewJob(type="mail", depends_on=[made[0]])).created
+            with batch(app, on_done=NewJob(type="mail")) as letters:
+                letters.enqueue(NewJob(type="mail"))
+                assert letters.enqueue_many([NewJob(type="mail")] * 2) == 2
             app.execute("INSERT INTO _ayb_jobs (type) VALUES ('plain')")
             for refused in (
+                "SELECT FROM _ayb_job_batches",
+                "UPDATE _ayb_job_batches SET sealed_at = NULL",
                 "SELECT payload FROM _ayb_jobs",
                 "DELETE FROM _ayb_jobs",
                 "SELECT FROM _ayb_job_executions",

@@ -25,7 +25,7 @@ EXECUTABLE = """
     WHERE pronamespace = 'ayb_jobs'::regnamespace AND has_function_privilege(%(role)s, oid, 'EXECUTE')
     ORDER BY 1
 """
-FUNCTIONS = ["ayb_jobs_cancel", "ayb_jobs_enqueue", "ayb_jobs_retry"]
+FUNCTIONS = ["ayb_jobs_batch", "ayb_jobs_cancel", "ayb_jobs_enqueue", "ayb_jobs_retry", "ayb_jobs_seal_batch"]
 ENQUEUEING = ", ".join(f"ayb_jobs.{name}" for name in FUNCTIONS)
 ENQUEUE_FULL = """
     SELECT ayb_jobs.ayb_jobs_enqueue('send_mail', '{"to": "ada", "price": 1.10}', queue => 'slow', priority => 1,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from ayb_jobs import AsyncJobContext, Cancel, Discard, JobContext, NewJob, Registry, Snooze, enqueue
+from ayb_jobs import AsyncJobContext, Cancel, Discard, JobContext, NewJob, Registry, Snooze, batch, enqueue
 from ayb_jobs.errors import Conflict, InvalidInput, LeaseLost
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.testing import assert_enqueued, drain, enqueued, make_due, run_job
@@ -111,6 +111,12 @@ def test_what_is_made_due_still_waits_for_what_it_depends_on(database_url: str, 
     enqueue(conn, NewJob(type="mail", payload={"n": 2}, priority=1, delay=timedelta(hours=1), depends_on=[first]))
     assert make_due(conn) == 2
     assert [ran.payload["n"] for ran in drain(database_url, registered(mail=lambda _: None))] == [1, 2]
+
+
+def test_the_callbacks_of_a_batch_run_once_its_jobs_have_ended(database_url: str, conn: Connection) -> None:
+    with batch(conn, on_done=NewJob(type="mail", payload={"n": 3}, priority=1)) as one:
+        one.enqueue_many([NewJob(type="mail", payload={"n": n}) for n in (1, 2)])
+    assert [ran.payload["n"] for ran in drain(database_url, registered(mail=lambda _: None))] == [1, 2, 3]
 
 
 def test_a_handler_completes_its_job_in_its_own_transaction(database_url: str, conn: Connection) -> None:

@@ -22,6 +22,7 @@ from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import checked_id, checked_name
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
+from ayb_jobs.wire.batches import new_batch
 from ayb_jobs.wire.jobs import filter_fields, new_job
 from ayb_jobs.wire.limits import limit_fields
 
@@ -122,6 +123,28 @@ class ApiBackend:
     def resume(self, kind: PauseKind, name: str) -> str:
         """Resume a queue or a type, and return it."""
         return self._send("POST", f"/api/admin/{kind}s/{quote(checked_name(name, kind), safe='')}/resume")
+
+    def list_batches(self, *, state: str | None, limit: int) -> str:
+        """Return a page of batches, the newest first."""
+        return self._get("/api/admin/batches", state=state, limit=limit)
+
+    def get_batch(self, batch_id: str) -> str:
+        """Return a batch."""
+        return self._get(f"/api/admin/batches/{checked_id(batch_id, 'batch_id')}")
+
+    def create_batch(self, body: Mapping[str, Any]) -> str:
+        """Make a batch and return it."""
+        new_batch(body)
+        return self._send("POST", "/api/admin/batches", body)
+
+    def seal_batch(self, batch_id: str) -> str:
+        """Let a batch end once its members have, and return it."""
+        return self._send("POST", f"/api/admin/batches/{checked_id(batch_id, 'batch_id')}/seal")
+
+    def cancel_batch(self, batch_id: str, *, running: bool) -> str:
+        """Cancel the members of a batch, and return it."""
+        query = "?running=true" if running else ""
+        return self._send("POST", f"/api/admin/batches/{checked_id(batch_id, 'batch_id')}/cancel{query}")
 
     def list_limits(self) -> str:
         """Return the limits, by name."""

@@ -161,6 +161,34 @@ class LimitsBackend(Protocol):
         ...
 
 
+class BatchesBackend(Protocol):
+    """What commands may ask about batches, answered like `JobsBackend`."""
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        ...
+
+    def list_batches(self, *, state: str | None, limit: int) -> str:
+        """Return a page of batches, the newest first."""
+        ...
+
+    def get_batch(self, batch_id: str) -> str:
+        """Return a batch."""
+        ...
+
+    def create_batch(self, body: Mapping[str, Any]) -> str:
+        """Make a batch of a body of the API, and return it."""
+        ...
+
+    def seal_batch(self, batch_id: str) -> str:
+        """Let a batch end once its members have, and return it."""
+        ...
+
+    def cancel_batch(self, batch_id: str, *, running: bool) -> str:
+        """Cancel the members of a batch that are queued, or run if that is asked for, and return it."""
+        ...
+
+
 class DaemonsBackend(Protocol):
     """What commands may ask about daemons, answered like `JobsBackend`."""
 
@@ -234,6 +262,21 @@ def open_limits(options: Options) -> Iterator[LimitsBackend]:
 
     with database(options) as conn:
         yield DatabaseLimits(conn)
+
+
+@contextmanager
+def open_batches(options: Options) -> Iterator[BatchesBackend]:
+    """Open the way to the batches, as `open_jobs` does to the jobs."""
+    if url := api_url(options):
+        from ayb_jobs.cli.backend.api import ApiBackend  # only one of the two is needed
+
+        yield ApiBackend(url, token(options))
+        return
+    from ayb_jobs.cli.backend.database import database
+    from ayb_jobs.cli.backend.database_batches import DatabaseBatches
+
+    with database(options) as conn:
+        yield DatabaseBatches(conn, options)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import known_types, served_queues, why_waiting
 from ayb_jobs.storage.queue import jobs
+from ayb_jobs.storage.queue.batch_views import find_batch_of
 from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.outputs import read_output
@@ -51,8 +52,8 @@ class DatabaseJobs:
     def get_job(self, job_id: str) -> str:
         """Return a job, with why it waits."""
         job = jobs.get_job(self._conn, job_id)
-        family = list_family(self._conn, job.id)
-        return job_text(job, wait_reason=why_waiting(self._conn, job), family=family)
+        family, batch = list_family(self._conn, job.id), find_batch_of(self._conn, job)
+        return job_text(job, wait_reason=why_waiting(self._conn, job), family=family, batch=batch)
 
     def why(self, job_id: str | None, queue: str | None) -> str:
         """Return why a job waits, or those of a queue do, or any do."""

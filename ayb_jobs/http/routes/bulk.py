@@ -32,6 +32,7 @@ class BulkBody(Body):
     type: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
     queue: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=MAX_IDEMPOTENCY_KEY)
+    batch_id: str | None = None
     since: str | None = Field(default=None, json_schema_extra=INSTANT)
     until: str | None = Field(default=None, json_schema_extra=INSTANT)
     error: str | None = Field(default=None, min_length=1, max_length=MAX_ERROR)
@@ -81,6 +82,7 @@ def _filter(asked: BulkBody) -> Filter:
         type=asked.type,
         queue=asked.queue,
         key=asked.idempotency_key,
+        batch_id=asked.batch_id,
         since=instant_of(asked.since, "since"),
         until=instant_of(asked.until, "until"),
         error=asked.error,

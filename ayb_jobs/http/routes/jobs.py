@@ -48,6 +48,7 @@ from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue import jobs
+from ayb_jobs.storage.queue.batch_views import find_batch_of
 from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import Position
@@ -85,6 +86,7 @@ class EnqueueBody(Body):
     max_wait_sec: float | None = Field(default=None, gt=0, le=10 * 365 * 86400)
     depends_on: list[str] | None = Field(default=None, min_length=1, max_length=MOST_PARENTS)
     on_parent_failure: Literal["cancel", "run", "hold"] | None = None
+    batch_id: str | None = None
 
 
 class RunAgainBody(Body):
@@ -168,6 +170,7 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
     type: Annotated[str, Query(max_length=MAX_NAME)] = "",
     queue: Annotated[str, Query(max_length=MAX_NAME)] = "",
     idempotency_key: Annotated[str, Query(alias="idempotencyKey", max_length=MAX_IDEMPOTENCY_KEY)] = "",
+    batch_id: Annotated[str, Query(alias="batchId", description="Members of this batch")] = "",
     since: Annotated[str, Query(description="Created then or later")] = "",
     until: Annotated[str, Query(description="Created before then")] = "",
     error: Annotated[str, Query(description="A part of the last error, in any case", max_length=MAX_ERROR)] = "",
@@ -182,6 +185,7 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
         type=type or None,
         queue=queue or None,
         key=idempotency_key or None,
+        batch_id=batch_id or None,
         since=instant_of(since or None, "since"),
         until=instant_of(until or None, "until"),
         error=error or None,
@@ -207,10 +211,14 @@ def stats(services: Given) -> Response:
 
 
 def show(services: Given, job_id: JobId) -> Response:
-    """Show one job; `waitReason` tells why it waits, `dependsOn` and `dependents` its parents and children."""
+    """Show one job; `waitReason` tells why it waits, `dependsOn` and `dependents` its parents and children.
+
+    `batchProgress` tells how far its batch is.
+    """
     with reading(services.database, services.read_timeout_s) as conn:
         job = jobs.get_job(conn, job_id)
-        return answer(job_text(job, wait_reason=why_waiting(conn, job), family=list_family(conn, job.id)))
+        reason, family, batch = why_waiting(conn, job), list_family(conn, job.id), find_batch_of(conn, job)
+        return answer(job_text(job, wait_reason=reason, family=family, batch=batch))
 
 
 def executions(
@@ -294,7 +302,7 @@ def enqueue(
     sent = decode(body)
     trace = {"traceparent": known_traceparent(traceparent)}
     if isinstance(sent, list):
-        return _enqueue_many(services, caller, [given | trace for given in _all_given(sent, idempotency_key)])
+        return _enqueue_many(services, caller, [given | trace for given in all_given(sent, idempotency_key)])
     asked = read_object(as_object(sent, "the body"), EnqueueBody)
     given = _given(asked) | trace | {"idempotency_key": _one_key(asked.idempotency_key, idempotency_key)}
     with acting(services, caller) as (conn, actor):
@@ -309,7 +317,7 @@ def _enqueue_many(services: Services, caller: Caller, given: list[dict[str, Any]
     return answer(page_text((job_text(one.job) for one in made), created=created), 201 if created else 200)
 
 
-def _all_given(sent: list[Any], header_key: str | None) -> Iterator[dict[str, Any]]:
+def all_given(sent: list[Any], header_key: str | None) -> Iterator[dict[str, Any]]:
     """Yield what each object of an array says, by the names of `NewJob`."""
     if len(sent) > MOST_AT_ONCE:
         raise InvalidInput(f"the array has {len(sent)} jobs; at most {MOST_AT_ONCE} are allowed")
@@ -347,6 +355,7 @@ def _given(asked: EnqueueBody) -> dict[str, Any]:
         "unique": unique_field(asked.model_dump(by_alias=True)),
         "depends_on": asked.depends_on,
         "on_parent_failure": asked.on_parent_failure,
+        "batch_id": asked.batch_id,
     }
 
 

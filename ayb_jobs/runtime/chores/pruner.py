@@ -14,6 +14,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.fleet.limits import prune_limit_keys
+from ayb_jobs.storage.queue.batches import delete_batches, find_old_batches
 from ayb_jobs.storage.queue.dependencies import delete_edges, find_orphaned_edges
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.outputs import delete_outputs, find_old_outputs, prune_outputs
@@ -143,7 +144,7 @@ class Pruner:
                 partial(self._prune_old, ALERTS, keep),
                 partial(self._prune_old, OUTPUTS, keep),
             ]
-        prunings += [self._prune_steps, self._prune_edges, self._prune_limit_keys]
+        prunings += [self._prune_steps, self._prune_edges, self._prune_batches, self._prune_limit_keys]
         if self._retention.results_h >= 0:
             prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))
         _do_all(prunings)
@@ -207,6 +208,15 @@ class Pruner:
         with self._database.connection() as conn:
             orphaned = find_orphaned_edges(conn, after=after)
         return PrunedBelongings(unprunable.deleted(orphaned.child_ids, delete_edges), orphaned.next)
+
+    def _prune_batches(self) -> None:
+        """Remove batches that are done, and of which no member is left."""
+        self._walk("batches", self._batches_batch)
+
+    def _batches_batch(self, after: str | None, unprunable: Unprunable) -> PrunedBelongings:
+        with self._database.connection() as conn:
+            old = find_old_batches(conn, after=after)
+        return PrunedBelongings(unprunable.deleted(old.ids, delete_batches), old.next)
 
     def _prune_limit_keys(self) -> None:
         """Remove the keys of limits whose rate has long allowed the next start."""

@@ -48,6 +48,8 @@ class Writing:
         """
         if not self._remove_completed or time.monotonic() < self._keep_until:
             return self._write_once(batch, remove=False)
+        if members := [ended for ended in batch if ended.job.batch_id is not None]:
+            return self._keep_members(members, [ended for ended in batch if ended.job.batch_id is None])
         try:
             written = self._write_once(batch, remove=True)
             refusal: Exception = RowUnchanged()
@@ -62,6 +64,15 @@ class Writing:
             self._keep_until = time.monotonic() + KEEP_S
             self._emit(RemovalRefused(error=refusal))
         return Written([*written.settled, *kept.settled], [*written.lost, *kept.lost], kept.unchanged)
+
+    def _keep_members(self, members: Sequence[Settlement], others: Sequence[Settlement]) -> Written:
+        """Settle a batch in two: members of batches stay until their batch is done.
+
+        If the second statement fails, both are tried again: a lease that is settled already is a success.
+        """
+        kept = self._write_once(members, remove=False)
+        written = self.write(others) if others else Written(())
+        return Written(*([*one, *other] for one, other in zip(kept, written, strict=True)))
 
     def find_locked(self, endings: Sequence[Settlement]) -> set[str]:
         """Return the leases (their ids) of jobs whose rows somebody else has locked just now."""

@@ -91,7 +91,7 @@ _COLUMNS = """
 LIST_NEWEST = f"""
     WITH looked AS MATERIALIZED (
         (
-            SELECT id, created_at AS at, type, queue, idempotency_key, last_error, created_at
+            SELECT id, created_at AS at, type, queue, idempotency_key, batch_id, last_error, created_at
             FROM _ayb_jobs
             WHERE state <> 'running' AND (%(state)s::text IS NULL OR state = %(state)s::text)
                 AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)
@@ -102,7 +102,7 @@ LIST_NEWEST = f"""
         )
         UNION ALL
         (
-            SELECT id, created_at, type, queue, idempotency_key, last_error, created_at
+            SELECT id, created_at, type, queue, idempotency_key, batch_id, last_error, created_at
             FROM _ayb_jobs
             WHERE state = 'running' AND (%(state)s::text IS NULL OR 'running' = %(state)s::text)
                 AND (%(after_id)s::uuid IS NULL OR (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::uuid))
@@ -142,7 +142,7 @@ LIST_BY_DUE_TIME = f"""
     ), looked AS MATERIALIZED (
         SELECT job.*
         FROM served CROSS JOIN LATERAL (
-            SELECT id, run_at AS at, type, queue, idempotency_key, last_error, created_at
+            SELECT id, run_at AS at, type, queue, idempotency_key, batch_id, last_error, created_at
             FROM _ayb_jobs
             WHERE state = 'queued' AND queue = served.queue AND priority = served.priority
                 AND run_at > CASE WHEN %(later)s THEN now() ELSE '-infinity' END

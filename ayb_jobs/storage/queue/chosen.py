@@ -34,7 +34,7 @@ LEASE_CHOSEN = """
     WHERE id = ANY (ARRAY(SELECT id FROM due))
     RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
         NULL, queue, priority,
-        attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent
+        attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
 """
 FIND_CHOSEN_DUE = """
     SELECT id::text

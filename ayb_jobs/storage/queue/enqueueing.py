@@ -122,6 +122,50 @@ INSERT_LIMITED_DEPENDENT_JOBS = (
     .replace(RULES, f"{RULES}, CAST(%(limit_keys)s AS text[])")
 )
 
+# The same as members of batches. The end of each batch waits for the caller's transaction. If one takes no members, no
+# job is made, and the answer names it.
+JOINED = """WITH joined AS MATERIALIZED (
+        SELECT batch_id, _ayb_job_batch_join(batch_id) AS became
+        FROM (SELECT DISTINCT id::uuid AS batch_id FROM unnest(CAST(%(batch_ids)s AS text[])) AS id ORDER BY 1) AS batch
+        WHERE batch_id IS NOT NULL
+    ), """
+LIMIT_KEYS = "CAST(%(limit_keys)s AS text[])"
+TAKEN = "SELECT count(*), (SELECT count(*) FROM woken) FROM added"
+JOINED_OR_NOT = (
+    "SELECT count(*), (SELECT count(*) FROM woken), "
+    "(SELECT batch_id::text || ' ' || became FROM joined WHERE became <> 'open' LIMIT 1) FROM added"
+)
+MEMBER_COLUMNS = "idempotency_key, traceparent, limit_key, batch_id)"
+IF_ALL_ARE_OPEN = "WHERE NOT EXISTS (SELECT FROM joined WHERE became <> 'open')"
+INSERT_MEMBERS = (
+    INSERT_LIMITED_JOBS.replace("WITH ", JOINED, 1)
+    .replace(LIMITED_COLUMNS, MEMBER_COLUMNS)
+    .replace("traceparent, limit_key\n        FROM", "traceparent, limit_key, batch_id::uuid\n        FROM")
+    .replace("traceparent, limit_key\n        )", f"traceparent, limit_key, batch_id\n        ) {IF_ALL_ARE_OPEN}")
+    .replace(LIMIT_KEYS, f"{LIMIT_KEYS}, CAST(%(batch_ids)s AS text[])")
+    .replace(TAKEN, JOINED_OR_NOT)
+)
+INSERT_DEPENDENT_MEMBERS = (
+    INSERT_LIMITED_DEPENDENT_JOBS.replace("WITH ", JOINED, 1)
+    .replace(LIMITED_COLUMNS, MEMBER_COLUMNS)
+    .replace("traceparent, limit_key\n        FROM", "traceparent, limit_key, batch_id::uuid\n        FROM")
+    .replace("rule, limit_key\n        )", f"rule, limit_key, batch_id\n        ) {IF_ALL_ARE_OPEN}")
+    .replace(LIMIT_KEYS, f"{LIMIT_KEYS}, CAST(%(batch_ids)s AS text[])")
+    .replace(TAKEN, JOINED_OR_NOT)
+)
+# Members of one batch, which the transaction has joined.
+COPY_DUE_MEMBERS = """
+    COPY _ayb_jobs (id, payload, type, queue, priority, max_attempts, traceparent, batch_id) FROM STDIN
+"""
+JOIN_BATCH = "SELECT _ayb_job_batch_join(CAST(%(batch_id)s AS text)::uuid)"
+
+OPEN_BATCH = """
+    SELECT _ayb_job_batch_open(
+        CAST(%(description)s AS text), CAST(%(callbacks)s AS text)::jsonb, CAST(%(traceparent)s AS text)
+    )::text
+"""
+SEAL_BATCH = "SELECT _ayb_job_batch_seal(CAST(%(batch_id)s AS text)::uuid)"
+
 # One job with a unique key. What it needs beside an insert is the function's: it may replace a job that waits.
 ENQUEUE_UNIQUE = """
     SELECT job_id::text, became

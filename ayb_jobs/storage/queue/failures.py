@@ -46,7 +46,7 @@ GROUP_FAILURES = f"""
     WITH failed AS MATERIALIZED (
         SELECT id, type, updated_at, coalesce({ALIKE_ERROR}, '') AS error
         FROM (
-            SELECT id, type, queue, idempotency_key, updated_at, created_at, last_error
+            SELECT id, type, queue, idempotency_key, batch_id, updated_at, created_at, last_error
             FROM _ayb_jobs
             WHERE state = 'failed'
             ORDER BY created_at DESC, id DESC

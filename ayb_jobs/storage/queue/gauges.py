@@ -17,13 +17,15 @@ COUNTED = 100_000
 class Gauges:
     """The queue at one moment. Ages are in seconds, 0 if there is nothing to be old.
 
-    `queued` is by queue; None stands for all queues beyond the number that was asked for.
+    `queued` is by queue; None stands for all queues beyond the number that was asked for. `batches` are those that are
+    sealed and not done, up to 10,000.
     """
 
     queued: dict[str | None, int]
     running: int
     oldest_ready_s: float
     oldest_expired_lease_s: float
+    batches: int
     workers: int
 
 
@@ -51,6 +53,11 @@ MEASURE_REST = """
             SELECT coalesce(extract(epoch FROM now() - min(lease_until)), 0)::float8
             FROM _ayb_jobs WHERE state = 'running' AND lease_until < now() AND isfinite(lease_until)
         ) AS oldest_expired_lease_s,
+        (
+            SELECT count(*) FROM (
+                SELECT FROM _ayb_job_batches WHERE done_at IS NULL AND sealed_at IS NOT NULL LIMIT 10000
+            ) AS unfinished
+        ) AS batches,
         (
             SELECT count(*) FROM _ayb_job_workers
             WHERE heartbeat_at

@@ -42,7 +42,7 @@ JOB_COLUMNS = f"""
         ELSE _ayb_job_text(progress)
     END AS progress_text,
     created_at, updated_at, completed_at, canceled_at, cancel_requested_at, cancel_heard_at,
-    CASE WHEN state = 'queued' THEN blocked_run_at END AS blocked_run_at
+    CASE WHEN state = 'queued' THEN blocked_run_at END AS blocked_run_at, batch_id
 """
 # The same, as a list shows them.
 LISTED_COLUMNS = """
@@ -64,7 +64,7 @@ LISTED_COLUMNS = """
         ELSE _ayb_job_text(progress)
     END AS progress_text,
     created_at, updated_at, completed_at, canceled_at, cancel_requested_at, cancel_heard_at,
-    CASE WHEN state = 'queued' THEN blocked_run_at END AS blocked_run_at
+    CASE WHEN state = 'queued' THEN blocked_run_at END AS blocked_run_at, batch_id
 """
 
 

@@ -75,7 +75,7 @@ LEASE_JOBS = """
     WHERE id = ANY (ARRAY(SELECT id FROM due))
     RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
         CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
-        attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent
+        attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
 """
 
 LEASE_JOBS_WITH_CARE = LEASE_JOBS.replace(PLAIN_TEXT, CAREFUL_TEXT)

@@ -122,7 +122,7 @@ LEASE_BESIDE_LIMITS = """
         WHERE id = ANY (ARRAY(SELECT id FROM due WHERE type <> ALL (ARRAY(SELECT type FROM limited_types))))
         RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
             CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
-            attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent
+            attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
     )
     SELECT moved.jobs, leased.* FROM (SELECT count(*) AS jobs FROM put_under) AS moved LEFT JOIN leased ON true
 """

@@ -14,6 +14,7 @@ MATCHING = f"""
     (%(type)s::text IS NULL OR type = %(type)s::text)
         AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
         AND (%(key)s::text IS NULL OR idempotency_key = %(key)s::text)
+        AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s::uuid)
         AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)
         AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz)
         AND (%(error)s::text IS NULL OR strpos(lower(last_error), lower(%(error)s::text)) > 0)

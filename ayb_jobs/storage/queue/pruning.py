@@ -44,6 +44,9 @@ PRUNE_JOBS = """
             AND (state = 'completed' OR (
                 SELECT true FROM _ayb_job_dependencies AS edge WHERE edge.parent_id = _ayb_jobs.id AND edge.is_open LIMIT 1
             ) IS NULL)
+            AND (batch_id IS NULL OR (
+                SELECT true FROM _ayb_job_batches AS batch WHERE batch.id = _ayb_jobs.batch_id AND batch.done_at IS NULL
+            ) IS NULL)
         FOR UPDATE SKIP LOCKED
     ),
     pruned AS (
@@ -61,7 +64,7 @@ def prune_jobs(
 ) -> PrunedJobs:
     """Remove jobs that ended in `state` longer than `keep` ago, from among the next `limit`, oldest first.
 
-    A failed or canceled one stays while a job waits for it.
+    A failed or canceled one stays while a job waits for it, and each member of a batch until that is done.
     """
     values = {
         "state": state,
@@ -129,6 +132,9 @@ DELETE_JOBS = """
         WHERE id = ANY (%(ids)s::uuid[]) AND state = %(state)s::text
             AND (state = 'completed' OR (
                 SELECT true FROM _ayb_job_dependencies AS edge WHERE edge.parent_id = _ayb_jobs.id AND edge.is_open LIMIT 1
+            ) IS NULL)
+            AND (batch_id IS NULL OR (
+                SELECT true FROM _ayb_job_batches AS batch WHERE batch.id = _ayb_jobs.batch_id AND batch.done_at IS NULL
             ) IS NULL)
         FOR UPDATE SKIP LOCKED
     ), gone AS (

@@ -28,6 +28,7 @@ def test_every_curl_line_does_what_it_says(server: Server, conn: Connection) -> 
     failed = make_job(conn, "failed", type="send_mail")
     queued = make_job(conn)
     schedule = make_schedule(conn)
+    conn.execute("INSERT INTO _ayb_job_batches (id) VALUES (gen_random_uuid())")
     beat(conn, DaemonRecord(id="d", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=[]))
     given = {"URL": server.url, "TOKEN": ADMIN}
     variables = given | told_values(given)

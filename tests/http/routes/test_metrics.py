@@ -14,6 +14,7 @@ from ayb_jobs import events
 from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, MOST_TYPES, Kind, Metrics, first_sqlstate
 from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.storage.connections import Database
@@ -83,6 +84,7 @@ def value(server: Server, name: str, **labels: str) -> float | None:
             1,
         ),
         (events.ChildrenResolved(freed=["a", "b"], canceled=[]), "children_resolved", {"outcome": "freed"}, 2),
+        (events.BatchesDone(batches=[EndedBatch("a", 1, 0, 0)]), "batches_done", {"outcome": "succeeded"}, 1),
         (events.RowsPruned(table="_ayb_jobs", rows=12), "rows_pruned", {"table": "_ayb_jobs"}, 12),
         (events.LoopFailed(loop="producer", error=OSError(), retry_s=1), "loop_failures", {"loop": "producer"}, 1),
         (events.LoopErrorRepeated(loop="producer", error=OSError()), "loop_failures", {"loop": "producer"}, 1),

@@ -10,7 +10,24 @@ from tests.eventually import eventually
 
 
 def held(name: str, leased: float = 0.0) -> Held:
-    values = (name, name, 1, "test", "{}", "default", 2, 1, 3, 0, "2026-01-01 00:00:00+00", None, None, None, None)
+    values = (
+        name,
+        name,
+        1,
+        "test",
+        "{}",
+        "default",
+        2,
+        1,
+        3,
+        0,
+        "2026-01-01 00:00:00+00",
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
     return Held(LeasedJob._make(values), leased)
 
 

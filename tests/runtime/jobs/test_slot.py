@@ -59,4 +59,4 @@ def unexpected(_: Held) -> None:
 
 
 def a_job() -> LeasedJob:
-    return LeasedJob._make(("job", "lease", 1, "test", "{}", "default", 2, 1, 3, 0, "", None, None, None, None))
+    return LeasedJob._make(("job", "lease", 1, "test", "{}", "default", 2, 1, 3, 0, "", None, None, None, None, None))

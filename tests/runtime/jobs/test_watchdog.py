@@ -26,7 +26,7 @@ def hold(in_flight: InFlight, *, running: bool, extended_ago_s: float) -> Held:
 
 def a_job(number: int) -> LeasedJob:
     return LeasedJob._make(
-        (f"job-{number}", f"lease-{number}", 1, "test", "{}", "default", 2, 1, 3, 0, "", None, None, None, None)
+        (f"job-{number}", f"lease-{number}", 1, "test", "{}", "default", 2, 1, 3, 0, "", None, None, None, None, None)
     )
 
 

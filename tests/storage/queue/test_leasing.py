@@ -378,7 +378,24 @@ def void(_: object) -> None:
 def finish(conn: Connection, job_id: str, result: Result) -> None:
     lease_id = row(conn, job_id, "lease_id")[0]
     job = LeasedJob._make(
-        (job_id, lease_id, 1, "test", "{}", "default", 2, 1, 3, 0, "2026-01-01 00:00:00+00", None, None, None, None)
+        (
+            job_id,
+            lease_id,
+            1,
+            "test",
+            "{}",
+            "default",
+            2,
+            1,
+            3,
+            0,
+            "2026-01-01 00:00:00+00",
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
     )
     settle(conn, succeeded(job, result))
 

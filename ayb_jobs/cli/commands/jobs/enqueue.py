@@ -31,6 +31,7 @@ FIELDS = {
     "max_wait_s": "maxWaitSec",
     "depends_on": "dependsOn",
     "on_parent_failure": "onParentFailure",
+    "batch_id": "batchId",
 }
 
 
@@ -68,6 +69,7 @@ FIELDS = {
 @click.option(
     "--on-parent-failure", type=click.Choice(RULES), help="If such a job failed or was canceled; `cancel` if not given."
 )
+@click.option("--batch", "batch_id", metavar="BATCH-ID", help="Make it a member of this batch, which is not done yet.")
 @backend_options
 @pass_options
 def enqueue(options: Options, /, type_: str, **asked: Any) -> None:

@@ -18,6 +18,7 @@ FLAGS = (
     click.option("--since", type=MOMENT, metavar="WHEN", help="Only jobs enqueued since: 2h ago, or an instant."),
     click.option("--until", type=MOMENT, metavar="WHEN", help="Only jobs enqueued before: 2h ago, or an instant."),
     click.option("--key", metavar="KEY", help="Only the job with this idempotency key."),
+    click.option("--batch", "batch_id", metavar="BATCH-ID", help="Only members of this batch."),
     click.option("--error", metavar="TEXT", help="Only jobs whose last error holds this text, in any case."),
 )
 

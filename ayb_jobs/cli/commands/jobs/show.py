@@ -9,6 +9,7 @@ import click
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_jobs
+from ayb_jobs.cli.commands.batches.commands import progress_words
 from ayb_jobs.cli.commands.jobs.printing import STATE_STYLES, print_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, ago, decoded, duration
@@ -73,6 +74,7 @@ def print_job(job: dict[str, Any], now: datetime) -> None:
             "Attempts": attempts_words(job),
             **{name: f"{text}  ({ago(text, now)})" for name, text in whens.items() if text},
             **({"Waits": job["waitReason"]} if job.get("waitReason") else {}),
+            **({"Batch": batch_of(job)} if job.get("batchId") else {}),
             **({"Depends on": relatives(job, "dependsOn")} if job.get("dependsOn") else {}),
             **({"Dependents": relatives(job, "dependents")} if job.get("dependents") else {}),
             **{name: str(job[key]) for name, key in DETAILS.items() if job.get(key) is not None},
@@ -91,6 +93,12 @@ def relatives(job: dict[str, Any], side: str) -> str:
     lines = [f"{one['id']}  {one['state']}" for one in job[side]]
     more = job[f"{side}Count"] - len(lines)
     return "\n".join([*lines, f"and {more:,} more"] if more else lines)
+
+
+def batch_of(job: dict[str, Any]) -> str:
+    """Return a job's batch, and how far that is."""
+    progress = job.get("batchProgress")
+    return f"{job['batchId']}, {progress_words(progress)}" if progress else str(job["batchId"])
 
 
 def limit_of(job: dict[str, Any]) -> str:

@@ -1,0 +1,203 @@
+"""Ends batches once their last members have ended, and enqueues their callbacks.
+
+It is told of each member that ends here, and looks after that is committed. Jobs without a batch cost it nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from ayb_jobs.errors import InvalidInput
+from ayb_jobs.events import (
+    BatchesDone,
+    ChildrenResolved,
+    Emit,
+    Event,
+    JobRecovered,
+    JobsCanceled,
+    JobsSettled,
+)
+from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.batches import EndedBatch
+from ayb_jobs.model.job import JobState, checked_id
+from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.narrowing import Patience, narrowed
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.queue.batches import (
+    FIRST,
+    BatchesLocked,
+    close_batches,
+    find_batches_of,
+    find_sealed,
+    look_at_batches,
+)
+
+# Batches that one statement looks at or ends.
+BATCH = 200
+SWEEP_S = 1.0
+IDLE_S = 10.0
+# Members that end in close succession are followed by one look.
+APART_S = 0.01
+# Witnesses and ended jobs that are remembered. The sweep makes good what is forgotten.
+MOST = 100_000
+# Less than PostgreSQL waits before it looks for a deadlock, with a transaction that adds to several batches.
+PATIENCE_S = 0.5
+# A batch that somebody has locked is left to the sweep.
+LOCKED_S = 0.05
+
+
+class BatchResolver:
+    """Looks in its `tick` at the batches whose members ended, and at all of them by and by.
+
+    Subscribe `hear` to the events. A look that an error or a crash prevented is made good by a sweep, of any daemon.
+    """
+
+    def __init__(self, *, database: Database, emit: Emit, wake: Callable[[], None]) -> None:
+        self._database = database
+        self._emit = emit
+        self._wake = wake
+        self._aside = Aside(emit, part="batch resolver", table="_ayb_job_batches")
+        self._patience = Patience()
+        self._touched: dict[str, None] = {}
+        self._ended: dict[str, None] = {}
+        self._witnesses: dict[str, str] = {}
+        self._swept = FIRST
+        self._waits = False
+        self._told = False
+        self._asleep = True
+        self._next_look = 0.0
+        self._next_sweep = 0.0
+
+    def hear(self, event: Event) -> None:
+        """Take note of the batches whose members ended, and of jobs that ended by other ways than a run here."""
+        match event:
+            case JobsSettled():
+                touched = {
+                    ended.job.batch_id: None
+                    for ended in event.settlements
+                    if ended.job.batch_id is not None and ended.state is not JobState.QUEUED
+                }
+                self._note(self._touched, touched)
+            case JobRecovered() if event.job.state != JobState.QUEUED:
+                self._note(self._ended, {event.job.id: None})
+            case JobsCanceled():
+                self._note(self._ended, dict.fromkeys(event.job_ids))
+            case ChildrenResolved():
+                self._note(self._ended, dict.fromkeys(event.canceled))
+            case ActionTaken(action="job.cancel", target=str(job_id)):
+                self._note(self._ended, {job_id: None})
+            case ActionTaken(action="jobs.cancel" | "batch.cancel" | "batch.seal"):
+                self.told()
+            case _:
+                pass
+
+    def _note(self, known: dict[str, None], new: dict[str, None]) -> None:
+        if not new:
+            return
+        if len(known) < MOST:
+            known.update(new)
+        if self._asleep:
+            self._asleep = False
+            self._wake()
+
+    def ended(self, job_id: str) -> None:
+        """Look at the batch of a job that ended outside. Anybody may say so; what is no id is passed over."""
+        with suppress(InvalidInput):
+            self._note(self._ended, {checked_id(job_id): None})
+
+    def told(self) -> None:
+        """Look at all batches soon: one was sealed whose members have ended."""
+        self._told = True
+        self._wake()
+
+    def tick(self) -> float:
+        """Look once at all that is known to have changed; return the seconds until the next look."""
+        self._asleep = False
+        wait_s = self._next_look - time.monotonic()
+        if wait_s > 0:
+            return wait_s
+        self._find_touched()
+        while self._touched:
+            with _taken(self._touched) as batches:
+                self._look(batches)
+        if self._told:
+            self._told, self._swept, self._next_sweep = False, FIRST, 0.0
+        if time.monotonic() >= self._next_sweep:
+            self._sweep()
+        self._next_look = time.monotonic() + APART_S
+        self._asleep = True
+        if self._touched or self._ended or self._told:  # what came in between saw us awake and did not wake us
+            return APART_S
+        return max(0.0, self._next_sweep - time.monotonic())
+
+    def _find_touched(self) -> None:
+        """Find the batches of jobs of which only the ids are known."""
+        while self._ended:
+            with _taken(self._ended) as jobs, self._database.connection() as conn:
+                self._touched.update(dict.fromkeys(find_batches_of(conn, jobs)))
+
+    def _sweep(self) -> None:
+        with self._database.connection() as conn:
+            page = find_sealed(conn, after=self._swept, limit=BATCH)
+        if page:
+            self._waits = True
+        elif self._swept == FIRST:
+            self._waits = False
+        self._swept = page[-1] if len(page) == BATCH else FIRST
+        self._next_sweep = time.monotonic() + (SWEEP_S if self._waits else IDLE_S)
+        self._look(page)
+
+    def _look(self, ids: Sequence[str]) -> None:
+        """End those batches of which no member is unfinished; those that cannot be ended are passed over."""
+        aside = set(self._aside.ids())
+        asked = [(id_, self._witnesses.pop(id_, None)) for id_ in ids if id_ not in aside]
+        if not asked:
+            return
+        with self._database.connection() as conn:
+            seen = look_at_batches(conn, asked)
+        if seen and not self._waits:
+            self._waits = True
+            self._next_sweep = min(self._next_sweep, time.monotonic() + SWEEP_S)
+        if len(self._witnesses) > MOST:
+            self._witnesses.clear()
+        self._witnesses.update((each.id, each.witness) for each in seen if each.witness is not None)
+        self._close([each.id for each in seen if each.is_sealed and each.witness is None])
+
+    def _close(self, ids: Sequence[str]) -> None:
+        if not ids:
+            return
+        try:
+            done = [self._write(ids)]
+        except Exception as error:
+            if not self._blames(error):
+                raise
+            written = narrowed(ids, partial(self._write, patience_s=LOCKED_S), blames=self._blames)
+            done = list(written.done)
+            refused = [each for each in written.refused if not isinstance(each.error, BatchesLocked)]
+            self._aside.put_all([(each.row, each.error) for each in refused])
+        self._patience.begin_anew()
+        ended = [each for some in done for each in some]
+        for each in ended:
+            self._aside.forget(each.id)
+        if ended:
+            self._emit(BatchesDone(batches=ended))
+
+    def _blames(self, error: Exception) -> bool:
+        return isinstance(error, BatchesLocked | RowUnchanged) or self._patience.blames(error)
+
+    def _write(self, ids: Sequence[str], patience_s: float = PATIENCE_S) -> list[EndedBatch]:
+        with self._database.transaction() as conn:
+            return close_batches(conn, ids, patience_s=patience_s)
+
+
+@contextmanager
+def _taken(known: dict[str, None]) -> Iterator[list[str]]:
+    """Take some ids; put them back if the block raises."""
+    ids = [known.popitem()[0] for _ in range(min(len(known), BATCH))]
+    try:
+        yield ids
+    except BaseException:
+        known.update(dict.fromkeys(ids))
+        raise

@@ -1,0 +1,118 @@
+"""Batches as their users see them, and sealing and cancelling them by hand."""
+
+from typing import Any
+
+from psycopg.errors import LockNotAvailable
+from psycopg.rows import dict_row
+
+from ayb_jobs.errors import Conflict, NotFound
+from ayb_jobs.model.batches import Batch, BatchState, Callback
+from ayb_jobs.model.job import Job, checked_id
+from ayb_jobs.storage.database import Connection
+
+# The totals of a batch that is done are those at its end; members may have been retried or removed since.
+LIST_BATCHES = """
+    WITH page AS MATERIALIZED (
+        SELECT *
+        FROM _ayb_job_batches
+        WHERE (%(only)s::uuid IS NULL OR id = %(only)s::uuid)
+            AND (%(before)s::uuid IS NULL OR id < %(before)s::uuid)
+            AND (
+                %(state)s::text IS NULL OR %(state)s::text = CASE
+                    WHEN done_at IS NOT NULL THEN CASE WHEN failed + canceled > 0 THEN 'failed' ELSE 'succeeded' END
+                    WHEN sealed_at IS NULL THEN 'open'
+                    ELSE 'running'
+                END
+            )
+        ORDER BY id DESC
+        LIMIT %(limit)s
+    )
+    SELECT page.id::text, page.description::text, page.created_at, page.sealed_at, page.canceled_at, page.done_at,
+        coalesce(members.queued, 0) AS queued, coalesce(members.running, 0) AS running,
+        coalesce(members.completed, page.completed) AS completed, coalesce(members.failed, page.failed) AS failed,
+        coalesce(members.canceled, page.canceled) AS canceled,
+        coalesce(page.first_failed_id, first.id)::text AS first_failed_id,
+        coalesce(page.first_error::text, first.error) AS first_error,
+        ARRAY(
+            SELECT jsonb_build_array(event, job_id, type, (SELECT state FROM _ayb_jobs WHERE id = callback.job_id))
+            FROM _ayb_job_batch_callbacks AS callback
+            WHERE callback.batch_id = page.id
+            ORDER BY event DESC
+        ) AS callbacks
+    FROM page
+    LEFT JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE job.state = 'queued') AS queued,
+            count(*) FILTER (WHERE job.state = 'running') AS running,
+            count(*) FILTER (WHERE job.state = 'completed') AS completed,
+            count(*) FILTER (WHERE job.state = 'failed') AS failed,
+            count(*) FILTER (WHERE job.state = 'canceled') AS canceled
+        FROM _ayb_jobs AS job
+        WHERE job.batch_id = page.id
+    ) AS members ON page.done_at IS NULL
+    LEFT JOIN LATERAL (
+        SELECT job.id, left(job.last_error, 1000) AS error
+        FROM _ayb_jobs AS job
+        WHERE job.batch_id = page.id AND job.state = 'failed'
+        ORDER BY job.updated_at, job.id
+        LIMIT 1
+    ) AS first ON page.done_at IS NULL
+    ORDER BY page.id DESC
+"""
+
+
+def list_batches(
+    conn: Connection, *, state: BatchState | None = None, before: str | None = None, limit: int = 50
+) -> list[Batch]:
+    """Return up to `limit` batches, the newest first; `before` continues after the last of an earlier page."""
+    return _batches(conn, only=None, state=state, before=before, limit=limit)
+
+
+def get_batch(conn: Connection, batch_id: str) -> Batch:
+    """Return a batch. Raises `InvalidInput` if the id is no UUID, and `NotFound`."""
+    found = _batches(conn, only=checked_id(batch_id, "batch_id"), state=None, before=None, limit=1)
+    if not found:
+        raise NotFound(f"there is no batch {batch_id}")
+    return found[0]
+
+
+def find_batch_of(conn: Connection, job: Job) -> Batch | None:
+    """Return the batch that a job is a member of; None if there is none, or it is gone."""
+    if job.batch_id is None:
+        return None
+    return next(iter(_batches(conn, only=job.batch_id, state=None, before=None, limit=1)), None)
+
+
+def _batches(conn: Connection, **values: Any) -> list[Batch]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(LIST_BATCHES, values, prepare=False).fetchall()
+    return [Batch(**{**row, "callbacks": [_callback(*each) for each in row["callbacks"]]}) for row in rows]
+
+
+def _callback(event: str, job_id: str, job_type: str, state: str | None) -> Callback:
+    return Callback(event=event, job_id=job_id, type=job_type, state=state)
+
+
+# Whoever adds to it holds a lock until its transaction has ended.
+CANCEL_BATCH = """
+    WITH impatient AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '5s', true)
+    )
+    UPDATE _ayb_job_batches
+    SET canceled_at = coalesce(canceled_at, now()), sealed_at = coalesce(sealed_at, now())
+    WHERE id = (SELECT %(id)s::uuid FROM impatient) AND done_at IS NULL
+"""
+
+
+def cancel_batch(conn: Connection, batch_id: str) -> None:
+    """Seal a batch for good: nothing can be added. Its members are left; a second call changes nothing.
+
+    Raises `NotFound`, or `Conflict` if it is done, or if another transaction keeps adding to it for five seconds.
+    """
+    target = checked_id(batch_id, "batch_id")
+    try:
+        changed = conn.execute(CANCEL_BATCH, {"id": target}).rowcount
+    except LockNotAvailable as error:
+        raise Conflict(f"batch {target} is being added to by a transaction that has not ended") from error
+    if not changed:
+        get_batch(conn, target)
+        raise Conflict(f"batch {target} is done")

@@ -1,0 +1,117 @@
+-- Batches: jobs with one end, and callbacks that are enqueued when it comes. A batch is sealed once its maker has added
+-- what it wanted, and done once it is sealed and none of its members waits or runs. Nothing is counted in advance: the
+-- resolver locks the batch, and looks in the next statement. Whoever adds a member shares that lock. `batch_id` refers
+-- to no table by a foreign key, whose lock would let a batch end with a member open. The totals are those at the end.
+ALTER TABLE _ayb_jobs ADD COLUMN IF NOT EXISTS batch_id uuid;
+
+CREATE INDEX IF NOT EXISTS idx_ayb_jobs_batch ON _ayb_jobs (batch_id, state, id) WHERE batch_id IS NOT NULL;
+
+CREATE TABLE _ayb_job_batches (
+    id uuid PRIMARY KEY,
+    description varchar(200),
+    traceparent varchar(55),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    sealed_at timestamptz,
+    canceled_at timestamptz,
+    done_at timestamptz,
+    completed bigint NOT NULL DEFAULT 0,
+    failed bigint NOT NULL DEFAULT 0,
+    canceled bigint NOT NULL DEFAULT 0,
+    first_failed_id uuid,
+    first_error varchar(1000)
+);
+
+CREATE INDEX idx_ayb_job_batches_sealed ON _ayb_job_batches (id) WHERE done_at IS NULL AND sealed_at IS NOT NULL;
+
+-- What is enqueued at the end, for each event. The id of its job is drawn when the batch is made, so that no event can
+-- have two.
+CREATE TABLE _ayb_job_batch_callbacks (
+    batch_id uuid NOT NULL,
+    event varchar(10) NOT NULL CHECK (event IN ('success', 'failure', 'done')),
+    job_id uuid NOT NULL,
+    type varchar(100) NOT NULL CHECK (type <> ''),
+    payload jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(payload) = 'object'),
+    queue varchar(100) NOT NULL DEFAULT 'default' CHECK (queue <> ''),
+    priority smallint NOT NULL DEFAULT 2 CHECK (priority BETWEEN 1 AND 4),
+    max_attempts int NOT NULL DEFAULT 3 CHECK (max_attempts >= 1),
+    PRIMARY KEY (batch_id, event)
+);
+
+-- For callers who may insert jobs and not update them. Each statement of a volatile function has a snapshot of its own.
+DO $make$
+DECLARE
+    tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
+    new_id text := CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'uuidv7()' ELSE $id$
+        encode(
+            set_bit(set_bit(
+                overlay(uuid_send(gen_random_uuid())
+                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                    FROM 1 FOR 6),
+                52, 1), 53, 1),
+            'hex')::uuid $id$ END;
+    limited regproc := format('%s._ayb_job_lease_limited', tables)::regproc;
+    changed text;
+BEGIN
+    -- Makes a batch. `p_callbacks` holds an object for each event, with the columns of the callback.
+    EXECUTE format($create$
+        CREATE FUNCTION %1$s._ayb_job_batch_open(p_description text, p_callbacks jsonb, p_traceparent text) RETURNS uuid
+            LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+        DECLARE
+            made uuid := %2$s;
+        BEGIN
+            INSERT INTO %1$s._ayb_job_batches (id, description, traceparent) VALUES (made, p_description, p_traceparent);
+            INSERT INTO %1$s._ayb_job_batch_callbacks
+                (batch_id, event, job_id, type, payload, queue, priority, max_attempts)
+            SELECT made, event, %2$s, it ->> 'type', coalesce(it -> 'payload', '{}'), coalesce(it ->> 'queue', 'default'),
+                coalesce((it ->> 'priority')::smallint, 2::smallint), coalesce((it ->> 'max_attempts')::int, 3)
+            FROM jsonb_each(coalesce(p_callbacks, '{}')) AS callback (event, it);
+            RETURN made;
+        END
+        $body$
+    $create$, tables, new_id);
+
+    -- Keeps a batch from its end until the caller's transaction has ended: `open` if it takes members, else why not.
+    EXECUTE format($create$
+        CREATE FUNCTION %1$s._ayb_job_batch_join(p_batch uuid) RETURNS text
+            LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+        DECLARE
+            became text;
+        BEGIN
+            SELECT CASE WHEN batch.done_at IS NOT NULL THEN 'done' WHEN batch.canceled_at IS NOT NULL THEN 'canceled' ELSE 'open' END
+            INTO became
+            FROM %1$s._ayb_job_batches AS batch WHERE batch.id = p_batch FOR SHARE;
+            RETURN coalesce(became, 'missing');
+        END
+        $body$
+    $create$, tables);
+
+    -- Seals a batch, behind all who add to it; tells whether there is one. An end that comes later is looked for by the
+    -- daemon that brings it, and one that came before by whoever hears this.
+    EXECUTE format($create$
+        CREATE FUNCTION %1$s._ayb_job_batch_seal(p_batch uuid) RETURNS boolean
+            LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+        BEGIN
+            UPDATE %1$s._ayb_job_batches AS batch SET sealed_at = now() WHERE batch.id = p_batch AND batch.sealed_at IS NULL;
+            IF NOT FOUND THEN
+                RETURN EXISTS (SELECT FROM %1$s._ayb_job_batches AS batch WHERE batch.id = p_batch);
+            END IF;
+            IF pg_notification_queue_usage() < 0.5 AND NOT EXISTS (
+                SELECT FROM %1$s._ayb_jobs AS job WHERE job.batch_id = p_batch AND job.state = 'queued'
+                UNION ALL
+                SELECT FROM %1$s._ayb_jobs AS job WHERE job.batch_id = p_batch AND job.state = 'running'
+            ) THEN
+                PERFORM pg_notify('ayb_jobs', 'batch');
+            END IF;
+            RETURN true;
+        END
+        $body$
+    $create$, tables);
+
+    -- Leasing under a limit answers with the batch, too.
+    changed := replace(replace(pg_get_functiondef(limited),
+        'traceparent text)', 'traceparent text, batch_id uuid)'),
+        'job.traceparent::text;', 'job.traceparent::text, job.batch_id;');
+    EXECUTE format('DROP FUNCTION %s', limited::regprocedure);
+    EXECUTE changed;
+END
+$make$;
