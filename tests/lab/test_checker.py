@@ -2,7 +2,19 @@
 
 from dataclasses import replace
 
-from ayb_jobs.lab.checker import Dependency, Event, Evidence, Fault, Limits, Operation, Run, Snapshot, check, timeline
+from ayb_jobs.lab.checker import (
+    BatchLife,
+    Dependency,
+    Event,
+    Evidence,
+    Fault,
+    Limits,
+    Operation,
+    Run,
+    Snapshot,
+    check,
+    timeline,
+)
 
 INSERTED = Event(
     1,
@@ -177,3 +189,36 @@ def test_a_child_that_begins_before_its_parent_has_ended_or_although_it_failed_i
 def test_a_child_that_waits_for_what_has_ended_is_stuck() -> None:
     evidence = replace(waiting("canceled", 9, INSERTED), runs=[])
     assert broken(evidence) == {"child_stuck", "never_ended"}
+
+
+def batched(
+    *events: Event, callbacks: tuple[tuple[str, str], ...] = (("done", "call"), ("success", "call"))
+) -> Evidence:
+    """Return the story of a batch with one member, and of the job that it calls as event number 4."""
+    called = INSERTED._replace(seq=4, job_id="call", key=None, run_at=9e9)
+    life = BatchLife("batch", is_sealed=True, members=["job"], callbacks=callbacks)
+    story = [*events, called] if callbacks else [*events]
+    return replace(SOUND, events=sorted(story, key=lambda event: event.seq), batches=[life])
+
+
+def calls(evidence: Evidence) -> list[str]:
+    return [violation.message for violation in check(evidence) if violation.invariant == "callback_not_once"]
+
+
+def test_a_batch_that_calls_once_all_have_ended_is_sound() -> None:
+    assert calls(batched(INSERTED, LEASED, COMPLETED)) == []
+
+
+def test_a_batch_that_calls_too_early_twice_never_or_wrongly_is_found() -> None:
+    early = batched(INSERTED, LEASED, COMPLETED._replace(seq=5))
+    assert calls(early) == ["batch batch called while members were running"]
+    unmade = batched(INSERTED._replace(seq=5), LEASED._replace(seq=6), COMPLETED._replace(seq=7))
+    assert calls(unmade) == ["batch batch called while members were not made"]
+    twice = batched(INSERTED, LEASED, COMPLETED, callbacks=(("done", "call"), ("done", "call"), ("success", "call")))
+    assert calls(twice) == ["batch batch called 2 times that it is done"]
+    assert calls(batched(INSERTED, LEASED, COMPLETED, callbacks=())) == [
+        "batch batch has ended, and none of its callbacks was enqueued"
+    ]
+    assert calls(batched(INSERTED, LEASED, callbacks=())) == []
+    wrong = batched(INSERTED, LEASED, COMPLETED, callbacks=(("done", "call"), ("failure", "call")))
+    assert calls(wrong) == ["batch batch called ['done', 'failure'] where ['done', 'success'] is true"]

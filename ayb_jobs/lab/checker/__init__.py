@@ -10,6 +10,7 @@ the table of legal transitions.
 """
 
 from ayb_jobs.lab.checker.evidence import (
+    BatchLife,
     Dependency,
     Event,
     Evidence,
@@ -26,6 +27,7 @@ from ayb_jobs.lab.checker.timeline import timeline
 
 __all__ = [
     "INVARIANTS",
+    "BatchLife",
     "Dependency",
     "Event",
     "Evidence",

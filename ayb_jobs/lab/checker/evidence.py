@@ -103,6 +103,15 @@ class Dependency(NamedTuple):
     rule: str
 
 
+class BatchLife(NamedTuple):
+    """A batch: whether it was sealed, its members, and the callbacks that were enqueued: events with their jobs."""
+
+    id: str
+    is_sealed: bool
+    members: Sequence[str]
+    callbacks: Sequence[tuple[str, str]]
+
+
 class Fault(NamedTuple):
     """A fault that was injected. `target` is the application name of one start of a daemon, or `database`.
 
@@ -197,6 +206,7 @@ class Evidence:
     transactional: str = ""
     committed: Mapping[str, int] = field(default_factory=dict)
     dependencies: Sequence[Dependency] = ()
+    batches: Sequence[BatchLife] = ()
 
     @cached_property
     def by_job(self) -> Mapping[str, Sequence[Event]]:

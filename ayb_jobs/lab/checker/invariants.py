@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ayb_jobs.lab.checker import of_families, of_fleets, of_jobs
+from ayb_jobs.lab.checker import of_batches, of_families, of_fleets, of_jobs
 from ayb_jobs.lab.checker.evidence import Evidence, Findings, Violation
 
 INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
@@ -27,6 +27,7 @@ INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
         of_jobs.acknowledged_cancel_undone,
         of_families.child_before_parent,
         of_families.child_stuck,
+        of_batches.callback_not_once,
         of_fleets.stop_used_up_an_attempt,
         of_fleets.rows_do_not_add_up,
         of_fleets.metrics_do_not_add_up,

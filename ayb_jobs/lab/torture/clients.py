@@ -3,14 +3,16 @@
 import random
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import psycopg
 
+from ayb_jobs.client.batches import batch
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, NotFound
 from ayb_jobs.lab.torture.history import History
-from ayb_jobs.lab.torture.workload import new_job
+from ayb_jobs.lab.torture.workload import BATCHED, CALLBACK, MOST_MEMBERS, as_member, new_job
+from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, Timeouts, connect
 from ayb_jobs.storage.queue.jobs import cancel_job
 
@@ -50,17 +52,17 @@ class Client:
         while not self._stopped.is_set():
             if not self._room.wait(0.05):
                 continue
-            self._enqueue()
+            if self._chance.random() < BATCHED:
+                self._enqueue_batch()
+            else:
+                self._enqueue()
             if self._recent and self._chance.random() < CANCELED:
                 self._cancel(*self._chance.choice(self._recent))
         if self._conn is not None:
             self._conn.close()
 
     def _enqueue(self) -> None:
-        key = f"{self._number}-{self.enqueued}"
-        earlier = [job_id for _, job_id in self._recent]
-        job = new_job(self._chance, key, lease_s=self._lease_s, earlier=earlier)
-        self.enqueued += 1
+        key, job = self._next_job()
         while True:
             self._history.note("enqueue", key, "ask")
             try:
@@ -71,6 +73,37 @@ class Client:
                 continue
             self._history.note("enqueue", key, "ok", made.id)
             self._recent.append((key, made.id))
+            return
+
+    def _next_job(self) -> tuple[str, NewJob]:
+        key = f"{self._number}-{self.enqueued}"
+        earlier = [job_id for _, job_id in self._recent]
+        self.enqueued += 1
+        return key, new_job(self._chance, key, lease_s=self._lease_s, earlier=earlier)
+
+    def _enqueue_batch(self) -> None:
+        """Make a batch in one transaction, or job by job. If no answer comes, another one is made of what is left."""
+        asked = [self._next_job() for _ in range(self._chance.randint(1, MOST_MEMBERS))]
+        jobs = [(key, as_member(self._chance, job)) for key, job in asked]
+        at_once = self._chance.random() < 1 / 2
+        for key, _ in jobs:
+            self._history.note("enqueue", key, "ask")
+        while True:
+            try:
+                conn = self._connection()
+                with (
+                    conn.transaction() if at_once else nullcontext(),
+                    batch(conn, on_success=CALLBACK, on_failure=CALLBACK, on_done=CALLBACK) as made,
+                ):
+                    ids = [made.enqueue(job).id for _, job in jobs]
+            except (psycopg.Error, AybJobsError):
+                for key, _ in jobs:
+                    self._history.note("enqueue", key, "unknown")
+                self._reconnect()
+                continue
+            for (key, _), job_id in zip(jobs, ids, strict=True):
+                self._history.note("enqueue", key, "ok", job_id)
+                self._recent.append((key, job_id))
             return
 
     def _cancel(self, key: str, job_id: str) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from ayb_jobs.lab.checker import Dependency, Event, Snapshot
+from ayb_jobs.lab.checker import BatchLife, Dependency, Event, Snapshot
 from ayb_jobs.storage.database import Connection
 
 # After the change, so that the row is locked: the numbers of one job's events are in the order of its changes.
@@ -112,6 +112,35 @@ READ_EDGES = "SELECT child_id::text, parent_id::text, rule FROM _ayb_job_torture
 def edges(conn: Connection) -> list[Dependency]:
     """Return which job was enqueued to wait for which."""
     return [Dependency(*row) for row in conn.execute(READ_EDGES)]
+
+
+READ_BATCHES = """
+    WITH inserted AS MATERIALIZED (
+        SELECT (became).id::text AS id, (became).batch_id AS batch_id, (became).payload -> 'batch' AS told
+        FROM _ayb_job_events
+        WHERE change = 'insert' AND ((became).batch_id IS NOT NULL OR (became).payload ? 'batch')
+    ), members AS MATERIALIZED (
+        SELECT batch_id, array_agg(id ORDER BY id) AS ids FROM inserted WHERE batch_id IS NOT NULL GROUP BY batch_id
+    ), called AS MATERIALIZED (
+        SELECT told ->> 'id' AS batch_id, array_agg(told ->> 'event' ORDER BY id) AS events, array_agg(id ORDER BY id) AS ids
+        FROM inserted
+        WHERE batch_id IS NULL
+        GROUP BY 1
+    )
+    SELECT batch.id::text, batch.sealed_at IS NOT NULL, coalesce(members.ids, '{}'), coalesce(called.events, '{}'),
+        coalesce(called.ids, '{}')
+    FROM _ayb_job_batches AS batch
+    LEFT JOIN members ON members.batch_id = batch.id
+    LEFT JOIN called ON called.batch_id = batch.id::text
+"""
+
+
+def batches(conn: Connection) -> list[BatchLife]:
+    """Return the batches, with their members and the callbacks that were enqueued."""
+    return [
+        BatchLife(id_, is_sealed, members, list(zip(events, ids, strict=True)))
+        for id_, is_sealed, members, events, ids in conn.execute(READ_BATCHES)
+    ]
 
 
 CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"

@@ -33,7 +33,10 @@ POOLED_POLL_MS = 500
 PROBED_WITHIN_S = 20.0
 STARTED_WITHIN_S = 60.0
 
-UNFINISHED = "SELECT count(*) FROM _ayb_jobs WHERE state IN ('queued', 'running')"
+UNFINISHED = """
+    SELECT (SELECT count(*) FROM _ayb_jobs WHERE state IN ('queued', 'running'))
+        + (SELECT count(*) FROM _ayb_job_batches WHERE sealed_at IS NOT NULL AND done_at IS NULL)
+"""
 DUE = "SELECT count(*) FROM _ayb_jobs WHERE state = 'queued' AND run_at <= now()"
 DISABLE_SCHEDULES = "UPDATE _ayb_job_schedules SET enabled = false WHERE name LIKE 'torture%'"
 HURRY = """
@@ -225,6 +228,7 @@ class Run:
         events = self._database.ask(lambda conn: event_log.read(conn, offset_s))
         committed = self._database.ask(event_log.committed_effects)
         dependencies = self._database.ask(event_log.edges)
+        batches = self._database.ask(event_log.batches)
         schedules = self._database.ask(lambda conn: conn.execute(SCHEDULES).fetchall())
         self._database.close()
         setting = self._setting
@@ -238,6 +242,7 @@ class Run:
             transactional=TRANSACTION,
             committed=committed,
             dependencies=dependencies,
+            batches=batches,
             every_second={row[0]: 1.0 for row in schedules},
             limits=Limits(
                 lease_s=setting.lease_s,

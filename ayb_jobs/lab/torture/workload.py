@@ -9,11 +9,12 @@ from typing import Any
 
 import psycopg
 
+from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.errors import Stopped
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.lab.torture.effects import note
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.job import LeasedJob, NewJob
 from ayb_jobs.model.results import Snooze
 from ayb_jobs.storage.database import is_refused
 
@@ -56,6 +57,14 @@ def work(context: JobContext) -> None:
         if seconds := context.payload.get("s"):
             context.stopping.wait(seconds)
             context.check()
+        if context.payload.get("grows") and context.job.batch_id is not None:
+            with context.connection() as conn:
+                enqueue(conn, grown(context.job))
+
+
+def grown(member: LeasedJob) -> NewJob:
+    """Return the job that a member of a batch adds to it."""
+    return NewJob(type="torture_work", idempotency_key=f"grown-{member.id}", batch_id=member.batch_id)
 
 
 @registry.handler("torture_deaf")
@@ -138,6 +147,20 @@ def _parents(chance: random.Random, earlier: Sequence[str]) -> dict[str, Any]:
         "depends_on": chance.sample(earlier, min(len(earlier), chance.randint(1, 3))),
         "on_parent_failure": chance.choice(("cancel", "run")),
     }
+
+
+# The share of calls that make a batch, with so many jobs at most, and the share of its jobs that add another to it.
+BATCHED = 0.02
+MOST_MEMBERS = 6
+GROWS = 0.2
+CALLBACK = NewJob(type="torture_work")
+
+
+def as_member(chance: random.Random, job: NewJob) -> NewJob:
+    """Return a job as a batch has it: some add another."""
+    if job.type != "torture_work" or chance.random() > GROWS:
+        return job
+    return job._replace(payload={**job.payload, "grows": True})
 
 
 _LONG = "longer than a lease"
