@@ -1,0 +1,109 @@
+"""Measures batches beside plain jobs: `.venv/bin/python benchmarks/batches.py [--jobs 20000] [--rounds 3]`.
+
+The same no-op jobs are enqueued and drained by one daemon, on one server that is thrown away: as plain jobs, as members
+of one batch, and as batches of 100. In each round all have their turn. CPU is that of the enqueuer, the daemon and the
+server together. Beside it stands how long after a batch's last end its callback was enqueued.
+"""
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+from beside import Place, Tree, until
+
+from ayb_jobs import NewJob, batch, enqueue_many
+from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.lab.bench.idle import cpu_seconds
+from ayb_jobs.lab.bench.scratch import DURABLE
+from ayb_jobs.storage.database import Connection, connect
+
+JOB = NewJob(type="beside_noop")
+FEW = 100
+# By the database's clock, in milliseconds.
+DELAYS = """
+    SELECT extract(epoch FROM batch.done_at - max(member.completed_at))::float8 * 1000
+    FROM _ayb_job_batches AS batch JOIN _ayb_jobs AS member ON member.batch_id = batch.id
+    GROUP BY batch.id
+"""
+DONE = """
+    SELECT NOT EXISTS (SELECT FROM _ayb_jobs WHERE state IN ('queued', 'running'))
+        AND NOT EXISTS (SELECT FROM _ayb_job_batches WHERE done_at IS NULL)
+"""
+
+
+def plain(conn: Connection, jobs: int) -> None:
+    """Enqueue jobs without a batch."""
+    enqueue_many(conn, [JOB] * jobs)
+
+
+def one_batch(conn: Connection, jobs: int) -> None:
+    """Enqueue all as one batch."""
+    with conn.transaction(), batch(conn, on_done=JOB) as made:
+        made.enqueue_many([JOB] * jobs)
+
+
+def many_batches(conn: Connection, jobs: int) -> None:
+    """Enqueue them as batches of a few, in one transaction."""
+    with conn.transaction():
+        for _ in range(jobs // FEW):
+            with batch(conn, on_done=JOB) as made:
+                made.enqueue_many([JOB] * FEW)
+
+
+WAYS: Mapping[str, Callable[[Connection, int], None]] = {
+    "plain jobs": plain,
+    "one batch": one_batch,
+    f"batches of {FEW}": many_batches,
+}
+
+
+def measure(place: Place, tree: Tree, way: str) -> tuple[float, list[float]]:
+    """Return the CPU microseconds for each job, and the delays of callbacks in milliseconds."""
+    with place.database(tree, 0) as url, closing(connect(url)) as conn, tree.daemon(url) as pid:
+        with closing(psycopg.connect(url, autocommit=True)) as watcher:
+            until(watcher, "SELECT EXISTS (SELECT FROM _ayb_job_workers)", pause_s=0.1)
+            time.sleep(1.0)  # what a daemon does once, as it starts
+            began = (time.process_time(), cpu_seconds(pid), place.server_cpu_s())
+            WAYS[way](conn, place.jobs)
+            enqueued = time.process_time()
+            until(watcher, DONE, pause_s=0.2)
+            ended = (enqueued, cpu_seconds(pid), place.server_cpu_s())
+        delays = [row[0] for row in conn.execute(DELAYS)]
+    took_s = sum(end - begin for begin, end in zip(began, ended, strict=True))
+    return took_s / place.jobs * 1e6, delays
+
+
+def main() -> None:
+    """Measure each way in each round, and print medians, and ratios to plain jobs of the same round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    tree = Tree(name="this", root=Path(__file__).parent.parent)
+    costs: defaultdict[str, list[float]] = defaultdict(list)
+    delays: defaultdict[str, list[float]] = defaultdict(list)
+    with EmbeddedPostgres.throwaway(settings=DURABLE) as server:
+        place = Place(server, options.jobs)
+        for number in range(options.rounds):
+            for way in list(WAYS) if number % 2 else reversed(WAYS):
+                cost, late = measure(place, tree, way)
+                costs[way].append(cost)
+                delays[way] += late
+    for way in WAYS:
+        ratio = statistics.median(one / beside for one, beside in zip(costs[way], costs["plain jobs"], strict=True))
+        late = sorted(delays[way])
+        told = (
+            f", callback after {statistics.median(late):.1f} ms, p99 {late[int(len(late) * 0.99)]:.1f} ms"
+            if late
+            else ""
+        )
+        print(f"{way:16} {statistics.median(costs[way]):7.1f} µs of CPU for each job, {ratio:.2f} of plain{told}")
+
+
+if __name__ == "__main__":
+    main()
