@@ -248,6 +248,27 @@ class DaemonDraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonReloaded:
+    """The settings were read again. `changed` are those that are in force from now on, with their values."""
+
+    changed: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartNeeded:
+    """These settings differ from those in force, and need a restart."""
+
+    settings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadRefused:
+    """The settings could not be read again, and nothing was changed."""
+
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopping:
     """The daemon was told to stop, and waits up to `timeout_s` for the handlers that run."""
 
@@ -453,6 +474,9 @@ Single = (
     | DaemonStarted
     | DaemonDisabled
     | DaemonDraining
+    | DaemonReloaded
+    | RestartNeeded
+    | ReloadRefused
     | DaemonStopping
     | DaemonStopped
     | ScheduleBroken

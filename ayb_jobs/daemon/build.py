@@ -97,7 +97,10 @@ class Parts:
     daemon: DaemonRecord
     database: Database
     in_flight: InFlight
+    attempts: Attempts
     executors: Executors
+    producer: Producer
+    scheduler: Scheduler | None
     completer: Completer
     giving_back: GivingBack
     notifier: Notifier
@@ -156,18 +159,19 @@ def build(
         emit=emit,
     )
     paused, limits = Paused(bells.pauses.ring), Limits()
+    attempts = Attempts(
+        services=services,
+        backoff=backoff,
+        endings=Endings(settle=completer.settle, release=completer.release),
+        paused=paused,
+    )
     executors = build_executors(
         Surroundings(
             config=config,
             url=url,
             registry=registry,
             worker_id=worker_id,
-            attempts=Attempts(
-                services=services,
-                backoff=backoff,
-                endings=Endings(settle=completer.settle, release=completer.release),
-                paused=paused,
-            ),
+            attempts=attempts,
             payloads=Payloads(database=database),
             in_flight=in_flight,
             emit=emit,
@@ -288,6 +292,7 @@ def build(
     if (event_loop := executors.event_loop) is not None:
         watch = LoopWatch(running=event_loop.running, step=event_loop.step, emit=emit)
         loops.append(Loop("event loop watch", watch.tick, emit, bell=bells.loop_watch))
+    scheduler: Scheduler | None = None
     if jobs.scheduler_enabled:
         scheduler = Scheduler(
             database, tick_s=jobs.scheduler_tick_s, emit=emit, served=Served(daemon.types, daemon.queues)
@@ -297,7 +302,10 @@ def build(
         daemon=daemon,
         database=database,
         in_flight=in_flight,
+        attempts=attempts,
         executors=executors,
+        producer=producer,
+        scheduler=scheduler,
         completer=completer,
         giving_back=giving_back,
         notifier=notifier,

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Self, get_args
 
 from structlog.typing import FilteringBoundLogger
@@ -16,6 +17,7 @@ from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.jobs.slot import SlotState
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.schedules.fires import Served
 
 # What is written at the very end (endings, jobs given back) may take this long beyond the shutdown timeout.
 FLUSH_S = 5.0
@@ -119,6 +121,24 @@ class Daemon:
             self._stop_loops("producer")
             self._release_unstarted()
         return executors.running()
+
+    def serve(self, *, concurrency: int, queues: Sequence[str]) -> None:
+        """Run so many handlers at once, of these queues, from now on. What is leased or runs already is not touched."""
+        parts = self._parts
+        parts.executors.threads.resize(concurrency)
+        if not self._config.database.work_connections:
+            self.database.resize(concurrency)
+        parts.producer.serve(queues)
+        daemon = replace(parts.daemon, concurrency=concurrency, queues=queues)
+        if parts.scheduler is not None:
+            parts.scheduler.serve(Served(daemon.types, daemon.queues))
+        parts.lifeline.describe(daemon)
+        parts.heartbeat.describe(daemon)
+        parts.loops["heartbeat"].wake()
+
+    def log_to(self, logger: FilteringBoundLogger) -> None:
+        """Have handlers that begin from now on log to this."""
+        self._parts.attempts.services = replace(self._parts.attempts.services, logger=logger)
 
     def hurry(self) -> None:
         """Have a stop that is under way wait no longer for handlers."""

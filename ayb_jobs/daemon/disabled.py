@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Sequence
 
+from structlog.typing import FilteringBoundLogger
+
 from ayb_jobs.config import Config
 from ayb_jobs.daemon.build import JOIN_S, open_database
 from ayb_jobs.events import DaemonDisabled, DaemonStopped, DaemonStopping, Events, RowsPruned
@@ -28,6 +30,12 @@ class DisabledDaemon:
         """Start pruning."""
         self._loop.start()
         self._events.emit(DaemonDisabled())
+
+    def serve(self, *, concurrency: int, queues: Sequence[str]) -> None:
+        """Do nothing: no handler runs."""
+
+    def log_to(self, logger: FilteringBoundLogger) -> None:
+        """Do nothing: no handler runs."""
 
     def loops(self) -> Sequence[Loop]:
         """Return the one loop, for health checks."""

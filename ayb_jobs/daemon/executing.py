@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import NamedTuple, get_args
 
 from ayb_jobs.config import Config
@@ -56,15 +57,28 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executors:
-    """All that runs handlers; nothing runs yet. `slots` are those with processes, too."""
+    """All that runs handlers; nothing runs yet. `isolated` are places with child processes, if any type needs one."""
 
-    slots: Sequence[Slot]
-    process_slots: Sequence[Slot]
-    buffers: Sequence[Buffer]
+    threads: "Places"
+    isolated: "Places | None"
     processes: Sequence[Processes]
     fork_server: ForkServer
     event_loop: EventLoop | None
     wanted: Sequence[Wanted]
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Every slot, those with processes too."""
+        return [slot for places in self._places for slot in places.slots if not slot.has_ended]
+
+    @property
+    def buffers(self) -> Sequence[Buffer]:
+        """What feeds the slots."""
+        return [places.buffer for places in self._places]
+
+    @property
+    def _places(self) -> "Sequence[Places]":
+        return [self.threads] if self.isolated is None else [self.threads, self.isolated]
 
     def start(self) -> None:
         """Start every thread."""
@@ -94,7 +108,7 @@ class Executors:
 
     def are_ending(self) -> bool:
         """Tell whether any that can be ended still run."""
-        isolated = any(not slot.join(0) for slot in self.process_slots)
+        isolated = self.isolated is not None and any(not slot.join(0) for slot in self.isolated.slots)
         return isolated or bool(self.event_loop and self.event_loop.running())
 
     def stop(self) -> None:
@@ -124,9 +138,8 @@ def build_executors(around: Surroundings) -> Executors:
         event_loop = make_event_loop(around, backlog)
         wanted.append(Wanted(types["async"], event_loop.room, event_loop.put, backlog))
     return Executors(
-        slots=[*threads.slots, *(isolated.slots if isolated else ())],
-        process_slots=isolated.slots if isolated else (),
-        buffers=[threads.buffer, *([isolated.buffer] if isolated else ())],
+        threads=threads,
+        isolated=isolated,
         processes=processes,
         fork_server=fork_server,
         event_loop=event_loop,
@@ -134,11 +147,23 @@ def build_executors(around: Surroundings) -> Executors:
     )
 
 
-class Places(NamedTuple):
-    """Slots and the buffer that feeds them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Slots, the buffer that feeds them, what counts their room, and how one more is made."""
 
-    slots: Sequence[Slot]
+    slots: list[Slot]
     buffer: Buffer
+    room: Room
+    make: Callable[[], Slot]
+
+    def resize(self, concurrency: int) -> None:
+        """Have so many slots from now on. Those too many end with the job that they run; to be called by one thread."""
+        self.slots[:] = [slot for slot in self.slots if not slot.has_ended]
+        for _ in range(self.buffer.resize(concurrency)):
+            slot = self.make()
+            self.slots.append(slot)
+            slot.start()
+        self.room.resize(concurrency)
 
 
 def thread_executors(around: Surroundings) -> Iterator[Threads]:
@@ -153,10 +178,12 @@ def slots_for(
 ) -> tuple[Places, Wanted]:
     """Return a slot for each of these executors, their buffer, and what is to be leased for them."""
     backlog = Backlog(around.ring)
-    buffer = Buffer(on_low=backlog.room_made, paused=around.attempts.paused)
-    slots = [
-        Slot(
-            name=f"{name}-{number}",
+    buffer = Buffer(on_low=backlog.room_made, paused=around.attempts.paused, slots=len(executors))
+    numbers = count(1)
+
+    def make(executor: Threads | Processes) -> Slot:
+        return Slot(
+            name=f"{name}-{next(numbers)}",
             buffer=buffer,
             find=around.registry.get,
             executors={"process" if isinstance(executor, Processes) else "thread": executor},
@@ -164,12 +191,13 @@ def slots_for(
             payloads=around.payloads,
             take=partial(executor.next, buffer.take) if isinstance(executor, Processes) else None,
         )
-        for number, executor in enumerate(executors, 1)
-    ]
+
+    slots = [make(executor) for executor in executors]
     room = Room(
         buffer=buffer, in_flight=around.in_flight, concurrency=len(slots), mean_run_s=partial(mean_run_s, slots)
     )
-    return Places(slots, buffer), Wanted(types, room.jobs, buffer.put, backlog)
+    places = Places(slots=slots, buffer=buffer, room=room, make=partial(make, executors[0]))
+    return places, Wanted(types, room.jobs, buffer.put, backlog)
 
 
 def make_processes(around: Surroundings, fork_server: ForkServer, types: Sequence[str]) -> list[Processes]:

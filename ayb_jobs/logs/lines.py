@@ -19,6 +19,13 @@ LINES: Mapping[str, Line] = {
     ),
     "daemon.disabled": Line("warning", "`jobs.enabled` is false: nothing runs; `hint` says how to enable it."),
     "daemon.draining": Line("info", "The daemon was told to take no more jobs. It ends when its handlers have."),
+    "daemon.reloaded": Line("info", "The settings were read again: `changed` are those that are in force from now on."),
+    "daemon.needs_restart": Line(
+        "warning", "The settings were read again: `settings` have changed and need a restart."
+    ),
+    "daemon.reload_refused": Line(
+        "error", "The settings could not be read again: `problems` name each fault. Nothing was changed."
+    ),
     "daemon.stopping": Line("info", "The daemon was told to stop. It waits for running handlers."),
     "daemon.stopped": Line("info", "The daemon has stopped."),
     "daemon.abandoned": Line(

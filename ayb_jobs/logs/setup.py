@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
@@ -32,6 +32,14 @@ class Logs:
     sink: Sink
     library: "LibraryHandler"
     for_people: bool
+    leveled: Callable[[str], FilteringBoundLogger]
+
+    def set_level(self, level: str) -> FilteringBoundLogger:
+        """Write lines of this level and above from now on. Return the logger for handlers that begin from now on."""
+        logger = self.leveled(level)
+        self.subscriber.write_to(logger)
+        self.library.write_to(logger, LEVELS[level])
+        return logger
 
     def close(self, timeout_s: float = 2.0) -> bool:
         """Write what waits, for at most `timeout_s` seconds, and stop; tell whether all was written. May come twice."""
@@ -51,19 +59,30 @@ def configure_logging(
     console = settings.format == "console" or (settings.format == "auto" and terminal)
     color = settings.color == "always" or (settings.color == "auto" and terminal)
     sink = Sink(_descriptor(stream))
-    logger: FilteringBoundLogger = structlog.wrap_logger(
-        SinkLogger(sink),
-        processors=[Renderer(Redactor(secrets), console=console, color=color)],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[settings.level]),
-        context_class=dict,
-    ).bind(**({"worker": worker} if worker else {}))
+    renderer = Renderer(Redactor(secrets), console=console, color=color)
+
+    def leveled(level: str) -> FilteringBoundLogger:
+        logger: FilteringBoundLogger = structlog.wrap_logger(
+            SinkLogger(sink),
+            processors=[renderer],
+            wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+            context_class=dict,
+        ).bind(**({"worker": worker} if worker else {}))
+        return logger
+
+    logger = leveled(settings.level)
     subscriber = LogSubscriber(logger)
     sink.on_tick = subscriber.summarize
     sink.on_dropped = subscriber.dropped
     sink.start()
     library = LibraryHandler(logger)
     library.install(LEVELS[settings.level])
-    return Logs(logger=logger, subscriber=subscriber, sink=sink, library=library, for_people=console)
+    return Logs(logger=logger, subscriber=subscriber, sink=sink, library=library, for_people=console, leveled=leveled)
+
+
+def library_levels(level: int) -> dict[str, int]:
+    """Return the least level of each of Python's loggers whose level we set."""
+    return {"": level} | dict.fromkeys(TALKATIVE, max(level, logging.WARNING)) | {SILENCED: logging.ERROR}
 
 
 class SinkLogger:
@@ -95,12 +114,16 @@ class LibraryHandler(logging.Handler):
 
     def install(self, level: int) -> None:
         """Take over from whatever Python's root logger did."""
-        wanted = {"": level} | dict.fromkeys(TALKATIVE, max(level, logging.WARNING)) | {SILENCED: logging.ERROR}
-        self._levels_before = {name: logging.getLogger(name).level for name in wanted}
-        for name, least in wanted.items():
-            logging.getLogger(name).setLevel(least)
+        self._levels_before = {name: logging.getLogger(name).level for name in library_levels(level)}
+        self.write_to(self._logger, level)
         logging.getLogger().addHandler(self)
         logging.captureWarnings(True)
+
+    def write_to(self, logger: FilteringBoundLogger, level: int) -> None:
+        """Write to another logger, lines of this level and above."""
+        self._logger = logger
+        for name, least in library_levels(level).items():
+            logging.getLogger(name).setLevel(least)
 
     def remove(self) -> None:
         """Leave Python's logging as it was found."""

@@ -58,6 +58,10 @@ class LogSubscriber:
         else:
             self._one(event)
 
+    def write_to(self, logger: FilteringBoundLogger) -> None:
+        """Write to another logger from now on."""
+        self._logger = logger
+
     def summarize(self) -> None:
         """Write the counts of what had no line of its own since the last call."""
         now = self._clock()

@@ -90,6 +90,12 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "daemon.disabled", {"hint": HOW_TO_ENABLE}
         case events.DaemonDraining():
             return "daemon.draining", {"reason": event.reason, "running": event.running}
+        case events.DaemonReloaded():
+            return "daemon.reloaded", {"changed": dict(event.changed)}
+        case events.RestartNeeded():
+            return "daemon.needs_restart", {"settings": list(event.settings)}
+        case events.ReloadRefused():
+            return "daemon.reload_refused", {"problems": list(event.problems)}
         case events.DaemonStopping():
             told = {"reason": event.reason, "running": event.running, "timeout_s": event.timeout_s}
             return "daemon.stopping", told

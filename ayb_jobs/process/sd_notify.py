@@ -2,12 +2,18 @@
 
 import os
 import socket
+import time
 from contextlib import suppress
 
 
 def ready() -> None:
     """Tell that the daemon runs."""
     notify("READY=1\nSTATUS=running")
+
+
+def reloading() -> None:
+    """Tell that the settings are read again; `ready` ends it."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}\nSTATUS=reloading")
 
 
 def stopping(within_s: float) -> None:

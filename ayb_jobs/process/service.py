@@ -6,6 +6,7 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import closing
 
 from ayb_jobs.config import Config
@@ -20,6 +21,7 @@ from ayb_jobs.metrics import Metrics
 from ayb_jobs.process import sd_notify
 from ayb_jobs.process.called import as_called
 from ayb_jobs.process.progress import loop_ages
+from ayb_jobs.process.reloading import Reloading
 from ayb_jobs.process.serving import served
 from ayb_jobs.process.signals import FOR_EVER_S, Signals, watched_signals
 from ayb_jobs.process.start_up import StartUp, database_url
@@ -35,8 +37,10 @@ STOP_S = 60.0
 DRAIN_LOOK_S = 0.1
 
 
-def run_service(config: Config) -> int:
+def run_service(config: Config, read: Callable[[], Config] | None = None) -> int:
     """Run a daemon in the foreground until it is told to stop; return the process's exit code.
+
+    `read` reads the settings again, when SIGHUP asks a process without a terminal to.
 
     0 after a clean stop, 1 if handlers were still running after the shutdown timeout, 143 if a second signal cut the
     stop short. Raises `ConfigError`, `MigrationError` or `DatabaseError` if it cannot start.
@@ -75,7 +79,10 @@ def run_service(config: Config) -> int:
                     if logs.for_people and config.jobs.enabled:
                         job_type = min(registry.names(), default=None)
                         events.emit(FirstSteps(program=as_called(), job_type=job_type, dashboard=dashboard))
-                    tell_systemd_until_stopped(daemon, signals)
+                    reloading = Reloading(
+                        config, read=read or (lambda: config), daemon=daemon, logs=logs, emit=events.emit
+                    )
+                    tell_systemd_until_stopped(daemon, signals, reloading)
                 sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)
                 left = daemon.stop(signals.reason or signals.draining)
         tracing.flush()
@@ -84,8 +91,8 @@ def run_service(config: Config) -> int:
     return EXIT_HANDLERS_LEFT if left else EXIT_OK
 
 
-def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals) -> None:
-    """Report readiness, then feed systemd's watchdog for as long as no loop needs a restart.
+def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals, reloading: Reloading) -> None:
+    """Report readiness, then feed systemd's watchdog for as long as no loop needs a restart; reload when that is asked.
 
     Return once a stop is asked for, or a drain, and then no handler runs any more.
     """
@@ -94,5 +101,9 @@ def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals
     while not signals.wait(min(pause_s, DRAIN_LOOK_S) if signals.draining else pause_s):
         if signals.draining and (isinstance(daemon, DisabledDaemon) or not daemon.drain(signals.draining)):
             return
+        if signals.take_reload() and not signals.draining:
+            sd_notify.reloading()
+            reloading.reload()
+            sd_notify.ready()
         if not any(loop.needs_restart for loop in loop_ages(daemon.loops())):
             sd_notify.watchdog()

@@ -1,4 +1,4 @@
-"""The signals that stop the process."""
+"""The signals that stop the process, drain it, or have it read its settings again."""
 
 import faulthandler
 import os
@@ -35,6 +35,7 @@ class Signals:
     def __init__(self) -> None:
         self.count = 0
         self.draining = ""  # why it drains, if it does
+        self._reload = False
         self.reason = ""
         self.on_second: Callable[[], None] = lambda: None  # called in the handler, so it must take no lock either
         self._first = 0.0
@@ -58,6 +59,15 @@ class Signals:
     def drain(self, number: int, _frame: FrameType | None) -> None:
         """Note that no more jobs are to be taken."""
         self.draining = self.draining or signal.Signals(number).name
+
+    def reload(self, _number: int, _frame: FrameType | None) -> None:
+        """Note that the settings are to be read again."""
+        self._reload = True
+
+    def take_reload(self) -> bool:
+        """Tell whether the settings are to be read again; a second call does not."""
+        asked, self._reload = self._reload, False
+        return asked
 
     def ask_drain(self) -> None:
         """Note that an operator wants no more jobs to be taken, and end the wait under way; for other threads."""
@@ -101,9 +111,14 @@ class Signals:
 
 @contextmanager
 def watched_signals() -> Iterator[Signals]:
-    """Have SIGTERM, SIGINT and SIGHUP ask for a stop, SIGUSR1 for a drain, and SIGQUIT write all stacks to stderr."""
+    """Have signals noted, and SIGQUIT write all stacks to stderr.
+
+    SIGTERM and SIGINT ask for a stop, SIGUSR1 for a drain. SIGHUP says that the terminal is gone, and asks for a stop.
+    In a process without one it has the settings read again.
+    """
     signals = Signals()
-    before = {number: signal.signal(number, signals) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: signal.signal(number, signals) for number in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signals if has_terminal() else signals.reload)
     before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, signals.drain)
     with suppress(AttributeError, ValueError, OSError):  # stderr may be closed, or no file
         faulthandler.register(signal.SIGQUIT, file=sys.stderr)
@@ -114,6 +129,15 @@ def watched_signals() -> Iterator[Signals]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signals.close()
+
+
+def has_terminal() -> bool:
+    """Tell whether the process has a controlling terminal. To be asked at its start: a terminal that closes is gone."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _restore(handlers: Mapping[signal.Signals, Any]) -> None:

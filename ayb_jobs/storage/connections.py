@@ -67,6 +67,10 @@ class Database:
             kwargs={"autocommit": True, "prepare_threshold": None},
         )
 
+    def resize(self, work_connections: int) -> None:
+        """Lend so many connections for work at once from now on. Those too many are closed as they come back."""
+        self._work.resize(0, max(1, work_connections))
+
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lend an autocommit connection for one unit of work.

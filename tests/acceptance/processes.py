@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,23 @@ def daemon(folder: Path, url: str, *flags: str, **settings: Any) -> Iterator[Dae
 
     It is killed at the end where it still runs.
     """
+    with started(folder, url, [sys.executable, "-m", "ayb_jobs", "run", *flags], settings) as process:
+        yield process
+
+
+@contextmanager
+def service(folder: Path, url: str, **settings: Any) -> Iterator[DaemonProcess]:
+    """Do what `daemon` does, in a session without a terminal, as a service has it."""
+    command = [sys.executable, "-m", "ayb_jobs", "run"]
+    with started(folder, url, command, settings, start_new_session=True) as process:
+        yield process
+
+
+@contextmanager
+def started(
+    folder: Path, url: str, command: Sequence[str], settings: Mapping[str, Any], **options: Any
+) -> Iterator[DaemonProcess]:
+    """Do what `daemon` does with this command; `options` are those of `Popen`."""
     folder.mkdir(exist_ok=True)
     (folder / "test_handlers.py").write_text(HANDLERS)
     defaults = {
@@ -104,9 +121,7 @@ def daemon(folder: Path, url: str, *flags: str, **settings: Any) -> Iterator[Dae
     environ = inherited | {f"AYB_JOBS_{name.upper()}": value for name, value in (defaults | given).items()}
     log_file = folder / "daemon.log"
     with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ayb_jobs", "run", *flags], cwd=folder, env=environ, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log, **options)
         try:
             yield DaemonProcess(process, log_file)
         finally:

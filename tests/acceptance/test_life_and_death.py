@@ -5,7 +5,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
 from psycopg import sql
 
 from ayb_jobs.process.signals import ECHO_S
@@ -188,13 +187,12 @@ def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path, database_url: str
         assert "9999" in running.log_file.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_other_signals_stop_it_cleanly_too(tmp_path: Path, database_url: str, number: signal.Signals) -> None:
+def test_ctrl_c_stops_it_cleanly_too(tmp_path: Path, database_url: str) -> None:
     with daemon(tmp_path, database_url) as running:
         running.await_event("daemon.started")
-        running.send(number)
+        running.send(signal.SIGINT)
         assert running.wait() == 0
-        assert running.events("daemon.stopping")[0]["reason"] == number.name
+        assert running.events("daemon.stopping")[0]["reason"] == "SIGINT"
 
 
 def test_sigusr1_lets_handlers_end_and_takes_no_more(tmp_path: Path, database_url: str, conn: Connection) -> None:

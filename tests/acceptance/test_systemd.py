@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.process import sd_notify
-from tests.acceptance.processes import daemon
+from tests.acceptance.processes import daemon, service
 
 
 @pytest.fixture
@@ -45,6 +45,20 @@ def test_systemd_hears_of_start_life_and_stop(
         last = until(systemd, "STOPPING=1")[-1]
         assert "EXTEND_TIMEOUT_USEC=70000000" in last
         assert running.wait() == 0
+
+
+def test_systemd_hears_of_a_reload(tmp_path: Path, database_url: str, systemd: socket.socket) -> None:
+    with service(tmp_path, database_url) as running:
+        until(systemd, "READY=1")
+        running.send(signal.SIGHUP)
+        assert "MONOTONIC_USEC=" in until(systemd, "RELOADING=1")[-1]
+        until(systemd, "READY=1")
+        assert running.events("daemon.reloaded")
+
+
+def test_the_unit_has_its_daemon_reload_by_the_signal_for_that() -> None:
+    unit = (Path(__file__).parents[2] / "deploy" / "ayb-jobs.service").read_text()
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in unit
 
 
 def test_a_watchdog_meant_for_another_process_is_not_fed(monkeypatch: pytest.MonkeyPatch) -> None:

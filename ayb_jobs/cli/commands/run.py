@@ -1,5 +1,7 @@
 """`ayb-jobs run`: the daemon, in the foreground."""
 
+from functools import partial
+
 import click
 
 from ayb_jobs.cli.options import Options, common_options, daemon_options, pass_options
@@ -18,4 +20,5 @@ def run(ctx: click.Context, options: Options, queues: str | None, concurrency: s
     Its database is brought up to date first. Exits with 0 after a clean stop, with 1 if jobs were still running
     when the shutdown timeout was over, and with 143 after a second signal.
     """
-    ctx.exit(run_service(settings(options, queues=queues, worker_concurrency=concurrency)))
+    read = partial(settings, options, queues=queues, worker_concurrency=concurrency)
+    ctx.exit(run_service(read(), read))

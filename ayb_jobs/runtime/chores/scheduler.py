@@ -66,6 +66,10 @@ class Scheduler:
         self._clock_watch = ClockWatch(database, emit)
         self._stranded = Stranded(database, emit)
 
+    def serve(self, served: Served) -> None:
+        """Judge by this from the next turn on what the daemon can run."""
+        self._served = served
+
     def tick(self) -> float:
         """Do all that is due, and return the seconds until the next schedule is, at most `tick_s`.
 

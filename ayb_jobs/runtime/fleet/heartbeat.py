@@ -47,6 +47,10 @@ class Heartbeat:
         self._next_look = 0.0
         self._is_known = False
 
+    def describe(self, daemon: DaemonRecord) -> None:
+        """Tell this of the daemon from the next beat on."""
+        self._daemon = daemon
+
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
         with self._database.connection() as conn:

@@ -83,6 +83,10 @@ class LifelineKeeper:
         if was_idle:
             self._wake()
 
+    def describe(self, daemon: DaemonRecord) -> None:
+        """Tell this of the daemon from now on."""
+        self._daemon = daemon
+
     def tick(self) -> float:
         """Hold the lifeline, look once, and take over from the dead; return the seconds until the next look."""
         line = self._line or self._connect()

@@ -14,14 +14,17 @@ class Buffer:
 
     Taking one costs one `deque.popleft`; a lock is touched only if a slot finds nothing and has to wait.
     `on_low` is called whenever at most `low_mark` are left, in the taking slot's thread. `paused` is what slots are to
-    give back instead of starting it.
+    give back instead of starting it. `slots` is how many take from here.
     """
 
-    def __init__(self, on_low: Callable[[], None], paused: Paused | None = None) -> None:
+    def __init__(self, on_low: Callable[[], None], paused: Paused | None = None, *, slots: int = 0) -> None:
         self.paused = Paused() if paused is None else paused
         self._jobs: deque[Held] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._slots = slots
+        self._leaving = 0
+        self._ends_any = False  # closed, or some slots are to leave
         self._on_low = on_low
         self.low_mark = 0
         self.idle = 0  # slots that wait for a job
@@ -44,8 +47,8 @@ class Buffer:
         return slots_wait
 
     def take(self) -> Held | None:
-        """Return the next job, waiting for one; None once the buffer is closed."""
-        if self._closed:
+        """Return the next job, waiting for one; None once the slot is to end: the buffer is closed, or it leaves."""
+        if self._ends_any and self._ends():
             return None
         try:
             job = self._jobs.popleft()
@@ -89,15 +92,37 @@ class Buffer:
     def close(self) -> None:
         """Have every slot stop once it asks for its next job. What is still in the buffer stays there."""
         with self._changed:
-            self._closed = True
+            self._closed = self._ends_any = True
             self._changed.notify_all()
+
+    def resize(self, slots: int) -> int:
+        """Have so many slots take jobs; return how many are missing. Those too many end as they ask for the next."""
+        with self._changed:
+            missing = max(0, slots - self._slots)
+            self._slots += missing
+            self._leaving = self._slots - slots
+            self._ends_any = self._closed or self._leaving > 0
+            self._changed.notify_all()
+        return missing
+
+    def _ends(self) -> bool:
+        """Tell whether the slot that asks is to end. One that leaves is counted out."""
+        with self._changed:
+            if self._closed:
+                return True
+            if not self._leaving:
+                return False
+            self._leaving -= 1
+            self._slots -= 1
+            self._ends_any = self._leaving > 0
+            return True
 
     def _wait_for_one(self) -> Held | None:
         with self._changed:
             self.idle += 1
             try:
                 self._on_low()
-                while not self._closed:
+                while not (self._ends_any and self._ends()):
                     try:
                         return self._jobs.popleft()
                     except IndexError:

@@ -48,7 +48,7 @@ class CarefulLeasing:
         take: Callable[[Sequence[LeasedJob], float], None],
     ) -> None:
         self._database = database
-        self._leasing = leasing
+        self.leasing = leasing
         self._giving_back = giving_back
         self._take = take
         self._aside = Aside(emit, part="producer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
@@ -89,7 +89,7 @@ class CarefulLeasing:
         Raises the database's error if it takes none.
         """
         with self._database.connection() as conn:
-            ids = find_due(conn, lanes=lanes, types=self._leasing.types, limit=limit, aside=self.aside())
+            ids = find_due(conn, lanes=lanes, types=self.leasing.types, limit=limit, aside=self.aside())
         leased = self._leased_of(ids)
         if leased.error is not None and leased.rows == 0:
             raise leased.error
@@ -105,15 +105,15 @@ class CarefulLeasing:
     def _lease_chosen(self, ids: Sequence[str]) -> Chosen:
         sent = time.monotonic()
         with self._giving_back.answer_expected(), self._database.connection() as conn:
-            if self._leasing.limits.exist:
+            if self.leasing.limits.exist:
                 put_under(conn, ids)
             chosen = lease_chosen(
                 conn,
                 ids,
-                worker_id=self._leasing.worker_id,
-                queues=self._leasing.queues,
-                types=self._leasing.types,
-                lease_s=self._leasing.lease_s,
+                worker_id=self.leasing.worker_id,
+                queues=self.leasing.queues,
+                types=self.leasing.types,
+                lease_s=self.leasing.lease_s,
             )
         for job_id in set(ids).difference(chosen.unchanged):
             self._aside.forget(job_id)

@@ -55,7 +55,7 @@ class LimitedLook:
         take: Callable[[Sequence[LeasedJob], float], None],
     ) -> None:
         self._database = database
-        self._leasing = leasing
+        self.leasing = leasing
         self._giving_back = giving_back
         self._room = room
         self._take = take
@@ -66,7 +66,7 @@ class LimitedLook:
 
     def fill(self) -> Filled:
         """Lease what there is room and place for, each limit in its turn."""
-        poll_s = self._leasing.poll_s
+        poll_s = self.leasing.poll_s
         if self._room() <= 0:
             return Filled(poll_s, waits=True)
         with self._database.connection() as conn:
@@ -111,10 +111,10 @@ class LimitedLook:
                 conn,
                 name,
                 room=room,
-                types=self._leasing.types,
-                queues=self._leasing.queues,
-                worker_id=self._leasing.worker_id,
-                lease_s=self._leasing.lease_s,
+                types=self.leasing.types,
+                queues=self.leasing.queues,
+                worker_id=self.leasing.worker_id,
+                lease_s=self.leasing.lease_s,
                 after=self._after.get(name, ""),
                 aside=self._aside.ids(),
                 only=only,
@@ -131,8 +131,8 @@ class LimitedLook:
             ids = find_first_limited(
                 conn,
                 name,
-                types=self._leasing.types,
-                queues=self._leasing.queues,
+                types=self.leasing.types,
+                queues=self.leasing.queues,
                 aside=self._aside.ids(),
                 limit=room,
             )

@@ -6,6 +6,7 @@ nothing is leased that cannot start, and no floor hides a job: the types of a lo
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ayb_jobs import failpoints
@@ -116,6 +117,12 @@ class Look:
     def has_room_again(self) -> bool:
         """Tell whether the last look found no room, and there is some."""
         return self._had_no_room and self._room() > 0
+
+    def serve(self, queues: Sequence[str]) -> None:
+        """Lease from these queues from now on. Not while a look is under way."""
+        self._leasing = self._careful.leasing = self._limited.leasing = replace(self._leasing, queues=queues)
+        self._lanes = Lanes(queues)
+        self.due = 0.0
 
     def begin_anew(self) -> None:
         """Look from the bottom of each queue next, in whatever thread that is called."""

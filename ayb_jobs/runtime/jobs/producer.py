@@ -36,6 +36,7 @@ class Producer:
         self._emit = emit
         self._poll_s = poll_s
         self._ring = ring
+        self._wanted_queues: Sequence[str] | None = None
         self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
     def tick(self) -> float:
@@ -43,7 +44,16 @@ class Producer:
         with self._turn:
             return self._take_turn()
 
+    def serve(self, queues: Sequence[str]) -> None:
+        """Lease from these queues from the next turn on, without waiting for the one that is under way."""
+        self._wanted_queues = queues
+        self._ring()
+
     def _take_turn(self) -> float:
+        if self._wanted_queues is not None:
+            queues, self._wanted_queues = self._wanted_queues, None
+            for look in self._looks:
+                look.serve(queues)
         self._giving_back.turn()
         return self._giving_back.next_s(self._fill())
 

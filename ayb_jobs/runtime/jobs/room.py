@@ -23,8 +23,12 @@ class Room:
     ) -> None:
         self._buffer = buffer
         self._in_flight = in_flight
-        self._concurrency = concurrency
         self._mean_run_s = mean_run_s
+        self.resize(concurrency)
+
+    def resize(self, concurrency: int) -> None:
+        """Count for so many slots from now on."""
+        self._concurrency = concurrency
         self._most_held = concurrency + MOST_AHEAD + MOST_UNSETTLED
 
     def jobs(self) -> int:

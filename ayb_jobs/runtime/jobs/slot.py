@@ -64,6 +64,11 @@ class Slot:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread was started and is over."""
+        return self._thread.ident is not None and not self._thread.is_alive()
+
     def mean_or_current_s(self, now: float) -> float | None:
         """Return how long a run takes on average, or the one that goes on has taken already if that is longer."""
         mean_s, busy_since = self._mean_s, self._busy_since

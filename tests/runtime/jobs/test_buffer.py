@@ -109,3 +109,42 @@ def test_only_stale_jobs_are_taken_back() -> None:
     assert len(buffer.take_back(older_than_s=1)) == 1
     buffer.put([held("new", leased=float("inf"))])
     assert buffer.take_back(older_than_s=1) == []
+
+
+def test_slots_that_are_too_many_end_as_they_ask_and_missing_ones_are_told() -> None:
+    buffer = Buffer(on_low=lambda: None, slots=3)
+    buffer.put([held(str(number)) for number in range(4)])
+    assert buffer.resize(1) == 0
+    assert [buffer.take(), buffer.take()] == [None, None]
+    taken = buffer.take()
+    assert taken is not None
+    assert buffer.resize(4) == 3
+    assert buffer.take() is not None
+
+
+def test_more_slots_take_back_what_was_too_many_before() -> None:
+    buffer = Buffer(on_low=lambda: None, slots=3)
+    assert (buffer.resize(1), buffer.resize(3)) == (0, 0)
+    buffer.put([held("1")])
+    assert buffer.take() is not None
+
+
+def test_slots_that_wait_end_at_once_and_leave_the_jobs_to_the_others() -> None:
+    buffer = Buffer(on_low=lambda: None, slots=4)
+    taken: list[str] = []
+
+    def work() -> None:
+        while (one := buffer.take()) is not None:
+            taken.append(one.job.id)
+
+    slots = [threading.Thread(target=work) for _ in range(4)]
+    for slot in slots:
+        slot.start()
+    eventually(lambda: buffer.idle == 4)
+    buffer.resize(1)
+    eventually(lambda: sum(slot.is_alive() for slot in slots) == 1)
+    buffer.put([held(str(number)) for number in range(10)])
+    eventually(lambda: len(taken) == 10)
+    buffer.close()
+    for slot in slots:
+        slot.join(5)

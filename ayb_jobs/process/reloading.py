@@ -1,0 +1,72 @@
+"""Reading the settings again while the daemon runs: what changes at once, and what needs a restart."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from ayb_jobs.config import Config
+from ayb_jobs.config.settings import SECTIONS
+from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.disabled import DisabledDaemon
+from ayb_jobs.errors import AybJobsError, ConfigError
+from ayb_jobs.events import DaemonReloaded, Emit, ReloadRefused, RestartNeeded
+from ayb_jobs.logs import Logs
+
+LIVE = frozenset({"jobs.worker_concurrency", "jobs.queues", "log.level"})
+TABLES = ("job_types", "schedules", "limits")
+
+
+class Reloading:
+    """Puts changed settings into force in `reload`. `read` returns what the sources say now."""
+
+    def __init__(
+        self, config: Config, *, read: Callable[[], Config], daemon: Daemon | DisabledDaemon, logs: Logs, emit: Emit
+    ) -> None:
+        self._config = config
+        self._read = read
+        self._daemon = daemon
+        self._logs = logs
+        self._emit = emit
+
+    def reload(self) -> None:
+        """Read the settings, change what can be changed, and tell the rest. If they cannot be read, nothing changes."""
+        try:
+            read = self._read()
+        except ConfigError as error:
+            self._emit(ReloadRefused(problems=error.problems))
+            return
+        except AybJobsError as error:
+            self._emit(ReloadRefused(problems=[str(error)]))
+            return
+        differences = dict(differing(self._config, read))
+        changed = {key: value for key, value in differences.items() if key in LIVE}
+        if "log.level" in changed:
+            self._daemon.log_to(self._logs.set_level(read.log.level))
+        if changed.keys() - {"log.level"}:
+            self._daemon.serve(concurrency=read.jobs.worker_concurrency, queues=read.jobs.queues)
+        self._config = in_force(self._config, read)
+        self._emit(DaemonReloaded(changed=changed))
+        if others := sorted(differences.keys() - LIVE):
+            self._emit(RestartNeeded(settings=others))
+
+
+def differing(before: Config, after: Config) -> Iterator[tuple[str, object]]:
+    """Yield the dotted key of each setting that differs, and its value after; of tables of the user's the name."""
+    for section in SECTIONS:
+        old, new = getattr(before, section), getattr(after, section)
+        for key in type(new).model_fields:
+            if getattr(old, key) != getattr(new, key):
+                yield f"{section}.{key}", getattr(new, key)
+    for table in TABLES:
+        old_table: Mapping[str, object] = getattr(before, table)
+        new_table: Mapping[str, object] = getattr(after, table)
+        for name in sorted(old_table.keys() | new_table.keys()):
+            if old_table.get(name) != new_table.get(name):
+                yield f"{table}.{name}", new_table.get(name)
+
+
+def in_force(before: Config, read: Config) -> Config:
+    """Return the settings with which the daemon runs once those that can change have changed."""
+    jobs = before.jobs.model_copy(
+        update={"worker_concurrency": read.jobs.worker_concurrency, "queues": read.jobs.queues}
+    )
+    return replace(before, jobs=jobs, log=before.log.model_copy(update={"level": read.log.level}))
