@@ -45,6 +45,7 @@ class Server:
         self._children: dict[int, int] = {}  # their numbers, by the descriptor of their socket
         self._sockets: dict[int, socket.socket] = {}
         self._running: set[int] = set()
+        self._killed: set[int] = set()  # one that waits for a disk ends later, and keeps no other waiting
         self._poll = select.poll()
         self._poll.register(requests, select.POLLIN)
         self._poll.register(wake, select.POLLIN)
@@ -62,6 +63,7 @@ class Server:
                 else:
                     self._let_go(descriptor)
             self._tell_of_ends()
+            self._wait_for_killed()
 
     def _take_request(self) -> bool:
         """Fork a child and answer with its number; False if there are no more requests."""
@@ -121,14 +123,20 @@ class Server:
 
     def _let_go(self, descriptor: int) -> None:
         """Kill a child and all of its group, which the daemon has let go of."""
-        pid = self._children.pop(descriptor)
+        self._poll.unregister(descriptor)
         self._running.discard(descriptor)
+        self._killed.add(descriptor)
         for kill in (os.killpg, os.kill):
             with suppress(ProcessLookupError, PermissionError):
-                kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        self._poll.unregister(descriptor)
-        self._sockets.pop(descriptor).close()
+                kill(self._children[descriptor], signal.SIGKILL)
+
+    def _wait_for_killed(self) -> None:
+        """Wait for those that have ended, and tell the daemon that they are gone."""
+        for descriptor in list(self._killed):
+            if os.waitpid(self._children[descriptor], os.WNOHANG)[0]:
+                self._killed.discard(descriptor)
+                del self._children[descriptor]
+                self._sockets.pop(descriptor).close()
 
 
 def received(requests: socket.socket) -> tuple[bytes, Sequence[int]]:
