@@ -1,8 +1,8 @@
 """Settles attempts: everything that has ended since the last statement in one statement.
 
-A lone job is settled at once. While other handlers run, statements begin `PACE_S` apart at least, so that handlers of a
-few milliseconds share one: a statement for each would cost more than they do. A job under a limit waits for nothing,
-since another may wait for its place.
+A lone job is settled at once. While other handlers run, a few endings wait for more until `PACE_S` after the statement
+before, so that handlers of some milliseconds share one: a statement for each would cost more than they do. Many
+endings do not wait, nor does a job under a limit, since another may wait for its place.
 """
 
 import random
@@ -26,7 +26,8 @@ from ayb_jobs.storage.faults import RowUnchanged, blames_our_values, was_refused
 from ayb_jobs.storage.queue.settling import RowsLocked, Settled
 
 BATCH = 500
-PACE_S = 0.01
+PACE_S = 0.02
+FEW = 50
 # How often jobs are tried again whose rows somebody else has locked.
 LOCKED_S = 1.0
 # After how many seconds an ending is tried again that the database refuses, first and at most.
@@ -139,7 +140,7 @@ class Completer:
     def _early_s(self) -> float:
         """Return for how long more endings should be waited for."""
         ended = len(self._ended)
-        if not 0 < ended < BATCH or self._hurried or self._returned or ended >= len(self._in_flight):
+        if not 0 < ended < FEW or self._hurried or self._returned or ended >= len(self._in_flight):
             self._hurried = False
             return 0.0
         return self._began + PACE_S - time.monotonic()

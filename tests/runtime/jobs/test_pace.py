@@ -47,6 +47,17 @@ def test_the_place_of_a_job_under_a_limit_is_free_at_once(completing: Completing
     assert len(completing.of(JobsSettled)) == 2
 
 
+def test_many_endings_do_not_wait(completing: Completing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEW", 3)
+    completing.lease_one()
+    completing.end_one()
+    completing.completer.tick()
+    for _ in range(3):
+        completing.end_one()
+    assert completing.completer.tick() == 0
+    assert [len(event.settlements) for event in completing.of(JobsSettled)] == [1, 3]
+
+
 def test_at_a_stop_nothing_waits(completing: Completing) -> None:
     completing.lease_one()
     completing.end_one()
