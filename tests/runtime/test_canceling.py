@@ -35,7 +35,7 @@ from ayb_jobs.runtime.jobs.giving_back import Released, release_each, tell_relea
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.waits import list_waiting
-from ayb_jobs.storage.queue.canceling import end_canceled, extend_canceled
+from ayb_jobs.storage.queue.canceling import cancel_running_job, end_canceled, extend_canceled
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import Touched
 from ayb_jobs.storage.queue.leasing import lease_jobs
@@ -288,7 +288,7 @@ def test_a_request_and_a_completion_at_once_have_one_outcome(
 
     def request(own: Connection) -> None:
         try:
-            ask(own, job.id)
+            cancel_running_job(own, job.id)
         except Conflict as error:
             answers.append(str(error).partition("; ")[0])
         else:

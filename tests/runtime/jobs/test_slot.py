@@ -1,11 +1,12 @@
 """A slot's own care, beyond what a daemon at work shows."""
 
 import time
+from collections.abc import Callable
 
 from ayb_jobs.handlers.context import ContextServices, JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.executors.threads import Threads
 from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
@@ -20,38 +21,57 @@ from tests.running import silent_logger
 NEVER_REACHED = "postgresql://postgres@127.0.0.1:1/none"
 
 
+class Scene:
+    """A slot with one job, whose handler is made as the slot looks for it, and what is settled."""
+
+    def __init__(self, find: Callable[["Scene"], JobType]) -> None:
+        self.in_flight = InFlight()
+        (self.held,) = self.in_flight.add([a_job()], time.monotonic())
+        self.settled: list[Settlement] = []
+        self.buffer = Buffer(on_low=lambda: None)
+        self.buffer.put([self.held])
+        self.slot = Slot(
+            name="slot",
+            buffer=self.buffer,
+            find=lambda _: find(self),
+            executors={"thread": Threads()},
+            attempts=Attempts(
+                services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
+                backoff=Backoff(),
+                endings=Endings(settle=lambda _, settlement: self.settled.append(settlement), release=unexpected),
+            ),
+            payloads=Payloads(database=Database(NEVER_REACHED)),
+        )
+
+    def run(self) -> None:
+        """Run the slot until its job is settled."""
+        self.slot.start()
+        eventually(lambda: self.settled)
+        self.buffer.close()
+        assert self.slot.join(5)
+
+
 def test_a_job_that_is_lost_while_it_begins_is_told_at_once() -> None:
-    in_flight = InFlight()
-    (held,) = in_flight.add([a_job()], time.monotonic())
     told: list[str | None] = []
 
     def run(ctx: JobContext) -> None:
         told.append(ctx.stop_reason)
 
-    def find_while_the_lease_is_lost(_: str) -> JobType:
-        in_flight.lose(held)
+    def find_while_the_lease_is_lost(scene: Scene) -> JobType:
+        scene.in_flight.lose(scene.held)
         return JobType(name="test", run=run)
 
-    settled: list[Settlement] = []
-    buffer = Buffer(on_low=lambda: None)
-    buffer.put([held])
-    slot = Slot(
-        name="slot",
-        buffer=buffer,
-        find=find_while_the_lease_is_lost,
-        executors={"thread": Threads()},
-        attempts=Attempts(
-            services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
-            backoff=Backoff(),
-            endings=Endings(settle=lambda _, settlement: settled.append(settlement), release=unexpected),
-        ),
-        payloads=Payloads(database=Database(NEVER_REACHED)),
-    )
-    slot.start()
-    eventually(lambda: settled)
-    buffer.close()
-    assert slot.join(5)
+    Scene(find_while_the_lease_is_lost).run()
     assert told == ["lease_lost"]
+
+
+def test_a_job_that_is_canceled_before_a_slot_takes_it_never_runs() -> None:
+    ran: list[str] = []
+    scene = Scene(lambda _: JobType(name="test", run=lambda ctx: ran.append(ctx.job.id)))
+    scene.in_flight.cancel(scene.held)
+    scene.run()
+    assert ran == []
+    assert [ended.state for ended in scene.settled] == [JobState.CANCELED]
 
 
 def unexpected(_: Held) -> None:
