@@ -48,7 +48,7 @@ def become(case: dict[str, Any]) -> None:
 
 def end(code: int) -> NoReturn:
     """End as Python does, but leave in place what is imported: to take it apart costs ten times what a command does."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # type: ignore[attr-defined] # what Python itself calls first
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
