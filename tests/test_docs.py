@@ -82,6 +82,15 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 @each_document
+def test_every_row_stands_in_a_table(document: Path) -> None:
+    """A blank line ends a table, and what follows without a head of its own is shown as it is written."""
+    blocks = [block.splitlines() for block in re.split(r"\n\s*\n", prose(document))]
+    rows = [[line.strip() for line in block if line.strip().startswith("|")] for block in blocks]
+    headless = [lines[0] for lines in rows if lines and not (len(lines) > 1 and re.fullmatch(r"[|: -]+", lines[1]))]
+    assert headless == []
+
+
+@each_document
 def test_no_line_of_prose_is_wider_than_120_columns(document: Path) -> None:
     long = [line for line in prose(document).splitlines() if len(line) > 120 and not line.startswith(("|", "!["))]
     assert long == []
