@@ -208,6 +208,28 @@ def unobeyed(conn: Connection) -> Iterator[Finding]:
         )
 
 
+def never_met(conn: Connection) -> Iterator[Finding]:
+    """Find limits that let no job start, and jobs whose parent failed and is held for."""
+    for limit in list_limits(conn):
+        if limit.waiting and 0 in (limit.new.max_running, limit.new.key_max_running):
+            yield warning(
+                "limits.never",
+                f"the limit {quoted(limit.new.name)} lets no job start, and {count_words(limit.waiting, 'job waits', 'jobs wait')} under it",
+                "They wait until the limit is changed or removed.",
+                f"ayb-jobs limits set {limit.new.name} …, or: ayb-jobs limits remove {limit.new.name}",
+                {"limit": limit.new.name, "waiting": limit.waiting},
+            )
+    held = diagnosis.count_held_children(conn)
+    if held is not None:
+        yield warning(
+            "children.held",
+            f"{count_words(held.children, 'job waits', 'jobs wait')} for a parent that failed or was canceled, such as {held.parent_id}",
+            "They were enqueued so: they wait until it is retried and completes.",
+            f"ayb-jobs jobs retry {held.parent_id}, or cancel what waits",
+            held._asdict(),
+        )
+
+
 def often_lost(conn: Connection) -> Iterator[Finding]:
     """Find types whose attempts often lose their daemon."""
     found = diagnosis.list_often_lost(conn)
@@ -324,6 +346,7 @@ QUESTIONS: Sequence[Question] = (
     Question(words="the numbers of attempts go on behind the log", ask=numbers),
     Question(words="all daemons are of one version", ask=versions),
     Question(words="every live daemon obeys the limits and pauses", ask=unobeyed),
+    Question(words="what waits can be met", ask=never_met),
     Question(words="attempts keep their daemon", ask=often_lost),
     Question(words="a crash fails no job", ask=one_attempt),
     Question(words="what lost its daemon ends within its lease", ask=long_runs),

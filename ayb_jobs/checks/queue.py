@@ -5,6 +5,7 @@ from datetime import timedelta
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.held import list_held
 from ayb_jobs.storage.queue.lateness import count_abandoned, find_longest, list_failing, list_paused_jobs
 from ayb_jobs.storage.queue.minutes import Level
 
@@ -58,6 +59,30 @@ def paused(conn: Connection) -> Finding | None:
         meaning="They are not late: somebody wants them to wait. Nothing of what is paused starts.",
         remedy=f"ayb-jobs {what}s resume {first.name}",
         evidence={"pauses": [each._asdict() for each in waiting]},
+    )
+
+
+def held(conn: Connection) -> Finding | None:
+    """Find that a limit is full of jobs that have run for over a minute, while others have waited for as long."""
+    found = list_held(conn, since_s=LATE_S)
+    if not found:
+        return None
+    first = found[0]
+    what = (
+        f"limit {quoted(first.name)}" if first.key is None else f"key {quoted(first.key)} of limit {quoted(first.name)}"
+    )
+    full = f"is at {first.running:,} of {first.most:,}, and none of these started within {span_words(LATE_S)}"
+    wait = count_words(first.waiting, "due job waits", "due jobs wait", most=10_000)
+    behind = f"{wait} behind it, the first for {span_words(first.waited_s)}"
+    others = f"; {count_words(len(found) - 1, 'other is', 'others are')} as full" if len(found) > 1 else ""
+    return Finding(
+        name="jobs.limited",
+        severity=Severity.WARNING,
+        fact=f"a limit {full}; {behind}{others}",
+        named=f"{what} {full}; {behind}{others}",
+        meaning="A job starts there when one of those that run has ended.",
+        remedy="ayb-jobs limits list, and: ayb-jobs jobs list --state running",
+        evidence={"limits": [each._asdict() for each in found]},
     )
 
 

@@ -8,7 +8,7 @@ from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
-from ayb_jobs.checks.queue import abandoned, failing, late, paused
+from ayb_jobs.checks.queue import abandoned, failing, held, late, paused
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.config import Retention
@@ -90,6 +90,7 @@ def look_round(conn: Connection, retention: Retention, loops: Sequence[LoopAge] 
         None if none else waiting,
         None if none else late(conn, figures.level, counted=COUNTED),
         None if none else paused(conn),
+        None if none else held(conn),
         not_done,
         failing(conn),
         gone(conn),

@@ -244,6 +244,33 @@ def list_often_lost(conn: Connection) -> dict[str, float]:
     return dict(conn.execute(LIST_OFTEN_LOST).fetchall())
 
 
+class HeldChildren(NamedTuple):
+    """How many jobs wait for a parent that failed or was canceled, up to 1,000, and one such parent."""
+
+    children: int
+    parent_id: str
+
+
+COUNT_HELD_CHILDREN = """
+    SELECT count(DISTINCT child_id) AS children, min(parent_id::text) AS parent_id
+    FROM (
+        SELECT edge.child_id, edge.parent_id
+        FROM _ayb_job_dependencies AS edge
+        JOIN _ayb_jobs AS child ON child.id = edge.child_id AND child.state = 'queued' AND child.blocked_run_at IS NOT NULL
+        JOIN _ayb_jobs AS parent ON parent.id = edge.parent_id AND parent.state IN ('failed', 'canceled')
+        WHERE edge.is_open AND edge.rule = 'hold'
+        LIMIT 1000
+    ) AS held
+    HAVING count(*) > 0
+"""
+
+
+def count_held_children(conn: Connection) -> HeldChildren | None:
+    """Return how many jobs wait until a parent is retried and completes; None if none does."""
+    with conn.cursor(row_factory=class_row(HeldChildren)) as cursor:
+        return cursor.execute(COUNT_HELD_CHILDREN).fetchone()
+
+
 class DaemonClock(NamedTuple):
     """A live daemon, and how far its clock is ahead of the database's."""
 

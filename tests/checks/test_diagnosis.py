@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ayb_jobs import NewJob, enqueue
 from ayb_jobs.checks import diagnosis
 from ayb_jobs.checks.diagnosis import QUESTIONS, unheard
 from ayb_jobs.cli.exits import ExitCode
@@ -205,6 +206,20 @@ def a_pause_is_not_obeyed(conn: Connection) -> None:
         pause(conn, NewPause(kind=PauseKind.QUEUE, name="heavy"), by="ada")
 
 
+def a_limit_lets_nothing_start(conn: Connection) -> None:
+    a_limit_is_not_obeyed(conn)
+    conn.execute("UPDATE _ayb_job_limits SET max_running = 0")
+    conn.execute("UPDATE _ayb_job_workers SET limits_confirmed = 1000")
+    make_job(
+        conn, type="mail", run_at=sql.SQL("now() + interval '1 day'"), priority=6, limited_by="few", limited_key=""
+    )
+
+
+def a_parent_is_held_for(conn: Connection) -> None:
+    parent = make_job(conn, "failed")
+    enqueue(conn, NewJob(type="test", depends_on=[parent], on_parent_failure="hold"))
+
+
 FAULTS: dict[Callable[[Connection], None], str] = {
     two_versions: "daemons.mixed",
     numbers_come_again: "sequence.behind",
@@ -228,6 +243,8 @@ FAULTS: dict[Callable[[Connection], None], str] = {
     a_constraint_is_not_valid: "constraint.not_valid",
     a_constraint_is_gone: "constraint.missing",
     a_limit_is_not_obeyed: "limits.unobeyed",
+    a_limit_lets_nothing_start: "limits.never",
+    a_parent_is_held_for: "children.held",
     a_pause_is_not_obeyed: "pauses.unobeyed",
 }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import pytest
 from psycopg import sql
@@ -13,11 +13,13 @@ from ayb_jobs.checks.verdict import Figures, Mood, decide, look_round
 from ayb_jobs.config import Retention
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.words import span_words
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
 from ayb_jobs.storage.queue.lateness import Pace
 from ayb_jobs.storage.queue.minutes import Ended, Level, add_ended
@@ -242,6 +244,37 @@ def paused_and_nobody_lives(conn: Connection) -> None:
     paused(conn, PauseKind.QUEUE, "default")
 
 
+def a_limit_that_is_held(conn: Connection, **columns: Any) -> None:
+    """A key at 2 of 2, of which the last started some minutes ago."""
+    a_daemon(conn)
+    new = NewLimit(name="tenants", types=["mail"], max_running=9, key_max_running=2)
+    with conn.transaction():
+        set_limit(conn, new, by="ann")
+    under: dict[str, Any] = {"type": "mail", "priority": 6, "limited_by": "tenants", "limited_key": "seven"}
+    for _ in range(2):
+        make_job(conn, "running", **{**under, "last_run_at": ago("5 minutes"), "lease_until": later(), **columns})
+    for _ in range(3):
+        make_job(conn, run_at=ago("4 minutes"), **under)
+
+
+def later() -> sql.SQL:
+    return sql.SQL("now() + interval '1 hour'")
+
+
+def a_limit_that_is_held_as_a_whole(conn: Connection) -> None:
+    a_limit_that_is_held(conn)
+    conn.execute("UPDATE _ayb_job_limits SET max_running = 2, key_max_running = NULL")
+
+
+def a_limit_that_goes_on(conn: Connection) -> None:
+    a_limit_that_is_held(conn, last_run_at=ago("50 seconds"))
+
+
+def a_limit_with_a_place(conn: Connection) -> None:
+    a_limit_that_is_held(conn)
+    conn.execute("UPDATE _ayb_job_limits SET key_max_running = 3")
+
+
 def two_leases_ran_out(conn: Connection) -> None:
     a_daemon(conn)
     for _ in range(2):
@@ -341,6 +374,12 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     leases_ran_out: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
     one_is_gone: "1 daemon was last heard of 6 min ago.",
     a_hostile_name: "1 due job waits that no live daemon can run: `???[31m<b>`.",
+    a_limit_that_is_held: "Key `seven` of limit `tenants` is at 2 of 2, and none of these started within 1 min; 3 due jobs "
+    "wait behind it, the first for 4 min.",
+    a_limit_that_is_held_as_a_whole: "Limit `tenants` is at 2 of 2, and none of these started within 1 min; 3 due jobs wait "
+    "behind it, the first for 4 min.",
+    a_limit_that_goes_on: "All well: 0 jobs in the last minute, none waits longer than 4 min, 1 daemon.",
+    a_limit_with_a_place: "All well: 0 jobs in the last minute, none waits longer than 4 min, 1 daemon.",
     a_paused_queue: "Queue `default` has been paused for 1 h by ann (the disk is full); 1 due job waits for its end.",
     a_paused_type: "Type `mail` has been paused for 1 h by ann; 2 due jobs wait for its end.",
     two_pauses: "Type `mail` has been paused for 1 h by ann; 1 due job waits for its end, and 1 other pause with due jobs.",

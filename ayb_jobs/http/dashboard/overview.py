@@ -1,6 +1,6 @@
 """The first page: the sentence, four figures, and what needs somebody."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -143,26 +143,40 @@ def _deviation(finding: Finding) -> Deviation:
 
 def _press(finding: Finding) -> tuple[str, str, str, str]:
     """Return how a finding is drawn, and what leads to it: icon, tone, word, address."""
-    evidence: Any = finding.evidence
-    match finding.name:
-        case "jobs.late":
-            return "late", "late", "Show what waits", f"/jobs?{query(state='waiting', queue=evidence['queue'])}"
-        case "jobs.unclaimable":
-            first = next(iter(evidence["byType"]))
-            return (
-                "unknown",
-                "unknown",
-                f"Show {evidence['byType'][first]:,}",
-                f"/jobs?{query(state='waiting', type=first)}",
-            )
-        case "jobs.failing":
-            return "failed", "failed", "Show the errors", f"/failures?{query(seen='hour', type=evidence['type'])}"
-        case "jobs.abandoned" | "daemon.none" | "daemon.gone" | "daemon.lifeless":
-            return "gone", "gone", "Show the daemons", "/daemons"
-        case "retention.deferred":
-            return "later", "late", "", ""
-        case _:
-            return "overdue", "overdue", "", ""
+    return PRESSED.get(finding.name, _nothing)(finding.evidence)
+
+
+def _nothing(_: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return "overdue", "overdue", "", ""
+
+
+def _unclaimable(evidence: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    first, count = next(iter(evidence["byType"].items()))
+    return "unknown", "unknown", f"Show {count:,}", f"/jobs?{query(state='waiting', type=first)}"
+
+
+def _daemons(_: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return "gone", "gone", "Show the daemons", "/daemons"
+
+
+PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] = {
+    "jobs.late": lambda found: (
+        "late", "late", "Show what waits", f"/jobs?{query(state='waiting', queue=found['queue'])}",
+    ),
+    "jobs.unclaimable": _unclaimable,
+    "jobs.paused": lambda _: ("paused", "paused", "Show what is paused", "/queues"),
+    "jobs.limited": lambda found: (
+        "full", "full", "Show who holds it", f"/queues?{query(limit=found['limits'][0]['name'])}",
+    ),
+    "jobs.failing": lambda found: (
+        "failed", "failed", "Show the errors", f"/failures?{query(seen='hour', type=found['type'])}",
+    ),
+    "jobs.abandoned": _daemons,
+    "daemon.none": _daemons,
+    "daemon.gone": _daemons,
+    "daemon.lifeless": _daemons,
+    "retention.deferred": lambda _: ("later", "late", "", ""),
+}  # fmt: skip
 
 
 def _figures(

@@ -22,6 +22,7 @@ FLAGS: Mapping[str, str] = {
     "jobs.unclaimable": "queues",
     "jobs.late": "queues",
     "jobs.paused": "queues",
+    "jobs.limited": "queues",
     "jobs.abandoned": "daemons",
     "daemon.none": "daemons",
     "daemon.gone": "daemons",

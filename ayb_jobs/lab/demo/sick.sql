@@ -75,7 +75,7 @@ VALUES
 UPDATE _ayb_jobs SET limited_by = 'stripe', limited_key = '', priority = 6 WHERE state = 'running' AND type = 'refresh_search';
 UPDATE _ayb_jobs AS job
 SET limited_by = 'mail-per-tenant', limited_key = CASE WHEN place < 5 THEN 'tenant-7' ELSE 'tenant-1184' END, priority = 6
-FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM _ayb_jobs WHERE state = 'running' AND type = 'send_mail') AS sender
+FROM (SELECT id, row_number() OVER (ORDER BY last_run_at) AS place FROM _ayb_jobs WHERE state = 'running' AND type = 'send_mail') AS sender
 WHERE job.id = sender.id;
 UPDATE _ayb_jobs SET limited_by = 'mail-per-tenant', limited_key = 'tenant-7', priority = 6
 WHERE id IN (SELECT id FROM _ayb_jobs WHERE state = 'queued' AND type = 'send_mail' ORDER BY run_at LIMIT 40);

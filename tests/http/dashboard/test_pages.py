@@ -95,6 +95,22 @@ def test_the_first_sentence_is_that_of_the_checks(guest: Guest, conn: Connection
     assert page.links["Show 1"] == "/jobs?state=waiting&type=nobody_knows"
 
 
+def test_a_pause_and_a_full_limit_that_jobs_wait_for_lead_to_their_page(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    with conn.transaction():
+        pause(conn, NewPause(kind=PauseKind.QUEUE, name="slow"), by="ada")
+        set_limit(conn, NewLimit(name="few", types=["send_mail"], max_running=1), by="ada")
+    past = sql.SQL("now() - interval '5 minutes'")
+    make_job(conn, queue="slow", run_at=past)
+    under: dict[str, Any] = {"type": "send_mail", "priority": 6, "limited_by": "few", "limited_key": ""}
+    make_job(conn, "running", worker_id="a", last_run_at=past, **under)
+    make_job(conn, run_at=past, **under)
+    page = guest.get("/")
+    assert page.links["Show what is paused"] == "/queues"
+    assert page.links["Show who holds it"] == "/queues?limit=few"
+    assert "Limit few is at 1 of 1" in page.text
+
+
 def test_what_a_first_start_shows_can_be_pressed(guest: Guest, conn: Connection) -> None:
     a_daemon(conn)
     page = guest.get("/")
