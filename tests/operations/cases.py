@@ -277,23 +277,39 @@ CASES: Mapping[str, Case] = {
     "seal a batch": Case(
         operation="batches.seal",
         before=a_batch(),
-        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/seal"), Command(["batches", "seal", SCHEDULE])],
+        doors=[
+            Http("POST", f"{API}/batches/{SCHEDULE}/seal"),
+            Command(["batches", "seal", SCHEDULE]),
+            Form(f"/batches/{SCHEDULE}", "Seal this batch"),
+        ],
         deeds=[("batch.seal", SCHEDULE)],
     ),
     "seal a batch that is sealed": Case(
         operation="batches.seal",
         before=a_batch(done=True),
-        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/seal"), Command(["batches", "seal", SCHEDULE])],
+        doors=[
+            Http("POST", f"{API}/batches/{SCHEDULE}/seal"),
+            Command(["batches", "seal", SCHEDULE]),
+            Sent(f"/batches/{SCHEDULE}/seal"),
+        ],
     ),
     "seal a batch that is none": Case(
         operation="batches.seal",
-        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/seal"), Command(["batches", "seal", SCHEDULE])],
+        doors=[
+            Http("POST", f"{API}/batches/{SCHEDULE}/seal"),
+            Command(["batches", "seal", SCHEDULE]),
+            Sent(f"/batches/{SCHEDULE}/seal"),
+        ],
         refused=f"there is no batch {SCHEDULE}",
     ),
     "cancel what waits of a batch": Case(
         operation="batches.cancel",
         before=a_batch(),
-        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/cancel"), Command(["batches", "cancel", SCHEDULE])],
+        doors=[
+            Http("POST", f"{API}/batches/{SCHEDULE}/cancel"),
+            Command(["batches", "cancel", SCHEDULE]),
+            Form(f"/batches/{SCHEDULE}/cancel", "Cancel this batch"),
+        ],
         deeds=[("batch.cancel", SCHEDULE), ("jobs.cancel", None)],
     ),
     "cancel all of a batch": Case(
@@ -302,13 +318,18 @@ CASES: Mapping[str, Case] = {
         doors=[
             Http("POST", f"{API}/batches/{SCHEDULE}/cancel?running=true"),
             Command(["batches", "cancel", SCHEDULE, "--running"]),
+            Form(f"/batches/{SCHEDULE}/cancel", "Cancel this batch", {"running": "yes"}),
         ],
         deeds=[("batch.cancel", SCHEDULE), ("jobs.cancel", None), ("jobs.cancel", None)],
     ),
     "cancel a batch that is done": Case(
         operation="batches.cancel",
         before=a_batch(done=True),
-        doors=[Http("POST", f"{API}/batches/{SCHEDULE}/cancel"), Command(["batches", "cancel", SCHEDULE])],
+        doors=[
+            Http("POST", f"{API}/batches/{SCHEDULE}/cancel"),
+            Command(["batches", "cancel", SCHEDULE]),
+            Sent(f"/batches/{SCHEDULE}/cancel"),
+        ],
         refused=f"batch {SCHEDULE} is done",
     ),
     "enqueue many in place of a job that waits": Case(

@@ -65,8 +65,8 @@ def test_every_operation_is_walked_through_its_doors() -> None:
     assert {case.operation for case in CASES.values()} == known
 
 
-# What people do not do by hand: many at once, and whole files.
-WITHOUT_A_FORM = {"jobs.enqueue_many", "schedules.create_all"}
+# What people do not do by hand: many at once, batches, and whole files.
+WITHOUT_A_FORM = {"jobs.enqueue_many", "batches.create", "schedules.create_all"}
 
 
 def test_every_operation_of_a_person_has_a_form() -> None:

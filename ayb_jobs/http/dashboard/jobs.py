@@ -29,7 +29,7 @@ from ayb_jobs.storage.queue.queues import list_queues
 from ayb_jobs.storage.queue.stats import job_stats
 
 PAGE = 50
-FILTERS = ("type", "queue", "key", "since", "until", "error", "alike")
+FILTERS = ("type", "queue", "key", "batch_id", "since", "until", "error", "alike")
 TABS = (
     (Shown.ALL, "All"),
     (Shown.WAITING, "Waiting"),
@@ -190,6 +190,7 @@ def words_of(action: BulkAction, asked: Asked, clock: Clock, *, one: bool = Fals
     parts = [state, *([wanted.type] if wanted.type else []), "job" if one else "jobs"]
     parts += [f"in queue {wanted.queue}"] if wanted.queue else []
     parts += [f"with key {wanted.key}"] if wanted.key else []
+    parts += [f"of batch {wanted.batch_id}"] if wanted.batch_id else []
     parts += [f"created since {clock.at(wanted.since)}"] if wanted.since else []
     parts += [f"created before {clock.at(wanted.until)}"] if wanted.until else []
     parts += [f"with “{wanted.error}” in the error"] if wanted.error else []
@@ -198,7 +199,7 @@ def words_of(action: BulkAction, asked: Asked, clock: Clock, *, one: bool = Fals
 
 def _without(shown: Shown, said: Mapping[str, str]) -> list[dict[str, str]]:
     """Return links to the same list with one part of the filter left out."""
-    names = {"type": "Any type", "queue": "Any queue", "key": "Any key", "since": "Created at any time before",
+    names = {"type": "Any type", "queue": "Any queue", "key": "Any key", "batch_id": "Any batch", "since": "Created at any time before",
              "until": "Created at any time after", "error": "Any error", "alike": "Any error"}  # fmt: skip
     links = [
         {

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from ayb_jobs.http.dashboard import (
     audit,
+    batches,
     daemons,
     enqueueing,
     executions,
@@ -36,6 +37,7 @@ SUBJECTS = (
     schedules,
     schedule,
     executions,
+    batches,
     queues,
     limits,
     daemons,

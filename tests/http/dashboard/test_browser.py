@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from ayb_jobs import NewJob
+from ayb_jobs.client.steps import open_batch
+from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.config import Api, ApiToken, Config, Dashboard, Jobs
 from ayb_jobs.events import Events
 from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
+from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.throwaway import Databases
@@ -27,7 +31,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PAGES = (
     "/", "/jobs", "/jobs?state=waiting", "/jobs?state=failed&type=sync_tenant", "/jobs?state=failed&since=x", "JOB",
     "/jobs/bulk?action=retry&type=sync_tenant", "JOB/cancel", "/failures", "/schedules", "SCHEDULE", "/schedules/new",
-    "/executions?over=day", "/queues", "/queues?limit=mail-per-tenant", "/queues/pause", "/queues/limit", "/queues/limit?name=stripe",
+    "/executions?over=day", "/batches", "BATCH", "BATCH/cancel", "/queues", "/queues?limit=mail-per-tenant", "/queues/pause", "/queues/limit", "/queues/limit?name=stripe",
     "/queues/limit/remove?name=stripe", "/daemons", "/daemons/drain?id=api-1:4001:c4ca4238a0b9", "/audit", "/enqueue", "/zone", "/jobs/none",
 )  # fmt: skip
 
@@ -50,10 +54,14 @@ class Sick:
         assert job
         assert schedule
         self.job, self.schedule = job[0], schedule[0]
+        new = NewBatch(description="mails of the spring, " * 9, on_done=NewJob(type="tell_anna"))
+        self.batch = run(open_batch(new), Psycopg(conn).fetch)
+        conn.execute("UPDATE _ayb_jobs SET batch_id = %s WHERE type = 'charge_card'", (self.batch,))
 
     def at(self, path: str) -> str:
         """Return a page's address."""
-        return self.url + path.replace("JOB", f"/jobs/{self.job}").replace("SCHEDULE", f"/schedules/{self.schedule}")
+        path = path.replace("JOB", f"/jobs/{self.job}").replace("SCHEDULE", f"/schedules/{self.schedule}")
+        return self.url + path.replace("BATCH", f"/batches/{self.batch}")
 
 
 @pytest.fixture(scope="module")

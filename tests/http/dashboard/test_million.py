@@ -1,4 +1,4 @@
-"""Every page on 1,000,000 jobs: none walks the whole table, and how long each takes is printed."""
+"""Every page on 1,000,000 jobs: none reads them all, and how long each takes is printed."""
 
 import time
 from contextlib import closing
@@ -14,6 +14,8 @@ from tests.http.dashboard.visiting import Guest, visiting
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 VISITS = 20
+# So many jobs may be read plainly for a page, as where a reading is bounded.
+MOST_READ = 50_000
 # Four fifths have completed; the rest failed, waits, is due later, or waits under a limit.
 FILL = """
     INSERT INTO _ayb_job_workers (id, host, pid, version, concurrency, queues, types)
@@ -51,27 +53,27 @@ PAGES = (
 OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
-def walks(conn: Connection) -> int:
-    """Return how often the whole table of jobs was walked; sessions tell it once they have ended."""
+def read_plainly(conn: Connection) -> int:
+    """Return how many jobs were read without an index; sessions tell it once they have ended."""
     eventually(lambda: conn.execute(OTHERS).fetchone() == (0,))
     conn.execute("SELECT pg_stat_force_next_flush()")
-    row = conn.execute("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = '_ayb_jobs'").fetchone()
+    row = conn.execute("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = '_ayb_jobs'").fetchone()
     return int(row[0]) if row else 0
 
 
-def test_no_page_walks_a_million_jobs(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_page_reads_a_million_jobs(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:
     with databases.migrated() as url, closing(connect(url)) as conn:
         conn.execute("SET statement_timeout = 0")
         conn.execute(FILL)
         (job,) = conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = 'failed' LIMIT 1").fetchone() or ("",)
-        before = walks(conn)
+        before = read_plainly(conn)
         with closing(Database(url)) as db, serving(db) as server, visiting(server) as guest:
             took = {path: visits(guest, path.replace("JOB", f"/jobs/{job}")) for path in PAGES}
         with capsys.disabled():
             print(f"\n{'page on 1,000,000 jobs':<52} {'median':>8} {'p95':>8}")
             for path, times in took.items():
                 print(f"{path:<52} {times[VISITS // 2]:>5,.0f} ms {times[int(VISITS * 0.95) - 1]:>5,.0f} ms")
-        assert walks(conn) == before
+        assert (read_plainly(conn) - before) / (len(PAGES) * VISITS) < MOST_READ
 
 
 def visits(guest: Guest, path: str) -> list[float]:

@@ -12,8 +12,11 @@ from psycopg import sql
 
 from ayb_jobs import NewJob, Unique, enqueue
 from ayb_jobs.checks.verdict import look_round
+from ayb_jobs.client.steps import open_batch
+from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
+from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
@@ -30,7 +33,7 @@ PATHS = (
     "/", "/jobs", "/jobs?state=waiting", "/jobs?state=later", "/jobs?state=running", "/jobs?state=failed",
     "/jobs?state=completed&type=a&queue=b&key=c&since=13:00&until=2026-11-26&error=d", "/jobs/bulk?action=retry",
     "/failures", "/failures?seen=ever", "/schedules", "/schedules/new", "/schedules/preview?cron=@hourly", "/executions",
-    "/executions?over=week&outcome=failed&type=a", "/queues", "/queues?limit=x", "/queues/pause",
+    "/executions?over=week&outcome=failed&type=a", "/batches", "/batches?state=open", "/queues", "/queues?limit=x", "/queues/pause",
     "/queues/limit", "/daemons", "/audit", "/audit?target=x", "/enqueue", "/zone",
 )  # fmt: skip
 
@@ -320,6 +323,27 @@ def test_what_runs_and_waits_under_a_limit_and_its_keys_is_shown(guest: Guest, c
     assert "2 of 2 places are taken" in keys.html
     assert "without a key" in keys.text
     assert guest.get(f"/jobs/{job}").links["tenants"] == "/queues?limit=tenants"
+
+
+def test_a_batch_is_shown_sealed_and_canceled(guest: Guest, conn: Connection) -> None:
+    new = NewBatch(description="<b>mails", on_done=NewJob(type="report"))
+    batch = run(open_batch(new), Psycopg(conn).fetch)
+    waiting = make_job(conn, type="mail", batch_id=batch)
+    make_job(conn, "failed", type="mail", batch_id=batch, last_error="<i>no such mailbox")
+    make_job(conn, "running", type="mail", batch_id=batch)
+    listed = guest.get("/batches?state=open")
+    assert "to be sealed, and 2 of its 3 jobs to end" in listed.text
+    page = guest.get(listed.links["<b>mails"])
+    assert "<i>no such mailbox" in page.text
+    assert "on done: report" in page.text
+    assert f"of batch {batch}." in guest.get(page.links["1 failed"]).text
+    sealed = guest.press(page, "Seal this batch")
+    assert "The batch is sealed" in sealed.text
+    canceled = guest.press(guest.get(sealed.links["Cancel this batch …"]), "Cancel this batch")
+    assert "The batch is canceled" in canceled.text
+    assert conn.execute("SELECT state FROM _ayb_jobs WHERE id = %s", (waiting,)).fetchone() == ("canceled",)
+    assert guest.get(f"/jobs/{waiting}").links[batch] == f"/batches/{batch}"
+    assert guest.get("/batches/x").status == 404
 
 
 def test_a_daemon_is_drained_after_a_question(guest: Guest, conn: Connection) -> None:

@@ -110,7 +110,7 @@ ACTS = re.compile(r"(Retry|Cancel|Enqueue|New|Delete|Run|Enable|Disable|Pause|Re
 POSTS = (
     "/jobs/bulk", "/jobs/{job}/retry", "/jobs/{job}/cancel", "/jobs/{job}/run-again", "/enqueue", "/schedules/new", "/schedules/{schedule}",
     "/schedules/{schedule}/trigger", "/schedules/{schedule}/enable", "/schedules/{schedule}/disable",
-    "/schedules/{schedule}/delete", "/queues/pause", "/queues/resume", "/queues/limit", "/queues/limit/remove", "/daemons/drain",
+    "/schedules/{schedule}/delete", "/queues/pause", "/queues/resume", "/queues/limit", "/queues/limit/remove", "/daemons/drain", "/batches/{batch}/seal", "/batches/{batch}/cancel",
 )  # fmt: skip
 ADMINS = {"/schedules/new", "/schedules/{schedule}", "/schedules/{schedule}/delete", "/daemons/drain"}
 FIELDS = {"action": "cancel", "type": "t", "name": "n", "job_type": "t", "cron": "@hourly", "timezone": "UTC", "payload": "{}",
@@ -136,14 +136,14 @@ def test_a_token_changes_nothing_beyond_its_scope_by_any_request(server: Server,
     job, schedule = make_job(conn), make_schedule(conn, enabled=False)
     with visiting(server, token) as guest:
         # Looked up once the server has answered: its thread silences warnings, too, while it builds the same routes.
-        all_posts = {path.replace("{job}", "{id}").replace("{schedule}", "{id}") for path in POSTS}
+        all_posts = {re.sub(r"{\w+}", "{id}", path) for path in POSTS}
         assert routes_that_change(server) == all_posts
         key = guest.get("/zone").form("Use it").fields["form_key"]
         before = state_of(conn)
         for path in POSTS:
             if token == OPERATE and path not in ADMINS:
                 continue
-            answer = guest.send(path.format(job=job, schedule=schedule), {**FIELDS, "form_key": key})
+            answer = guest.send(path.format(job=job, schedule=schedule, batch=job), {**FIELDS, "form_key": key})
             assert answer.status == 403, path
         assert state_of(conn) == before
 
@@ -152,7 +152,7 @@ def test_who_may_only_read_sees_no_buttons(server: Server, conn: Connection) -> 
     job, schedule = make_job(conn, "failed"), make_schedule(conn)
     queued = make_job(conn)
     paths = ("/", "/jobs?state=failed", f"/jobs/{job}", f"/jobs/{queued}", "/failures", "/schedules", f"/schedules/{schedule}",
-             "/queues", "/daemons", "/audit", "/executions")  # fmt: skip
+             "/queues", "/batches", "/daemons", "/audit", "/executions")  # fmt: skip
     with visiting(server, READ) as reader, visiting(server, ADMIN) as admin:
         for path in paths:
             page = reader.get(path)
