@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from ayb_jobs.config.settings import NAMED_SECTIONS, SECTIONS
 from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.model.schedules.schedule import NewSchedule
+from tests.cli.conftest import Cli, Said
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -600,26 +600,19 @@ def test_the_reference_names_every_setting_and_variable() -> None:
 # check-config
 
 
-def check(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ayb_jobs", "check-config", *arguments],
-        capture_output=True,
-        text=True,
-        env={"PATH": os.environ["PATH"]} | environ,
-        cwd=ROOT,
-        check=False,
-    )
+def check(*arguments: str, **environ: str) -> Said:
+    return Cli(environ)("check-config", *arguments)
 
 
 def test_check_config_shows_where_each_setting_came_from(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[jobs]\nenabled = true\n")
     done = check("--config", str(file), AYB_JOBS_WORKER_CONCURRENCY="8")
-    lines = {line.partition("  #")[0].rstrip(): line.partition("# ")[2] for line in done.stdout.splitlines()}
+    lines = {line.partition("  #")[0].rstrip(): line.partition("# ")[2] for line in done.out.splitlines()}
     assert lines["enabled = true"] in (str(file), "default")
     assert lines["worker_concurrency = 8"] == "environment AYB_JOBS_WORKER_CONCURRENCY"
     assert lines["poll_interval_ms = 1000"] == "default"
-    assert f"enabled = true                 # {file}" in re.sub(r" +#", "                 #", done.stdout)
+    assert f"enabled = true                 # {file}" in re.sub(r" +#", "                 #", done.out)
 
 
 def test_what_check_config_shows_is_a_configuration_of_the_same_meaning(tmp_path: Path) -> None:
@@ -636,27 +629,27 @@ def test_what_check_config_shows_is_a_configuration_of_the_same_meaning(tmp_path
 
 
 def test_check_config_as_json_tells_value_and_origin() -> None:
-    told = json.loads(check("--config", "config.example.toml", "--json").stdout)
+    told = json.loads(check("--config", str(ROOT / "config.example.toml"), "--json").out)
     assert told["valid"] is True
-    assert told["settings"]["jobs.enabled"] == {"value": True, "origin": "config.example.toml"}
+    assert told["settings"]["jobs.enabled"] == {"value": True, "origin": str(ROOT / "config.example.toml")}
 
 
 def test_check_config_of_a_faulty_file_exits_with_78_and_names_all_faults(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[jobs]\nenabled = 1\nworker_concurrency = 0\n")
     done = check("--config", str(file), "--json")
-    assert done.returncode == 78
-    told = json.loads(done.stdout)
+    assert done.code == 78
+    told = json.loads(done.out)
     assert told["valid"] is False
     assert len(told["problems"]) == 2
     done = check("--config", str(file))
-    assert done.returncode == 78
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 2
+    assert done.code == 78
+    assert done.out == ""
+    assert len(done.err.splitlines()) == 2
 
 
 def test_check_config_names_the_flag_that_set_the_database() -> None:
-    told = json.loads(check("--database-url", "host=h password=canary", "--json").stdout)
+    told = json.loads(check("--database-url", "host=h password=canary", "--json").out)
     assert told["settings"]["database.url"] == {"value": "host=h password=***", "origin": "flag --database-url"}
 
 
@@ -665,7 +658,7 @@ def test_flags_of_run_go_over_environment_and_file(tmp_path: Path) -> None:
     file.write_text('[jobs]\nqueues = ["file"]\nworker_concurrency = 3\n')
     environ = {"AYB_JOBS_QUEUES": "env", "AYB_JOBS_WORKER_CONCURRENCY": "5"}
     flags = ("--config", str(file), "--queues", "a, b,", "--concurrency", "7", "--json")
-    told = json.loads(check(*flags, **environ).stdout)["settings"]
+    told = json.loads(check(*flags, **environ).out)["settings"]
     assert told["jobs.queues"] == {"value": ["a", "b"], "origin": "flag --queues"}
     assert told["jobs.worker_concurrency"] == {"value": 7, "origin": "flag --concurrency"}
 
@@ -691,11 +684,11 @@ def test_flags_of_run_go_over_environment_and_file(tmp_path: Path) -> None:
     ],
 )
 def test_bad_flags_of_run_are_named_all_at_once(flags: tuple[str, ...], problems: list[str]) -> None:
-    assert json.loads(check(*flags, "--json").stdout) == {"valid": False, "problems": problems}
+    assert json.loads(check(*flags, "--json").out) == {"valid": False, "problems": problems}
 
 
 def test_check_config_prints_an_example_to_start_from() -> None:
-    assert check("--example").stdout == (ROOT / "config.example.toml").read_text("utf-8")
+    assert check("--example").out == (ROOT / "config.example.toml").read_text("utf-8")
 
 
 def test_importing_the_settings_imports_nothing_slow() -> None:

@@ -500,6 +500,7 @@ def test_a_line_that_was_torn_does_not_spoil_the_next(monkeypatch: pytest.Monkey
     assert [json.loads(line)["event"] for line in lines[1:]] == ["whole", "log.dropped"]
 
 
+@pytest.mark.outer
 @pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full"])
 def test_a_closed_or_full_stderr_stops_nobody(redirect: str) -> None:
     code = (
@@ -743,6 +744,7 @@ def test_what_looks_like_a_secret_is_hidden_and_nothing_else(text: str, clean: s
 GROWING = ["://a.a.a", "a.", "://a:", "a://a:", "x", "a+a-a", "password", "password=", "a_secret_", "token: bearer ", "pwd='\\\\", 'pwd="\\\n', "@", "a:b@", " "]  # fmt: skip
 
 
+@pytest.mark.outer
 @pytest.mark.parametrize("part", GROWING)
 @pytest.mark.parametrize("frame", ["{}", "://{}", "a://{}@", "password={}", "password{}="])
 def test_hiding_secrets_takes_time_that_grows_as_the_text_does(part: str, frame: str) -> None:

@@ -139,6 +139,7 @@ def test_a_stop_leaves_no_thread_behind_although_clients_stay_connected(db: Data
         assert api_threads() == before
 
 
+@pytest.mark.outer
 def test_importing_the_service_imports_no_web_framework() -> None:
     heavy = "{'fastapi', 'uvicorn', 'starlette', 'strawberry', 'graphql', 'prometheus_client'}"
     code = f"import sys, ayb_jobs.process.service; print({heavy} & set(sys.modules))"

@@ -94,6 +94,7 @@ def test_all_takes_the_latest_within_count_and_window() -> None:
     assert Counter(fire.reason for fire in found.fires)["outside the catch-up window"] == 181 - len(made)
 
 
+@pytest.mark.outer
 @pytest.mark.parametrize("catchup", ["latest", "all", "skip"])
 def test_more_than_one_transaction_holds_is_decided_in_parts(catchup: str) -> None:
     schedule = due(NOON, cron="* * * * * *", catchup=catchup, catchup_max=1000)
