@@ -45,4 +45,9 @@ OPERATIONS = [
     ("GET", "/livez"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),
+    ("GET", "/api/admin/batches"),
+    ("POST", "/api/admin/batches"),
+    ("GET", "/api/admin/batches/{id}"),
+    ("POST", "/api/admin/batches/{id}/seal"),
+    ("POST", "/api/admin/batches/{id}/cancel"),
 ]
