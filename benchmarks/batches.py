@@ -1,8 +1,9 @@
 """Measures batches beside plain jobs: `.venv/bin/python benchmarks/batches.py [--jobs 20000] [--rounds 3]`.
 
-The same no-op jobs are enqueued and drained by one daemon, on one server that is thrown away: as plain jobs, as members
-of one batch, and as batches of 100. In each round all have their turn. CPU is that of the enqueuer, the daemon and the
-server together. Beside it stands how long after a batch's last end its callback was enqueued.
+The same no-op jobs are enqueued and drained by one daemon, on one server that is thrown away: as plain jobs and as
+members of one batch, enqueued at once; and as plain jobs and as batches of 100, enqueued by hundreds. In each round all
+have their turn. CPU is that of the enqueuer, the daemon and the server. Beside it stands how long after a batch's last
+end its callback was enqueued; the statement that writes that end counts in it.
 """
 
 import argparse
@@ -41,6 +42,13 @@ def plain(conn: Connection, jobs: int) -> None:
     enqueue_many(conn, [JOB] * jobs)
 
 
+def by_hundreds(conn: Connection, jobs: int) -> None:
+    """Enqueue jobs without a batch, a few at a time, in one transaction."""
+    with conn.transaction():
+        for _ in range(jobs // FEW):
+            enqueue_many(conn, [JOB] * FEW)
+
+
 def one_batch(conn: Connection, jobs: int) -> None:
     """Enqueue all as one batch."""
     with conn.transaction(), batch(conn, on_done=JOB) as made:
@@ -55,15 +63,17 @@ def many_batches(conn: Connection, jobs: int) -> None:
                 made.enqueue_many([JOB] * FEW)
 
 
+BESIDE = {"one batch": "plain jobs", f"batches of {FEW}": "plain by hundreds"}
 WAYS: Mapping[str, Callable[[Connection, int], None]] = {
     "plain jobs": plain,
     "one batch": one_batch,
+    "plain by hundreds": by_hundreds,
     f"batches of {FEW}": many_batches,
 }
 
 
-def measure(place: Place, tree: Tree, way: str) -> tuple[float, list[float]]:
-    """Return the CPU microseconds for each job, and the delays of callbacks in milliseconds."""
+def measure(place: Place, tree: Tree, way: str) -> tuple[list[float], list[float]]:
+    """Return the CPU microseconds for each job, by process, and the delays of callbacks in milliseconds."""
     with place.database(tree, 0) as url, closing(connect(url)) as conn, tree.daemon(url) as pid:
         with closing(psycopg.connect(url, autocommit=True)) as watcher:
             until(watcher, "SELECT EXISTS (SELECT FROM _ayb_job_workers)", pause_s=0.1)
@@ -74,8 +84,7 @@ def measure(place: Place, tree: Tree, way: str) -> tuple[float, list[float]]:
             until(watcher, DONE, pause_s=0.2)
             ended = (enqueued, cpu_seconds(pid), place.server_cpu_s())
         delays = [row[0] for row in conn.execute(DELAYS)]
-    took_s = sum(end - begin for begin, end in zip(began, ended, strict=True))
-    return took_s / place.jobs * 1e6, delays
+    return [(end - begin) / place.jobs * 1e6 for begin, end in zip(began, ended, strict=True)], delays
 
 
 def main() -> None:
@@ -85,7 +94,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     tree = Tree(name="this", root=Path(__file__).parent.parent)
-    costs: defaultdict[str, list[float]] = defaultdict(list)
+    costs: defaultdict[str, list[list[float]]] = defaultdict(list)
     delays: defaultdict[str, list[float]] = defaultdict(list)
     with EmbeddedPostgres.throwaway(settings=DURABLE) as server:
         place = Place(server, options.jobs)
@@ -95,14 +104,15 @@ def main() -> None:
                 costs[way].append(cost)
                 delays[way] += late
     for way in WAYS:
-        ratio = statistics.median(one / beside for one, beside in zip(costs[way], costs["plain jobs"], strict=True))
-        late = sorted(delays[way])
-        told = (
-            f", callback after {statistics.median(late):.1f} ms, p99 {late[int(len(late) * 0.99)]:.1f} ms"
-            if late
-            else ""
-        )
-        print(f"{way:16} {statistics.median(costs[way]):7.1f} µs of CPU for each job, {ratio:.2f} of plain{told}")
+        parts = [statistics.median(costs) for costs in zip(*costs[way], strict=True)]
+        told = f"{way:18} {sum(parts):6.1f} µs of CPU for each job (enqueuer, daemon, server: "
+        told += ", ".join(f"{part:.1f}" for part in parts) + ")"
+        if way in BESIDE:
+            beside = zip(costs[way], costs[BESIDE[way]], strict=True)
+            told += f", {statistics.median(sum(one) / sum(other) for one, other in beside):.2f} of {BESIDE[way]}"
+        if late := sorted(delays[way]):
+            told += f"; callback after {statistics.median(late):.1f} ms, p99 {late[int(len(late) * 0.99)]:.1f} ms"
+        print(told)
 
 
 if __name__ == "__main__":

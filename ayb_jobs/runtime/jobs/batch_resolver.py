@@ -38,8 +38,11 @@ from ayb_jobs.storage.queue.batches import (
 BATCH = 200
 SWEEP_S = 1.0
 IDLE_S = 10.0
-# Members that end in close succession are followed by one look.
+# Members that end in close succession are followed by one look: a busy daemon spends a tenth of its time on looks at
+# most, as long as they are no further apart than the second of these.
 APART_S = 0.01
+MOST_APART_S = 0.03
+SHARE = 0.1
 # Witnesses and ended jobs that are remembered. The sweep makes good what is forgotten.
 MOST = 100_000
 # Less than PostgreSQL waits before it looks for a deadlock, with a transaction that adds to several batches.
@@ -115,9 +118,9 @@ class BatchResolver:
     def tick(self) -> float:
         """Look once at all that is known to have changed; return the seconds until the next look."""
         self._asleep = False
-        wait_s = self._next_look - time.monotonic()
-        if wait_s > 0:
-            return wait_s
+        began = time.monotonic()
+        if began < self._next_look:
+            return self._next_look - began
         self._find_touched()
         while self._touched:
             with _taken(self._touched) as batches:
@@ -126,7 +129,8 @@ class BatchResolver:
             self._told, self._swept, self._next_sweep = False, FIRST, 0.0
         if time.monotonic() >= self._next_sweep:
             self._sweep()
-        self._next_look = time.monotonic() + APART_S
+        ended = time.monotonic()
+        self._next_look = ended + min(max(APART_S, (ended - began) / SHARE), MOST_APART_S)
         self._asleep = True
         if self._touched or self._ended or self._told:  # what came in between saw us awake and did not wake us
             return APART_S
