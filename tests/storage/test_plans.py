@@ -277,18 +277,20 @@ ENDS: Mapping[LiteralString, Mapping[str, Any]] = {
 
 @MODES
 @pytest.mark.parametrize("statement", ENDS, ids=["of members", "sealed", "look", "lock", "close"])
-def test_ending_batches_reads_their_members_alone(table: Connection, mode: str, statement: LiteralString) -> None:
-    table.execute(
+def test_ending_batches_reads_their_members_alone(
+    table_to_change: Connection, mode: str, statement: LiteralString
+) -> None:
+    table_to_change.execute(
         "INSERT INTO _ayb_job_batches (id, sealed_at, done_at)"
         " SELECT gen_random_uuid(), now(), now() FROM generate_series(1, 20000)"
     )
-    table.execute(
+    table_to_change.execute(
         "INSERT INTO _ayb_job_batch_callbacks (batch_id, event, job_id, type)"
         " SELECT gen_random_uuid(), 'done', gen_random_uuid(), 'test' FROM generate_series(1, 20000)"
     )
-    table.execute(
+    table_to_change.execute(
         "INSERT INTO _ayb_jobs (type, batch_id) SELECT 'test', gen_random_uuid() FROM generate_series(1, 10000)"
     )
-    found = plan(table, mode, statement, ENDS[statement])
+    found = plan(table_to_change, mode, statement, ENDS[statement])
     for name in ("_ayb_jobs", "_ayb_job_batches", "_ayb_job_batch_callbacks"):
         assert f"Seq Scan on {name}" not in found
