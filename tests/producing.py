@@ -1,6 +1,6 @@
 """A producer and what gives jobs back, put together as the daemon does it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ayb_jobs.runtime.jobs.backlog import Backlog
@@ -11,6 +11,7 @@ from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.producer import Producer
+from ayb_jobs.runtime.jobs.queue_slots import QueueSlots
 from ayb_jobs.runtime.jobs.room import Room
 from ayb_jobs.storage.connections import Database
 
@@ -35,11 +36,13 @@ def producing(
     backlog: Backlog | None = None,
     limits: Limits | None = None,
     queues: Sequence[str] = ("default",),
+    slots: Mapping[str, int] | None = None,
 ) -> Producing:
     """Make a producer of jobs of type `test`."""
     giving_back = GivingBack(database=db, buffers=[buffer], in_flight=in_flight, emit=emit, worker_id=worker_id)
     backlog = backlog or Backlog(lambda: None)
     room = Room(buffer=buffer, in_flight=in_flight, concurrency=concurrency, mean_run_s=mean_run_s)
+    filled = QueueSlots(slots, in_flight=in_flight)
     look = Look(
         database=db,
         leasing=Leasing(
@@ -49,6 +52,7 @@ def producing(
             lease_s=lease_s,
             poll_s=poll_s,
             limits=limits or Limits(exist=False),
+            slots=filled,
         ),
         room=room.jobs,
         put=buffer.put,
@@ -61,6 +65,7 @@ def producing(
         looks=[look],
         giving_back=giving_back,
         limits=limits or Limits(exist=False),
+        slots=filled,
         emit=emit,
         poll_s=poll_s,
         ring=backlog.ring,

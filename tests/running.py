@@ -1,6 +1,6 @@
 """A daemon inside the test's own process, and what it reports."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -8,6 +8,7 @@ import structlog
 
 from ayb_jobs.config import Api, Config, Jobs, Retention
 from ayb_jobs.config import Database as DatabaseSettings
+from ayb_jobs.config.tables import QueueSettings
 from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.events import Events
@@ -46,9 +47,13 @@ def running(
     retention: Retention | None = None,
     api: Api | None = None,
     notify: bool = True,
+    slots: Mapping[str, int] | None = None,
     **jobs: Any,
 ) -> Iterator[Running]:
-    """Run a daemon on `url` for the time of the block; `jobs` are settings of `[jobs]`."""
+    """Run a daemon on `url` for the time of the block; `jobs` are settings of `[jobs]`.
+
+    `slots` say how many a queue may fill.
+    """
     settings = {"enabled": True, "scheduler_enabled": False, "shutdown_timeout_s": 5.0, **jobs}
     recorder = Recorder()
     events = Events()
@@ -59,6 +64,7 @@ def running(
             database=DatabaseSettings(notify=notify),
             retention=retention or Retention(),
             api=api or Api(),
+            queues={name: QueueSettings(concurrency=most) for name, most in (slots or {}).items()},
         ),
         url=url,
         registry=registry,

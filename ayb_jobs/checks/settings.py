@@ -35,6 +35,20 @@ def unknown_job_types(config: Config, known: Collection[str]) -> Iterator[Findin
             )
 
 
+def unserved_queues(config: Config) -> Iterator[Finding]:
+    """Find settings of queues that this daemon does not serve."""
+    for name in config.queues:
+        if name not in config.jobs.queues:
+            yield Finding(
+                name="queue.not_served",
+                severity=Severity.WARNING,
+                fact=f"queues.{name} is set, but jobs.queues does not name that queue",
+                meaning="This daemon takes none of its jobs, so that the setting does nothing.",
+                remedy=f"add it to jobs.queues, or take [queues.{name}] out{did_you_mean(name, config.jobs.queues)}",
+                evidence={"queue": name},
+            )
+
+
 def noted_settings(config: Config) -> Iterator[Finding]:
     """Find what reading the settings noted: values that are taken, and that mean little or something else."""
     for note in config.notes:

@@ -11,11 +11,11 @@ from ayb_jobs.config.gathering import Gathered, Path_
 from ayb_jobs.config.kinds import Kind, known_keys, mixed, settings_of
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import SECTIONS, Config
-from ayb_jobs.config.tables import JobTypeSettings, LimitSettings, ScheduleSettings
+from ayb_jobs.config.tables import JobTypeSettings, LimitSettings, QueueSettings, ScheduleSettings
 from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.model.job import checked_name
 
-MAPPINGS = ("job_types", "schedules", "limits")
+MAPPINGS = ("job_types", "schedules", "limits", "queues")
 
 
 def checked(found: Gathered, kinds: Sequence[Kind]) -> Config:
@@ -37,6 +37,7 @@ class _Checking:
             "job_types": self._mapping("job_types", self._job_type),
             "schedules": self._mapping("schedules", lambda path: self._section(path, ScheduleSettings)),
             "limits": self._mapping("limits", lambda path: self._section(path, LimitSettings)),
+            "queues": self._mapping("queues", lambda path: self._section(path, QueueSettings)),
         }
         known = [*SECTIONS, *MAPPINGS]
         for name in self._found.tree:  # in the file's order

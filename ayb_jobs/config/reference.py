@@ -65,6 +65,10 @@ EXAMPLE_TAIL = """\
 # rate = "100/min"
 # burst = 10
 
+# Slow reports in a queue of their own, which fills two slots of this daemon at most; [jobs] queues has to name it.
+# [queues.reports]
+# concurrency = 2
+
 # When to run it: five cron fields, six with seconds first, @hourly and the like, or @every 90s.
 # [schedules.prune_audit_log_nightly]
 # job_type = "prune_audit_log"

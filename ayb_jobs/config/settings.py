@@ -22,7 +22,14 @@ from ayb_jobs.config.section import (
     webhook_secret_faults,
 )
 from ayb_jobs.config.sources import Origin, place_of
-from ayb_jobs.config.tables import ApiToken, JobTypeSettings, LimitSettings, ScheduleSettings, ScheduleTable
+from ayb_jobs.config.tables import (
+    ApiToken,
+    JobTypeSettings,
+    LimitSettings,
+    QueueSettings,
+    ScheduleSettings,
+    ScheduleTable,
+)
 from ayb_jobs.model.address import address_fault
 from ayb_jobs.redact import passwords
 
@@ -249,6 +256,7 @@ class Config:
     job_types: Mapping[str, JobTypeSettings] = field(default_factory=dict)
     schedules: Mapping[str, ScheduleTable] = field(default_factory=dict)
     limits: Mapping[str, LimitSettings] = field(default_factory=dict)
+    queues: Mapping[str, QueueSettings] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: Sequence[str] = ()
     text: str = field(default="", repr=False)
@@ -283,4 +291,5 @@ NAMED_SECTIONS: Mapping[str, type[Section]] = {
     "job_types": JobTypeSettings,
     "schedules": ScheduleSettings,
     "limits": LimitSettings,
+    "queues": QueueSettings,
 }

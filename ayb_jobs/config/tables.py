@@ -129,6 +129,14 @@ ScheduleSettings = create_model(
 )
 
 
+class QueueSettings(Section):
+    """`[queues.NAME]`: how much of this daemon a queue may fill; other daemons have settings of their own."""
+
+    concurrency: int = Field(
+        description="How many jobs of this queue this daemon runs at once, whatever runs them.", ge=1, le=100_000
+    )
+
+
 class LimitSettings(Section):
     """`[limits.NAME]`: how many jobs of some types run at once and start in some time, over all daemons."""
 

@@ -49,6 +49,7 @@ from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.producer import Producer
+from ayb_jobs.runtime.jobs.queue_slots import QueueSlots
 from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
@@ -183,15 +184,28 @@ def build(
     giving_back = GivingBack(
         database=database, buffers=executors.buffers, in_flight=in_flight, emit=emit, worker_id=worker_id
     )
+    slots = QueueSlots(
+        {name: queue.concurrency for name, queue in config.queues.items()},
+        in_flight=in_flight,
+        running=executors.running_jobs,
+    )
     poll_s = jobs.poll_interval_ms / 1000
-    leasing = partial(Leasing, worker_id=worker_id, queues=jobs.queues, lease_s=lease_s, poll_s=poll_s, limits=limits)
+    leasing = partial(
+        Leasing, worker_id=worker_id, queues=jobs.queues, lease_s=lease_s, poll_s=poll_s, limits=limits, slots=slots
+    )
     make_look = partial(Look, database=database, in_flight=in_flight, giving_back=giving_back, emit=emit)
     looks = [
         make_look(leasing=leasing(types=types), room=room, put=put, backlog=backlog)
         for types, room, put, backlog in executors.wanted
     ]
     producer = Producer(
-        looks=looks, giving_back=giving_back, limits=limits, emit=emit, poll_s=poll_s, ring=bells.producer.ring
+        looks=looks,
+        giving_back=giving_back,
+        limits=limits,
+        slots=slots,
+        emit=emit,
+        poll_s=poll_s,
+        ring=bells.producer.ring,
     )
     events.subscribe(producer.hear)
     # Beside what runs.

@@ -99,6 +99,11 @@ class Executors:
         busy = sum(not slot.join(0) and slot.state != "idle" for slot in self.slots)
         return busy + (0 if self.event_loop is None else self.event_loop.running())
 
+    def running_jobs(self) -> list[Held]:
+        """Return the jobs whose handlers run."""
+        jobs = [current for slot in self.slots if (current := slot.current) is not None]
+        return jobs if self.event_loop is None else jobs + self.event_loop.held()
+
     def end_stopped(self) -> None:
         """End the handlers that were told to stop and can be ended: those in child processes and on the event loop."""
         for process in self.processes:

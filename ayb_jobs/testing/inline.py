@@ -167,7 +167,7 @@ class Inline:
         with self._database.connection() as conn:
             made = enqueue(conn, job._replace(run_at=None, delay=None, depends_on=()))
             chosen = lease_chosen(
-                conn, [made.id], worker_id=self._worker_id, queues=[job.queue], types=[job.type], lease_s=LEASE_S
+                conn, [made.id], worker_id=self._worker_id, rooms={job.queue: 1}, types=[job.type], lease_s=LEASE_S
             )
         if not chosen.leased:
             why = (

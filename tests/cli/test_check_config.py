@@ -102,6 +102,16 @@ def test_handlers_that_cannot_be_had_are_named_all_together(folder: Path) -> Non
     assert (told["valid"], len(told["problems"])) == (False, 4)
 
 
+def test_settings_of_a_queue_that_is_not_served_are_warned_of(folder: Path) -> None:
+    done = check(folder, "[jobs]\nenabled = true\nqueues = ['reports']\n[queues.report]\nconcurrency = 2\n")
+    assert done.returncode == ExitCode.OK
+    told, _ = done.stderr.splitlines()
+    assert told == (
+        "ayb-jobs: warning: queues.report is set, but jobs.queues does not name that queue; add it to jobs.queues,"
+        " or take [queues.report] out; did you mean reports?"
+    )
+
+
 def test_a_schedule_whose_job_type_is_not_known_here_is_warned_of(folder: Path) -> None:
     done = check(folder, SCHEDULES)
     assert done.returncode == ExitCode.OK

@@ -616,7 +616,7 @@ def test_check_config_shows_where_each_setting_came_from(tmp_path: Path) -> None
 
 
 def test_what_check_config_shows_is_a_configuration_of_the_same_meaning(tmp_path: Path) -> None:
-    text = re.sub(r"(?m)^# (\[(sch|job|lim))", r"\1", (ROOT / "config.example.toml").read_text("utf-8"))
+    text = re.sub(r"(?m)^# (\[(sch|job|lim|que))", r"\1", (ROOT / "config.example.toml").read_text("utf-8"))
     text = re.sub(r"(?m)^# (\w+ = .+)$", r"\1", text.partition("# A cleanup")[2]).replace("# Or", "# or")
     config = load("# A cleanup" + text, tmp_path)
     shown = as_toml(config)
@@ -625,6 +625,7 @@ def test_what_check_config_shows_is_a_configuration_of_the_same_meaning(tmp_path
     assert again.job_types == config.job_types
     assert again.schedules == config.schedules
     assert again.limits == config.limits != {}
+    assert again.queues == config.queues != {}
     assert again.jobs == config.jobs
 
 
@@ -696,6 +697,18 @@ def test_importing_the_settings_imports_nothing_slow() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     slow = {"croniter", "psycopg", "structlog", "click", "rich", "fastapi", "asyncio", "dateutil", "importlib_metadata"}
     assert slow.isdisjoint(done.stdout.split())
+
+
+def test_a_queue_needs_a_slot(tmp_path: Path) -> None:
+    assert load("[queues.reports]\nconcurrency = 2\n", tmp_path).queues["reports"].concurrency == 2
+    with pytest.raises(ConfigError) as refused:
+        load("[queues.reports]\nconcurrency = 0\n[queues.mails]\n[queues.news]\nslots = 2\n", tmp_path)
+    for told in (
+        "queues.reports.concurrency is 0; it should be a whole number from 1 to 100000",
+        "queues.mails.concurrency is missing; it should be a whole number from 1 to 100000",
+        "queues.news.slots is not a setting",
+    ):
+        assert told in str(refused.value)
 
 
 def test_two_limits_on_one_type_and_a_limit_of_nothing_are_refused(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def test_what_is_paused_is_not_leased_and_the_rest_is(conn: Connection, aside: t
     pause(conn, TYPE, "b")
     due = find_due(conn, lanes=LANES, types=["a", "b"], limit=9, aside=[])
     assert due == [job_a]
-    chosen = lease_chosen(conn, [job_b, slow], worker_id="w", queues=["default", "slow"], types=["a", "b"], lease_s=60)
+    chosen = lease_chosen(
+        conn, [job_b, slow], worker_id="w", rooms={"default": 9, "slow": 9}, types=["a", "b"], lease_s=60
+    )
     assert chosen == ([], [])
     assert leased(conn, aside) == [job_a]
     resume(conn, TYPE, "b")

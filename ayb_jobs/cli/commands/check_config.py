@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import click
 
-from ayb_jobs.checks.settings import jobs_disabled, noted_settings, unknown_job_types
+from ayb_jobs.checks.settings import jobs_disabled, noted_settings, unknown_job_types, unserved_queues
 from ayb_jobs.cli import output
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, daemon_options, json_option, pass_options
@@ -57,7 +57,7 @@ def check_config(
 
 def warnings_of(config: Config, known: Collection[str]) -> list[str]:
     """Return what the checks find odd about the settings, each with what to do."""
-    found = [*jobs_disabled(config), *unknown_job_types(config, known)]
+    found = [*jobs_disabled(config), *unknown_job_types(config, known), *unserved_queues(config)]
     return [*(note.fact for note in noted_settings(config)), *(f"{one.fact}; {one.remedy}" for one in found)]
 
 

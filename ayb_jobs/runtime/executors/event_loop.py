@@ -84,6 +84,10 @@ class EventLoop:
         """How many attempts have been handed over and have not ended."""
         return self._given - self._ended
 
+    def held(self) -> list[Held]:
+        """Return the jobs whose attempts run."""
+        return list(self._tasks.values())
+
     @property
     def stuck(self) -> int:
         """How many of them were told to stop, did not, and were settled all the same."""

@@ -18,7 +18,7 @@ from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.chosen import Chosen, lease_chosen
-from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.lanes import ANY_NUMBER, Lane
 from ayb_jobs.storage.queue.limited import put_under
 from ayb_jobs.storage.queue.turns import find_due
 
@@ -104,6 +104,7 @@ class CarefulLeasing:
 
     def _lease_chosen(self, ids: Sequence[str]) -> Chosen:
         sent = time.monotonic()
+        rooms = self.leasing.slots.free()
         with self._giving_back.answer_expected(), self._database.connection() as conn:
             if self.leasing.limits.exist:
                 put_under(conn, ids)
@@ -111,7 +112,7 @@ class CarefulLeasing:
                 conn,
                 ids,
                 worker_id=self.leasing.worker_id,
-                queues=self.leasing.queues,
+                rooms={queue: rooms.get(queue, ANY_NUMBER) for queue in self.leasing.queues},
                 types=self.leasing.types,
                 lease_s=self.leasing.lease_s,
             )

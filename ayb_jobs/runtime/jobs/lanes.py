@@ -1,7 +1,7 @@
 """The lanes of a look: where the last lease in each ended, and how much of a batch each has had lately."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from ayb_jobs.model.job import LeasedJob
@@ -24,36 +24,62 @@ class Lanes:
         self._places = {(lane.queue, lane.priority): place for place, lane in enumerate(self._bottom)}
         self._lanes = list(self._bottom)
         self._parts = [1 / len(queues)] * len(self._bottom)
+        self._rooms: Mapping[str, int] = {}
+        self._owed: set[str] = set()
 
     def forget_floors(self) -> None:
         """Look from the bottom of each lane next."""
         self._lanes = list(self._bottom)
 
-    def now(self, limit: int, *, sweeping: bool) -> list[Lane]:
-        """Return the lanes for a look for up to `limit` jobs, from the bottom if it is `sweeping`."""
+    def now(self, limit: int, rooms: Mapping[str, int], *, sweeping: bool) -> list[Lane]:
+        """Return the lanes for a look for up to `limit` jobs, from the bottom if it is `sweeping`.
+
+        `rooms` are the queues that may fill some slots only, with how many of these are free.
+        """
+        self._rooms = rooms
         lanes = self._bottom if sweeping else self._lanes
-        if not self.by_turn:
-            return list(lanes)
+        if self.by_turn:
+            lanes = self._with_shares(lanes, limit)
+        return self._with_rooms(lanes, rooms, sweeping=sweeping) if rooms else list(lanes)
+
+    def _with_rooms(self, lanes: Sequence[Lane], rooms: Mapping[str, int], *, sweeping: bool) -> list[Lane]:
+        """Leave queues out that are full. What a sweep leaves out is looked at from the bottom once it is not."""
+        full = {queue for queue, room in rooms.items() if not room}
+        owed = self._owed if not sweeping else set[str]()
+        self._owed = full if sweeping else self._owed & full
+        return [
+            self._bottom[place]._replace(share=lane.share, room=rooms.get(lane.queue, lane.room))
+            if lane.queue in owed
+            else lane._replace(room=rooms.get(lane.queue, lane.room))
+            for place, lane in enumerate(lanes)
+            if lane.queue not in full
+        ]
+
+    def _with_shares(self, lanes: Sequence[Lane], limit: int) -> list[Lane]:
         return [lane._replace(share=share_of(part * limit)) for lane, part in zip(lanes, self._parts, strict=True)]
 
     def looked(self, jobs: Sequence[LeasedJob], limit: int, *, full: bool, sweeping: bool) -> None:
         """Note what a look for up to `limit` jobs has met, and whether these were as many."""
         if self._many and jobs:
             self._note_parts(jobs, limit)
-        if full or not sweeping:
-            self._raise_floors(jobs)
+        self._raise_floors(jobs if full or not sweeping else self._of_filled(jobs))
         self.by_turn = full and self._many
 
     def _raise_floors(self, jobs: Sequence[LeasedJob]) -> None:
         """Start the next look of each lane where this one ended.
 
-        A sweep that found a whole batch may lower a floor: there is more below the old one. One that ran dry leaves it,
-        since it has looked at everything between.
+        A sweep that found a whole batch, or all that a queue had room for, may lower a floor: there is more below the
+        old one. One that ran dry leaves it, since it has looked at everything between.
         """
         ends = {(job.queue, job.priority): (job.run_at_text, job.id) for job in jobs}
         for lane, (run_at, job_id) in ends.items():
             place = self._places[lane]
             self._lanes[place] = self._bottom[place]._replace(floor_run_at=run_at, floor_id=job_id)
+
+    def _of_filled(self, jobs: Sequence[LeasedJob]) -> list[LeasedJob]:
+        """Return the jobs of those queues that got all that they had room for."""
+        taken = Counter(job.queue for job in jobs if job.queue in self._rooms)
+        return [job for job in jobs if job.queue in taken and taken[job.queue] >= self._rooms[job.queue]]
 
     def _note_parts(self, jobs: Sequence[LeasedJob], limit: int) -> None:
         """Learn which part of a batch each lane has, of those that were reached."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ayb_jobs.runtime.jobs.limits import Limits
+from ayb_jobs.runtime.jobs.queue_slots import QueueSlots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,3 +17,4 @@ class Leasing:
     lease_s: float
     poll_s: float
     limits: Limits = field(default_factory=Limits)
+    slots: QueueSlots = field(default_factory=QueueSlots)

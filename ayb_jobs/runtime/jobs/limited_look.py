@@ -78,24 +78,26 @@ class LimitedLook:
             return Filled(poll_s, waits=False)
         self._first = (self._first + 1) % len(waiting.limits)
         next_s = min(poll_s, SWEEP_S)
+        groups = self.leasing.slots.groups(self.leasing.queues, self._room)
         for name in [*waiting.limits[self._first :], *waiting.limits[: self._first]]:
-            next_s = min(next_s, self._fill_from(name))
-            if self._room() <= 0:
-                return Filled(poll_s, waits=True)
+            for queues, room in groups:
+                next_s = min(next_s, self._fill_from(name, queues, room))
+                if self._room() <= 0:
+                    return Filled(poll_s, waits=True)
         return Filled(next_s, waits=False)
 
-    def _fill_from(self, name: str) -> float:
-        """Lease under one limit; return the seconds until its next look."""
+    def _fill_from(self, name: str, queues: Sequence[str], most: Callable[[], int]) -> float:
+        """Lease under one limit from these queues; return the seconds until its next look."""
         for _ in range(MOST_STEPS):
-            room = min(self._room(), BATCH)
+            room = min(most(), BATCH)
             if room <= 0:
                 return SWEEP_S
             try:
-                found = self._lease(name, room)
+                found = self._lease(name, queues, room)
             except Exception as error:
                 if not self._patience.blames(error):
                     raise
-                found = self._lease_carefully(name, room)
+                found = self._lease_carefully(name, queues, room)
             self._patience.begin_anew()
             self._after[name] = found.after
             for job_id in found.unchanged:
@@ -104,7 +106,7 @@ class LimitedLook:
                 return SWEEP_S if found.wait_s is None or found.wait_s <= 0 else found.wait_s
         return SWEEP_S
 
-    def _lease(self, name: str, room: int, only: Sequence[str] | None = None) -> Limited:
+    def _lease(self, name: str, queues: Sequence[str], room: int, only: Sequence[str] | None = None) -> Limited:
         sent = time.monotonic()
         with self._giving_back.answer_expected(), self._database.connection() as conn:
             found = lease_limited(
@@ -112,7 +114,7 @@ class LimitedLook:
                 name,
                 room=room,
                 types=self.leasing.types,
-                queues=self.leasing.queues,
+                queues=queues,
                 worker_id=self.leasing.worker_id,
                 lease_s=self.leasing.lease_s,
                 after=self._after.get(name, ""),
@@ -125,18 +127,18 @@ class LimitedLook:
             self._take(found.leased, sent)
         return found
 
-    def _lease_carefully(self, name: str, room: int) -> Limited:
+    def _lease_carefully(self, name: str, queues: Sequence[str], room: int) -> Limited:
         """Lease under a limit although the database refuses some of its jobs: these are set aside."""
         with self._database.connection() as conn:
             ids = find_first_limited(
                 conn,
                 name,
                 types=self.leasing.types,
-                queues=self.leasing.queues,
+                queues=queues,
                 aside=self._aside.ids(),
                 limit=room,
             )
-        result = narrowed(ids, partial(self._lease, name, room), blames=was_refused)
+        result = narrowed(ids, partial(self._lease, name, queues, room), blames=was_refused)
         for job_id, error in result.refused:
             self._aside.put(job_id, error)
         if result.left and not result.done:

@@ -5,7 +5,7 @@ nothing is leased that cannot start, and no floor hides a job: the types of a lo
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +72,7 @@ class Look:
         )
         self._limited_first = False
         self._had_no_room = False
+        self._has_filled = False
         self._lanes = Lanes(leasing.queues)
         self._sweeps = SweepClock()
         self._forget_floors = False
@@ -109,8 +110,9 @@ class Look:
         self._had_no_room = False
         sweeping, by_turn = self._sweeps.wait_s() == 0, self._lanes.by_turn
         leased = self._lease(limit, sweeping=sweeping)
-        self.backlog.waits = leased >= limit or by_turn
-        if self.backlog.waits:
+        more = leased >= limit or by_turn or self._has_filled
+        self.backlog.waits = more or bool(self._leasing.slots.full)
+        if more:
             return 0.0 if self._room() > 0 else poll_s
         return self._careful.next_s(poll_s if sweeping else min(poll_s, self._sweeps.wait_s()))
 
@@ -136,7 +138,8 @@ class Look:
         tried = self._careful.try_again(limit)
         if tried >= limit:
             return tried
-        lanes = self._lanes.now(limit - tried, sweeping=sweeping)
+        rooms = self._leasing.slots.free()
+        lanes = self._lanes.now(limit - tried, rooms, sweeping=sweeping)
         try:
             leased = self._lease_batch(lanes, limit - tried, sweeping=sweeping)
         except Exception as error:
@@ -145,9 +148,17 @@ class Look:
             self._lanes.by_turn = False
             leased = self._careful.lease(lanes, limit - tried)
         self._patience.begin_anew()
+        self._has_filled = self._fills(rooms)
         if sweeping and leased + tried < limit:
             leased += self._careful.check(lanes, limit - tried - leased)
         return tried + leased
+
+    def _fills(self, rooms: Mapping[str, int]) -> bool:
+        """Tell whether a queue that had free slots is full: what is due in others may have stood behind its jobs."""
+        if not rooms:
+            return False
+        self._leasing.slots.free()
+        return any(rooms[queue] for queue in self._leasing.slots.full)
 
     def _lease_batch(self, lanes: Sequence[Lane], limit: int, *, sweeping: bool) -> int:
         sent = time.monotonic()

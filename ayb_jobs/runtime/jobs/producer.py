@@ -9,6 +9,7 @@ from ayb_jobs.events import Emit, Event, JobsCanceled, JobsReleased, JobsSettled
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
+from ayb_jobs.runtime.jobs.queue_slots import QueueSlots
 
 
 class Producer:
@@ -26,11 +27,13 @@ class Producer:
         looks: Sequence[Look],
         giving_back: GivingBack,
         limits: Limits,
+        slots: QueueSlots | None = None,
         emit: Emit,
         poll_s: float,
         ring: Callable[[], None],
     ) -> None:
         self._limits = limits
+        self._slots = slots or QueueSlots()
         self._looks = looks
         self._giving_back = giving_back
         self._emit = emit
@@ -89,13 +92,13 @@ class Producer:
             self._ring()
 
     def hear(self, event: Event) -> None:
-        """Look again once there is room for what ended, or the place of a job under a limit is free."""
+        """Look again once there is room for what ended, or its place under a limit or its queue's slot is free."""
         match event:
             case JobsSettled():
-                limited = self._limits.exist and any(ended.job.is_limited for ended in event.settlements)
-                self._ask(every=limited)
+                jobs = [ended.job for ended in event.settlements] if self._limits.exist or self._slots.full else []
+                self._ask(every=any(job.is_limited or job.queue in self._slots.full for job in jobs))
             case JobsReleased() | LeasesLost() | JobsCanceled():
-                self._ask(every=self._limits.exist)
+                self._ask(every=self._limits.exist or bool(self._slots.full))
             case _:
                 pass
 

@@ -77,6 +77,11 @@ class Slot:
         return max(now - busy_since, mean_s or 0.0)
 
     @property
+    def current(self) -> Held | None:
+        """The job whose handler runs, or whose payload is being fetched."""
+        return self._current
+
+    @property
     def state(self) -> SlotState:
         """What the slot does.
 

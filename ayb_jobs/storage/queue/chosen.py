@@ -1,6 +1,7 @@
 """Lease jobs that are known by their ids: those that the database may refuse to lease with others."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ayb_jobs.model.job import LeasedJob
@@ -12,8 +13,8 @@ from ayb_jobs.storage.queue.lanes import BY_TURN
 LEASE_CHOSEN = """
     WITH batch AS MATERIALIZED (
         SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
-    ), due AS MATERIALIZED (
-        SELECT id
+    ), met AS MATERIALIZED (
+        SELECT id, queue, priority, run_at
         FROM _ayb_jobs
         WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND run_at <= now()
             AND queue = ANY (%(queues)s::text[]) AND type = ANY (%(types)s::text[])
@@ -24,6 +25,13 @@ LEASE_CHOSEN = """
                     AND (pause.kind = 'queue' AND pause.name = queue OR pause.kind = 'type' AND pause.name = type)
             )
         FOR UPDATE SKIP LOCKED
+    ), due AS MATERIALIZED (
+        SELECT placed.id
+        FROM (
+            SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority, run_at, id) AS place FROM met
+        ) AS placed
+        JOIN unnest(%(queues)s::text[], %(rooms)s::int[]) AS open (queue, room) ON open.queue = placed.queue
+        WHERE placed.place <= open.room
     )
     UPDATE _ayb_jobs
     SET state = 'running', attempts = least(greatest(attempts, 0), 2147483646) + 1,
@@ -62,12 +70,19 @@ class Chosen(NamedTuple):
 
 
 def lease_chosen(
-    conn: Connection, ids: Sequence[str], *, worker_id: str, queues: Sequence[str], types: Sequence[str], lease_s: float
+    conn: Connection,
+    ids: Sequence[str],
+    *,
+    worker_id: str,
+    rooms: Mapping[str, int],
+    types: Sequence[str],
+    lease_s: float,
 ) -> Chosen:
-    """Lease those of these jobs that are due, without their payloads."""
+    """Lease those of these jobs that are due, without their payloads; of each queue as many as it has room for."""
     values = {
         "ids": plain_array(ids),
-        "queues": list(queues),
+        "queues": list(rooms),
+        "rooms": list(rooms.values()),
         "types": list(types),
         "worker_id": worker_id,
         "lease_s": lease_s,
@@ -77,6 +92,8 @@ def lease_chosen(
     unchanged = [job.id for job in jobs if not job.lease_id]
     if len(jobs) < len(ids):
         rest = set(ids).difference(job.id for job in jobs)
-        rows = conn.execute(FIND_CHOSEN_DUE, values | {"ids": plain_array(rest)}, prepare=False)
+        taken = Counter(job.queue for job in jobs)
+        with_room = [queue for queue, room in rooms.items() if taken[queue] < room]
+        rows = conn.execute(FIND_CHOSEN_DUE, values | {"ids": plain_array(rest), "queues": with_room}, prepare=False)
         unchanged += [row[0] for row in rows]
     return Chosen(sorted(leased, key=BY_TURN), unchanged)
