@@ -184,12 +184,7 @@ def build(
     giving_back = GivingBack(
         database=database, buffers=executors.buffers, in_flight=in_flight, emit=emit, worker_id=worker_id
     )
-    slots = QueueSlots(
-        {name: queue.concurrency for name, queue in config.queues.items()},
-        in_flight=in_flight,
-        running=executors.running_jobs,
-    )
-    poll_s = jobs.poll_interval_ms / 1000
+    slots, poll_s = slots_of(config, in_flight, executors), jobs.poll_interval_ms / 1000
     leasing = partial(
         Leasing, worker_id=worker_id, queues=jobs.queues, lease_s=lease_s, poll_s=poll_s, limits=limits, slots=slots
     )
@@ -330,6 +325,12 @@ def build(
         loops={loop.name: loop for loop in loops},
         alerting=tuple(alerting),
     )
+
+
+def slots_of(config: Config, in_flight: InFlight, executors: Executors) -> QueueSlots:
+    """Return the slots of those queues that may not fill all."""
+    most = {name: queue.concurrency for name, queue in config.queues.items()}
+    return QueueSlots(most, in_flight=in_flight, running=executors.running_jobs)
 
 
 def stopping_s(registry: Registry, job_type: str) -> float:

@@ -64,7 +64,8 @@ def test_a_queue_fills_no_more_slots_than_it_may_whatever_runs_its_jobs(
 ) -> None:
     conn.execute(WATCH)
     if limited:
-        limits.set_limit(conn, NewLimit(name="some", types=["threaded", "asynchronous"], max_running=50), by="ada")
+        with conn.transaction():
+            limits.set_limit(conn, NewLimit(name="some", types=["threaded", "asynchronous"], max_running=50), by="ada")
     for job_type in ("threaded", "asynchronous", "innocent"):
         conn.execute(INSERT, (job_type, "slow", 12))
     conn.execute(INSERT, ("threaded", "quick", 12))
