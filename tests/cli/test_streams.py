@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this sys
 
 STDIN, STDOUT, STDERR = range(3)
 SPOILED = [(fd, how) for fd, how in product(range(3), ("closed", "full", "broken")) if (fd, how) != (STDIN, "full")]
-# A line for each command, with which it succeeds; `{job}` and `{schedule}` are there.
+# A line for each command, with which it succeeds; what stands in braces is there.
 COMMANDS: dict[str, str] = {
     "migrate": "migrate --plan",
     "check-config": "check-config",
@@ -59,6 +59,11 @@ COMMANDS: dict[str, str] = {
     "limits list": "limits list",
     "limits set": "limits set few --type work --max-running 3",
     "limits remove": "limits remove few",
+    "batches list": "batches list",
+    "batches show": "batches show {batch}",
+    "batches create": "batches create --on-done work",
+    "batches seal": "batches seal {batch}",
+    "batches cancel": "batches cancel {batch}",
     "why": "why",
     "drain": "drain",  # fails, since no daemon runs
     "top": "top --once",
@@ -81,6 +86,8 @@ PRINTING = {
     "top",
     "types list",
     "limits list",
+    "batches list",
+    "batches show",
     "why",
     "completion",
 }
@@ -142,6 +149,14 @@ def rows(conn: Connection) -> dict[str, int]:
     return counts
 
 
+def make_batch(conn: Connection) -> str:
+    """Make a batch that is open, with a job that waits."""
+    made = conn.execute("INSERT INTO _ayb_job_batches (id) VALUES (gen_random_uuid()) RETURNING id::text").fetchone()
+    assert made
+    make_job(conn, batch_id=made[0])
+    return str(made[0])
+
+
 def some(name: str) -> list[tuple[int, str]]:
     """Return two of the ways to spoil a stream, so that commands one after another try them all.
 
@@ -169,7 +184,12 @@ def test_the_exit_code_tells_of_the_work_not_of_the_printing(
         conn.execute("DELETE FROM _ayb_job_schedules")
         conn.execute("INSERT INTO _ayb_job_schedules (name, job_type, cron_expr) VALUES ('s', 'work', '0 3 * * *')")
         return [
-            word.format(job=make_job(conn), failed=make_job(conn, "failed"), crontab=tmp_path / "crontab")
+            word.format(
+                job=make_job(conn),
+                failed=make_job(conn, "failed"),
+                batch=make_batch(conn),
+                crontab=tmp_path / "crontab",
+            )
             for word in COMMANDS[name].split()
         ]
 
