@@ -58,7 +58,8 @@ def find_sealed(conn: Connection, *, after: str = FIRST, limit: int) -> list[str
 
 
 # The last member by its id is asked for first: it ends late, so that it is a witness for long, and no dead entries of
-# the index lie before it.
+# the index lie before it. Here and below, sub-selects hide from the planner how many ids there are: else it would take
+# a plan for any number for the dearer one, and plan each time anew, which takes most of the time.
 LOOK_AT_BATCHES = """
     SELECT asked.id::text, batch.is_sealed,
         coalesce(
@@ -75,7 +76,7 @@ LOOK_AT_BATCHES = """
                 WHERE job.batch_id = asked.id AND job.state = 'running' ORDER BY job.id DESC LIMIT 1
             )
         )::text
-    FROM unnest(%(ids)s::uuid[], %(witnesses)s::uuid[]) AS asked (id, witness)
+    FROM unnest((SELECT %(ids)s::uuid[]), (SELECT %(witnesses)s::uuid[])) AS asked (id, witness)
     CROSS JOIN LATERAL (
         SELECT sealed_at IS NOT NULL AS is_sealed FROM _ayb_job_batches WHERE id = asked.id AND done_at IS NULL LIMIT 1
     ) AS batch
@@ -101,7 +102,7 @@ LOCK_BATCHES = """
     WITH impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', %(patience)s, true)
     ), asked AS MATERIALIZED (
-        SELECT DISTINCT id FROM impatient, unnest(%(ids)s::uuid[]) AS id ORDER BY id
+        SELECT DISTINCT id FROM impatient, unnest((SELECT %(ids)s::uuid[])) AS id ORDER BY id
     )
     SELECT batch.id
     FROM asked
@@ -114,7 +115,7 @@ LOCK_BATCHES = """
 CLOSE_BATCHES = f"""
     WITH seen AS MATERIALIZED (
         SELECT asked.id, batch.traceparent, members.*
-        FROM unnest(%(ids)s::uuid[]) AS asked (id)
+        FROM unnest((SELECT %(ids)s::uuid[])) AS asked (id)
         CROSS JOIN LATERAL (
             SELECT traceparent FROM _ayb_job_batches
             WHERE id = asked.id AND done_at IS NULL AND sealed_at IS NOT NULL
