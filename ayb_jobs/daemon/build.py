@@ -231,6 +231,7 @@ def build(
         paused=paused,
         in_flight=in_flight,
         on_change=producer.begin_anew,
+        emit=emit,
     )
     aside_board = AsideBoard(ring=bells.heartbeat.ring)
     events.subscribe(aside_board.hear)

@@ -180,9 +180,15 @@ def tallying(db: Database, emit: Emit) -> Callable[[], float]:
     return tallier.tick
 
 
-def watching_limits(db: Database, _: Emit) -> Callable[[], float]:
+def watching_limits(db: Database, emit: Emit) -> Callable[[], float]:
     return LimitWatch(
-        database=db, worker_id=ME.id, limits=Limits(), paused=Paused(), in_flight=InFlight(), on_change=lambda: None
+        database=db,
+        worker_id=ME.id,
+        limits=Limits(),
+        paused=Paused(),
+        in_flight=InFlight(),
+        on_change=lambda: None,
+        emit=emit,
     ).tick
 
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RetentionDeferred, RowsPruned, RowsUnprunable
 from ayb_jobs.model.job import JobState
+from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -147,7 +148,7 @@ class Pruner:
         prunings += [self._prune_steps, self._prune_edges, self._prune_batches, self._prune_limit_keys]
         if self._retention.results_h >= 0:
             prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))
-        _do_all(prunings)
+        do_each(prunings)
         self._patience.begin_anew()
         return turn_s
 
@@ -273,15 +274,3 @@ class Pruner:
             self._emit(RowsPruned(table=table, rows=rows))
         if unprunable.error is not None:
             self._emit(RowsUnprunable(table=table, rows=unprunable.rows, error=unprunable.error))
-
-
-def _do_all(actions: Sequence[Callable[[], None]]) -> None:
-    """Do each, and raise the first error once all were tried."""
-    first: Exception | None = None
-    for action in actions:
-        try:
-            action()
-        except Exception as error:  # raised below
-            first = first or error
-    if first is not None:
-        raise first

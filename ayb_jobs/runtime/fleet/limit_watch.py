@@ -1,13 +1,17 @@
 """Watches the limits, and confirms each once nothing can start here beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from ayb_jobs.events import Emit
+from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.paused import Paused
+from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.fleet.limits import confirm_limits, runs_unlimited, watch_limits
-from ayb_jobs.storage.queue.limited import put_running_under
+from ayb_jobs.storage.faults import RowUnchanged
+from ayb_jobs.storage.fleet.limits import confirm_limits, watch_limits
+from ayb_jobs.storage.queue.put_under import find_running_beside, put_under
 
 # It is woken: by a notification, or by the heartbeat, which finds that other limits stand than were confirmed.
 FOR_EVER_S = 3600.0 * 24
@@ -15,6 +19,8 @@ FOR_EVER_S = 3600.0 * 24
 CONFIRM_S = 0.05
 # How often it looks whether jobs still wait under limits that were removed.
 LEFT_S = 5.0
+# How soon a job that the database did not let count is tried again.
+FIRST_RETRY_S = 1.0
 
 
 class LimitWatch:
@@ -33,6 +39,7 @@ class LimitWatch:
         paused: Paused,
         in_flight: InFlight,
         on_change: Callable[[], None],
+        emit: Emit,
     ) -> None:
         self._database = database
         self._worker_id = worker_id
@@ -40,6 +47,8 @@ class LimitWatch:
         self._paused = paused
         self._in_flight = in_flight
         self._on_change = on_change
+        self._aside = Aside(emit, part="limits", table="_ayb_jobs", first_s=FIRST_RETRY_S)
+        self._patience = Patience()
 
     def tick(self) -> float:
         """Look once; return the seconds until the next look."""
@@ -56,9 +65,26 @@ class LimitWatch:
         held = self._in_flight.all()
         if any(not one.started and not one.lost and self._paused.is_beside_its_limit(one.job) for one in held):
             return False
+        if self._left_beside():
+            return False
         with self._database.connection() as conn:
-            put_running_under(conn, worker_id=self._worker_id)
-            if runs_unlimited(conn, worker_id=self._worker_id):  # some rows are locked
-                return False
             confirm_limits(conn, worker_id=self._worker_id, newest=newest)
         return True
+
+    def _left_beside(self) -> list[str]:
+        """Have what runs of limited types count; return the jobs that do not: some rows are locked, or refused."""
+        aside = set(self._aside.ids())
+        beside = [job_id for job_id in self._running_beside() if job_id not in aside]
+        written = narrowed(beside, self._put_under, blames=self._patience.blames)
+        self._patience.begin_anew()
+        kept = [(job_id, RowUnchanged()) for each in written.done for job_id in each]
+        self._aside.put_all([*written.refused, *kept])
+        return self._running_beside()
+
+    def _running_beside(self) -> list[str]:
+        with self._database.connection() as conn:
+            return find_running_beside(conn, worker_id=self._worker_id)
+
+    def _put_under(self, ids: Sequence[str]) -> list[str]:
+        with self._database.connection() as conn:
+            return put_under(conn, ids)

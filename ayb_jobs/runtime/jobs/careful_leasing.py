@@ -19,7 +19,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.chosen import Chosen, lease_chosen
 from ayb_jobs.storage.queue.lanes import ANY_NUMBER, Lane
-from ayb_jobs.storage.queue.limited import put_under
+from ayb_jobs.storage.queue.put_under import put_under
 from ayb_jobs.storage.queue.turns import find_due
 
 FIRST_RETRY_S = 1.0
@@ -62,9 +62,9 @@ class CarefulLeasing:
         """Return the seconds until the next turn: `pause_s`, or fewer if a job is to be tried again sooner."""
         return min(pause_s, self._aside.waits.next_s()) if len(self._aside.waits) else pause_s
 
-    def refuse(self, jobs: Sequence[LeasedJob]) -> None:
+    def refuse(self, job_ids: Sequence[str]) -> None:
         """Set jobs aside that a trigger kept from being leased, without an error."""
-        self._aside.put_all([(job.id, RowUnchanged()) for job in jobs])
+        self._aside.put_all([(job_id, RowUnchanged()) for job_id in job_ids])
 
     def try_again(self, limit: int) -> int:
         """Try jobs again whose wait is over; return how many were leased. However many are refused, others go on."""
@@ -106,8 +106,7 @@ class CarefulLeasing:
         sent = time.monotonic()
         rooms = self.leasing.slots.free()
         with self._giving_back.answer_expected(), self._database.connection() as conn:
-            if self.leasing.limits.exist:
-                put_under(conn, ids)
+            kept = put_under(conn, ids) if self.leasing.limits.exist else []
             chosen = lease_chosen(
                 conn,
                 ids,
@@ -116,6 +115,7 @@ class CarefulLeasing:
                 types=self.leasing.types,
                 lease_s=self.leasing.lease_s,
             )
+        chosen.unchanged.extend(kept)
         for job_id in set(ids).difference(chosen.unchanged):
             self._aside.forget(job_id)
         if chosen.leased:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ayb_jobs.events import Emit
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.narrowing import Patience, narrowed
@@ -22,9 +23,9 @@ from ayb_jobs.storage.queue.limited import (
     Limited,
     find_first_limited,
     find_waiting_limits,
-    free_removed,
     lease_limited,
 )
+from ayb_jobs.storage.queue.put_under import Freed, find_removed, free_removed
 
 BATCH = 500
 SWEEP_S = 1.0
@@ -65,26 +66,49 @@ class LimitedLook:
         self._patience = Patience()
 
     def fill(self) -> Filled:
-        """Lease what there is room and place for, each limit in its turn."""
+        """Lease what there is room and place for, each limit in its turn; one that fails keeps no other from it."""
         poll_s = self.leasing.poll_s
         if self._room() <= 0:
             return Filled(poll_s, waits=True)
         with self._database.connection() as conn:
             waiting = find_waiting_limits(conn)
-            if waiting.removed and free_removed(conn, waiting.removed):
-                return Filled(0.0, waits=True)
-        if not waiting.limits:
+        if not waiting.limits and not waiting.removed:
             self._after.clear()
             return Filled(poll_s, waits=False)
-        self._first = (self._first + 1) % len(waiting.limits)
-        next_s = min(poll_s, SWEEP_S)
+        filled = do_each([partial(self._free, waiting.removed), partial(self._fill_limits, waiting.limits)])
+        self._patience.begin_anew()
+        return Filled(min(each.next_s for each in filled), any(each.waits for each in filled))
+
+    def _fill_limits(self, names: Sequence[str]) -> Filled:
+        self._first += 1
+        first = self._first % max(1, len(names))
         groups = self.leasing.slots.groups(self.leasing.queues, self._room)
-        for name in [*waiting.limits[self._first :], *waiting.limits[: self._first]]:
-            for queues, room in groups:
-                next_s = min(next_s, self._fill_from(name, queues, room))
-                if self._room() <= 0:
-                    return Filled(poll_s, waits=True)
-        return Filled(next_s, waits=False)
+        filled = do_each(
+            partial(self._fill_from, name, queues, room)
+            for name in [*names[first:], *names[:first]]
+            for queues, room in groups
+        )
+        return Filled(min([self.leasing.poll_s, SWEEP_S, *filled]), waits=self._room() <= 0)
+
+    def _free(self, removed: Sequence[str]) -> Filled:
+        """Let jobs go that wait under limits which are no more; those that the database keeps there are set aside."""
+        if not removed:
+            return Filled(self.leasing.poll_s, waits=False)
+        with self._database.connection() as conn:
+            ids = find_removed(conn, removed, aside=self._aside.ids())
+        freed = narrowed(ids, self._free_some, blames=self._patience.blames)
+        kept = [(job_id, RowUnchanged()) for each in freed.done for job_id in each.kept]
+        self._aside.put_all([*freed.refused, *kept])
+        if any(each.jobs for each in freed.done):
+            return Filled(0.0, waits=True)
+        return Filled(SWEEP_S, waits=False)
+
+    def _free_some(self, ids: Sequence[str]) -> Freed:
+        with self._database.connection() as conn:
+            freed = free_removed(conn, ids)
+        for job_id in set(ids).difference(freed.kept):
+            self._aside.forget(job_id)
+        return freed
 
     def _fill_from(self, name: str, queues: Sequence[str], most: Callable[[], int]) -> float:
         """Lease under one limit from these queues; return the seconds until its next look."""
@@ -98,10 +122,8 @@ class LimitedLook:
                 if not self._patience.blames(error):
                     raise
                 found = self._lease_carefully(name, queues, room)
-            self._patience.begin_anew()
             self._after[name] = found.after
-            for job_id in found.unchanged:
-                self._aside.put(job_id, RowUnchanged())
+            self._aside.put_all([(job_id, RowUnchanged()) for job_id in found.unchanged])
             if not found.more:
                 return SWEEP_S if found.wait_s is None or found.wait_s <= 0 else found.wait_s
         return SWEEP_S

@@ -12,6 +12,7 @@ from typing import Any
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, JobsLeased
 from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
@@ -33,7 +34,7 @@ LET_OTHERS_START_S = 0.00005
 
 
 def _lease_plain(conn: Connection, **values: Any) -> Beside:
-    return Beside(lease_jobs(conn, **values), 0)
+    return Beside(lease_jobs(conn, **values))
 
 
 class Look:
@@ -70,7 +71,7 @@ class Look:
         self._limited = LimitedLook(
             database=database, leasing=leasing, giving_back=giving_back, emit=emit, room=room, take=self._take
         )
-        self._limited_first = False
+        self._limited_first = self._limited_waits = False
         self._had_no_room = False
         self._has_filled = False
         self._lanes = Lanes(leasing.queues)
@@ -81,7 +82,8 @@ class Look:
     def fill(self) -> float:
         """Lease what there is room for; return the seconds until the next look.
 
-        While there are limits, jobs under them and others come first in turn, so that neither takes all the room.
+        While there are limits, jobs under them and others come first in turn, so that neither takes all the room. One
+        that fails does not stop the other.
         """
         self.backlog.asks = False
         self.due = 0.0  # at once, if this look fails
@@ -93,12 +95,15 @@ class Look:
         if not self._leasing.limits.exist:
             return self._fill_plain()
         self._limited_first = not self._limited_first
-        filled = self._limited.fill() if self._limited_first else None
-        next_s = self._fill_plain()
-        if filled is None:
-            filled = self._limited.fill()
-        self.backlog.waits |= filled.waits
-        return min(next_s, filled.next_s)
+        ways = (self._fill_limited, self._fill_plain) if self._limited_first else (self._fill_plain, self._fill_limited)
+        next_s = min(do_each(ways))
+        self.backlog.waits |= self._limited_waits
+        return next_s
+
+    def _fill_limited(self) -> float:
+        filled = self._limited.fill()
+        self._limited_waits = filled.waits
+        return filled.next_s
 
     def _fill_plain(self) -> float:
         poll_s = self._leasing.poll_s
@@ -163,18 +168,21 @@ class Look:
     def _lease_batch(self, lanes: Sequence[Lane], limit: int, *, sweeping: bool) -> int:
         sent = time.monotonic()
         with self._giving_back.answer_expected(), self._database.connection() as conn:
-            jobs, put_under = self._lease_on(conn, lanes, limit)
+            jobs, put_under, kept = self._lease_on(conn, lanes, limit)
+        met = len(jobs) + put_under + len(kept)
         failpoints.reach(failpoints.LEASED)
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)
-        self._lanes.looked(jobs, limit, full=len(jobs) + put_under == limit, sweeping=sweeping)
+        self._lanes.looked(jobs, limit, full=met == limit, sweeping=sweeping)
         if jobs:
             leased = [job for job in jobs if job.lease_id]
             if leased:
                 self._take(leased, sent)
             if len(leased) < len(jobs):
-                self._careful.refuse([job for job in jobs if not job.lease_id])
-        return len(jobs) + put_under
+                self._careful.refuse([job.id for job in jobs if not job.lease_id])
+        if kept:
+            self._careful.refuse(kept)
+        return met
 
     def _lease_on(self, conn: Connection, lanes: Sequence[Lane], limit: int) -> Beside:
         lease = lease_beside_limits if self._leasing.limits.exist else _lease_plain

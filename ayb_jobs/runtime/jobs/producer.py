@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ayb_jobs.events import Emit, Event, JobsCanceled, JobsReleased, JobsSettled, LeasesLost, LoopErrorRepeated
+from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
@@ -62,20 +63,10 @@ class Producer:
 
     def _fill(self) -> float:
         """Have each look lease; one that fails keeps no other from it."""
-        pause_s, failure = self._poll_s, None
         now = time.monotonic()
         wanted = [look for look in self._looks if look.backlog.asks or now >= look.due] or self._looks
-        for look in self._looks:
-            if look not in wanted:
-                pause_s = min(pause_s, look.due - now)
-                continue
-            try:
-                pause_s = min(pause_s, look.fill())
-            except Exception as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return pause_s
+        later = [look.due - now for look in self._looks if look not in wanted]
+        return min([self._poll_s, *later, *do_each(look.fill for look in wanted)])
 
     def begin_anew(self) -> None:
         """Look from the bottom of each queue next: what was passed over may have come to be wanted."""

@@ -102,6 +102,7 @@ class Resolver:
             self._ended.clear()
         if self._ended:
             self._look_at_children([self._ended.popleft() for _ in range(min(len(self._ended), BATCH))])
+        self._patience.begin_anew()
         return 0.0 if self._ended or self._told else max(0.0, self._next_sweep - time.monotonic())
 
     def _look_at_children(self, parents: Sequence[str]) -> None:
@@ -153,7 +154,6 @@ class Resolver:
             done = list(written.done)
             refused = [each for each in written.refused if not isinstance(each.error, ChildrenLocked)]
             self._aside.put_all([(each.row.child_id, each.error) for each in refused])
-        self._patience.begin_anew()
         freed = [child for each in done for child in each.freed]
         canceled = [child for each in done for child in each.canceled]
         self._ended.extend(canceled)

@@ -250,21 +250,6 @@ def watch_limits(conn: Connection, *, worker_id: str) -> Watched:
     return Watched(frozenset(types or ()), some, newest, confirmed)
 
 
-RUNS_UNLIMITED = """
-    SELECT EXISTS (
-        SELECT FROM _ayb_jobs
-        WHERE state = 'running' AND worker_id = %(worker_id)s AND priority <= 4
-            AND type = ANY (ARRAY(SELECT unnest(types) FROM _ayb_job_limits))
-    )
-"""
-
-
-def runs_unlimited(conn: Connection, *, worker_id: str) -> bool:
-    """Tell whether a daemon runs jobs of limited types that do not count."""
-    row = conn.execute(RUNS_UNLIMITED, {"worker_id": worker_id}).fetchone()
-    return bool(row and row[0])
-
-
 CONFIRM_LIMITS = "UPDATE _ayb_job_workers SET limits_confirmed = %(newest)s WHERE id = %(worker_id)s"
 
 

@@ -16,7 +16,8 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.lanes import BY_TURN, CAREFUL_TEXT, PLAIN_TEXT, Lane, turn_values, with_care
 
 # The steps of `LEASE_BY_TURN`, but for jobs of limited types: those that it meets are put under their limits. They
-# count in the limit of the batch, so that one look never walks farther than another. A key that is too long is hashed.
+# count in the limit of the batch, so that one look never walks farther than another. A key that is too long is
+# hashed. A list or an object is none: its text may be a gigabyte, though it is stored in a page.
 LEASE_BESIDE_LIMITS = """
     WITH batch AS MATERIALIZED (
         SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
@@ -106,12 +107,16 @@ LEASE_BESIDE_LIMITS = """
         FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
             SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
             FROM (
-                SELECT coalesce(keyed.limit_key, keyed.payload ->> limited_types.key_field, '') AS long
+                SELECT coalesce(
+                keyed.limit_key,
+                CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
+                    THEN keyed.payload ->> limited_types.key_field END,
+                '') AS long
                 FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
             ) AS given
         ) AS key
         WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
-        RETURNING job.id
+        RETURNING CASE WHEN job.priority > 4 THEN job.id END AS id
     ), leased AS (
         UPDATE _ayb_jobs
         SET state = 'running', attempts = least(greatest(attempts, 0), 2147483646) + 1,
@@ -124,16 +129,28 @@ LEASE_BESIDE_LIMITS = """
             CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
             attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
     )
-    SELECT moved.jobs, leased.* FROM (SELECT count(*) AS jobs FROM put_under) AS moved LEFT JOIN leased ON true
+    SELECT moved.jobs, moved.kept, leased.*
+    FROM (
+        SELECT (SELECT count(id) FROM put_under) AS jobs,
+            ARRAY(
+                SELECT id::text FROM due
+                WHERE type = ANY (ARRAY(SELECT type FROM limited_types))
+                    AND id <> ALL (ARRAY(SELECT id FROM put_under WHERE id IS NOT NULL))
+            ) AS kept
+    ) AS moved LEFT JOIN leased ON true
 """
 LEASE_BESIDE_LIMITS_WITH_CARE = LEASE_BESIDE_LIMITS.replace(PLAIN_TEXT, CAREFUL_TEXT)
 
 
 class Beside(NamedTuple):
-    """What was leased, and how many jobs were put under their limits on the way."""
+    """What was leased, and how many jobs were put under their limits on the way.
+
+    `kept` are those of limited types that a trigger kept where they are, without an error.
+    """
 
     leased: list[LeasedJob]
-    put_under: int
+    put_under: int = 0
+    kept: Sequence[str] = ()
 
 
 def lease_beside_limits(
@@ -155,8 +172,9 @@ def lease_beside_limits(
     values |= {"worker_id": worker_id, "lease_s": lease_s}
     plain, careful = LEASE_BESIDE_LIMITS, LEASE_BESIDE_LIMITS_WITH_CARE
     rows = with_care(conn, lambda care: conn.execute(careful if care else plain, values).fetchall())
-    leased = [LeasedJob._make(row[1:]) for row in rows if row[1] is not None]
-    return Beside(sorted(leased, key=BY_TURN), rows[0][0] if rows else 0)
+    leased = [LeasedJob._make(row[2:]) for row in rows if row[2] is not None]
+    put_under, kept = rows[0][:2]
+    return Beside(sorted(leased, key=BY_TURN), put_under, kept)
 
 
 # Where jobs wait under limits. Names are walked over by a loose scan, so that an idle queue is one probe of the index.
@@ -273,85 +291,3 @@ def find_first_limited(
     """Return the ids of up to `limit` due jobs that wait under a limit."""
     values = {"name": name, "types": list(types), "queues": list(queues), "aside": plain_array(aside), "limit": limit}
     return [row[0] for row in conn.execute(FIND_FIRST_LIMITED, values, prepare=False)]
-
-
-# The step `put_under` of `LEASE_BESIDE_LIMITS`, for jobs that are known already.
-PUT_UNDER = """
-    WITH limited_types AS MATERIALIZED (
-        SELECT type, limits.name, limits.key_field
-        FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
-    ), due AS MATERIALIZED (
-        SELECT id, type
-        FROM _ayb_jobs
-        WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND priority <= 4
-            AND type = ANY (ARRAY(SELECT type FROM limited_types))
-        FOR NO KEY UPDATE SKIP LOCKED
-    )
-    UPDATE _ayb_jobs AS job
-    SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
-    FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
-        SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
-        FROM (
-            SELECT coalesce(keyed.limit_key, keyed.payload ->> limited_types.key_field, '') AS long
-            FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
-        ) AS given
-    ) AS key
-    WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
-"""
-
-
-def put_under(conn: Connection, ids: Sequence[str]) -> int:
-    """Put those of these jobs under their limits that are of limited types; return how many."""
-    return conn.execute(PUT_UNDER, {"ids": plain_array(ids)}, prepare=False).rowcount
-
-
-# What a daemon runs of a type when it becomes limited counts as well.
-PUT_RUNNING_UNDER = """
-    WITH limited_types AS MATERIALIZED (
-        SELECT type, limits.name, limits.key_field
-        FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
-    ), running AS MATERIALIZED (
-        SELECT id, type
-        FROM _ayb_jobs
-        WHERE state = 'running' AND worker_id = %(worker_id)s AND priority <= 4
-            AND type = ANY (ARRAY(SELECT type FROM limited_types))
-        FOR NO KEY UPDATE SKIP LOCKED
-    )
-    UPDATE _ayb_jobs AS job
-    SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
-    FROM running JOIN limited_types ON limited_types.type = running.type, LATERAL (
-        SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
-        FROM (
-            SELECT coalesce(keyed.limit_key, keyed.payload ->> limited_types.key_field, '') AS long
-            FROM _ayb_jobs AS keyed WHERE keyed.id = running.id
-        ) AS given
-    ) AS key
-    WHERE job.id = running.id
-"""
-
-
-def put_running_under(conn: Connection, *, worker_id: str) -> int:
-    """Have the jobs that a daemon runs count against the limits of their types; return how many did not yet."""
-    return conn.execute(PUT_RUNNING_UNDER, {"worker_id": worker_id}, prepare=False).rowcount
-
-
-# What waits under a limit that was removed goes back to the lanes of plain jobs, in steps.
-FREE_REMOVED = """
-    WITH freed AS MATERIALIZED (
-        SELECT id FROM _ayb_jobs
-        WHERE state = 'queued' AND limited_by = ANY (%(names)s::text[])
-            AND limited_by NOT IN (SELECT name FROM _ayb_job_limits)
-        ORDER BY limited_by
-        LIMIT %(limit)s
-        FOR NO KEY UPDATE SKIP LOCKED
-    )
-    UPDATE _ayb_jobs
-    SET priority = CASE WHEN priority > 4 THEN priority - 4 ELSE priority END, limited_by = NULL, limited_key = NULL,
-        updated_at = now()
-    WHERE id = ANY (ARRAY(SELECT id FROM freed))
-"""
-
-
-def free_removed(conn: Connection, names: Sequence[str], *, limit: int = 1000) -> int:
-    """Let jobs go that wait under limits of these names that no longer are; return how many."""
-    return conn.execute(FREE_REMOVED, {"names": list(names), "limit": limit}).rowcount

@@ -21,10 +21,10 @@ from ayb_jobs.storage.queue.lateness import find_longest
 from ayb_jobs.storage.queue.limited import (
     Limited,
     find_waiting_limits,
-    free_removed,
     lease_beside_limits,
     lease_limited,
 )
+from ayb_jobs.storage.queue.put_under import find_removed, free_removed
 from tests.eventually import eventually
 from tests.factories import make_job
 
@@ -204,7 +204,7 @@ def test_a_limit_may_be_lowered_below_what_runs_raised_and_removed(conn: Connect
     assert under(conn).leased == []
     waiting = find_waiting_limits(conn)
     assert (waiting.limits, waiting.removed) == ([], ["few"])
-    assert free_removed(conn, waiting.removed) == 13
+    assert free_removed(conn, find_removed(conn, waiting.removed)) == (13, [])
     assert find_waiting_limits(conn) == ([], [])
     assert len(beside(conn)) == 13
     assert count(conn, "priority <> 2 AND state = 'running'") == 7

@@ -1,0 +1,147 @@
+"""What the database refuses to put under a limit, to let go or to count holds up no other job, and is told."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+from psycopg import sql
+
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.runtime import narrowing
+from ayb_jobs.storage.database import Connection
+from tests.aside import set_aside
+from tests.eventually import eventually
+from tests.factories import make_job, payload_bomb
+from tests.running import Running, running
+from tests.runtime.test_hostile_rows import (
+    EDGES,
+    LOOPS,
+    write_hostile_rows,
+)
+
+LIMITS = """
+    INSERT INTO _ayb_job_limits (name, types, max_running, set_by, key_field)
+    VALUES ('l', '{limited}', 100, '', 'k'), ('m', '{other}', 100, '', NULL)
+"""
+# What a trigger may do with a bad row: raise an error of any kind, leave the row out, or put it back as it was.
+REFUSALS = ["RAISE 'no'", "RAISE 'no' USING ERRCODE = '40001'", "RETURN NULL", "RETURN OLD"]
+# Which change of a bad row is refused, and how such a row stands before it.
+CHANGES = {
+    "put under": ("NEW.limited_by IS NOT NULL AND OLD.limited_by IS NULL", {}),
+    "lease": ("NEW.state = 'running'", {"limited_by": "l", "limited_key": "", "priority": 6}),
+    "let go": ("NEW.limited_by IS NULL AND OLD.limited_by IS NOT NULL",
+        {"limited_by": "gone", "limited_key": "", "priority": 6}),
+}  # fmt: skip
+TYPES = ("limited", "other", "plain")
+
+
+def refuse(conn: Connection, change: str, refusal: str) -> None:
+    conn.execute(
+        sql.SQL("""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF OLD.payload ? 'bad' THEN {}; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_jobs FOR EACH ROW WHEN ({}) EXECUTE FUNCTION refuse();
+        """).format(sql.SQL(refusal), sql.SQL(change))
+    )
+
+
+def all_types() -> Registry:
+    registry = Registry()
+    for name in TYPES:
+        registry.handler(name)(lambda _: None)
+    return registry
+
+
+def good_left(conn: Connection) -> int:
+    found = conn.execute("SELECT count(*) FROM _ayb_jobs WHERE state <> 'completed' AND NOT payload ? 'bad'").fetchone()
+    return found[0] if found else -1
+
+
+@contextmanager
+def bad_and_good(url: str, conn: Connection, change: str, refusal: str) -> Iterator[tuple[Running, Sequence[str]]]:
+    """Run a daemon on more bad jobs than it has slots, in front of good ones of each type."""
+    when, columns = CHANGES[change]
+    conn.execute(LIMITS)
+    bad = [make_job(conn, type="limited", payload={"bad": 1}, **columns) for _ in range(5)]
+    for _ in range(10):
+        for name in TYPES:
+            make_job(conn, type=name)
+    refuse(conn, when, refusal)
+    with running(url, all_types(), worker_concurrency=4) as daemon:
+        yield daemon, bad
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_jobs_that_are_refused_under_a_limit_are_set_aside_and_the_others_run(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch, change: str, refusal: str
+) -> None:
+    monkeypatch.setattr(narrowing, "PATIENCE", 1)
+    with bad_and_good(database_url, conn, change, refusal) as (daemon, bad):
+        eventually(lambda: good_left(conn) == 0)
+        eventually(lambda: set(set_aside(daemon.recorder.events)) == set(bad))
+        conn.execute("DROP TRIGGER refuse ON _ayb_jobs")
+        eventually(lambda: conn.execute("SELECT FROM _ayb_jobs WHERE state <> 'completed'").fetchone() is None)
+
+
+@pytest.mark.parametrize("key", ["{}", "jsonb_build_object('a', {})"])
+def test_a_key_whose_text_would_be_a_gigabyte_is_none(database_url: str, conn: Connection, key: str) -> None:
+    conn.execute(LIMITS)
+    payload = sql.SQL("jsonb_build_object('bad', 1, 'k', {})").format(sql.SQL(key).format(payload_bomb(9000)))
+    bad = make_job(conn, type="limited", payload=payload)
+    for name in TYPES:
+        make_job(conn, type=name)
+    with running(database_url, all_types()):
+        eventually(lambda: good_left(conn) == 0, within_s=4)
+        eventually(lambda: conn.execute("SELECT limited_key FROM _ayb_jobs WHERE id = %s", (bad,)).fetchone() == ("",))
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_running_job_that_cannot_be_counted_keeps_no_other_from_it_and_its_daemon_from_confirming(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    monkeypatch.setattr(narrowing, "PATIENCE", 1)
+    end = threading.Event()
+    registry = Registry()
+
+    @registry.handler("limited")
+    def run(_: JobContext) -> None:
+        end.wait(30)
+
+    refuse(conn, CHANGES["put under"][0], refusal)
+    bad, good = make_job(conn, type="limited", payload={"bad": 1}), make_job(conn, type="limited")
+    with running(database_url, registry) as daemon:
+        eventually(lambda: conn.execute("SELECT FROM _ayb_jobs WHERE state = 'running'").rowcount == 2)
+        conn.execute(LIMITS)
+        conn.execute("SELECT pg_notify('ayb_jobs', 'limits')")
+        eventually(lambda: bad in set_aside(daemon.recorder.events))
+        counted = conn.execute("SELECT id::text FROM _ayb_jobs WHERE limited_by IS NOT NULL").fetchall()
+        assert counted == [(good,)]
+        confirmed = "SELECT limits_confirmed FROM _ayb_job_workers"
+        assert conn.execute(confirmed).fetchall()[0][0] in (None, 0)
+        end.set()
+        eventually(lambda: (conn.execute(confirmed).fetchall()[0][0] or 0) > 0)
+
+
+def test_hostile_limits_keys_and_jobs_under_them_keep_no_job_waiting(database_url: str, conn: Connection) -> None:
+    for seed, (table, always) in enumerate(LOOPS["limits"].hostile):
+        write_hostile_rows(conn, table, always, seed)
+    for seed, (name, known) in enumerate({"l": "limited", "m": "other"}.items()):
+        always = {"type": f"'{known}'", "limited_by": f"'{name}'", "limited_key": "md5(random()::text)"}
+        write_hostile_rows(conn, "_ayb_jobs", always | {"priority": "6"}, seed)
+    conn.execute(LIMITS)
+    for interval in EDGES["interval"]:
+        conn.execute(
+            "INSERT INTO _ayb_job_limits (name, types, set_by, rate, every, key_rate, key_every)"
+            f" SELECT md5({sql.Literal(interval).as_string()}), '{{limited}}', '', 'r', every, 'r', every"
+            f" FROM (SELECT interval {interval}) AS given (every) WHERE every > '0' AND every <= '36500 days'"
+        )
+    good = [make_job(conn, type=name, payload={"good": 1}) for name in TYPES]
+    with running(database_url, all_types()):
+        left = "SELECT FROM _ayb_jobs WHERE id = ANY (%s::uuid[]) AND state <> 'completed'"
+        eventually(lambda: conn.execute(left, (good,)).rowcount == 0)
