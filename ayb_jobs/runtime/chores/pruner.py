@@ -14,10 +14,11 @@ from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
-from ayb_jobs.storage.fleet.limits import prune_limit_keys
+from ayb_jobs.storage.fleet.limit_keys import delete_limit_keys, find_old_limit_keys
 from ayb_jobs.storage.queue.batches import delete_batches, find_old_batches
 from ayb_jobs.storage.queue.dependencies import delete_edges, find_orphaned_edges
 from ayb_jobs.storage.queue.jobs import Position
+from ayb_jobs.storage.queue.minutes import delete_levels, delete_minutes, find_old_levels, find_old_minutes
 from ayb_jobs.storage.queue.outputs import delete_outputs, find_old_outputs, prune_outputs
 from ayb_jobs.storage.queue.pruning import (
     PrunedExecutions,
@@ -49,18 +50,28 @@ Key = TypeVar("Key")
 
 
 class Old(NamedTuple, Generic[Key]):
-    """How the old rows of one table are removed: in batches, or found by their keys and tried one by one."""
+    """How the old rows of one table are removed: in batches, or found by their keys and tried one by one.
+
+    A table without `prune` never has many old rows.
+    """
 
     table: str
-    prune: Callable[..., Deleted]
     find: Callable[..., Sequence[Key]]
     delete: Callable[[Connection, Sequence[Key]], Deleted]
+    prune: Callable[..., Deleted] | None = None
 
 
-FIRES = Old("fires", prune_fires, find_old_fires, delete_fires)
-ALERTS = Old("alerts", prune_alerts, find_old_alerts, delete_alerts)
-RESULTS = Old("results", prune_results, find_old_results, delete_results)
-OUTPUTS = Old("outputs", prune_outputs, find_old_outputs, delete_outputs)
+FIRES = Old("fires", find_old_fires, delete_fires, prune_fires)
+ALERTS = Old("alerts", find_old_alerts, delete_alerts, prune_alerts)
+RESULTS = Old("results", find_old_results, delete_results, prune_results)
+OUTPUTS = Old("outputs", find_old_outputs, delete_outputs, prune_outputs)
+MINUTES = Old("minutes", find_old_minutes, delete_minutes)
+LEVELS = Old("levels", find_old_levels, delete_levels)
+LIMIT_KEYS = Old("keys of limits", find_old_limit_keys, delete_limit_keys)
+# Charts go back a week.
+CHARTS_KEPT = timedelta(days=8)
+# A clock that is set back by less finds all that its rates have spent.
+LIMIT_KEYS_KEPT = timedelta(hours=1)
 
 
 class PrunedBelongings(NamedTuple):
@@ -145,7 +156,14 @@ class Pruner:
                 partial(self._prune_old, ALERTS, keep),
                 partial(self._prune_old, OUTPUTS, keep),
             ]
-        prunings += [self._prune_steps, self._prune_edges, self._prune_batches, self._prune_limit_keys]
+        prunings += [
+            self._prune_steps,
+            self._prune_edges,
+            self._prune_batches,
+            partial(self._prune_old, MINUTES, CHARTS_KEPT),
+            partial(self._prune_old, LEVELS, CHARTS_KEPT),
+            partial(self._prune_old, LIMIT_KEYS, LIMIT_KEYS_KEPT),
+        ]
         if self._retention.results_h >= 0:
             prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))
         do_each(prunings)
@@ -219,15 +237,6 @@ class Pruner:
             old = find_old_batches(conn, after=after)
         return PrunedBelongings(unprunable.deleted(old.ids, delete_batches), old.next)
 
-    def _prune_limit_keys(self) -> None:
-        """Remove the keys of limits whose rate has long allowed the next start."""
-        removed, batch = 0, PRUNE_BATCH
-        while batch == PRUNE_BATCH and not self._stopping.is_set():
-            with self._database.connection() as conn:
-                batch = prune_limit_keys(conn, batch=PRUNE_BATCH)
-            removed += batch
-        self._report("keys of limits", removed, Unprunable(self._database, self._patience))
-
     def _prune_executions(self, keep: timedelta) -> None:
         self._walk("executions", partial(self._executions_batch, keep))
 
@@ -244,6 +253,9 @@ class Pruner:
 
     def _prune_old(self, old: Old[Key], keep: timedelta) -> None:
         unprunable = Unprunable(self._database, self._patience)
+        if old.prune is None:
+            self._report(old.table, self._prune_one_by_one(old, keep, unprunable), unprunable)
+            return
         removed, batch = 0, Deleted(rows=PRUNE_BATCH)
         try:
             while batch.rows == PRUNE_BATCH and not self._stopping.is_set():

@@ -4,7 +4,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 
 from ayb_jobs.events import Emit, Events, JobRecovered, JobsSettled
 from ayb_jobs.metrics import MOST_TYPES, OTHER
@@ -13,12 +12,11 @@ from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.queue.minutes import Ended, add_ended, keep_level, prune_minutes
+from ayb_jobs.storage.queue.minutes import Ended, add_ended, keep_level
 
 WRITE_S = 10.0
 # A little less than a minute, so that no minute is left out.
 LEVEL_S = 50.0
-KEEP = timedelta(days=8)
 STATE, OUTCOME, RECORDS = map(Settlement._fields.index, ("state", "outcome", "records"))
 
 
@@ -76,8 +74,7 @@ class Tallier:
         self.flush()
         if time.monotonic() >= self._next_level:
             with self._database.transaction() as conn:
-                if keep_level(conn):
-                    prune_minutes(conn, keep=KEEP)
+                keep_level(conn)
             self._next_level = time.monotonic() + LEVEL_S
         return WRITE_S
 

@@ -275,20 +275,3 @@ COUNT_LIMITED = """
 def count_limited(conn: Connection, *, most: int) -> dict[str, tuple[int, int]]:
     """Return how many jobs wait, up to 10,000, and run under each of the first `most` limits by name."""
     return {name: (waiting, running) for name, waiting, running in conn.execute(COUNT_LIMITED, {"most": most})}
-
-
-# A clock that is set back by less than an hour finds them all.
-PRUNE_LIMIT_KEYS = """
-    DELETE FROM _ayb_job_limit_keys
-    WHERE (limit_name, limit_key) IN (
-        SELECT limit_name, limit_key FROM _ayb_job_limit_keys
-        WHERE tat < now() - interval '1 hour'
-        LIMIT %(batch)s
-        FOR UPDATE SKIP LOCKED
-    )
-"""
-
-
-def prune_limit_keys(conn: Connection, *, batch: int) -> int:
-    """Remove up to `batch` keys whose rate has long allowed the next start; return how many."""
-    return conn.execute(PRUNE_LIMIT_KEYS, {"batch": batch}, prepare=False).rowcount

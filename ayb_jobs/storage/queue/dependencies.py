@@ -19,7 +19,7 @@ from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
-from ayb_jobs.storage.rows import Deleted, named
+from ayb_jobs.storage.rows import Deleted, named, one_row
 
 NO_EDGE = Edge("00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000")
 # So many relatives of a job are shown.
@@ -313,9 +313,16 @@ def find_orphaned_edges(conn: Connection, *, after: str | None = None, limit: in
     return OrphanedEdges([], None) if row is None else OrphanedEdges(*row)
 
 
-DELETE_EDGES = "DELETE FROM _ayb_job_dependencies WHERE child_id = ANY (%(ids)s::uuid[])"
+DELETE_EDGES = """
+    WITH gone AS (
+        DELETE FROM _ayb_job_dependencies WHERE child_id = ANY (%(ids)s::uuid[]) RETURNING 1
+    )
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone,
+        (SELECT count(*) AS rows FROM _ayb_job_dependencies WHERE child_id = ANY (%(ids)s::uuid[])) AS old
+"""
 
 
 def delete_edges(conn: Connection, child_ids: Sequence[str]) -> Deleted:
     """Remove the edges of these children."""
-    return Deleted(rows=conn.execute(DELETE_EDGES, {"ids": list(child_ids)}, prepare=False).rowcount)
+    return Deleted(*one_row(conn.execute(DELETE_EDGES, {"ids": list(child_ids)}, prepare=False)))

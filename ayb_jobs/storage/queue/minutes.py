@@ -7,7 +7,7 @@ from typing import NamedTuple
 from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.rows import one_row
+from ayb_jobs.storage.rows import Deleted, one_row
 
 # Due jobs are counted up to here for one level.
 COUNTED = 100_000
@@ -119,22 +119,80 @@ def keep_level(conn: Connection) -> bool:
     return conn.execute(ADD_LEVEL, measure_level(conn)._asdict()).rowcount > 0
 
 
-PRUNE_MINUTES = """
-    DELETE FROM _ayb_job_minutes
-    WHERE (at, job_type) IN (
-        SELECT at, job_type FROM _ayb_job_minutes WHERE at < now() - %(keep)s::interval ORDER BY at LIMIT 1000
+FIND_OLD_MINUTES = """
+    SELECT at::text, job_type::text
+    FROM _ayb_job_minutes
+    WHERE at < now() - %(keep)s::interval
+        AND (%(at)s::timestamptz IS NULL OR (at, job_type) > (%(at)s::timestamptz, %(job_type)s::text))
+    ORDER BY at, job_type
+    LIMIT %(limit)s
+"""
+
+
+class MinuteKey(NamedTuple):
+    """Which row is meant. The instant is a text, since plain SQL may write one that Python cannot hold."""
+
+    at: str
+    job_type: str
+
+
+def find_old_minutes(
+    conn: Connection, *, keep: timedelta, after: MinuteKey | None = None, limit: int = 1000
+) -> list[MinuteKey]:
+    """Return up to `limit` minutes longer ago than `keep`, by time and type, behind `after`."""
+    values = {"keep": keep, "limit": limit, "at": None, "job_type": None} | (after._asdict() if after else {})
+    return [MinuteKey(*row) for row in conn.execute(FIND_OLD_MINUTES, values, prepare=False)]
+
+
+DELETE_MINUTES = """
+    WITH old AS MATERIALIZED (
+        SELECT minute.at, minute.job_type
+        FROM unnest(%(ats)s::timestamptz[], %(types)s::text[]) AS old (at, job_type)
+            JOIN _ayb_job_minutes AS minute ON minute.at = old.at AND minute.job_type = old.job_type
+        FOR UPDATE OF minute SKIP LOCKED
+    ), gone AS (
+        DELETE FROM _ayb_job_minutes WHERE (at, job_type) IN (SELECT at, job_type FROM old) RETURNING 1
     )
-"""
-PRUNE_LEVELS = """
-    DELETE FROM _ayb_job_levels
-    WHERE at IN (SELECT at FROM _ayb_job_levels WHERE at < now() - %(keep)s::interval ORDER BY at LIMIT 1000)
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone, (SELECT count(*) AS rows FROM old) AS old
 """
 
 
-def prune_minutes(conn: Connection, *, keep: timedelta) -> None:
-    """Remove up to 1,000 rows of each kind that are older than `keep`."""
-    conn.execute(PRUNE_MINUTES, {"keep": keep})
-    conn.execute(PRUNE_LEVELS, {"keep": keep})
+def delete_minutes(conn: Connection, keys: Sequence[MinuteKey]) -> Deleted:
+    """Remove these minutes, but for those that somebody has locked."""
+    values = {"ats": [key.at for key in keys], "types": [key.job_type for key in keys]}
+    return Deleted(*one_row(conn.execute(DELETE_MINUTES, values, prepare=False)))
+
+
+FIND_OLD_LEVELS = """
+    SELECT at::text
+    FROM _ayb_job_levels
+    WHERE at < now() - %(keep)s::interval AND (%(after)s::timestamptz IS NULL OR at > %(after)s::timestamptz)
+    ORDER BY _ayb_job_levels.at
+    LIMIT %(limit)s
+"""
+
+
+def find_old_levels(conn: Connection, *, keep: timedelta, after: str | None = None, limit: int = 1000) -> list[str]:
+    """Return the times of up to `limit` levels longer ago than `keep`, the earliest first, behind `after`."""
+    values = {"keep": keep, "after": after, "limit": limit}
+    return [at for (at,) in conn.execute(FIND_OLD_LEVELS, values, prepare=False)]
+
+
+DELETE_LEVELS = """
+    WITH old AS MATERIALIZED (
+        SELECT at FROM _ayb_job_levels WHERE at = ANY (%(ats)s::timestamptz[]) FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM _ayb_job_levels WHERE at = ANY (ARRAY(SELECT at FROM old)) RETURNING 1
+    )
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone, (SELECT count(*) AS rows FROM old) AS old
+"""
+
+
+def delete_levels(conn: Connection, ats: Sequence[str]) -> Deleted:
+    """Remove the levels of these times, but for those that somebody has locked."""
+    return Deleted(*one_row(conn.execute(DELETE_LEVELS, {"ats": list(ats)}, prepare=False)))
 
 
 LIST_MINUTES = """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ayb_jobs.model.job import Lease
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.rows import Deleted
+from ayb_jobs.storage.rows import Deleted, one_row
 
 # The checkpoint has the name that no step can have.
 CHECKPOINT = ""
@@ -96,9 +96,16 @@ def find_orphaned_steps(conn: Connection, *, after: str | None = None, limit: in
     return Orphaned([], None) if row is None else Orphaned(*row)
 
 
-DELETE_STEPS = "DELETE FROM _ayb_job_steps WHERE job_id = ANY (%(ids)s::uuid[])"
+DELETE_STEPS = """
+    WITH gone AS (
+        DELETE FROM _ayb_job_steps WHERE job_id = ANY (%(ids)s::uuid[]) RETURNING 1
+    )
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone,
+        (SELECT count(*) AS rows FROM _ayb_job_steps WHERE job_id = ANY (%(ids)s::uuid[])) AS old
+"""
 
 
 def delete_steps(conn: Connection, job_ids: Sequence[str]) -> Deleted:
     """Remove the steps of these jobs."""
-    return Deleted(rows=conn.execute(DELETE_STEPS, {"ids": list(job_ids)}, prepare=False).rowcount)
+    return Deleted(*one_row(conn.execute(DELETE_STEPS, {"ids": list(job_ids)}, prepare=False)))

@@ -146,12 +146,46 @@ OLD_ROWS = {
             " SELECT 'failed', (SELECT id FROM _ayb_job_schedules), number, '', '2020-01-01'"
         ),
     ),
+    "_ayb_job_results": (
+        "results",
+        "job_id",
+        "(job_id, result, ended_at) SELECT gen_random_uuid(), '1', '2020-01-01'",
+    ),
+    "_ayb_job_steps": (
+        "steps",
+        "job_id",
+        "(job_id, name, result) SELECT gen_random_uuid(), 'a', '1'",
+    ),
+    "_ayb_job_dependencies": (
+        "dependencies",
+        "child_id",
+        "(child_id, parent_id, rule) SELECT gen_random_uuid(), gen_random_uuid(), 'run'",
+    ),
+    "_ayb_job_minutes": (
+        "minutes",
+        "job_type",
+        "(at, job_type) SELECT '-infinity', number",
+    ),
+    "_ayb_job_levels": (
+        "levels",
+        "at",
+        (
+            "(at, waiting, running, oldest_wait_s)"
+            " SELECT '2020-01-01'::timestamptz - number * interval '30 years', 1, 1, 1"
+        ),
+    ),
+    "_ayb_job_limit_keys": (
+        "keys of limits",
+        "limit_key",
+        "(limit_name, limit_key, tat) SELECT 'a', number, '-infinity'",
+    ),
 }
 
 
+@pytest.mark.parametrize("refusal", ["RETURN NULL", "RAISE 'by a trigger'"])
 @pytest.mark.parametrize("table", OLD_ROWS)
-def test_rows_whose_deletion_a_trigger_swallows_are_passed_over_counted_and_told(
-    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch, table: str
+def test_rows_whose_deletion_a_trigger_refuses_are_passed_over_counted_and_told(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch, table: str, refusal: str
 ) -> None:
     monkeypatch.setattr(pruner, "PRUNE_BATCH", 50)
     make_schedule(conn)
@@ -161,7 +195,7 @@ def test_rows_whose_deletion_a_trigger_swallows_are_passed_over_counted_and_told
         CREATE TABLE app_kept AS SELECT {key} AS key FROM {table} ORDER BY key LIMIT 60;
         CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            IF old.{key} IN (SELECT key FROM app_kept) THEN RETURN NULL; END IF;
+            IF old.{key} IN (SELECT key FROM app_kept) THEN {refusal}; END IF;
             RETURN old;
         END $$;
         CREATE TRIGGER swallow BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION swallow();

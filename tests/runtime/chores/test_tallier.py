@@ -1,10 +1,13 @@
 """What charts are drawn from: each ending is counted once in its minute, and the level is measured once for all."""
 
+import threading
 from datetime import timedelta
 
+from ayb_jobs.config import Retention
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.results import Snooze
+from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.tallier import Tallier
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -75,7 +78,7 @@ def test_a_row_that_somebody_wrote_stops_no_count(db: Database, conn: Connection
 def test_minutes_are_kept_for_days(db: Database, conn: Connection) -> None:
     weeks = "now() - n * interval '7 days'"
     conn.execute(f"INSERT INTO _ayb_job_minutes (at, job_type) SELECT {weeks}, 'a' FROM generate_series(0, 2) AS n")
-    conn.execute(f"INSERT INTO _ayb_job_levels SELECT {weeks}, 1, 1, 1 FROM generate_series(1, 2) AS n")
-    Tallier(db, lambda _: None).tick()
+    conn.execute(f"INSERT INTO _ayb_job_levels SELECT {weeks}, 1, 1, 1 FROM generate_series(0, 2) AS n")
+    Pruner(database=db, retention=Retention(), emit=lambda _: None, stopping=threading.Event()).tick()
     assert conn.execute("SELECT count(*) FROM _ayb_job_minutes").fetchone() == (2,)
     assert conn.execute("SELECT count(*) FROM _ayb_job_levels").fetchone() == (2,)

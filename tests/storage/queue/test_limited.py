@@ -16,6 +16,7 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.fleet.limit_keys import LimitKey, delete_limit_keys, find_old_limit_keys
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.lateness import find_longest
 from ayb_jobs.storage.queue.limited import (
@@ -173,9 +174,9 @@ def test_a_rate_for_each_key_is_spent_by_that_key_alone(conn: Connection) -> Non
     beside(conn)
     assert Counter(keys_of(conn, under(conn))) == {"x": 2, "y": 2}
     assert under(conn).leased == []
-    assert limits.prune_limit_keys(conn, batch=9) == 0
+    assert find_old_limit_keys(conn, keep=timedelta(hours=1)) == []
     conn.execute("UPDATE _ayb_job_limit_keys SET tat = '-infinity' WHERE limit_key = 'y'")
-    assert limits.prune_limit_keys(conn, batch=9) == 1
+    assert delete_limit_keys(conn, [LimitKey("few", key) for key in "xy"]) == (1, 0)
     assert Counter(keys_of(conn, under(conn))) == {"y": 2}
 
 
