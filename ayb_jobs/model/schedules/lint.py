@@ -149,7 +149,7 @@ def _odd_expectations(schedule: Schedule, ahead: Sequence[datetime]) -> Iterator
     if within_s is None or len(ahead) < _FEW:
         return
     longest = max(later - earlier for earlier, later in pairwise(ahead))
-    if timedelta(seconds=within_s) <= longest:
+    if within_s <= longest.total_seconds():
         apart_s = longest.total_seconds()
         yield f"expects a success within {_shown(within_s)}, but fires up to {_shown(apart_s)} apart"
 

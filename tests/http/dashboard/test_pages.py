@@ -28,6 +28,7 @@ from ayb_jobs.storage.fleet.pauses import pause
 from tests.factories import make_job, make_schedule
 from tests.http.conftest import OPERATE, READ, Server, serving
 from tests.http.dashboard.visiting import SECURE, Guest, visiting
+from tests.runtime.test_hostile_rows import A_SCHEDULE, SCHEDULE, write_hostile_rows
 
 PATHS = (
     "/", "/jobs", "/jobs?state=waiting", "/jobs?state=later", "/jobs?state=running", "/jobs?state=failed",
@@ -514,3 +515,13 @@ def test_without_a_token_whoever_is_on_this_machine_may_look_and_act(db: Databas
             page = guest.get(f"/jobs/{failed}")
             assert "Log out" not in page.text
             assert "The job is queued again." in guest.press(page, "Retry this job").text
+
+
+def test_the_pages_of_hostile_schedules_and_jobs_answer(guest: Guest, conn: Connection) -> None:
+    for seed, always in enumerate((SCHEDULE, SCHEDULE | {"expect_success_within_s": "1e300"})):
+        write_hostile_rows(conn, "_ayb_job_schedules", always, seed)
+    write_hostile_rows(conn, "_ayb_jobs", {"type": "'a'", "schedule_id": A_SCHEDULE})
+    for table, page in (("_ayb_job_schedules", "schedules"), ("_ayb_jobs", "jobs")):
+        for (row_id,) in conn.execute(f"SELECT id FROM {table} ORDER BY id LIMIT 40").fetchall():
+            answer = guest.client.get(f"/{page}/{row_id}")
+            assert answer.status_code == 200, conn.execute(f"SELECT * FROM {table} WHERE id = %s", (row_id,)).fetchone()

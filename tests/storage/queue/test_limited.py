@@ -25,9 +25,9 @@ from ayb_jobs.storage.queue.limited import (
     lease_beside_limits,
     lease_limited,
 )
-from ayb_jobs.storage.queue.put_under import find_removed, free_removed
+from ayb_jobs.storage.queue.put_under import find_removed, free_removed, put_under
 from tests.eventually import eventually
-from tests.factories import make_job
+from tests.factories import make_job, payload_bomb
 
 LANES = [Lane("default", priority) for priority in range(1, 5)]
 TYPES = ["a", "b", "test"]
@@ -188,6 +188,17 @@ def test_places_and_tokens_are_taken_together_or_not_at_all(conn: Connection) ->
     tat = conn.execute("SELECT tat FROM _ayb_job_limits").fetchone()
     assert under(conn).leased == []
     assert conn.execute("SELECT tat FROM _ayb_job_limits").fetchone() == tat
+
+
+def test_a_list_or_an_object_is_no_key_since_its_text_may_be_a_gigabyte(conn: Connection) -> None:
+    limit(conn, types=["a", "b"], max_running=1, key_field="tenant")
+    for value in ("{}", "jsonb_build_object('x', {})", "'[1]'::jsonb"):
+        payload = sql.SQL("jsonb_build_object('tenant', {})").format(sql.SQL(value).format(payload_bomb(9000)))
+        known, met = make_job(conn, type="a", payload=payload), make_job(conn, type="b", payload=payload)
+        assert put_under(conn, [known]) == []
+        assert beside(conn) == []
+        keys = conn.execute("SELECT limited_key FROM _ayb_jobs WHERE id = ANY (%s::uuid[])", ([known, met],))
+        assert keys.fetchall() == [("",), ("",)]
 
 
 def test_a_limit_may_be_lowered_below_what_runs_raised_and_removed(conn: Connection) -> None:
