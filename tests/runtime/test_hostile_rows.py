@@ -30,6 +30,7 @@ from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.limit_watch import LimitWatch
 from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
+from ayb_jobs.runtime.jobs import batch_resolver
 from ayb_jobs.runtime.jobs.batch_resolver import BatchResolver
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.limits import Limits
@@ -682,6 +683,41 @@ def test_a_row_that_is_refused_with_a_passing_error_each_time_is_set_aside(
     aside = [event for event in told if isinstance(event, RowsSetAside)]
     assert set_aside(aside) == [bad]
     assert aside[0].retry_s <= 1, "what may pass is tried again soon"
+
+
+def test_a_child_that_is_refused_with_a_passing_error_is_set_aside_though_others_are_freed_between(
+    db: Database, conn: Connection
+) -> None:
+    (bad,) = make_child(conn, "bad")
+    oldest = "00000000-0000-7000-8000-000000000001"
+    conn.execute("UPDATE _ayb_jobs SET id = %s WHERE id = %s", (oldest, bad))
+    conn.execute("UPDATE _ayb_job_dependencies SET child_id = %s", (oldest,))
+    refuse_bad_rows(conn, "_ayb_jobs", "old.type = 'bad'", "40001")
+    told: list[object] = []
+    resolver = Resolver(database=db, emit=told.append, wake=lambda: None)
+    for _ in range(8):
+        make_child(conn, "good")
+        resolver.told()
+        with suppress(psycopg.errors.SerializationFailure):
+            resolver.tick()
+    assert set_aside(told) == [oldest]
+
+
+def test_a_batch_that_is_refused_with_a_passing_error_is_set_aside_though_others_end_between(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_resolver, "SWEEP_S", 0.0)
+    monkeypatch.setattr(batch_resolver, "APART_S", 0.0)
+    (bad,) = make_batch(conn, "bad")
+    refuse_bad_rows(conn, "_ayb_jobs", "new.type = 'bad'", "40001")
+    told: list[object] = []
+    resolver = BatchResolver(database=db, emit=told.append, wake=lambda: None)
+    for _ in range(8):
+        with suppress(psycopg.errors.SerializationFailure):
+            resolver.tick()
+        (good,) = make_batch(conn, "good")
+        resolver._note(resolver._touched, {good: None})
+    assert set_aside(told) == [bad]
 
 
 @pytest.mark.parametrize("sqlstate", PASSING)

@@ -129,6 +129,7 @@ class BatchResolver:
             self._told, self._swept, self._next_sweep = False, FIRST, 0.0
         if time.monotonic() >= self._next_sweep:
             self._sweep()
+        self._patience.begin_anew()  # not before: what is refused may be looked at behind what is not
         ended = time.monotonic()
         self._next_look = ended + min(max(APART_S, (ended - began) / SHARE), MOST_APART_S)
         self._asleep = True
@@ -181,7 +182,6 @@ class BatchResolver:
             done = list(written.done)
             refused = [each for each in written.refused if not isinstance(each.error, BatchesLocked)]
             self._aside.put_all([(each.row, each.error) for each in refused])
-        self._patience.begin_anew()
         ended = [each for some in done for each in some]
         for each in ended:
             self._aside.forget(each.id)

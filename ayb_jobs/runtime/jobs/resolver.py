@@ -102,7 +102,7 @@ class Resolver:
             self._ended.clear()
         if self._ended:
             self._look_at_children([self._ended.popleft() for _ in range(min(len(self._ended), BATCH))])
-        self._patience.begin_anew()
+        self._patience.begin_anew()  # not before: what is refused may be looked at behind what is not
         return 0.0 if self._ended or self._told else max(0.0, self._next_sweep - time.monotonic())
 
     def _look_at_children(self, parents: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """What the database refuses to put under a limit, to let go or to count holds up no other job, and is told."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from psycopg import sql
@@ -28,7 +29,7 @@ LIMITS = """
 # What a trigger may do with a bad row: raise an error of any kind, leave the row out, or put it back as it was.
 REFUSALS = ["RAISE 'no'", "RAISE 'no' USING ERRCODE = '40001'", "RETURN NULL", "RETURN OLD"]
 # Which change of a bad row is refused, and how such a row stands before it.
-CHANGES = {
+CHANGES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "put under": ("NEW.limited_by IS NOT NULL AND OLD.limited_by IS NULL", {}),
     "lease": ("NEW.state = 'running'", {"limited_by": "l", "limited_key": "", "priority": 6}),
     "let go": ("NEW.limited_by IS NULL AND OLD.limited_by IS NOT NULL",
