@@ -46,6 +46,7 @@ LEASING = "storage/queue/leasing.py"
 LEASES = "storage/queue/leases.py"
 SETTLING = "storage/queue/settling.py"
 RECOVERY = "storage/queue/recovery.py"
+LIMITS = "../migrations/0024_limits.sql"
 HELD = "SELECT job.id, job.lease_id\n        FROM _ayb_jobs AS job\n        JOIN "
 RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_without_lease"
 
@@ -84,6 +85,64 @@ BUGS = [
         "none",
         "callback_not_once",
         ("            known.update(new)\n", "            pass\n"),
+    ),
+    bug(
+        "a limit has a place too many for each look",
+        LIMITS,
+        "held.max_running - (\n",
+        "held.max_running + 1 - (\n",
+        "none",
+        "limit_exceeded",
+    ),
+    bug(
+        "a rate is not looked at",
+        LIMITS,
+        "            IF held.every IS NOT NULL THEN\n                spare",
+        "            IF false THEN\n                spare",
+        "none",
+        "rate_exceeded",
+        (
+            "            IF held.every IS NOT NULL THEN\n                wait_s",
+            "            IF false THEN\n                wait_s",
+        ),
+    ),
+    bug(
+        "the places of a killed daemon's jobs stay taken",
+        RECOVERY,
+        "WHERE state = 'running' AND lease_until < now() AND",
+        "WHERE state = 'running' AND priority <= 4 AND lease_until < now() AND",
+        "kill=10",
+        "place_leaked",
+        (
+            "WHERE state = 'running' AND lease_until >= now() AND worker_id",
+            "WHERE state = 'running' AND priority <= 4 AND lease_until >= now() AND worker_id",
+        ),
+    ),
+    bug(
+        "a job that is to end canceled may complete",
+        "storage/queue/canceling.py",
+        "            lease_id = NULL,\n            updated_at = CASE",
+        "            updated_at = CASE",
+        "none",
+        "acknowledged_cancel_undone",
+    ),
+    bug(
+        "a command is started twice",
+        "handlers/kinds/exec.py",
+        '        command = Command(ctx.services.spawner, self.request(ctx), payload + b"\\n")\n',
+        "        for _ in range(2):\n"
+        '            command = Command(ctx.services.spawner, self.request(ctx), payload + b"\\n")\n',
+        "none",
+        "ran_elsewhere_without_lease",
+    ),
+    bug(
+        "a request that was answered is sent again",
+        "handlers/kinds/http.py",
+        "        answer = await clients[key].post(",
+        "        await clients[key].post(address.url, body.encode(), headers=headers, timeout_s=timeout_s)\n"
+        "        answer = await clients[key].post(",
+        "none",
+        "ran_elsewhere_without_lease",
     ),
     bug(
         "settling is not fenced",
@@ -277,7 +336,8 @@ def run_torture(folder: Path, bug: Bug) -> dict[str, object]:
 def test_a_seeded_bug_can_be_put_in(bug: Bug, tmp_path: Path) -> None:
     put_in(bug, tmp_path)
     changed = tmp_path / "ayb_jobs" / bug.file
-    compile(changed.read_text(), str(changed), "exec")
+    if changed.suffix == ".py":
+        compile(changed.read_text(), str(changed), "exec")
 
 
 # In each change's tests stand two that need no faults; `make test-slow` puts in all of them.

@@ -8,9 +8,11 @@ from ayb_jobs.lab.checker import (
     Event,
     Evidence,
     Fault,
+    JobLimit,
     Limits,
     Operation,
     Run,
+    RunElsewhere,
     Snapshot,
     check,
     timeline,
@@ -111,6 +113,79 @@ def test_taking_a_lease_from_the_living_is_stale_and_from_the_dead_is_not() -> N
     killed = Fault("kill", "daemon", 1.9, 1.95)
     assert broken(replace(evidence, faults=[killed])) == set()
     assert any("kill of daemon" in line for line in timeline(replace(evidence, faults=[killed]), "job"))
+
+
+FEW = JobLimit("few", frozenset({"test"}), max_running=1)
+OTHER = [event._replace(job_id="other", key=None) for event in (INSERTED, LEASED, COMPLETED)]
+OTHER[1:] = [OTHER[1]._replace(lease_id="second"), OTHER[2]._replace(was_lease_id="second")]
+
+
+def test_one_more_than_a_limit_allows_is_told_and_one_after_the_other_is_not() -> None:
+    together = [INSERTED, OTHER[0], LEASED, OTHER[1], COMPLETED, OTHER[2]]
+    apart = [INSERTED, OTHER[0], LEASED, COMPLETED, OTHER[1], OTHER[2]]
+    assert "limit_exceeded" in broken(replace(SOUND, events=together, job_limits=[FEW]))
+    assert "limit_exceeded" not in broken(replace(SOUND, events=together, job_limits=[FEW._replace(max_running=2)]))
+    assert "limit_exceeded" not in broken(replace(SOUND, events=apart, job_limits=[FEW]))
+
+
+def test_starts_beyond_a_rate_are_told_and_its_burst_is_not() -> None:
+    starts = [
+        LEASED._replace(lease_id=f"lease {n}", was_lease_id=f"lease {n - 1}", at=2.0 + 0.1 * n) for n in range(40)
+    ]
+    rate = JobLimit("rated", frozenset({"test"}), interval_s=0.1, burst=1)
+    assert "rate_exceeded" not in broken(replace(SOUND, events=[INSERTED, *starts], job_limits=[rate]))
+    rate = rate._replace(interval_s=0.2)
+    assert "rate_exceeded" in broken(replace(SOUND, events=[INSERTED, *starts], job_limits=[rate]))
+    rate = rate._replace(burst=20)
+    assert "rate_exceeded" not in broken(replace(SOUND, events=[INSERTED, *starts], job_limits=[rate]))
+
+
+def test_a_job_that_waits_for_a_place_of_nobody_is_told() -> None:
+    at_the_end = INSERTED._replace(seq=9, at=60.0, job_id="third", job_type="else", run_at=60.0)
+    held, waits = [INSERTED, LEASED], OTHER[0]
+    taken = LEASED._replace(seq=8, at=58.0, lease_until=61.0, was_state="running", was_lease_id="lease")
+
+    def is_told(*events: Event) -> bool:
+        return "place_leaked" in broken(replace(SOUND, events=[*events, at_the_end], job_limits=[FEW]))
+
+    assert is_told(*held)
+    assert is_told(INSERTED, LEASED, COMPLETED, waits)
+    assert not is_told(*held, waits, taken)
+    assert not is_told(INSERTED, LEASED, COMPLETED, *OTHER)
+
+
+ELSEWHERE = replace(SOUND, runs=[], elsewhere=[RunElsewhere("job", 1, 2.1, 2.9)], types_elsewhere=frozenset({"test"}))
+
+
+def test_what_runs_outside_of_its_daemon_needs_no_run_of_a_handler() -> None:
+    assert broken(ELSEWHERE) == set()
+    unfinished = [RunElsewhere("job", 1, 2.1, None)]
+    assert broken(replace(ELSEWHERE, elsewhere=unfinished)) == {"completed_without_its_run"}
+
+
+def test_what_runs_outside_of_its_daemon_runs_once_for_each_lease() -> None:
+    again = RunElsewhere("job", 1, 2.2, None)
+    early = RunElsewhere("job", 1, 1.5, 2.9)
+    assert broken(replace(ELSEWHERE, elsewhere=[*ELSEWHERE.elsewhere, again])) == {"ran_elsewhere_without_lease"}
+    assert broken(replace(ELSEWHERE, elsewhere=[early])) == {"ran_elsewhere_without_lease"}
+    assert broken(replace(ELSEWHERE, elsewhere=[early._replace(started=2.1, attempt=2)])) == {
+        "ran_elsewhere_without_lease"
+    }
+
+
+def test_anyone_may_ask_for_a_running_job_to_be_canceled_and_then_it_must_not_complete() -> None:
+    asked = LEASED._replace(
+        seq=3, at=2.5, was_state="running", was_attempts=1, was_lease_id="lease", writer="client", asks_cancel=True
+    )
+    canceled = Operation("cancel", "key", "ok", "job", 2.4, 2.6)
+    done = COMPLETED._replace(seq=4)
+    evidence = replace(SOUND, events=[INSERTED, LEASED, asked, done], operations=[ENQUEUED, canceled])
+    assert broken(evidence) == {"acknowledged_cancel_undone"}
+    assert broken(replace(evidence, events=[INSERTED, LEASED, asked, done._replace(state="canceled")])) == set()
+    assert broken(replace(evidence, events=[INSERTED, LEASED, asked._replace(asks_cancel=False), done])) == {
+        "stale_write_accepted",
+        "acknowledged_cancel_undone",
+    }
 
 
 def test_rows_that_do_not_add_up_are_told() -> None:

@@ -21,6 +21,7 @@ class Event(NamedTuple):
     """One change of one job's row, in the order of `seq`; `was_…` is the value before the change.
 
     `writer` is the application name of the connection that wrote it without its run, and names one start of one daemon.
+    A job that is to end canceled still has its lease here; `asks_cancel` marks the change that asked for it.
     """
 
     seq: int
@@ -44,6 +45,7 @@ class Event(NamedTuple):
     schedule_id: str | None
     scheduled_for: float | None
     writer: str
+    asks_cancel: bool = False
 
     @property
     def leases(self) -> bool:
@@ -95,6 +97,15 @@ class Run(NamedTuple):
     ending: Ending
 
 
+class RunElsewhere(NamedTuple):
+    """A run of a job outside of any daemon: a command, a request, a statement. It knows of no lease."""
+
+    job_id: str
+    attempt: int
+    started: float
+    ended: float | None
+
+
 class Dependency(NamedTuple):
     """A job that was enqueued to wait for another, and what the other one's failure means to it: `cancel` or `run`."""
 
@@ -110,6 +121,19 @@ class BatchLife(NamedTuple):
     is_sealed: bool
     members: Sequence[str]
     callbacks: Sequence[tuple[str, str]]
+
+
+class JobLimit(NamedTuple):
+    """A limit that held from before the first lease on: of some types, `max_running` run at once over all daemons.
+
+    If there is an `interval_s`, starts are so far apart on average, but for a `burst`.
+    """
+
+    name: str
+    types: frozenset[str]
+    max_running: int | None = None
+    interval_s: float | None = None
+    burst: int = 1
 
 
 class Fault(NamedTuple):
@@ -192,7 +216,8 @@ class Evidence:
 
     `probes` are the keys of jobs that were enqueued one by one while the fleet was idle. `every_second` names schedules
     that catch up on all they missed, and the seconds between their fires. `committed` tells how often each job of the
-    type `transactional` left its effect, which its handler commits together with the job's completion.
+    type `transactional` left its effect, which its handler commits together with the job's completion. Jobs of
+    `types_elsewhere` have no `runs`, but runs `elsewhere`.
     """
 
     events: Sequence[Event]
@@ -207,6 +232,9 @@ class Evidence:
     committed: Mapping[str, int] = field(default_factory=dict)
     dependencies: Sequence[Dependency] = ()
     batches: Sequence[BatchLife] = ()
+    job_limits: Sequence[JobLimit] = ()
+    elsewhere: Sequence[RunElsewhere] = ()
+    types_elsewhere: frozenset[str] = frozenset()
 
     @cached_property
     def by_job(self) -> Mapping[str, Sequence[Event]]:

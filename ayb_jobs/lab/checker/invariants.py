@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ayb_jobs.lab.checker import of_batches, of_families, of_fleets, of_jobs
+from ayb_jobs.lab.checker import of_batches, of_families, of_fleets, of_jobs, of_kinds, of_limits
 from ayb_jobs.lab.checker.evidence import Evidence, Findings, Violation
 
 INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
@@ -13,6 +13,7 @@ INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
         of_jobs.stale_write_accepted,
         of_jobs.run_without_lease,
         of_jobs.completed_without_its_run,
+        of_kinds.ran_elsewhere_without_lease,
         of_jobs.transaction_not_once,
         of_jobs.attempts_out_of_bounds,
         of_jobs.illegal_transition,
@@ -28,6 +29,9 @@ INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
         of_families.child_before_parent,
         of_families.child_stuck,
         of_batches.callback_not_once,
+        of_limits.limit_exceeded,
+        of_limits.rate_exceeded,
+        of_limits.place_leaked,
         of_fleets.stop_used_up_an_attempt,
         of_fleets.rows_do_not_add_up,
         of_fleets.metrics_do_not_add_up,

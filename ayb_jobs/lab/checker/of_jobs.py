@@ -46,7 +46,7 @@ def stale_write_accepted(evidence: Evidence) -> Findings:
         if event.lease_id is None and event.lease_until is not None and event.change == "update":
             yield f"{event.writer} extended a lease that nobody has", event.job_id
         lease = evidence.leases.get(event.was_lease_id or "")
-        if lease is None or event.change == "insert":
+        if lease is None or event.change == "insert" or event.asks_cancel:
             continue
         if event.leases:
             yield f"leased to {event.writer} while leased to {lease.holder}", event.job_id
@@ -65,6 +65,8 @@ def _may_take(event: Event, lease: LeaseLife, evidence: Evidence) -> bool:
 
 
 def _settled_by_its_run(event: Event, evidence: Evidence) -> Findings:
+    if event.job_type in evidence.types_elsewhere:
+        return
     run = evidence.runs_by_lease.get(event.was_lease_id or "")
     if run is None:
         yield f"{event.state} under a lease under which no handler ran", event.job_id
@@ -86,6 +88,7 @@ def run_without_lease(evidence: Evidence) -> Findings:
 def completed_without_its_run(evidence: Evidence) -> Findings:
     """A job that completed has a run that succeeded."""
     succeeded = {run.job_id for run in evidence.runs if run.ending == "ok"}
+    succeeded |= {run.job_id for run in evidence.elsewhere if run.ended is not None}
     for event in evidence.events:
         if event.state == "completed" and event.was_state != "completed" and event.job_id not in succeeded:
             yield "completed, and no run of it succeeded", event.job_id
@@ -134,6 +137,8 @@ def _given_back_rightly(event: Event, evidence: Evidence) -> Findings:
 
 
 def _used_up_rightly(event: Event, evidence: Evidence) -> Findings:
+    if event.job_type in evidence.types_elsewhere:
+        return
     run = evidence.runs_by_lease.get(event.was_lease_id or "")
     if event.state == "queued" and (run is None or run.ending == "stopped"):
         yield f"{event.writer} stopped, and used up an attempt", event.job_id

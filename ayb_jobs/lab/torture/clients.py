@@ -3,6 +3,7 @@
 import random
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
 import psycopg
@@ -11,14 +12,29 @@ from ayb_jobs.client.batches import batch
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, NotFound
 from ayb_jobs.lab.torture.history import History
-from ayb_jobs.lab.torture.workload import BATCHED, CALLBACK, MOST_MEMBERS, as_member, new_job
+from ayb_jobs.lab.torture.workload import (
+    BATCHED,
+    CALLBACK,
+    MOST_MEMBERS,
+    VOLLEY,
+    VOLLEYS,
+    as_member,
+    new_job,
+)
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, Timeouts, connect
+from ayb_jobs.storage.queue.canceling import cancel_running_job
 from ayb_jobs.storage.queue.jobs import cancel_job
 
 NAME = "torture-client"
 CANCELED = 0.02
 RECENT = 50
+RUNNING = """
+    SELECT idempotency_key, id::text FROM _ayb_jobs
+    WHERE state = 'running' AND idempotency_key ^@ %s
+    ORDER BY last_run_at
+    LIMIT 1
+"""
 
 
 class Client:
@@ -49,6 +65,8 @@ class Client:
         self._thread.join()
 
     def _work(self) -> None:
+        for job_type in sorted(VOLLEYS):
+            self._enqueue_volley(job_type)
         while not self._stopped.is_set():
             if not self._room.wait(0.05):
                 continue
@@ -57,12 +75,24 @@ class Client:
             else:
                 self._enqueue()
             if self._recent and self._chance.random() < CANCELED:
-                self._cancel(*self._chance.choice(self._recent))
+                self._cancel(*self._chance.choice(self._recent), cancel_job)
+            if self._chance.random() < CANCELED:
+                self._cancel_running()
         if self._conn is not None:
             self._conn.close()
 
     def _enqueue(self) -> None:
-        key, job = self._next_job()
+        job_type = self._enqueue_one()
+        if job_type in VOLLEYS:
+            self._enqueue_volley(job_type)
+
+    def _enqueue_volley(self, job_type: str) -> None:
+        for _ in range(VOLLEY):
+            self._enqueue_one(job_type)
+
+    def _enqueue_one(self, job_type: str | None = None) -> str:
+        """Enqueue the next job of the mix, or one of a type, and return its type."""
+        key, job = self._next_job(job_type)
         while True:
             self._history.note("enqueue", key, "ask")
             try:
@@ -73,13 +103,13 @@ class Client:
                 continue
             self._history.note("enqueue", key, "ok", made.id)
             self._recent.append((key, made.id))
-            return
+            return job.type
 
-    def _next_job(self) -> tuple[str, NewJob]:
+    def _next_job(self, job_type: str | None = None) -> tuple[str, NewJob]:
         key = f"{self._number}-{self.enqueued}"
         earlier = [job_id for _, job_id in self._recent]
         self.enqueued += 1
-        return key, new_job(self._chance, key, lease_s=self._lease_s, earlier=earlier)
+        return key, new_job(self._chance, key, lease_s=self._lease_s, earlier=earlier, job_type=job_type)
 
     def _enqueue_batch(self) -> None:
         """Make a batch in one transaction, or job by job. If no answer comes, another one is made of what is left."""
@@ -106,10 +136,21 @@ class Client:
                 self._recent.append((key, job_id))
             return
 
-    def _cancel(self, key: str, job_id: str) -> None:
+    def _cancel_running(self) -> None:
+        """Ask for a job of its own that runs to be canceled, if there is any."""
+        try:
+            running = self._connection().execute(RUNNING, (f"{self._number}-",)).fetchone()
+        except (psycopg.Error, DatabaseError):
+            self._reconnect()
+            return
+        if running is not None:
+            key, job_id = running
+            self._cancel(key, job_id, cancel_running_job)
+
+    def _cancel(self, key: str, job_id: str, cancel: Callable[[Connection, str], object]) -> None:
         self._history.note("cancel", key, "ask", job_id)
         try:
-            cancel_job(self._connection(), job_id)
+            cancel(self._connection(), job_id)
         except (Conflict, NotFound):
             self._history.note("cancel", key, "fail", job_id)
         except (psycopg.Error, DatabaseError):

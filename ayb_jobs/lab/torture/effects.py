@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.lab.checker import Run
 from ayb_jobs.lab.checker.evidence import Ending
@@ -22,7 +23,7 @@ def _file() -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
-def note(context: JobContext, what: str) -> None:
+def note(context: JobContext | AsyncJobContext, what: str) -> None:
     """Write that a run has started, or how it ended. In the file before this returns, so that a kill cannot take it."""
     job = context.job
     line = {"job": job.id, "lease": job.lease_id, "attempt": job.attempt, "what": what, "at": time.monotonic()}

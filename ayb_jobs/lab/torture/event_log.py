@@ -19,6 +19,9 @@ INSTALL = r"""
         became _ayb_jobs
     );
     CREATE TABLE _ayb_job_torture_effects (job_id uuid NOT NULL);
+    CREATE TABLE _ayb_job_torture_elsewhere (
+        job_id uuid NOT NULL, attempt int NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
     CREATE TABLE _ayb_job_torture_edges (child_id uuid NOT NULL, parent_id uuid NOT NULL, rule text NOT NULL);
     CREATE OR REPLACE FUNCTION _ayb_job_log_event() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
@@ -47,7 +50,7 @@ UNINSTALL = """
     DROP TRIGGER IF EXISTS _ayb_job_log_event ON _ayb_jobs;
     DROP TRIGGER IF EXISTS _ayb_job_log_edge ON _ayb_job_dependencies;
     DROP FUNCTION IF EXISTS _ayb_job_log_event, _ayb_job_log_edge;
-    DROP TABLE IF EXISTS _ayb_job_events, _ayb_job_torture_effects, _ayb_job_torture_edges;
+    DROP TABLE IF EXISTS _ayb_job_events, _ayb_job_torture_effects, _ayb_job_torture_elsewhere, _ayb_job_torture_edges;
 """
 
 
@@ -68,11 +71,13 @@ READ = """
         coalesce((became).type, (was).type), coalesce((became).idempotency_key, (was).idempotency_key),
         (was).state, (became).state, coalesce((was).attempts, 0), coalesce((became).attempts, 0),
         coalesce((became).max_attempts, (was).max_attempts), coalesce((was).crashes, 0), coalesce((became).crashes, 0),
-        (was).lease_id::text, (became).lease_id::text, extract(epoch FROM (was).lease_until)::float8,
+        coalesce((was).lease_id, (was).canceling_lease_id)::text,
+        coalesce((became).lease_id, (became).canceling_lease_id)::text, extract(epoch FROM (was).lease_until)::float8,
         extract(epoch FROM (became).lease_until)::float8,
         extract(epoch FROM coalesce((became).run_at, (was).run_at))::float8,
         coalesce((became).schedule_id, (was).schedule_id)::text,
-        extract(epoch FROM coalesce((became).scheduled_for, (was).scheduled_for))::float8, writer
+        extract(epoch FROM coalesce((became).scheduled_for, (was).scheduled_for))::float8, writer,
+        (became).canceling_lease_id IS NOT NULL AND (was).lease_until IS NOT DISTINCT FROM (became).lease_until
     FROM _ayb_job_events
     ORDER BY seq
 """

@@ -32,6 +32,13 @@ packs = []
 [api]
 enabled = {api}
 port = 0
+[limits.torture_few]
+types = ["torture_few"]
+max_running = 2
+[limits.torture_rated]
+types = ["torture_rated"]
+rate = "20/s"
+burst = 2
 [log]
 format = "json"
 [schedules.torture_ticks]
@@ -50,7 +57,7 @@ STOPPED_WITHIN_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What every daemon of a fleet is started with."""
+    """What every daemon of a fleet is started with. `further` is added to its configuration."""
 
     url: str
     folder: Path
@@ -59,6 +66,7 @@ class Setting:
     poll_ms: int = 10_000
     shutdown_s: int = 5
     api: bool = False
+    further: str = ""
     run: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
@@ -80,7 +88,7 @@ class Setting:
             "shutdown_s": self.shutdown_s,
             "api": str(self.api).lower(),
         }
-        self.config_file.write_text(CONFIG.format(**values))
+        self.config_file.write_text(CONFIG.format(**values) + self.further)
 
 
 class Daemon:

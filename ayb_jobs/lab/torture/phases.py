@@ -11,14 +11,14 @@ from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.lab.checker import Evidence, Limits, Snapshot
-from ayb_jobs.lab.torture import effects, event_log, history
+from ayb_jobs.lab.torture import effects, elsewhere, event_log, history
 from ayb_jobs.lab.torture.clients import Client
 from ayb_jobs.lab.torture.counters import counters
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.lab.torture.fork_server import ForkServer
 from ayb_jobs.lab.torture.nemesis import Nemesis
 from ayb_jobs.lab.torture.retrying import RetryingConnection
-from ayb_jobs.lab.torture.workload import TRANSACTION
+from ayb_jobs.lab.torture.workload import JOB_LIMITS, TRANSACTION
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import connect, shares_sessions
 
@@ -69,6 +69,7 @@ class Run:
         jobs: int,
         drain_s: float,
         folder: Path,
+        port: int,
         progress: Progress,
     ) -> None:
         self._url = url
@@ -82,7 +83,11 @@ class Run:
             self._pooled = shares_sessions(conn)
         # Through a pooler no notification arrives, so that looking often is all there is.
         self._setting = Setting(
-            url=url, folder=folder, poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS, api=not faults
+            url=url,
+            folder=folder,
+            poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS,
+            api=not faults,
+            further=elsewhere.config(port),
         )
         self._daemons = [Daemon(number, self._setting, fork_server) for number in range(1, daemons + 1)]
         self._room = threading.Event()
@@ -229,6 +234,7 @@ class Run:
         committed = self._database.ask(event_log.committed_effects)
         dependencies = self._database.ask(event_log.edges)
         batches = self._database.ask(event_log.batches)
+        statements = self._database.ask(lambda conn: elsewhere.read_statements(conn, offset_s))
         schedules = self._database.ask(lambda conn: conn.execute(SCHEDULES).fetchall())
         self._database.close()
         setting = self._setting
@@ -243,6 +249,9 @@ class Run:
             committed=committed,
             dependencies=dependencies,
             batches=batches,
+            job_limits=JOB_LIMITS,
+            elsewhere=[*elsewhere.read_log(self._folder), *statements],
+            types_elsewhere=elsewhere.TYPES,
             every_second={row[0]: 1.0 for row in schedules},
             limits=Limits(
                 lease_s=setting.lease_s,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.lab.checker import Evidence, Figures, Violation, check, figures
+from ayb_jobs.lab.torture.elsewhere import receiving
 from ayb_jobs.lab.torture.fork_server import ForkServer
 from ayb_jobs.lab.torture.grounds import prepared
 from ayb_jobs.lab.torture.network import is_own
@@ -63,21 +64,21 @@ def torture(
             for name in faults
             if (reason := missing(KINDS[name], own_server=server is not None, own_network=is_own()))
         }
-        run = Run(
-            url=url,
-            server=server,
-            fork_server=fork_server,
-            seconds=seconds,
-            seed=seed,
-            faults={name: count for name, count in faults.items() if name not in left_out},
-            daemons=daemons,
-            jobs=jobs,
-            drain_s=drain_s,
-            folder=home,
-            progress=progress,
-        )
-        with prepared(url):
-            evidence = run()
+        with prepared(url), receiving(home) as port:
+            evidence = Run(
+                url=url,
+                server=server,
+                fork_server=fork_server,
+                seconds=seconds,
+                seed=seed,
+                faults={name: count for name, count in faults.items() if name not in left_out},
+                daemons=daemons,
+                jobs=jobs,
+                drain_s=drain_s,
+                folder=home,
+                port=port,
+                progress=progress,
+            )()
     violations = check(evidence)
     return Torture(
         seed=seed,

@@ -1,5 +1,6 @@
 """The jobs of a torture run: what their handlers do, and how they are mixed."""
 
+import asyncio
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,11 @@ import psycopg
 
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.errors import Stopped
+from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.lab.checker import JobLimit
+from ayb_jobs.lab.torture import elsewhere
 from ayb_jobs.lab.torture.effects import note
 from ayb_jobs.model.job import LeasedJob, NewJob
 from ayb_jobs.model.results import Snooze
@@ -22,6 +26,15 @@ registry = Registry()
 
 TICK = "torture_tick"
 TRANSACTION = "torture_transaction"
+FEW = "torture_few"
+RATED = "torture_rated"
+# So many of these are enqueued together, since few that come one by one meet no limit.
+VOLLEYS, VOLLEY = frozenset({FEW, RATED}), 10
+# What the daemons' configuration says in `CONFIG` of `fleet.py`.
+JOB_LIMITS = (
+    JobLimit("torture_few", frozenset({FEW}), max_running=2),
+    JobLimit("torture_rated", frozenset({RATED}), interval_s=1 / 20, burst=2),
+)
 LEAVE_EFFECT = "INSERT INTO _ayb_job_torture_effects (job_id) VALUES (%s)"
 
 
@@ -30,11 +43,11 @@ class MeantToFail(Exception):
 
 
 @contextmanager
-def _noted(context: JobContext) -> Iterator[None]:
+def _noted(context: JobContext | AsyncJobContext) -> Iterator[None]:
     note(context, "start")
     try:
         yield
-    except Stopped:
+    except (Stopped, asyncio.CancelledError):
         note(context, "stopped")
         raise
     except BaseException:
@@ -50,6 +63,8 @@ def tick(context: JobContext) -> None:
         pass
 
 
+@registry.handler(FEW)
+@registry.handler(RATED)
 @registry.handler("torture_work")
 def work(context: JobContext) -> None:
     """Take as long as the payload says, and end early when asked to."""
@@ -65,6 +80,13 @@ def work(context: JobContext) -> None:
 def grown(member: LeasedJob) -> NewJob:
     """Return the job that a member of a batch adds to it."""
     return NewJob(type="torture_work", idempotency_key=f"grown-{member.id}", batch_id=member.batch_id)
+
+
+@registry.handler("torture_async")
+async def work_async(context: AsyncJobContext) -> None:
+    """Do the same on the event loop."""
+    with _noted(context):
+        await asyncio.sleep(context.payload.get("s", 0))
 
 
 @registry.handler("torture_deaf")
@@ -119,19 +141,22 @@ def snooze(context: JobContext) -> Snooze | None:
 # The share of jobs that wait for others.
 DEPENDENT = 0.1
 MANY = 50
-FEW = 2
+TWICE = 2
 
 
-def new_job(chance: random.Random, key: str, *, lease_s: float, earlier: Sequence[str] = ()) -> NewJob:
+def new_job(
+    chance: random.Random, key: str, *, lease_s: float, earlier: Sequence[str] = (), job_type: str | None = None
+) -> NewJob:
     """Return the next job of the mix: most are quick, a few outlast their first lease, a few may fail by crashes.
 
-    A few wait for up to three of the `earlier` ones.
+    A few wait for up to three of the `earlier` ones. With a `job_type` it is one of that type.
     """
-    kind, max_attempts, seconds, delay_s = chance.choices(_MIX, _SHARES)[0]
+    shares = [share if job_type in (None, kind) else 0 for (kind, *_), share in zip(_MIX, _SHARES, strict=True)]
+    kind, max_attempts, seconds, delay_s = chance.choices(_MIX, shares)[0]
     takes_s = chance.uniform(*seconds) * (lease_s if kind is _LONG else 1)
     return NewJob(
         type="torture_work" if kind is _LONG else kind,
-        payload={"s": takes_s} if takes_s else {},
+        payload=({"s": takes_s} if takes_s else {}) | ({"key": key} if kind == elsewhere.STATEMENT else {}),
         max_attempts=max_attempts,
         priority=chance.choice((1, 2, 2, 3)),
         delay=timedelta(seconds=chance.uniform(0.2, delay_s)) if delay_s else None,
@@ -170,12 +195,19 @@ _MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
     ("torture_work", MANY, _QUICK, 0.0),
     ("torture_work", MANY, (0.01, 0.3), 0.0),
     ("torture_deaf", MANY, (0.1, 0.5), 0.0),
-    ("torture_work", FEW, (0.2, 0.8), 0.0),
+    ("torture_work", TWICE, (0.2, 0.8), 0.0),
     ("torture_progress", MANY, _QUICK, 0.0),
     (TRANSACTION, MANY, _QUICK, 0.0),
     ("torture_work", MANY, _QUICK, 2.0),
     ("torture_snooze", MANY, _QUICK, 0.0),
     ("torture_flaky", MANY, _QUICK, 0.0),
     (_LONG, MANY, (1.4, 1.4), 0.0),
+    (FEW, MANY, (0.05, 0.2), 0.0),
+    (RATED, MANY, _QUICK, 0.0),
+    ("torture_async", MANY, (0.0, 0.3), 0.0),
+    (elsewhere.COMMAND, MANY, _QUICK, 0.0),
+    (elsewhere.REQUEST, MANY, _QUICK, 0.0),
+    (elsewhere.STATEMENT, MANY, _QUICK, 0.0),
 )
-_SHARES = (52, 27, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5)
+_WANTED = (46, 24, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 2, 1, 2, 1)
+_SHARES = tuple(share if kind not in elsewhere.MISSING else 0 for (kind, *_), share in zip(_MIX, _WANTED, strict=True))

@@ -50,6 +50,14 @@ def test_while_no_job_waits_for_another_an_end_costs_nothing(resolving: Resolvin
     assert resolving.resolver.tick() > 5
 
 
+def test_one_that_was_told_and_finds_that_no_job_waits_costs_nothing_again(resolving: Resolving) -> None:
+    resolving.resolver.tick()
+    resolving.resolver.told()
+    resolving.resolver.tick()
+    resolving.resolver.hear(failed("01890000-0000-7000-8000-0000000000ff"))
+    assert resolving.woken == 1, "only by what it was told"
+
+
 def test_where_nothing_is_told_a_sweep_notices_that_jobs_wait(resolving: Resolving, conn: Connection) -> None:
     assert resolving.resolver.tick() > 5
     parent = make_job(conn, "running")
