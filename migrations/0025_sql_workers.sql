@@ -63,14 +63,16 @@ BEGIN
         $body$
     $create$, tables);
 
-    -- An error, cut in the middle if it is long.
+    -- An error, cut in the middle if it is long, with dots that the database's encoding has.
     EXECUTE format($create$
-        CREATE FUNCTION %1$s._ayb_job_error(p_error text) RETURNS text LANGUAGE sql IMMUTABLE
+        CREATE FUNCTION %1$s._ayb_job_error(p_error text) RETURNS text LANGUAGE sql STABLE
             SET search_path = pg_catalog, pg_temp AS $body$
             SELECT CASE
                 WHEN length(p_error) <= 16384 THEN p_error
-                ELSE left(p_error, 8192) || E'\n… ' || length(p_error) - 16384 || E' characters left out …\n' || right(p_error, 8192)
+                ELSE left(p_error, 8192) || E'\n' || dots.text || ' ' || length(p_error) - 16384 || ' characters left out '
+                    || dots.text || E'\n' || right(p_error, 8192)
             END
+            FROM (SELECT chr(CASE getdatabaseencoding() WHEN 'UTF8' THEN 8230 ELSE 46 END) AS text) AS dots
         $body$
     $create$, tables);
 

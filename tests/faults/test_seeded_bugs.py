@@ -42,7 +42,8 @@ def bug(
     )
 
 
-LEASING = "storage/queue/leasing.py"
+# Limits are in force in every run.
+LEASING = "storage/queue/limited.py"
 LEASES = "storage/queue/leases.py"
 SETTLING = "storage/queue/settling.py"
 RECOVERY = "storage/queue/recovery.py"

@@ -225,6 +225,13 @@ def test_only_a_long_outage_excuses_a_stop() -> None:
     assert broken(replace(SOUND, limits=limits, faults=[fault, *crashes])) == set()
 
 
+def test_a_stop_uses_up_no_attempt_that_was_lost_before_it() -> None:
+    story = replace(SOUND, events=[INSERTED, LEASED, LOST], runs=[])
+    before, after = (Fault("term", "daemon", at, at + 0.1, graceful=True) for at in (2.5, 2.7))
+    assert "stop_used_up_an_attempt" in broken(replace(story, faults=[before]))
+    assert "stop_used_up_an_attempt" not in broken(replace(story, faults=[after]))
+
+
 def test_a_job_is_given_back_after_its_run_only_if_its_own_transaction_was_lost() -> None:
     given_back = COMPLETED._replace(state="queued", attempts=0)
     stopped = Fault("term", "daemon", 2.5, 2.6, graceful=True)

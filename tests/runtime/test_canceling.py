@@ -32,6 +32,8 @@ from ayb_jobs.operations import jobs as operations
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.giving_back import Released, release_each, tell_released
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.waits import list_waiting
@@ -272,6 +274,28 @@ def leased(conn: Connection) -> LeasedJob:
     lanes = [Lane("default", 2)]
     [job] = lease_jobs(conn, worker_id="w", lanes=lanes, types=["test"], limit=1, lease_s=60)
     return job
+
+
+def test_the_lease_of_a_canceled_job_whose_handler_has_not_begun_is_extended_until_it_ends(
+    db: Database, conn: Connection
+) -> None:
+    in_flight, told = InFlight(), []
+    keeper = LeaseKeeper(database=db, in_flight=in_flight, emit=told.append, lease_s=60.0, wake=lambda: None)
+    (held,) = in_flight.add([leased(conn)], 0.0)
+    ask(conn, held.job.id)
+    keeper.suspect()
+    keeper.tick()
+    assert (held.canceling, held.lost) == (True, True)
+    conn.execute("UPDATE _ayb_jobs SET lease_until = now() + interval '1 second'")
+    keeper.suspect()
+    keeper.tick()
+    assert row(conn, held.job.id, "lease_until > now() + interval '30 seconds'") == (True,)
+    conn.execute("UPDATE _ayb_jobs SET canceling_lease_id = gen_random_uuid()")
+    keeper.suspect()
+    keeper.tick()
+    keeper.tick()
+    assert [type(event) for event in told] == [LeasesLost]
+    assert not len(in_flight)
 
 
 @pytest.mark.parametrize("request_first", [True, False])

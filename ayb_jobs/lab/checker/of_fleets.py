@@ -84,6 +84,7 @@ def stop_used_up_an_attempt(evidence: Evidence) -> Findings:
                 fault.graceful
                 and not _away(fault, evidence)
                 and lease.given.at <= fault.ended
+                and fault.began <= lease.end.at
                 and not _broken(lease.holder, evidence)
             ):
                 yield f"{lease.holder} was asked to stop, and lost it", lease.given.job_id

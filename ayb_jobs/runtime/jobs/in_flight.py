@@ -28,6 +28,11 @@ class Held:
         self.lost = False
         self.canceling = False
 
+    @property
+    def never_begins(self) -> bool:
+        """Whether it was canceled before its handler began. Until a slot has ended it so, its lease is ours to keep."""
+        return self.canceling and self.context is None
+
 
 class InFlight:
     """The set of held jobs.

@@ -85,7 +85,7 @@ class LeaseKeeper:
         # Taken a little early rather than a whole turn late.
         age_s = 0.0 if self._suspicious else self._turn_s * 0.75
         self._suspicious = False
-        kept = [held for held in self._in_flight.all() if not held.lost]
+        kept = [held for held in self._in_flight.all() if not held.lost or held.never_begins]
         if len(self._aside.waits):
             self._aside.waits.keep({held.job.id for held in kept})
         waiting = set(self._aside.ids())
