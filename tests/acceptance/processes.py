@@ -17,12 +17,15 @@ from tests.eventually import eventually
 # Handlers for the tests: each says what it does in its file, beside the moment of a run that the test waits for.
 HANDLERS = """
 import os, time
+from pathlib import Path
 from ayb_jobs import JobContext, Registry
 
 registry = Registry()
 
 @registry.handler("quick")
 def quick(ctx: JobContext) -> None:
+    if "begun" in ctx.payload:
+        Path(ctx.payload["begun"]).touch()
     time.sleep(ctx.payload.get("s", 0.01))
 
 @registry.handler("patient")

@@ -198,8 +198,9 @@ def test_ctrl_c_stops_it_cleanly_too(tmp_path: Path, database_url: str) -> None:
 def test_sigusr1_lets_handlers_end_and_takes_no_more(tmp_path: Path, database_url: str, conn: Connection) -> None:
     with daemon(tmp_path, database_url, worker_concurrency=1, shutdown_timeout_s=0.1) as running:
         running.await_event("daemon.started")
-        first = make_job(conn, type="quick", payload={"s": 2})
-        eventually(lambda: state_of(conn, first) == "running")
+        begun = tmp_path / "begun"
+        first = make_job(conn, type="quick", payload={"s": 2, "begun": str(begun)})
+        eventually(begun.exists)
         running.send(signal.SIGUSR1)
         assert running.await_event("daemon.draining")["running"] == 1
         later = make_job(conn, type="quick")

@@ -279,7 +279,8 @@ def leased(conn: Connection) -> LeasedJob:
 def test_the_lease_of_a_canceled_job_whose_handler_has_not_begun_is_extended_until_it_ends(
     db: Database, conn: Connection
 ) -> None:
-    in_flight, told = InFlight(), []
+    in_flight = InFlight()
+    told: list[object] = []
     keeper = LeaseKeeper(database=db, in_flight=in_flight, emit=told.append, lease_s=60.0, wake=lambda: None)
     (held,) = in_flight.add([leased(conn)], 0.0)
     ask(conn, held.job.id)

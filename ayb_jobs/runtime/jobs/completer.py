@@ -78,8 +78,9 @@ class Completer:
         self._hurried = False
         self._began = 0.0
 
-    def settle(self, _held: Held, settlement: Settlement) -> None:
+    def settle(self, held: Held, settlement: Settlement) -> None:
         """Have the end of an attempt written, without secrets in its error. Each job pays for this: next to nothing."""
+        held.ended = True
         if settlement.error is not None:
             settlement = settlement._replace(error=self._redact(settlement.error))
         if settlement.job.is_limited:

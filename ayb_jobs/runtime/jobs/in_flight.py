@@ -13,10 +13,11 @@ class Held:
     `arrived` is when the leasing statement's answer came, long after its lease began if the database is slow, and
     `extended` when its lease was last known to start anew, on the monotonic clock.
     If it is `lost`, its handler does not begin, and its outcome is not written. If it is `canceling`, it ends canceled.
-    `context` is set once its handler begins, and `abandoned` once its attempt was settled although the handler runs on.
+    `context` is set once its handler begins, and `ended` once its outcome is to be written. It is `abandoned` once its
+    attempt was settled although the handler runs on.
     """
 
-    __slots__ = ("abandoned", "arrived", "canceling", "context", "extended", "job", "lost", "started")
+    __slots__ = ("abandoned", "arrived", "canceling", "context", "ended", "extended", "job", "lost", "started")
 
     def __init__(self, job: LeasedJob, leased: float, arrived: float | None = None) -> None:
         self.job = job
@@ -24,6 +25,7 @@ class Held:
         self.extended = leased
         self.context: JobContext | None = None
         self.started = 0.0
+        self.ended = False
         self.abandoned = False
         self.lost = False
         self.canceling = False

@@ -92,8 +92,8 @@ class LeaseKeeper:
         return [held for held in kept if now - held.extended >= age_s and held.job.id not in waiting]
 
     def _lose(self, missing: list[Held]) -> None:
-        # What the completer settled meanwhile is not held any more, and was not lost.
-        lost = [held for held in missing if self._in_flight.holds(held)]
+        # What the completer has settled, or is about to settle, was not lost; if it was, settling tells.
+        lost = [held for held in missing if self._in_flight.holds(held) and not held.ended]
         for held in lost:
             self._in_flight.lose(held)
         if lost:

@@ -7,8 +7,9 @@ import pytest
 from psycopg import OperationalError
 from psycopg.errors import RaiseException
 
-from ayb_jobs.events import RowsSetAside
+from ayb_jobs.events import LeasesLost, RowsSetAside
 from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs import careful_leasing, writing
 from ayb_jobs.runtime.jobs.buffer import Buffer
@@ -72,7 +73,8 @@ def test_an_ending_that_waits_for_the_database_outlives_one_that_was_refused(
         with monkeypatch.context() as outage:
             outage.setattr(writing, "settle_jobs", lost_connection)
             with pytest.raises(OperationalError):
-                completer.tick()
+                while True:  # it may wait a moment for more endings
+                    completer.tick()
     completer.hurry()
     while completer.pending:
         completer.tick()
@@ -193,3 +195,15 @@ def test_what_a_trigger_passes_over_in_silence_is_found_batch_after_batch(
             return len(buffer) == 1
 
         eventually(look)
+
+
+def test_what_has_ended_and_is_being_settled_is_not_lost(db: Database, conn: Connection) -> None:
+    completing = Completing(db, conn)
+    ended, running = completing.lease_one(), completing.lease_one()
+    completing.completer.settle(ended, settle_result(ended.job, None, 0.0, 0.0))
+    conn.execute("UPDATE _ayb_jobs SET state = 'completed', lease_id = NULL, lease_until = NULL, completed_at = now()")
+    told: list[object] = []
+    keeper = LeaseKeeper(database=db, in_flight=completing.in_flight, emit=told.append, lease_s=60.0, wake=lambda: None)
+    keeper.suspect()
+    keeper.tick()
+    assert [event.job_ids for event in told if isinstance(event, LeasesLost)] == [[running.job.id]]
