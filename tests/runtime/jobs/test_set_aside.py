@@ -73,13 +73,17 @@ def test_an_ending_that_waits_for_the_database_outlives_one_that_was_refused(
         with monkeypatch.context() as outage:
             outage.setattr(writing, "settle_jobs", lost_connection)
             with pytest.raises(OperationalError):
-                while True:  # it may wait a moment for more endings
-                    completer.tick()
+                settle_all(completing)
     completer.hurry()
-    while completer.pending:
-        completer.tick()
+    settle_all(completing)
     assert conn.execute("SELECT DISTINCT state FROM _ayb_jobs").fetchall() == [("completed",)]
     assert len(in_flight) == 0
+
+
+def settle_all(completing: Completing) -> None:
+    """Have all endings written; the completer may wait a moment for more of them."""
+    while completing.completer.pending:
+        completing.completer.tick()
 
 
 def lost_connection(*_: object, **__: object) -> set[str]:
