@@ -54,7 +54,8 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, limited_key)
 
 -- Leases jobs under one limit. Each statement of a volatile function has a snapshot of its own, so what is counted
 -- behind the lock holds all that was committed before the lock was had. A client that is stopped holds no lock: it
--- sends one statement. If somebody else holds the lock for a second, nothing is leased, and no job is to blame. Sequential scans are off, because the table may be small or never analyzed when a plan is made.
+-- sends one statement. If somebody else holds the lock for a second, nothing is leased, and no job is to blame.
+-- Sequential scans are off, because the table may be small or never analyzed when a plan is made.
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);

@@ -8,7 +8,8 @@ DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
 BEGIN
-    -- Puts those of these jobs under their limits that wait or run beside them.
+    -- Puts those of these jobs under their limits that wait or run beside them. A list or an object in the payload is no
+    -- key: its text may be a gigabyte, though it is stored in a page.
     EXECUTE format($create$
         CREATE FUNCTION %1$s._ayb_job_put_under(p_ids uuid[]) RETURNS void LANGUAGE sql VOLATILE
             SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $body$
@@ -27,7 +28,11 @@ BEGIN
     FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
         SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
         FROM (
-            SELECT coalesce(keyed.limit_key, keyed.payload ->> limited_types.key_field, '') AS long
+            SELECT coalesce(
+                keyed.limit_key,
+                CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
+                    THEN keyed.payload ->> limited_types.key_field END,
+                '') AS long
             FROM %1$s._ayb_jobs AS keyed WHERE keyed.id = due.id
         ) AS given
     ) AS key

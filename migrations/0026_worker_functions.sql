@@ -2,35 +2,23 @@
 -- specifies them. They stand beside those for enqueueing, run with the rights of the tables' owner as these do, and obey
 -- what daemons obey. `ayb-jobs grant ROLE --worker` lets a role call them.
 --
--- `ayb_jobs_enqueue` takes the key of a limit, and `ayb_jobs_cancel` can have a running job end canceled. A function
--- with more arguments is another function to PostgreSQL: the ones before go, and who could call them can call these.
+-- `ayb_jobs_cancel` can have a running job end canceled. A function with more arguments is another function to
+-- PostgreSQL: the one before goes, and who could call it can call this one.
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
     place text := CASE WHEN tables IN ('public', 'ayb_jobs') THEN 'ayb_jobs' ELSE quote_ident('ayb_jobs_' || trim('"' FROM tables)) END;
-    new_id text := CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'uuidv7()' ELSE $id$
-        encode(
-            set_bit(set_bit(
-                overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                    FROM 1 FOR 6),
-                52, 1), 53, 1),
-            'hex')::uuid $id$ END;
     holder record;
-    holders jsonb;
-    gone regprocedure[] := ARRAY[
-        to_regprocedure(place || '.ayb_jobs_enqueue(text, jsonb, text, int, int, timestamptz, interval, text, text,'
-            ' text, text[], text, text, interval, uuid[], text)'),
-        to_regprocedure(place || '.ayb_jobs_cancel(uuid)')
-    ];
+    holders oid[];
+    old text := place || '.ayb_jobs_cancel(uuid)';
 BEGIN
-    IF gone[1] IS NULL THEN
+    IF to_regprocedure(old) IS NULL THEN
         RETURN;  -- they could not be made before either
     END IF;
-    SELECT coalesce(jsonb_agg(jsonb_build_array(proname, held.grantee::regrole)), '[]') INTO holders
+    SELECT array_agg(held.grantee) INTO holders
     FROM pg_proc, aclexplode(proacl) AS held
-    WHERE pg_proc.oid = ANY (gone::oid[]) AND held.grantee NOT IN (0, proowner);
-    EXECUTE format('DROP FUNCTION %s, %s', gone[1], gone[2]);
+    WHERE pg_proc.oid = to_regprocedure(old) AND held.grantee NOT IN (0, proowner);
+    EXECUTE format('DROP FUNCTION %s', old);
 
     EXECUTE format($create$
         CREATE OR REPLACE FUNCTION %1$s.ayb_jobs_lease(
@@ -384,177 +372,6 @@ BEGIN
     $create$, place, tables);
 
     EXECUTE format($create$
-        CREATE OR REPLACE FUNCTION %1$s.ayb_jobs_enqueue(
-            type text,
-            payload jsonb DEFAULT '{}',
-            queue text DEFAULT 'default',
-            priority int DEFAULT 2,
-            max_attempts int DEFAULT 3,
-            run_at timestamptz DEFAULT NULL,
-            delay interval DEFAULT NULL,
-            idempotency_key text DEFAULT NULL,
-            traceparent text DEFAULT NULL,
-            unique_key text DEFAULT NULL,
-            unique_by text[] DEFAULT NULL,
-            unique_scope text DEFAULT NULL,
-            on_conflict text DEFAULT NULL,
-            max_wait interval DEFAULT NULL,
-            depends_on uuid[] DEFAULT NULL,
-            on_parent_failure text DEFAULT NULL,
-            limit_key text DEFAULT NULL
-        ) RETURNS uuid LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
-        #variable_conflict use_column
-        DECLARE
-            made uuid;
-            due timestamptz;
-            became text;
-            -- What is null was not given.
-            p_payload jsonb := coalesce(ayb_jobs_enqueue.payload, '{}');
-            p_queue text := coalesce(ayb_jobs_enqueue.queue, 'default');
-            p_priority int := coalesce(ayb_jobs_enqueue.priority, 2);
-            p_max_attempts int := coalesce(ayb_jobs_enqueue.max_attempts, 3);
-            p_on_conflict text := coalesce(ayb_jobs_enqueue.on_conflict, 'return');
-            p_rule text := coalesce(ayb_jobs_enqueue.on_parent_failure, 'cancel');
-            has_parents boolean := coalesce(cardinality(ayb_jobs_enqueue.depends_on), 0) > 0;
-            p_scope text := coalesce(ayb_jobs_enqueue.unique_scope,
-                CASE WHEN ayb_jobs_enqueue.on_conflict IN ('replace', 'debounce') THEN 'waiting' ELSE 'unfinished' END);
-        BEGIN
-            IF coalesce(ayb_jobs_enqueue.type, '') !~ '\S' THEN
-                RAISE EXCEPTION 'type is empty; it is required' USING ERRCODE = '22023', COLUMN = 'type';
-            ELSIF length(ayb_jobs_enqueue.type) > 100 THEN
-                RAISE EXCEPTION 'type has %% characters; at most 100 are allowed', length(ayb_jobs_enqueue.type)
-                    USING ERRCODE = '22023', COLUMN = 'type';
-            ELSIF p_queue !~ '\S' THEN
-                RAISE EXCEPTION 'queue is empty; it is required' USING ERRCODE = '22023', COLUMN = 'queue';
-            ELSIF length(p_queue) > 100 THEN
-                RAISE EXCEPTION 'queue has %% characters; at most 100 are allowed', length(p_queue)
-                    USING ERRCODE = '22023', COLUMN = 'queue';
-            ELSIF p_priority NOT BETWEEN 1 AND 4 THEN
-                RAISE EXCEPTION 'priority is %%; it goes from 1 (first) to 4', p_priority
-                    USING ERRCODE = '22023', COLUMN = 'priority';
-            ELSIF p_max_attempts < 1 THEN
-                RAISE EXCEPTION 'max_attempts is %%; at least 1 is needed', p_max_attempts
-                    USING ERRCODE = '22023', COLUMN = 'max_attempts';
-            ELSIF ayb_jobs_enqueue.run_at IS NOT NULL AND ayb_jobs_enqueue.delay IS NOT NULL THEN
-                RAISE EXCEPTION 'give run_at or delay, not both' USING ERRCODE = '22023', COLUMN = 'run_at';
-            ELSIF length(ayb_jobs_enqueue.idempotency_key) > 255 THEN
-                RAISE EXCEPTION 'idempotency_key has %% characters; at most 255 are allowed', length(ayb_jobs_enqueue.idempotency_key)
-                    USING ERRCODE = '22023', COLUMN = 'idempotency_key';
-            ELSIF length(ayb_jobs_enqueue.traceparent) > 55 THEN
-                RAISE EXCEPTION 'traceparent has %% characters; at most 55 are allowed', length(ayb_jobs_enqueue.traceparent)
-                    USING ERRCODE = '22023', COLUMN = 'traceparent';
-            ELSIF pg_column_size(p_payload) > 1048576 OR octet_length(p_payload::text) > 1048576 THEN
-                RAISE EXCEPTION 'payload has more than 1048576 bytes' USING ERRCODE = '22023', COLUMN = 'payload';
-            ELSIF array_position(ayb_jobs_enqueue.depends_on, NULL) IS NOT NULL THEN
-                RAISE EXCEPTION 'depends_on holds a null; it takes ids of jobs' USING ERRCODE = '22023', COLUMN = 'depends_on';
-            ELSIF cardinality(ayb_jobs_enqueue.depends_on) > 10000 THEN
-                RAISE EXCEPTION 'depends_on names %% jobs; at most 10000 are allowed', cardinality(ayb_jobs_enqueue.depends_on)
-                    USING ERRCODE = '22023', COLUMN = 'depends_on';
-            ELSIF p_rule NOT IN ('cancel', 'run', 'hold') THEN
-                RAISE EXCEPTION 'on_parent_failure is %%; it is cancel, run or hold', p_rule
-                    USING ERRCODE = '22023', COLUMN = 'on_parent_failure';
-            ELSIF ayb_jobs_enqueue.on_parent_failure IS NOT NULL AND NOT has_parents THEN
-                RAISE EXCEPTION 'on_parent_failure goes with depends_on' USING ERRCODE = '22023', COLUMN = 'on_parent_failure';
-            ELSIF has_parents AND (ayb_jobs_enqueue.unique_key IS NOT NULL OR ayb_jobs_enqueue.unique_by IS NOT NULL) THEN
-                RAISE EXCEPTION 'give depends_on or a unique key, not both' USING ERRCODE = '22023', COLUMN = 'depends_on';
-            ELSIF length(ayb_jobs_enqueue.limit_key) > 200 THEN
-                RAISE EXCEPTION 'limit_key has %% characters; at most 200 are allowed', length(ayb_jobs_enqueue.limit_key)
-                    USING ERRCODE = '22023', COLUMN = 'limit_key';
-            ELSIF ayb_jobs_enqueue.limit_key IS NOT NULL
-                AND (ayb_jobs_enqueue.unique_key IS NOT NULL OR ayb_jobs_enqueue.unique_by IS NOT NULL)
-            THEN
-                RAISE EXCEPTION 'give limit_key or a unique key, not both; the limit can take its key from a field of the payload'
-                    USING ERRCODE = '22023', COLUMN = 'limit_key';
-            END IF;
-            IF ayb_jobs_enqueue.unique_key IS NOT NULL OR ayb_jobs_enqueue.unique_by IS NOT NULL THEN
-                IF ayb_jobs_enqueue.unique_key IS NOT NULL AND ayb_jobs_enqueue.unique_by IS NOT NULL THEN
-                    RAISE EXCEPTION 'give unique_key or unique_by, not both' USING ERRCODE = '22023', COLUMN = 'unique_key';
-                ELSIF ayb_jobs_enqueue.unique_key !~ '\S' THEN
-                    RAISE EXCEPTION 'unique_key is empty; it is required' USING ERRCODE = '22023', COLUMN = 'unique_key';
-                ELSIF length(ayb_jobs_enqueue.unique_key) > 1000 THEN
-                    RAISE EXCEPTION 'unique_key has %% characters; at most 1000 are allowed', length(ayb_jobs_enqueue.unique_key)
-                        USING ERRCODE = '22023', COLUMN = 'unique_key';
-                ELSIF cardinality(ayb_jobs_enqueue.unique_by) = 0 THEN
-                    RAISE EXCEPTION 'unique_by names no field of the payload' USING ERRCODE = '22023', COLUMN = 'unique_by';
-                ELSIF array_position(ayb_jobs_enqueue.unique_by, NULL) IS NOT NULL THEN
-                    RAISE EXCEPTION 'unique_by holds a null; it takes names of fields' USING ERRCODE = '22023', COLUMN = 'unique_by';
-                ELSIF p_scope NOT IN ('unfinished', 'waiting') THEN
-                    RAISE EXCEPTION 'unique_scope is %%; it is unfinished or waiting', p_scope
-                        USING ERRCODE = '22023', COLUMN = 'unique_scope';
-                ELSIF p_on_conflict NOT IN ('return', 'reject', 'replace', 'debounce') THEN
-                    RAISE EXCEPTION 'on_conflict is %%; it is return, reject, replace or debounce', p_on_conflict
-                        USING ERRCODE = '22023', COLUMN = 'on_conflict';
-                ELSIF p_on_conflict IN ('replace', 'debounce') AND p_scope <> 'waiting' THEN
-                    RAISE EXCEPTION 'on_conflict %% needs the scope waiting; a job that runs cannot be replaced', p_on_conflict
-                        USING ERRCODE = '22023', COLUMN = 'unique_scope';
-                ELSIF p_on_conflict = 'debounce' AND ayb_jobs_enqueue.delay IS NULL THEN
-                    RAISE EXCEPTION 'debounce needs a delay: how long to wait after the last call' USING ERRCODE = '22023', COLUMN = 'delay';
-                ELSIF ayb_jobs_enqueue.max_wait IS NOT NULL AND p_on_conflict <> 'debounce' THEN
-                    RAISE EXCEPTION 'max_wait goes with on_conflict debounce alone' USING ERRCODE = '22023', COLUMN = 'max_wait';
-                ELSIF ayb_jobs_enqueue.max_wait < ayb_jobs_enqueue.delay THEN
-                    RAISE EXCEPTION 'max_wait is shorter than the delay' USING ERRCODE = '22023', COLUMN = 'max_wait';
-                ELSIF ayb_jobs_enqueue.idempotency_key IS NOT NULL THEN
-                    RAISE EXCEPTION 'give idempotency_key or a unique key, not both' USING ERRCODE = '22023', COLUMN = 'idempotency_key';
-                END IF;
-                SELECT asked.job_id, asked.became INTO made, became
-                FROM %2$s._ayb_job_enqueue(
-                    ayb_jobs_enqueue.type, p_payload, p_queue, p_priority, p_max_attempts, ayb_jobs_enqueue.run_at,
-                    ayb_jobs_enqueue.delay, ayb_jobs_enqueue.traceparent, ayb_jobs_enqueue.unique_key,
-                    ayb_jobs_enqueue.unique_by, p_scope, p_on_conflict, ayb_jobs_enqueue.max_wait
-                ) AS asked;
-                IF became = 'found' AND p_on_conflict = 'reject' THEN
-                    RAISE EXCEPTION 'the unique key is taken by job %%', made USING ERRCODE = '23505';
-                ELSIF became = 'runs' THEN
-                    RAISE EXCEPTION 'the unique key is taken by job %%, which runs and cannot be replaced', made
-                        USING ERRCODE = '23505';
-                END IF;
-                RETURN made;
-            ELSIF ayb_jobs_enqueue.unique_scope IS NOT NULL OR ayb_jobs_enqueue.on_conflict IS NOT NULL
-                OR ayb_jobs_enqueue.max_wait IS NOT NULL
-            THEN
-                RAISE EXCEPTION 'unique_scope, on_conflict and max_wait go with unique_key or unique_by'
-                    USING ERRCODE = '22023', COLUMN = 'unique_key';
-            END IF;
-            FOR attempt IN 1..100 LOOP
-                INSERT INTO %2$s._ayb_jobs AS job
-                    (id, type, payload, queue, priority, max_attempts, run_at, blocked_run_at, idempotency_key, traceparent, limit_key)
-                VALUES (
-                    %3$s, ayb_jobs_enqueue.type, p_payload, p_queue, p_priority, p_max_attempts,
-                    CASE
-                        WHEN has_parents THEN '9999-12-31 00:00:00+00'
-                        ELSE coalesce(ayb_jobs_enqueue.run_at, now() + ayb_jobs_enqueue.delay, now())
-                    END,
-                    CASE WHEN has_parents THEN coalesce(ayb_jobs_enqueue.run_at, now() + ayb_jobs_enqueue.delay, now()) END,
-                    ayb_jobs_enqueue.idempotency_key, ayb_jobs_enqueue.traceparent, ayb_jobs_enqueue.limit_key
-                )
-                ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-                RETURNING job.id, job.run_at INTO made, due;
-                IF FOUND AND has_parents THEN
-                    INSERT INTO %2$s._ayb_job_dependencies (child_id, parent_id, rule)
-                    SELECT DISTINCT made, parent, p_rule FROM unnest(ayb_jobs_enqueue.depends_on) AS parent;
-                    IF pg_notification_queue_usage() < 0.5 THEN
-                        PERFORM pg_notify('ayb_jobs', 'blocked');
-                    END IF;
-                    RETURN made;
-                ELSIF FOUND THEN
-                    IF due <= now() AND pg_notification_queue_usage() < 0.5 THEN
-                        PERFORM pg_notify('ayb_jobs', '');
-                    END IF;
-                    RETURN made;
-                END IF;
-                -- A statement of its own: the key's holder may have been committed while the insert ran, unseen by it.
-                SELECT job.id INTO made FROM %2$s._ayb_jobs AS job
-                WHERE job.idempotency_key = ayb_jobs_enqueue.idempotency_key;
-                IF FOUND THEN
-                    RETURN made;
-                END IF;
-            END LOOP;
-            RAISE EXCEPTION 'the job was not made: a trigger or a rule on _ayb_jobs drops it' USING ERRCODE = '55000';
-        END
-        $body$
-    $create$, place, tables, new_id);
-
-    EXECUTE format($create$
         CREATE OR REPLACE FUNCTION %1$s.ayb_jobs_cancel(id uuid, running boolean DEFAULT false) RETURNS uuid
             LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
         #variable_conflict use_column
@@ -590,17 +407,17 @@ BEGIN
         SELECT proc.oid::regprocedure AS name, held.grantee
         FROM pg_proc AS proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS held
         WHERE pronamespace = to_regnamespace(place) AND held.grantee <> proowner AND proname = ANY (ARRAY[
-            'ayb_jobs_enqueue', 'ayb_jobs_cancel', 'ayb_jobs_lease', 'ayb_jobs_extend', 'ayb_jobs_settle'])
+            'ayb_jobs_cancel', 'ayb_jobs_lease', 'ayb_jobs_extend', 'ayb_jobs_settle'])
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', holder.name,
             CASE holder.grantee WHEN 0 THEN 'PUBLIC' ELSE holder.grantee::regrole::text END);
     END LOOP;
     FOR holder IN
-        SELECT DISTINCT proc.oid::regprocedure AS name, held ->> 1 AS grantee
-        FROM pg_proc AS proc JOIN jsonb_array_elements(holders) AS held ON held ->> 0 = proname
-        WHERE pronamespace = to_regnamespace(place)
+        SELECT proc.oid::regprocedure AS name, grantee
+        FROM pg_proc AS proc, unnest(holders) AS grantee
+        WHERE pronamespace = to_regnamespace(place) AND proname = 'ayb_jobs_cancel'
     LOOP
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', holder.name, holder.grantee);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', holder.name, holder.grantee::regrole);
     END LOOP;
 END
 $make$;

@@ -70,10 +70,13 @@ BEGIN
         $body$
     $create$, tables, new_id);
 
+    -- Sequential scans are off here and below: the tables may be small or never analyzed when a plan is made, and grow
+    -- while it is kept.
     -- Keeps a batch from its end until the caller's transaction has ended: `open` if it takes members, else why not.
     EXECUTE format($create$
         CREATE FUNCTION %1$s._ayb_job_batch_join(p_batch uuid) RETURNS text
-            LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+            LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            SET enable_seqscan = off AS $body$
         DECLARE
             became text;
         BEGIN
@@ -89,7 +92,8 @@ BEGIN
     -- daemon that brings it, and one that came before by whoever hears this.
     EXECUTE format($create$
         CREATE FUNCTION %1$s._ayb_job_batch_seal(p_batch uuid) RETURNS boolean
-            LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+            LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            SET enable_seqscan = off AS $body$
         BEGIN
             UPDATE %1$s._ayb_job_batches AS batch SET sealed_at = now() WHERE batch.id = p_batch AND batch.sealed_at IS NULL;
             IF NOT FOUND THEN

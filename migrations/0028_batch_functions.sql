@@ -1,4 +1,4 @@
--- `ayb_jobs_enqueue` as it was, with batches; `ayb_jobs_batch` and `ayb_jobs_seal_batch` beside it. A function with more
+-- `ayb_jobs_enqueue` takes the key of a limit and a batch; `ayb_jobs_batch` and `ayb_jobs_seal_batch` beside it. A function with more
 -- arguments is another function to PostgreSQL: the one before goes, and who could call it can call all three.
 -- `ayb_jobs_settle` tells of the ends of members, too.
 DO $make$
@@ -16,7 +16,7 @@ DECLARE
     holder record;
     holders oid[];
     old text := place || '.ayb_jobs_enqueue(text, jsonb, text, int, int, timestamptz, interval, text, text,'
-        ' text, text[], text, text, interval, uuid[], text, text)';
+        ' text, text[], text, text, interval, uuid[], text)';
     settle regproc := to_regproc(place || '.ayb_jobs_settle');
     waits text := 'edge.parent_id = ayb_jobs_settle.id AND edge.is_open';
 BEGIN
