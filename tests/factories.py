@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.storage.database import Connection
 
 _numbers = count(1)
@@ -35,6 +36,25 @@ def make_job(conn: Connection, state: str = "queued", **columns: Any) -> str:
     (`lease_until=SQL("now() - interval '1 second'")`), anything else as a bound value.
     """
     return _insert(conn, "_ayb_jobs", {"type": "test", "state": state}, _OF_STATE[state], columns)
+
+
+def leased_job(**fields: Any) -> LeasedJob:
+    """Return a job as its worker holds it, that stands in no database; `fields` override what is filled in."""
+    usual: dict[str, Any] = {
+        "id": "job",
+        "lease_id": "lease",
+        "execution_id": 1,
+        "type": "test",
+        "payload_text": "{}",
+        "queue": "default",
+        "priority": 2,
+        "attempt": 1,
+        "max_attempts": 3,
+        "crashes": 0,
+        "run_at_text": "2026-01-01 00:00:00+00",
+    }
+    nothing: dict[str, Any] = dict.fromkeys(LeasedJob._fields)
+    return LeasedJob(**nothing | usual | fields)
 
 
 def payload_bomb(numbers: int) -> sql.SQL:

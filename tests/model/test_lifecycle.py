@@ -14,28 +14,13 @@ from ayb_jobs.model.lifecycle import (
     storable_error,
 )
 from ayb_jobs.model.results import Cancel, Result, Snooze
+from tests.factories import leased_job
 
 BACKOFF = Backoff()
 
 
 def leased(attempt: int = 1, max_attempts: int = 3) -> LeasedJob:
-    return LeasedJob(
-        id="j",
-        lease_id="l",
-        execution_id=1,
-        type="test",
-        payload_text="{}",
-        queue="default",
-        priority=2,
-        attempt=attempt,
-        max_attempts=max_attempts,
-        crashes=0,
-        run_at_text="2026-01-01 00:00:00+00",
-        scheduled_for_text=None,
-        schedule_id=None,
-        timeout_s=None,
-        traceparent=None,
-    )
+    return leased_job(attempt=attempt, max_attempts=max_attempts)
 
 
 @pytest.mark.parametrize(

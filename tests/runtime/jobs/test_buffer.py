@@ -3,32 +3,14 @@
 import threading
 from collections import Counter
 
-from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held
 from tests.eventually import eventually
+from tests.factories import leased_job
 
 
 def held(name: str, leased: float = 0.0) -> Held:
-    values = (
-        name,
-        name,
-        1,
-        "test",
-        "{}",
-        "default",
-        2,
-        1,
-        3,
-        0,
-        "2026-01-01 00:00:00+00",
-        None,
-        None,
-        None,
-        None,
-        None,
-    )
-    return Held(LeasedJob._make(values), leased)
+    return Held(leased_job(id=name, lease_id=name), leased)
 
 
 def test_jobs_come_out_in_order() -> None:

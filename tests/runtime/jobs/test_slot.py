@@ -16,6 +16,7 @@ from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.slot import Slot
 from ayb_jobs.storage.connections import Database
 from tests.eventually import eventually
+from tests.factories import leased_job
 from tests.running import silent_logger
 
 NEVER_REACHED = "postgresql://postgres@127.0.0.1:1/none"
@@ -79,4 +80,4 @@ def unexpected(_: Held) -> None:
 
 
 def a_job() -> LeasedJob:
-    return LeasedJob._make(("job", "lease", 1, "test", "{}", "default", 2, 1, 3, 0, "", None, None, None, None, None))
+    return leased_job()

@@ -9,6 +9,7 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.storage.connections import Database
+from tests.factories import leased_job
 from tests.running import Recorder, silent_logger
 
 LEASE_S = 60.0
@@ -25,9 +26,7 @@ def hold(in_flight: InFlight, *, running: bool, extended_ago_s: float) -> Held:
 
 
 def a_job(number: int) -> LeasedJob:
-    return LeasedJob._make(
-        (f"job-{number}", f"lease-{number}", 1, "test", "{}", "default", 2, 1, 3, 0, "", None, None, None, None, None)
-    )
+    return leased_job(id=f"job-{number}", lease_id=f"lease-{number}")
 
 
 def look(in_flight: InFlight) -> list[str]:

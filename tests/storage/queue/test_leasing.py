@@ -24,7 +24,7 @@ from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import Touched, extend_leases, find_orphans, release_jobs, report_progress
 from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.settling import RowsLocked, find_locked, find_settled, settle_jobs
-from tests.factories import make_job, payload_bomb
+from tests.factories import leased_job, make_job, payload_bomb
 
 LANES = [Lane("default", priority) for priority in (1, 2, 3, 4)]
 BACKOFF = Backoff()
@@ -377,26 +377,7 @@ def void(_: object) -> None:
 
 def finish(conn: Connection, job_id: str, result: Result) -> None:
     lease_id = row(conn, job_id, "lease_id")[0]
-    job = LeasedJob._make(
-        (
-            job_id,
-            lease_id,
-            1,
-            "test",
-            "{}",
-            "default",
-            2,
-            1,
-            3,
-            0,
-            "2026-01-01 00:00:00+00",
-            None,
-            None,
-            None,
-            None,
-            None,
-        )
-    )
+    job = leased_job(id=job_id, lease_id=lease_id)
     settle(conn, succeeded(job, result))
 
 

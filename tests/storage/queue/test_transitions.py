@@ -26,7 +26,7 @@ from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import release_jobs
 from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.settling import settle_jobs
-from tests.factories import make_job
+from tests.factories import leased_job, make_job
 from tests.recovering import recover, take_over
 
 LEASE_ID = "11111111-1111-4111-8111-111111111111"
@@ -36,11 +36,7 @@ Act = Callable[[Connection, str], object]
 
 
 def held(job_id: str, *, attempt: int = 1) -> LeasedJob:
-    return LeasedJob(
-        id=job_id, lease_id=LEASE_ID, execution_id=1, type="test", payload_text="{}", queue="default", priority=2,
-        attempt=attempt, max_attempts=3, crashes=0, run_at_text="2026-01-01 00:00:00+00", scheduled_for_text=None,
-        schedule_id=None, timeout_s=None, traceparent=None,
-    )  # fmt: skip
+    return leased_job(id=job_id, lease_id=LEASE_ID, attempt=attempt)
 
 
 def lease(conn: Connection, _: str) -> None:
