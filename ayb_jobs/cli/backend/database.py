@@ -11,6 +11,7 @@ from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import one_line, patience, say
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.operations.acting import Actor
+from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
@@ -37,6 +38,32 @@ class DatabaseClock:
     def now(self) -> datetime:
         """Return the database's clock."""
         return now(self._conn)
+
+
+class DatabaseBackend(DatabaseClock):
+    """What backends that are the database itself have in common: its clock, and who gives the command."""
+
+    def __init__(self, conn: Connection) -> None:
+        super().__init__(conn)
+        self._actor = actor()
+
+    @contextmanager
+    def _step(self) -> Iterator[Connection]:
+        with self._conn.transaction():
+            yield self._conn
+
+
+class EnqueueingBackend(DatabaseBackend):
+    """One that makes jobs, with the defaults that the configuration names."""
+
+    def __init__(self, conn: Connection, options: Options) -> None:
+        super().__init__(conn)
+        self._options = options
+
+    def _defaults(self, job_type: str) -> Defaults:
+        from ayb_jobs.cli.settings import job_defaults  # slow to import, and mostly not needed
+
+        return job_defaults(self._options, job_type)
 
 
 def clock_now(options: Options) -> datetime:

@@ -1,19 +1,14 @@
 """Daemons on the database itself."""
 
-from ayb_jobs.cli.backend.database import actor
+from ayb_jobs.cli.backend.database import DatabaseBackend
 from ayb_jobs.operations import daemons as operations
-from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.wire.daemons import daemon_text
 from ayb_jobs.wire.text import page_text
 
 
-class DatabaseDaemons:
+class DatabaseDaemons(DatabaseBackend):
     """A `DaemonsBackend` that is the database itself."""
-
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
-        self._actor = actor()
 
     def list_daemons(self) -> str:
         """Return the daemons that are alive, in the order of their start."""

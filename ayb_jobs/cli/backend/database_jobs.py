@@ -1,20 +1,14 @@
 """Jobs on the database itself, open while no daemon runs."""
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ayb_jobs.checks.why import why_job, why_waits
-from ayb_jobs.cli.backend.database import actor
-from ayb_jobs.cli.options import Options
+from ayb_jobs.cli.backend.database import EnqueueingBackend
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.operations import bulk
 from ayb_jobs.operations import jobs as operations
-from ayb_jobs.operations.defaults import Defaults
-from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import known_types, served_queues, why_waiting
 from ayb_jobs.storage.queue import jobs
@@ -28,17 +22,8 @@ from ayb_jobs.wire.text import page_text
 from ayb_jobs.wire.waits import wait_text
 
 
-class DatabaseJobs:
+class DatabaseJobs(EnqueueingBackend):
     """A `JobsBackend` that is the database itself."""
-
-    def __init__(self, conn: Connection, options: Options) -> None:
-        self._conn = conn
-        self._options = options
-        self._actor = actor()
-
-    def now(self) -> datetime:
-        """Return the database's clock."""
-        return now(self._conn)
 
     def list_jobs(self, wanted: Filter, *, state: str | None, limit: int) -> str:
         """Return a page of jobs, the newest first."""
@@ -102,13 +87,3 @@ class DatabaseJobs:
     def run_again(self, job_id: str, body: Mapping[str, Any]) -> str:
         """Make a new job of an old one and return it."""
         return job_text(operations.run_again(self._conn, job_id, body, actor=self._actor, defaults=self._defaults))
-
-    @contextmanager
-    def _step(self) -> Iterator[Connection]:
-        with self._conn.transaction():
-            yield self._conn
-
-    def _defaults(self, job_type: str) -> Defaults:
-        from ayb_jobs.cli.settings import job_defaults  # slow to import, and mostly not needed
-
-        return job_defaults(self._options, job_type)

@@ -1,28 +1,16 @@
 """Limits on the database itself, open while no daemon runs."""
 
-from datetime import datetime
-
-from ayb_jobs.cli.backend.database import actor
+from ayb_jobs.cli.backend.database import DatabaseBackend
 from ayb_jobs.errors import NotFound
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.operations import limits as operations
-from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.limits import find_limit, list_limits
 from ayb_jobs.wire.limits import limit_text
 from ayb_jobs.wire.text import page_text
 
 
-class DatabaseLimits:
+class DatabaseLimits(DatabaseBackend):
     """A `LimitsBackend` that is the database itself."""
-
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
-        self._actor = actor()
-
-    def now(self) -> datetime:
-        """Return the database's clock."""
-        return now(self._conn)
 
     def list_limits(self) -> str:
         """Return the limits, by name."""

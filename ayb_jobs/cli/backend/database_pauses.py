@@ -1,27 +1,15 @@
 """Queues and job types on the database itself, open while no daemon runs."""
 
-from datetime import datetime
-
-from ayb_jobs.cli.backend.database import actor
+from ayb_jobs.cli.backend.database import DatabaseBackend
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.operations import queues as operations
-from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.pauses import find_pausable, list_pausable
 from ayb_jobs.wire.pauses import pausable_text
 from ayb_jobs.wire.text import page_text
 
 
-class DatabasePauses:
+class DatabasePauses(DatabaseBackend):
     """A `PausesBackend` that is the database itself."""
-
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
-        self._actor = actor()
-
-    def now(self) -> datetime:
-        """Return the database's clock."""
-        return now(self._conn)
 
     def list_pausable(self, kind: PauseKind) -> str:
         """Return the queues, or the types, by name."""

@@ -1,18 +1,11 @@
 """Schedules on the database itself, open while no daemon runs."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ayb_jobs.cli.backend.database import actor
-from ayb_jobs.cli.options import Options
-from ayb_jobs.cli.settings import job_defaults
+from ayb_jobs.cli.backend.database import EnqueueingBackend
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.operations import schedules as operations
-from ayb_jobs.operations.defaults import Defaults
-from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.waiting import known_types
 from ayb_jobs.storage.schedules import schedules
 from ayb_jobs.wire.jobs import job_text
@@ -20,17 +13,8 @@ from ayb_jobs.wire.schedules import schedule_fields, schedule_text
 from ayb_jobs.wire.text import page_text
 
 
-class DatabaseSchedules:
+class DatabaseSchedules(EnqueueingBackend):
     """A `SchedulesBackend` that is the database itself."""
-
-    def __init__(self, conn: Connection, options: Options) -> None:
-        self._conn = conn
-        self._options = options
-        self._actor = actor()
-
-    def now(self) -> datetime:
-        """Return the database's clock."""
-        return now(self._conn)
 
     def list_schedules(self) -> str:
         """Return all schedules, by name."""
@@ -69,11 +53,3 @@ class DatabaseSchedules:
     def trigger_schedule(self, key: str) -> str:
         """Enqueue a job of a schedule now and return the job."""
         return job_text(operations.trigger(self._conn, key, actor=self._actor))
-
-    def _defaults(self, job_type: str) -> Defaults:
-        return job_defaults(self._options, job_type)
-
-    @contextmanager
-    def _step(self) -> Iterator[Connection]:
-        with self._conn.transaction():
-            yield self._conn
