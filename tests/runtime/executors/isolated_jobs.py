@@ -110,7 +110,8 @@ def poison(ctx: JobContext) -> None:
         case "regex":
             re.match(r"(a+)+$", "a" * 64 + "b")
         case "fork":
-            if os.fork() == 0:
-                Path(os.environ["FORKED_PID_FILE"]).write_text(str(os.getpid()))
+            forked = os.fork()
+            if forked == 0:
                 time.sleep(3600)
+            Path(os.environ["FORKED_PID_FILE"]).write_text(str(forked))
             os._exit(9)
