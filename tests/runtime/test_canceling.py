@@ -216,8 +216,8 @@ def test_a_job_whose_handler_has_not_begun_never_runs(database_url: str, conn: C
 
     with conn.transaction():  # quick ones come first, so that jobs are leased ahead, many at once
         for _ in range(10):
-            make_job(conn, priority=3, payload=json.dumps("quick"))
-        first, second = make_job(conn, priority=2), make_job(conn, priority=1)
+            make_job(conn, priority=1, payload=json.dumps("quick"))
+        first, second = make_job(conn, priority=2), make_job(conn, priority=3)
     with running(database_url, registry_of(run), worker_concurrency=1):
         eventually(lambda: ran == [first])
         eventually(lambda: row(conn, second, "state") == ("running",))  # it waits in the buffer
