@@ -47,10 +47,11 @@ ALTER TABLE _ayb_jobs
         OR priority BETWEEN 5 AND 8 AND limited_by IS NOT NULL AND limited_key IS NOT NULL
     ) NOT VALID;
 
+-- Whether a job is limited at all stands first: each change of each job asks.
 CREATE INDEX idx_ayb_jobs_limited ON _ayb_jobs (limited_by, limited_key, priority, run_at, id)
-    WHERE state = 'queued' AND limited_by IS NOT NULL;
+    WHERE limited_by IS NOT NULL AND state = 'queued';
 CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, limited_key)
-    WHERE state = 'running' AND limited_by IS NOT NULL;
+    WHERE limited_by IS NOT NULL AND state = 'running';
 
 -- Leases jobs under one limit. Each statement of a volatile function has a snapshot of its own, so what is counted
 -- behind the lock holds all that was committed before the lock was had. A client that is stopped holds no lock: it

@@ -20,7 +20,7 @@ from ayb_jobs.storage.database import (
     shares_sessions,
 )
 from ayb_jobs.storage.encodings import write_what_can_be_kept
-from ayb_jobs.storage.own import OwnConnection, is_idle
+from ayb_jobs.storage.own import OwnConnection, Surroundings, is_idle
 from ayb_jobs.storage.table_locks import TableLocked, find_table_lock, waited_in_vain
 
 # After how long the pool's attempts to connect begin anew, at the shortest wait between them.
@@ -34,6 +34,8 @@ class Database:
     a restart of the server each loop's next turn connects anew. (psycopg's pool waits longer and longer between its
     attempts to reconnect, and a daemon must lease again within a second. The pool for handlers is told to give up soon
     and to begin anew, since each handler that waits in vain for it has used up an attempt.)
+
+    Where our tables are is asked by the first connection, and by the first after a broken one.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Database:
         self._lock = threading.Lock()
         self._idle: list[OwnConnection] = []
         self._closed = False
+        self._surroundings: Surroundings | None = None
         self._work: ConnectionPool[Connection] = ConnectionPool(
             conninfo(url, f"{name}-work", self.timeouts, writable=True),
             connection_class=psycopg.Connection if users_sql else OwnConnection,
@@ -140,13 +143,14 @@ class Database:
     def _configure_work(self, conn: Connection) -> None:
         configure(conn, self.url, self.timeouts, reads_at_once=False)
         if isinstance(conn, OwnConnection):
-            keep_to_ourselves(conn)
+            keep_to_ourselves(conn, self._surroundings)
 
     def _take(self) -> OwnConnection:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        conn = connect_for_ourselves(self.url, name=self.name, timeouts=self.timeouts)
+        conn = connect_for_ourselves(self.url, name=self.name, timeouts=self.timeouts, surroundings=self._surroundings)
+        self._surroundings = conn.surroundings
         # Statements that pass over locked rows rely on it, whatever the database or the role prefers.
         conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
@@ -164,6 +168,7 @@ class Database:
                 self._idle.append(conn)
                 return
             broken, self._idle = self._idle, []
+            self._surroundings = None
         conn.close()
         for other in broken:
             other.close()

@@ -16,7 +16,7 @@ from ayb_jobs.errors import DatabaseError
 from ayb_jobs.forks import keep_from_children
 from ayb_jobs.model.address import RIGHT, address_fault
 from ayb_jobs.model.job import instant
-from ayb_jobs.storage.own import OwnConnection, OwnCursor, find_surroundings
+from ayb_jobs.storage.own import OwnConnection, OwnCursor, Surroundings, find_surroundings
 from ayb_jobs.storage.pooling import has_own_session, is_pooled
 
 Connection = psycopg.Connection[TupleRow]
@@ -68,13 +68,21 @@ def connect(
 
 
 def connect_for_ourselves(
-    url: str, *, name: str, timeouts: Timeouts | None = None, writable: bool = True
+    url: str,
+    *,
+    name: str,
+    timeouts: Timeouts | None = None,
+    writable: bool = True,
+    surroundings: Surroundings | None = None,
 ) -> OwnConnection:
-    """Open what `connect` does for our own SQL alone: no other role's objects are taken for ours (see `own`)."""
+    """Open what `connect` does for our own SQL alone: no other role's objects are taken for ours (see `own`).
+
+    The server is asked where our tables are, unless `surroundings` tells it.
+    """
     limits = timeouts or Timeouts()
     conn: OwnConnection = _set_up(_open(url, name, limits, OwnConnection, writable=writable), url, limits)
     try:
-        keep_to_ourselves(conn)
+        keep_to_ourselves(conn, surroundings)
     except psycopg.Error as error:
         conn.close()
         raise DatabaseError(f"cannot use the database: {_first_line(error)}") from error
@@ -178,12 +186,12 @@ def _open_another(url: str, limits: Timeouts) -> psycopg.Connection[Any]:
     )
 
 
-def keep_to_ourselves(conn: OwnConnection) -> None:
+def keep_to_ourselves(conn: OwnConnection, surroundings: Surroundings | None = None) -> None:
     """Have a connection take no other role's objects for ours.
 
-    Behind a pooler, by the names in our statements alone.
+    Behind a pooler, by the names in our statements alone. The server is asked for what `surroundings` does not tell.
     """
-    conn.surroundings = find_surroundings(conn)
+    conn.surroundings = surroundings or find_surroundings(conn)
     conn.cursor_factory = OwnCursor
     if not shares_sessions(conn):
         conn.execute(SET_PATH, {"path": conn.surroundings.path, "for_transaction": False})

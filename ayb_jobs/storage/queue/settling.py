@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow, tuple_row
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import JobState, Lease, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
-from ayb_jobs.storage.arrays import numbers_array, plain_array
+from ayb_jobs.storage.arrays import numbers_array, plain_array, uuid_array
 from ayb_jobs.storage.database import Connection
 
 
@@ -197,8 +197,8 @@ def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: floa
     all_completed = states.count(JobState.COMPLETED) == len(states)
     return {
         "worker_id": worker_id,
-        "ids": plain_array([job.id for job in jobs]),
-        "lease_ids": plain_array([job.lease_id for job in jobs]),
+        "ids": uuid_array([job.id for job in jobs]),
+        "lease_ids": uuid_array([job.lease_id for job in jobs]),
         "states": plain_array(() if all_completed else states),
         "outcomes": plain_array(() if all_completed else outcomes),
         "delays": numbers_array(delays),
