@@ -406,14 +406,20 @@ def test_celerys_tables_name_what_they_mean_otherwise(run: Run, conn: Conn) -> N
         "INSERT INTO django_celery_beat_periodictask (name, interval_id, clocked_id) VALUES ('clocked', NULL, 1);"
         "INSERT INTO django_celery_beat_periodictask (name, expires) VALUES ('over', '2020-01-01Z');"
         "INSERT INTO django_celery_beat_periodictask (name, exchange, routing_key, headers, priority, expire_seconds, "
-        "start_time) VALUES ('routed', 'e', 'k', '{\"h\": 1}', 5, 60, '2030-01-01Z')"
+        "start_time) VALUES ('routed', 'e', 'k', '{\"h\": 1}', 5, 60, '2030-01-01Z');"
+        "INSERT INTO django_celery_beat_crontabschedule VALUES (1, '0', '6', '*', '*', '*', 'UTC');"
+        "INSERT INTO django_celery_beat_periodictask (name, crontab_id) VALUES ('two', 1);"
+        "INSERT INTO django_celery_beat_periodictask (name, task) VALUES ('idle', ''), (NULL, NULL);"
+        "INSERT INTO django_celery_beat_periodictask (name, queue, exchange, routing_key, headers) "
+        "VALUES ('blank', '', '', '', '')"
     )
     items = {item["source"].split()[2]: item for item in run("import", "celery", "--json").json["items"]}
-    assert {name for name, item in items.items() if "schedule" in item} == {"null", "routed"}
+    assert {name for name, item in items.items() if "schedule" in item} == {"null", "routed", "blank"}
+    assert (items["blank"]["schedule"]["queue"], items["blank"]["notes"]) == ("default", items["null"]["notes"][:1])
     assert items["null"]["schedule"]["payload"] == {"args": [None, 1]}
     for name, word in (
         ("no-json", "not JSON"), ("list", "not a dictionary"), ("both", "key args"), ("solar", "solar"), ("clocked", "clocked"),
-        ("over", "2020"),
+        ("over", "2020"), ("two", "a crontab and an interval"), ("idle", "no task"), ("task", "no task"),
     ):  # fmt: skip
         assert word in items[name]["notes"][-1]
     for word in ("exchange (e)", "routing_key (k)", "headers", "priority (5)", "expire_seconds (60)", "starts at 2030"):

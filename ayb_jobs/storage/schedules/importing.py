@@ -79,8 +79,8 @@ def _beat_entry(row: BeatRow) -> BeatEntry:
         decoded, problem = {}, f"its arguments or headers are not JSON: {texts}"
     crontab = row.crontab
     return BeatEntry(
-        name=task["name"],
-        task=task["task"],
+        name=task.get("name") or f"task {task.get('id')}",
+        task=task.get("task") or "nothing",
         problem=problem,
         crontab=None
         if crontab is None
@@ -101,6 +101,10 @@ def _beat_entry(row: BeatRow) -> BeatEntry:
 
 def _problem(row: BeatRow) -> str | None:
     """Return why a task cannot be had as a schedule, if that is so."""
+    if not row.task.get("task"):
+        return "it names no task"
+    if row.crontab is not None and row.every is not None:
+        return "it has a crontab and an interval"
     if row.task.get("one_off"):
         return "it is to run only once"
     if row.has_expired:

@@ -44,9 +44,13 @@ class _CannotBeHad(Exception):
 def read_beat(entries: Iterable[BeatEntry], *, timezone: str | None = None) -> Iterator[Imported]:
     """Yield periodic tasks as schedules; `timezone` is Celery's, for entries that name none (UTC if not given)."""
     names = Names()
+    seen: set[str] = set()
     for entry in entries:
         source = f"Celery beat: {entry.name} runs {entry.task}"
         notes = list(entry.notes)
+        if entry.name in seen:
+            notes.append("another task before it has the same name: keep the one that is meant")
+        seen.add(entry.name)
         try:
             values = _values(entry, notes, timezone)
         except _CannotBeHad as reason:
@@ -146,14 +150,14 @@ def _options(options: Any, notes: list[str]) -> dict[str, Any]:
         raise _CannotBeHad("its options are not a dictionary")
     values: dict[str, Any] = {}
     for name, value in options.items():
-        if value is None or value == {}:
-            continue
+        if value is None or value in ("", {}):
+            continue  # which there is the same as nothing
         match name:
             case "queue" if isinstance(value, str):
                 values["queue"] = value
             case "queue":
                 raise _CannotBeHad("its queue is not text")
-            case "time_limit" if isinstance(value, int | float) and value > 0:
+            case "time_limit" if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
                 values["timeout_s"] = float(value)
             case "expires" | "expire_seconds":
                 notes.append(

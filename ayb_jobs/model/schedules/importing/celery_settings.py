@@ -1,12 +1,14 @@
 """`beat_schedule` in Celery's settings: Python source that is read from top to bottom and never run."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.schedules.importing.celery_assignments import UNREADABLE, is_schedule
 from ayb_jobs.model.schedules.importing.celery_beat import BeatEntry
-from ayb_jobs.model.schedules.importing.celery_source import UNREADABLE, Reader, is_schedule
+from ayb_jobs.model.schedules.importing.celery_source import Reader
+from ayb_jobs.model.schedules.importing.python_statements import in_one_form
 from ayb_jobs.model.schedules.importing.python_values import (
     CRONTAB_FIELDS,
     Crontab,
@@ -28,19 +30,19 @@ def beat_settings(text: str, *, timezone: str | None = None) -> Iterator[BeatEnt
     """
     reader = Reader()
     try:
-        reader.read(ast.parse(text.removeprefix("\ufeff")).body)
+        reader.read(in_one_form(ast.parse(text.removeprefix("\ufeff"))).body)
     except (SyntaxError, ValueError) as error:
         raise InvalidInput(f"the settings are not valid Python: {error}", field="file") from None
     except (RecursionError, MemoryError):
         raise InvalidInput("the settings are nested too deeply", field="file") from None
-    schedules = list(_schedules(reader.scope.values))
-    if not schedules and not reader.lost:
+    schedules = list(_schedules(reader.settings.scope.values))
+    if not schedules and not reader.settings.lost:
         raise InvalidInput("the settings have no beat_schedule", field="file")
     for name, found, around in schedules:
-        zone = timezone or _zone(reader.scope.values, name, around)
+        zone = timezone or _zone(reader.settings.scope.values, name, around)
         for key, value in found.items():
-            yield _entry(str(key), value, zone)
-    yield from reader.lost
+            yield _entry(str(key), value, zone, reader.settings.notes)
+    yield from reader.settings.lost
 
 
 def _schedules(values: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, Any], Mapping[str, Any]]]:
@@ -49,7 +51,9 @@ def _schedules(values: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, Any],
     waiting: list[Mapping[str, Any]] = [values]
     while waiting:
         around = waiting.pop()
-        for name, value in around.items():
+        # A schedule may have another name as well, which says less.
+        for name in sorted(around, key=lambda name: not is_schedule(str(name))):
+            value = around[name]
             if not isinstance(value, dict) or id(value) in seen:
                 continue
             seen.add(id(value))
@@ -66,17 +70,23 @@ def _zone(values: Mapping[str, Any], name: str, around: Mapping[str, Any]) -> An
         around[key] for key in (f"{prefix}timezone", f"{prefix}TIMEZONE", "timezone", "TIMEZONE") if key in around
     ]
     celery = [value for key, value in values.items() if key.rpartition(".")[2] in ("timezone", "CELERY_TIMEZONE")]
-    django = [values["TIME_ZONE"]] if "TIME_ZONE" in values else []
-    for zone in (*beside, *celery[-1:], *django):
-        if zone is not None:
-            return zone if isinstance(zone, str | Unknown) else Unknown(f"its time zone {zone!r} is not text")
+    django = [value for key, value in values.items() if key.rpartition(".")[2] == "TIME_ZONE"]
+    if named := _not_none(beside)[:1] or _not_none(celery) or _not_none(django):
+        if any(zone != named[0] for zone in named):
+            return Unknown("the settings name several")
+        [zone, *_] = named
+        return zone if isinstance(zone, str | Unknown) else Unknown(f"its time zone {zone!r} is not text")
     local = [value for key, value in values.items() if key.rpartition(".")[2].lower().endswith("enable_utc")]
     if local and local[-1] is not True:
         return Unknown("enable_utc is off, so that it is in its machine's zone")
     return None
 
 
-def _entry(name: str, value: Any, zone: Any) -> BeatEntry:
+def _not_none(zones: list[Any]) -> list[Any]:
+    return [zone for zone in zones if zone is not None]
+
+
+def _entry(name: str, value: Any, zone: Any, notes: Iterable[str]) -> BeatEntry:
     if not isinstance(value, dict):
         why = value.why if isinstance(value, Unknown) else "it is not a dictionary"
         return BeatEntry(name=name, task=UNREADABLE, problem=why)
@@ -91,13 +101,13 @@ def _entry(name: str, value: Any, zone: Any) -> BeatEntry:
         args=value.get("args") or (),
         kwargs=value.get("kwargs"),
         options=value.get("options") or {},
-        notes=tuple(_notes(value)),
+        notes=(*_notes(value), *notes),
     )
 
 
 def _problem(value: Mapping[Any, Any], zone: Any) -> str | None:
     for key in ("task", "schedule", "args", "kwargs"):
-        for part in unknown_parts(value.get(key)):
+        for part in unknown_parts(value.get(key), timings=key == "schedule"):
             return f"its {key}: {part.why}"
     options = value.get("options")
     unread = unknown_parts(options.get("queue")) if isinstance(options, dict) else unknown_parts(options)

@@ -18,6 +18,8 @@ _MINUTE_S = 60
 _NUMERIC = re.compile(r"(?=.*[\d*?~])[\d*?~,/#LW-]+", re.ASCII | re.IGNORECASE)
 _NAMED = re.compile(r"(?:[A-Z]{3}|[a-z]{3}[-,][a-z]{3})(?:[-,/#][A-Za-z0-9]{1,3})*", re.ASCII)
 _RANDOM_MINUTE = re.compile(r"(\d{0,2})~(\d{0,2})", re.ASCII)
+_UP_TO_STDIN = re.compile(r"(?:[^\\%]|\\.|\\$)*", re.DOTALL)
+_HOLDS_YEAR = re.compile(r"\d{4}", re.ASCII)
 _NICKNAMES = {"@every_minute": "* * * * *", "@every_second": "* * * * * *"}
 # Who has jobs in system crontabs, and is no command.
 _USERS = frozenset(
@@ -151,7 +153,7 @@ def _reason_against(cron: str, text: str, *, system: bool) -> str | None:
         return "@reboot has no counterpart here"
     if text.startswith("-"):
         return "its command begins with flags of another cron (OpenBSD's), whose meaning is unknown here"
-    first, _, rest = text.partition(" ")
+    first, *rest = text.split(None, 1)
     if not system and rest and first in _USERS:
         return f"its command begins with {first}, which is a user: a system's crontab is read with --system"
     return None
@@ -169,8 +171,11 @@ def _timing(cron: str, crontab: _Crontab, notes: list[str]) -> dict[str, Any]:
             notes.append(
                 f"{fields[0]} is a minute that its cron chooses when it starts; jitter_s spreads the jobs here"
             )
-    if len(fields) == _FIELDS + 1 and not re.fullmatch(r".*\d{4}.*", fields[-1]):
-        notes.append("six fields are read with seconds first")
+    if len(fields) == _FIELDS + 1:
+        last = (
+            "the year last, so that its command is what follows" if _HOLDS_YEAR.search(fields[-1]) else "seconds first"
+        )
+        notes.append(f"six fields are read with {last}")
     if len(fields) == _MOST_FIELDS:
         notes.append("seven fields are read with seconds first and the year last")
     delay = crontab.variables.get("RANDOM_DELAY", "")
@@ -180,11 +185,21 @@ def _timing(cron: str, crontab: _Crontab, notes: list[str]) -> dict[str, Any]:
     return {"cron": with_our_days(cron), "jitter_s": float(spread_s)}
 
 
+def _command_and_stdin(text: str) -> tuple[str, str]:
+    """Split a command from its input as cron does: at the first % whose backslash, if any, is itself escaped."""
+    found = _UP_TO_STDIN.match(text)
+    command = found[0] if found else ""
+    lines = re.split(r"(?<!\\)%", text[len(command) + 1 :])
+    return (
+        re.sub(r"\\(.)", lambda pair: "%" if pair[1] == "%" else pair[0], command),
+        "\n".join(line.replace("\\%", "%") for line in lines),
+    )
+
+
 def _payload(text: str, crontab: _Crontab, notes: list[str]) -> dict[str, Any]:
     """Return the payload: the command, what it reads, and its variables."""
-    command, *lines = (part.replace("\\%", "%") for part in re.split(r"(?<!\\)%", text))
+    command, stdin = _command_and_stdin(text)
     payload: dict[str, Any] = {"command": command}
-    stdin = "\n".join(lines)
     if stdin:
         payload["stdin"] = stdin if stdin.endswith("\n") else f"{stdin}\n"
         notes.append("what follows % in the command is its input, with line breaks: in the payload's key stdin")

@@ -93,12 +93,14 @@ def _holds_null(value: Any) -> bool:
             return False
 
 
-def as_toml(entries: Iterable[Imported]) -> str:
+def as_toml(entries: Iterable[Imported], *, ascii_only: bool = False) -> str:
     """Return schedules as settings: `[schedules.NAME]`, and `[job_types.NAME]` for those that ran SQL.
 
-    Entries without a schedule become comments.
+    Entries without a schedule become comments. TOML is UTF-8: what is written in another encoding has to be
+    `ascii_only`, with escapes for the rest.
     """
-    return "\n".join(line for entry in entries for line in _toml_lines(writable(entry)))
+    text = "\n".join(line for entry in entries for line in _toml_lines(writable(entry)))
+    return "".join(each if each.isascii() else f"\\U{ord(each):08X}" for each in text) if ascii_only else text
 
 
 def _toml_lines(entry: Imported) -> Iterator[str]:

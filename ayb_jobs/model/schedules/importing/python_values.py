@@ -12,11 +12,17 @@ class Unknown(NamedTuple):
 
     why: str
 
+    def __repr__(self) -> str:
+        return self.why
+
 
 class Crontab(NamedTuple):
     """Celery's `crontab(…)`: its fields by name, each a number, a text, or several."""
 
     fields: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return "a crontab"
 
 
 class Every(NamedTuple):
@@ -24,6 +30,9 @@ class Every(NamedTuple):
 
     seconds: float
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"{self.seconds:g} s"
 
 
 CRONTAB_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
@@ -178,21 +187,24 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def unknown_parts(value: Any) -> list[Unknown]:
-    """Return what is unknown in a value, at any depth."""
+def unknown_parts(value: Any, *, timings: bool = True) -> list[Unknown]:
+    """Return what is unknown in a value, at any depth; a time span and a crontab are, without `timings`."""
     match value:
         case Unknown():
             return [value]
-        case Crontab():
-            return unknown_parts(dict(value.fields))
+        case Crontab() | Every() if not timings:
+            return [Unknown("it holds a time span or a crontab, which cannot be stored")]
         case Every():
             return []
+        case Crontab():
+            parts = [*value.fields.values()]
         case dict():
-            return [part for pair in value.items() for each in pair for part in unknown_parts(each)]
+            parts = [each for pair in value.items() for each in pair]
         case list() | tuple() | frozenset():
-            return [part for each in value for part in unknown_parts(each)]
+            parts = [*value]
         case _:
             return []
+    return [found for part in parts for found in unknown_parts(part, timings=timings)]
 
 
 def _is_known(origin: str) -> bool:

@@ -54,6 +54,18 @@ def reasons(text: str) -> dict[str, str]:
         f"X = {{'a': {ONE}}}\nX.setdefault('b', {ONE})\nbeat_schedule = X | {{}}",
         f"beat_schedule = {{'a': {ONE}}}\nbeat_schedule.setdefault('b', {ONE})\nbeat_schedule.setdefault('a', 1)",
         f"KEY = 'b'\nbeat_schedule = {{'a': {ONE}, 'x': {ONE}, KEY: {ONE}}}\ndel beat_schedule['x']",
+        f"x = app.conf.beat_schedule = {{'a': {ONE}, 'b': {ONE}}}",
+        f"setattr(app.conf, 'beat_schedule', {{'a': {ONE}}})\ngetattr(app.conf, 'beat_schedule')['b'] = {ONE}",
+        f"globals()['CELERY_BEAT_SCHEDULE'] = {{'a': {ONE}}}\nCELERY_BEAT_SCHEDULE.update(b={ONE})",
+        f"def make():\n    return wrap(Celery('x', beat_schedule={{'a': {ONE}, 'b': {ONE}}}))",
+        f"app.config.update(CELERY={{'beat_schedule': {{'a': {ONE}, 'b': {ONE}}}}})",
+        f"if (beat_schedule := {{'a': {ONE}, 'b': {ONE}}}):\n    pass",
+        f"A = {{}}\nbeat_schedule = A\nA |= {{'a': {ONE}}}\nA['b'] = {ONE}",
+        f"beat_schedule = {{'x': {ONE}}}\nbeat_schedule.clear()\nbeat_schedule.update(a={ONE}, b={ONE})",
+        f"beat_schedule = {{'a': {ONE}, 'b': {ONE}, 'x': {ONE}}}\nremoved = beat_schedule.pop('x')",
+        f"class A:\n    beat_schedule = {{'a': {ONE}}}\nclass B:\n    beat_schedule = {{'b': {ONE}}}",
+        f"class A:\n    X = {{'a': {ONE}}}\nclass B(A):\n    beat_schedule = {{**A.X, 'b': {ONE}}}",
+        f"T = 60\ndef other(T):\n    H = T\nbeat_schedule = dict(a={{'task': 't.x', 'schedule': T}}, b={ONE})",
         f"\ufeff# -*- coding: utf-8 -*-\nbeat_schedule = {{'a': {ONE}, 'b': {ONE}}}",
     ],
 )
@@ -88,11 +100,71 @@ def test_each_way_to_set_the_schedule_is_read(text: str) -> None:
         ("timezone = env('TZ')\nbeat_schedule = {'b': {'schedule': crontab()}}", "b", "--timezone"),
         ("if X:\n    timezone = 'Asia/Tokyo'\nbeat_schedule = {'b': {'schedule': crontab()}}", "b", "only if X"),
         ("if X:\n    EVERY = 5\nbeat_schedule = {'b': {'schedule': EVERY}}", "b", "only if X"),
+        (f"beat_schedule = {{'b': {ONE}}}\nif DEBUG:\n    beat_schedule.clear()", "b", "removed if DEBUG"),
+        (f"beat_schedule = {{'b': {ONE}}}\nbeat_schedule.pop(KEY)", "b", "may be removed: `KEY`"),
+        (f"beat_schedule = {{'b': {ONE}}}\nX and beat_schedule.clear()", "b", "a part of an expression"),
+        (f"beat_schedule = {{'b': {ONE}}}\nfrom .local import beat_schedule", "b", "overwrites"),
+        (f"beat_schedule = {{'b': {ONE}}}\nfor e in beat_schedule.values():\n    e['args'] = [1]", "b", "in a loop"),
+        (f"beat_schedule = {{'a': {ONE}}}\nmore(beat_schedule)", "more(beat_schedule)", "this call"),
+        (f"beat_schedule = {{'a': {ONE}}}\nx = s.add_periodic_task(5, t.s(), name='b')", "b", "add_periodic_task"),
+        (f"beat_schedule = {{'a': {ONE}}}\n@periodic_task(run_every=5)\ndef b(): ...", "b", "is a periodic_task"),
+        (f"beat_schedule = {{'a': {ONE}}}\nclass b(PeriodicTask):\n    run_every = 5", "b", "class of periodic tasks"),
+        ("beat_schedule = {'b': {'schedule': 60, 'args': (timedelta(1),)}}", "b", "cannot be stored"),
+        ("beat_schedule = {'b': {'schedule': 60, 'kwargs': {'x': [crontab()]}}}", "b", "cannot be stored"),
+        (
+            "first.conf.timezone = 'Asia/Tokyo'\nsecond.conf.timezone = 'UTC'\nbeat_schedule = {'b': {'schedule': crontab()}}",
+            "b",
+            "several",
+        ),
         ("enable_utc = False\nbeat_schedule = {'b': {'schedule': crontab()}}", "b", "--timezone"),
     ],
 )
 def test_what_cannot_be_known_is_named_with_the_reason(text: str, name: str, reason: str) -> None:
     assert reason in reasons(text)[name]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "for H in (5, 6):\n    pass",
+        "with open() as H:\n    pass",
+        "try:\n    pass\nexcept OSError as H:\n    pass",
+        "match x:\n    case [H]:\n        pass",
+        "a, *H = z",
+        "del H",
+        "def H(): ...",
+        "def f():\n    global H\n    H = 4",
+        "from x import H",
+        "H.append(4)",
+        "H += [4]",
+        "for each in [H]:\n    each.append(4)",
+        "shuffled = [H.remove(4)]",
+        "S = H\nS.extend([4])",
+    ],
+)
+def test_a_value_that_is_changed_in_a_way_that_is_not_followed_is_not_known(change: str) -> None:
+    text = f"H = [3]\n{change}\nbeat_schedule = {{'a': {{'task': 't', 'schedule': crontab(hour=H)}}}}"
+    assert crons("H = [3]\nbeat_schedule = {'a': {'task': 't', 'schedule': crontab(hour=H)}}") == {"a": "* 3 * * *"}
+    assert list(reasons(text)) == ["a"]
+
+
+def test_an_argument_hides_the_name_of_the_module() -> None:
+    text = "H = 3\ndef make(app, H):\n    app.conf.beat_schedule = {'a': {'schedule': crontab(hour=H)}}"
+    assert "argument of make()" in reasons(text)["a"]
+
+
+def test_tasks_of_one_name_in_two_classes_are_both_imported_and_noted() -> None:
+    text = f"class A:\n    beat_schedule = {{'a': {ONE}}}\nclass B:\n    beat_schedule = {{'a': {ONE}}}"
+    first, second = read_beat(beat_settings(text))
+    assert [each.schedule.name for each in (first, second) if each.schedule] == ["a", "a_2"]
+    assert any("same name" in note for note in second.notes)
+
+
+@pytest.mark.parametrize("later", ["from .local import *", "exec(open('local.py').read())"])
+def test_what_comes_later_and_may_set_the_schedule_anew_is_noted(later: str) -> None:
+    entry = read(f"beat_schedule = {{'a': {ONE}}}\n{later}")["a"]
+    assert entry.schedule is not None
+    assert any("may set it anew" in note for note in entry.notes)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +201,7 @@ def test_a_time_is_what_celery_means(schedule: str, cron: str) -> None:
         "app.conf.timezone = 'Europe/Paris'\napp.conf.timezone = 'Asia/Seoul'",
         "app.conf.update(timezone='Asia/Seoul')",
         "app.conf['timezone'] = 'Asia/Seoul'",
+        "class Base:\n    TIME_ZONE = 'Asia/Seoul'",
     ],
 )
 def test_the_zone_is_the_one_that_the_settings_mean(text: str) -> None:
@@ -144,6 +217,15 @@ def test_what_options_say_is_taken_or_named() -> None:
     assert (entry.schedule.queue, entry.schedule.timeout_s) == ("q", 30)
     for name in ("expires (60)", "priority (3)", "routing_key (k)", "headers ({'h': 1})"):
         assert any(name in note for note in entry.notes), name
+
+
+def test_what_is_unknown_in_options_is_named_in_words() -> None:
+    options = "{'time_limit': LIMIT, 'expires': timedelta(hours=1), **MORE}"
+    entry = read(f"beat_schedule = {{'a': {{'task': 't', 'schedule': 60, 'options': {options}}}}}")["a"]
+    assert entry.schedule is not None
+    assert any("`LIMIT` is not a plain value" in note for note in entry.notes)
+    assert any("`MORE` is not a plain value" in note for note in entry.notes)
+    assert any("expires (3600 s)" in note for note in entry.notes)
 
 
 def test_null_keeps_its_place_and_is_named_if_settings_cannot_say_it() -> None:

@@ -41,6 +41,8 @@ def test_variables_go_with_the_commands_below_them() -> None:
 def test_a_percent_sign_is_a_line_break_and_input_unless_it_has_a_backslash() -> None:
     assert payload_of("0 2 * * * date +\\%Y-\\%m") == {"command": "date +%Y-%m"}
     assert payload_of("0 2 * * * mail me%Hello%50\\% done") == {"command": "mail me", "stdin": "Hello\n50% done\n"}
+    assert payload_of("0 2 * * * a \\\\% b\\c\\") == {"command": "a \\\\", "stdin": " b\\c\\\n"}
+    assert payload_of("0 2 * * * a \\\\\\% b\\") == {"command": "a \\\\% b\\"}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,7 @@ def test_a_minute_that_cron_chooses_is_spread() -> None:
     [
         ("@reboot x", "boot"),
         ("0 * * * * root /srv/app/dedupe", "--system"),
+        ("0 * * * *  www-data\t/srv/app/dedupe", "--system"),
         ("0 * * * * -q /srv/app/dedupe", "flags"),
         ("0 25 * * * x", "0 to 23"),
         ("0 * * * *", "no command"),
@@ -88,6 +91,24 @@ def test_what_cannot_be_had_is_named_with_the_reason(line: str, reason: str) -> 
     entry = only(line)
     assert entry.schedule is None or reason == "year"
     assert entry.schedule is not None or any(reason in note for note in entry.notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("0 3 1 1 * 2035 /srv/once", "the year last, so that its command is what follows"),
+        ("0 3 * * * 2030-2032 7z a", "the year last, so that its command is what follows"),
+        ("30 0 3 * * * /srv/tick", "seconds first"),
+        ("0 30 2 * * * 2035 /srv/once", "seconds first and the year last"),
+        ("0 3 * * * SAT x", "seconds first"),
+    ],
+)
+def test_a_line_with_more_than_five_fields_says_how_it_is_read(line: str, note: str) -> None:
+    assert any(each.endswith(note) for each in only(line).notes)
+
+
+def test_a_number_that_is_the_whole_command_is_no_field() -> None:
+    assert (cron_of("0 3 * * * 2035"), payload_of("0 3 * * * 2035")) == ("0 3 * * *", {"command": "2035"})
 
 
 def test_a_systems_crontab_names_its_user() -> None:
