@@ -5,6 +5,7 @@ that fails swallows the rest, as /dev/null does. A command whose only work is pr
 with the error.
 """
 
+import codecs
 import io
 import os
 import select
@@ -12,6 +13,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
+
+# The name of an error handler for encodings.
+ESCAPED = "ayb_jobs.escaped"
 
 
 class OutputFailed(Exception):
@@ -55,6 +59,7 @@ class Guarded(io.FileIO):
 
 def secure() -> tuple[TextIO, TextIO]:
     """Make the process's standard streams safe; return output and errors as they are then, for `finish`."""
+    codecs.register_error(ESCAPED, escaped)
     for fd in range(3):
         occupy(fd)
     sys.stdin = sys.stdin or nowhere("r")
@@ -78,10 +83,18 @@ def guarded(stream: TextIO | None) -> TextIO:
     return io.TextIOWrapper(
         raw if stream.write_through else io.BufferedWriter(raw),  # as with PYTHONUNBUFFERED
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors=ESCAPED if stream.errors == "strict" else stream.errors,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+def escaped(error: UnicodeError) -> tuple[str, int]:
+    """Return what a stream's encoding lacks as JSON escapes it, so that JSON stays JSON; the work is done by then."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
 
 
 def nowhere(mode: Literal["r", "w"]) -> TextIO:

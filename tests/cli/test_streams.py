@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import product
@@ -230,6 +231,24 @@ def test_a_lost_output_of_what_was_done_is_told(database_url: str) -> None:
     command = f"'{PROGRAM}' jobs enqueue work >/dev/full"
     done = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == "ayb-jobs: warning: it is done, but what it printed was lost: No space left on device\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp932", "ascii:strict"])
+def test_what_an_encoding_lacks_is_escaped_and_the_work_is_done(
+    database_url: str, conn: Connection, tmp_path: Path, encoding: str
+) -> None:
+    environ = environment({"AYB_JOBS_DATABASE_URL": database_url, "PYTHONIOENCODING": encoding})
+
+    def printed(*arguments: str) -> bytes:
+        return subprocess.run([PROGRAM, *arguments], env=environ, capture_output=True, timeout=60, check=True).stdout
+
+    assert b"is paused" in printed("queues", "pause", "\u540d\u00e9\U0001f680")
+    job_id = make_job(conn, type="\u540d\u00e9\U0001f680")
+    codec = "utf-8" if encoding == "ascii:strict" else encoding
+    assert json.loads(printed("jobs", "show", job_id, "--json").decode(codec))["type"] == "\u540d\u00e9\U0001f680"
+    (tmp_path / "crontab").write_text("0 8 * * * say \u540d\u00e9\U0001f680\n")
+    settings = tomllib.loads(printed("schedules", "import", "crontab", str(tmp_path / "crontab")).decode())
+    assert settings["schedules"]["say"]["payload"] == {"command": "say \u540d\u00e9\U0001f680"}
 
 
 @pytest.mark.parametrize("stdin", ["<&-", "</dev/null", "0>/dev/full", "</dev/zero"])

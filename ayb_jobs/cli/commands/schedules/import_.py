@@ -1,6 +1,8 @@
 """`ayb-jobs schedules import`: the schedules of other schedulers as ours."""
 
+import codecs
 import io
+import sys
 import tokenize
 from collections.abc import Iterable
 from contextlib import closing
@@ -129,7 +131,7 @@ def report(options: Options, found: list[Imported], *, created: bool) -> None:
         output.say("There is no schedule to import.")
         return
     if not created:
-        click.echo(as_toml(found))
+        click.echo(as_toml(found, ascii_only=codecs.lookup(sys.stdout.encoding).name != "utf-8"))
         return
     for entry in found:
         source = output.one_line(entry.source)
