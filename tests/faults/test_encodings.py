@@ -15,6 +15,7 @@ from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.encodings import Keepable, _codec
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.migrations import shipped_migrations
 from tests.acceptance.processes import daemon
@@ -81,6 +82,39 @@ def test_a_database_of_another_encoding_can_be_migrated(postgres: EmbeddedPostgr
         assert migrate(conn).migrations
         assert migrate(conn).migrations == []
         assert list(unfit_database(conn)) == []
+
+
+# Of all that a database can be made with; MULE_INTERNAL cannot be read as UTF-8, and SQL_ASCII is refused.
+ENCODINGS = [
+    *("EUC_CN", "EUC_JP", "EUC_JIS_2004", "EUC_KR", "EUC_TW", "KOI8R", "KOI8U", "WIN866", "WIN874"),
+    *(f"ISO_8859_{part}" for part in range(5, 9)),
+    *(f"LATIN{number}" for number in range(1, 11)),
+    *(f"WIN{number}" for number in range(1250, 1259)),
+]
+# How many of the characters beyond ASCII are kept at least, of those that are written with several bytes.
+KEPT = {"EUC_CN": 7000, "EUC_JP": 13000, "EUC_JIS_2004": 6000, "EUC_KR": 8000, "EUC_TW": 13000}
+EVERY_CHARACTER = "".join(map(chr, [*range(1, 0xD800), *range(0xE000, 0x30000)]))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_a_loop_keeps_of_a_text_the_database_takes(conn: Connection, encoding: str) -> None:
+    codec = _codec(encoding)
+    assert codec is not None
+    written = EVERY_CHARACTER.translate(Keepable(encoding, codec))
+    assert conn.execute("SELECT length(convert_to(%s, %s)) > 0", (written, encoding)).fetchone() == (True,)
+    assert sum(not character.isascii() for character in written) >= KEPT.get(encoding, 80)
+
+
+def test_an_error_in_characters_that_python_has_and_the_database_has_not_is_stored(
+    postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with database_of(postgres, "EUC_JP") as url, closing(connect(url)) as conn:
+        migrate(conn)
+        enqueue(conn, NewJob(type="fails", max_attempts=1))
+        (tmp_path / "encoded_handlers.py").write_text(HANDLERS.replace("no ☂ in LATIN1, but é", "売上 −3 〜 £5"))
+        with daemon(tmp_path, url, handlers_modules="encoded_handlers"):
+            eventually(lambda: ended(conn), within_s=30)
+        assert "売上 &#8722;3 &#12316; &#163;5" in (ended(conn)["fails"] or "")
 
 
 def test_migrations_are_plain_ascii() -> None:
