@@ -38,7 +38,7 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: fl
         ) as response,
     ):
         if response.status not in SUCCESS:
-            raise Answered(f"it answered {response.status} {response.reason}")
+            raise Answered(f"it answered {response.status} {response.reason or '':.100}".rstrip())
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -137,6 +137,8 @@ def test_a_missing_table_does_not_keep_the_job_from_the_others(
     assert "gone: past" not in labels("_ayb_password_resets")
 
 
+# Numbers that have, or may have, more digits than numeric holds.
+BEYOND_NUMERIC = ["1e999999", "1" * 5_000, "1e-999999", "0." + "1" * 5_000]
 DELIVERIES: Rows = {
     f"{hours} h": {"delivered_at": f"now() - interval '{hours} hours 1 second'"} for hours in (0, 1, 24, 100, 168, 1000)
 }
@@ -162,6 +164,7 @@ DELIVERIES: Rows = {
         ({"retention_hours": {"hours": 24}}, 168),
         ({"retention_hours": 10**30}, float("inf")),
         ({"retention_hours": 1e30}, float("inf")),
+        *(({"retention_hours": beyond}, float("inf")) for beyond in BEYOND_NUMERIC),
         ({"retention": 24}, 168),
     ],
 )
@@ -188,6 +191,7 @@ def test_the_legacy_pruning_deletes_deliveries_older_than_seven_days(db: Databas
         ([None, "never", -1, 0], 168),
         (["720"], 720),
         ([10**30], float("inf")),
+        *(([24, beyond], float("inf")) for beyond in BEYOND_NUMERIC),
     ],
 )
 def test_the_legacy_pruning_keeps_what_any_schedule_in_the_database_keeps(

@@ -46,10 +46,11 @@ def kept_jobs(retention: Retention) -> Iterator[Kept]:
             yield Kept(state, hours, f"{state}_h" in retention.model_fields_set)
 
 
+# An adoption lies ahead if the clock was set back since. One that lies far ahead would hold retention up for ever.
 NOTICE_LEFT = """
     SELECT extract(epoch FROM applied_at + interval '1 day' - now())::float8
     FROM _ayb_jobs_migrations
-    WHERE version = 1 AND applied_at BETWEEN now() - interval '1 day' AND now()
+    WHERE version = 1 AND applied_at BETWEEN now() - interval '1 day' AND now() + interval '1 day'
 """
 
 

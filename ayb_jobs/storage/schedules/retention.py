@@ -5,11 +5,13 @@ from ayb_jobs.storage.database import Connection
 HAS_SCHEDULES = "SELECT to_regclass('_ayb_job_schedules') IS NOT NULL"
 
 # A retention is read as the job `webhook_delivery_prune` reads it: one that is missing, zero, negative or no number
-# means 168 hours. Schedules that are disabled count as well: an operator who disabled one wants to keep more, not less.
+# means 168 hours, and one with more digits than the database computes with keeps all. Schedules that are disabled count
+# as well: an operator who disabled one wants to keep more, not less.
 LONGEST_RETENTION_HOURS = """
     SELECT max(least(10000000, coalesce(nullif(CASE
-        WHEN payload ->> 'retention_hours' ~ '^[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?$'
-        THEN (payload ->> 'retention_hours')::numeric
+        WHEN payload ->> 'retention_hours' !~ '^[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?$' THEN NULL
+        WHEN payload ->> 'retention_hours' ~ '.{255}|e[+-]?[0-9]{4}' THEN 10000000
+        ELSE (payload ->> 'retention_hours')::numeric
     END, 0), 168)))::float8
     FROM _ayb_job_schedules
     WHERE job_type = 'webhook_delivery_prune'

@@ -236,6 +236,14 @@ def test_what_was_there_before_the_adoption_goes_only_after_a_days_notice(db: Da
     assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (0,)
 
 
+@pytest.mark.parametrize(("ahead", "left"), [("2 hours", 3), ("2 days", 0)])
+def test_a_clock_that_was_set_back_takes_no_notice_away(db: Database, conn: Connection, ahead: str, left: int) -> None:
+    make_old(conn, 3)
+    adopt(conn, f"-{ahead}")
+    Bench(db, Retention()).pruner.tick()
+    assert conn.execute("SELECT count(*) FROM _ayb_jobs").fetchone() == (left,)
+
+
 def test_retention_that_the_configuration_sets_applies_at_once(db: Database, conn: Connection) -> None:
     make_old(conn, 3)
     make_old(conn, 3, "failed")
