@@ -12,10 +12,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg.types.string import TextLoader
 
-from ayb_jobs.errors import DatabaseError
+from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.forks import keep_from_children
 from ayb_jobs.model.address import RIGHT, address_fault
 from ayb_jobs.model.job import instant
+from ayb_jobs.storage.encodings import unreadable_encoding
 from ayb_jobs.storage.own import OwnConnection, OwnCursor, Surroundings, find_surroundings
 from ayb_jobs.storage.pooling import has_own_session, is_pooled
 
@@ -109,6 +110,8 @@ def _open(url: str, name: str, limits: Timeouts, kind: type[C], *, writable: boo
     try:
         return kind.connect(conninfo(url, name, limits, writable=writable), autocommit=True, prepare_threshold=None)
     except (psycopg.Error, UnicodeError) as error:
+        if unreadable := unreadable_encoding(error):
+            raise MigrationError(unreadable) from error
         raise DatabaseError(f"cannot connect to the database: {_first_line(error)}") from error
 
 

@@ -17,13 +17,26 @@ COMMON = {"EUC_TW": ("\u4e00", "\u9fff")}
 MOST_BYTES = {"EUC_KR": 2}
 
 
+MAKE_ONE = "make one with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+
+
+def unreadable_encoding(error: Exception) -> str | None:
+    """Return why a database to which no connection can be opened can never be read; None if it is for another reason.
+
+    PostgreSQL converts every encoding to UTF-8 but this one.
+    """
+    if "MULE_INTERNAL" not in str(error):
+        return None
+    return f"the database's encoding is MULE_INTERNAL, which PostgreSQL does not convert to UTF-8; {MAKE_ONE}"
+
+
 def unfit_encoding(conn: psycopg.Connection[Any]) -> str | None:
     """Return why texts cannot be kept in this database; None if they can, be it only those of its characters."""
     if _encoding(conn) != "SQL_ASCII":
         return None
     return (
         "the database's encoding is SQL_ASCII, which knows no characters but bytes, so that jobs could not be read back;"
-        " make one with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        f" {MAKE_ONE}"
     )
 
 

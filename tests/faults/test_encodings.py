@@ -76,6 +76,18 @@ def test_a_database_without_an_encoding_is_refused_at_start_in_one_line(
             assert "SQL_ASCII" in finding.fact
 
 
+def test_a_database_that_cannot_be_read_as_utf8_is_refused_at_start_in_one_line(
+    postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with database_of(postgres, "MULE_INTERNAL") as url:
+        with daemon(tmp_path, url) as refused:
+            assert refused.wait() == 78
+        (line,) = [line for line in refused.log_file.read_text().splitlines() if "MULE_INTERNAL" in line]
+        assert line.startswith("ayb-jobs: the database's encoding is MULE_INTERNAL")
+        said = Cli({"AYB_JOBS_DATABASE_URL": url})("migrate")
+        assert (said.code, len(said.err.splitlines())) == (78, 1)
+
+
 @pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "EUC_JP"])
 def test_a_database_of_another_encoding_can_be_migrated(postgres: EmbeddedPostgres, encoding: str) -> None:
     with database_of(postgres, encoding) as url, closing(connect(url)) as conn:
