@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from ayb_jobs.storage.preflight import Locked, Preflight, Rows
 
-PLURALS = {"table": "tables", "index": "indexes", "view": "views", "sequence": "sequences", "function": "functions"}
 MANY = 10
 
 
@@ -26,14 +25,14 @@ def plan_lines(plan: Preflight) -> Iterator[str]:
         yield f"would apply {migration.name}"
     for kind, names in plan.made.items():
         if names:
-            yield f"It makes {len(names)} {PLURALS[kind]}: {_listed(names)}."
+            yield f"It makes {_counted(len(names), kind)}: {_listed(names)}."
     yield from (_lock_line(locked) for locked in plan.locked)
     yield "All of it is one transaction: either the whole, or nothing. Locks are waited for in turns of two seconds."
 
 
 def _lock_line(locked: Locked) -> str:
-    changes = [f"{len(locked.columns)} columns"] if locked.columns else []
-    changes += [f"{locked.indexes} indexes"] if locked.indexes else []
+    changes = [_counted(len(locked.columns), "column")] if locked.columns else []
+    changes += [_counted(locked.indexes, "index")] if locked.indexes else []
     about = f"about {locked.rows:,} rows, {math.ceil(locked.size / 2**20):,} MB"
     return (
         f"{locked.table} ({about}) gets {' and '.join(changes) or 'other defaults'}; nobody else can use it meanwhile,"
@@ -69,6 +68,10 @@ def matters(rows: Rows, known: Collection[str], retention_h: Mapping[str, int], 
             f" set retention.{state}_h to decide (-1 keeps them).",
             decide=adopted,
         )
+
+
+def _counted(number: int, kind: str) -> str:
+    return f"{number} {kind if number == 1 else {'index': 'indexes'}.get(kind, f'{kind}s')}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -8,16 +8,20 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.schedules.cron import read_cron
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.migrate import pending
+from ayb_jobs.storage.execution_view import VIEW
+from ayb_jobs.storage.migrate import CREATE_MIGRATIONS_TABLE, pending
 from ayb_jobs.storage.migrations import Migration
+from ayb_jobs.storage.own import find_surroundings
+from ayb_jobs.storage.rights import is_aybs
 from ayb_jobs.storage.rows import named
+from ayb_jobs.storage.shape import places_of
 
 # How fast a disk that is no good one is read while an index is built, and how long a change of a table's columns takes.
 BYTES_PER_S = 100_000_000
 LEAST_S = 1.0
 
 MADE = re.compile(
-    r"\bCREATE\s+(?:OR REPLACE\s+)?(?:UNIQUE\s+)?(TABLE|INDEX|VIEW|SEQUENCE|FUNCTION)\s+(?:IF NOT EXISTS\s+)?(\w+)(?:\s+ON\s+(\w+))?"
+    r"\bCREATE\s+(?:OR REPLACE\s+)?(?:UNIQUE\s+)?(TABLE|INDEX|VIEW|SEQUENCE|FUNCTION)\s+(?:IF NOT EXISTS\s+)?(?:%1\$s\.)?(\w+)(?:\s+ON\s+(\w+))?"
 )
 ALTERED = re.compile(r"\bALTER\s+TABLE\s+(_ayb\w+)([^;]*)")
 ADDED = re.compile(r"\bADD COLUMN\s+(?:IF NOT EXISTS\s+)?(\w+)")
@@ -55,15 +59,29 @@ RELATION = """
 """
 
 
+FUNCTIONS = """
+    SELECT proname::text FROM pg_proc WHERE pronamespace IN (to_regnamespace(%(tables)s), to_regnamespace(%(functions)s))
+"""
+HAS_SCHEMA = "SELECT to_regnamespace(%(name)s) IS NOT NULL"
+
+
 def preflight(conn: Connection) -> Preflight:
     """Return what `migrate` would do. Raises `MigrationError` for the reasons of `pending`."""
     todo = pending(conn)
-    text = "\n".join(re.sub(r"--[^\n]*", "", migration.sql.decode()) for migration in todo)
+    sources = [CREATE_MIGRATIONS_TABLE, *(migration.sql.decode() for migration in todo)] if todo else []
+    text = "\n".join(re.sub(r"--[^\n]*", "", source) for source in sources)
+    schema = find_surroundings(conn).schema
+    places = places_of(conn, schema or "public")
+    there = {name for (name,) in conn.execute(FUNCTIONS, places._asdict())}
+    if is_aybs(conn, schema):
+        there.add(VIEW)  # a later migration takes it away there
     made: dict[str, list[str]] = {}
     indexes: dict[str, int] = {}
+    if "CREATE SCHEMA" in text and conn.execute(HAS_SCHEMA, {"name": places.functions}).fetchone() == (False,):
+        made["schema"] = [places.functions]
     for kind, name, table in MADE.findall(text):
         known = made.setdefault(kind.lower(), [])
-        if name not in known and _size_of(conn, name) is None:
+        if name not in known and name not in there and _size_of(conn, name) is None:
             known.append(name)
             if table:
                 indexes[table] = indexes.get(table, 0) + 1

@@ -125,6 +125,31 @@ def test_a_plan_says_for_how_long_a_table_is_locked(empty_cli: Cli, empty_databa
     assert time.monotonic() - began < 10 * told["atMostSec"]
 
 
+THERE = """
+    SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'i' THEN 'index' ELSE 'view' END, relname::text
+    FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i', 'v')
+        AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = pg_class.oid)
+    UNION ALL
+    SELECT 'function', proname::text FROM pg_proc WHERE pronamespace IN ('public'::regnamespace, to_regnamespace('ayb_jobs'))
+    UNION ALL
+    SELECT 'schema', nspname::text FROM pg_namespace WHERE nspname !~ '^pg_'
+"""
+
+
+@pytest.mark.parametrize("aybs", [True, False], ids=["AYB's", "an empty one"])
+def test_a_plan_names_what_is_then_there(empty_cli: Cli, empty_database_url: str, *, aybs: bool) -> None:
+    if aybs:
+        make_ayb_database(empty_database_url)
+    with closing(connect(empty_database_url)) as conn:
+        before = set(conn.execute(THERE))
+        plan = json.loads(empty_cli.ok("migrate", "--plan", "--json"))["makes"]
+        empty_cli.ok("migrate")
+        made = set(conn.execute(THERE)) - before
+    plan.pop("sequence")
+    assert {(kind, name) for kind, names in plan.items() for name in names} == made
+
+
 def test_a_second_run_has_nothing_to_do(empty_cli: Cli) -> None:
     assert empty_cli.ok("migrate").splitlines() == [f"applied {name}" for name in NAMES]
     assert "up to date" in empty_cli.ok("migrate")
