@@ -294,3 +294,4 @@ def test_ending_batches_reads_their_members_alone(
     found = plan(table_to_change, mode, statement, ENDS[statement])
     for name in ("_ayb_jobs", "_ayb_job_batches", "_ayb_job_batch_callbacks"):
         assert f"Seq Scan on {name}" not in found
+    assert not re.search("idx_ayb_jobs_(ready|lease|created)", found)

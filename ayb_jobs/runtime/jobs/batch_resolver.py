@@ -41,7 +41,7 @@ IDLE_S = 10.0
 # Members that end in close succession are followed by one look: a busy daemon spends a tenth of its time on looks at
 # most, as long as they are no further apart than the second of these.
 APART_S = 0.01
-MOST_APART_S = 0.03
+MOST_APART_S = 0.02
 SHARE = 0.1
 # Witnesses and ended jobs that are remembered. The sweep makes good what is forgotten.
 MOST = 100_000

@@ -351,6 +351,31 @@ def test_sealing_a_batch_while_its_last_member_ends_loses_no_end_to_a_sweep(
         assert look(conn) == [batch_id]
 
 
+ROWS_READ = """
+    SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = '_ayb_jobs'
+"""
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_sealing_a_batch_reads_no_jobs_of_others(conn: Connection, state: str) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, batch_id, state) SELECT 'test', gen_random_uuid(), %s FROM generate_series(1, 1000)",
+        (state,),
+    )
+    for _ in range(7):  # the plan for any batch comes after five for one
+        batch_id = plain_batch(conn)
+        Batch(conn, batch_id).enqueue(MEMBER)
+        conn.execute("UPDATE _ayb_jobs SET state = %s WHERE batch_id = %s", (state, batch_id))
+        with conn.transaction():
+            before = one_row(conn.execute(ROWS_READ))[0]
+            Batch(conn, batch_id).seal()
+            assert one_row(conn.execute(ROWS_READ))[0] - before <= 1
+
+
+def plain_batch(conn: Connection) -> str:
+    return str(one_row(conn.execute("SELECT ayb_jobs.ayb_jobs_batch()"))[0])
+
+
 def test_a_batch_of_twenty_thousand_ends_by_one_look(conn: Connection) -> None:
     with batch(conn, **CALLED) as one:
         assert one.enqueue_many(MEMBER for _ in range(20_000)) == 20_000

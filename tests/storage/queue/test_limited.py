@@ -12,6 +12,7 @@ from psycopg import sql
 
 from ayb_jobs import NewJob, Unique, enqueue, enqueue_many
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection, connect
@@ -28,6 +29,8 @@ from ayb_jobs.storage.queue.limited import (
 from ayb_jobs.storage.queue.put_under import find_removed, free_removed, put_under
 from tests.eventually import eventually
 from tests.factories import make_job, payload_bomb
+from tests.recovering import recover
+from tests.sql_workers import settle
 
 LANES = [Lane("default", priority) for priority in range(1, 5)]
 TYPES = ["a", "b", "test"]
@@ -92,6 +95,34 @@ def test_no_more_run_at_once_than_the_limit_says_and_each_ending_frees_a_place(c
     assert [job.id for job in under(conn).leased] == [job.id for job in first if job.id not in running(conn, "x")]
     conn.execute("DELETE FROM _ayb_jobs WHERE state = 'running'")
     assert len(under(conn).leased) == 2
+
+
+ENDINGS: dict[str, dict[str, Any]] = {
+    "completed": {},
+    "failed": {"error": "it broke"},
+    "snoozed": {"delay": "1 hour"},
+    "released": {},
+    "canceled": {},
+    "lost": {},
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_whatever_becomes_of_an_attempt_its_place_is_free(conn: Connection, ending: str) -> None:
+    limit(conn, max_running=1)
+    make_job(conn)
+    make_job(conn)
+    beside(conn)
+    (job,) = under(conn).leased
+    assert under(conn).leased == []
+    if ending == "lost":
+        conn.execute("UPDATE _ayb_jobs SET lease_until = now() - interval '1 hour' WHERE state = 'running'")
+        assert [each.id for each in recover(conn, backoff=Backoff()).jobs] == [job.id]
+    else:
+        settle(conn, job.id, job.lease_id, ending, **ENDINGS[ending])
+    assert len(under(conn).leased) == 1
+    assert under(conn).leased == []
+    assert count(conn, "state = 'running'") == 1
 
 
 def running(conn: Connection, key: str) -> set[str]:
