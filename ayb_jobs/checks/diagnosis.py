@@ -15,6 +15,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.limits import list_limits
 from ayb_jobs.storage.fleet.pauses import list_unconfirmed
 from ayb_jobs.storage.listener import notifications_arrive
+from ayb_jobs.storage.queue.batch_views import find_forgotten
 
 HELD_S = 300.0
 IDLE_S = 60.0
@@ -230,6 +231,21 @@ def never_met(conn: Connection) -> Iterator[Finding]:
         )
 
 
+def never_sealed(conn: Connection) -> Iterator[Finding]:
+    """Find batches that nobody has sealed, and in which nothing waits or runs."""
+    found = find_forgotten(conn)
+    if found is not None:
+        it, is_ = ("it", "is") if found.batches == 1 else ("them", "are")
+        yield warning(
+            "batches.unsealed",
+            f"{count_words(found.batches, 'batch', 'batches')} {is_} not sealed, and none of the jobs waits or runs: "
+            f"{found.first}, made {span_words(found.age_s)} ago{'' if found.batches == 1 else ', and others'}",
+            "A batch ends, and its callbacks come, once it is sealed. Until then retention leaves its jobs.",
+            f"ayb-jobs batches seal {found.first}, or cancel {it}: ayb-jobs batches cancel {found.first}",
+            found._asdict(),
+        )
+
+
 def often_lost(conn: Connection) -> Iterator[Finding]:
     """Find types whose attempts often lose their daemon."""
     found = diagnosis.list_often_lost(conn)
@@ -347,6 +363,7 @@ QUESTIONS: Sequence[Question] = (
     Question(words="all daemons are of one version", ask=versions),
     Question(words="every live daemon obeys the limits and pauses", ask=unobeyed),
     Question(words="what waits can be met", ask=never_met),
+    Question(words="every batch can end", ask=never_sealed),
     Question(words="attempts keep their daemon", ask=often_lost),
     Question(words="a crash fails no job", ask=one_attempt),
     Question(words="what lost its daemon ends within its lease", ask=long_runs),

@@ -7,6 +7,7 @@ import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -25,6 +26,7 @@ from ayb_jobs.storage.drift import made_columns, made_indexes
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
+from ayb_jobs.storage.rows import one_row
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
 
@@ -215,6 +217,22 @@ def a_limit_lets_nothing_start(conn: Connection) -> None:
     )
 
 
+def a_batch_is_not_sealed(conn: Connection) -> None:
+    batch_id, running = make_batch(conn), make_batch(conn)
+    make_batch(conn, age="59 min")
+    for id_, state in ((batch_id, "completed"), (running, "queued"), (make_batch(conn, "now()"), "completed")):
+        conn.execute("UPDATE _ayb_jobs SET batch_id = %s WHERE id = %s", (id_, make_job(conn, state=state)))
+
+
+def make_batch(conn: Connection, sealed: LiteralString = "NULL", *, age: str = "2 h") -> str:
+    made = conn.execute(
+        "INSERT INTO _ayb_job_batches (id, created_at, sealed_at)"
+        f" VALUES (_ayb_job_id(), now() - %s::interval, {sealed}) RETURNING id::text",
+        (age,),
+    )
+    return str(one_row(made)[0])
+
+
 def a_parent_is_held_for(conn: Connection) -> None:
     parent = make_job(conn, "failed")
     enqueue(conn, NewJob(type="test", depends_on=[parent], on_parent_failure="hold"))
@@ -245,6 +263,7 @@ FAULTS: dict[Callable[[Connection], None], str] = {
     a_limit_is_not_obeyed: "limits.unobeyed",
     a_limit_lets_nothing_start: "limits.never",
     a_parent_is_held_for: "children.held",
+    a_batch_is_not_sealed: "batches.unsealed",
     a_pause_is_not_obeyed: "pauses.unobeyed",
 }
 

@@ -1,16 +1,19 @@
 """Batches as their users see them, and sealing and cancelling them by hand."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg.errors import LockNotAvailable
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from ayb_jobs.errors import Conflict, NotFound
 from ayb_jobs.model.batches import Batch, BatchState, Callback
 from ayb_jobs.model.job import Job, checked_id
 from ayb_jobs.storage.database import Connection
 
-# The totals of a batch that is done are those at its end; members may have been retried or removed since.
+# The totals of a batch that is done are those at its end; members may have been retried or removed since. Of a batch
+# that is not done, no more are counted than an answer may take, of each state.
+MOST_LISTED = 100_000
+MOST_SHOWN = 1_000_000
 LIST_BATCHES = """
     WITH page AS MATERIALIZED (
         SELECT *
@@ -41,19 +44,32 @@ LIST_BATCHES = """
         ) AS callbacks
     FROM page
     LEFT JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE job.state = 'queued') AS queued,
-            count(*) FILTER (WHERE job.state = 'running') AS running,
-            count(*) FILTER (WHERE job.state = 'completed') AS completed,
-            count(*) FILTER (WHERE job.state = 'failed') AS failed,
-            count(*) FILTER (WHERE job.state = 'canceled') AS canceled
-        FROM _ayb_jobs AS job
-        WHERE job.batch_id = page.id
+        SELECT sum(jobs) FILTER (WHERE known.state = 'queued')::bigint AS queued,
+            sum(jobs) FILTER (WHERE known.state = 'running')::bigint AS running,
+            sum(jobs) FILTER (WHERE known.state = 'completed')::bigint AS completed,
+            sum(jobs) FILTER (WHERE known.state = 'failed')::bigint AS failed,
+            sum(jobs) FILTER (WHERE known.state = 'canceled')::bigint AS canceled
+        FROM unnest(ARRAY['queued', 'running', 'completed', 'failed', 'canceled']) AS known (state)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS jobs
+            FROM (
+                SELECT FROM _ayb_jobs AS job
+                WHERE job.batch_id = page.id AND job.state = known.state
+                ORDER BY job.id DESC
+                LIMIT %(most)s
+            ) AS walked
+        ) AS counted
     ) AS members ON page.done_at IS NULL
     LEFT JOIN LATERAL (
-        SELECT job.id, left(job.last_error, 1000) AS error
-        FROM _ayb_jobs AS job
-        WHERE job.batch_id = page.id AND job.state = 'failed'
-        ORDER BY job.updated_at, job.id
+        SELECT walked.id, left(walked.last_error, 1000) AS error
+        FROM (
+            SELECT job.id, job.last_error, job.updated_at
+            FROM _ayb_jobs AS job
+            WHERE job.batch_id = page.id AND job.state = 'failed'
+            ORDER BY job.id
+            LIMIT %(most)s
+        ) AS walked
+        ORDER BY walked.updated_at, walked.id
         LIMIT 1
     ) AS first ON page.done_at IS NULL
     ORDER BY page.id DESC
@@ -63,13 +79,16 @@ LIST_BATCHES = """
 def list_batches(
     conn: Connection, *, state: BatchState | None = None, before: str | None = None, limit: int = 50
 ) -> list[Batch]:
-    """Return up to `limit` batches, the newest first; `before` continues after the last of an earlier page."""
-    return _batches(conn, only=None, state=state, before=before, limit=limit)
+    """Return up to `limit` batches, the newest first; `before` continues after the last of an earlier page.
+
+    Of a batch that is not done, up to 100,000 members of each state are counted, and a million if one is asked for.
+    """
+    return _batches(conn, only=None, state=state, before=before, limit=limit, most=MOST_LISTED)
 
 
 def get_batch(conn: Connection, batch_id: str) -> Batch:
     """Return a batch. Raises `InvalidInput` if the id is no UUID, and `NotFound`."""
-    found = _batches(conn, only=checked_id(batch_id, "batch_id"), state=None, before=None, limit=1)
+    found = _batches(conn, only=checked_id(batch_id, "batch_id"), state=None, before=None, limit=1, most=MOST_SHOWN)
     if not found:
         raise NotFound(f"there is no batch {batch_id}")
     return found[0]
@@ -79,7 +98,7 @@ def find_batch_of(conn: Connection, job: Job) -> Batch | None:
     """Return the batch that a job is a member of; None if there is none, or it is gone."""
     if job.batch_id is None:
         return None
-    return next(iter(_batches(conn, only=job.batch_id, state=None, before=None, limit=1)), None)
+    return next(iter(_batches(conn, only=job.batch_id, state=None, before=None, limit=1, most=MOST_SHOWN)), None)
 
 
 def _batches(conn: Connection, **values: Any) -> list[Batch]:
@@ -90,6 +109,44 @@ def _batches(conn: Connection, **values: Any) -> list[Batch]:
 
 def _callback(event: str, job_id: str, job_type: str, state: str | None) -> Callback:
     return Callback(event=event, job_id=job_id, type=job_type, state=state)
+
+
+# What nobody has sealed an hour after it was made, although none of its members waits or runs: it never ends by itself.
+FIND_FORGOTTEN = """
+    SELECT count(*) AS batches, (array_agg(forgotten.id::text ORDER BY forgotten.id))[1] AS first,
+        extract(epoch FROM now() - min(forgotten.created_at))::float8 AS age_s
+    FROM (
+        SELECT batch.id, batch.created_at
+        FROM _ayb_job_batches AS batch
+        WHERE batch.sealed_at IS NULL AND batch.done_at IS NULL AND batch.created_at < now() - interval '1 hour'
+            AND coalesce(
+                (
+                    SELECT job.id FROM _ayb_jobs AS job
+                    WHERE job.batch_id = batch.id AND job.state = 'queued' ORDER BY job.id DESC LIMIT 1
+                ),
+                (
+                    SELECT job.id FROM _ayb_jobs AS job
+                    WHERE job.batch_id = batch.id AND job.state = 'running' ORDER BY job.id DESC LIMIT 1
+                )
+            ) IS NULL
+        LIMIT 1000
+    ) AS forgotten
+    HAVING count(*) > 0
+"""
+
+
+class Forgotten(NamedTuple):
+    """Batches that nobody has sealed: how many, up to 1,000, one of them, and how long ago the first was made."""
+
+    batches: int
+    first: str
+    age_s: float
+
+
+def find_forgotten(conn: Connection) -> Forgotten | None:
+    """Return what is known of batches that nobody has sealed and that nothing runs in; None if there are none."""
+    with conn.cursor(row_factory=class_row(Forgotten)) as cursor:
+        return cursor.execute(FIND_FORGOTTEN, prepare=False).fetchone()
 
 
 # Whoever adds to it holds a lock until its transaction has ended.
