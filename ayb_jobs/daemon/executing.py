@@ -128,7 +128,8 @@ class Executors:
 def build_executors(around: Surroundings) -> Executors:
     """Make what the registered job types need; raises `ConfigError` for an isolated one that no child could find."""
     types = types_by_executor(around.registry)
-    event_loop, processes, fork_server = None, list[Processes](), ForkServer()
+    event_loop, processes = None, list[Processes]()
+    fork_server = ForkServer(modules_of(around.registry, types["process"]))
     wanted = []
     threads, threads_wanted = slots_for(around, types["thread"], list(thread_executors(around)), "slot")
     if types["thread"]:
@@ -203,6 +204,11 @@ def slots_for(
     )
     places = Places(slots=slots, buffer=buffer, room=room, make=partial(make, executors[0]))
     return places, Wanted(types, room.jobs, buffer.put, backlog)
+
+
+def modules_of(registry: Registry, types: Sequence[str]) -> Sequence[str]:
+    """Return the modules in which these types are registered, in that order."""
+    return list(dict.fromkeys(job_type.module for job_type in registry.types() if job_type.name in types))
 
 
 def make_processes(around: Surroundings, fork_server: ForkServer, types: Sequence[str]) -> list[Processes]:

@@ -46,7 +46,7 @@ class Child:
             for ours in (self._talk, self._stops, self._told):
                 if_refused.callback(ours.close)
             if_refused.callback(os.close, self._lifeline)
-            self.pid = fork_server.fork([orders.fileno(), stops.fileno(), end, told.fileno()])
+            self.pid = fork_server.fork([orders.fileno(), stops.fileno(), end, told.fileno()], closed)
             if_refused.pop_all()
         self._poll = select.poll()
         for descriptor in (self._talk.fileno(), self._told.fileno(), woken):

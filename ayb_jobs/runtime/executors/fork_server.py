@@ -1,7 +1,8 @@
 """The fork server: a daemon's process that has imported what children need, and becomes a child by a fork.
 
-So a child starts in some milliseconds instead of a second. It has no thread and opens nothing: what is forked from it
-is as good as new. Modules with handlers are imported in each child, never here.
+So a child starts in some milliseconds, however long the modules with the handlers take to import. What is forked from
+it is as good as new, since it has no thread and opens nothing. If a module begins a thread, opens a socket or cannot be
+imported, a fork would not be: then each child becomes a new program, which imports everything itself.
 
 Each request comes with four descriptors: what orders come on, what asks to stop, the lifeline, and a socket. On the
 socket the server tells how the child ended. The daemon closes its end when it lets go of the child: then the server
@@ -10,6 +11,7 @@ kills what is left of the child's group. Until then the child's number is nobody
 
 import array
 import gc
+import importlib
 import json
 import os
 import select
@@ -19,6 +21,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from ayb_jobs.runtime.executors import child
 
@@ -36,12 +39,15 @@ main(*map(int, sys.argv[2:]))
 
 
 class Server:
-    """Forks children as requests come, until the daemon's end of the socket is closed."""
+    """Forks children as requests come, until the daemon's end of the socket is closed.
 
-    def __init__(self, requests: socket.socket, wake: int) -> None:
+    If a fork is not `as_good_as_new`, each child begins a new program.
+    """
+
+    def __init__(self, requests: socket.socket, wake: int, *, as_good_as_new: bool) -> None:
         self._requests = requests
         self._wake = wake
-        self._has_threads = threading.active_count() > 1
+        self._as_good_as_new = as_good_as_new
         self._children: dict[int, int] = {}  # their numbers, by the descriptor of their socket
         self._sockets: dict[int, socket.socket] = {}
         self._running: set[int] = set()
@@ -99,7 +105,7 @@ class Server:
             os.close(signal.set_wakeup_fd(-1))
             for number in OUTLIVED:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-            if self._has_threads:  # somebody's start-up code began one, which might hold any lock
+            if not self._as_good_as_new:
                 for descriptor in descriptors:
                     os.set_inheritable(descriptor, True)
                 arguments = [json.dumps(sys.path), *map(str, descriptors)]
@@ -167,8 +173,43 @@ def heard_signals() -> int:
     return reading
 
 
-def main(number: int) -> None:
-    """Serve on the socket of this number."""
+def preload(modules: Sequence[str]) -> bool:
+    """Import modules with handlers; tell whether what is forked from this process is as good as new.
+
+    It is not if there is a thread, also of a library or of the machine's start-up code, since that may hold any lock.
+    It is not if a module opened a socket, which children would share, nor if one cannot be imported: a child that
+    imports it anew tells why.
+    """
+    opened = sockets()
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except BaseException:  # whatever a module raises, a child meets it again
+        return False
+    return threads() == 1 and sockets() <= opened
+
+
+def threads() -> int:
+    """Return how many threads this process has; where only Python knows, how many of its own."""
+    try:
+        return len(list(Path("/proc/self/task").iterdir()))
+    except OSError:
+        return threading.active_count()
+
+
+def sockets() -> set[str]:
+    """Return the sockets that this process has open, as far as that can be known."""
+    found = set()
+    with suppress(OSError):
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # that of the folder itself is closed by now
+                found.add(str(descriptor.readlink()))
+    return {name for name in found if name.startswith("socket:")}
+
+
+def main(number: int, modules: Sequence[str]) -> None:
+    """Serve on the socket of this number, with these modules imported."""
+    as_good_as_new = preload(modules)
     gc.collect()
     gc.freeze()  # what is here already stays shared with the children
-    Server(socket.socket(fileno=number), heard_signals()).run()
+    Server(socket.socket(fileno=number), heard_signals(), as_good_as_new=as_good_as_new).run()

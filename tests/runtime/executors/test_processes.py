@@ -1,7 +1,9 @@
 """Isolated handlers in child processes."""
 
+import importlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +174,8 @@ def test_poison_among_innocent_jobs_costs_its_own_attempts_and_nothing_else(
         poison = {
             word: enqueue(conn, NewJob(type="poison", payload=word, max_attempts=1, priority=1)).id for word in POISON
         }
-        enqueue_many(conn, [NewJob(type="innocent", payload={"n": n}, max_attempts=1) for n in range(100)])
-        eventually(lambda: count(conn, "innocent", "completed") == 100, within_s=60)
+        enqueue_many(conn, [NewJob(type="innocent", payload={"n": n}, max_attempts=1) for n in range(1000)])
+        eventually(lambda: count(conn, "innocent", "completed") == 1000, within_s=60)
         eventually(lambda: count(conn, "poison", "failed") == len(POISON), within_s=60)
         told = {word: execution(conn, job_id) for word, job_id in poison.items()}
         for word, (outcome, words) in POISON.items():
@@ -195,6 +197,91 @@ def test_the_death_of_the_fork_server_costs_one_attempt_of_what_runs(database_ur
         assert is_gone(pids(conn)[0])
         assert daemon.recorder.of(LoopFailed) == []
     assert "the process that forked it died" in execution(conn, hit)[1]
+
+
+HEAVY = """
+import os
+from pathlib import Path
+from ayb_jobs import JobContext, Registry
+
+with Path(__file__).with_name("imports").open("a") as imports:
+    imports.write(f"{{os.getpid()}}\\n")
+if os.getpid() != {own}:
+    {further}
+registry = Registry()
+
+@registry.handler("heavy", isolation="process")
+def heavy(ctx: JobContext) -> int:
+    return os.getpid()
+"""
+
+
+class Heavy:
+    """A module that takes long to import, told by which processes have imported it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, further: str = "pass") -> None:
+        self._imports = folder / "imports"
+        (folder / "heavy_jobs.py").write_text(HEAVY.format(own=os.getpid(), further=further))
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delitem(sys.modules, "heavy_jobs", raising=False)
+        self.registry: Registry = importlib.import_module("heavy_jobs").registry
+
+    def imports(self) -> int:
+        """Return in how many processes beside this one it was imported."""
+        return len(self._imports.read_text().split()) - 1
+
+
+def completed_by(conn: Connection, jobs: int) -> set[int]:
+    """Return the processes in which these jobs of the heavy module ran, once all have."""
+    enqueue_many(conn, [NewJob(type="heavy") for _ in range(jobs)])
+    eventually(lambda: count(conn, "heavy", "completed") == jobs, within_s=60)
+    return {pid for (pid,) in conn.execute("SELECT records_processed FROM _ayb_job_executions")}
+
+
+def test_the_modules_of_handlers_are_imported_once_for_all_children(
+    database_url: str, conn: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heavy = Heavy(tmp_path, monkeypatch)
+    with running(database_url, heavy.registry, process_concurrency=1, process_max_jobs=1):
+        assert len(completed_by(conn, 4)) == 4
+    assert heavy.imports() == 1
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+        "import socket; kept = socket.socketpair()",
+        "once = Path(__file__).with_name('once'); once.exists() or once.touch() or 1 / 0",
+    ],
+    ids=["thread", "socket", "cannot be imported"],
+)
+def test_children_begin_anew_if_a_fork_would_share_what_a_module_began(
+    database_url: str, conn: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, further: str
+) -> None:
+    heavy = Heavy(tmp_path, monkeypatch, further)
+    with running(database_url, heavy.registry, process_concurrency=1, process_max_jobs=1):
+        assert len(completed_by(conn, 2)) == 2
+    assert heavy.imports() >= 3
+
+
+def test_what_keeps_a_module_from_being_imported_in_children_is_told(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heavy = Heavy(tmp_path, monkeypatch, "raise ValueError('not in a child')")
+    with running(database_url, heavy.registry, process_concurrency=1) as daemon:
+        told = eventually(lambda: daemon.recorder.of(LoopFailed), within_s=30)
+    assert "ValueError: not in a child" in str(told[0].error)
+
+
+@pytest.mark.parametrize("further", ["os._exit(3)", "import time; time.sleep(3600)"], ids=["dies", "hangs"])
+def test_a_module_that_no_child_survives_keeps_no_daemon_from_stopping(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, further: str
+) -> None:
+    heavy = Heavy(tmp_path, monkeypatch, further)
+    with running(database_url, heavy.registry, process_concurrency=2, shutdown_timeout_s=0.5) as daemon:
+        eventually(heavy.imports, within_s=30)
+        assert daemon.daemon.stop() == 0
 
 
 def test_if_start_up_code_began_a_thread_children_are_started_anew(
