@@ -32,7 +32,9 @@ def value_text(value: Any) -> str:
         return value
     if type(value) is str:
         return encode_basestring_ascii(value)
-    return json.dumps(instant_text(value) if isinstance(value, datetime) else value)
+    if type(value) is int:
+        return str(value)
+    return f'"{instant_text(value)}"' if isinstance(value, datetime) else json.dumps(value)
 
 
 def page_text(items: Iterable[str], **further: str | int | None) -> str:

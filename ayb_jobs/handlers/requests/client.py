@@ -26,7 +26,7 @@ FAULTS = (aiohttp.ClientError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a server answered: its status, and of its body what was read. Keys of `headers` are in small letters."""
+    """What a server answered: its status, and of its body what was read. `headers` are found by any case of a key."""
 
     status: int
     reason: str
@@ -57,7 +57,7 @@ class Client:
             return Answer(
                 status=response.status,
                 reason=response.reason or "",
-                headers={name.lower(): value for name, value in response.headers.items()},
+                headers=response.headers,
                 body=read,
                 is_whole=is_whole,
             )
