@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.lab.torture import network, parse_faults, report, torture
+from ayb_jobs.lab.torture.isolated import ISOLATED
 from ayb_jobs.lab.torture.plan import KINDS, missing
 from ayb_jobs.lab.torture.running import Torture
 
@@ -27,13 +28,22 @@ release = pytest.mark.skipif("RELEASE" not in os.environ, reason="takes an hour 
 
 
 def tormented(
-    folder: Path, seconds: float, faults: str, *, seed: int = SEED, daemons: int = 4, jobs: int = 0
+    folder: Path,
+    seconds: float,
+    faults: str,
+    *,
+    seed: int = SEED,
+    daemons: int = 4,
+    jobs: int = 0,
+    isolated: bool = False,
 ) -> Torture:
     wanted = parse_faults(faults)
     for name in list(wanted):
         if reason := missing(KINDS[name], own_server=True, own_network=network.is_own()):
             pytest.skip(f"{name}: {reason}")
-    result = torture(seconds=seconds, seed=seed, faults=wanted, folder=folder, daemons=daemons, jobs=jobs)
+    result = torture(
+        seconds=seconds, seed=seed, faults=wanted, folder=folder, daemons=daemons, jobs=jobs, isolated=isolated
+    )
     print(report.as_line(result))
     if not result.passed:
         report.write_logs(result)
@@ -67,6 +77,13 @@ def test_without_faults_no_job_runs_twice_and_the_counters_tell_what_happened(tm
 @pytest.mark.timeout(300)
 def test_clocks_that_disagree_change_nothing(tmp_path: Path) -> None:
     tormented(tmp_path, 6, "clock=2,term=2", daemons=2)
+
+
+@pytest.mark.timeout(300)
+def test_isolated_handlers_lose_nothing_either(tmp_path: Path) -> None:
+    result = tormented(tmp_path, 8, "kill=4,term=3,pause=1,terminate=2", daemons=2, isolated=True)
+    ran = {event.job_id for event in result.evidence.events if event.job_type == ISOLATED}
+    assert ran & {run.job_id for run in result.evidence.runs if run.ending == "ok"}
 
 
 def cut_off(folder: Path, cuts: int, *, daemons: int) -> None:

@@ -42,6 +42,9 @@ TOLD_EVERY_S = 10.0
     metavar="SECONDS",
     help="How long after the last fault every job may take to end.",
 )
+@click.option(
+    "--isolated", is_flag=True, help="Let some jobs run in processes of their own; each start costs more then."
+)
 @json_option
 @common_options
 @pass_options
@@ -57,6 +60,7 @@ def torture(
     daemons: int,
     jobs: int,
     drain_s: float,
+    isolated: bool,
 ) -> None:
     """Break a fleet of daemons on purpose while it works, and check that no job is lost.
 
@@ -83,6 +87,7 @@ def torture(
             jobs=jobs,
             drain_s=drain_s,
             folder=folder,
+            isolated=isolated,
             progress=Display(),
         )
     for name, reason in result.left_out.items():

@@ -41,7 +41,15 @@ class Client:
     """One client. It enqueues while there is `room`, and always finishes what it has begun."""
 
     def __init__(
-        self, number: int, *, url: str, seed: int, history: History, room: threading.Event, lease_s: float
+        self,
+        number: int,
+        *,
+        url: str,
+        seed: int,
+        history: History,
+        room: threading.Event,
+        lease_s: float,
+        isolated: bool,
     ) -> None:
         self.enqueued = 0
         self._number = number
@@ -50,6 +58,7 @@ class Client:
         self._history = history
         self._room = room
         self._lease_s = lease_s
+        self._isolated = isolated
         self._stopped = threading.Event()
         self._conn: Connection | None = None
         self._recent: deque[tuple[str, str]] = deque(maxlen=RECENT)
@@ -109,7 +118,10 @@ class Client:
         key = f"{self._number}-{self.enqueued}"
         earlier = [job_id for _, job_id in self._recent]
         self.enqueued += 1
-        return key, new_job(self._chance, key, lease_s=self._lease_s, earlier=earlier, job_type=job_type)
+        job = new_job(
+            self._chance, key, lease_s=self._lease_s, earlier=earlier, job_type=job_type, isolated=self._isolated
+        )
+        return key, job
 
     def _enqueue_batch(self) -> None:
         """Make a batch in one transaction, or job by job. If no answer comes, another one is made of what is left."""

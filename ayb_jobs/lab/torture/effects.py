@@ -1,13 +1,16 @@
 """The effect log: what handlers did, one line of JSON each, appended by the handlers to their daemon's own file."""
 
+import asyncio
 import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+from ayb_jobs.errors import Stopped
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.lab.checker import Run
@@ -28,6 +31,21 @@ def note(context: JobContext | AsyncJobContext, what: str) -> None:
     job = context.job
     line = {"job": job.id, "lease": job.lease_id, "attempt": job.attempt, "what": what, "at": time.monotonic()}
     os.write(_file(), json.dumps(line).encode() + b"\n")
+
+
+@contextmanager
+def noted(context: JobContext | AsyncJobContext) -> Iterator[None]:
+    """Write that a run starts, and how the block ends."""
+    note(context, "start")
+    try:
+        yield
+    except (Stopped, asyncio.CancelledError):
+        note(context, "stopped")
+        raise
+    except BaseException:
+        note(context, "error")
+        raise
+    note(context, "ok")
 
 
 def read(folder: Path) -> list[Run]:

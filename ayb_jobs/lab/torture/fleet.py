@@ -14,20 +14,22 @@ from pathlib import Path
 from psycopg.conninfo import make_conninfo
 
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.lab.torture import effects
+from ayb_jobs.lab.torture import effects, isolated
 from ayb_jobs.lab.torture.fork_server import Child, ForkServer
 
+WORKLOAD = "ayb_jobs.lab.torture.workload"
 CONFIG = """
 [jobs]
 enabled = true
 worker_concurrency = {concurrency}
+process_concurrency = 1
 poll_interval_ms = {poll_ms}
 lease_duration_s = {lease_s}
 scheduler_tick_s = 1
 max_crashes = 1000000
 shutdown_timeout_s = {shutdown_s}
 [handlers]
-modules = ["ayb_jobs.lab.torture.workload"]
+modules = {modules}
 packs = []
 [api]
 enabled = {api}
@@ -57,7 +59,10 @@ STOPPED_WITHIN_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What every daemon of a fleet is started with. `further` is added to its configuration."""
+    """What every daemon of a fleet is started with. `further` is added to its configuration.
+
+    If it runs `isolated` jobs, each start takes a second process, which imports what that one needs.
+    """
 
     url: str
     folder: Path
@@ -66,6 +71,7 @@ class Setting:
     poll_ms: int = 10_000
     shutdown_s: int = 5
     api: bool = False
+    isolated: bool = False
     further: str = ""
     run: str = field(default_factory=lambda: secrets.token_hex(4))
 
@@ -87,6 +93,7 @@ class Setting:
             "lease_s": self.lease_s,
             "shutdown_s": self.shutdown_s,
             "api": str(self.api).lower(),
+            "modules": json.dumps([WORKLOAD, isolated.MODULE] if self.isolated else [WORKLOAD]),
         }
         self.config_file.write_text(CONFIG.format(**values) + self.further)
 

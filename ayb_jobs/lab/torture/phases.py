@@ -70,6 +70,7 @@ class Run:
         drain_s: float,
         folder: Path,
         port: int,
+        isolated: bool,
         progress: Progress,
     ) -> None:
         self._url = url
@@ -87,13 +88,22 @@ class Run:
             folder=folder,
             poll_ms=POOLED_POLL_MS if self._pooled else POLL_MS,
             api=not faults,
+            isolated=isolated,
             further=elsewhere.config(port),
         )
         self._daemons = [Daemon(number, self._setting, fork_server) for number in range(1, daemons + 1)]
         self._room = threading.Event()
         self._history = history.History(folder / "history.jsonl")
         self._clients = [
-            Client(number, url=url, seed=seed, history=self._history, room=self._room, lease_s=self._setting.lease_s)
+            Client(
+                number,
+                url=url,
+                seed=seed,
+                history=self._history,
+                room=self._room,
+                lease_s=self._setting.lease_s,
+                isolated=isolated,
+            )
             for number in range(CLIENTS)
         ]
         self._nemesis = Nemesis(

@@ -47,14 +47,15 @@ def torture(
     jobs: int = 0,
     drain_s: float = 180.0,
     folder: Path | None = None,
+    isolated: bool = False,
     progress: Progress = lambda _phase, _numbers: None,
 ) -> Torture:
     """Run a fleet of `daemons` under `faults` (see `parse_faults`) for `seconds`, until at least `jobs` were enqueued.
 
     Without `database_url` an embedded database is made and removed. A database of the caller's has to be one that
     nobody uses, and is left as it was; faults are left out that are not ours to inject there. What has not ended
-    `drain_s` after the last fault is lost. `progress` is told the phase, and numbers, every second. Raises
-    `DatabaseError` and `Conflict`.
+    `drain_s` after the last fault is lost. With `isolated`, some jobs have a process of their own. `progress` is told
+    the phase, and numbers, every second. Raises `DatabaseError` and `Conflict`.
     """
     home = folder or Path(tempfile.mkdtemp(prefix="ayb-jobs-torture-"))
     home.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,7 @@ def torture(
                 drain_s=drain_s,
                 folder=home,
                 port=port,
+                isolated=isolated,
                 progress=progress,
             )()
     violations = check(evidence)

@@ -3,21 +3,20 @@
 import asyncio
 import random
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 
 from ayb_jobs.client.enqueueing import enqueue
-from ayb_jobs.errors import Stopped
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.lab.checker import JobLimit
 from ayb_jobs.lab.torture import elsewhere
-from ayb_jobs.lab.torture.effects import note
+from ayb_jobs.lab.torture.effects import note, noted
+from ayb_jobs.lab.torture.isolated import ISOLATED
 from ayb_jobs.model.job import LeasedJob, NewJob
 from ayb_jobs.model.results import Snooze
 from ayb_jobs.storage.database import is_refused
@@ -42,24 +41,10 @@ class MeantToFail(Exception):
     """This attempt was meant to fail."""
 
 
-@contextmanager
-def _noted(context: JobContext | AsyncJobContext) -> Iterator[None]:
-    note(context, "start")
-    try:
-        yield
-    except (Stopped, asyncio.CancelledError):
-        note(context, "stopped")
-        raise
-    except BaseException:
-        note(context, "error")
-        raise
-    note(context, "ok")
-
-
 @registry.handler(TICK)
 def tick(context: JobContext) -> None:
     """Do nothing, once a second."""
-    with _noted(context):
+    with noted(context):
         pass
 
 
@@ -68,7 +53,7 @@ def tick(context: JobContext) -> None:
 @registry.handler("torture_work")
 def work(context: JobContext) -> None:
     """Take as long as the payload says, and end early when asked to."""
-    with _noted(context):
+    with noted(context):
         if seconds := context.payload.get("s"):
             context.stopping.wait(seconds)
             context.check()
@@ -85,21 +70,21 @@ def grown(member: LeasedJob) -> NewJob:
 @registry.handler("torture_async")
 async def work_async(context: AsyncJobContext) -> None:
     """Do the same on the event loop."""
-    with _noted(context):
+    with noted(context):
         await asyncio.sleep(context.payload.get("s", 0))
 
 
 @registry.handler("torture_deaf")
 def deaf(context: JobContext) -> None:
     """Take as long as the payload says, and not listen."""
-    with _noted(context):
+    with noted(context):
         threading.Event().wait(context.payload["s"])  # libfaketime knows no time.sleep
 
 
 @registry.handler("torture_progress")
 def progress(context: JobContext) -> None:
     """Tell of progress, step by step."""
-    with _noted(context):
+    with noted(context):
         for step in range(3):
             context.progress(records_processed=step)
             context.stopping.wait(0.05)
@@ -126,7 +111,7 @@ def transaction(context: JobContext) -> None:
 @registry.handler("torture_flaky")
 def flaky(context: JobContext) -> None:
     """Fail at the first attempt."""
-    with _noted(context):
+    with noted(context):
         if context.attempt == 1:
             raise MeantToFail
 
@@ -134,7 +119,7 @@ def flaky(context: JobContext) -> None:
 @registry.handler("torture_snooze")
 def snooze(context: JobContext) -> Snooze | None:
     """Ask to run later, once."""
-    with _noted(context):
+    with noted(context):
         return Snooze(0.5) if context.attempt == 1 else None
 
 
@@ -145,13 +130,22 @@ TWICE = 2
 
 
 def new_job(
-    chance: random.Random, key: str, *, lease_s: float, earlier: Sequence[str] = (), job_type: str | None = None
+    chance: random.Random,
+    key: str,
+    *,
+    lease_s: float,
+    earlier: Sequence[str] = (),
+    job_type: str | None = None,
+    isolated: bool = False,
 ) -> NewJob:
     """Return the next job of the mix: most are quick, a few outlast their first lease, a few may fail by crashes.
 
-    A few wait for up to three of the `earlier` ones. With a `job_type` it is one of that type.
+    A few wait for up to three of the `earlier` ones. With a `job_type` it is one of that type. Some have a process of
+    their own if there are to be `isolated` ones.
     """
     shares = [share if job_type in (None, kind) else 0 for (kind, *_), share in zip(_MIX, _SHARES, strict=True)]
+    if not isolated:
+        shares[-1] = 0
     kind, max_attempts, seconds, delay_s = chance.choices(_MIX, shares)[0]
     takes_s = chance.uniform(*seconds) * (lease_s if kind is _LONG else 1)
     return NewJob(
@@ -208,6 +202,7 @@ _MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
     (elsewhere.COMMAND, MANY, _QUICK, 0.0),
     (elsewhere.REQUEST, MANY, _QUICK, 0.0),
     (elsewhere.STATEMENT, MANY, _QUICK, 0.0),
+    (ISOLATED, MANY, (0.0, 0.2), 0.0),
 )
-_WANTED = (46, 24, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 2, 1, 2, 1)
+_WANTED = (46, 24, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 2, 1, 2, 1, 3)
 _SHARES = tuple(share if kind not in elsewhere.MISSING else 0 for (kind, *_), share in zip(_MIX, _WANTED, strict=True))
