@@ -18,6 +18,7 @@ MAX_NAME = 100
 MAX_IDEMPOTENCY_KEY = 255
 MAX_LIMIT_KEY = 200
 PRIORITIES = range(1, 5)
+LAST_PRIORITY = max(PRIORITIES)
 MAX_ATTEMPTS = 2**31 - 1
 # Stands for a payload that is not given; None is one.
 NO_PAYLOAD: Any = object()
@@ -69,7 +70,7 @@ class LeasedJob(NamedTuple):
     @property
     def is_limited(self) -> bool:
         """Whether the job runs under a limit: its priority is raised then."""
-        return self.priority > max(PRIORITIES)
+        return self.priority > LAST_PRIORITY
 
     @property
     def lease(self) -> Lease:

@@ -152,7 +152,11 @@ def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(
 
 
 @MODES
-@pytest.mark.parametrize("statement", [settling.SETTLE_JOBS, settling.SETTLE_AND_REMOVE_JOBS], ids=["keep", "remove"])
+@pytest.mark.parametrize(
+    "statement",
+    [settling.COMPLETE_JOBS, settling.SETTLE_JOBS, settling.SETTLE_AND_REMOVE_JOBS],
+    ids=["complete", "keep", "remove"],
+)
 def test_settling_finds_its_jobs_by_their_ids(table_of_jobs: Connection, mode: str, statement: LiteralString) -> None:
     found = plan(table_of_jobs, mode, statement, SETTLE)
     assert READS_ALL not in found

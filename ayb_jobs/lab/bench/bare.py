@@ -12,10 +12,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from ayb_jobs.runtime.jobs.look import BATCH
+from ayb_jobs.storage.arrays import uuid_array
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.lanes import NO_FLOOR
 from ayb_jobs.storage.queue.leasing import LEASE_JOBS
-from ayb_jobs.storage.queue.settling import SETTLE_AND_REMOVE_JOBS, SETTLE_JOBS
+from ayb_jobs.storage.queue.settling import ALL_COMPLETED, COMPLETE_JOBS, SETTLE_AND_REMOVE_JOBS
 
 Tell = Callable[[str, Any], None]
 Stop = Callable[[], object]
@@ -64,13 +65,13 @@ def settle(conn: Connection, rows: Sequence[Row], *, remove: bool = False) -> No
     """Complete a leased batch."""
     zeros = "{" + ",".join(["0"] * len(rows)) + "}"
     conn.execute(
-        SETTLE_AND_REMOVE_JOBS if remove else SETTLE_JOBS,
+        SETTLE_AND_REMOVE_JOBS if remove else COMPLETE_JOBS,
         {
             "worker_id": "bare",
-            "ids": "{" + ",".join([row[ID] for row in rows]) + "}",
-            "lease_ids": "{" + ",".join([row[LEASE_ID] for row in rows]) + "}",
-            "states": "{}",
-            "outcomes": "{}",
+            "ids": uuid_array([row[ID] for row in rows]),
+            "lease_ids": uuid_array([row[LEASE_ID] for row in rows]),
+            "states": ALL_COMPLETED,
+            "outcomes": ALL_COMPLETED,
             "delays": "{}",
             "errors": [],
             "records": "{}",

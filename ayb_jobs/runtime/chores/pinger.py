@@ -34,14 +34,14 @@ class Pinger:
         """Note the pings that an event calls for."""
         match event:
             case JobsLeased():
-                self._note("/start", [job.schedule_id for job in event.jobs])
+                self._note("/start", {job.schedule_id for job in event.jobs})
             case JobsSettled():
-                completed = (each.job.schedule_id for each in event.settlements if each.state is JobState.COMPLETED)
-                self._note("", list(completed))
+                completed = {each.job.schedule_id for each in event.settlements if each.state is JobState.COMPLETED}
+                self._note("", completed)
             case _:
                 pass
 
-    def _note(self, path: str, schedule_ids: list[str | None]) -> None:
+    def _note(self, path: str, schedule_ids: set[str | None]) -> None:
         with self._lock:
             for schedule_id in schedule_ids:
                 if schedule_id is not None:

@@ -66,6 +66,33 @@ def test_removing_differs_from_keeping_in_what_becomes_of_the_completed_alone() 
     assert words(remove["settled"]) == words("SELECT * FROM removed UNION ALL SELECT * FROM updated")
 
 
+def test_completing_leaves_out_of_settling_what_does_nothing_if_all_completed() -> None:
+    settle, complete = steps(settling.SETTLE_JOBS), steps(settling.COMPLETE_JOBS)
+    assert set(complete) == set(settle)
+    for step in ("impatient", "answer"):
+        assert words(complete[step]) == words(settle[step])
+    assert words(complete["settled"]) == words(if_completed(settle["settled"]))
+    logged = re.sub(r"outcome,\s+error,", "outcome,", settle["logged"]).replace(
+        "outcome, records,", "'completed', records,"
+    )
+    assert words(complete["logged"]) == words(logged)
+
+
+def if_completed(step: str) -> str:
+    """Return what a step comes to if all it is given completed."""
+    without = re.sub(
+        r"run_at = CASE .*? END,|max_attempts = CASE .*? END,|last_error = coalesce\(.*?\),", "", step, flags=re.DOTALL
+    )
+    for general, completed in {
+        "ended.state,": "'completed',",
+        "CASE ended.state WHEN 'completed' THEN now() END": "now()",
+        "CASE ended.state WHEN 'canceled' THEN now() END": "NULL",
+        "ended.outcome, ended.error,": "",
+    }.items():
+        without = re.sub(r"\s+".join(map(re.escape, general.split())), completed, without)
+    return without
+
+
 def test_extending_and_releasing_look_for_their_leases_alike() -> None:
     extend, release = steps(leases.EXTEND_LEASES), steps(leases.RELEASE_JOBS)
     for step in ("held", "free"):
