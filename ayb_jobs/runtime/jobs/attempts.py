@@ -12,7 +12,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import CANCELED_WHILE_IT_RAN, Outcome, Settlement, settle_failure, settle_result
 from ayb_jobs.model.results import Cancel, Result
-from ayb_jobs.runtime.jobs.error_text import error_text
+from ayb_jobs.runtime.jobs.error_text import error_text, masked
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.paused import Paused
 
@@ -76,6 +76,8 @@ class Attempts:
         """Hand over what a handler returned."""
         if held.abandoned or context.settled:
             return
+        if isinstance(result, Cancel):
+            result = Cancel(masked(result.reason, self.services.mask))
         self._settle(held, settle_result(held.job, result, held.started, ended, reported=context.records_processed))
 
     def raised(self, held: Held, context: JobContext, error: BaseException, started: float, ended: float) -> None:
@@ -83,7 +85,7 @@ class Attempts:
         if held.abandoned or context.settled:
             return
         if isinstance(error, Discard) and error.pause_type:
-            self.paused.ask_for(held.job.type, str(error))
+            self.paused.ask_for(held.job.type, masked(str(error), self.services.mask))
         if context.stop_reason == "canceled" and isinstance(error, Stopped):
             canceled = settle_result(held.job, Cancel(CANCELED_WHILE_IT_RAN), started, ended)
             self._settle(held, canceled._replace(records=context.records_processed))
@@ -95,7 +97,7 @@ class Attempts:
             held,
             settle_failure(
                 held.job,
-                error_text(error),
+                masked(error_text(error), self.services.mask),
                 started,
                 ended,
                 backoff=self._backoff,

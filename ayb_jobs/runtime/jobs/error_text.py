@@ -2,11 +2,12 @@
 
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import dropwhile
 from pathlib import Path
 
 from ayb_jobs.errors import AybJobsError
+from ayb_jobs.model.lifecycle import MAX_ERROR
 
 OURS = f"{Path(__file__).parents[2]}{os.sep}"
 # So many exceptions of one attempt are told; a chain may be as long as a handler likes.
@@ -16,6 +17,17 @@ MOST_TOLD = 32
 def error_text(error: BaseException) -> str:
     """Return the text of an exception and of those that belong to it, each with its type and message first."""
     return "\n".join(heading + one_text(one) for heading, one in related(error))
+
+
+def masked(text: str, mask: Callable[[str], str]) -> str:
+    """Return a text without its secrets, as far as it will be kept: they are masked before it is cut.
+
+    Else half of a secret could be left on either side of the cut.
+    """
+    most = 2 * MAX_ERROR
+    if len(text) <= 2 * most:
+        return mask(text)
+    return mask(text[:most]) + text[most:-most] + mask(text[-most:])
 
 
 def related(error: BaseException) -> Iterator[tuple[str, BaseException]]:
