@@ -65,7 +65,7 @@ def torture(
     """Break a fleet of daemons on purpose while it works, and check that no job is lost.
 
     Without --database-url an embedded PostgreSQL is made for it and removed. A database that is named has to be one
-    that nobody uses: without jobs, schedules, executions and living daemons. It is left as it was.
+    that nobody uses: no row in a table of ours, and no living daemon. It is left as it was.
 
     Exits with 0 only if no job was lost and no invariant broken. If not, it keeps the logs and says where they are.
     """

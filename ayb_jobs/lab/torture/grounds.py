@@ -4,29 +4,24 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import LiteralString
 
+from psycopg import sql
+
 from ayb_jobs.errors import Conflict
 from ayb_jobs.lab.torture import event_log
 from ayb_jobs.lab.torture.retrying import RetryingConnection
 from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.drift import made_columns
 from ayb_jobs.storage.migrate import migrate, schema_status
 
 CLEANED_WITHIN_S = 60.0
 
-# Each table of which any row is somebody's work, with what its rows are; a daemon that has been silent is none.
-SOMEBODYS: dict[str, LiteralString] = {
-    "jobs": "SELECT count(*) FROM _ayb_jobs",
-    "schedules": "SELECT count(*) FROM _ayb_job_schedules",
-    "executions": "SELECT count(*) FROM _ayb_job_executions",
-    "living daemons": "SELECT count(*) FROM _ayb_job_workers WHERE heartbeat_at > now() - interval '1 minute'",
-}
+# A row in any table of ours is somebody's work, or tells of it: whatever a later migration adds, too. Of daemons only a
+# living one is.
+NOBODYS = {"_ayb_jobs_migrations", "_ayb_job_workers"}
+LIVING_DAEMONS = "SELECT count(*) FROM _ayb_job_workers WHERE heartbeat_at > now() - interval '1 minute'"
 HAS_TABLES = "SELECT to_regclass('_ayb_jobs') IS NOT NULL OR to_regclass('_ayb_job_schedules') IS NOT NULL"
 
-REMOVE_ROWS = """
-    DELETE FROM _ayb_jobs WHERE type ^@ 'torture_';
-    DELETE FROM _ayb_job_executions WHERE job_type ^@ 'torture_';
-    DELETE FROM _ayb_job_schedules WHERE name ^@ 'torture_';
-    DELETE FROM _ayb_job_workers WHERE 'torture_work' = ANY (types);
-"""
+REMOVE_DAEMONS = "DELETE FROM _ayb_job_workers WHERE 'torture_work' = ANY (types)"
 # All that a run's own `migrate` made, and nothing else: the database had no table of ours before.
 REMOVE_SCHEMA = r"""
     DO $$
@@ -69,7 +64,7 @@ def prepared(url: str) -> Iterator[None]:
     finally:
         with closing(RetryingConnection(url, give_up_s=CLEANED_WITHIN_S)) as database:
             database.ask(event_log.uninstall)
-            database.ask(lambda conn: conn.execute(REMOVE_ROWS if had_tables else REMOVE_SCHEMA))
+            database.ask(_remove_rows if had_tables else lambda conn: conn.execute(REMOVE_SCHEMA))
 
 
 def _refuse_somebodys(conn: Connection) -> bool:
@@ -81,13 +76,34 @@ def _refuse_somebodys(conn: Connection) -> bool:
         raise Conflict(
             "the database has job tables of another version; torture needs an empty database, or a migrated one"
         )
-    counts = {what: _number(conn, statement) for what, statement in SOMEBODYS.items()}
+    counts = {_words(table): _number(conn, _counting(table)) for table in _somebodys()}
+    counts["living daemons"] = _number(conn, LIVING_DAEMONS)
     found = [f"{count} {what}" for what, count in counts.items() if count]
     if found:
         raise Conflict(f"the database holds {', '.join(found)}; torture needs one that nobody uses, with none of them")
     return True
 
 
-def _number(conn: Connection, statement: LiteralString) -> int:
+def _somebodys() -> list[str]:
+    """Return our tables in which every row is a run's own, since there was none before it; jobs first."""
+    return sorted({table for table, _ in made_columns()} - NOBODYS, key=lambda table: (table != "_ayb_jobs", table))
+
+
+def _remove_rows(conn: Connection) -> None:
+    for table in _somebodys():
+        conn.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+    conn.execute(REMOVE_DAEMONS)
+
+
+def _counting(table: str) -> sql.Composed:
+    return sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+
+
+def _words(table: str) -> str:
+    """Return what a table's rows are, in words: `batch callbacks` of `_ayb_job_batch_callbacks`."""
+    return "jobs" if table == "_ayb_jobs" else table.removeprefix("_ayb_job_").replace("_", " ")
+
+
+def _number(conn: Connection, statement: LiteralString | sql.Composed) -> int:
     row = conn.execute(statement).fetchone()
     return int(row[0]) if row else 0
