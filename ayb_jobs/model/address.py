@@ -15,6 +15,10 @@ COMMAND = re.compile(r"(?i)\s*(psql\s|(?:export\s+)?[a-z_]+=['\"]?postgres(?:ql)
 HOST = r"(?:\[[0-9a-fA-F:.%]+\]|[^\s:/?#\[\]@,]*)(?::\d+)?"
 # Up to the last @, since unescaped ones do occur in passwords.
 URL = re.compile(rf"(?i)[a-z][a-z0-9+.-]*://(?:\S*@)?{HOST}(?:,{HOST})*(?:[/?#]|$)")
+# As PostgreSQL reads it: whose name and password end at the first @ before any / or ?.
+AUTHORITY = re.compile(r"(?i)postgres(?:ql)?://([^/?]*)")
+NO_PORT = re.compile(r":(?!\d*(?:,|$))")
+IN_BRACKETS = re.compile(r"\[[^\]]*\]")
 WORDS = re.compile(r"(?:\s*\w+\s*=\s*(?:'(?:[^'\\]|\\.)*'|[^\s'=]\S*|))+\s*")
 
 # Parameters that other programs put into the address, and what to do about each.
@@ -49,7 +53,9 @@ def address_fault(address: str) -> str | None:
         what = "a line break" if "\n" in address or "\r" in address else "a space"
         return f"{where} with {what}; leave it out"
     scheme = SCHEME.match(address)
-    return (_scheme_fault(scheme[1].lower()) or _parameter_fault(address)) if scheme else None
+    if scheme is None:
+        return None
+    return _scheme_fault(scheme[1].lower()) or _authority_fault(address) or _parameter_fault(address)
 
 
 def is_address(address: str) -> bool:
@@ -70,6 +76,17 @@ def _scheme_fault(scheme: str) -> str | None:
             return f"names another kind of database ({scheme}); ayb-jobs needs PostgreSQL: {RIGHT}"
         case _:
             return f"begins with {scheme}://, which PostgreSQL does not know; {RIGHT}"
+
+
+def _authority_fault(address: str) -> str | None:
+    """Tell of a password whose rest PostgreSQL would take for a host, a port or a database, and show in its errors."""
+    if not (authority := AUTHORITY.match(address)):
+        return None
+    if authority[1].count("@") > 1:
+        return "has an @ in the user's name or the password; write %40 for it"
+    if NO_PORT.search(IN_BRACKETS.sub("", authority[1].rpartition("@")[2])):
+        return "has a port that is no number; in a password write %2F for a / and %3F for a ?"
+    return None
 
 
 def _parameter_fault(address: str) -> str | None:

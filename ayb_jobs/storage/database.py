@@ -131,14 +131,22 @@ def conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     ours: dict[str, str | int] = {**_TCP, "application_name": name, "connect_timeout": max(2, round(limits.connect_s))}
     if writable:
         ours["target_session_attrs"] = "read-write"
-    if fault := address_fault(url):
+    if fault := unreadable(url):
         raise DatabaseError(f"the database's address {fault}")
-    try:
-        theirs = conninfo_to_dict(url)
-    except psycopg.Error:  # its message quotes the text, password and all
-        raise DatabaseError(f"the database's address is neither a URL nor `key=value` words; {RIGHT}") from None
+    theirs = conninfo_to_dict(url)
     ours = {key: value for key, value in ours.items() if key not in theirs}
     return make_conninfo(url, **ours, client_encoding="UTF8")
+
+
+def unreadable(url: str) -> str | None:
+    """Return why a database's address cannot be read, and what to write, without any part of it; None if it can be."""
+    if fault := address_fault(url):
+        return fault
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error:  # its message quotes the text, password and all
+        return f"is neither a URL nor `key=value` words; {RIGHT}"
+    return None
 
 
 # Instants are read in ISO style, whatever the database or the role prefers. The server notices that a client is gone as

@@ -82,6 +82,14 @@ def test_disabled_jobs_are_never_called_well(folder: Path) -> None:
     assert last == "The daemon can start; 1 warning."
 
 
+@pytest.mark.parametrize("address", ["hunter2-canary", "postgres//u:hunter2-canary@h/d", "host=h hunter2-canary=1"])
+def test_an_address_that_the_daemon_could_not_read_is_a_fault_of_the_settings(folder: Path, address: str) -> None:
+    done = check(folder, "", AYB_JOBS_DATABASE_URL=address)
+    assert done.returncode == ExitCode.CONFIG
+    assert done.stderr.startswith("ayb-jobs: database.url is neither a URL nor `key=value` words; write postgresql://")
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 def test_a_fault_of_the_handlers_is_told_with_the_place_that_names_them(folder: Path) -> None:
     done = check(folder, FAULTY)
     places = [line.rpartition(" (")[2] for line in done.stderr.splitlines()]

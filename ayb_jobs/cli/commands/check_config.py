@@ -17,6 +17,7 @@ from ayb_jobs.config.display import as_json, as_toml
 from ayb_jobs.config.reference import example as example_file
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.handlers.packs import build_registry
+from ayb_jobs.storage.database import unreadable
 
 
 @click.command("check-config")
@@ -41,6 +42,7 @@ def check_config(
         return
     try:
         config = settings(options, queues=queues, worker_concurrency=concurrency)
+        check_addresses(config)
         types = build_registry(config).names()
         warnings = warnings_of(config, types)
     except ConfigError as error:
@@ -53,6 +55,14 @@ def check_config(
     for warning in warnings:
         say(one_line(f"ayb-jobs: warning: {warning}"))
     say(verdict(len(warnings)))
+
+
+def check_addresses(config: Config) -> None:
+    """Raise `ConfigError` for an address of a database that the daemon could not read."""
+    given = {"database.url": config.database.url, "database.direct_url": config.database.direct_url}
+    faults = {key: unreadable(address) for key, address in given.items() if address}
+    if problems := [f"{key} {fault}" for key, fault in faults.items() if fault]:
+        raise ConfigError(problems)
 
 
 def warnings_of(config: Config, known: Collection[str]) -> list[str]:
