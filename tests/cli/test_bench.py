@@ -33,11 +33,26 @@ FIGURES = {
         "50 queues, 600 jobs in others",
     ],
     "cleanup": [f"{cost}, 600 rows" for cost in ("time", "WAL", "longest transaction", "a writer's p99")],
+    "kinds": [
+        *(
+            name
+            for work in (
+                "empty async handlers",
+                "15 async handlers of 1 s at once",
+                "requests answered at once",
+                "commands, /bin/true",
+                "empty isolated handlers",
+                "isolated handlers that compute",
+            )
+            for name in (work, f"{work}: CPU")
+        ),
+        "a step",
+    ],
     "idle": ["transactions", "CPU", "memory", "start to first lease", "jobs list"],
 }
 
 # These start daemons one after another, or wait.
-LONG = {"latency", "deep", "pinned", "daemons", "queues"}
+LONG = {"latency", "deep", "pinned", "daemons", "queues", "kinds"}
 # Not run here: its fires come when they are due, which takes more than a minute.
 TOO_LONG = {"schedules"}
 

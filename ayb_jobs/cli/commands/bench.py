@@ -17,6 +17,7 @@ from ayb_jobs.lab.bench.works import WORKS as MEASURES
 # Named here too, so that help and completion need not import what measures.
 WORKS = (
     "drain", "waiting", "enqueue", "latency", "deep", "reads", "pinned", "daemons", "queues", "idle", "cleanup", "schedules",
+    "kinds",
 )  # fmt: skip
 THREE_DIGITS = 100
 
@@ -38,8 +39,8 @@ THREE_DIGITS = 100
 def bench(options: Options, works: tuple[str, ...], jobs: int, rows: int, rounds: int) -> None:
     """Measure the daemon on this machine, each figure beside a bare loop: the same SQL with nothing around it.
 
-    WORK is any of drain, waiting, enqueue, latency, deep, reads, pinned, daemons, queues, idle, cleanup and schedules;
-    without one, all are measured. The ratio beside each figure is what can be compared between machines.
+    WORK is any of drain, waiting, enqueue, latency, deep, reads, pinned, daemons, queues, idle, cleanup, schedules and
+    kinds; without one, all are measured. The ratio beside each figure is what can be compared between machines.
 
     Without --database-url an embedded PostgreSQL is made for it and removed. On a server that is named, each round
     makes a database of its own and drops it; the named database itself is not touched.

@@ -4,23 +4,28 @@ It tells lines of JSON, each an event and its value, and ends when its standard 
 clock, which all processes of a machine share.
 """
 
+import importlib
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from ayb_jobs.config import Config, Database, Jobs, Log, Retention
+from ayb_jobs.config import Config, Database, Handlers, Jobs, JobTypeSettings, Log, Retention
 from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.events import Events, JobsSettled
 from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.kinds.exec import ExecSettings
+from ayb_jobs.handlers.kinds.http import HttpSettings
+from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.lab.bench.bare import BARE
+from ayb_jobs.lab.bench import kinds_bare
+from ayb_jobs.lab.bench.bare import BARE, Stop
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.runtime.garbage import collect_rarely
@@ -73,6 +78,26 @@ def daemon(
     config = Config(jobs=jobs, retention=Retention(completed_h=completed_h), database=Database(url=url), log=Log())
     registry = Registry()
     registry.handler("noop")(Handler(work_s))
+    return started(config, registry)
+
+
+def kinds(url: str, *, address: str | None, settings: Mapping[str, int]) -> Callable[[], object]:
+    """Start a daemon with job types of each kind; return what stops it. Requests go to `address`."""
+    types: dict[str, JobTypeSettings] = {"command": ExecSettings(exec=["/bin/true"])}
+    if address:
+        types["request"] = HttpSettings(http=address, allow_private=True)
+    config = Config(
+        jobs=Jobs(enabled=True, poll_interval_ms=100).model_copy(update=settings),
+        handlers=Handlers(modules=["ayb_jobs.lab.bench.kinds_handlers"], packs=[]),
+        job_types=types,
+        database=Database(url=url),
+        log=Log(),
+    )
+    return started(config, build_registry(config))
+
+
+def started(config: Config, registry: Registry) -> Callable[[], object]:
+    """Start a daemon; return what stops it."""
     events = Events()
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no file of anyone
         logs = configure_logging(config.log, stream=nowhere)
@@ -81,7 +106,7 @@ def daemon(
     events.subscribe(tell_settled)
     running = Daemon(
         config=config,
-        url=url,
+        url=config.database.url,
         registry=registry,
         events=events,
         logger=structlog.get_logger(),
@@ -98,10 +123,27 @@ def tell_settled(event: object) -> None:
         tell("settled", (time.monotonic(), len(event.settlements)))
 
 
+NEED_HTTP = frozenset({"requests", "receiving"})
+DAEMONS: dict[str, Callable[..., Callable[[], object]]] = {"daemon": daemon, "kinds": kinds}
+
+
+def work_of_kinds(kind: str) -> Callable[..., Stop] | None:
+    """Return what does bare what jobs of a kind do; None if this is no such work."""
+    if kind in NEED_HTTP:
+        work: Callable[..., Stop] = importlib.import_module("ayb_jobs.lab.bench.kinds_requests").KINDS[kind]
+        return work
+    return kinds_bare.KINDS.get(kind)
+
+
 def main(kind: str, options: str) -> None:
     """Run one kind of process until standard input ends."""
     settings = json.loads(options)
-    stop = daemon(**settings) if kind == "daemon" else BARE[kind](tell, **settings)
+    if kind in DAEMONS:
+        stop = DAEMONS[kind](**settings)
+    elif (work := work_of_kinds(kind)) is not None:
+        stop = work(tell, **{name: value for name, value in settings.items() if name != "url"})
+    else:
+        stop = BARE[kind](tell, **settings)
     tell("ready", time.monotonic())
     sys.stdin.read()
     stop()

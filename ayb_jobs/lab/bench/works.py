@@ -9,6 +9,7 @@ from ayb_jobs.lab.bench import (
     drain,
     enqueue,
     idle,
+    kinds,
     latency,
     pinned,
     queues,
@@ -32,4 +33,5 @@ WORKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "idle": idle.measure,
     "cleanup": cleanup.measure,
     "schedules": schedules.measure,
+    "kinds": kinds.measure,
 }

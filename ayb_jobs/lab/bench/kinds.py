@@ -1,0 +1,179 @@
+"""Kinds: jobs of each kind beside the same work with no queue around it, by time and by processor time.
+
+The processor time is that of the daemon and of all its processes, without the database server's.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import structlog
+
+from ayb_jobs.client.enqueueing import enqueue, enqueue_many
+from ayb_jobs.config.section import has_http
+from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.lab.bench.figures import Figure, Pair, figure
+from ayb_jobs.lab.bench.kinds_bare import WARM
+from ayb_jobs.lab.bench.processes import Measured, measured
+from ayb_jobs.lab.bench.scratch import Bench
+from ayb_jobs.model.job import NewJob
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.leasing import lease_jobs
+
+TICKS = os.sysconf("SC_CLK_TCK")
+REQUESTS_AT_ONCE, COMMANDS_AT_ONCE = 100, 4
+STEP_CALLS = 50
+
+
+class Work(NamedTuple):
+    """Jobs of one type, how many of a round's jobs, and the settings; and what does the same bare."""
+
+    name: str
+    job_type: str
+    share: float
+    settings: Mapping[str, int]
+    bare: str
+    options: Mapping[str, Any]
+
+
+class Cost(NamedTuple):
+    """What was done in a second, and what each took of processors, in microseconds."""
+
+    rate: float
+    cpu_us: float
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Measure each kind in turn, and a step beside an insert."""
+    if has_http():
+        with measured("receiving", "") as receiver:
+            address = f"http://127.0.0.1:{receiver.wait_for('port')}/"
+            yield from compare(bench, works(bench, address), address)
+    else:
+        bench.tell("kinds: requests are left out, which need the extra http")
+        yield from compare(bench, works(bench, None), None)
+    bench.tell("kinds: steps")
+    with bench.database() as url:
+        yield figure("kinds", "a step", "1/s", steps(url, bench.rounds), against="bare insert")
+
+
+def works(bench: Bench, address: str | None) -> Iterator[Work]:
+    """Yield what is compared."""
+    many = max(1, bench.jobs // 4)
+    asynchronous = {"async_concurrency": many}
+    yield Work("empty async handlers", "empty_async", 1, {}, "tasks", {"at_once": 1000})
+    yield Work(
+        f"{many:,} async handlers of 1 s at once", "second", 1, asynchronous, "tasks", {"at_once": many, "seconds": 1}
+    )
+    if address:
+        at_once = {"async_concurrency": REQUESTS_AT_ONCE}
+        yield Work(
+            "requests answered at once", "request", 0.5, at_once, "requests",
+            {"at_once": REQUESTS_AT_ONCE, "address": address},
+        )  # fmt: skip
+    places = {"worker_concurrency": COMMANDS_AT_ONCE}
+    yield Work("commands, /bin/true", "command", 0.1, places, "commands", {"at_once": COMMANDS_AT_ONCE})
+    yield Work("empty isolated handlers", "empty_isolated", 0.5, {}, "calls", {})
+    yield Work("isolated handlers that compute", "computing", 0.02, {}, "computed", {})
+
+
+def compare(bench: Bench, compared: Iterator[Work], address: str | None) -> Iterator[Figure]:
+    """Do each work as jobs and bare, in turn, and return the figures."""
+    for work in compared:
+        jobs = max(10, int(bench.jobs * work.share))
+        rounds = []
+        for _ in range(bench.rounds):
+            bench.tell(f"kinds: {work.name}")
+            rounds.append((as_jobs(bench, work, jobs, address), bare(work, jobs)))
+        against = f"bare {work.bare}"
+        rates = [Pair(ours.rate, theirs.rate) for ours, theirs in rounds]
+        yield figure("kinds", work.name, "jobs/s", rates, against=against)
+        cpu = [Pair(ours.cpu_us, theirs.cpu_us) for ours, theirs in rounds]
+        yield figure("kinds", f"{work.name}: CPU", "µs", cpu, against=against)
+
+
+def as_jobs(bench: Bench, work: Work, jobs: int, address: str | None) -> Cost:
+    """Return what it costs as jobs of a daemon."""
+    with (
+        bench.database() as url,
+        closing(connect(url)) as conn,
+        measured("kinds", url, address=address, settings=dict(work.settings)) as daemon,
+    ):
+        daemon.wait_for("ready")
+
+        def settled(count: int) -> float:
+            enqueue_many(conn, [NewJob(type=work.job_type) for _ in range(count)])
+            ended = 0.0
+            while count > 0:
+                ended, done = daemon.wait_for("settled")
+                count -= done
+            return ended
+
+        settled(WARM)
+        return cost(daemon, time.monotonic(), jobs, lambda: settled(jobs))
+
+
+def bare(work: Work, jobs: int) -> Cost:
+    """Return what it costs with nothing around it."""
+    with measured(work.bare, "", jobs=jobs, **work.options) as process:
+        return cost(process, process.wait_for("began"), jobs, lambda: float(process.wait_for("settled")[0]))
+
+
+def cost(process: Measured, began: float, jobs: int, settled: Callable[[], float]) -> Cost:
+    """Return what it costs until all are settled."""
+    before = cpu_s(process.pid)
+    took_s = settled() - began
+    return Cost(jobs / max(took_s, 1e-9), (cpu_s(process.pid) - before) / jobs * 1e6)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process and of all its descendants, also of those that it has waited for."""
+    children: dict[int, list[int]] = {}
+    used: dict[int, float] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
+                continue
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
+            used[int(folder.name)] = sum(map(int, fields[11:15])) / TICKS
+    found, left = 0.0, [pid]
+    while left:
+        one = left.pop()
+        found += used.get(one, 0.0)
+        left += children.get(one, ())
+    return found
+
+
+def steps(url: str, rounds: int) -> list[Pair]:
+    """Return how many steps, and how many inserts of such a row, are done in a second, in turn."""
+    with closing(Database(url, name="bench-steps")) as database:
+        with database.connection() as conn:
+            enqueue(conn, NewJob(type="bench_steps"))
+            (job, *_) = lease_jobs(
+                conn, worker_id="bench", lanes=[Lane("default", 2)], types=["bench_steps"], limit=1, lease_s=3600
+            )
+            conn.execute("CREATE TABLE bench_steps (LIKE _ayb_job_steps INCLUDING ALL)")
+        context = JobContext(job, ContextServices(database=database, lease_s=3600, logger=structlog.get_logger()))
+
+        def insert(name: str) -> None:
+            with database.connection() as conn:
+                conn.execute("INSERT INTO bench_steps (job_id, name, result) VALUES (%s, %s, '1')", (job.id, name))
+
+        def rate(number: int, action: Callable[[str], object]) -> float:
+            began = time.perf_counter()
+            for call in range(STEP_CALLS):
+                action(f"{number}-{call}")
+            return STEP_CALLS / (time.perf_counter() - began)
+
+        context.step("first", lambda: 1)
+        return [
+            Pair(rate(number, lambda name: context.step(name, lambda: 1)), rate(number, insert))
+            for number in range(max(3, rounds * 3))
+        ]
