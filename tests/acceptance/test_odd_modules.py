@@ -39,6 +39,24 @@ threading.Thread(target=lambda: time.sleep(600), name="feeder").start()
 def quick(ctx):
     pass
 """
+# The child holds neither of the program's streams, which the test reads to their end, and ends once the program has.
+PARENT = """
+import multiprocessing, os
+from ayb_jobs import Registry
+registry = Registry()
+reading, writing = os.pipe()
+
+def feed():
+    for each in (1, 2, writing):
+        os.close(each)
+    os.read(reading, 1)
+
+multiprocessing.get_context("fork").Process(target=feed, name="feeder").start()
+
+@registry.handler("quick")
+def quick(ctx):
+    pass
+"""
 
 
 @contextmanager
@@ -92,22 +110,24 @@ def test_a_daemon_that_is_patched_first_runs_jobs_and_stops(
     assert (program.returncode, "Traceback" in err) == (0, False), err
 
 
-def test_a_thread_without_end_does_not_keep_check_config(tmp_path: Path) -> None:
-    with started(tmp_path, BUSY, str(PROGRAM), "check-config") as program:
+@pytest.mark.parametrize(("module", "what"), [(BUSY, "threads"), (PARENT, "processes")])
+def test_a_thread_or_process_without_end_does_not_keep_check_config(module: str, what: str, tmp_path: Path) -> None:
+    with started(tmp_path, module, str(PROGRAM), "check-config") as program:
         out, err = program.communicate(timeout=60)
     assert program.returncode == 0
     assert '"odd_handlers"' in out
     assert err.splitlines() == [
         "All is well.",
-        "ayb-jobs: ended without threads that do not end, begun by the application: feeder",
+        f"ayb-jobs: ended without {what} that do not end, begun by the application: feeder",
     ]
 
 
-def test_a_thread_without_end_does_not_keep_a_stopped_daemon(
-    tmp_path: Path, database_url: str, conn: Connection
+@pytest.mark.parametrize("module", [BUSY, PARENT])
+def test_a_thread_or_process_without_end_does_not_keep_a_stopped_daemon(
+    module: str, tmp_path: Path, database_url: str, conn: Connection
 ) -> None:
     enqueue(conn, NewJob(type="quick"))
-    with started(tmp_path, BUSY, str(PROGRAM), "run", AYB_JOBS_DATABASE_URL=database_url) as program:
+    with started(tmp_path, module, str(PROGRAM), "run", AYB_JOBS_DATABASE_URL=database_url) as program:
         eventually(lambda: conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("completed",), within_s=60)
         program.send_signal(signal.SIGTERM)
         _, err = program.communicate(timeout=60)
