@@ -17,6 +17,7 @@ from ayb_jobs.model.job import NewJob, checked_id
 from ayb_jobs.model.unique import Unique
 from ayb_jobs.model.values import named
 from ayb_jobs.storage.queue.enqueueing import (
+    DROPPED,
     ENQUEUE,
     ENQUEUE_BEFORE_18,
     ENQUEUE_LIMITED,
@@ -75,7 +76,7 @@ def enqueue_one(job: NewJob, server_version: int) -> Steps[Enqueued]:
         if added := (yield statement, values):
             return Enqueued(added[0], created=True)
         if job.idempotency_key is None:
-            raise Conflict("the job was not made: a trigger or a rule on _ayb_jobs drops it")
+            raise Conflict(DROPPED)
         # A statement of its own: the key's holder may have been committed while the insert ran, unseen by it.
         if found := (yield FIND_BY_KEY, {"idempotency_key": job.idempotency_key}):
             return Enqueued(found[0], created=False)
@@ -97,7 +98,7 @@ def _enqueue_by_id(job: NewJob) -> Steps[Enqueued]:
         if (yield from insert([(id_, job)], current_traceparent())):
             return Enqueued(checked_id(id_), created=True)
         if job.idempotency_key is None:
-            raise Conflict("the job was not made: a trigger or a rule on _ayb_jobs drops it")
+            raise Conflict(DROPPED)
         if found := (yield FIND_BY_KEY, {"idempotency_key": job.idempotency_key}):
             return Enqueued(found[0], created=False)
     raise Conflict(_key_is_hidden(job))

@@ -6,6 +6,7 @@ application has set for JSON, dates or UUIDs. `CAST` stands where `::` behind a 
 
 from ayb_jobs.storage.channel import MAY_NOTIFY
 
+DROPPED = "the job was not made: a trigger or a rule on _ayb_jobs drops it"
 MAKES_IDS_ITSELF = 180000
 # With built-ins alone, so that an application's role needs no right to a function of ours.
 ENQUEUE = f"""

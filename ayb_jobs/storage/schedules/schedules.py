@@ -17,6 +17,7 @@ from ayb_jobs.model.schedules.fires import Fire, Timing, first_fire, passed_over
 from ayb_jobs.model.schedules.schedule import NewSchedule, Schedule, check_values, defined_values
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.enqueueing import DROPPED
 from ayb_jobs.storage.queue.jobs import READABLE_PAYLOAD, refusing_bad_values
 from ayb_jobs.storage.rows import one_row
 from ayb_jobs.storage.schedules.planning import record_passed_over
@@ -218,12 +219,13 @@ TRIGGER_SCHEDULE = f"""
 def trigger_schedule(conn: Connection, key: str) -> str:
     """Enqueue a job of a schedule now, enabled or not, and return the job's id; its fires stay as they are.
 
-    Raises `NotFound`.
+    Raises `NotFound`, and `Conflict` if a trigger drops the job.
     """
     schedule = get_schedule(conn, key)
     row = conn.execute(TRIGGER_SCHEDULE, {"id": schedule.id}).fetchone()
     if row is None:
-        raise NotFound(f"there is no schedule {key}")
+        get_schedule(conn, schedule.id)  # it may be gone since
+        raise Conflict(DROPPED)
     return str(row[0])
 
 

@@ -6,6 +6,8 @@ from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.schedules.schedules import trigger_schedule
+from tests.factories import make_schedule
 
 DROP_UNWANTED = """
     CREATE FUNCTION drop_unwanted() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -24,6 +26,12 @@ def test_a_job_that_a_trigger_drops_is_told_as_such(conn: Connection) -> None:
         enqueue(conn, NewJob(type="unwanted"))
     with pytest.raises(Conflict, match=r"key 'k' is taken by .*, or a trigger on _ayb_jobs drops it"):
         enqueue(conn, NewJob(type="unwanted", idempotency_key="k"))
+
+
+def test_a_schedules_job_that_a_trigger_drops_is_told_as_such(conn: Connection) -> None:
+    schedule_id = make_schedule(conn, job_type="unwanted")
+    with pytest.raises(Conflict, match=r"^the job was not made: a trigger or a rule on _ayb_jobs drops it$"):
+        trigger_schedule(conn, schedule_id)
 
 
 def test_jobs_that_a_trigger_drops_are_not_counted(conn: Connection) -> None:
