@@ -13,6 +13,8 @@ DESCRIPTORS = Path("/proc/self/fd")
 SOON_S = 0.2
 PATIENCE_S = 10.0
 SHOWN = 5
+# Descriptors that the tests' own parts hold until this process ends.
+KEPT: set[str] = set()
 
 
 @contextmanager
@@ -40,7 +42,12 @@ def not_held(before: set[str]) -> bool:
 def held() -> set[str]:
     """Return the threads and descriptors of this process, each as what tells it from others."""
     threads = {f"thread {thread.name} ({thread.ident})" for thread in threading.enumerate()}
-    return threads | set(descriptors())
+    return (threads | set(descriptors())) - KEPT
+
+
+def keep(descriptor: int) -> None:
+    """Count a descriptor as no test's: it stays open until this process ends."""
+    KEPT.add(f"descriptor {descriptor} ({(DESCRIPTORS / str(descriptor)).readlink()})")
 
 
 def descriptors() -> Iterator[str]:

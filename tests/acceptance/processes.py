@@ -4,14 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import forked
 from tests.eventually import eventually
 
 # Handlers for the tests: each says what it does in its file, beside the moment of a run that the test waits for.
@@ -91,21 +91,33 @@ def daemon(folder: Path, url: str, *flags: str, **settings: Any) -> Iterator[Dae
 
     It is killed at the end where it still runs.
     """
-    with started(folder, url, [sys.executable, "-m", "ayb_jobs", "run", *flags], settings) as process:
+    with started(folder, url, [*forked.MODULE, "run", *flags], settings) as process:
+        yield process
+
+
+@contextmanager
+def executed(folder: Path, url: str, *flags: str, **settings: Any) -> Iterator[DaemonProcess]:
+    """Do what `daemon` does, but by an exec instead of a fork, for tests of how the process begins and ends."""
+    with started(folder, url, [*forked.MODULE, "run", *flags], settings, start=subprocess.Popen) as process:
         yield process
 
 
 @contextmanager
 def service(folder: Path, url: str, **settings: Any) -> Iterator[DaemonProcess]:
     """Do what `daemon` does, in a session without a terminal, as a service has it."""
-    command = [sys.executable, "-m", "ayb_jobs", "run"]
-    with started(folder, url, command, settings, start_new_session=True) as process:
+    with started(folder, url, [*forked.MODULE, "run"], settings, start_new_session=True) as process:
         yield process
 
 
 @contextmanager
 def started(
-    folder: Path, url: str, command: Sequence[str], settings: Mapping[str, Any], **options: Any
+    folder: Path,
+    url: str,
+    command: Sequence[str],
+    settings: Mapping[str, Any],
+    *,
+    start: Callable[..., subprocess.Popen[bytes]] = forked.start,
+    **options: Any,
 ) -> Iterator[DaemonProcess]:
     """Do what `daemon` does with this command; `options` are those of `Popen`."""
     folder.mkdir(exist_ok=True)
@@ -124,7 +136,7 @@ def started(
     environ = inherited | {f"AYB_JOBS_{name.upper()}": value for name, value in (defaults | given).items()}
     log_file = folder / "daemon.log"
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log, **options)
+        process = start(command, cwd=folder, env=environ, stdout=log, stderr=log, **options)
         try:
             yield DaemonProcess(process, log_file)
         finally:

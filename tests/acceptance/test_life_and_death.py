@@ -9,7 +9,7 @@ from psycopg import sql
 
 from ayb_jobs.process.signals import ECHO_S
 from ayb_jobs.storage.database import Connection, connect
-from tests.acceptance.processes import daemon
+from tests.acceptance.processes import daemon, executed
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -41,7 +41,7 @@ def test_sigterm_lets_a_handler_end_and_gives_its_attempt_back(
     tmp_path: Path, database_url: str, conn: Connection
 ) -> None:
     make_job(conn, type="patient")
-    with daemon(tmp_path, database_url) as running:
+    with executed(tmp_path, database_url) as running:
         eventually(lambda: states(conn) == {"running": 1})
         running.send(signal.SIGTERM)
         assert running.wait() == 0
@@ -50,7 +50,7 @@ def test_sigterm_lets_a_handler_end_and_gives_its_attempt_back(
 
 def test_a_handler_that_runs_on_is_told_by_the_exit_code(tmp_path: Path, database_url: str, conn: Connection) -> None:
     make_job(conn, type="deaf")
-    with daemon(tmp_path, database_url, shutdown_timeout_s=0.5) as running:
+    with executed(tmp_path, database_url, shutdown_timeout_s=0.5) as running:
         eventually(lambda: states(conn) == {"running": 1})
         running.send(signal.SIGTERM)
         assert running.wait() == 1
@@ -80,7 +80,7 @@ GUARDED = "SELECT count(*) FROM _ayb_job_workers WHERE guarded"
 
 def test_a_second_signal_cuts_the_stop_short(tmp_path: Path, database_url: str, conn: Connection) -> None:
     make_job(conn, type="deaf")
-    with daemon(tmp_path, database_url, shutdown_timeout_s=60) as running:
+    with executed(tmp_path, database_url, shutdown_timeout_s=60) as running:
         eventually(lambda: states(conn) == {"running": 1})
         running.send(signal.SIGTERM)
         running.await_event("daemon.stopping")
@@ -90,7 +90,7 @@ def test_a_second_signal_cuts_the_stop_short(tmp_path: Path, database_url: str, 
 
 
 def test_an_idle_daemon_leaves_nothing_behind_however_often_it_is_told(tmp_path: Path, database_url: str) -> None:
-    with daemon(tmp_path, database_url) as running:
+    with executed(tmp_path, database_url) as running:
         running.await_event("daemon.started")
         running.send(signal.SIGTERM)
         while running.process.poll() is None:
@@ -181,14 +181,14 @@ def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path, database_url: str
     conn.execute(
         "INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (9999, 'later', 'unknown')",
     )
-    with daemon(tmp_path, database_url) as running:
+    with executed(tmp_path, database_url) as running:
         assert running.wait() != 0
         assert "Traceback" not in running.log_file.read_text()
         assert "9999" in running.log_file.read_text()
 
 
 def test_ctrl_c_stops_it_cleanly_too(tmp_path: Path, database_url: str) -> None:
-    with daemon(tmp_path, database_url) as running:
+    with executed(tmp_path, database_url) as running:
         running.await_event("daemon.started")
         running.send(signal.SIGINT)
         assert running.wait() == 0

@@ -10,7 +10,7 @@ import pytest
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
-from tests.acceptance.processes import daemon
+from tests.acceptance.processes import executed
 from tests.eventually import eventually
 
 HANDLERS = """
@@ -46,7 +46,7 @@ def test_a_handler_that_spoils_the_standard_streams_does_not_spoil_a_clean_stop(
 ) -> None:
     (tmp_path / "spoiling_handlers.py").write_text(HANDLERS)
     enqueue(conn, NewJob(type="spoil", payload={"how": how}))
-    with daemon(tmp_path, database_url, handlers_modules="spoiling_handlers") as running:
+    with executed(tmp_path, database_url, handlers_modules="spoiling_handlers") as running:
         eventually(lambda: conn.execute(STATES).fetchone() == ("completed",), within_s=60)
         running.send(signal.SIGTERM)
         assert running.wait(60) == 0

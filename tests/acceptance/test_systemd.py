@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.process import sd_notify
-from tests.acceptance.processes import daemon, service
+from tests.acceptance.processes import executed, service
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_systemd_hears_of_start_life_and_stop(
     tmp_path: Path, database_url: str, systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
-    with daemon(tmp_path, database_url) as running:
+    with executed(tmp_path, database_url) as running:
         before = until(systemd, "READY=1")
         assert before[0] == "STATUS=waiting for the database"
         until(systemd, "WATCHDOG=1")
