@@ -18,7 +18,7 @@ from tests.leaks import no_leaks
 from tests.majors import MAJORS, how_to_install, programs
 from tests.pgbouncer import PgBouncer
 
-SHARED = {"browser", "shared_server", "fuzzed_server", "table_of_jobs"}
+SHARED = {"browser", "shared_server", "fuzzed_server", "table_of_jobs", "table_of_batches"}
 
 SERVERS = {"postgres", "each_postgres"}
 # Folders and files whose tests start daemons, a server of their own, or take long.

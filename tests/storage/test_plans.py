@@ -77,6 +77,15 @@ def table_of_jobs(request: pytest.FixtureRequest, databases: Databases) -> Itera
         yield conn
 
 
+@pytest.fixture(scope="module", params=TABLES)
+def table_of_batches(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Connection]:
+    """As `table_of_jobs`, with batches and their members beside the jobs."""
+    with databases.migrated() as url, closing(Database(url)) as db, db.connection() as conn:
+        fill(conn, *TABLES[request.param])
+        add_batches(conn)
+        yield conn
+
+
 @pytest.fixture(params=TABLES)
 def table_to_change(request: pytest.FixtureRequest, db: Database) -> Iterator[Connection]:
     """A connection as the daemon's loops have them, to a database of the test's own with jobs in it."""
@@ -86,7 +95,7 @@ def table_to_change(request: pytest.FixtureRequest, db: Database) -> Iterator[Co
 
 
 def fill(conn: Connection, analyzed: bool, counts: Mapping[str, int]) -> None:
-    for name in ("_ayb_jobs", "_ayb_job_dependencies"):
+    for name in ("_ayb_jobs", "_ayb_job_dependencies", "_ayb_job_batches", "_ayb_job_batch_callbacks"):
         conn.execute(sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = false)").format(sql.Identifier(name)))
     for state, count in counts.items():
         conn.execute(
@@ -99,6 +108,20 @@ def fill(conn: Connection, analyzed: bool, counts: Mapping[str, int]) -> None:
     conn.execute(
         "INSERT INTO _ayb_job_dependencies SELECT gen_random_uuid(), gen_random_uuid(), 'run', number % 2 = 0"
         " FROM generate_series(1, 20000) AS number"
+    )
+
+
+def add_batches(conn: Connection) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_job_batches (id, sealed_at, done_at)"
+        " SELECT gen_random_uuid(), now(), now() FROM generate_series(1, 20000)"
+    )
+    conn.execute(
+        "INSERT INTO _ayb_job_batch_callbacks (batch_id, event, job_id, type)"
+        " SELECT gen_random_uuid(), 'done', gen_random_uuid(), 'test' FROM generate_series(1, 20000)"
+    )
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, batch_id) SELECT 'test', gen_random_uuid() FROM generate_series(1, 10000)"
     )
 
 
@@ -282,20 +305,9 @@ ENDS: Mapping[LiteralString, Mapping[str, Any]] = {
 @MODES
 @pytest.mark.parametrize("statement", ENDS, ids=["of members", "sealed", "look", "lock", "close"])
 def test_ending_batches_reads_their_members_alone(
-    table_to_change: Connection, mode: str, statement: LiteralString
+    table_of_batches: Connection, mode: str, statement: LiteralString
 ) -> None:
-    table_to_change.execute(
-        "INSERT INTO _ayb_job_batches (id, sealed_at, done_at)"
-        " SELECT gen_random_uuid(), now(), now() FROM generate_series(1, 20000)"
-    )
-    table_to_change.execute(
-        "INSERT INTO _ayb_job_batch_callbacks (batch_id, event, job_id, type)"
-        " SELECT gen_random_uuid(), 'done', gen_random_uuid(), 'test' FROM generate_series(1, 20000)"
-    )
-    table_to_change.execute(
-        "INSERT INTO _ayb_jobs (type, batch_id) SELECT 'test', gen_random_uuid() FROM generate_series(1, 10000)"
-    )
-    found = plan(table_to_change, mode, statement, ENDS[statement])
+    found = plan(table_of_batches, mode, statement, ENDS[statement])
     for name in ("_ayb_jobs", "_ayb_job_batches", "_ayb_job_batch_callbacks"):
         assert f"Seq Scan on {name}" not in found
     assert not re.search("idx_ayb_jobs_(ready|lease|created)", found)
