@@ -17,14 +17,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 ROOT = Path(__file__).parent.parent
-# The longest first. Tests that are not named here run in a process of their own.
+# The longest first, so that short ones fill the places that are free at the end. Tests that are not named here run in a
+# process of their own.
 GROUPS = {
-    "torture": ["tests/faults/test_torture.py", "tests/faults/test_fault_free.py"],
     "faults": ["tests/faults", "--ignore=tests/faults/test_torture.py", "--ignore=tests/faults/test_fault_free.py"],
-    "commands": ["tests/cli", "tests/docs"],
     "http": ["tests/http"],
-    "storage": ["tests/storage", "tests/client", "tests/operations", "tests/runtime"],
+    "commands": ["tests/cli"],
+    "torture": ["tests/faults/test_torture.py", "tests/faults/test_fault_free.py"],
+    "runtime": ["tests/client", "tests/operations", "tests/runtime"],
+    "storage": ["tests/storage"],
     "programs": ["tests/acceptance", "tests/models", "tests/daemon/test_daemon.py", "tests/test_embedded.py"],
+    "documents": ["tests/docs"],
 }
 NAMED = [path for paths in GROUPS.values() for path in paths if not path.startswith("--")]
 ALL = GROUPS | {"others": ["tests", *(f"--ignore={path}" for path in NAMED)]}
