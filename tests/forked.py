@@ -30,7 +30,7 @@ READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG")
 OBEYED = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 # What `Popen` has its own method do, and how it names the descriptors.
-AS_POPEN = signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
+AS_POPEN = signature(vars(subprocess.Popen)["_execute_child"])
 LEFT_TO_POPEN = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")
 STREAMS = ("p2cread", "c2pwrite", "errwrite")
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -74,7 +74,7 @@ class Forked(subprocess.Popen[bytes]):
             )
             self._child_created = True
         finally:
-            self._close_pipe_fds(*(told[name] for name in PIPES))  # type: ignore[attr-defined]
+            self._close_pipe_fds(*(told[name] for name in PIPES))  # type: ignore[attr-defined] # its own
 
 
 class Server:

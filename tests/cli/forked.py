@@ -4,27 +4,14 @@ Reads cases as JSON from standard input, one a line: `{"arguments": [...], "envi
 0|1|2|null, "how": "closed"|"full"|"broken"}`. Answers with each one's exit code. What a case prints goes to `said`.
 """
 
-import atexit
 import gc
 import json
 import os
 import sys
-import threading
-from typing import Any, NoReturn
+from typing import Any
 
-from ayb_jobs.cli.lazy import LazyGroup
 from ayb_jobs.cli.main import main, program
-
-# What Python ends with if it cannot write out what it was given to print.
-LOST_OUTPUT = 120
-
-
-def load(group: LazyGroup) -> None:
-    """Import all commands."""
-    for lazy in group.table.values():
-        command = lazy.load()
-        if isinstance(command, LazyGroup):
-            load(command)
+from tests.fork_server import end, load
 
 
 def become(case: dict[str, Any]) -> None:
@@ -44,19 +31,6 @@ def become(case: dict[str, Any]) -> None:
         main()
     except SystemExit as ended:
         end(int(ended.code or 0))
-
-
-def end(code: int) -> NoReturn:
-    """End as Python does, but leave in place what is imported: to take it apart costs ten times what a command does."""
-    threading._shutdown()  # type: ignore[attr-defined] # what Python itself calls first
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None and not stream.closed:
-                stream.flush()
-        except OSError:
-            code = LOST_OUTPUT
-    os._exit(code)
 
 
 def spoil(fd: int, how: str) -> None:
