@@ -249,7 +249,7 @@ def test_lists_walk_an_index(conn: Connection, *, analyzed: bool) -> None:
 
 
 def test_a_payload_too_large_as_text_hides_no_other_job(conn: Connection) -> None:
-    bomb = make_job(conn, "failed", payload=payload_bomb(1000), progress=payload_bomb(1000))
+    bomb = make_job(conn, "failed", payload=payload_bomb(600), progress=payload_bomb(600))
     make_job(conn)
     assert sorted("unreadable" in job.payload_text for job in jobs.list_jobs(conn)) == [False, True]
     assert jobs.get_job(conn, bomb).progress is None
