@@ -44,7 +44,7 @@ def test_handlers_that_hold_every_connection_keep_no_operator_out(
 def test_dashboards_whose_questions_hang_slow_no_job(tmp_path: Path, database_url: str, conn: Connection) -> None:
     conn.execute("CREATE TABLE _ayb_sessions (id uuid, expires_at timestamptz)")
     with (
-        daemon(tmp_path, database_url, api_enabled="true", api_port="0") as process,
+        daemon(tmp_path, database_url, api_enabled="true", api_port="0", handlers_packs="ayb") as process,
         ThreadPoolExecutor(40) as dashboards,
         closing(connect(database_url, name="locker")) as locker,
     ):

@@ -135,7 +135,10 @@ def test_a_job_that_kills_its_process_does_not_loop_for_ever(
 
 def test_eight_daemons_may_start_at_once_on_an_empty_database(tmp_path: Path, empty_database_url: str) -> None:
     with ExitStack() as all_at_once:
-        daemons = [all_at_once.enter_context(daemon(tmp_path / str(number), empty_database_url)) for number in range(8)]
+        daemons = [
+            all_at_once.enter_context(daemon(tmp_path / str(number), empty_database_url, handlers_packs="ayb"))
+            for number in range(8)
+        ]
         for running in daemons:
             running.await_event("daemon.started", within_s=60)
         assert sum(len(running.events("schema.migrated")) for running in daemons) == 1
@@ -159,7 +162,7 @@ def test_a_disabled_daemon_says_how_to_enable_it_and_deletes_nothing_at_once(
             "INSERT INTO _ayb_webhook_deliveries (delivered_at)"
             " SELECT now() - n * interval '1 day' FROM generate_series(0, 13) AS n"
         )
-        with daemon(tmp_path, empty_database_url, enabled="false") as running:
+        with daemon(tmp_path, empty_database_url, enabled="false", handlers_packs="ayb") as running:
             assert "AYB_JOBS_ENABLED" in running.await_event("daemon.disabled")["hint"]
             running.send(signal.SIGTERM)
             assert running.wait() == 0  # a batch under way would have been ended first
