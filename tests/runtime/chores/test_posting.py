@@ -1,5 +1,6 @@
 """Posting ends in time, whatever the other side does; and it tells nobody the address."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from ayb_jobs.config import load_config
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.runtime.chores.posting import post
 from tests.receiver import Receiver
+from tests.tls import server_context
 
 TIMEOUT_S = 0.5
 Serve = Callable[[socket.socket], None]
@@ -87,6 +90,48 @@ def test_a_server_that_drips_holds_nothing_up(peer_that: Callable[[Serve], Peer]
     assert error is not None
     assert "secret" not in error
     assert peer.ended.wait(30), "the connection stays open"
+
+
+# Posts to each of its arguments, and prints what came of it and whether that took longer than it may.
+POSTS = f"""
+import sys, time
+from ayb_jobs.runtime.chores.posting import post
+for url in sys.argv[1:]:
+    began = time.monotonic()
+    said = post(url, b"x", timeout_s={TIMEOUT_S})
+    print(said, time.monotonic() - began < 20)
+"""
+
+
+def test_within_tls_nothing_drips_on_and_no_redirect_is_followed(
+    peer_that: Callable[[Serve], Peer], tmp_path: Path
+) -> None:
+    context, trusted = server_context(tmp_path)
+    receiver = Receiver()
+
+    def redirects(client: socket.socket) -> None:
+        client.recv(65536)
+        client.sendall(f"HTTP/1.1 307 Elsewhere\r\nLocation: {receiver.url}/\r\nContent-Length: 0\r\n\r\n".encode())
+
+    def within_tls(serve: Serve) -> Serve:
+        def serve_within(client: socket.socket) -> None:
+            with context.wrap_socket(client, server_side=True) as secured:
+                serve(secured)
+
+        return serve_within
+
+    drips = [says_continue, sends_a_header_bit_by_bit, sends_headers_without_end, says_nothing]
+    peers = [peer_that(within_tls(serve)) for serve in (redirects, *drips)]
+    command = [sys.executable, "-c", POSTS, *(f"https://{peer.address}/secret" for peer in peers)]
+    environ = os.environ | {"SSL_CERT_FILE": str(trusted)}
+    try:
+        ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+        assert receiver.paths() == []
+        assert all(peer.ended.wait(30) for peer in peers)
+    finally:
+        receiver.close()
+    late = f"it did not answer within {TIMEOUT_S:g} s True"
+    assert ended.stdout.splitlines() == ["it answered 307 Elsewhere True", *[late] * len(drips)]
 
 
 def test_a_name_that_is_looked_up_without_end_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
