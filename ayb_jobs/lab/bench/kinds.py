@@ -15,6 +15,8 @@ import structlog
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config.section import has_http
 from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.lab.bench import kinds_handlers as handlers
+from ayb_jobs.lab.bench import kinds_isolated as isolated_handlers
 from ayb_jobs.lab.bench.figures import Figure, Pair, figure
 from ayb_jobs.lab.bench.kinds_bare import WARM
 from ayb_jobs.lab.bench.processes import Measured, measured
@@ -102,7 +104,7 @@ def as_jobs(bench: Bench, work: Work, jobs: int, address: str | None) -> Cost:
     with (
         bench.database() as url,
         closing(connect(url)) as conn,
-        measured("kinds", url, address=address, settings=dict(work.settings)) as daemon,
+        measured("kinds", url, module=module_of(work), address=address, settings=dict(work.settings)) as daemon,
     ):
         daemon.wait_for("ready")
 
@@ -116,6 +118,12 @@ def as_jobs(bench: Bench, work: Work, jobs: int, address: str | None) -> Cost:
 
         settled(WARM)
         return cost(daemon, time.monotonic(), jobs, lambda: settled(jobs))
+
+
+def module_of(work: Work) -> str:
+    """Return the module that has the work's handlers."""
+    isolated = work.job_type in isolated_handlers.registry.names()
+    return isolated_handlers.__name__ if isolated else handlers.__name__
 
 
 def bare(work: Work, jobs: int) -> Cost:

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ayb_jobs.lab.bench.kinds_handlers import compute
+from ayb_jobs.lab.bench.kinds_isolated import compute
 
 Tell = Callable[[str, Any], None]
 Stop = Callable[[], object]
@@ -100,9 +101,10 @@ def calls(tell: Tell, *, jobs: int) -> Stop:
 
 
 def answer_calls(pipe: Connection) -> None:
-    """Answer each call, in a process of its own."""
-    while True:
-        pipe.send(pipe.recv())
+    """Answer each call, in a process of its own, until there are none any more."""
+    with suppress(EOFError):
+        while True:
+            pipe.send(pipe.recv())
 
 
 KINDS: dict[str, Callable[..., Stop]] = {

@@ -1,20 +1,11 @@
-"""The handlers that kinds of jobs are measured with; a module, so that child processes find them."""
+"""The async handlers that are measured."""
 
 import asyncio
 
 from ayb_jobs.handlers.async_context import AsyncJobContext
-from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 
 registry = Registry()
-STEPS = 100_000
-
-
-def compute(_: object = None) -> None:
-    """Take some hundredths of a second of one processor."""
-    total = 0
-    for number in range(STEPS):
-        total += number * number
 
 
 @registry.handler("empty_async")
@@ -26,14 +17,3 @@ async def empty_async(_context: AsyncJobContext) -> None:
 async def second(_context: AsyncJobContext) -> None:
     """Wait for a second."""
     await asyncio.sleep(1)
-
-
-@registry.handler("empty_isolated", isolation="process")
-def empty_isolated(_context: JobContext) -> None:
-    """Do nothing in a process of its own."""
-
-
-@registry.handler("computing", isolation="process")
-def computing(_context: JobContext) -> None:
-    """Compute in a process of its own."""
-    compute()

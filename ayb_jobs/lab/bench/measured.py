@@ -81,14 +81,14 @@ def daemon(
     return started(config, registry)
 
 
-def kinds(url: str, *, address: str | None, settings: Mapping[str, int]) -> Callable[[], object]:
-    """Start a daemon with job types of each kind; return what stops it. Requests go to `address`."""
+def kinds(url: str, *, module: str, address: str | None, settings: Mapping[str, int]) -> Callable[[], object]:
+    """Start a daemon with a module's handlers, a command and requests to `address`; return what stops it."""
     types: dict[str, JobTypeSettings] = {"command": ExecSettings(exec=["/bin/true"])}
     if address:
         types["request"] = HttpSettings(http=address, allow_private=True)
     config = Config(
         jobs=Jobs(enabled=True, poll_interval_ms=100).model_copy(update=settings),
-        handlers=Handlers(modules=["ayb_jobs.lab.bench.kinds_handlers"], packs=[]),
+        handlers=Handlers(modules=[module], packs=[]),
         job_types=types,
         database=Database(url=url),
         log=Log(),
