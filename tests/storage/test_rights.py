@@ -186,6 +186,7 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
             "_ayb_job_batch_open",
             "_ayb_job_batch_seal",
             "_ayb_job_batches",
+            "_ayb_job_begin_leasing",
             "_ayb_job_dependencies",
             "_ayb_job_enqueue",
             "_ayb_job_error",

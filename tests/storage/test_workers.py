@@ -160,6 +160,41 @@ def test_a_worker_confirms_pauses_as_it_looks_or_extends(conn: Connection) -> No
     assert pauses.find_pausable(conn, PauseKind.QUEUE, "default").waiting_for == []
 
 
+def test_a_lease_that_is_not_committed_keeps_pauses_and_limits_from_being_in_force(
+    conn: Connection, database_url: str
+) -> None:
+    """Whatever the worker says on other connections, and also if it counts as dead."""
+    assert lease(conn) == []
+    make_job(conn)
+    with closing(connect(database_url)) as other, other.transaction():
+        (job,) = lease(other)
+        pause(conn, PauseKind.TYPE, "test")
+        pause(conn, PauseKind.QUEUE, "default")
+        set_limit(conn, max_running=1)
+        assert lease(conn) == []
+        conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '1 hour'")
+        told = f"a transaction that has leased and is not committed (pid {other.info.backend_pid})"
+        for kind, name in ((PauseKind.TYPE, "test"), (PauseKind.QUEUE, "default")):
+            assert pauses.find_pausable(conn, kind, name).waiting_for == [told]
+        assert [each.waiting_for for each in limits.list_limits(conn)] == [[told]]
+    assert lease(conn) == []
+    for kind, name in ((PauseKind.TYPE, "test"), (PauseKind.QUEUE, "default")):
+        assert pauses.find_pausable(conn, kind, name).waiting_for == []
+    (held,) = limits.list_limits(conn)
+    assert (held.running, held.waiting_for) == (1, [])
+    assert settle(conn, job.id, job.lease_id) == "completed"
+
+
+def test_a_lease_that_began_after_a_pause_keeps_it_from_nothing(conn: Connection, database_url: str) -> None:
+    pause(conn, PauseKind.TYPE, "test")
+    assert lease(conn, "test", "other") == []
+    make_job(conn)
+    make_job(conn, type="other")
+    with closing(connect(database_url)) as other, other.transaction():
+        assert [job.type for job in lease(other, "test", "other")] == ["other"]
+        assert pauses.find_pausable(conn, PauseKind.TYPE, "test").waiting_for == []
+
+
 def test_a_worker_is_known_like_a_daemon_and_its_types_are_no_longer_unclaimable(conn: Connection) -> None:
     make_job(conn)
     make_job(conn)

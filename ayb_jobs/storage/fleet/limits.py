@@ -15,7 +15,9 @@ from ayb_jobs.errors import ConfigError, Conflict
 from ayb_jobs.model.limits import Limit, NewLimit, rate_interval
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
-from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES
+from ayb_jobs.storage.fleet.lifelines import IS_LIFELESS
+from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES, OPEN_LEASES
+from ayb_jobs.storage.rows import one_row
 
 FIND_OTHER_LIMIT = """
     SELECT type, name::text
@@ -83,7 +85,8 @@ def remove_limit(conn: Connection, name: str) -> bool:
     return removed
 
 
-LIST_LIMITS = """
+OPEN_BEFORE_LIMIT = OPEN_LEASES.replace("{row}", "held")
+LIST_LIMITS = f"""
     WITH alive AS MATERIALIZED (
         SELECT id, host, pid, version, limits_confirmed
         FROM _ayb_job_workers
@@ -104,7 +107,7 @@ LIST_LIMITS = """
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE held.id > coalesce(alive.limits_confirmed, -1) ORDER BY alive.id
-        ) AS waiting_for
+        ) || {OPEN_BEFORE_LIMIT} AS waiting_for
     FROM _ayb_job_limits AS held
     WHERE %(only)s::text IS NULL OR held.name = %(only)s::text
     ORDER BY held.name
@@ -150,6 +153,20 @@ def list_limits(conn: Connection, *, only: str | None = None) -> list[Limit]:
 def find_limit(conn: Connection, name: str) -> Limit | None:
     """Return a limit; None if there is none of that name."""
     return next(iter(list_limits(conn, only=name)), None)
+
+
+COUNT_UNCONFIRMED = f"""
+    SELECT count(*)
+    FROM _ayb_job_workers AS daemon
+    WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+        AND NOT ({IS_LIFELESS})
+        AND coalesce(limits_confirmed, -1) < (SELECT coalesce(max(id), 0) FROM _ayb_job_limits)
+"""
+
+
+def count_unconfirmed(conn: Connection) -> int:
+    """Return how many daemons have not confirmed all limits; those that are known to be dead do not count."""
+    return int(one_row(conn.execute(COUNT_UNCONFIRMED, {"alive_s": ALIVE_S}))[0])
 
 
 MOST_KEYS = 20

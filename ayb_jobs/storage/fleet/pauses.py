@@ -15,6 +15,20 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.rows import one_row
 
+# Transactions with leases of workers in other languages, which nobody sees before they are committed: all that began
+# before a pause or a limit `{row}` was made. Each holds a lock whose number is that of the newest it obeys.
+OPEN_LEASES = """
+        ARRAY(
+            SELECT format('a transaction that has leased and is not committed (pid %%s)', open.pid)
+            FROM pg_catalog.pg_locks AS open
+            WHERE open.locktype = 'advisory' AND open.objsubid = 2 AND open.granted
+                AND open.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+                AND open.classid = {row}.tableoid AND open.objid::bigint < {row}.id
+            ORDER BY open.pid
+        )
+"""
+OPEN_BEFORE_PAUSE = OPEN_LEASES.replace("{row}", "paused")
+
 LOCK_PAUSES = "LOCK TABLE _ayb_job_pauses IN SHARE ROW EXCLUSIVE MODE"
 DROP_OLD = "DELETE FROM _ayb_job_pauses WHERE until <= now() OR (kind = %(kind)s AND name = %(name)s)"
 PAUSE = """
@@ -153,7 +167,7 @@ def confirm_pauses(conn: Connection, *, worker_id: str, newest: int) -> None:
 
 # The queues are walked over by a loose scan of the index of queued jobs. Types have no index, and are counted among
 # those that come first.
-LIST_QUEUES = """
+LIST_QUEUES = f"""
     WITH RECURSIVE waiting (name) AS (
         (SELECT queue FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue LIMIT 1)
         UNION ALL
@@ -169,7 +183,7 @@ LIST_QUEUES = """
     ), running AS MATERIALIZED (
         SELECT queue AS name, count(*) AS jobs FROM _ayb_jobs WHERE state = 'running' GROUP BY queue
     ), paused AS MATERIALIZED (
-        SELECT * FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
+        SELECT *, tableoid FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
     ), names AS (
         SELECT name FROM first
         UNION SELECT unnest(queues) FROM alive
@@ -194,13 +208,13 @@ LIST_QUEUES = """
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE paused.id > coalesce(alive.pauses_confirmed, -1) ORDER BY alive.id
-        ) AS waiting_for
+        ) || {OPEN_BEFORE_PAUSE} AS waiting_for
     FROM names LEFT JOIN paused ON paused.name = names.name
     WHERE names.name IS NOT NULL AND (%(only)s::text IS NULL OR names.name = %(only)s::text)
     ORDER BY names.name
     LIMIT 1000
 """
-LIST_TYPES = """
+LIST_TYPES = f"""
     WITH alive AS MATERIALIZED (
         SELECT id, host, pid, version, types, pauses_confirmed
         FROM _ayb_job_workers
@@ -215,7 +229,7 @@ LIST_TYPES = """
         ) AS front
         GROUP BY type
     ), paused AS MATERIALIZED (
-        SELECT * FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
+        SELECT *, tableoid FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
     ), names AS (
         SELECT unnest(types) AS name FROM alive
         UNION SELECT name FROM running
@@ -230,7 +244,7 @@ LIST_TYPES = """
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE paused.id > coalesce(alive.pauses_confirmed, -1) ORDER BY alive.id
-        ) AS waiting_for
+        ) || {OPEN_BEFORE_PAUSE} AS waiting_for
     FROM names LEFT JOIN paused ON paused.name = names.name
     WHERE names.name IS NOT NULL AND (%(only)s::text IS NULL OR names.name = %(only)s::text)
     ORDER BY names.name
