@@ -328,10 +328,14 @@ def build(
     )
 
 
+def most_of(config: Config) -> dict[str, int]:
+    """Return how many slots each of those queues may fill that may not fill all."""
+    return {name: queue.concurrency for name, queue in config.queues.items()}
+
+
 def slots_of(config: Config, in_flight: InFlight, executors: Executors) -> QueueSlots:
     """Return the slots of those queues that may not fill all."""
-    most = {name: queue.concurrency for name, queue in config.queues.items()}
-    return QueueSlots(most, in_flight=in_flight, running=executors.running_jobs)
+    return QueueSlots(most_of(config), in_flight=in_flight, running=executors.running_jobs)
 
 
 def stopping_s(registry: Registry, job_type: str) -> float:

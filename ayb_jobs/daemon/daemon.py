@@ -48,6 +48,7 @@ class Daemon:
         self.draining = threading.Event()
         self.on_drain_asked: Callable[[], None] = lambda: None
         self._config = config
+        self._queues: Sequence[str] = config.jobs.queues
         self._events = events
         self._hurry = False
         self._moment = Bell()
@@ -101,6 +102,10 @@ class Daemon:
         """Return every loop that was not told to stop, for health checks."""
         return tuple(loop for loop in self._parts.loops.values() if not loop.stopped)
 
+    def queues(self) -> Sequence[str]:
+        """Return the queues that it serves."""
+        return self._queues
+
     def slots(self) -> Mapping[str, int]:
         """Return how many handler slots are idle, busy and stuck."""
         counts = Counter(slot.state for slot in self._parts.executors.slots)
@@ -122,16 +127,20 @@ class Daemon:
             self._release_unstarted()
         return executors.running()
 
-    def serve(self, *, concurrency: int, queues: Sequence[str]) -> None:
-        """Run so many handlers at once, of these queues, from now on. What is leased or runs already is not touched."""
+    def serve(self, *, concurrency: int, queues: Sequence[str], most: Mapping[str, int]) -> None:
+        """Run so many handlers at once, of these queues, and of each of `most` so many, from now on.
+
+        What is leased or runs already is not touched.
+        """
         parts = self._parts
         parts.executors.threads.resize(concurrency)
         if not self._config.database.work_connections:
             self.database.resize(concurrency)
-        parts.producer.serve(queues)
+        parts.producer.serve(queues, most)
         daemon = replace(parts.daemon, concurrency=concurrency, queues=queues)
         if parts.scheduler is not None:
             parts.scheduler.serve(Served(daemon.types, daemon.queues))
+        self._queues = queues
         parts.lifeline.describe(daemon)
         parts.heartbeat.describe(daemon)
         parts.loops["heartbeat"].wake()

@@ -1,7 +1,7 @@
 """What runs if `jobs.enabled` is false."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -31,7 +31,7 @@ class DisabledDaemon:
         self._loop.start()
         self._events.emit(DaemonDisabled())
 
-    def serve(self, *, concurrency: int, queues: Sequence[str]) -> None:
+    def serve(self, *, concurrency: int, queues: Sequence[str], most: Mapping[str, int]) -> None:
         """Do nothing: no handler runs."""
 
     def log_to(self, logger: FilteringBoundLogger) -> None:

@@ -29,8 +29,8 @@ class Services:
     """What the daemon lends its API.
 
     `loops` is asked at each health check, and must not touch the database. `slots` counts the handler slots that are
-    busy, idle and stuck. `draining` tells that the daemon is about to stop, so that it is no longer ready. `stopping`
-    ends the streams that are open.
+    busy, idle and stuck. `served` tells the queues that the daemon serves at the moment. `draining` tells that the
+    daemon is about to stop, so that it is no longer ready. `stopping` ends the streams that are open.
     """
 
     database: Database
@@ -40,6 +40,7 @@ class Services:
     metrics: Metrics
     loops: Callable[[], Sequence[LoopAge]] = no_loops
     slots: Callable[[], Mapping[str, int]] = no_slots
+    served: Callable[[], Sequence[str]] | None = None
     draining: Callable[[], bool] = lambda: False
     stopping: threading.Event = field(default_factory=threading.Event)
     read_timeout_s: float = 5.0
@@ -49,6 +50,11 @@ class Services:
     def api(self) -> Api:
         """The settings of `[api]`."""
         return self.config.api
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues that are served; those of the settings if no daemon tells."""
+        return list(self.config.jobs.queues if self.served is None else self.served())
 
     @property
     def enabled(self) -> bool:

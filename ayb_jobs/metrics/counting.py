@@ -71,6 +71,10 @@ class Names:
         self._most = most
         self._names = set(known)
 
+    def keep(self, names: Iterable[str]) -> None:
+        """Have these names keep theirs, whatever number there are."""
+        self._names.update(names)
+
     def __call__(self, name: str) -> str:
         """Return the label of a name."""
         if name not in self._names:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ayb_jobs.config import Config
 from ayb_jobs.config.settings import SECTIONS
+from ayb_jobs.daemon.build import most_of
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.daemon.disabled import DisabledDaemon
 from ayb_jobs.errors import AybJobsError, ConfigError
@@ -12,6 +13,7 @@ from ayb_jobs.events import DaemonReloaded, Emit, ReloadRefused, RestartNeeded
 from ayb_jobs.logs import Logs
 
 LIVE = frozenset({"jobs.worker_concurrency", "jobs.queues", "log.level"})
+LIVE_TABLE = "queues"
 TABLES = ("job_types", "schedules", "limits")
 
 
@@ -38,15 +40,21 @@ class Reloading:
             self._emit(ReloadRefused(problems=[str(error)]))
             return
         differences = dict(differing(self._config, read))
-        changed = {key: value for key, value in differences.items() if key in LIVE}
+        changed = {key: value for key, value in differences.items() if is_live(key)}
         if "log.level" in changed:
             self._daemon.log_to(self._logs.set_level(read.log.level))
         if changed.keys() - {"log.level"}:
-            self._daemon.serve(concurrency=read.jobs.worker_concurrency, queues=read.jobs.queues)
+            jobs = read.jobs
+            self._daemon.serve(concurrency=jobs.worker_concurrency, queues=jobs.queues, most=most_of(read))
         self._config = in_force(self._config, read)
         self._emit(DaemonReloaded(changed=changed))
-        if others := sorted(differences.keys() - LIVE):
+        if others := sorted(key for key in differences if not is_live(key)):
             self._emit(RestartNeeded(settings=others))
+
+
+def is_live(key: str) -> bool:
+    """Tell whether a setting can change while the daemon runs."""
+    return key in LIVE or key.startswith(f"{LIVE_TABLE}.")
 
 
 def differing(before: Config, after: Config) -> Iterator[tuple[str, object]]:
@@ -56,6 +64,10 @@ def differing(before: Config, after: Config) -> Iterator[tuple[str, object]]:
         for key in type(new).model_fields:
             if getattr(old, key) != getattr(new, key):
                 yield f"{section}.{key}", getattr(new, key)
+    old_most, new_most = most_of(before), most_of(after)
+    for name in sorted(old_most.keys() | new_most.keys()):
+        if old_most.get(name) != new_most.get(name):
+            yield f"{LIVE_TABLE}.{name}.concurrency", new_most.get(name)
     for table in TABLES:
         old_table: Mapping[str, object] = getattr(before, table)
         new_table: Mapping[str, object] = getattr(after, table)
@@ -69,4 +81,4 @@ def in_force(before: Config, read: Config) -> Config:
     jobs = before.jobs.model_copy(
         update={"worker_concurrency": read.jobs.worker_concurrency, "queues": read.jobs.queues}
     )
-    return replace(before, jobs=jobs, log=before.log.model_copy(update={"level": read.log.level}))
+    return replace(before, jobs=jobs, queues=read.queues, log=before.log.model_copy(update={"level": read.log.level}))

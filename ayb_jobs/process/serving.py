@@ -60,6 +60,7 @@ def served(
         metrics=metrics,
         loops=lambda: loop_ages(daemon.loops()),
         slots=daemon.slots if isinstance(daemon, Daemon) else dict,
+        served=daemon.queues if isinstance(daemon, Daemon) else None,
         draining=daemon.draining.is_set,
         stopping=stopping,
     )

@@ -19,11 +19,12 @@ SEEN = "SELECT concurrency, queues FROM _ayb_job_workers"
 RUNNING = "SELECT id::text FROM _ayb_jobs WHERE state = 'running' AND canceling_lease_id IS NULL ORDER BY id"
 
 
-def write(folder: Path, *, api_port: int = 8090, level: str = "info", **jobs: Any) -> None:
+def write(folder: Path, *, api_port: int = 8090, level: str = "info", slots: int | None = None, **jobs: Any) -> None:
     """Write the file of a daemon in this folder."""
     lines = "\n".join(f"{key} = {value!r}" for key, value in jobs.items())
     folder.mkdir(exist_ok=True)
     text = f"[jobs]\n{lines}\n[api]\nport = {api_port}\n[log]\nlevel = '{level}'\n"
+    text += f"[queues.slow]\nconcurrency = {slots}\n" if slots else ""
     (folder / "ayb-jobs.toml").write_text(text)
 
 
@@ -94,6 +95,25 @@ def test_queues_are_served_and_left(tmp_path: Path, database_url: str, conn: Con
         served = enqueue(conn, NewJob(type="quick", queue="added")).id
         eventually(lambda: get_job(conn, served).state == "completed", within_s=20)
         assert get_job(conn, left).state == "queued"
+
+
+def test_the_slots_of_a_queue_become_more_and_fewer(tmp_path: Path, database_url: str, conn: Connection) -> None:
+    write(tmp_path, queues=["slow"], slots=1)
+    jobs = [enqueue(conn, NewJob(type="patient", queue="slow")).id for _ in range(6)]
+    with running_service(tmp_path, database_url) as process:
+        eventually(lambda: running(conn) == jobs[:1], within_s=20)
+        write(tmp_path, queues=["slow"], slots=3)
+        assert reload(process)["changed"] == {"queues.slow.concurrency": 3}
+        eventually(lambda: running(conn) == jobs[:3], within_s=20)
+        write(tmp_path, queues=["slow"], slots=2)
+        reload(process)
+        for ended in jobs[:2]:
+            end(conn, ended)
+        eventually(lambda: running(conn) == jobs[2:4], within_s=20)
+        write(tmp_path, queues=["slow"])
+        assert reload(process)["changed"] == {"queues.slow.concurrency": None}
+        eventually(lambda: len(running(conn)) == 4, within_s=20)
+        assert process.events("daemon.needs_restart") == []
 
 
 def test_the_log_tells_more_and_less(tmp_path: Path, database_url: str, conn: Connection) -> None:

@@ -114,7 +114,7 @@ def jobs(visit: Visitor) -> Response:
         counts = count_shown(conn, most=COUNTED)
         estimates = _estimates(conn, counts)
         bulk_ = _bulk(conn, shown, asked, clock) if not cursor else None
-        queues = [each.queue for each in list_queues(conn, served=list(visit.services.config.jobs.queues))]
+        queues = [each.queue for each in list_queues(conn, served=visit.services.queues)]
     said = {name: value for name, value in asked.typed.items() if value}
     return visit.page(
         "jobs.html",

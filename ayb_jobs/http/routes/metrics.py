@@ -59,7 +59,7 @@ class QueueCollector(Collector):
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._queue = Names(MOST_QUEUES, services.config.jobs.queues)
+        self._queue = Names(MOST_QUEUES, services.queues)
         self._lock = threading.Lock()
         self._gauges: Figures | None = None
         self._measured = float("-inf")
@@ -101,7 +101,8 @@ class QueueCollector(Collector):
             if time.monotonic() - self._measured > GAUGES_FRESH_S:
                 try:
                     with reading(self._services.database, GAUGES_S) as conn:
-                        queues = self._services.config.jobs.queues
+                        queues = self._services.queues
+                        self._queue.keep(queues)
                         self._gauges = gauges_of_state(conn, queues=queues, label=self._queue)
                 except AybJobsError:  # also if the database refuses to compute with a value that it holds
                     self._gauges = None

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ayb_jobs.events import Emit, Event, JobsCanceled, JobsReleased, JobsSettled, LeasesLost, LoopErrorRepeated
 from ayb_jobs.runtime.each import do_each
@@ -40,7 +40,7 @@ class Producer:
         self._emit = emit
         self._poll_s = poll_s
         self._ring = ring
-        self._wanted_queues: Sequence[str] | None = None
+        self._wanted: tuple[Sequence[str], Mapping[str, int]] | None = None
         self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
     def tick(self) -> float:
@@ -48,14 +48,17 @@ class Producer:
         with self._turn:
             return self._take_turn()
 
-    def serve(self, queues: Sequence[str]) -> None:
-        """Lease from these queues from the next turn on, without waiting for the one that is under way."""
-        self._wanted_queues = queues
+    def serve(self, queues: Sequence[str], most: Mapping[str, int]) -> None:
+        """Lease from these queues from the next turn on, of each of `most` no more than it says.
+
+        It does not wait for the turn that is under way.
+        """
+        self._wanted = queues, most
         self._ring()
 
     def _take_turn(self) -> float:
-        if self._wanted_queues is not None:
-            queues, self._wanted_queues = self._wanted_queues, None
+        if self._wanted is not None:
+            (queues, self._slots.most), self._wanted = self._wanted, None
             for look in self._looks:
                 look.serve(queues)
         self._giving_back.turn()

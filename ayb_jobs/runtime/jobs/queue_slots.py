@@ -9,8 +9,9 @@ from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 class QueueSlots:
     """The slots of the queues that may not fill all; `most` says how many each may fill.
 
-    A slot is filled from the lease of a job until its ending is written and its handler is through. `running` tells
-    what handlers run now. `full` are the queues that had no free slot when somebody asked last.
+    `most` may be given anew between two looks. A slot is filled from the lease of a job until its ending is written and
+    its handler is through. `running` tells what handlers run now. `full` are the queues that had no free slot when
+    somebody asked last.
     """
 
     def __init__(
@@ -20,7 +21,7 @@ class QueueSlots:
         in_flight: InFlight | None = None,
         running: Callable[[], Iterable[Held]] = lambda: (),
     ) -> None:
-        self.most = dict(most or {})
+        self.most: Mapping[str, int] = dict(most or {})
         self.full: frozenset[str] = frozenset()
         self._in_flight = InFlight() if in_flight is None else in_flight
         self._running = running

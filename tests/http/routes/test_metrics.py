@@ -12,6 +12,7 @@ from psycopg.sql import SQL
 
 from ayb_jobs import events
 from ayb_jobs.checks.loops import LoopAge
+from ayb_jobs.http.routes import metrics
 from ayb_jobs.metrics import CATALOGUE, MOST_QUEUES, MOST_TYPES, Kind, Metrics, first_sqlstate
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.batches import EndedBatch
@@ -180,6 +181,21 @@ def test_queues_beyond_a_number_share_a_label_and_our_own_do_not(db: Database, c
         assert value(server, "ayb_jobs_queue_depth", queue="other") == 2 * (300 - (MOST_QUEUES - 1))
         with server.client(None) as client:
             assert client.get("/metrics").text.count("ayb_jobs_queue_depth{") == MOST_QUEUES + 1
+
+
+def test_a_queue_that_is_served_later_has_a_label_of_its_own_too(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "GAUGES_FRESH_S", 0.0)
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, queue) SELECT 't', 'q' || i FROM generate_series(1, 300) AS i, (VALUES (1), (2)) AS v"
+    )
+    make_job(conn, queue="added")
+    served = ["default"]
+    with serving(db, served=lambda: served) as server:
+        assert value(server, "ayb_jobs_queue_depth", queue="added") is None
+        served.append("added")
+        assert value(server, "ayb_jobs_queue_depth", queue="added") == 1
 
 
 def test_hostile_names_do_not_break_the_format(server: Server) -> None:
