@@ -56,8 +56,8 @@ class Tree:
         """Return the words that run this tree's Python."""
         return [str(self.root / ".venv/bin/python"), *words]
 
-    def environment(self, url: str) -> dict[str, str]:
-        """Return the environment of a daemon at its defaults, on one database."""
+    def environment(self, url: str, **settings: object) -> dict[str, str]:
+        """Return the environment of a daemon on one database, at its defaults but for settings of `[jobs]`."""
         others = {name: value for name, value in os.environ.items() if not name.startswith("AYB_")}
         return others | {
             "PYTHONPATH": f"{self.root}{os.pathsep}{HERE}",
@@ -66,6 +66,7 @@ class Tree:
             "AYB_JOBS_API_PORT": "0",
             "AYB_JOBS_LOG_FORMAT": "json",
             "AYB_JOBS_HANDLERS_MODULES": "beside_handlers",
+            **{f"AYB_JOBS_{name.upper()}": str(value) for name, value in settings.items()},
         }
 
     def run(self, url: str, *words: str) -> str:
@@ -81,10 +82,12 @@ class Tree:
         return done.stdout
 
     @contextmanager
-    def daemon(self, url: str) -> Iterator[int]:
+    def daemon(self, url: str, **settings: object) -> Iterator[int]:
         """Run this tree's daemon; give its process id."""
         words = self.command("-m", "ayb_jobs", "run")
-        process = subprocess.Popen(words, env=self.environment(url), cwd=self.root, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            words, env=self.environment(url, **settings), cwd=self.root, stderr=subprocess.DEVNULL
+        )
         try:
             yield process.pid
         finally:

@@ -1,4 +1,4 @@
-"""The handler of the jobs that `beside.py` measures with."""
+"""The handler of the jobs that `beside.py`, `batches.py` and `flow.py` measure with."""
 
 from ayb_jobs import JobContext, Registry
 
@@ -6,6 +6,7 @@ registry = Registry()
 
 
 @registry.handler("beside_noop")
+@registry.handler("beside_limited")
 def noop(ctx: JobContext) -> None:
     """Do nothing."""
     del ctx

@@ -38,7 +38,11 @@ RUNNING = """
 
 
 class Client:
-    """One client. It enqueues while there is `room`, and always finishes what it has begun."""
+    """One client. It enqueues while there is `room`, and always finishes what it has begun.
+
+    Of types that have a limit it begins nothing unless `allow_limited` says so. `takes_limited` tells whether it may be
+    enqueueing some of them.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,9 @@ class Client:
         isolated: bool,
     ) -> None:
         self.enqueued = 0
+        self.takes_limited = False
+        self._may_take_limited = False
+        self._turn = threading.Lock()
         self._number = number
         self._url = url
         self._chance = random.Random(f"{seed}/client/{number}")
@@ -73,12 +80,22 @@ class Client:
         self._stopped.set()
         self._thread.join()
 
+    def allow_limited(self, *, allowed: bool) -> None:
+        """Have it enqueue jobs of types that have a limit, or no more once it no longer `takes_limited`."""
+        with self._turn:
+            self._may_take_limited = allowed
+
     def _work(self) -> None:
-        for job_type in sorted(VOLLEYS):
-            self._enqueue_volley(job_type)
+        began = False
         while not self._stopped.is_set():
+            with self._turn:
+                self.takes_limited = self._may_take_limited
             if not self._room.wait(0.05):
                 continue
+            if self.takes_limited and not began:
+                began = True
+                for job_type in sorted(VOLLEYS):
+                    self._enqueue_volley(job_type)
             if self._chance.random() < BATCHED:
                 self._enqueue_batch()
             else:
@@ -121,6 +138,8 @@ class Client:
         job = new_job(
             self._chance, key, lease_s=self._lease_s, earlier=earlier, job_type=job_type, isolated=self._isolated
         )
+        if job.type in VOLLEYS and not self.takes_limited:
+            job = job._replace(type="torture_work")
         return key, job
 
     def _enqueue_batch(self) -> None:

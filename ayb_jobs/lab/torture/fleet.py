@@ -34,13 +34,6 @@ packs = []
 [api]
 enabled = {api}
 port = 0
-[limits.torture_few]
-types = ["torture_few"]
-max_running = 2
-[limits.torture_rated]
-types = ["torture_rated"]
-rate = "20/s"
-burst = 2
 [log]
 format = "json"
 [schedules.torture_ticks]

@@ -18,6 +18,7 @@ from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.lab.torture.fork_server import ForkServer
 from ayb_jobs.lab.torture.nemesis import Nemesis
 from ayb_jobs.lab.torture.retrying import RetryingConnection
+from ayb_jobs.lab.torture.tides import Tides
 from ayb_jobs.lab.torture.workload import JOB_LIMITS, TRANSACTION
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import connect, shares_sessions
@@ -116,6 +117,7 @@ class Run:
             seconds=seconds,
             lease_s=self._setting.lease_s,
         )
+        self._tides = Tides(self._database, self._clients)
         self._snapshots: list[Snapshot] = []
         self._began = time.monotonic()
 
@@ -150,17 +152,15 @@ class Run:
     def _strike(self) -> None:
         ends = time.monotonic() + self._seconds
         self._nemesis.start()
-        self._until(
-            lambda now: (
-                now >= ends
-                and self._enqueued() >= self._most_jobs
-                and not (self._nemesis.counted and self._nemesis.running())
-            ),
-            "faults",
-        )
+        self._until(lambda now: self._has_struck(is_over=now >= ends), "faults")
         self._nemesis.stop()
         if self._nemesis.errors:
             raise self._nemesis.errors[0]
+
+    def _has_struck(self, *, is_over: bool) -> bool:
+        self._tides.turn()
+        counts = self._nemesis.counted and self._nemesis.running()
+        return is_over and self._enqueued() >= self._most_jobs and not counts
 
     def _enqueued(self) -> int:
         return sum(client.enqueued for client in self._clients)

@@ -29,10 +29,10 @@ FEW = "torture_few"
 RATED = "torture_rated"
 # So many of these are enqueued together, since few that come one by one meet no limit.
 VOLLEYS, VOLLEY = frozenset({FEW, RATED}), 10
-# What the daemons' configuration says in `CONFIG` of `fleet.py`.
+# What `LIMITS` of `tides.py` says.
 JOB_LIMITS = (
-    JobLimit("torture_few", frozenset({FEW}), max_running=2),
-    JobLimit("torture_rated", frozenset({RATED}), interval_s=1 / 20, burst=2),
+    JobLimit(FEW, frozenset({FEW}), max_running=2),
+    JobLimit(RATED, frozenset({RATED}), interval_s=1 / 20, burst=2),
 )
 LEAVE_EFFECT = "INSERT INTO _ayb_job_torture_effects (job_id) VALUES (%s)"
 
