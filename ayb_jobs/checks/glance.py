@@ -107,7 +107,7 @@ def view_queues(conn: Connection, daemons: Sequence[SeenDaemon]) -> list[QueueVi
 
 def _view(state: QueueState, daemons: Sequence[SeenDaemon], pause: Pause | None) -> QueueView:
     serving = [each.daemon for each in daemons if state.queue in each.daemon.queues and each.drain_requested_at is None]
-    return QueueView(state=state, daemons=len(serving), slots=sum(each.concurrency for each in serving), pause=pause)
+    return QueueView(state=state, daemons=len(serving), slots=sum(each.slots for each in serving), pause=pause)
 
 
 def _full_minutes(conn: Connection, at: datetime) -> list[Minute]:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.model.waiting import all_slots
 from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.held import list_held
@@ -24,7 +25,8 @@ def late(conn: Connection, level: Level, *, counted: int) -> Finding | None:
         return None
     queue = quoted(longest.queue)
     if longest.busy >= longest.slots:
-        cause = f"all {longest.slots:,} slots that serve queue {queue} are busy"
+        serving = f"that serves queue {queue}" if longest.slots == 1 else f"that serve queue {queue}"
+        cause = f"{all_slots(longest.slots, longest.kind, serving)} busy"
     else:
         cause = f"{longest.busy:,} of the {longest.slots:,} slots that serve queue {queue} are busy"
     are = "is" if level.waiting == 1 else "are"

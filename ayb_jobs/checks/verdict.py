@@ -110,7 +110,7 @@ def _measured(conn: Connection, fleet: Sequence[HeardDaemon]) -> Figures:
         level=measure_level(conn, most=COUNTED),
         pace=measure_pace(conn, most=COUNTED),
         daemons=len(fleet),
-        slots=sum(daemon.concurrency for daemon in fleet),
+        slots=sum(daemon.slots for daemon in fleet),
     )
 
 

@@ -17,7 +17,14 @@ from structlog.typing import FilteringBoundLogger
 from ayb_jobs import __version__
 from ayb_jobs.config import Config
 from ayb_jobs.config.tables import STOPPING_S
-from ayb_jobs.daemon.executing import Executors, Surroundings, build_executors, timeouts_of
+from ayb_jobs.daemon.executing import (
+    Executors,
+    Surroundings,
+    build_executors,
+    isolated_slots,
+    timeouts_of,
+    types_by_executor,
+)
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.commands.spawner import Spawner
 from ayb_jobs.handlers.context import ContextServices
@@ -346,6 +353,7 @@ def stopping_s(registry: Registry, job_type: str) -> float:
 
 def describe(config: Config, registry: Registry, worker_id: str) -> DaemonRecord:
     """Return what this daemon tells its peers about itself."""
+    types = types_by_executor(registry)
     return DaemonRecord(
         id=worker_id,
         host=socket.gethostname(),
@@ -354,6 +362,10 @@ def describe(config: Config, registry: Registry, worker_id: str) -> DaemonRecord
         concurrency=config.jobs.worker_concurrency,
         queues=config.jobs.queues,
         types=registry.names(),
+        isolated_types=types["process"],
+        isolated_slots=isolated_slots(config.jobs) if types["process"] else 0,
+        async_types=types["async"],
+        async_slots=config.jobs.async_concurrency if types["async"] else 0,
     )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple, get_args
 
-from ayb_jobs.config import Config
+from ayb_jobs.config import Config, Jobs
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.events import Emit
 from ayb_jobs.handlers.isolation import isolation_faults
@@ -232,7 +232,7 @@ def make_processes(around: Surroundings, fork_server: ForkServer, types: Sequenc
             most_runs=jobs.process_max_jobs,
             emit=around.emit,
         )
-        for number in range(1, (jobs.process_concurrency or processors()) + 1)
+        for number in range(1, isolated_slots(jobs) + 1)
     ]
 
 
@@ -252,6 +252,11 @@ def make_event_loop(around: Surroundings, backlog: Backlog) -> EventLoop:
         on_room=backlog.room_made,
         on_work=around.ring_watch,
     )
+
+
+def isolated_slots(jobs: Jobs) -> int:
+    """Return how many isolated handlers run at once."""
+    return jobs.process_concurrency or processors()
 
 
 def processors() -> int:

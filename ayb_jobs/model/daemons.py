@@ -12,7 +12,10 @@ MAX_ID = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonRecord:
-    """A daemon: its id is unique to one start of the process, host and pid are labels."""
+    """A daemon: its id is unique to one start of the process, host and pid are labels.
+
+    Isolated and asynchronous handlers do not run in the slots that `concurrency` counts, and have places of their own.
+    """
 
     id: str
     host: str
@@ -21,6 +24,15 @@ class DaemonRecord:
     concurrency: int
     queues: Sequence[str]
     types: Sequence[str]
+    isolated_types: Sequence[str] = ()
+    isolated_slots: int = 0
+    async_types: Sequence[str] = ()
+    async_slots: int = 0
+
+    @property
+    def slots(self) -> int:
+        """How many handlers run at once."""
+        return self.concurrency + self.isolated_slots + self.async_slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

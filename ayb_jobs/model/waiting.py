@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from ayb_jobs.model.dependencies import Blocked
 from ayb_jobs.model.instants import instant_text
@@ -14,7 +15,7 @@ from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.model.pauses import Pause
 from ayb_jobs.model.words import count_words, span_words
 
-# So many jobs ahead of one are counted; more are as good as that.
+# So many jobs ahead of one are looked at in each priority; more are as good as that.
 MOST_AHEAD = 10_000
 # A statement under way holds a row for less than this; who holds it longer keeps the job waiting.
 LOCKED_S = 2.0
@@ -68,15 +69,40 @@ class Wait:
     queue: str | None = None
 
 
+class Places(NamedTuple):
+    """Where handlers of one kind run, how many slots that are, and how many are busy."""
+
+    kind: str
+    slots: int
+    busy: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """What a live daemon can run: jobs of these types, from these queues, in so many slots, `busy` of them busy."""
+    """What a live daemon can run: jobs of these types, from these queues, in so many slots, `busy` of them busy.
+
+    Isolated and asynchronous handlers have places of their own.
+    """
 
     types: Sequence[str]
     queues: Sequence[str]
     id: str = ""
     slots: int = 0
     busy: int = 0
+    isolated_types: Sequence[str] = ()
+    isolated_slots: int = 0
+    isolated_busy: int = 0
+    async_types: Sequence[str] = ()
+    async_slots: int = 0
+    async_busy: int = 0
+
+    def places(self, job_type: str) -> Places:
+        """Return where jobs of a type run."""
+        if job_type in self.isolated_types:
+            return Places("isolated", self.isolated_slots, self.isolated_busy)
+        if job_type in self.async_types:
+            return Places("async", self.async_slots, self.async_busy)
+        return Places("thread", self.slots, self.busy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,18 +135,20 @@ class LastAttempt:
 class Surroundings:
     """What a queued job waits amid.
 
-    `due_for_s` is by the database's clock, below 0 if it is not due. `last_seen` is when any daemon was last heard of;
-    None where none was within a day. `draining` daemons are alive beside the `runners`, and take no more. `ahead`
-    counts, up to `MOST_AHEAD`, the due jobs of its queue that live daemons can run and that are leased before it; of
-    those daemons' jobs, `ended` ended within the last minute. `pause` is of its queue or its type, and `under` is about
-    the limit that it waits under. `locked_by` is the process id of the session that has locked its row. `blocked` is
-    what it waits for if it depends on other jobs.
+    `due_for_s` is by the database's clock, below 0 if it is not due. `last_seen` is when any daemon was last heard
+    of; None where none was within a day. `draining` daemons are alive beside the `runners`, and take no more. `ahead`
+    counts the due jobs of its queue that live daemons can run and that are leased before it, among the first
+    `MOST_AHEAD` of each priority; there are `more_ahead` if one has more than these. Of those daemons' jobs, `ended`
+    ended within the last minute. `pause` is of its queue or its type, and `under` is about the limit that it waits
+    under. `locked_by` is the process id of the session that has locked its row. `blocked` is what it waits for if it
+    depends on other jobs.
     """
 
     due_for_s: float
     runners: Sequence[Runner]
     last_seen: datetime | None
     ahead: int
+    more_ahead: bool = False
     draining: int = 0
     ended: int = 0
     pause: Pause | None = None
@@ -257,15 +285,16 @@ def locked(_: Job, around: Surroundings) -> Reason | None:
 
 def behind(job: Job, around: Surroundings) -> Reason | None:
     """Find that others are leased first, or that no slot is free."""
-    slots = sum(runner.slots for runner in able(job, around.runners))
-    busy = sum(runner.busy for runner in able(job, around.runners))
-    full = f"all {count_words(slots, 'slot')} of the daemons that can run it are busy" if busy >= slots > 0 else ""
+    places = [runner.places(job.type) for runner in able(job, around.runners)]
+    slots, busy = sum(each.slots for each in places), sum(each.busy for each in places)
+    can = "of the daemon that can run it" if len(places) == 1 else "of the daemons that can run it"
+    full = f"{all_slots(slots, places[0].kind, can)} busy" if busy >= slots > 0 else ""
     if not around.ahead:
         return Reason(kind=WaitKind.BUSY, words=full) if full else None
     pace = ""
     if full and around.ended:
         pace = f"about {span_words(around.ahead / around.ended * 60)} at the present pace"
-    words = "; ".join(filter(None, (ahead_words(around.ahead), full, pace)))
+    words = "; ".join(filter(None, (ahead_words(around.ahead, more=around.more_ahead), full, pace)))
     return Reason(kind=WaitKind.BUSY if full else WaitKind.BEHIND, words=words)
 
 
@@ -349,11 +378,16 @@ def last_heard(last_seen: datetime | None) -> str:
     return f"the last was heard of at {instant_text(last_seen)}"
 
 
-def ahead_words(ahead: int) -> str:
-    """Say how many due jobs come first."""
-    if ahead == 1:
-        return "1 due job is ahead of it"
-    return f"{'at least ' if ahead >= MOST_AHEAD else ''}{ahead:,} due jobs are ahead of it"
+def all_slots(slots: int, kind: str, which: str) -> str:
+    """Begin a sentence about all slots of a kind, such as `all 3 slots for isolated handlers of a daemon are`."""
+    meant = f" for {kind} handlers" if kind != "thread" else ""
+    return f"the only slot{meant} {which} is" if slots == 1 else f"all {slots:,} slots{meant} {which} are"
+
+
+def ahead_words(ahead: int, *, more: bool = False) -> str:
+    """Say how many due jobs come first, and whether there may be more."""
+    jobs = count_words(ahead, "due job is", "due jobs are")
+    return f"{'at least ' if more else ''}{jobs} ahead of it"
 
 
 def unknown_type(job_type: str, known: Iterable[str]) -> str | None:

@@ -53,9 +53,14 @@ class Changed:
     done: bool
 
 
-def count(conn: Connection, action: BulkAction, wanted: Filter, *, most: int | None = None) -> int:
-    """Return how many jobs `change` would change now; not more than `most`, if that is given."""
-    return bulk.count_jobs(conn, state=WAYS[action].before, wanted=wanted, most=most)
+def count(conn: Connection, action: BulkAction, wanted: Filter) -> int:
+    """Return how many jobs `change` would change now."""
+    return bulk.count_jobs(conn, state=WAYS[action].before, wanted=wanted)
+
+
+def glimpse(conn: Connection, action: BulkAction, wanted: Filter, *, most: int) -> bulk.Glimpse:
+    """Return how many jobs `change` would change now, up to `most`, as far as a short look finds them."""
+    return bulk.glimpse_jobs(conn, state=WAYS[action].before, wanted=wanted, most=most)
 
 
 def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, most: int = MOST_BATCHES) -> Changed:

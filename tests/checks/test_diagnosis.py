@@ -5,7 +5,7 @@ import shutil
 import time
 import zoneinfo
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import LiteralString
 
@@ -21,11 +21,12 @@ from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.schedules import zones
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.drift import made_columns, made_indexes
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
+from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.rows import one_row
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
@@ -35,6 +36,11 @@ Doctor = Callable[..., tuple[int, dict[str, object]]]
 
 @pytest.fixture
 def doctor(database_url: str) -> Doctor:
+    return asking(database_url)
+
+
+def asking(database_url: str) -> Doctor:
+    """Return what asks the doctor about a database, for its exit code and what it says."""
     cli = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})
 
     def ask(*flags: str) -> tuple[int, dict[str, object]]:
@@ -272,6 +278,20 @@ FAULTS: dict[Callable[[Connection], None], str] = {
 def test_a_fault_is_found_and_mended_if_that_is_safe(
     conn: Connection, doctor: Doctor, fault: Callable[[Connection], None]
 ) -> None:
+    seen_and_mended(conn, doctor, fault)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda each: each.__name__)
+def test_a_fault_is_found_and_mended_on_every_major(
+    each_empty_database_url: str, fault: Callable[[Connection], None]
+) -> None:
+    with closing(connect(each_empty_database_url, name="test")) as conn:
+        migrate(conn)
+        seen_and_mended(conn, asking(each_empty_database_url), fault)
+
+
+def seen_and_mended(conn: Connection, doctor: Doctor, fault: Callable[[Connection], None]) -> None:
     alive(conn)
     fault(conn)
     code, report = doctor()

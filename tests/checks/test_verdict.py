@@ -100,6 +100,18 @@ def all_slots_are_busy(conn: Connection) -> None:
         make_job(conn, type="mail", run_at=ago("252 seconds"))
 
 
+def the_slot_for_isolated_handlers_is_busy(conn: Connection) -> None:
+    beat(
+        conn,
+        DaemonRecord(
+            id="a", host="h", pid=1, version="1", concurrency=2, queues=["default"], types=["mail", "render"],
+            isolated_types=["render"], isolated_slots=1,
+        ),
+    )  # fmt: skip
+    make_job(conn, "running", type="render", worker_id="a")
+    make_job(conn, type="render", run_at=ago("90 seconds"))
+
+
 def slots_are_free(conn: Connection) -> None:
     a_daemon(conn)
     make_job(conn, type="mail", run_at=ago("90 seconds"))
@@ -397,6 +409,8 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     a_broken_schedule: "`nightly` cannot fire.",
     never_succeeded: "`nightly` has never succeeded; it is expected within 1 h.",
     a_disabled_schedule: "Ready, and nothing to do yet: 1 daemon with 2 free slots, no job so far.",
+    the_slot_for_isolated_handlers_is_busy: "`render` jobs wait 1 min 30 s: the only slot for isolated handlers that serves queue "
+    "`default` is busy; 1 job is due.",
     a_second_late: "All well: 0 jobs in the last minute, none waits longer than 59 s, 1 daemon.",
     two_queues_are_late: "`mail` jobs wait 5 min: 0 of the 2 slots that serve queue `slow` are busy; 2 jobs are due.",
     unknown_and_late: "1 due job waits that no live daemon can run: `mial`.",

@@ -147,6 +147,37 @@ def all_slots_are_busy(conn: Connection) -> str:
     return mail(conn)
 
 
+def a_daemon_of_every_kind(conn: Connection) -> None:
+    """Announce a daemon with two slots for plain handlers, one for isolated ones, and two for asynchronous ones."""
+    beat(
+        conn,
+        DaemonRecord(
+            id="a", host="h", pid=1, version="1", concurrency=2, queues=["default"], types=["mail", "render", "fetch"],
+            isolated_types=["render"], isolated_slots=1, async_types=["fetch"], async_slots=2,
+        ),
+    )  # fmt: skip
+
+
+def all_slots_for_isolated_handlers_are_busy(conn: Connection) -> str:
+    a_daemon_of_every_kind(conn)
+    mail(conn, "running", type="render", worker_id="a")
+    return mail(conn, type="render")
+
+
+def all_slots_for_async_handlers_are_busy(conn: Connection) -> str:
+    a_daemon_of_every_kind(conn)
+    for _ in range(2):
+        mail(conn, "running", type="fetch", worker_id="a")
+    return mail(conn, type="fetch")
+
+
+def only_slots_for_others_are_busy(conn: Connection) -> str:
+    all_slots_for_isolated_handlers_are_busy(conn)
+    all_slots_for_async_handlers_are_busy(conn)
+    mail(conn, "running", worker_id="a")
+    return mail(conn, run_at=sql.SQL("now() - interval '2 minutes'"))
+
+
 def others_come_first(conn: Connection) -> str:
     job_id = all_slots_are_busy(conn)
     for _ in range(12):
@@ -270,12 +301,24 @@ SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
         set_aside,
         Told(WaitKind.SET_ASIDE, "daemon a set it aside, and tries it again from time to time: not on Sundays"),
     ),
-    "busy": (all_slots_are_busy, Told(WaitKind.BUSY, "all 2 slots of the daemons that can run it are busy")),
+    "busy": (all_slots_are_busy, Told(WaitKind.BUSY, "all 2 slots of the daemon that can run it are busy")),
+    "busy, isolated": (
+        all_slots_for_isolated_handlers_are_busy,
+        Told(WaitKind.BUSY, "the only slot for isolated handlers of the daemon that can run it is busy"),
+    ),
+    "busy, asynchronous": (
+        all_slots_for_async_handlers_are_busy,
+        Told(WaitKind.BUSY, "all 2 slots for async handlers of the daemon that can run it are busy"),
+    ),
+    "others are busy": (
+        only_slots_for_others_are_busy,
+        Told(WaitKind.ABOUT_TO_START, "nothing keeps it, as far as can be seen; a daemon is about to lease it"),
+    ),
     "busy, and behind others": (
         others_come_first,
         Told(
             WaitKind.BUSY,
-            "12 due jobs are ahead of it; all 2 slots of the daemons that can run it are busy; about 2 min at the "
+            "12 due jobs are ahead of it; all 2 slots of the daemon that can run it are busy; about 2 min at the "
             "present pace",
         ),
     ),

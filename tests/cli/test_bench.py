@@ -27,6 +27,7 @@ FIGURES = {
     "deep": ["on 600 finished", "first of a backlog of 660", "with 600 delayed of higher priority"],
     "reads": [f"{asked}, 600 finished" for asked in ("list", "list of one state", "show", "stats")],
     "pinned": ["first fifth of 60, pinned", "last fifth of 60, pinned"],
+    "watched": ["on 600 finished, read every 2 s"],
     "daemons": ["2 daemons", "4 daemons", "8 daemons"],
     "queues": [
         *(f"{count} queues, 4 priorities" for count in (10, 50, 200)),
@@ -52,7 +53,7 @@ FIGURES = {
 }
 
 # These start daemons one after another, or wait.
-LONG = {"latency", "deep", "pinned", "daemons", "queues", "kinds"}
+LONG = {"latency", "deep", "pinned", "watched", "daemons", "queues", "kinds"}
 # Not run here: its fires come when they are due, which takes more than a minute.
 TOO_LONG = {"schedules"}
 

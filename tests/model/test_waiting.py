@@ -2,20 +2,20 @@
 
 import pytest
 
-from ayb_jobs.model.waiting import MOST_AHEAD, ahead_words, unknown_type
+from ayb_jobs.model.waiting import ahead_words, unknown_type
 
 
 @pytest.mark.parametrize(
-    ("ahead", "words"),
+    ("ahead", "more", "words"),
     [
-        (1, "1 due job is ahead of it"),
-        (2, "2 due jobs are ahead of it"),
-        (MOST_AHEAD - 1, "9,999 due jobs are ahead of it"),
-        (MOST_AHEAD, "at least 10,000 due jobs are ahead of it"),
+        (1, False, "1 due job is ahead of it"),
+        (2, False, "2 due jobs are ahead of it"),
+        (1, True, "at least 1 due job is ahead of it"),
+        (10_000, True, "at least 10,000 due jobs are ahead of it"),
     ],
 )
-def test_the_jobs_ahead_are_numbered_as_far_as_they_are_counted(ahead: int, words: str) -> None:
-    assert ahead_words(ahead) == words
+def test_the_jobs_ahead_are_numbered_as_far_as_they_are_counted(ahead: int, more: bool, words: str) -> None:
+    assert ahead_words(ahead, more=more) == words
 
 
 def test_only_a_near_name_is_suggested() -> None:

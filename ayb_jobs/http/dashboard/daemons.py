@@ -48,7 +48,7 @@ def daemons(visit: Visitor) -> Response:
         running = [_running(each, visit) for each in list_running(conn)]
     alive = [seen for seen in daemons if seen.silent_s <= ALIVE_S]
     known = {seen.daemon.id for seen in alive}
-    slots = sum(seen.daemon.concurrency for seen in alive)
+    slots = sum(seen.daemon.slots for seen in alive)
     gone = len(daemons) - len(alive)
     busy = sum(each.worker_id in known for each in running)
     return visit.page(
@@ -80,7 +80,7 @@ def _daemon(seen: SeenDaemon, running: Sequence[Running]) -> dict[str, Any]:
         "seen": seen,
         "word": _word_of(seen),
         "about": about,
-        "slots": charts.slots(min(len(its), daemon.concurrency), daemon.concurrency, sum(each.is_past for each in its)),
+        "slots": charts.slots(min(len(its), daemon.slots), daemon.slots, sum(each.is_past for each in its)),
         "running": its[:MOST_ROWS],
         "more": max(0, len(its) - MOST_ROWS),
         "drain_href": f"/daemons/drain?{query(id=daemon.id)}" if _takes_jobs(seen) else "",

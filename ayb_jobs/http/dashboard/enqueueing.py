@@ -11,11 +11,19 @@ from ayb_jobs.http.dashboard.payloads import pretty
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor
 from ayb_jobs.http.dashboard.typing_in import decoded, whole_number
 from ayb_jobs.http.edge.auth import Scope
+from ayb_jobs.model.dependencies import RULES
+from ayb_jobs.model.unique import unique_of
 from ayb_jobs.model.words import as_sentence
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.queue.jobs import get_job
 
-FORM = ("type", "queue", "priority", "delay", "max_attempts", "idempotency_key", "payload")
+FORM = (
+    "type", "queue", "priority", "delay", "max_attempts", "idempotency_key", "unique_key", "depends_on", "on_parent_failure",
+    "payload",
+)  # fmt: skip
+# Where an error about one field is shown at another.
+SHOWN_AT = {"delay": "run_at", "on_parent_failure": "depends_on"}
+RULE_WORDS = {"cancel": "this one is canceled", "run": "it runs all the same", "hold": "it waits for a retry"}
 
 
 def add_to(routes: APIRouter) -> None:
@@ -53,6 +61,7 @@ def _form(visit: Visit, typed: Blank, *, from_id: str = "", wrong: Mapping[str, 
         wrong=Blank(wrong or {}),
         from_id=from_id,
         types=visit.services.registry.names(),
+        rules=[("", RULE_WORDS["cancel"]), *((rule, RULE_WORDS[rule]) for rule in RULES if rule != "cancel")],
     )
 
 
@@ -65,7 +74,7 @@ def enqueue(visit: Visitor, fields: Fields) -> Response:
         with acting(visit.services, session.caller) as (conn, actor):
             made = operations.enqueue(conn, given, actor=actor, defaults=visit.services.defaults)
     except InvalidInput as error:
-        field = "run_at" if error.field == "delay" else error.field.partition(".")[0]
+        field = SHOWN_AT.get(error.field, error.field.partition(".")[0])
         return _form(visit, typed, wrong={field if field in {*FORM, "run_at"} else "form": as_sentence(str(error))})
     except Conflict as error:
         return _form(visit, typed, wrong={"idempotency_key": as_sentence(str(error))})
@@ -84,4 +93,7 @@ def _given(visit: Visit, typed: Blank) -> dict[str, Any]:
         "max_attempts": whole_number(typed["max_attempts"], "max_attempts"),
         "run_at": visit.clock().read(typed["delay"], "delay"),
         "idempotency_key": typed["idempotency_key"] or None,
+        "unique": unique_of({"unique_key": typed["unique_key"] or None}),
+        "depends_on": typed["depends_on"].replace(",", " ").split() or None,
+        "on_parent_failure": typed["on_parent_failure"] or None,
     }

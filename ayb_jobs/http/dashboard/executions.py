@@ -14,7 +14,7 @@ from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.job import MAX_NAME, checked_text
 from ayb_jobs.model.words import span_words
 from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.queue.executions import list_executions
+from ayb_jobs.storage.queue.executions import LOOK, find_look_end, list_executions
 from ayb_jobs.storage.queue.minutes import Minute, list_minutes
 
 PAGE = 50
@@ -36,18 +36,18 @@ def executions(visit: Visitor) -> Response:
     type_ = checked_text(visit.asked("type", MAX_NAME + 1), "type", MAX_NAME)
     outcome = "failed" if visit.asked("outcome") == "failed" else ""
     over = visit.asked("over") if visit.asked("over") in OVERS else "hour"
-    before = visit.asked("before", 18)
+    asked_before = visit.asked("before", 18)
+    before = int(asked_before) if asked_before.isdecimal() else None
     _, span, step = OVERS[over]
     with visit.reading() as conn:
         at = now(conn)
+        end = find_look_end(conn, job_type=type_ or None, before=before) if outcome else None
         found = list_executions(
-            conn,
-            job_type=type_ or None,
-            only_failures=bool(outcome),
-            before=int(before) if before.isdecimal() else None,
-            limit=PAGE,
+            conn, job_type=type_ or None, only_failures=bool(outcome), before=before, down_to=end, limit=PAGE
         )
         minutes = list_minutes(conn, span=span, step=step, job_type=type_ or None)
+    looked = end is not None and len(found) < PAGE
+    further = found[-1].id if len(found) == PAGE else end
     asked = {"type": type_, "outcome": outcome, "over": over}
     return visit.page(
         "executions.html",
@@ -63,9 +63,10 @@ def executions(visit: Visitor) -> Response:
         outcome_of=lambda each: OUTCOMES[each.outcome],
         took=lambda each: _took(each, at),
         first_line=lambda error: error.partition("\n")[0][:300],
-        is_later_page=bool(before),
+        is_later_page=before is not None,
+        looked=LOOK if looked else 0,
         first_href=f"/executions?{query(**asked)}",
-        next_href=f"/executions?{query(**asked, before=found[-1].id)}" if len(found) == PAGE else "",
+        next_href=f"/executions?{query(**asked, before=further)}" if further is not None else "",
     )
 
 

@@ -10,7 +10,7 @@ from ayb_jobs.http.dashboard.words import SPANS
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.failures import LOOK, FailureGroup, group_failures
+from ayb_jobs.storage.queue.failures import GROUPED, FailureGroup, group_failures
 from ayb_jobs.storage.queue.jobs import get_job
 
 
@@ -39,8 +39,8 @@ def failures(visit: Visitor) -> Response:
         wanted=wanted,
         types=sorted({each.type for each in groups}),
         is_filtered=any((wanted.type, wanted.queue, wanted.error)),
-        is_bounded=total >= LOOK,
-        look=LOOK,
+        is_bounded=total >= GROUPED,
+        grouped=GROUPED,
         total=total,
         example=example,
         span_word=f"In the {SPANS[seen][0]}" if seen != "ever" else "Since the first",

@@ -25,8 +25,9 @@ from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.pauses import paused_names
 from ayb_jobs.storage.queue.browsing import LOOK, Counts, Listed, Page, Shown, browse_jobs, count_shown
-from ayb_jobs.storage.queue.queues import list_queues
-from ayb_jobs.storage.queue.stats import job_stats
+from ayb_jobs.storage.queue.bulk import Glimpse
+from ayb_jobs.storage.queue.queues import list_queue_names
+from ayb_jobs.storage.queue.stats import estimate_jobs
 
 PAGE = 50
 FILTERS = ("type", "queue", "key", "batch_id", "since", "until", "error", "alike")
@@ -114,7 +115,7 @@ def jobs(visit: Visitor) -> Response:
         counts = count_shown(conn, most=COUNTED)
         estimates = _estimates(conn, counts)
         bulk_ = _bulk(conn, shown, asked, clock) if not cursor else None
-        queues = [each.queue for each in list_queues(conn, served=visit.services.queues)]
+        queues = list_queue_names(conn, served=visit.services.queues)
     said = {name: value for name, value in asked.typed.items() if value}
     return visit.page(
         "jobs.html",
@@ -159,8 +160,8 @@ def _estimates(conn: Connection, counts: Counts) -> Mapping[str, str]:
     many = [name for name in ("completed", "failed", "canceled") if getattr(counts, name) >= COUNTED]
     if not many:
         return {}
-    stats = job_stats(conn, counted=dict.fromkeys(JobState, COUNTED))
-    return {name: f"≈ {_rounded(stats.counts[JobState(name)]):,}" for name in many}
+    found = estimate_jobs(conn)
+    return {name: f"≈ {_rounded(found.get(name, 0)):,}" for name in many}
 
 
 def _rounded(count: int) -> int:
@@ -173,11 +174,11 @@ def _bulk(conn: Connection, shown: Shown, asked: Asked, clock: Clock) -> dict[st
     action = ACTIONS.get(shown)
     if action is None or asked.wrong:
         return None
-    count = bulk.count(conn, action, asked.wanted, most=COUNTED)
+    found = bulk.glimpse(conn, action, asked.wanted, most=COUNTED)
     said = {name: value for name, value in asked.typed.items() if value}
     return {
-        "count": counted(count),
-        "words": words_of(action, asked, clock, one=count == 1),
+        "count": f"{found.jobs:,}" if found.whole else f"{found.jobs:,}+",
+        "words": words_of(action, asked, clock, one=found == (1, True)),
         "word": VERBS[action],
         "href": f"/jobs/bulk?{query(action=action, **said)}",
     }
@@ -251,27 +252,35 @@ def confirm(visit: Visitor) -> Response:
     with visit.reading() as conn:
         at = now(conn)
         asked = _right(visit, visit.request.query_params, at)
-        count = bulk.count(conn, action, asked.wanted, most=COUNTED)
+        found = bulk.glimpse(conn, action, asked.wanted, most=COUNTED)
         examples = browse_jobs(conn, LISTS[action], asked.wanted, limit=5).jobs
         if not examples and action is BulkAction.CANCEL:
             examples = browse_jobs(conn, Shown.LATER, asked.wanted, limit=5).jobs
     said = {name: value for name, value in asked.typed.items() if value}
-    words = words_of(action, asked, visit.clock(at), one=count == 1)
+    words = words_of(action, asked, visit.clock(at), one=found == (1, True))
+    count = _how_many(found)
     return visit.page(
         "confirm.html",
         now=at,
-        title=f"{VERBS[action]} {counted(count)} {'job' if count == 1 else 'jobs'}?",
+        title=f"{VERBS[action]} {count}?",
         word=VERBS[action],
-        count=count_words(count, "job", most=COUNTED),
+        count=count,
         words=words[:1].upper() + words[1:],
         alike=asked.typed["alike"],
         effect=EFFECTS[action],
-        is_none=count == 0,
-        is_many=count >= COUNTED,
+        is_none=found == (0, True),
+        is_many=not found.whole,
         examples=examples,
         fields={"action": action, **said},
         back=f"/jobs?{query(state=LISTS[action], **said)}",
     )
+
+
+def _how_many(found: Glimpse) -> str:
+    """Return how many jobs match; not all were looked at if they are many, or if few of many match."""
+    if found.whole or found.jobs >= COUNTED:
+        return count_words(found.jobs, "job", most=COUNTED)
+    return f"at least {count_words(found.jobs, 'job')}" if found.jobs else "all jobs that match"
 
 
 def act(visit: Visitor, fields: Fields) -> Response:

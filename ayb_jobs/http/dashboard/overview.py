@@ -20,7 +20,7 @@ from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.browsing import Counts, count_shown
-from ayb_jobs.storage.queue.failures import FailureGroup, group_failures
+from ayb_jobs.storage.queue.failures import GROUPED, FailureGroup, group_failures
 from ayb_jobs.storage.queue.minutes import Level, list_levels
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from ayb_jobs.storage.schedules.schedules import list_schedules
@@ -206,12 +206,12 @@ def _figures(
         ),
         Figure(
             name="Failed in the hour",
-            value=f"{failed:,}",
+            value=counted(failed, most=GROUPED),
             note=f"the last at {clock.short(max(each.last_at for each in groups))}" if groups else "and failed still",
             href="/failures?seen=hour",
             chart=charts.bars(
                 [sum(each.buckets[n] for each in groups) for n in range(24)],
-                f"Failed jobs in the last hour: {failed:,}",
+                f"Failed jobs in the last hour: {counted(failed, most=GROUPED)}",
             ),
             tone="bad" if "jobs.failing" in found else "",
         ),

@@ -77,7 +77,7 @@ def router() -> APIRouter:
         "/api/admin/jobs/failures",
         failures,
         summary="Group failed jobs by type and error",
-        **documented(FailurePage, "Groups, among the 20,000 newest failed jobs"),
+        **documented(FailurePage, "Groups of the 5,000 newest failed jobs that match, among the 20,000 newest"),
     )
     routes.add_api_route(
         "/api/admin/stats/minutes", minutes, summary="What ended over time", **documented(MinutePage, "Sums by step")

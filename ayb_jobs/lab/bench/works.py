@@ -16,6 +16,7 @@ from ayb_jobs.lab.bench import (
     reads,
     schedules,
     waiting,
+    watched,
 )
 from ayb_jobs.lab.bench.figures import Figure
 from ayb_jobs.lab.bench.scratch import Bench
@@ -28,6 +29,7 @@ WORKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "deep": deep.measure,
     "reads": reads.measure,
     "pinned": pinned.measure,
+    "watched": watched.measure,
     "daemons": daemons.measure,
     "queues": queues.measure,
     "idle": idle.measure,

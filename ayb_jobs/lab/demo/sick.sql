@@ -139,6 +139,18 @@ SELECT now() - interval '2 hours', 'deploy-bot', 'job.cancel', id::text, jsonb_b
     jsonb_build_object('type', type, 'state', 'canceled')
 FROM _ayb_jobs WHERE state = 'canceled' LIMIT 1;
 
+-- A batch of which some have failed, one that nobody sealed, and one that is done.
+INSERT INTO _ayb_job_batches (id, description, created_at, sealed_at, done_at, completed)
+VALUES
+    ('01890000-0000-7000-8000-0000000000b1', 'mails of the spring', now() - interval '25 hours', now() - interval '25 hours', NULL, 0),
+    ('01890000-0000-7000-8000-0000000000b2', 'inventory of the shops', now() - interval '26 hours', NULL, NULL, 0),
+    ('01890000-0000-7000-8000-0000000000b3', 'invoices of the month', now() - interval '3 days', now() - interval '3 days',
+        now() - interval '2 days', 1204);
+INSERT INTO _ayb_job_batch_callbacks (batch_id, event, job_id, type)
+VALUES ('01890000-0000-7000-8000-0000000000b1', 'done', gen_random_uuid(), 'charge_card');
+UPDATE _ayb_jobs SET batch_id = '01890000-0000-7000-8000-0000000000b1' WHERE type = 'send_mail' AND state <> 'running';
+UPDATE _ayb_jobs SET batch_id = '01890000-0000-7000-8000-0000000000b2' WHERE type = 'sync_tenant' AND state = 'canceled';
+
 -- Attempts are numbered in the order of their starts, as they are drawn when jobs are leased.
 UPDATE _ayb_job_executions SET id = id + 1000000;
 UPDATE _ayb_job_executions AS execution SET id = ordered.n

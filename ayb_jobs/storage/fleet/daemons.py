@@ -18,12 +18,16 @@ ALIVE_S = 60.0
 
 BEAT = """
     WITH daemon AS (
-        INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside, clock_ahead_s)
+        INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside, clock_ahead_s,
+            isolated_types, isolated_slots, async_types, async_slots)
         VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s, %(aside)s::jsonb,
-            %(clock)s::float8 - extract(epoch FROM clock_timestamp()))
+            %(clock)s::float8 - extract(epoch FROM clock_timestamp()),
+            %(isolated_types)s::text[], %(isolated_slots)s, %(async_types)s::text[], %(async_slots)s)
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
-            aside = excluded.aside, clock_ahead_s = excluded.clock_ahead_s
+            aside = excluded.aside, clock_ahead_s = excluded.clock_ahead_s,
+            isolated_types = excluded.isolated_types, isolated_slots = excluded.isolated_slots,
+            async_types = excluded.async_types, async_slots = excluded.async_slots
         RETURNING pauses_confirmed, limits_confirmed, drain_requested_at
     )
     SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM daemon), count(*),
@@ -61,6 +65,10 @@ def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | N
         "concurrency": daemon.concurrency,
         "queues": list(daemon.queues),
         "types": list(daemon.types),
+        "isolated_types": list(daemon.isolated_types),
+        "isolated_slots": daemon.isolated_slots,
+        "async_types": list(daemon.async_types),
+        "async_slots": daemon.async_slots,
         "clock": time.time(),
         "aside": json.dumps(dict(aside)) if aside else None,
     }
@@ -93,6 +101,9 @@ LIST_DAEMONS = """
     SELECT id, host, pid, version, concurrency,
         ARRAY(SELECT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues,
         ARRAY(SELECT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,
+        ARRAY(SELECT name FROM unnest(isolated_types) AS name WHERE name IS NOT NULL) AS isolated_types,
+        ARRAY(SELECT name FROM unnest(async_types) AS name WHERE name IS NOT NULL) AS async_types,
+        greatest(isolated_slots, 0) AS isolated_slots, greatest(async_slots, 0) AS async_slots,
         started_at, heartbeat_at, drain_requested_at,
         greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
         ARRAY(

@@ -52,7 +52,7 @@ class HeardDaemon(NamedTuple):
 
     id: str
     host: str
-    concurrency: int
+    slots: int
     silent_s: float
     is_lifeless: bool
     drains: bool = False
@@ -70,7 +70,8 @@ IS_LIFELESS = """
 """
 
 LOOK_AT_FLEET = f"""
-    SELECT id, host, concurrency, greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
+    SELECT id, host,
+        concurrency::bigint + greatest(isolated_slots, 0) + greatest(async_slots, 0) AS slots, greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
         ({IS_LIFELESS}) AS is_lifeless, drain_requested_at IS NOT NULL AS drains
     FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)

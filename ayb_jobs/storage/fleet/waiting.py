@@ -36,8 +36,19 @@ LIVE_RUNNERS = f"""
         ARRAY(SELECT DISTINCT name FROM unnest(types) AS name WHERE name IS NOT NULL) AS types,
         ARRAY(SELECT DISTINCT name FROM unnest(queues) AS name WHERE name IS NOT NULL) AS queues,
         id, greatest(concurrency, 0) AS slots,
-        (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.worker_id = daemon.id) AS busy
-    FROM _ayb_job_workers AS daemon
+        ARRAY(SELECT DISTINCT name FROM unnest(isolated_types) AS name WHERE name IS NOT NULL) AS isolated_types,
+        coalesce(greatest(isolated_slots, 0), 0) AS isolated_slots,
+        ARRAY(SELECT DISTINCT name FROM unnest(async_types) AS name WHERE name IS NOT NULL) AS async_types,
+        coalesce(greatest(async_slots, 0), 0) AS async_slots, busy.isolated AS isolated_busy, busy.async AS async_busy,
+        busy.jobs - busy.isolated - busy.async AS busy
+    FROM _ayb_job_workers AS daemon CROSS JOIN LATERAL (
+        SELECT count(*) AS jobs, count(*) FILTER (WHERE job.type = ANY (daemon.isolated_types)) AS isolated,
+            count(*) FILTER (
+                WHERE job.type = ANY (daemon.async_types) AND (job.type = ANY (daemon.isolated_types)) IS NOT TRUE
+            ) AS async
+        FROM _ayb_jobs AS job
+        WHERE job.state = 'running' AND job.worker_id = daemon.id
+    ) AS busy
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
         AND drain_requested_at IS NULL AND NOT ({IS_LIFELESS})
     ORDER BY started_at, id
@@ -90,6 +101,7 @@ def served_queues(conn: Connection) -> set[str] | None:
 class _Around(NamedTuple):
     due_for_s: float
     ahead: int
+    more_ahead: bool
     ended: int
     attempt: int | None
     outcome: str | None
@@ -97,8 +109,8 @@ class _Around(NamedTuple):
 
 
 # Waiting jobs are leased in the order priority, run_at, id; those that no live daemon knows keep nobody waiting. Each
-# priority is a walk of its own, so that delayed jobs are not walked. A job under a limit (priorities 5 to 8) waits only
-# for jobs of its limit and key. A job may be due at infinity.
+# priority is a walk of its own, with a bound, so that delayed jobs are not walked. A job under a limit (priorities 5
+# to 8) waits only for jobs of its limit and key. A job may be due at infinity.
 LOOK_AROUND = """
     SELECT
         CASE
@@ -106,44 +118,42 @@ LOOK_AROUND = """
             WHEN job.run_at <= now() THEN 1e15
             ELSE -1e15
         END::float8 AS due_for_s,
-        (
-            SELECT count(*)
-            FROM (
-                SELECT
-                FROM generate_series(CASE WHEN job.priority > 4 THEN 5 ELSE 1 END, job.priority) AS level (priority)
-                CROSS JOIN LATERAL (
-                    (SELECT
-                    FROM _ayb_jobs AS other
-                    WHERE job.priority <= 4 AND other.state = 'queued' AND other.queue = job.queue
-                        AND other.priority = level.priority
-                        AND other.run_at <= now() AND other.type = ANY (%(types)s::text[])
-                        AND (other.run_at, other.id) < (
-                            CASE WHEN level.priority < job.priority THEN 'infinity' ELSE job.run_at END, job.id
-                        )
-                    ORDER BY other.run_at, other.id
-                    LIMIT %(most)s)
-                    UNION ALL
-                    (SELECT
-                    FROM _ayb_jobs AS other
-                    WHERE job.priority > 4 AND other.state = 'queued' AND other.limited_by = job.limited_by
-                        AND other.limited_key = job.limited_key AND other.priority = level.priority
-                        AND other.run_at <= now() AND other.type = ANY (%(types)s::text[])
-                        AND (other.run_at, other.id) < (
-                            CASE WHEN level.priority < job.priority THEN 'infinity' ELSE job.run_at END, job.id
-                        )
-                    ORDER BY other.run_at, other.id
-                    LIMIT %(most)s)
-                ) AS in_lane
-                LIMIT %(most)s
-            ) AS first
-        ) AS ahead,
+        front.ahead, front.more_ahead,
         (
             SELECT count(*)
             FROM (SELECT worker_id, ended_at FROM _ayb_job_executions ORDER BY id DESC LIMIT %(most)s) AS newest
             WHERE ended_at > now() - interval '1 minute' AND worker_id = ANY (%(able)s::text[])
         ) AS ended,
         last.attempt, last.outcome, last.error
-    FROM _ayb_jobs AS job LEFT JOIN LATERAL (
+    FROM _ayb_jobs AS job CROSS JOIN LATERAL (
+        SELECT sum(lane.known)::bigint AS ahead, bool_or(lane.seen >= %(most)s) AS more_ahead
+        FROM generate_series(CASE WHEN job.priority > 4 THEN 5 ELSE 1 END, job.priority) AS level (priority)
+        CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE type = ANY (%(types)s::text[])) AS known, count(*) AS seen
+            FROM (
+                (SELECT other.type
+                FROM _ayb_jobs AS other
+                WHERE job.priority <= 4 AND other.state = 'queued' AND other.queue = job.queue
+                    AND other.priority = level.priority AND other.run_at <= now()
+                    AND (other.run_at, other.id) < (
+                        CASE WHEN level.priority < job.priority THEN 'infinity' ELSE job.run_at END, job.id
+                    )
+                ORDER BY other.run_at, other.id
+                LIMIT %(most)s)
+                UNION ALL
+                (SELECT other.type
+                FROM _ayb_jobs AS other
+                WHERE job.priority > 4 AND other.state = 'queued' AND other.limited_by = job.limited_by
+                    AND other.limited_key = job.limited_key AND other.priority = level.priority AND other.run_at <= now()
+                    AND (other.run_at, other.id) < (
+                        CASE WHEN level.priority < job.priority THEN 'infinity' ELSE job.run_at END, job.id
+                    )
+                ORDER BY other.run_at, other.id
+                LIMIT %(most)s)
+            ) AS in_lane
+        ) AS lane
+    ) AS front
+    LEFT JOIN LATERAL (
         SELECT attempt, outcome, left(error, 1000) AS error
         FROM _ayb_job_executions
         WHERE job_id = job.id
@@ -175,6 +185,7 @@ def _around(conn: Connection, job: Job, fleet: Fleet) -> Surroundings | None:
         draining=fleet.draining,
         last_seen=fleet.last_seen,
         ahead=found.ahead,
+        more_ahead=found.more_ahead,
         ended=found.ended,
         pause=find_pause(conn, queue=job.queue, type=job.type),
         under=find_under(conn, job),

@@ -4,9 +4,10 @@ Due and delayed jobs are listed in the order in which they will be leased, all o
 most `LOOK` rows. If fewer match than fit on a page, it tells where to look further.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from psycopg.rows import class_row
 
@@ -18,8 +19,12 @@ from ayb_jobs.storage.queue.matching import MATCHING
 from ayb_jobs.storage.rows import one_row
 
 LOOK = 20_000
+# Most pages are full after so many.
+FIRST_LOOK = 1_000
 # Lanes of queue and priority; a queue that has more of them is listed in part.
 MOST_LANES = 200
+# Bytes of a table that is read from its start in no time.
+LARGE = 32 * 2**20
 
 
 class Shown(StrEnum):
@@ -87,13 +92,14 @@ _COLUMNS = """
     job.state = 'queued' AND job.blocked_run_at IS NOT NULL AS is_blocked
 """
 
-# What runs stands in the index of leases alone, all else in that of creation.
+# What runs stands in the index of leases alone, all else in that of creation. What has completed has none of its own.
 LIST_NEWEST = f"""
     WITH looked AS MATERIALIZED (
         (
-            SELECT id, created_at AS at, type, queue, idempotency_key, batch_id, last_error, created_at
+            SELECT id, created_at AS at, state, type, queue, idempotency_key, batch_id, last_error, created_at
             FROM _ayb_jobs
-            WHERE state <> 'running' AND (%(state)s::text IS NULL OR state = %(state)s::text)
+            WHERE state <> 'running'
+                AND (%(state)s::text IS NULL OR %(state)s::text = 'completed' OR state = %(state)s::text)
                 AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)
                 AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz)
                 AND (%(after_id)s::uuid IS NULL OR (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::uuid))
@@ -102,7 +108,7 @@ LIST_NEWEST = f"""
         )
         UNION ALL
         (
-            SELECT id, created_at, type, queue, idempotency_key, batch_id, last_error, created_at
+            SELECT id, created_at, state, type, queue, idempotency_key, batch_id, last_error, created_at
             FROM _ayb_jobs
             WHERE state = 'running' AND (%(state)s::text IS NULL OR 'running' = %(state)s::text)
                 AND (%(after_id)s::uuid IS NULL OR (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::uuid))
@@ -114,7 +120,8 @@ LIST_NEWEST = f"""
     ), place AS (
         SELECT id, at
         FROM looked
-        WHERE {MATCHING} AND NOT EXISTS (SELECT FROM bound WHERE (looked.at, looked.id) < (bound.at, bound.id))
+        WHERE (%(state)s::text IS NULL OR state = %(state)s::text) AND {MATCHING}
+            AND NOT EXISTS (SELECT FROM bound WHERE (looked.at, looked.id) < (bound.at, bound.id))
         ORDER BY at DESC, id DESC
         LIMIT %(limit)s
     )
@@ -123,10 +130,15 @@ LIST_NEWEST = f"""
     ORDER BY place.at DESC, place.id DESC
 """
 # Each lane of queue and priority is walked by itself, so that neither jobs that are due later nor other lanes are read.
+# The lanes share the bound, and the page ends where the first of them was left.
 LIST_BY_DUE_TIME = f"""
     WITH RECURSIVE lanes AS (
         (
-            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+            ORDER BY queue, priority
+            LIMIT 1
         )
         UNION ALL
         SELECT next.*
@@ -134,13 +146,16 @@ LIST_BY_DUE_TIME = f"""
             SELECT queue, priority
             FROM _ayb_jobs
             WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+                AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
             ORDER BY queue, priority
             LIMIT 1
         ) AS next
-    ), served AS (
-        SELECT queue, priority FROM lanes WHERE %(queue)s::text IS NULL OR queue = %(queue)s::text LIMIT %(lanes)s
+    ), served AS MATERIALIZED (
+        SELECT queue, priority, greatest(%(limit)s, %(look)s / count(*) OVER ()) AS share
+        FROM (SELECT queue, priority FROM lanes LIMIT %(lanes)s) AS first
     ), looked AS MATERIALIZED (
-        SELECT job.*
+        SELECT job.*, served.share,
+            row_number() OVER (PARTITION BY served.queue, served.priority ORDER BY job.at, job.id) AS nth
         FROM served CROSS JOIN LATERAL (
             SELECT id, run_at AS at, type, queue, idempotency_key, batch_id, last_error, created_at
             FROM _ayb_jobs
@@ -149,10 +164,10 @@ LIST_BY_DUE_TIME = f"""
                 AND run_at <= CASE WHEN %(later)s THEN 'infinity' ELSE now() END
                 AND (%(after_id)s::uuid IS NULL OR (run_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
             ORDER BY run_at, id
-            LIMIT %(look)s
+            LIMIT served.share
         ) AS job
     ), bound AS (
-        SELECT id, at FROM looked ORDER BY at, id OFFSET %(look)s - 1 LIMIT 1
+        SELECT id, at FROM looked WHERE nth = share ORDER BY at, id LIMIT 1
     ), place AS (
         SELECT id, at
         FROM looked
@@ -195,7 +210,6 @@ def browse_jobs(
 
     Planned anew for each call: a plan that fits any filter uses the index of none.
     """
-    narrowed = any(value is not None for name, value in wanted.values().items() if name not in {"since", "until"})
     values = {
         **wanted.values(),
         "state": None if shown is Shown.ALL else shown,
@@ -203,13 +217,20 @@ def browse_jobs(
         "after_at": after and after.created_at,
         "after_id": after and after.id,
         "limit": limit + 1,
-        "look": max(look, limit + 1) if narrowed else limit + 1,
         "lanes": MOST_LANES,
     }
     statement = LIST_BY_DUE_TIME if shown.by_due_time else LIST_NEWEST
+    page = _look(conn, statement, {**values, "look": max(min(look, FIRST_LOOK), limit + 1)})
+    if page.looked and look > FIRST_LOOK:
+        return _look(conn, statement, {**values, "look": look})
+    return page
+
+
+def _look(conn: Connection, statement: LiteralString, values: Mapping[str, Any]) -> Page:
     with conn.cursor(row_factory=class_row(_Row)) as cursor:
         rows = cursor.execute(statement, values, prepare=False).fetchall()
     found = [Listed(*row[:-2])._replace(state=JobState(row.state)) for row in rows if row.id is not None]
+    limit = values["limit"] - 1
     if len(found) > limit:
         last = found[limit - 1]
         return Page(found[:limit], Position(last.at, last.id), looked=False)
@@ -230,6 +251,8 @@ class Counts(NamedTuple):
     completed: int
 
 
+# Counts are in the order of an index, so that no plan walks the table for them. What has completed has no index: it is
+# counted if the table is small.
 COUNT_SHOWN = """
     WITH RECURSIVE lanes AS (
         (
@@ -253,6 +276,7 @@ COUNT_SHOWN = """
                 SELECT FROM served CROSS JOIN LATERAL (
                     SELECT FROM _ayb_jobs
                     WHERE state = 'queued' AND queue = served.queue AND priority = served.priority AND run_at <= now()
+                    ORDER BY run_at
                     LIMIT %(most)s
                 ) AS due
                 LIMIT %(most)s
@@ -263,19 +287,36 @@ COUNT_SHOWN = """
                 SELECT FROM served CROSS JOIN LATERAL (
                     SELECT FROM _ayb_jobs
                     WHERE state = 'queued' AND queue = served.queue AND priority = served.priority AND run_at > now()
+                    ORDER BY run_at
                     LIMIT %(most)s
                 ) AS later
                 LIMIT %(most)s
             ) AS counted
         ) AS later,
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'running' LIMIT %(most)s) AS counted) AS running,
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'failed' LIMIT %(most)s) AS counted) AS failed,
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'canceled' LIMIT %(most)s) AS counted) AS canceled,
-        (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'completed' LIMIT %(most)s) AS counted) AS completed
+        (
+            SELECT count(*) FROM (
+                SELECT FROM _ayb_jobs WHERE state = 'running' ORDER BY lease_until LIMIT %(most)s
+            ) AS counted
+        ) AS running,
+        (
+            SELECT count(*) FROM (
+                SELECT FROM _ayb_jobs WHERE state = 'failed' ORDER BY created_at, id LIMIT %(most)s
+            ) AS counted
+        ) AS failed,
+        (
+            SELECT count(*) FROM (
+                SELECT FROM _ayb_jobs WHERE state = 'canceled' ORDER BY created_at, id LIMIT %(most)s
+            ) AS counted
+        ) AS canceled,
+        CASE
+            WHEN pg_relation_size('_ayb_jobs') > %(large)s THEN %(most)s
+            ELSE (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'completed' LIMIT %(most)s) AS counted)
+        END AS completed
 """
 
 
 def count_shown(conn: Connection, *, most: int = 10_000) -> Counts:
-    """Count the jobs of each list, each up to `most`."""
+    """Count the jobs of each list, each up to `most`. Of a large table `completed` is `most`: they are not counted."""
+    values = {"most": most, "lanes": MOST_LANES, "large": LARGE}
     with conn.cursor(row_factory=class_row(Counts)) as cursor:
-        return one_row(cursor.execute(COUNT_SHOWN, {"most": most, "lanes": MOST_LANES}, prepare=False))
+        return one_row(cursor.execute(COUNT_SHOWN, values, prepare=False))

@@ -15,6 +15,9 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import UNIQUE_INDEX, Position
 from ayb_jobs.storage.queue.matching import MATCHING
 
+# So many jobs of a state are read for a count that must not take long.
+LOOK = 20_000
+
 
 class Batch(NamedTuple):
     """The jobs that one batch changed, and where the next one goes on; `next` is None at the end."""
@@ -50,16 +53,66 @@ _NEXT_BATCH = f"""
 """
 
 COUNT_MATCHING = f"""
-    SELECT count(*)
-    FROM (SELECT FROM _ayb_jobs WHERE state = %(state)s::text AND cancel_requested_at IS NULL AND {MATCHING} LIMIT %(most)s) AS matching
+    SELECT count(*) FROM _ayb_jobs WHERE state = %(state)s::text AND cancel_requested_at IS NULL AND {MATCHING}
 """
 
 
-def count_jobs(conn: Connection, *, state: JobState, wanted: Filter, most: int | None = None) -> int:
-    """Return how many jobs in `state` match, but for those that are to end canceled; not more than `most`, if given."""
-    values = {"state": state, "most": most, **wanted.values()}
-    row = conn.execute(COUNT_MATCHING, values, prepare=False).fetchone()
+def count_jobs(conn: Connection, *, state: JobState, wanted: Filter) -> int:
+    """Return how many jobs in `state` match, but for those that are to end canceled."""
+    row = conn.execute(COUNT_MATCHING, {"state": state, **wanted.values()}, prepare=False).fetchone()
     return row[0] if row else 0
+
+
+# Each reads the jobs of a state by an index that has no others, up to a bound.
+_SEEN = f"""
+    SELECT (SELECT count(*) FROM (SELECT FROM seen WHERE {MATCHING} LIMIT %(most)s) AS matching) AS jobs,
+        (SELECT count(*) FROM seen) AS seen
+"""
+LOOK_AT_FAILED = f"""
+    WITH seen AS MATERIALIZED (
+        SELECT type, queue, idempotency_key, batch_id, last_error, created_at
+        FROM _ayb_jobs
+        WHERE state = 'failed'
+        ORDER BY created_at, id
+        LIMIT %(look)s
+    )
+    {_SEEN}
+"""
+LOOK_AT_QUEUED = f"""
+    WITH seen AS MATERIALIZED (
+        SELECT type, queue, idempotency_key, batch_id, last_error, created_at
+        FROM _ayb_jobs
+        WHERE state = 'queued' AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)
+        ORDER BY queue, priority, run_at, id
+        LIMIT %(look)s
+    )
+    {_SEEN}
+"""
+LOOK_AT_RUNNING = f"""
+    WITH seen AS MATERIALIZED (
+        SELECT type, queue, idempotency_key, batch_id, last_error, created_at
+        FROM _ayb_jobs
+        WHERE state = 'running' AND cancel_requested_at IS NULL
+        ORDER BY lease_until
+        LIMIT %(look)s
+    )
+    {_SEEN}
+"""
+
+
+class Glimpse(NamedTuple):
+    """How many jobs match; `whole` is false if there may be more, since the count or the reading came to its bound."""
+
+    jobs: int
+    whole: bool
+
+
+def glimpse_jobs(conn: Connection, *, state: JobState, wanted: Filter, most: int, look: int = LOOK) -> Glimpse:
+    """Count the jobs in `state` that match, up to `most`, among the `look` first of that state."""
+    statement = {JobState.FAILED: LOOK_AT_FAILED, JobState.QUEUED: LOOK_AT_QUEUED}.get(state, LOOK_AT_RUNNING)
+    row = conn.execute(statement, {**wanted.values(), "most": most, "look": look}, prepare=False).fetchone()
+    jobs, seen = row or (0, 0)
+    return Glimpse(jobs, whole=jobs < most and seen < look)
 
 
 RETRY_JOBS = f"""

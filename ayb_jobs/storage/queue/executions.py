@@ -10,6 +10,9 @@ from ayb_jobs.model.job import Lease
 from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.storage.database import Connection
 
+# Of so many attempts those are shown that failed; another look goes on behind them.
+LOOK = 20_000
+
 # Each half walks an index of its own from its newest end, so that no more than twice the limit is read.
 LIST_EXECUTIONS = """
     (
@@ -23,6 +26,7 @@ LIST_EXECUTIONS = """
         WHERE (%(job_id)s::uuid IS NULL OR job_id = %(job_id)s::uuid)
             AND (%(job_type)s::text IS NULL OR job_type = %(job_type)s::text)
             AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
+            AND (%(down_to)s::bigint IS NULL OR id >= %(down_to)s::bigint)
             AND (NOT %(only_failures)s OR outcome NOT IN ('completed', 'snoozed'))
         ORDER BY id DESC
         LIMIT %(limit)s
@@ -52,9 +56,12 @@ def list_executions(
     job_type: str | None = None,
     only_failures: bool = False,
     before: int | None = None,
+    down_to: int | None = None,
     limit: int = 100,
 ) -> list[Execution]:
     """Return up to `limit` attempts, running ones among them, the newest first; `before` continues after an id.
+
+    Attempts that have ended are looked for down to the number `down_to`.
 
     Planned anew for each call: a plan that fits any filter uses the index of none.
     """
@@ -63,10 +70,31 @@ def list_executions(
         "job_type": job_type,
         "only_failures": only_failures,
         "before": before,
+        "down_to": down_to,
         "limit": limit,
     }
     with conn.cursor(row_factory=kwargs_row(as_execution)) as cursor:
         return cursor.execute(LIST_EXECUTIONS, values, prepare=False).fetchall()
+
+
+FIND_LOOK_END = """
+    SELECT id
+    FROM _ayb_job_executions
+    WHERE (%(job_type)s::text IS NULL OR job_type = %(job_type)s::text)
+        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
+    ORDER BY id DESC
+    OFFSET %(look)s - 1
+    LIMIT 1
+"""
+
+
+def find_look_end(
+    conn: Connection, *, job_type: str | None = None, before: int | None = None, look: int = LOOK
+) -> int | None:
+    """Return the number of the attempt at which a look at the `look` newest ends; None if there are fewer."""
+    values = {"job_type": job_type, "before": before, "look": look}
+    row = conn.execute(FIND_LOOK_END, values, prepare=False).fetchone()
+    return None if row is None else int(row[0])
 
 
 def as_execution(*, outcome: str | None, **columns: Any) -> Execution:

@@ -11,8 +11,10 @@ from ayb_jobs.model.filters import Filter
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.matching import ALIKE_ERROR, MATCHING
 
-# So many failed jobs, the newest created, are looked at.
+# So many failed jobs, the newest created, are looked at, and so many of those that match are grouped: to make the
+# numbers of an error alike takes ten times as long as to read it.
 LOOK = 20_000
+GROUPED = 5_000
 BUCKETS = 24
 
 
@@ -46,13 +48,17 @@ GROUP_FAILURES = f"""
     WITH failed AS MATERIALIZED (
         SELECT id, type, updated_at, coalesce({ALIKE_ERROR}, '') AS error
         FROM (
-            SELECT id, type, queue, idempotency_key, batch_id, updated_at, created_at, last_error
-            FROM _ayb_jobs
-            WHERE state = 'failed'
-            ORDER BY created_at DESC, id DESC
-            LIMIT %(look)s
-        ) AS newest
-        WHERE {MATCHING} AND (%(span)s::interval IS NULL OR updated_at > now() - %(span)s::interval)
+            SELECT *
+            FROM (
+                SELECT id, type, queue, idempotency_key, batch_id, updated_at, created_at, last_error
+                FROM _ayb_jobs
+                WHERE state = 'failed'
+                ORDER BY created_at DESC, id DESC
+                LIMIT %(look)s
+            ) AS newest
+            WHERE {MATCHING} AND (%(span)s::interval IS NULL OR updated_at > now() - %(span)s::interval)
+            LIMIT %(grouped)s
+        ) AS matching
     ), reach AS (
         SELECT coalesce(%(span)s::interval, now() - min(updated_at) FILTER (WHERE isfinite(updated_at)), interval '1 day')
             AS span
@@ -60,7 +66,8 @@ GROUP_FAILURES = f"""
     ), parts AS (
         SELECT type, error,
             CASE WHEN isfinite(updated_at) THEN least(%(buckets)s - 1, greatest(0, floor(
-                %(buckets)s * (1 - extract(epoch FROM now() - updated_at) / greatest(extract(epoch FROM reach.span), 1))
+                %(buckets)s * (1 - extract(epoch FROM now() - updated_at)::float8
+                    / greatest(extract(epoch FROM reach.span)::float8, 1))
             )))::int ELSE 0 END AS bucket,
             count(*) AS jobs, min(updated_at) AS first_at, max(updated_at) AS last_at,
             (array_agg(id::text ORDER BY updated_at DESC))[1] AS example
@@ -75,10 +82,26 @@ GROUP_FAILURES = f"""
 
 
 def group_failures(
-    conn: Connection, wanted: Filter, *, span: timedelta | None, limit: int = 100, look: int = LOOK
+    conn: Connection,
+    wanted: Filter,
+    *,
+    span: timedelta | None,
+    limit: int = 100,
+    look: int = LOOK,
+    grouped: int = GROUPED,
 ) -> list[FailureGroup]:
-    """Return up to `limit` groups of the jobs that failed within `span`, or ever, the largest first."""
-    values = {**wanted.values(), "span": span, "limit": limit, "look": look, "buckets": BUCKETS}
+    """Return up to `limit` groups of the jobs that failed within `span`, or ever, the largest first.
+
+    They hold up to `grouped` jobs, the newest that match among the `look` newest that are failed.
+    """
+    values = {
+        **wanted.values(),
+        "span": span,
+        "limit": limit,
+        "look": look,
+        "grouped": grouped,
+        "buckets": BUCKETS,
+    }
     with conn.cursor(row_factory=class_row(_Part)) as cursor:
         parts = cursor.execute(GROUP_FAILURES, values, prepare=False).fetchall()
     groups: dict[tuple[str, str], list[_Part]] = {}

@@ -14,12 +14,13 @@ from ayb_jobs.storage.rows import one_row
 class Longest(NamedTuple):
     """The due job that has waited longest, those apart that are paused or under a limit.
 
-    `busy` of the `slots` of the daemons that serve its queue are busy.
+    `busy` of the `slots` that its handler can have, in the daemons that serve its queue, are busy.
     """
 
     type: str
     queue: str
     waited_s: float
+    kind: str
     slots: int
     busy: int
 
@@ -41,7 +42,7 @@ FIND_LONGEST = """
             LIMIT 1
         ) AS next
     ), alive AS MATERIALIZED (
-        SELECT id, concurrency, queues, types
+        SELECT id, concurrency, queues, types, isolated_types, isolated_slots, async_types, async_slots
         FROM _ayb_job_workers
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
             AND drain_requested_at IS NULL
@@ -73,10 +74,31 @@ FIND_LONGEST = """
         LIMIT 1
     )
     SELECT type, queue, extract(epoch FROM now() - run_at)::float8 AS waited_s,
-        (SELECT coalesce(sum(concurrency), 0) FROM alive WHERE longest.queue = ANY (queues))::bigint AS slots,
         (
-            SELECT count(*) FROM _ayb_jobs AS job
-            WHERE state = 'running' AND worker_id IN (SELECT id FROM alive WHERE longest.queue = ANY (queues))
+            SELECT CASE
+                WHEN longest.type = ANY (isolated_types) THEN 'isolated'
+                WHEN longest.type = ANY (async_types) THEN 'async'
+                ELSE 'thread'
+            END
+            FROM alive
+            WHERE longest.queue = ANY (queues) AND longest.type = ANY (types)
+            LIMIT 1
+        ) AS kind,
+        (
+            SELECT coalesce(sum(CASE
+                WHEN longest.type = ANY (isolated_types) THEN isolated_slots
+                WHEN longest.type = ANY (async_types) THEN async_slots
+                ELSE concurrency
+            END), 0)
+            FROM alive
+            WHERE longest.queue = ANY (queues) AND longest.type = ANY (types)
+        )::bigint AS slots,
+        (
+            SELECT count(*)
+            FROM _ayb_jobs AS job JOIN alive ON alive.id = job.worker_id
+            WHERE longest.queue = ANY (alive.queues) AND longest.type = ANY (alive.types)
+                AND job.state = 'running' AND (job.type = ANY (isolated_types)) IS TRUE = (longest.type = ANY (isolated_types)) IS TRUE
+                AND (job.type = ANY (async_types)) IS TRUE = (longest.type = ANY (async_types)) IS TRUE
         ) AS busy
     FROM longest
 """
@@ -100,14 +122,35 @@ class PausedJobs(NamedTuple):
     waited_s: float
 
 
+# Each lane is walked by itself, so that jobs that are due later are not.
 LIST_PAUSED_JOBS = """
-    WITH paused AS MATERIALIZED (
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            ORDER BY queue, priority
+            LIMIT 1
+        ) AS next
+    ), paused AS MATERIALIZED (
         SELECT kind, name, paused_by, paused_at, reason FROM _ayb_job_pauses WHERE until IS NULL OR until > now()
     ), front AS MATERIALIZED (
-        SELECT type, queue, run_at
-        FROM _ayb_jobs
-        WHERE state = 'queued' AND run_at <= now() AND run_at > '-infinity' AND EXISTS (SELECT FROM paused)
-        ORDER BY queue, priority, run_at, id
+        SELECT job.type, lane.queue, job.run_at
+        FROM (
+            SELECT queue, priority FROM lanes WHERE EXISTS (SELECT FROM paused) LIMIT 1000
+        ) AS lane CROSS JOIN LATERAL (
+            SELECT type, run_at
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority
+                AND run_at <= now() AND run_at > '-infinity'
+            ORDER BY run_at, id
+            LIMIT 10000
+        ) AS job
         LIMIT 10000
     )
     SELECT kind, name, paused_by, reason,

@@ -34,7 +34,7 @@ LIST_QUEUES = """
         ) AS next
     ), running AS (
         SELECT queue, count(*) AS jobs
-        FROM (SELECT queue FROM _ayb_jobs WHERE state = 'running' LIMIT %(most)s) AS running
+        FROM (SELECT queue FROM _ayb_jobs WHERE state = 'running' ORDER BY lease_until LIMIT %(most)s) AS running
         GROUP BY queue
     ), named AS (
         SELECT queue FROM (SELECT queue FROM waiting LIMIT %(queues)s) AS first
@@ -74,6 +74,31 @@ def list_queues(conn: Connection, *, served: list[str]) -> list[QueueState]:
     values = {"most": COUNTED, "queues": MOST_QUEUES, "served": served}
     with conn.cursor(row_factory=class_row(QueueState)) as cursor:
         return cursor.execute(LIST_QUEUES, values, prepare=False).fetchall()
+
+
+LIST_QUEUE_NAMES = """
+    WITH RECURSIVE waiting AS (
+        (
+            SELECT queue FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue LIMIT 1
+        )
+        UNION ALL
+        SELECT next.queue
+        FROM waiting, LATERAL (
+            SELECT queue FROM _ayb_jobs WHERE state = 'queued' AND queue > waiting.queue ORDER BY queue LIMIT 1
+        ) AS next
+    )
+    SELECT queue::text FROM (SELECT queue FROM waiting LIMIT %(queues)s) AS first
+    UNION
+    SELECT name FROM unnest(%(served)s::text[]) AS name
+    ORDER BY queue
+    LIMIT %(queues)s
+"""
+
+
+def list_queue_names(conn: Connection, *, served: list[str]) -> list[str]:
+    """Return the names of up to 200 queues: those with jobs that wait, and those that are `served`."""
+    values = {"queues": MOST_QUEUES, "served": served}
+    return [name for (name,) in conn.execute(LIST_QUEUE_NAMES, values, prepare=False)]
 
 
 class RunningJob(NamedTuple):

@@ -72,9 +72,14 @@ COUNT_JOBS = """
 """
 
 
+def estimate_jobs(conn: Connection) -> dict[str, int]:
+    """Estimate the jobs by state, from a sample of fixed size."""
+    return dict(conn.execute(ESTIMATE_JOBS).fetchall())
+
+
 def job_stats(conn: Connection, *, counted: Mapping[JobState, int] = COUNTED) -> JobStats:
     """Count the jobs by state: exactly up to the limits of `counted`, beyond them by an estimate."""
-    estimates: dict[str, int] = dict(conn.execute(ESTIMATE_JOBS).fetchall())
+    estimates = estimate_jobs(conn)
     # What the estimate finds far beyond the limit is not counted at all.
     limits = {state.value: 0 if estimates.get(state, 0) > 2 * most else most + 1 for state, most in counted.items()}
     with conn.cursor(row_factory=dict_row) as cursor:

@@ -7,8 +7,10 @@ from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from psycopg import ClientCursor
 
 from ayb_jobs import NewJob
 from ayb_jobs.client.steps import open_batch
@@ -21,8 +23,9 @@ from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.throwaway import Databases
-from tests.factories import make_job
+from tests.factories import make_job, make_schedule
 from tests.http.conftest import ADMIN, READ, registry
+from tests.http.dashboard.hostile import hostile_texts
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
@@ -296,3 +299,75 @@ def test_every_page_fits_every_width(browser: Any, sick: Sick, width: int, schem
             if found := grave(page, scheme):
                 wrong[path] = found
     assert wrong == {}
+
+
+@pytest.mark.slow
+def test_two_hundred_hostile_texts_in_every_field_run_nothing(browser: Any, sick: Sick) -> None:
+    ids = [row for text in hostile_texts() for row in hostile_rows(sick.conn, text)]
+    with watched(browser, sick) as page:
+        for path in PAGES:
+            page.goto(sick.at(path))
+        for path in ids:
+            page.goto(sick.url + path)
+    with ClientCursor(sick.conn) as cursor:
+        cursor.execute(FORGET_HOSTILE, {"texts": hostile_texts()})
+
+
+# Plain SQL writes any text that PostgreSQL stores, also where a door would refuse it.
+HOSTILE_ROWS = """
+    INSERT INTO _ayb_job_limits (name, types, max_running, set_by) VALUES (%(text)s, ARRAY[%(text)s], 1, %(text)s);
+    INSERT INTO _ayb_job_pauses (kind, name, reason, paused_by) VALUES ('queue', %(text)s, %(text)s, %(text)s);
+    INSERT INTO _ayb_job_audit (actor, action, target, before, after)
+    VALUES (%(text)s, left(%(text)s, 50), %(text)s, jsonb_build_object('name', %(text)s), jsonb_build_object('name', %(text)s || '2'))
+"""
+FORGET_HOSTILE = """
+    DELETE FROM _ayb_jobs WHERE queue = ANY (%(texts)s);
+    DELETE FROM _ayb_job_limits WHERE name = ANY (%(texts)s);
+    DELETE FROM _ayb_job_pauses WHERE name = ANY (%(texts)s);
+    DELETE FROM _ayb_job_schedules WHERE name = ANY (%(texts)s)
+"""
+
+
+def hostile_rows(conn: Connection, text: str) -> list[str]:
+    """Write a text into every field of a job, a schedule, a limit, a pause and a deed, and return their pages."""
+    columns: dict[str, Any] = {
+        "type": text,
+        "queue": text,
+        "payload": {text: text},
+        "limited_by": text,
+        "limited_key": text,
+    }
+    failed = make_job(conn, "failed", last_error=text, idempotency_key=text, **columns)
+    make_job(conn, "running", progress={text: text}, worker_id=text, priority=6, **columns)
+    make_job(conn, priority=6, **columns)
+    schedule = make_schedule(conn, name=text, job_type=text, payload={text: text}, last_error=text, cron_expr=text)
+    with ClientCursor(conn) as cursor:
+        cursor.execute(HOSTILE_ROWS, {"text": text})
+    return [f"/jobs/{failed}", f"/schedules/{schedule}", f"/queues?limit={quote(text, safe='')}"]
+
+
+def test_every_action_can_be_reached_and_pressed_with_the_keyboard_alone(browser: Any, sick: Sick) -> None:
+    job = make_job(sick.conn, "failed", type="pressed", last_error="no")
+    with watched(browser, sick) as page:
+        for path in ("/", f"/jobs/{job}", "/jobs?state=failed", "/schedules", "/queues", "/enqueue"):
+            page.goto(sick.url + path)
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.textContent.trim()") == "To the content", path
+            assert page.evaluate(UNREACHED) == [], path
+        page.goto(f"{sick.url}/jobs/{job}")
+        for _ in range(100):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent.trim()") == "Retry":
+                break
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".told")
+        assert "is queued again" in page.inner_text(".told")
+
+
+# Whatever can be pressed or typed into and is shown, but would be passed over by Tab, or come out of its order.
+UNREACHED = """
+    [...document.querySelectorAll('a, button, input:not([type=hidden]), select, textarea, summary, [onclick]')]
+        .filter(each => each.offsetParent !== null && (each.tabIndex !== 0 || (each.tagName === 'A' && !each.href)))
+        .map(each => each.outerHTML.slice(0, 200))
+"""

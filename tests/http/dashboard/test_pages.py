@@ -257,6 +257,33 @@ def test_a_job_is_enqueued_by_a_form_and_run_again_with_another_payload(guest: G
     assert "was there already" in found.text
 
 
+def test_a_job_is_enqueued_by_a_form_as_the_only_one_of_its_key_and_behind_others(
+    guest: Guest, conn: Connection
+) -> None:
+    parents = [make_job(conn), make_job(conn)]
+    form = guest.get("/enqueue")
+    wrong = guest.press(form, "Enqueue it", type="send_mail", depends_on="the first")
+    assert (wrong.status, "Depends_on holds 'the', which is not a job's id" in wrong.text) == (400, True)
+    behind = {"depends_on": ", ".join(parents), "on_parent_failure": "hold"}
+    for typed, words in (
+        ({"unique_key": "k" * 1001}, "at most 1000 are allowed"),
+        ({"on_parent_failure": "hold"}, "On_parent_failure goes with depends_on"),
+        ({"unique_key": "k", **behind}, "Give depends_on or a unique key, not both"),
+    ):
+        page = guest.press(form, "Enqueue it", type="send_mail", **typed)
+        assert (page.status, words in page.text) == (400, True), typed
+    child = guest.press(wrong, "Enqueue it", **behind)
+    assert "The job is enqueued." in child.text
+    assert "it depends on job" in child.text
+    made = guest.press(form, "Enqueue it", type="send_mail", unique_key="invoice-7")
+    assert "The job is enqueued." in made.text
+    found = guest.press(guest.get("/enqueue"), "Enqueue it", type="send_mail", unique_key="invoice-7")
+    assert "was there already" in found.text
+    assert found.path.partition("?")[0] == made.path.partition("?")[0]
+    edges = conn.execute("SELECT parent_id::text, rule FROM _ayb_job_dependencies ORDER BY parent_id").fetchall()
+    assert edges == [(parent, "hold") for parent in sorted(parents)]
+
+
 def test_a_queue_and_a_type_are_paused_and_resumed_and_who_has_not_heard_is_named(
     guest: Guest, conn: Connection
 ) -> None:

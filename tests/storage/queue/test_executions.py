@@ -86,7 +86,14 @@ def test_the_log_is_read_by_index(conn: Connection, *, analyzed: bool) -> None:
         conn.execute("ANALYZE _ayb_job_executions")
 
     def plan(**values: object) -> str:
-        filled_in = {"job_id": None, "job_type": None, "only_failures": False, "before": None, "limit": 50}
+        filled_in = {
+            "job_id": None,
+            "job_type": None,
+            "only_failures": False,
+            "before": None,
+            "down_to": None,
+            "limit": 50,
+        }
         rows = conn.execute(f"EXPLAIN {executions.LIST_EXECUTIONS}", {**filled_in, **values}, prepare=False)
         return "\n".join(row[0] for row in rows)
 

@@ -11,6 +11,7 @@ from ayb_jobs.cli.commands.top.lines import Failures, Line, Queue, Running, Size
 from ayb_jobs.cli.commands.top.tables import details_of
 from ayb_jobs.cli.widths import cut
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
+from ayb_jobs.storage.queue.failures import GROUPED
 
 MOODS = {Mood.WELL: "good", Mood.READY: "good", Mood.NEEDED: "warn", Mood.UNKNOWN: "bad"}
 
@@ -96,7 +97,7 @@ def figures(verdict: Verdict, details: Details) -> str:
     oldest = span_words(measured.level.oldest_wait_s) if measured and counts.waiting else "–"
     return (
         f"Waiting {counted(counts.waiting)}{later} · running {counted(counts.running)}{slots} · "
-        f"failed in the hour {failed:,} · oldest wait {oldest}"
+        f"failed in the hour {counted(failed, most=GROUPED)} · oldest wait {oldest}"
     )
 
 

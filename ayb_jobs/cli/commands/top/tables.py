@@ -119,7 +119,7 @@ def daemon_row(seen: SeenDaemon) -> list[str]:
     return [
         f"{daemon.host} {daemon.pid}",
         "drains" if seen.drain_requested_at else "alive",
-        f"{len(seen.running):,} of {daemon.concurrency:,}",
+        f"{len(seen.running):,} of {daemon.slots:,}",
         f"{span_words(seen.silent_s)} ago",
         span_words((seen.heartbeat_at - seen.started_at).total_seconds()),
         ", ".join(daemon.queues),
