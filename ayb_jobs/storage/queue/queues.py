@@ -21,7 +21,8 @@ class QueueState(NamedTuple):
     oldest_wait_s: float | None
 
 
-# Queues that hold queued jobs, and those that only run some. Each priority is a walk of its own.
+# Queues that hold queued jobs, and those that only run some. Each priority is a walk of its own, in the order of the
+# index: where all jobs stand in one lane, the planner would read the table for each of the others.
 LIST_QUEUES = """
     WITH RECURSIVE waiting AS (
         (
@@ -51,10 +52,13 @@ LIST_QUEUES = """
         FROM generate_series(1, 8) AS level (priority)
         CROSS JOIN LATERAL (
             SELECT count(*) AS jobs, extract(epoch FROM now() - min(run_at) FILTER (WHERE isfinite(run_at))) AS oldest_wait_s,
-                EXISTS (
-                    SELECT FROM _ayb_jobs
+                coalesce((
+                    SELECT true
+                    FROM _ayb_jobs
                     WHERE state = 'queued' AND queue = named.queue AND priority = level.priority AND run_at > now()
-                ) AS later
+                    ORDER BY run_at
+                    LIMIT 1
+                ), false) AS later
             FROM (
                 SELECT run_at
                 FROM _ayb_jobs

@@ -60,7 +60,7 @@ FILL = """
         CASE {state} WHEN 'canceled' THEN at END,
         CASE {state} WHEN 'failed' THEN format('Error%s: no answer from host-%s after %s ms', n % 7, n % 1000, n) END,
         {limit}, CASE WHEN {limit} IS NOT NULL THEN 'key-' || n % 100000 END, {blocked}, {batch}
-    FROM (SELECT n, now() - n * interval '1 ms' AS at FROM generate_series(400000, 1, -1) AS n) AS row
+    FROM (SELECT n, now() - n * interval '1 ms' AS at FROM generate_series(200000, 1, -1) AS n) AS row
 """
 COLUMNS = {
     "type": "'type_' || n % 3", "queue": "'default'", "priority": "2", "state": "'queued'", "run_at": "at", "limit": "NULL",
@@ -83,7 +83,7 @@ SHAPES = {
     },
     "all are blocked": {"run_at": "'infinity'", "blocked": "at"},
     "all have failed": {"state": "'failed'"},
-    "all are canceled, but for the first": {"state": "CASE WHEN n > 399900 THEN 'completed' ELSE 'canceled' END"},
+    "all are canceled, but for the first": {"state": "CASE WHEN n > 199900 THEN 'completed' ELSE 'canceled' END"},
     "all have completed, but for the last": {
         "state": "CASE WHEN n < 100 THEN 'failed' WHEN n < 200 THEN 'queued' ELSE 'completed' END",
     },
