@@ -357,9 +357,11 @@ def test_every_action_can_be_reached_and_pressed_with_the_keyboard_alone(browser
         page.goto(f"{sick.url}/jobs/{job}")
         for _ in range(100):
             page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.textContent.trim()") == "Retry":
+            if page.evaluate("document.activeElement.textContent.trim()") == "Retry this job":
                 break
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        assert page.evaluate("[document.activeElement.tagName, getComputedStyle(document.activeElement).outlineStyle]") == [
+            "BUTTON", "solid",
+        ]  # fmt: skip
         page.keyboard.press("Enter")
         page.wait_for_selector(".told")
         assert "is queued again" in page.inner_text(".told")
