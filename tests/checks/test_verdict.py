@@ -100,6 +100,13 @@ def all_slots_are_busy(conn: Connection) -> None:
         make_job(conn, type="mail", run_at=ago("252 seconds"))
 
 
+def all_slots_of_an_older_daemon_are_busy(conn: Connection) -> None:
+    all_slots_are_busy(conn)
+    conn.execute(
+        "UPDATE _ayb_job_workers SET isolated_types = NULL, isolated_slots = NULL, async_types = NULL, async_slots = NULL"
+    )
+
+
 def the_slot_for_isolated_handlers_is_busy(conn: Connection) -> None:
     beat(
         conn,
@@ -372,6 +379,8 @@ def an_old_job_of_minus_infinity(conn: Connection) -> None:
 
 SITUATIONS: dict[Callable[[Connection], None], str] = {
     nobody: "No daemon is alive: it stopped, or has been silent for 60 s.",
+    all_slots_of_an_older_daemon_are_busy: "`mail` jobs wait 4 min 12 s: all 2 slots that serve queue `default` are busy; "
+    "3 jobs are due.",
     all_slots_are_busy: "`mail` jobs wait 4 min 12 s: all 2 slots that serve queue `default` are busy; 3 jobs are due.",
     slots_are_free: "`mail` jobs wait 1 min 30 s: 0 of the 2 slots that serve queue `default` are busy; 1 job is due.",
     nobody_knows_it: "14 due jobs wait that no live daemon can run: `mial`.",

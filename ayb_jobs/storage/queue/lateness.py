@@ -97,8 +97,9 @@ FIND_LONGEST = """
             SELECT count(*)
             FROM _ayb_jobs AS job JOIN alive ON alive.id = job.worker_id
             WHERE longest.queue = ANY (alive.queues) AND longest.type = ANY (alive.types)
-                AND job.state = 'running' AND (job.type = ANY (isolated_types)) IS TRUE = (longest.type = ANY (isolated_types)) IS TRUE
-                AND (job.type = ANY (async_types)) IS TRUE = (longest.type = ANY (async_types)) IS TRUE
+                AND job.state = 'running'
+                AND coalesce(job.type = ANY (isolated_types), false) = coalesce(longest.type = ANY (isolated_types), false)
+                AND coalesce(job.type = ANY (async_types), false) = coalesce(longest.type = ANY (async_types), false)
         ) AS busy
     FROM longest
 """
