@@ -24,7 +24,7 @@ FIRST_LOOK = 1_000
 # Lanes of queue and priority; a queue that has more of them is listed in part.
 MOST_LANES = 200
 # Bytes of a table that is read from its start in no time.
-LARGE = 32 * 2**20
+LARGE = 8 * 2**20
 
 
 class Shown(StrEnum):
