@@ -58,11 +58,6 @@ def count(conn: Connection, action: BulkAction, wanted: Filter) -> int:
     return bulk.count_jobs(conn, state=WAYS[action].before, wanted=wanted)
 
 
-def glimpse(conn: Connection, action: BulkAction, wanted: Filter, *, most: int) -> bulk.Glimpse:
-    """Return how many jobs `change` would change now, up to `most`, as far as a short look finds them."""
-    return bulk.glimpse_jobs(conn, state=WAYS[action].before, wanted=wanted, most=most)
-
-
 def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, most: int = MOST_BATCHES) -> Changed:
     """Retry the failed jobs that match, or cancel the queued or running ones, the oldest first, in `most` steps.
 

@@ -25,7 +25,7 @@ from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.pauses import paused_names
 from ayb_jobs.storage.queue.browsing import LOOK, Counts, Listed, Page, Shown, browse_jobs, count_shown
-from ayb_jobs.storage.queue.bulk import Glimpse
+from ayb_jobs.storage.queue.bulk import Glimpse, glimpse_jobs
 from ayb_jobs.storage.queue.queues import list_queue_names
 from ayb_jobs.storage.queue.stats import estimate_jobs
 
@@ -174,7 +174,7 @@ def _bulk(conn: Connection, shown: Shown, asked: Asked, clock: Clock) -> dict[st
     action = ACTIONS.get(shown)
     if action is None or asked.wrong:
         return None
-    found = bulk.glimpse(conn, action, asked.wanted, most=COUNTED)
+    found = glimpse_jobs(conn, state=WAYS[action].before, wanted=asked.wanted, most=COUNTED)
     said = {name: value for name, value in asked.typed.items() if value}
     return {
         "count": f"{found.jobs:,}" if found.whole else f"{found.jobs:,}+",
@@ -252,7 +252,7 @@ def confirm(visit: Visitor) -> Response:
     with visit.reading() as conn:
         at = now(conn)
         asked = _right(visit, visit.request.query_params, at)
-        found = bulk.glimpse(conn, action, asked.wanted, most=COUNTED)
+        found = glimpse_jobs(conn, state=WAYS[action].before, wanted=asked.wanted, most=COUNTED)
         examples = browse_jobs(conn, LISTS[action], asked.wanted, limit=5).jobs
         if not examples and action is BulkAction.CANCEL:
             examples = browse_jobs(conn, Shown.LATER, asked.wanted, limit=5).jobs
