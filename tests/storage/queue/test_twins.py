@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from ayb_jobs.storage.fleet import unclaimable, waits
 from ayb_jobs.storage.migrations import shipped_migrations
 from ayb_jobs.storage.queue import (
     browsing,
@@ -200,8 +201,16 @@ def test_the_careful_statements_differ_in_how_the_payload_is_written() -> None:
 
 def test_the_lanes_of_queued_jobs_are_walked_alike() -> None:
     lanes = steps(browsing.COUNT_SHOWN)["lanes"]
-    for statement in (browsing.LIST_BY_DUE_TIME, lateness.FIND_LONGEST, minutes.MEASURE_LEVEL):
+    for statement in (
+        lateness.FIND_LONGEST,
+        lateness.LIST_PAUSED_JOBS,
+        minutes.MEASURE_LEVEL,
+        unclaimable.COUNT_UNCLAIMABLE_BY_ALL,
+    ):
         assert words(steps(statement)["lanes"]) == words(lanes)
+    of_a_queue = "AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)"
+    for statement in (browsing.LIST_BY_DUE_TIME, waits.LIST_WAITING):
+        assert words(steps(statement)["lanes"].replace(of_a_queue, "")) == words(lanes)
 
 
 def test_old_rows_are_deleted_one_by_one_alike() -> None:
