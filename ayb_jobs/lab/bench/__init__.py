@@ -6,7 +6,8 @@ the machine than about the daemon; the ratio to the bare loop survives a slow or
 - `figures`: what a measurement ends in, and how rounds become one figure.
 - `scratch`: databases that are made for a measurement and dropped.
 - `processes`: the processes that are measured, `measured` what runs in them, `bare` the bare loops.
+- `kinds`: jobs of every kind beside the same work bare, which is in `kinds_bare`.
 - `drain`, `waiting`, `enqueue`, `latency`, `deep`, `pinned`, `watched`, `daemons`, `queues`, `idle`, `cleanup`,
-  `schedules`, `kinds`: one work each.
+  `schedules`: one work each.
 - `works`: all of them by name.
 """
