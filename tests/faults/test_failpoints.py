@@ -1,20 +1,23 @@
 """Killed at any step of a job's life, a daemon loses no job, and a peer completes each once."""
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ayb_jobs import failpoints
 from ayb_jobs.client.batches import batch
 from ayb_jobs.client.enqueueing import enqueue
-from ayb_jobs.lab.torture import event_log
+from ayb_jobs.lab.torture import event_log, fleet
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.lab.torture.workload import TRANSACTION
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection, connect
+from tests import forked
 from tests.eventually import eventually
 
 JOBS = 3
@@ -41,6 +44,12 @@ def setting(database_url: str, tmp_path: Path) -> Setting:
     setting = Setting(url=database_url, folder=tmp_path, lease_s=3, poll_ms=200, concurrency=1)
     setting.write_config()
     return setting
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have daemons forked where the harness would execute them, as it does if their environment is a test's own."""
+    monkeypatch.setattr(fleet, "subprocess", SimpleNamespace(Popen=forked.start, DEVNULL=subprocess.DEVNULL))
 
 
 @pytest.fixture
