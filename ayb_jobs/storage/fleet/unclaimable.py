@@ -22,13 +22,32 @@ class Unclaimable(NamedTuple):
     queues: dict[str, int]
 
 
+# Each lane is walked by itself, so that jobs that are due later are not.
 COUNT_UNCLAIMABLE = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            ORDER BY queue, priority
+            LIMIT 1
+        ) AS next
+    )
     SELECT type, queue, count(*) AS jobs
     FROM (
-        SELECT type, queue
-        FROM _ayb_jobs
-        WHERE state = 'queued' AND run_at <= now()
-        ORDER BY queue, priority, run_at, id
+        SELECT job.type, lane.queue
+        FROM (SELECT queue, priority FROM lanes LIMIT 1000) AS lane CROSS JOIN LATERAL (
+            SELECT type
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
+            ORDER BY run_at, id
+            LIMIT %(look)s
+        ) AS job
         LIMIT %(look)s
     ) AS front
     WHERE NOT (type = ANY (%(types)s::text[]) AND queue = ANY (%(queues)s::text[]))

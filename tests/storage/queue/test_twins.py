@@ -205,6 +205,7 @@ def test_the_lanes_of_queued_jobs_are_walked_alike() -> None:
         lateness.FIND_LONGEST,
         lateness.LIST_PAUSED_JOBS,
         minutes.MEASURE_LEVEL,
+        unclaimable.COUNT_UNCLAIMABLE,
         unclaimable.COUNT_UNCLAIMABLE_BY_ALL,
     ):
         assert words(steps(statement)["lanes"].partition("\n    )\n")[0]) == words(lanes)
