@@ -12,7 +12,7 @@ import pytest
 
 from ayb_jobs.cli.commands import bench
 from ayb_jobs.cli.main import main
-from ayb_jobs.lab.bench import idle
+from ayb_jobs.lab.bench import daemons, idle
 from ayb_jobs.lab.bench.figures import Pair, figure
 from ayb_jobs.lab.bench.processes import Drained
 from ayb_jobs.lab.bench.works import WORKS
@@ -28,7 +28,10 @@ FIGURES = {
     "reads": [f"{asked}, 600 finished" for asked in ("list", "list of one state", "show", "stats")],
     "pinned": ["first fifth of 60, pinned", "last fifth of 60, pinned"],
     "watched": ["on 600 finished, read every 2 s"],
-    "daemons": ["2 daemons", "4 daemons", "8 daemons"],
+    "daemons": [
+        *(f"{count} daemons" for count in (2, 4, 8)),
+        *(f"8 daemons, {which} jobs of one" for which in ("most", "least")),
+    ],
     "queues": [
         *(f"{count} queues, 4 priorities" for count in (10, 50, 200)),
         "50 queues, 600 jobs in others",
@@ -49,7 +52,15 @@ FIGURES = {
         ),
         "a step",
     ],
-    "idle": ["transactions", "CPU", "memory", "start to first lease", "jobs list"],
+    "retention": [
+        *(f"{cost} of deleting one {kind}" for kind in ("execution", "completed job") for cost in ("time", "WAL")),
+        "time of dropping a day, each execution",
+    ],
+    "idle": [
+        *("transactions", "CPU", "memory"),
+        *(f"{cost}, each of 8 daemons" for cost in ("transactions", "CPU")),
+        *("start to first lease", "jobs list"),
+    ],
 }
 
 # These start daemons one after another, or wait.
@@ -135,6 +146,19 @@ def test_a_server_that_does_not_answer_is_one_line() -> None:
 def test_a_figure_is_the_median_and_compares_round_by_round() -> None:
     found = figure("drain", "x", "jobs/s", [Pair(10, 20), Pair(30, 30), Pair(5, 50)])
     assert (found.value, found.bare, found.ratio) == (10, 30, 0.5)
+
+
+def test_a_drain_tells_how_many_jobs_each_daemon_settled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], database_url: str
+) -> None:
+    monkeypatch.setattr(daemons, "COUNTS", (2,))
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "daemons", "--jobs", "2000", "--rounds", "1", "--json", "--database-url", database_url])
+    assert ended.value.code == 0
+    found = {line["name"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    most, least = (found[f"2 daemons, {which} jobs of one"] for which in ("most", "least"))
+    assert most["value"] + least["value"] == 2000
+    assert most["bare"] == least["bare"] == 1000
 
 
 def test_parts_of_a_drain_are_told_by_when_their_jobs_were_settled() -> None:

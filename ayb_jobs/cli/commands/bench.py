@@ -17,7 +17,7 @@ from ayb_jobs.lab.bench.works import WORKS as MEASURES
 # Named here too, so that help and completion need not import what measures.
 WORKS = (
     "drain", "waiting", "enqueue", "latency", "deep", "reads", "pinned", "watched", "daemons", "queues", "idle", "cleanup",
-    "schedules", "kinds",
+    "retention", "schedules", "kinds",
 )  # fmt: skip
 THREE_DIGITS = 100
 
@@ -30,7 +30,7 @@ THREE_DIGITS = 100
     default=300_000,
     show_default=True,
     type=click.IntRange(10),
-    help="Rows in the tables of deep, reads, watched, queues and cleanup.",
+    help="Rows in the tables of deep, reads, watched, queues, cleanup and retention.",
 )
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="How often each side is measured.")
 @json_option
@@ -40,8 +40,8 @@ def bench(options: Options, works: tuple[str, ...], jobs: int, rows: int, rounds
     """Measure the daemon on this machine, each figure beside a bare loop: the same SQL with nothing around it.
 
     WORK is any of drain, waiting, enqueue, latency, deep, reads, pinned, watched, daemons, queues, idle, cleanup,
-    schedules and kinds; without one, all are measured. The ratio beside each figure is what can be compared between
-    machines.
+    retention, schedules and kinds; without one, all are measured. The ratio beside each figure is what can be compared
+    between machines.
 
     Without --database-url an embedded PostgreSQL is made for it and removed. On a server that is named, each round
     makes a database of its own and drops it; the named database itself is not touched.

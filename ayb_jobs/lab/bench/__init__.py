@@ -7,7 +7,7 @@ the machine than about the daemon; the ratio to the bare loop survives a slow or
 - `scratch`: databases that are made for a measurement and dropped.
 - `processes`: the processes that are measured, `measured` what runs in them, `bare` the bare loops.
 - `kinds`: jobs of every kind beside the same work bare, which is in `kinds_bare`.
-- `drain`, `waiting`, `enqueue`, `latency`, `deep`, `pinned`, `watched`, `daemons`, `queues`, `idle`, `cleanup`,
-  `schedules`: one work each.
+- `drain`, `waiting`, `enqueue`, `latency`, `deep`, `reads`, `pinned`, `watched`, `daemons`, `queues`, `idle`,
+  `cleanup`, `retention`, `schedules`: one work each.
 - `works`: all of them by name.
 """

@@ -1,4 +1,4 @@
-"""Idle: what `ayb-jobs run` costs without work, how soon it works, how long a look at the queue takes."""
+"""Idle: what `ayb-jobs run` costs without work, alone and with others, and how soon it works."""
 
 import os
 import resource
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +20,12 @@ WARM_UP_S = 12.0
 # A turn of everything that is done once a minute.
 WATCHED_S = 60.0
 START_LIMIT_S = 30.0
+MANY = 8
 CONNECT_AND_COUNT = "import psycopg, sys; print(psycopg.connect(sys.argv[1]).execute('SELECT 1').fetchone())"
 
 
 class Cost(NamedTuple):
-    """What an idle process costs: transactions in a second, CPU in percent of one core, memory in MB."""
+    """What idle processes cost: transactions in a second, CPU in percent of one core, memory in MB."""
 
     transactions: float
     cpu_percent: float
@@ -38,12 +39,18 @@ def measure(bench: Bench) -> Iterator[Figure]:
         bench.tell(f"idle: the daemon, {WATCHED_S:g} s")
         with daemon(url) as pid:
             ours = cost(conn, pid)
+        bench.tell(f"idle: {MANY} daemons, {WATCHED_S:g} s")
+        with ExitStack() as stack:
+            many = cost(conn, *[stack.enter_context(daemon(url)) for _ in range(MANY)])
         bench.tell(f"idle: a bare loop, {WATCHED_S:g} s")
         with measured("listening", url) as process:
             process.wait_for("ready")
             bare = cost(conn, process.pid)
     for number, (name, unit) in enumerate({"transactions": "1/s", "CPU": "%", "memory": "MB"}.items()):
         yield figure("idle", name, unit, [Pair(ours[number], bare[number])])
+    for number, (name, unit) in enumerate({"transactions": "1/s", "CPU": "%"}.items()):
+        each = [Pair(many[number] / MANY, ours[number])]
+        yield figure("idle", f"{name}, each of {MANY} daemons", unit, each, against="one daemon")
     bench.tell("idle: start")
     starts = [Pair(start_s(bench), bare_start_s(bench)) for _ in range(bench.rounds)]
     yield figure("idle", "start to first lease", "s", starts, against="Python's start and one query")
@@ -82,18 +89,18 @@ def daemon(url: str) -> Iterator[int]:
         process.wait()
 
 
-def cost(conn: Connection, pid: int) -> Cost:
-    """Watch a process, and the database it works on, which is otherwise idle."""
+def cost(conn: Connection, *pids: int) -> Cost:
+    """Watch processes together, and the database they work on, which is otherwise idle."""
     time.sleep(WARM_UP_S)
-    transactions, cpu_s = transactions_of(conn), cpu_seconds(pid)
+    transactions, cpu_s = transactions_of(conn), sum(map(cpu_seconds, pids))
     began = time.monotonic()
     time.sleep(WATCHED_S)
     took_s = time.monotonic() - began
     # The second look at the counters is a transaction too.
     return Cost(
         (transactions_of(conn) - transactions - 1) / took_s,
-        (cpu_seconds(pid) - cpu_s) / took_s * 100,
-        memory_mb(pid),
+        (sum(map(cpu_seconds, pids)) - cpu_s) / took_s * 100,
+        sum(map(memory_mb, pids)),
     )
 
 

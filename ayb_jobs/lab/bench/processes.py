@@ -20,10 +20,11 @@ class Stuck(AybJobsError):
 
 
 class Told(NamedTuple):
-    """One line of one process: an event's name and its value."""
+    """One line of one process: an event's name, its value, and the process's id."""
 
     event: str
     value: Any
+    pid: int
 
 
 class Measured:
@@ -82,15 +83,20 @@ def measured(kind: str, url: str, *, told: "SimpleQueue[Told] | None" = None, **
 def read(process: "subprocess.Popen[str]", told: "SimpleQueue[Told]") -> None:
     """Pass on what a process tells, until it ends."""
     for line in process.stdout or ():
-        told.put(Told(*json.loads(line)))
-    told.put(Told("ended", process.pid))
+        event, value = json.loads(line)
+        told.put(Told(event, value, process.pid))
+    told.put(Told("ended", None, process.pid))
 
 
 class Drained(NamedTuple):
-    """How a drain went: when the first handler began, and after each settled batch the time and the count so far."""
+    """How a drain went: when the first handler began, and after each settled batch the time and the count so far.
+
+    `parts` are how many jobs each of the processes has settled.
+    """
 
     began: float
     marks: Sequence[tuple[float, int]]
+    parts: Sequence[int] = ()
 
     @property
     def rate(self) -> float:
@@ -137,9 +143,10 @@ def drain(
         began: float | None = None
         starting = processes
         count, marks = 0, []
+        parts = dict.fromkeys([process.pid for process in running], 0)
         give_up = time.monotonic() + 60 + jobs / 200
         while count < jobs:
-            event, value = running[0].tell(max(0.1, give_up - time.monotonic()))
+            event, value, pid = running[0].tell(max(0.1, give_up - time.monotonic()))
             if event == "began":
                 began = value if began is None else min(began, value)
             elif event == "ready":
@@ -149,5 +156,6 @@ def drain(
             elif event == "settled":
                 at, settled = value
                 count += settled
+                parts[pid] += settled
                 marks.append((at, count))
-    return Drained(marks[0][0] if began is None else began, marks)
+    return Drained(marks[0][0] if began is None else began, marks, list(parts.values()))

@@ -131,6 +131,12 @@ def load_finished(url: str, count: int) -> None:
     with closing(connect(url)) as conn:
         for batch in batches(count):
             conn.execute(INSERT_FINISHED, {"count": batch})
+    vacuum(url)
+
+
+def vacuum(url: str) -> None:
+    """Vacuum and analyze the jobs, as they are after a while; else the server begins to in the middle of a drain."""
+    with closing(connect(url)) as conn:
         no_time_limit(conn)
         conn.execute("VACUUM (ANALYZE) _ayb_jobs")
 

@@ -14,6 +14,7 @@ from ayb_jobs.lab.bench import (
     pinned,
     queues,
     reads,
+    retention,
     schedules,
     waiting,
     watched,
@@ -34,6 +35,7 @@ WORKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "queues": queues.measure,
     "idle": idle.measure,
     "cleanup": cleanup.measure,
+    "retention": retention.measure,
     "schedules": schedules.measure,
     "kinds": kinds.measure,
 }
