@@ -101,11 +101,13 @@ TUNED = (
     OURS_REMOVING,
     Contender(queue=GRAPHILE, preset="tuned"),
     Contender(queue=PG_BOSS, preset="tuned"),
-    Contender(queue=PGQUEUER, preset="tuned", share=0.5),
-    Contender(queue=AWA, preset="tuned", share=0.25),
-    Contender(queue=OBAN, preset="tuned", share=0.15),
-    Contender(queue=PROCRASTINATE, preset="tuned", share=0.03),
+    Contender(queue=PGQUEUER, preset="tuned"),
+    Contender(queue=AWA, preset="tuned"),
+    Contender(queue=OBAN, preset="tuned"),
+    Contender(queue=PROCRASTINATE, preset="tuned"),
 )
+# Procrastinate would take half an hour for a million.
+OF_A_MILLION = tuple(contender for contender in TUNED if contender.queue is not PROCRASTINATE)
 # pg-boss takes one job each poll at its defaults, so that hardly any are done in a minute.
 DEFAULTS = (
     OURS,

@@ -1,58 +1,111 @@
-"""Writes docs/benchmarks.md and its chart from what was measured."""
+"""Writes docs/benchmarks.md and its charts from what was measured."""
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from chart import bars
+from chart import bars, number
+from words import WORDS
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs"
 Results = Mapping[str, Any]
 
-MEANINGS = {
-    "drain": "A backlog just loaded by the queue's own bulk call, never analyzed; one worker process, each queue tuned for"
-    " throughput as its own documentation says, ours at its defaults. Jobs a second, from the first handler's start until"
-    " the database shows every job finished.",
-    "drain at defaults": "The same, every queue at its defaults.",
-    "latency": "An idle worker at its defaults (pg-boss tuned: at its defaults it takes one job each poll), a job every"
-    " 20 ms: from before the insert, its commit included, to the handler's start.",
-    "enqueue": "One connection: one by one, each with its commit, and by the bulk call with 1,000 jobs a call.",
-    "pinned": "300,000 jobs, analyzed, while a transaction older than all of them stays open, so that nothing dead can be"
-    " removed. Jobs a second in each fifth.",
+DRAIN = (
+    "A backlog{state}; one worker process, each queue tuned for throughput as its own documentation says, ours at its"
+    " defaults. Jobs a second, from the first handler's start until the database shows every job finished. Rows read are"
+    " what the server read for each job, index entries and dead rows included: a queue that reads more of them, the more"
+    " jobs wait, has a plan that walks the backlog."
+)
+LOADED = " just loaded by the queue's own bulk call, never analyzed"
+ANALYZED = " loaded by the queue's own bulk call, then vacuumed and analyzed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """How the document tells of a workload. `charted` is the unit of what its chart shows."""
+
+    title: str
+    meaning: str
+    charted: str = "jobs/s"
+
+
+SECTIONS = {
+    **{
+        f"drain {jobs}{' analyzed' * analyzed}": Section(
+            title=f"Drain of {jobs}{', analyzed' * analyzed}",
+            meaning=DRAIN.format(state=ANALYZED if analyzed else LOADED),
+        )
+        for jobs in ("20,000", "100,000", "1,000,000")
+        for analyzed in (False, True)
+    },
+    "drain at defaults": Section(
+        title="Drain at defaults", meaning="A backlog just loaded, never analyzed, every queue at its defaults."
+    ),
+    "latency": Section(
+        title="Latency",
+        meaning="An idle worker at its defaults (pg-boss tuned: at its defaults it takes one job each poll), a job every"
+        " 20 ms: from before the insert, its commit included, to the handler's start.",
+        charted="ms",
+    ),
+    "enqueue": Section(
+        title="Enqueue",
+        meaning="One connection: one by one, each with its commit, and by the bulk call with 1,000 jobs a call.",
+    ),
+    "pinned": Section(
+        title="Pinned",
+        meaning="300,000 jobs, analyzed, while a transaction older than all of them stays open, so that nothing dead can"
+        " be removed: what PlanetScale describes in [Keeping a Postgres queue"
+        " healthy](https://planetscale.com/blog/keeping-a-postgres-queue-healthy). Jobs a second in each fifth. A queue"
+        " that looks for its next job from the start of an index walks all that it has finished meanwhile.",
+    ),
 }
+SPEEDS = ("jobs/s", "ms")
 
 # What `--bench` was given the output of.
 BENCHES = """\
     ayb-jobs bench waiting enqueue latency deep reads idle cleanup schedules
     ayb-jobs bench drain --jobs 100000 --rounds 5
     ayb-jobs bench daemons --jobs 100000
-    ayb-jobs bench deep --rows 1000000 --jobs 50000 --rounds 1
-    ayb-jobs bench deep --rows 10000000 --jobs 100000 --rounds 1
+    ayb-jobs bench queues --jobs 100000 --rows 1000000 --rounds 5
+    ayb-jobs bench deep --rows 1000000 --jobs 50000 --rounds 3
+    ayb-jobs bench deep --rows 10000000 --jobs 100000 --rounds 3
     ayb-jobs bench reads --rows 10000000
-    ayb-jobs bench pinned --jobs 1000000 --rounds 1
-    ayb-jobs bench cleanup --rows 6000000 --rounds 1
+    ayb-jobs bench pinned --jobs 1000000 --rounds 3
+    ayb-jobs bench cleanup --rows 6000000 --rounds 3
+    ayb-jobs bench retention --rows 10000000 --rounds 1
 """
 
 
 def write(results: Results) -> None:
-    """Write the document and the chart."""
-    DOCS.mkdir(exist_ok=True)
+    """Write the document and its charts."""
     text = (HERE / "introduction.md").read_text() + environment(results.get("machine"))
-    if "drain" in results:
-        (DOCS / "benchmarks.svg").write_text(bars("Drain, jobs a second", drain_rates(results["drain"])))
-        text += "\n![Drain, jobs a second](benchmarks.svg)\n"
-    for name, meaning in MEANINGS.items():
+    for name, section in SECTIONS.items():
         if name in results:
-            command = f"python benchmarks/peers/run.py '{name}'"
-            rounds = max(len(entry["rounds"]) for entry in results[name])
-            words = f"{meaning} {rounds} round{'s' * (rounds > 1)}."
-            text += f"\n## {name.capitalize()}\n\n{prose(words)}\n\n    {command}\n\n{table(results[name])}"
+            text += told(name, section, results[name], results.get("runs", {}).get(name))
+    text += their_words()
     if "bench" in results:
         text += bench(results["bench"])
     (DOCS / "benchmarks.md").write_text(text + "\n" + (HERE / "notes.md").read_text())
+
+
+def told(name: str, section: Section, entries: Sequence[Results], run: Results | None) -> str:
+    """Return a section: what was measured, the command, the chart, the table. Writes the chart."""
+    rounds = max(len(entry["rounds"]) for entry in entries)
+    when = f" on {run['date']}; the machine's load was {run['load']} as they began" if run else ""
+    words = prose(f"{section.meaning} {rounds} round{'s' * (rounds > 1)}{when}.")
+    text = f"\n## {section.title}\n\n{words}\n"
+    text += f"\n    python benchmarks/peers/run.py '{name}'\n"
+    values = charted(entries, section.charted)
+    if values:
+        file = f"benchmarks-{name.replace(' ', '-').replace(',', '')}.svg"
+        title = f"{section.title}, {'milliseconds' if section.charted == 'ms' else 'jobs a second'}"
+        (DOCS / file).write_text(bars(title, values))
+        text += f"\n![{title}]({file})\n"
+    return f"{text}\n{table(entries)}"
 
 
 def prose(text: str) -> str:
@@ -66,24 +119,35 @@ def environment(machine: Results | None) -> str:
         return ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     measured = prose(
-        f"Measured on {machine['date']}: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB;"
-        f" PostgreSQL {machine['postgres']} on the same machine, over TCP, as durable as it is by default; Python"
+        f"Measured on {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB; PostgreSQL"
+        f" {machine['postgres']} on the same machine, over TCP, as durable as it is by default; Python"
         f" {machine['python']}, Node {machine['node'].lstrip('v')}. Medians of rounds, in each of which every queue"
-        f" had its turn. The machine was shared: its load was {machine['load']} when the run began."
+        " had its turn, and in brackets the least and the most."
     )
     return f"\n{measured}\n\n{versions}.\n"
 
 
 def table(entries: Sequence[Results]) -> str:
     """Return a table of medians, with each first column's ratio to ours."""
-    columns = next(list(entry["rounds"][0]) for entry in entries if entry["rounds"])
-    lines = [f"| queue | preset | {' | '.join(columns)} | ours to it |", "| --- " * (len(columns) + 3) + "|"]
+    columns = next((list(entry["rounds"][0]) for entry in entries if entry["rounds"]), ["jobs/s"])
+    lines = [f"| queue | preset | jobs | {' | '.join(columns)} | ours to it |", "| --- " * (len(columns) + 4) + "|"]
     ours = next((entry for entry in entries if entry["queue"] == "ayb-jobs" and entry["rounds"]), None)
     for entry in entries:
-        cells = [number(median(entry, column)) for column in columns] if entry["rounds"] else [""] * len(columns)
+        cells = [cell(entry, column) for column in columns] if entry["rounds"] else [""] * len(columns)
         ratio = f"{ratio_of(ours, entry, columns[0]):.2f}" if ours and entry["rounds"] else entry.get("error", "")
-        lines.append(f"| {entry['queue']} | {entry['preset']} | {' | '.join(cells)} | {ratio} |")
+        lines.append(f"| {entry['queue']} | {entry['preset']} | {entry['jobs']:,} | {' | '.join(cells)} | {ratio} |")
     return "\n".join(lines) + "\n"
+
+
+def cell(entry: Results, column: str) -> str:
+    """Return the median over the rounds; of a speed, the least and the most as well."""
+    values = [one[column] for one in entry["rounds"] if column in one]
+    if not values:
+        return ""
+    middle = number(statistics.median(values))
+    if len(values) == 1 or not column.endswith(SPEEDS):
+        return middle
+    return f"{middle} [{number(min(values))} to {number(max(values))}]"
 
 
 def median(entry: Results, column: str) -> float:
@@ -97,10 +161,25 @@ def ratio_of(ours: Results, entry: Results, column: str) -> float:
     return statistics.median(one[column] / max(other[column], 1e-9) for one, other in pairs)
 
 
-def drain_rates(entries: Sequence[Results]) -> dict[str, float]:
-    """Return what the chart shows: the fastest first."""
-    rates = {f"{entry['queue']}, {entry['preset']}": median(entry, "jobs/s") for entry in entries if entry["rounds"]}
-    return dict(sorted(rates.items(), key=lambda pair: -pair[1]))
+def charted(entries: Sequence[Results], unit: str) -> dict[str, dict[str, float]]:
+    """Return what the chart shows of each queue: its speeds, by column."""
+    return {
+        f"{entry['queue']}, {entry['preset']}": {
+            column.removesuffix(unit).removesuffix(", "): median(entry, column)
+            for column in entry["rounds"][0]
+            if column.endswith(unit)
+        }
+        for entry in entries
+        if entry["rounds"]
+    }
+
+
+def their_words() -> str:
+    """Return the table of what others say of their own speed."""
+    lines = ["| queue | says | where and how |", "| --- | --- | --- |"]
+    lines += [f"| [{one.queue}]({one.source}) | {one.said} | {one.where} |" for one in WORDS]
+    meaning = "Each on a machine and under conditions of its own, so that the figures compare with no other here."
+    return f"\n## What others say of their own speed\n\n{meaning}\n\n" + "\n".join(lines) + "\n"
 
 
 def bench(figures: Sequence[Results]) -> str:
@@ -112,8 +191,3 @@ def bench(figures: Sequence[Results]) -> str:
     ]
     meaning = "The daemon beside the same SQL with nothing around it, in the same run. The ratio is what survives a slow machine."
     return f"\n## Beside a bare loop\n\n{meaning}\n\n{BENCHES}\n" + "\n".join(lines) + "\n"
-
-
-def number(value: float) -> str:
-    """Return a number with as many digits as mean something."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits

@@ -12,8 +12,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import report
 import workloads
 from contenders import Contender, Queue, Runtime
 from install import INSTALLED, NODE, install, output, version
+from workloads import Size
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.lab.bench.scratch import DURABLE
@@ -31,13 +33,40 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 PORT = 54871
 
-# Each with who takes part, how it is measured, and how many jobs.
+# A slow queue has ten minutes for its backlog.
+PATIENCE_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is measured of whom, with how many jobs, and in how many rounds."""
+
+    who: Sequence[Contender]
+    measure: Callable[[str, Contender, Size], dict[str, float]]
+    size: Size
+    rounds: int = 5
+
+
+def drain(jobs: int, *, analyzed: bool = False, **options: Any) -> Workload:
+    """Return the drain of a backlog of so many jobs by tuned queues."""
+    size = Size(jobs=jobs, longest_s=PATIENCE_S, analyzed=analyzed)
+    return Workload(**{"who": contenders.TUNED, "measure": workloads.drain, "size": size, **options})
+
+
+A_MILLION = {"who": contenders.OF_A_MILLION, "rounds": 2}
 WORKLOADS = {
-    "drain": (contenders.TUNED, workloads.drain, 20_000),
-    "drain at defaults": (contenders.DEFAULTS, workloads.drain, 20_000),
-    "latency": (contenders.LATENCY, workloads.latency, 0),
-    "enqueue": (contenders.DEFAULTS, workloads.enqueue, 20_000),
-    "pinned": (contenders.PINNED, workloads.pinned, 300_000),
+    "drain 20,000": drain(20_000),
+    "drain 20,000 analyzed": drain(20_000, analyzed=True),
+    "drain 100,000": drain(100_000),
+    "drain 100,000 analyzed": drain(100_000, analyzed=True),
+    "drain 1,000,000": drain(1_000_000, **A_MILLION),
+    "drain 1,000,000 analyzed": drain(1_000_000, analyzed=True, **A_MILLION),
+    "drain at defaults": Workload(
+        who=contenders.DEFAULTS, measure=workloads.drain, size=Size(jobs=20_000, longest_s=120), rounds=2
+    ),
+    "latency": Workload(who=contenders.LATENCY, measure=workloads.latency, size=Size(jobs=300, longest_s=120)),
+    "enqueue": Workload(who=contenders.DEFAULTS, measure=workloads.enqueue, size=Size(jobs=20_000, longest_s=120)),
+    "pinned": Workload(who=contenders.PINNED, measure=workloads.pinned, size=Size(jobs=300_000, longest_s=PATIENCE_S)),
 }
 
 
@@ -50,8 +79,9 @@ def main() -> None:
         missing = dict(installed(wanted))
         present = [queue for queue in wanted if queue not in missing]
         with server(options.database_url) as url:
-            results["machine"] = machine(url, options.rounds, present)
+            results["machine"] = machine(url, present)
             for name in options.workloads or WORKLOADS:
+                results.setdefault("runs", {})[name] = today()
                 results[name] = measure(url, name, present, options)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     if options.bench:
@@ -64,9 +94,11 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workloads", nargs="*", help=f"any of: {', '.join(WORKLOADS)}; without one, all")
+    parser.add_argument("workloads", nargs="*", help=f"any of: {'; '.join(WORKLOADS)}. Without one, all")
     parser.add_argument("--only", action="append", metavar="QUEUE", help="measure only this queue; may come often")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each contender has its turn")
+    parser.add_argument(
+        "--rounds", type=int, help="how often each has its turn, in place of each workload's own number"
+    )
     parser.add_argument("--jobs", type=int, help="jobs in a round, in place of each workload's own number")
     parser.add_argument("--database-url", help="a server to measure on, in place of an embedded one: host, port, user")
     parser.add_argument(
@@ -85,7 +117,7 @@ def installed(queues: Sequence[Queue]) -> Iterator[tuple[Queue, str]]:
         print(f"installing {queue.name}", file=sys.stderr)
         try:
             install(queue)
-        except (subprocess.CalledProcessError, SystemExit) as error:
+        except (subprocess.CalledProcessError, SystemExit, OSError) as error:  # such as no npm
             print(f"{queue.name} is left out: {error}", file=sys.stderr)
             yield queue, str(error)
 
@@ -102,16 +134,17 @@ def server(url: str | None) -> Iterator[str]:
 
 def measure(url: str, name: str, present: Sequence[Queue], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Give each contender its turn, round by round; return what each round measured."""
-    who, workload, jobs = WORKLOADS[name]
-    running = [contender for contender in who if contender.queue in present]
+    workload = WORKLOADS[name]
+    size = replace(workload.size, jobs=options.jobs or workload.size.jobs)
+    running = [contender for contender in workload.who if contender.queue in present]
     rounds: dict[Contender, list[dict[str, float]]] = {contender: [] for contender in running}
     errors: dict[Contender, str] = {}
-    for number in range(options.rounds):
+    for number in range(options.rounds or workload.rounds):
         for contender in running:
             if contender in errors:
                 continue
             try:
-                rounds[contender].append(workload(url, contender, options.jobs or jobs))
+                rounds[contender].append(workload.measure(url, contender, size))
             except (workloads.Failed, psycopg.Error, subprocess.TimeoutExpired) as error:
                 errors[contender] = str(error).strip().splitlines()[0]
             said = errors.get(contender) or rounds[contender][-1]
@@ -120,7 +153,7 @@ def measure(url: str, name: str, present: Sequence[Queue], options: argparse.Nam
         {
             "queue": contender.queue.name,
             "preset": contender.preset,
-            "jobs": int((options.jobs or jobs) * contender.share),
+            "jobs": int(size.jobs * contender.share),
             "rounds": rounds[contender],
             **({"error": errors[contender]} if contender in errors else {}),
         }
@@ -128,21 +161,23 @@ def measure(url: str, name: str, present: Sequence[Queue], options: argparse.Nam
     ]
 
 
-def machine(url: str, rounds: int, present: Sequence[Queue]) -> dict[str, Any]:
+def today() -> dict[str, Any]:
+    """Return when a workload is measured, and how busy the machine is as it begins."""
+    return {"date": dt.datetime.now(dt.UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1)}
+
+
+def machine(url: str, present: Sequence[Queue]) -> dict[str, Any]:
     """Return what the figures were measured on."""
     with psycopg.connect(url) as conn:
         postgres = conn.execute("SHOW server_version").fetchone()[0]
     nodes = list(INSTALLED.glob("*/node_modules/.bin/node"))
     return {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
         "processor": processor(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "postgres": postgres,
         "python": platform.python_version(),
         "node": output([str(nodes[0]), "--version"]) if nodes else NODE,
-        "rounds": rounds,
-        "load": round(os.getloadavg()[0], 1),
         "versions": {queue.name: version(queue) for queue in present if queue.runtime is not Runtime.OURS},
     }
 

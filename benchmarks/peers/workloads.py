@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -20,10 +21,19 @@ from install import command
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-LONGEST_S = 120.0
 IDLE_S = 3.0
-LATENCY_JOBS = 300
 PARTS = 5
+# Workers tell each time when they have begun so many.
+COUNTED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How many jobs, whether the backlog is vacuumed and analyzed, and the longest that all of them may take."""
+
+    jobs: int
+    longest_s: float
+    analyzed: bool = False
 
 
 class Failed(Exception):
@@ -81,8 +91,24 @@ class Place:
 
     def unfinished(self) -> int:
         """Return how many jobs the database shows as not finished."""
+        return self._number(self.queue.unfinished)
+
+    def rows_read(self) -> int:
+        """Return how many rows and index entries the server has read in this database, its dead ones included."""
+        return self._number("SELECT tup_returned FROM pg_stat_database WHERE datname = current_database()")
+
+    def dead_rows(self) -> int:
+        """Return how many dead rows the tables hold, as far as the server knows."""
+        return self._number("SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_user_tables")
+
+    def run(self, statement: str) -> None:
+        """Run a statement that gives nothing."""
         with psycopg.connect(self.conninfo, autocommit=True) as conn:
-            return int(conn.execute(self.queue.unfinished).fetchone()[0])
+            conn.execute(statement)
+
+    def _number(self, question: str) -> int:
+        with psycopg.connect(self.conninfo, autocommit=True) as conn:
+            return int(conn.execute(question).fetchone()[0])
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a worker script."""
@@ -111,7 +137,7 @@ def place(server_url: str, queue: Queue) -> Iterator[Place]:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def until(told: "SimpleQueue[tuple[str, Any]]", event: str, within_s: float = LONGEST_S) -> list[tuple[str, Any]]:
+def until(told: "SimpleQueue[tuple[str, Any]]", event: str, within_s: float) -> list[tuple[str, Any]]:
     """Return what is told up to an event, that one included."""
     heard: list[tuple[str, Any]] = []
     give_up = time.monotonic() + within_s
@@ -125,37 +151,46 @@ def until(told: "SimpleQueue[tuple[str, Any]]", event: str, within_s: float = LO
     return heard
 
 
-def drain(server_url: str, contender: Contender, jobs: int) -> dict[str, float]:
-    """Drain a backlog: jobs a second from the first handler's start until the database shows all finished."""
-    count = max(10, int(jobs * contender.share))
+def drain(server_url: str, contender: Contender, size: Size) -> dict[str, float]:
+    """Drain a backlog: jobs a second from the first handler's start until the database shows all finished.
+
+    And what may explain it: how many rows the server read for each job, and how many dead ones it left for each.
+    """
+    count = max(10, int(size.jobs * contender.share))
     with place(server_url, contender.queue) as its_place:
         its_place.call("bulk", str(count))
+        if size.analyzed:
+            its_place.run("VACUUM (ANALYZE)")
+        before = its_place.rows_read()
         with its_place.worker(count, contender.preset) as told:
-            began = dict(until(told, "done"))["began"]
-            give_up = time.time() + LONGEST_S
+            began = dict(until(told, "done", size.longest_s))["began"]
+            give_up = time.time() + size.longest_s
             while its_place.unfinished():
                 if time.time() > give_up:
                     raise Failed("handlers are done, but the database does not show it")
                 time.sleep(0.01)
-            return {"jobs/s": count / (time.time() - began)}
+            took_s = time.time() - began
+        # Sessions tell the server's counters all that they did as they end.
+        read, dead = its_place.rows_read() - before, its_place.dead_rows()
+    return {"jobs/s": count / took_s, "rows read for a job": read / count, "dead rows left for a job": dead / count}
 
 
-def enqueue(server_url: str, contender: Contender, jobs: int) -> dict[str, float]:
+def enqueue(server_url: str, contender: Contender, size: Size) -> dict[str, float]:
     """Enqueue on one connection: one by one, and in bulk by 1,000 a call."""
-    single = max(10, jobs // 20)
+    single = max(10, size.jobs // 20)
     with place(server_url, contender.queue) as its_place:
         return {
             "one by one, jobs/s": single / its_place.call("single", str(single)),
-            "in bulk, jobs/s": jobs / its_place.call("bulk", str(jobs)),
+            "in bulk, jobs/s": size.jobs / its_place.call("bulk", str(size.jobs)),
         }
 
 
-def latency(server_url: str, contender: Contender, _jobs: int) -> dict[str, float]:
+def latency(server_url: str, contender: Contender, size: Size) -> dict[str, float]:
     """Wake an idle worker every 20 ms: from before the insert to the handler's start."""
-    with place(server_url, contender.queue) as its_place, its_place.worker(LATENCY_JOBS, contender.preset) as told:
+    with place(server_url, contender.queue) as its_place, its_place.worker(size.jobs, contender.preset) as told:
         time.sleep(IDLE_S)
-        its_place.call("paced", str(LATENCY_JOBS))
-        waits = sorted(dict(until(told, "done"))["latencies"])
+        its_place.call("paced", str(size.jobs))
+        waits = sorted(dict(until(told, "done", size.longest_s))["latencies"])
     return {
         "p50, ms": statistics.median(waits),
         "p95, ms": waits[int(len(waits) * 0.95)],
@@ -163,16 +198,18 @@ def latency(server_url: str, contender: Contender, _jobs: int) -> dict[str, floa
     }
 
 
-def pinned(server_url: str, contender: Contender, jobs: int) -> dict[str, float]:
+def pinned(server_url: str, contender: Contender, size: Size) -> dict[str, float]:
     """Drain an analyzed backlog while a transaction older than all of it stays open: jobs a second in each fifth."""
+    if size.jobs < PARTS * COUNTED:
+        raise Failed(f"at least {PARTS * COUNTED:,} jobs are needed to tell the fifths apart")
     with place(server_url, contender.queue) as its_place, psycopg.connect(its_place.conninfo) as old:
         old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT txid_current()")
-        its_place.call("bulk", str(jobs))
-        with psycopg.connect(its_place.conninfo, autocommit=True) as conn:
-            conn.execute("ANALYZE")
-        with its_place.worker(jobs, contender.preset) as told:
-            heard = until(told, "done", within_s=LONGEST_S * 3)
+        its_place.call("bulk", str(size.jobs))
+        its_place.run("ANALYZE")
+        with its_place.worker(size.jobs, contender.preset) as told:
+            heard = until(told, "done", size.longest_s)
+    jobs = size.jobs
     counts = [(0, dict(heard)["began"]), *(value for event, value in heard if event == "count")]
     times = dict(counts)
     ends = [times[max(count for count in times if count <= jobs * part / PARTS)] for part in range(PARTS + 1)]
