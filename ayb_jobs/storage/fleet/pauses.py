@@ -214,8 +214,22 @@ LIST_QUEUES = f"""
     ORDER BY names.name
     LIMIT 1000
 """
+# Each lane is walked by itself, so that jobs that are due later are not.
 LIST_TYPES = f"""
-    WITH alive AS MATERIALIZED (
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
+        )
+        UNION ALL
+        SELECT next.*
+        FROM lanes, LATERAL (
+            SELECT queue, priority
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            ORDER BY queue, priority
+            LIMIT 1
+        ) AS next
+    ), alive AS MATERIALIZED (
         SELECT id, host, pid, version, types, pauses_confirmed
         FROM _ayb_job_workers
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
@@ -224,8 +238,15 @@ LIST_TYPES = f"""
     ), due AS MATERIALIZED (
         SELECT type AS name, count(*) AS jobs
         FROM (
-            SELECT type FROM _ayb_jobs WHERE state = 'queued' AND run_at <= now()
-            ORDER BY queue, priority, run_at, id LIMIT 10000
+            SELECT job.type
+            FROM (SELECT queue, priority FROM lanes LIMIT 1000) AS lane CROSS JOIN LATERAL (
+                SELECT type
+                FROM _ayb_jobs
+                WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
+                ORDER BY run_at, id
+                LIMIT 10000
+            ) AS job
+            LIMIT 10000
         ) AS front
         GROUP BY type
     ), paused AS MATERIALIZED (
