@@ -98,6 +98,11 @@ LOOK_AT_RUNNING = f"""
     )
     {_SEEN}
 """
+LOOKS: Mapping[JobState, LiteralString] = {
+    JobState.FAILED: LOOK_AT_FAILED,
+    JobState.QUEUED: LOOK_AT_QUEUED,
+    JobState.RUNNING: LOOK_AT_RUNNING,
+}
 
 
 class Glimpse(NamedTuple):
@@ -109,10 +114,9 @@ class Glimpse(NamedTuple):
 
 def glimpse_jobs(conn: Connection, *, state: JobState, wanted: Filter, most: int, look: int = LOOK) -> Glimpse:
     """Count the jobs in `state` that match, up to `most`, among the `look` first of that state."""
-    statement = {JobState.FAILED: LOOK_AT_FAILED, JobState.QUEUED: LOOK_AT_QUEUED}.get(state, LOOK_AT_RUNNING)
     narrowed = any(value is not None for value in wanted.values().values())
     values = {**wanted.values(), "most": most, "look": look if narrowed else most}
-    row = conn.execute(statement, values, prepare=False).fetchone()
+    row = conn.execute(LOOKS[state], values, prepare=False).fetchone()
     jobs, seen = row or (0, 0)
     return Glimpse(jobs, whole=jobs < most and seen < look)
 
