@@ -655,6 +655,28 @@ def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told(db:
     assert tick() > 1
 
 
+def test_a_schedule_whose_job_a_trigger_drops_is_set_aside_and_told_and_nothing_says_that_it_fired(
+    db: Database, conn: Connection
+) -> None:
+    bad = make_schedule(conn, job_type="bad", planned="* * * * * UTC once")
+    make_schedule(conn, job_type="good")
+    conn.execute("""
+        CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER lose BEFORE INSERT ON _ayb_jobs FOR EACH ROW WHEN (new.type = 'bad') EXECUTE FUNCTION lose();
+    """)
+    told: list[object] = []
+    tick = scheduling(db, told.append)
+    tick()
+    tick()
+    assert set_aside(told) == [bad]
+    assert states_of_good(conn) == {"queued"}
+    fired = "SELECT type FROM _ayb_job_fires JOIN _ayb_jobs ON id = job_id"
+    assert conn.execute(fired).fetchall() == [("good",)]
+    assert conn.execute("SELECT count(*) FROM _ayb_job_fires").fetchone() == (1,)
+    due = "SELECT next_run_at <= now() FROM _ayb_job_schedules WHERE id = %s"
+    assert conn.execute(due, (bad,)).fetchone() == (True,), "it stays due, and is overdue before long"
+
+
 # Errors that pass by themselves mostly: a conflict, a lock, a full disk, a standby, a lost server.
 PASSING = ["40001", "40P01", "53100", "53300", "55P03", "25006", "08006", "57P03"]
 

@@ -14,7 +14,7 @@ from ayb_jobs.runtime.chores.clock_watch import ClockWatch
 from ayb_jobs.runtime.chores.stranded import Stranded
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.schedules.fires import Fired, Served, fire, lock_due
+from ayb_jobs.storage.schedules.fires import Fired, JobsDropped, Served, fire, lock_due
 from ayb_jobs.storage.schedules.planning import (
     Ahead,
     Plan,
@@ -123,7 +123,7 @@ class Scheduler:
             if time.monotonic() >= end:
                 return True
             plans = plans and self._narrowed(self._plan, self._planning)
-            fires = self._narrowed(self._fire, self._firing)
+            fires = self._narrowed(self._fire_what_is_kept, self._firing)
         return False
 
     def _narrowed(self, act: Callable[[Sequence[str] | None], bool], patience: Patience) -> bool:
@@ -173,6 +173,14 @@ class Scheduler:
             self._emit(ScheduleEnded(schedule_id=schedule.id, name=schedule.name))
         elif schedule.was_broken and schedule.enabled:
             self._emit(ScheduleRepaired(schedule_id=schedule.id, name=schedule.name))
+
+    def _fire_what_is_kept(self, only: Sequence[str] | None) -> bool:
+        """Fire one batch, but set aside the schedules whose jobs a trigger drops; tell whether there may be more."""
+        try:
+            return self._fire(only)
+        except JobsDropped as dropped:
+            self._aside.put_all([(schedule_id, dropped) for schedule_id in dropped.schedule_ids])
+            return True
 
     def _fire(self, only: Sequence[str] | None) -> bool:
         """Fire one batch; tell whether there may be more."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.schedules.fields import Overlap
 from ayb_jobs.model.schedules.fires import Advance, DueSchedule, jitter
 from ayb_jobs.storage.channel import MAY_NOTIFY
@@ -17,6 +18,14 @@ class Fired(NamedTuple):
 
     schedule_ids: frozenset[str]
     job_ids: Mapping[tuple[str, datetime], str]
+
+
+class JobsDropped(DatabaseError):
+    """A trigger of the application's dropped jobs of these schedules (their ids) while they were made."""
+
+    def __init__(self, schedule_ids: Sequence[str]) -> None:
+        super().__init__("the database did not keep the job: a trigger of the application's may drop it")
+        self.schedule_ids = schedule_ids
 
 
 class Unfinished(NamedTuple):
@@ -189,6 +198,11 @@ FIRE = f"""
     )
     SELECT
         (SELECT coalesce(array_agg(id::text), '{{}}') FROM advanced) AS advanced,
+        ARRAY(
+            SELECT DISTINCT recorded.schedule_id::text
+            FROM recorded LEFT JOIN made ON made.id = recorded.job_id
+            WHERE recorded.job_id IS NOT NULL AND made.id IS NULL
+        ) AS dropped,
         made.schedule_ids, made.fire_ats, made.job_ids,
         CASE
             WHEN NOT {MAY_NOTIFY} THEN NULL
@@ -204,7 +218,10 @@ FIRE = f"""
 
 
 def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:
-    """Advance schedules, record what became of their fires and make the jobs, in one statement."""
+    """Advance schedules, record what became of their fires and make the jobs, in one statement.
+
+    Raises `JobsDropped` if a trigger dropped some of the jobs; the transaction is to be rolled back then.
+    """
     all_fires = [(advance.schedule, fire) for advance in advances for fire in advance.fires]
     values = {
         "ids": [advance.schedule.id for advance in advances],
@@ -224,5 +241,7 @@ def fire(conn: Connection, advances: Sequence[Advance]) -> Fired:
     }
     # Planned for the sizes at hand: 1 fire, or 20,000.
     row = one_row(named(conn).execute(FIRE, values, prepare=False))
+    if row.dropped:
+        raise JobsDropped(row.dropped)
     made = zip(row.schedule_ids or [], row.fire_ats or [], strict=True)
     return Fired(schedule_ids=frozenset(row.advanced), job_ids=dict(zip(made, row.job_ids or [], strict=True)))
