@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,6 +90,7 @@ def become(order: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
         os.chdir(order["folder"])
         if order["umask"] >= 0:
             os.umask(order["umask"])
+        ignore(set(order["ignored"]))
         os.environ.clear()
         os.environ.update(order["environ"])
         time.tzset()
@@ -102,6 +104,13 @@ def become(order: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         end(1)
+
+
+def ignore(numbers: AbstractSet[int]) -> None:
+    """Ignore what the process would have inherited so, beside what Python ignores."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGKILL, signal.SIGSTOP}:
+        if (signal.getsignal(number) is signal.SIG_IGN) != (number in numbers):
+            signal.signal(number, signal.SIG_IGN if number in numbers else signal.SIG_DFL)
 
 
 def set_up_arguments(command: Sequence[str]) -> None:

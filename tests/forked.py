@@ -8,6 +8,7 @@ before and after the program: tests of start and end execute it.
 import atexit
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -68,6 +69,7 @@ class Forked(subprocess.Popen[bytes]):
                     "folder": str(told["cwd"] or Path.cwd()),
                     "umask": told["umask"],
                     "session": told["start_new_session"],
+                    "ignored": [number for number in signal.valid_signals() if is_ignored(number)],
                     "group": os.getpgrp() if told["process_group"] < 0 else told["process_group"],
                 },
                 [number if told[name] < 0 else told[name] for number, name in enumerate(STREAMS)],
@@ -75,6 +77,11 @@ class Forked(subprocess.Popen[bytes]):
             self._child_created = True
         finally:
             self._close_pipe_fds(*(told[name] for name in PIPES))  # type: ignore[attr-defined] # its own
+
+
+def is_ignored(number: int) -> bool:
+    """Whether an executed process would ignore a signal as this one does. It would not by Python's own two."""
+    return signal.getsignal(number) is signal.SIG_IGN and number not in {signal.SIGPIPE, signal.SIGXFSZ}
 
 
 class Server:
