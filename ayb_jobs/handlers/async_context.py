@@ -17,7 +17,8 @@ from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.database import shares_sessions
 from ayb_jobs.storage.faults import RowUnchanged
-from ayb_jobs.storage.queue.settling import Settled, is_held_on, settle_on
+from ayb_jobs.storage.queue.left_out import is_held_on
+from ayb_jobs.storage.queue.settling import Settled, settle_on
 from ayb_jobs.storage.work_transaction import (
     SET_SESSION_TIMEOUT,
     AsyncConnection,

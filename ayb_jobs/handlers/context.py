@@ -25,7 +25,8 @@ from ayb_jobs.storage.database import Connection, shares_sessions
 from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.canceling import is_canceling
 from ayb_jobs.storage.queue.leases import report_progress
-from ayb_jobs.storage.queue.settling import Settled, find_held, settle_jobs
+from ayb_jobs.storage.queue.left_out import find_held
+from ayb_jobs.storage.queue.settling import Settled, settle_jobs
 from ayb_jobs.storage.queue.steps import report_checkpoint
 from ayb_jobs.storage.work_transaction import set_session_timeout, work_transaction
 

@@ -42,8 +42,9 @@ from ayb_jobs.storage.queue.canceling import cancel_running_job, end_canceled, e
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import Touched
 from ayb_jobs.storage.queue.leasing import lease_jobs
+from ayb_jobs.storage.queue.left_out import find_locked
 from ayb_jobs.storage.queue.recovery import find_expired_leases
-from ayb_jobs.storage.queue.settling import find_locked, settle_jobs
+from ayb_jobs.storage.queue.settling import settle_jobs
 from ayb_jobs.storage.work_transaction import cancel_statement
 from tests.acceptance.processes import daemon
 from tests.daemon.test_daemon import registry_of

@@ -177,8 +177,13 @@ def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(
 @MODES
 @pytest.mark.parametrize(
     "statement",
-    [settling.COMPLETE_JOBS, settling.SETTLE_JOBS, settling.SETTLE_AND_REMOVE_JOBS],
-    ids=["complete", "keep", "remove"],
+    [
+        settling.COMPLETE_JOBS,
+        settling.REMOVE_COMPLETED_JOBS,
+        settling.SETTLE_JOBS,
+        settling.SETTLE_AND_REMOVE_JOBS,
+    ],
+    ids=["complete", "remove completed", "keep", "remove"],
 )
 def test_settling_finds_its_jobs_by_their_ids(table_of_jobs: Connection, mode: str, statement: LiteralString) -> None:
     found = plan(table_of_jobs, mode, statement, SETTLE)

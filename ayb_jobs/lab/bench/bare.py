@@ -16,7 +16,7 @@ from ayb_jobs.storage.arrays import uuid_array
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.lanes import NO_FLOOR
 from ayb_jobs.storage.queue.leasing import LEASE_JOBS
-from ayb_jobs.storage.queue.settling import ALL_COMPLETED, COMPLETE_JOBS, SETTLE_AND_REMOVE_JOBS
+from ayb_jobs.storage.queue.settling import ALL_COMPLETED, COMPLETE_JOBS, REMOVE_COMPLETED_JOBS
 
 Tell = Callable[[str, Any], None]
 Stop = Callable[[], object]
@@ -65,7 +65,7 @@ def settle(conn: Connection, rows: Sequence[Row], *, remove: bool = False) -> No
     """Complete a leased batch."""
     zeros = "{" + ",".join(["0"] * len(rows)) + "}"
     conn.execute(
-        SETTLE_AND_REMOVE_JOBS if remove else COMPLETE_JOBS,
+        REMOVE_COMPLETED_JOBS if remove else COMPLETE_JOBS,
         {
             "worker_id": "bare",
             "ids": uuid_array([row[ID] for row in rows]),

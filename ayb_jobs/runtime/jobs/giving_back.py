@@ -24,7 +24,8 @@ from ayb_jobs.storage.database import is_refused
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
 from ayb_jobs.storage.queue.canceling import end_canceled_leases
 from ayb_jobs.storage.queue.leases import Touched, find_orphans, release_jobs
-from ayb_jobs.storage.queue.settling import RowsLocked, find_locked
+from ayb_jobs.storage.queue.left_out import find_locked
+from ayb_jobs.storage.queue.settling import RowsLocked
 
 # How often it tries again what it cannot give back: rows that somebody else has locked, and what may yet be leased.
 LOOK_S = 1.0

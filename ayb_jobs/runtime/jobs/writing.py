@@ -13,7 +13,8 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged, takes_a_number, was_refused
 from ayb_jobs.storage.queue.canceling import end_canceled
 from ayb_jobs.storage.queue.executions import renumber_attempts
-from ayb_jobs.storage.queue.settling import RowsLocked, find_held, find_locked, find_settled, settle_jobs
+from ayb_jobs.storage.queue.left_out import find_held, find_locked, find_settled
+from ayb_jobs.storage.queue.settling import RowsLocked, settle_jobs
 
 # For how long completed jobs are kept once one of them could not be removed; the pruner removes what it can.
 KEEP_S = 60.0

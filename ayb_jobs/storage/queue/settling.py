@@ -1,19 +1,19 @@
-"""End attempts: settle a batch in one statement, and find out what became of endings that it left out.
+"""End attempts: settle a batch in one statement; `left_out` finds out what became of endings that it left out.
 
 Statements that end attempts share one shape: `ended` is what was decided, `settled` the jobs that it was written to,
 fenced by their leases, and `logged` their execution rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
 from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.model.job import JobState, Lease, LeasedJob
+from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.arrays import numbers_array, plain_array, uuid_array
 from ayb_jobs.storage.database import Connection
@@ -149,6 +149,34 @@ SETTLE_AND_REMOVE_JOBS = """
     WHERE (SELECT count(*) FROM logged) < cardinality(%(ids)s::uuid[])
 """
 
+# And for a batch of which all completed.
+REMOVE_COMPLETED_JOBS = """
+    WITH impatient AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '1s', true)
+    ), ended AS MATERIALIZED (
+        SELECT id, lease_id, records, started_ago_us, ended_ago_us
+        FROM impatient, unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(records)s::bigint[], %(started_ago)s::bigint[],
+                    %(ended_ago)s::bigint[])
+            AS ended (id, lease_id, records, started_ago_us, ended_ago_us)
+    ), settled AS (
+        DELETE FROM _ayb_jobs AS job USING ended
+        WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
+            AND job.id = ended.id AND job.lease_id = ended.lease_id
+        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id,
+            ended.records, ended.started_ago_us, ended.ended_ago_us, NULL::uuid AS lease_left
+    ), logged AS (
+        INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
+            records_processed, started_at, ended_at)
+        SELECT execution_id, id, type, schedule_id, lease_id, attempts, %(worker_id)s, 'completed', records,
+            now() - started_ago_us * interval '1 microsecond', now() - ended_ago_us * interval '1 microsecond'
+        FROM settled
+        WHERE lease_left IS NULL
+        RETURNING lease_id
+    )
+    SELECT ARRAY(SELECT lease_id::text FROM settled WHERE lease_left IS NULL), ARRAY(SELECT lease_id::text FROM logged)
+    WHERE (SELECT count(*) FROM logged) < cardinality(%(ids)s::uuid[])
+"""
+
 # The same with one step more, for batches in which a result is to be kept; no other batch pays for it. `kept` stands
 # before the answer. Whoever waits for one of these jobs is told.
 KEEP_RESULTS = """    ), kept AS (
@@ -167,6 +195,14 @@ ANSWER = """    )
 SETTLE_JOBS_WITH_RESULTS = SETTLE_JOBS.replace(ANSWER, KEEP_RESULTS)
 COMPLETE_JOBS_WITH_RESULTS = COMPLETE_JOBS.replace(ANSWER, KEEP_RESULTS)
 SETTLE_AND_REMOVE_JOBS_WITH_RESULTS = SETTLE_AND_REMOVE_JOBS.replace(ANSWER, KEEP_RESULTS)
+REMOVE_COMPLETED_JOBS_WITH_RESULTS = REMOVE_COMPLETED_JOBS.replace(ANSWER, KEEP_RESULTS)
+# The statements by whether all of a batch completed, and whether what completed is removed: without results, and with.
+STATEMENTS: Mapping[tuple[bool, bool], tuple[LiteralString, LiteralString]] = {
+    (False, False): (SETTLE_JOBS, SETTLE_JOBS_WITH_RESULTS),
+    (False, True): (SETTLE_AND_REMOVE_JOBS, SETTLE_AND_REMOVE_JOBS_WITH_RESULTS),
+    (True, False): (COMPLETE_JOBS, COMPLETE_JOBS_WITH_RESULTS),
+    (True, True): (REMOVE_COMPLETED_JOBS, REMOVE_COMPLETED_JOBS_WITH_RESULTS),
+}
 
 
 # Stands for the states, and for the outcomes, of a batch.
@@ -194,12 +230,8 @@ def settle_jobs(
     if not settlements:
         return Settled(set())
     values = _settled_values(settlements, worker_id, now)
-    if remove_completed:
-        plain, keeping = SETTLE_AND_REMOVE_JOBS, SETTLE_AND_REMOVE_JOBS_WITH_RESULTS
-    elif values["states"] == ALL_COMPLETED and not values["errors"]:
-        plain, keeping = COMPLETE_JOBS, COMPLETE_JOBS_WITH_RESULTS
-    else:
-        plain, keeping = SETTLE_JOBS, SETTLE_JOBS_WITH_RESULTS
+    all_completed = values["states"] == ALL_COMPLETED and not values["errors"]
+    plain, keeping = STATEMENTS[all_completed, remove_completed]
     try:
         row = conn.execute(keeping if "results" in values else plain, values).fetchone()
     except LockNotAvailable as error:
@@ -216,13 +248,6 @@ async def settle_on(conn: AsyncConnection[TupleRow], settlement: Settlement, *, 
         except LockNotAvailable as error:
             raise RowsLocked from error
         return _settled([settlement], await cursor.fetchone())
-
-
-async def is_held_on(conn: AsyncConnection[TupleRow], settlement: Settlement) -> bool:
-    """Tell on an asynchronous connection whether a lease is still held."""
-    async with conn.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(FIND_HELD, {"ids": [settlement.job.id], "lease_ids": [settlement.job.lease_id]})
-        return await cursor.fetchone() is not None
 
 
 def _settled(settlements: Sequence[Settlement], row: TupleRow | None) -> Settled:
@@ -255,64 +280,3 @@ def _kept_values(jobs: Sequence[LeasedJob], results: Sequence[str | None]) -> di
         "result_leases": plain_array([job.lease_id for job, result in zip(jobs, results, strict=True) if result]),
         "results": [result for result in results if result],
     }
-
-
-FIND_SETTLED = """
-    SELECT execution.lease_id
-    FROM unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[], %(outcomes)s::text[]) AS ended (id, lease_id, outcome)
-    JOIN _ayb_job_executions AS execution ON execution.job_id = ended.id
-    WHERE execution.lease_id = ended.lease_id AND execution.outcome = ended.outcome
-"""
-
-
-def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
-    """Return which of these leases (their ids) are settled in just this way already, as if an answer was lost.
-
-    By their jobs, since an attempt may have got another number.
-    """
-    rows = conn.execute(
-        FIND_SETTLED,
-        {
-            "ids": [ended.job.id for ended in settlements],
-            "lease_ids": [ended.job.lease_id for ended in settlements],
-            "outcomes": [ended.outcome for ended in settlements],
-        },
-    ).fetchall()
-    return {row[0] for row in rows}
-
-
-FIND_HELD = """
-    SELECT lease_id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[])
-"""
-
-
-def find_held(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
-    """Return which of these leases (their ids) are still held."""
-    values = {
-        "ids": plain_array(ended.job.id for ended in settlements),
-        "lease_ids": plain_array(ended.job.lease_id for ended in settlements),
-    }
-    return {row[0] for row in conn.execute(FIND_HELD, values)}
-
-
-FIND_LOCKED = """
-    WITH free AS MATERIALIZED (
-        SELECT id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
-    )
-    SELECT coalesce(lease_id, canceling_lease_id)
-    FROM _ayb_jobs
-    WHERE id = ANY (%(ids)s::uuid[]) AND coalesce(lease_id, canceling_lease_id) = ANY (%(lease_ids)s::uuid[])
-        AND id NOT IN (SELECT id FROM free)
-"""
-
-
-def find_locked(conn: Connection, leases: Sequence[Lease]) -> set[str]:
-    """Return which of these leases (their ids) are of jobs whose rows somebody else has locked just now.
-
-    Those of jobs that are to end canceled count too.
-    """
-    values = {
-        "ids": plain_array(lease.job_id for lease in leases),
-        "lease_ids": plain_array(lease.lease_id for lease in leases),
-    }
-    return {row[0] for row in conn.execute(FIND_LOCKED, values)}

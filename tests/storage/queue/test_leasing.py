@@ -23,7 +23,8 @@ from ayb_jobs.storage.queue.jobs import cancel_job, retry_job
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import Touched, extend_leases, find_orphans, release_jobs, report_progress
 from ayb_jobs.storage.queue.leasing import lease_jobs
-from ayb_jobs.storage.queue.settling import RowsLocked, find_locked, find_settled, settle_jobs
+from ayb_jobs.storage.queue.left_out import find_locked, find_settled
+from ayb_jobs.storage.queue.settling import RowsLocked, settle_jobs
 from tests.factories import leased_job, make_job, payload_bomb
 
 LANES = [Lane("default", priority) for priority in (1, 2, 3, 4)]

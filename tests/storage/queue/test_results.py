@@ -73,6 +73,7 @@ def test_a_batch_without_results_sends_the_statement_without_them(conn: Connecti
     [
         (settling.SETTLE_JOBS, settling.SETTLE_JOBS_WITH_RESULTS),
         (settling.COMPLETE_JOBS, settling.COMPLETE_JOBS_WITH_RESULTS),
+        (settling.REMOVE_COMPLETED_JOBS, settling.REMOVE_COMPLETED_JOBS_WITH_RESULTS),
         (settling.SETTLE_AND_REMOVE_JOBS, settling.SETTLE_AND_REMOVE_JOBS_WITH_RESULTS),
     ],
 )

@@ -79,6 +79,14 @@ def test_completing_leaves_out_of_settling_what_does_nothing_if_all_completed() 
     assert words(complete["logged"]) == words(logged)
 
 
+def test_removing_what_all_completed_leaves_out_of_removing_what_does_nothing_then() -> None:
+    removed = steps(settling.SETTLE_AND_REMOVE_JOBS)["removed"].replace(" WHERE state = 'completed'", "")
+    complete, remove = steps(settling.COMPLETE_JOBS), steps(settling.REMOVE_COMPLETED_JOBS)
+    assert words(remove["settled"]) == words(if_completed(removed))
+    for step in set(complete) - {"settled"}:
+        assert words(remove[step]) == words(complete[step])
+
+
 def if_completed(step: str) -> str:
     """Return what a step comes to if all it is given completed."""
     without = re.sub(
