@@ -109,8 +109,10 @@ def become(order: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
 def ignore(numbers: AbstractSet[int]) -> None:
     """Ignore what the process would have inherited so, beside what Python ignores."""
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGKILL, signal.SIGSTOP}:
-        if (signal.getsignal(number) is signal.SIG_IGN) != (number in numbers):
-            signal.signal(number, signal.SIG_IGN if number in numbers else signal.SIG_DFL)
+        if number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        elif number != signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def set_up_arguments(command: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ before and after the program: tests of start and end execute it.
 import atexit
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -37,6 +38,7 @@ STREAMS = ("p2cread", "c2pwrite", "errwrite")
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 LIBC = CDLL(None, use_errno=True)
 AT_START = dict(os.environ)
+OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
 def start(command: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[bytes]:
@@ -69,7 +71,7 @@ class Forked(subprocess.Popen[bytes]):
                     "folder": str(told["cwd"] or Path.cwd()),
                     "umask": told["umask"],
                     "session": told["start_new_session"],
-                    "ignored": [number for number in signal.valid_signals() if is_ignored(number)],
+                    "ignored": ignored(),
                     "group": os.getpgrp() if told["process_group"] < 0 else told["process_group"],
                 },
                 [number if told[name] < 0 else told[name] for number, name in enumerate(STREAMS)],
@@ -79,9 +81,13 @@ class Forked(subprocess.Popen[bytes]):
             self._close_pipe_fds(*(told[name] for name in PIPES))  # type: ignore[attr-defined] # its own
 
 
-def is_ignored(number: int) -> bool:
-    """Whether an executed process would ignore a signal as this one does. It would not by Python's own two."""
-    return signal.getsignal(number) is signal.SIG_IGN and number not in {signal.SIGPIPE, signal.SIGXFSZ}
+def ignored() -> list[int]:
+    """Return the signals that an executed process would inherit as ignored. Python has its own two as usual again.
+
+    As the kernel has it: a library may have told it without Python's knowing.
+    """
+    mask = int(re.findall(r"SigIgn:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16)
+    return [number for number in signal.valid_signals() - OF_PYTHON if mask >> (number - 1) & 1]
 
 
 class Server:

@@ -79,6 +79,7 @@ def test_clocks_that_disagree_change_nothing(tmp_path: Path) -> None:
     tormented(tmp_path, 6, "clock=2,term=2", daemons=2)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_isolated_handlers_lose_nothing_either(tmp_path: Path) -> None:
     result = tormented(tmp_path, 8, "kill=4,term=3,pause=1,terminate=2", daemons=2, isolated=True)
