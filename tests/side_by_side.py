@@ -5,6 +5,7 @@ A few tests that fail are run once more, with nothing beside them. A test that p
 it has a race, which is to be mended, but it stops nobody else's change.
 """
 
+import compileall
 import json
 import os
 import re
@@ -120,6 +121,8 @@ def main() -> int:
     """Run all groups to their end; return 0 where all passed, and 1 where not."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a job in the background inherits that the first is ignored
         signal.signal(number, signal.default_int_handler)
+    # Once, where a program may not keep what it compiles: else each program of a test compiles all of it anew.
+    compileall.compile_dir(ROOT / "ayb_jobs", quiet=1)
     with TemporaryDirectory() as folder:
         groups: list[Group] = []
         try:

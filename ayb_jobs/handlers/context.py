@@ -94,14 +94,20 @@ class JobContext:
         "stop_reason",
     )
 
-    def __init__(self, job: LeasedJob, services: ContextServices, deadline: float | None = None) -> None:
+    def __init__(
+        self,
+        job: LeasedJob,
+        services: ContextServices,
+        deadline: float | None = None,
+        started: float | None = None,
+    ) -> None:
         self.job = job
         self.deadline = deadline
         self.stop_reason: StopReason | None = None
         self.records_processed: int | None = None
         self.settled = False
         self._services = services
-        self._started = time.monotonic()
+        self._started = time.monotonic() if started is None else started
         self._payload: Any = UNDECODED
         self._steps: Steps | None = None
         self._log: FilteringBoundLogger | None = None

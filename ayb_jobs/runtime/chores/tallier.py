@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 from ayb_jobs.events import Emit, Events, JobRecovered, JobsSettled
@@ -17,7 +16,6 @@ from ayb_jobs.storage.queue.minutes import Ended, add_ended, keep_level
 WRITE_S = 10.0
 # A little less than a minute, so that no minute is left out.
 LEVEL_S = 50.0
-STATE, OUTCOME, RECORDS = map(Settlement._fields.index, ("state", "outcome", "records"))
 
 
 class Tallier:
@@ -47,20 +45,19 @@ class Tallier:
                 pass
 
     def _settled(self, settlements: Sequence[Settlement]) -> None:
-        """Count endings column by column: no step of Python's own for each job if all are of one type."""
+        """Count endings column by column: next to no step of Python's own for each job if all are of one type."""
         types = {ending.job.type for ending in settlements}
         for job_type in types:
             endings = settlements if len(types) == 1 else [each for each in settlements if each.job.type == job_type]
-            columns = list(zip(*endings, strict=True))
-            found = Counter(columns[STATE])
-            again = found[JobState.QUEUED]
+            states = [ending.state for ending in endings]
+            again = states.count(JobState.QUEUED)
             self._add(
                 job_type,
                 Ended(
-                    completed=found[JobState.COMPLETED],
-                    failed=found[JobState.FAILED],
-                    retried=again and again - columns[OUTCOME].count(Outcome.SNOOZED),
-                    records=sum(filter(None, columns[RECORDS])),
+                    completed=states.count(JobState.COMPLETED),
+                    failed=states.count(JobState.FAILED),
+                    retried=again and again - [ending.outcome for ending in endings].count(Outcome.SNOOZED),
+                    records=sum(filter(None, [ending.records for ending in endings])),
                 ),
             )
 

@@ -49,7 +49,7 @@ class Attempts:
         """Return the context of an attempt that begins. `job` is the held one with its whole payload."""
         started = time.monotonic()
         timeout_s = job.timeout_s or (job_type.timeout_s if job_type else None)
-        context = JobContext(job, self.services, started + timeout_s if timeout_s else None)
+        context = JobContext(job, self.services, started + timeout_s if timeout_s else None, started)
         held.started = started
         held.context = context
         if held.lost:  # since it was taken; who let it go may have seen no context to tell
