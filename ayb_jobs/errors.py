@@ -51,6 +51,10 @@ class DatabaseError(AybJobsError):
     """The database cannot be used."""
 
 
+class TookTooLong(DatabaseError):
+    """A statement took longer than a request may; nothing was written."""
+
+
 class MigrationError(DatabaseError):
     """The schema is not the one that is needed."""
 

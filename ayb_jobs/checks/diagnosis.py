@@ -126,13 +126,13 @@ def server_settings(conn: Connection) -> Iterator[Finding]:
     state = diagnosis.ask_server(conn)
     if not state.fsync:
         yield warning(
-            "server.fsync_off", "fsync is off", "A crash of the machine can destroy the whole database.",
+            "server.fsync_off", "`fsync` is off", "A crash of the machine can destroy the whole database.",
             "set fsync = on", {"fsync": False},
         )  # fmt: skip
     if not state.synchronous_commit:
         yield warning(
             "server.asynchronous_commit",
-            "synchronous_commit is off for this role",
+            "`synchronous_commit` is off for this role",
             "A crash of the server can lose jobs that were committed within the last second.",
             "set synchronous_commit = on",
             {"synchronousCommit": False},

@@ -88,7 +88,7 @@ def unclaimable(conn: Connection) -> Finding | None:
         fact=waiting,
         named=f"{waiting}: {_named(counts)}",
         meaning="They wait until a daemon that knows their type serves their queue.",
-        remedy="ayb-jobs jobs stats",
+        remedy="ayb-jobs why",
         evidence={"count": total, "byType": counts},
     )
 
@@ -102,15 +102,18 @@ def _named(counts: Mapping[str, int]) -> str:
 
 def gone(conn: Connection) -> Finding | None:
     """Find daemons that fell silent within a day, and did not say that they stop."""
-    count, silent_s = count_silent(conn)
-    if not count:
+    silent = count_silent(conn)
+    if not silent.daemons:
         return None
-    last = f"last heard of {span_words(silent_s)} ago"
+    heard = f"last heard of {span_words(silent.silent_s)} ago"
+    many = f"{silent.daemons:,} daemons fell silent"
+    one, last = f"daemon {quoted(silent.last)}", f"the last, {quoted(silent.last)},"
     return Finding(
         name="daemon.gone",
         severity=Severity.WARNING,
-        fact=f"1 daemon was {last}" if count == 1 else f"{count:,} daemons fell silent, the last was {last}",
+        fact=f"1 daemon was {heard}" if silent.daemons == 1 else f"{many}, the last was {heard}",
+        named=f"{one} was {heard}" if silent.daemons == 1 else f"{many}; {last} was {heard}",
         meaning="It was killed, hangs, or cannot reach the database. Live daemons take its jobs over.",
         remedy="Look whether its host and its process live; start it again, or wait a day until it is forgotten.",
-        evidence={"count": count, "silentSec": silent_s},
+        evidence={"count": silent.daemons, "silentSec": silent.silent_s},
     )

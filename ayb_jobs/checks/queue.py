@@ -37,7 +37,7 @@ def late(conn: Connection, level: Level, *, counted: int) -> Finding | None:
         fact=f"jobs wait {span_words(longest.waited_s)} although a daemon could run them; {due} {are} due",
         named=f"{quoted(longest.type)} jobs wait {span_words(longest.waited_s)}: {cause}; {due} {are} due",
         meaning="They run as slots become free, the first by priority and by when they were due.",
-        remedy="ayb-jobs jobs list --state queued",
+        remedy="ayb-jobs why",
         evidence={**longest._asdict(), "due": level.waiting},
     )
 
@@ -95,12 +95,13 @@ def failing(conn: Connection) -> Finding | None:
         return None
     worst = many[0]
     others = f", and jobs of {count_words(len(many) - 1, 'other type')}" if len(many) > 1 else ""
+    completed = f"{worst.completed:,}" if worst.completed else "none"
     return Finding(
         name="jobs.failing",
         severity=Severity.WARNING,
-        fact=f"{count_words(worst.failed, 'job')} of one type failed in the last hour, while {worst.completed:,} completed{others}",
+        fact=f"{count_words(worst.failed, 'job')} of one type failed in the last hour, while {completed} completed{others}",
         named=f"{count_words(worst.failed, f'{quoted(worst.type)} job')} failed in the last hour, while "
-        f"{worst.completed:,} completed{others}",
+        f"{completed} completed{others}",
         meaning="They have used up their attempts. Nothing runs them again by itself.",
         remedy=f"ayb-jobs jobs list --state failed --type {worst.type}",
         evidence={"type": worst.type, "byType": {each.type: each.failed for each in many}},

@@ -7,7 +7,7 @@ from typing import LiteralString
 import psycopg
 from psycopg.errors import QueryCanceled
 
-from ayb_jobs.errors import DatabaseError
+from ayb_jobs.errors import DatabaseError, TookTooLong
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.jobs import refusing_bad_values
@@ -58,9 +58,7 @@ def _bounded(
             conn.execute(limit, {"timeout": str(round(timeout_s * 1000))})
             yield conn
     except QueryCanceled as error:
-        raise DatabaseError(
-            f"the database took longer than {timeout_s:g} s; narrow the question or try later"
-        ) from error
+        raise TookTooLong(f"the database took longer than {timeout_s:g} s; narrow the question or try later") from error
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
         said = error.diag.message_primary  # None where the connection broke before the server could say anything
         raise DatabaseError(f"the database refuses: {said}" if said else "the database cannot be reached") from error

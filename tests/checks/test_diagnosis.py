@@ -193,6 +193,19 @@ def a_trigger_is_gone(conn: Connection) -> None:
     conn.execute("DROP TRIGGER trg_ayb_job_schedules_enabled ON _ayb_job_schedules")
 
 
+def a_trigger_is_another(conn: Connection) -> None:
+    a_trigger_is_gone(conn)
+    conn.execute(
+        "CREATE TRIGGER trg_ayb_job_schedules_enabled BEFORE UPDATE OF name ON _ayb_job_schedules FOR EACH ROW"
+        " EXECUTE FUNCTION _ayb_job_schedule_enabled()"
+    )
+
+
+def a_constraint_is_another(conn: Connection) -> None:
+    a_constraint_is_gone(conn)
+    conn.execute("ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind <> 'key')")
+
+
 def a_constraint_is_not_valid(conn: Connection) -> None:
     conn.execute("ALTER TABLE _ayb_job_pauses DROP CONSTRAINT _ayb_job_pauses_kind_check")
     conn.execute(
@@ -266,6 +279,8 @@ FAULTS: dict[Callable[[Connection], None], str] = {
     a_trigger_is_gone: "trigger.missing",
     a_constraint_is_not_valid: "constraint.not_valid",
     a_constraint_is_gone: "constraint.missing",
+    a_constraint_is_another: "constraint.changed",
+    a_trigger_is_another: "trigger.changed",
     a_limit_is_not_obeyed: "limits.unobeyed",
     a_limit_lets_nothing_start: "limits.never",
     a_parent_is_held_for: "children.held",
@@ -344,6 +359,18 @@ def test_connections_that_are_used_up_are_told(
         for _ in range(8):
             stack.enter_context(psycopg.connect(database_url))
         assert "server.connections" in {each.name for each in diagnosis.server_settings(conn)}
+
+
+def test_a_queue_of_notifications_that_fills_is_told(
+    conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "HALF", 1e-12)  # the real queue holds 8 GiB
+    with in_transaction(database_url, "LISTEN heard", "COMMIT", "SELECT"):
+        with conn.transaction():
+            conn.execute("SELECT pg_notify('heard', n || repeat('x', 7000)) FROM generate_series(1, 9) AS n")
+        facts = {each.name: each for each in diagnosis.server_settings(conn)}
+    assert "server.notify_queue" in facts
+    assert facts["server.notify_queue"].evidence["used"] > 0
 
 
 def test_clocks_that_differ_are_told(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from ayb_jobs.storage.queue.minutes import Ended, Level, add_ended
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
 from tests.http.conftest import ADMIN, serving
+from tests.http.dashboard.visiting import visiting
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -393,7 +394,7 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     few_fail: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
     failed_long_ago: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
     leases_ran_out: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
-    one_is_gone: "1 daemon was last heard of 6 min ago.",
+    one_is_gone: "Daemon `secret` was last heard of 6 min ago.",
     a_hostile_name: "1 due job waits that no live daemon can run: `???[31m<b>`.",
     a_limit_that_is_held: "Key `seven` of limit `tenants` is at 2 of 2, and none of these started within 1 min; 3 due jobs "
     "wait behind it, the first for 4 min.",
@@ -411,9 +412,9 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     paused_and_nobody_lives: "No daemon is alive: it stopped, or has been silent for 60 s.",
     two_leases_ran_out: "2 running jobs have lost their daemon, and no daemon has taken them over for 3 min.",
     a_lease_just_ran_out: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
-    two_types_fail: "6 `mail` jobs failed in the last hour, while 0 completed, and jobs of 1 other type.",
+    two_types_fail: "6 `mail` jobs failed in the last hour, while none completed, and jobs of 1 other type.",
     four_failed: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
-    three_are_gone: "3 daemons fell silent, the last was last heard of 2 min ago.",
+    three_are_gone: "3 daemons fell silent; the last, `1`, was last heard of 2 min ago.",
     gone_for_two_days: "Ready, and nothing to do yet: 1 daemon with 2 free slots, no job so far.",
     a_broken_schedule: "`nightly` cannot fire.",
     never_succeeded: "`nightly` has never succeeded; it is expected within 1 h.",
@@ -453,8 +454,13 @@ def test_every_door_says_the_same(
         told = client.get("/readyz").json()["sentence"]
         by_api = Cli({"AYB_JOBS_URL": server.url, "AYB_JOBS_ADMIN_TOKEN": ADMIN})("health").err
         assert "`" not in stranger.get("/readyz").text
+        with visiting(server) as guest:
+            page = guest.get("/").headline
     by_database = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("health").err
+    top = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("top", "--once").out
     assert told.startswith(words)
+    assert page.startswith(words.replace("`", ""))
+    assert top.startswith(words)
     assert words in by_api
     assert words in by_database
 

@@ -60,7 +60,7 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
         if health.sentence and not health.reasons:
             output.say(output.one_line(health.sentence))
         if health.unclaimable:
-            output.say("Due jobs wait that no live daemon can run; see: ayb-jobs jobs stats")
+            output.say("Due jobs wait that no live daemon can run; see: ayb-jobs why")
         for notice in health.notices:
             output.say(notice)
     ctx.exit(ExitCode.FAILED if health.reasons else ExitCode.OK)

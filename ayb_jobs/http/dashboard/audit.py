@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from fastapi import APIRouter, Response
 
@@ -18,6 +19,11 @@ MOST_CHANGES = 6
 LONGEST = 100
 # What changes with everything, and tells nothing.
 UNTOLD = frozenset({"updated_at", "lease_id", "execution_id", "planned", "watched_since", "id", "ids", "definition"})
+
+# Which page shows what was changed: one of its own, by its id, or one on which all of its kind stand.
+PAGES: Mapping[str, str] = {"job": "jobs", "schedule": "schedules", "batch": "batches"}
+DELETED = "schedule.delete"
+BY_NAME: Mapping[str, str] = {"queue": "/queues", "type": "/queues", "limit": "/queues", "daemon": "/daemons"}
 
 
 class Change(NamedTuple):
@@ -69,8 +75,6 @@ def shown(deed: Deed) -> Shown:
     kind, _, verb = deed.action.partition(".")
     both = {**before, **after}
     name = str(both.get("name") or "") if kind == "schedule" else str(both.get("type") or "")
-    is_there = deed.target and deed.action != "schedule.delete"
-    href = f"/{'schedules' if kind == 'schedule' else 'jobs'}/{deed.target}" if is_there else ""
     ids = both.get("ids")
     if isinstance(ids, list):
         name = f"{count_words(len(ids), 'job')}{f' {name}' if name else ''}"
@@ -80,12 +84,19 @@ def shown(deed: Deed) -> Shown:
         at=deed.at,
         actor=deed.actor,
         word=f"{kind} {verb}".replace("jobs", "many jobs"),
-        href=href,
+        href=_where(kind, deed) if deed.target else "",
         target=deed.target or "",
-        name=name[:200],
+        name=name[:200] or (deed.target or "" if kind in BY_NAME else ""),
         changes=list(_changes(before, after))[:MOST_CHANGES] if before and after else [],
         note=_note(deed, before, after),
     )
+
+
+def _where(kind: str, deed: Deed) -> str:
+    """Return the page of what was changed; empty if it has none, or is gone."""
+    if kind in BY_NAME:
+        return BY_NAME[kind]
+    return f"/{PAGES[kind]}/{quote(deed.target or '', safe='')}" if kind in PAGES and deed.action != DELETED else ""
 
 
 def _note(deed: Deed, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from fastapi.routing import APIRoute
 
 from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.checks.verdict import DISABLED
-from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound
+from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound, TookTooLong
+from ayb_jobs.http.dashboard.login import local
 from ayb_jobs.http.dashboard.shell import HEADERS, Visit, guest_of, query
 from ayb_jobs.http.edge.problems import Refused
 from ayb_jobs.model.words import as_sentence
@@ -21,6 +22,11 @@ from ayb_jobs.model.words import as_sentence
 NO_SESSION = 401
 HOW_TO_ENABLE = "Set enabled = true under [jobs] in its configuration, or AYB_JOBS_ENABLED=true in its environment, and start it again."
 GOES_ON = "The daemons ask again each second, and go on by themselves once it answers."
+HELD_UP = "Another session may hold what was asked for, or the database is under load: `ayb-jobs doctor` names who."
+# What acts on many commits as it goes.
+IN_STEPS = ("/jobs/bulk", "/batches/")
+IN_STEPS_CHANGED = "What was changed until then stays changed; the list shows it."
+NOTHING_CHANGED = "Nothing was changed."
 NONE_IS_LOST = "No job is lost. What runs goes on; how it ends is recorded as soon as that is possible."
 
 
@@ -54,9 +60,6 @@ def _error_page(visit: Visit, error: AybJobsError) -> Response:
         return RedirectResponse(f"/login?{query(next=_next(visit))}", 303, HEADERS)
     told = _told_of(visit, error)
     is_get = visit.request.method == "GET"
-    back = visit.request.headers.get("referer", "")
-    parts = urlsplit(back)
-    back = parts.path + (f"?{parts.query}" if parts.query else "") if parts.path.startswith("/") else "/"
     answer = visit.page(
         "error.html",
         status=told.status,
@@ -64,7 +67,7 @@ def _error_page(visit: Visit, error: AybJobsError) -> Response:
         sentence=told.sentence,
         lines=told.lines,
         loops=told.loops,
-        here=visit.here if is_get else back,
+        here=visit.here if is_get else _page_before(visit),
         word="Ask again" if is_get else "Back to the page",
         back="/" if is_get and visit.request.url.path != "/" else "",
         back_word="Overview",
@@ -72,6 +75,15 @@ def _error_page(visit: Visit, error: AybJobsError) -> Response:
     if isinstance(error, DatabaseError):
         answer.headers["Retry-After"] = "1"
     return answer
+
+
+def _page_before(visit: Visit) -> str:
+    """Return the page of ours that a form was sent from, as its browser says."""
+    try:
+        parts = urlsplit(visit.request.headers.get("referer", ""))
+    except ValueError:
+        return "/"
+    return local(parts.path + (f"?{parts.query}" if parts.query else ""))
 
 
 def _told_of(visit: Visit, error: AybJobsError) -> _Told:
@@ -85,14 +97,26 @@ def _told_of(visit: Visit, error: AybJobsError) -> _Told:
             return _Told(status=404, sentence=sentence, lines=("It may have been removed after its retention.",))
         case Conflict() | InvalidInput():
             status = 409 if isinstance(error, Conflict) else 400
-            return _Told(status=status, sentence=sentence, lines=("Nothing was changed.",))
+            return _Told(status=status, sentence=sentence, lines=(NOTHING_CHANGED,))
         case DatabaseError():
-            asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
-            loops = tuple(visit.services.loops()) if visit.session else ()
-            unknown = f"{sentence} Nothing here is known until it answers."
-            return _Told(status=503, sentence=unknown, lines=(asked, NONE_IS_LOST), loops=loops)
+            return _unanswered(visit, error, sentence)
         case _:
             return _Told(status=500, sentence="An error occurred here; the daemon's log has the details.")
+
+
+def _unanswered(visit: Visit, error: DatabaseError, sentence: str) -> _Told:
+    """Tell that the database does not answer: it is away, or takes longer than a page waits."""
+    if isinstance(error, TookTooLong):
+        path = visit.request.url.path
+        in_steps = path.startswith(IN_STEPS) or path.endswith("/delete")
+        changed = IN_STEPS_CHANGED if in_steps else NOTHING_CHANGED
+        return _Told(
+            status=503, sentence=sentence, lines=(HELD_UP,) if visit.request.method == "GET" else (changed, HELD_UP)
+        )
+    asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
+    loops = tuple(visit.services.loops()) if visit.session else ()
+    unknown = f"{sentence} Nothing here is known until it answers."
+    return _Told(status=503, sentence=unknown, lines=(asked, NONE_IS_LOST), loops=loops)
 
 
 def _next(visit: Visit) -> str:

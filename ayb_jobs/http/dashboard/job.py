@@ -8,10 +8,11 @@ from ayb_jobs.errors import InvalidInput, NotFound
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.happened import heading, time_spent, what_happened
 from ayb_jobs.http.dashboard.payloads import as_command, as_curl, pretty, progress_of, steps_of
-from ayb_jobs.http.dashboard.shell import Fields, Visitor
+from ayb_jobs.http.dashboard.shell import Fields, Visitor, query
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.job import Job, JobState, checked_id
 from ayb_jobs.model.unique import UNIQUE_WORDS
+from ayb_jobs.model.waiting import WaitKind
 from ayb_jobs.model.words import span_words
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.audit import list_deeds
@@ -61,6 +62,7 @@ def show(visit: Visitor, job_id: JobId) -> Response:
         job=job,
         heading=heading(job, is_due=is_due),
         wait_reason=wait_reason,
+        leads_on=leads_on(job, wait_reason.kind) if wait_reason else None,
         happened=list(what_happened(job, attempts, at, is_first=len(attempts) < ATTEMPTS)),
         more_attempts=attempts[-1].id if len(attempts) == ATTEMPTS else None,
         spent=spent,
@@ -78,6 +80,21 @@ def show(visit: Visitor, job_id: JobId) -> Response:
         steps=steps_of(job.steps_text),
         result=pretty(job.result_text) if job.result_text else "",
     )
+
+
+def leads_on(job: Job, kind: WaitKind) -> tuple[str, str] | None:
+    """Return where one sees what keeps a job: the link's words, and its address; None if this page tells all."""
+    match kind:
+        case WaitKind.PAUSED:
+            return "Show what is paused", "/queues"
+        case WaitKind.LIMITED:
+            return "Show who holds it", f"/queues?{query(limit=job.limit)}"
+        case WaitKind.BEHIND:
+            return "Show what is ahead", f"/jobs?{query(state='waiting', queue=job.queue)}"
+        case WaitKind.NO_DAEMON | WaitKind.UNSERVED | WaitKind.UNKNOWN_TYPE | WaitKind.BUSY | WaitKind.DAEMON_GONE:
+            return "Show the daemons", "/daemons"
+        case _:
+            return None
 
 
 def _found(conn: Connection, id_: str) -> Job:

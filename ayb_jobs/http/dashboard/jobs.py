@@ -195,7 +195,7 @@ def words_of(action: BulkAction, asked: Asked, clock: Clock, *, one: bool = Fals
     parts += [f"created since {clock.at(wanted.since)}"] if wanted.since else []
     parts += [f"created before {clock.at(wanted.until)}"] if wanted.until else []
     parts += [f"with “{wanted.error}” in the error"] if wanted.error else []
-    return " ".join(parts)
+    return " ".join(parts) + (", due or not" if action is BulkAction.CANCEL else "")
 
 
 def _without(shown: Shown, said: Mapping[str, str]) -> list[dict[str, str]]:

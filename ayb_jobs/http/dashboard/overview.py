@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from markupsafe import Markup
 
-from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.checks.finding import Finding
 from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.checks.verdict import COUNTED, Mood, Verdict
 from ayb_jobs.http.dashboard import charts, grouping
@@ -26,7 +26,11 @@ from ayb_jobs.storage.schedules.overdue import list_overdue
 from ayb_jobs.storage.schedules.schedules import list_schedules
 
 HOUR = SPANS["hour"][1]
+# What is late, or held on purpose, is amber; whatever else needs somebody is red.
+HELD = frozenset({"late", "paused", "full"})
 MOST_OVERDUE = 10
+# Waits that one look measured by two statements are the same if they differ by less.
+SAME_S = 2.0
 MOST_GROUPS = 8
 
 
@@ -79,7 +83,7 @@ def overview(visit: Visitor) -> Response:
         now=at,
         verdict=verdict,
         head=_head(verdict),
-        is_grave=any(each.severity is Severity.FAILING for each in verdict.findings),
+        is_grave=not deviations or deviations[0].tone not in HELD,
         first=deviations[0] if deviations else None,
         figures=_figures(clock, counts, levels, groups, verdict),
         deviations=deviations,
@@ -152,7 +156,8 @@ def _nothing(_: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 def _unclaimable(evidence: Mapping[str, Any]) -> tuple[str, str, str, str]:
     first, count = next(iter(evidence["byType"].items()))
-    return "unknown", "unknown", f"Show {count:,}", f"/jobs?{query(state='waiting', type=first)}"
+    of_them = " of them" if count < evidence["count"] else ""
+    return "unknown", "unknown", f"Show {count:,}{of_them}", f"/jobs?{query(state='waiting', type=first)}"
 
 
 def _daemons(_: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -218,7 +223,7 @@ def _figures(
         Figure(
             name="Oldest wait",
             value=span_words(oldest_s) if counts.waiting else "–",
-            note=f"in queue {late.evidence['queue']}" if late and "queue" in late.evidence else _longest(clock, levels),
+            note=_where(found, oldest_s) or _longest(clock, levels),
             href="/jobs?state=waiting",
             chart=charts.line([each.oldest_wait_s for each in levels], _waits(levels), "bad" if late else ""),
             tone="bad" if late else "",
@@ -231,6 +236,18 @@ def _most(clock: Clock, levels: Sequence[Level], name: str, words: str) -> str:
         return "not measured yet"
     top = max(levels, key=lambda each: getattr(each, name))
     return words.format(f"{getattr(top, name):,} at {clock.short(top.at)}")
+
+
+def _where(found: Mapping[str, Finding], oldest_s: float) -> str:
+    """Return where the job is that waits longest, if it is one of those that a finding tells of."""
+    late, paused = found.get("jobs.late"), found.get("jobs.paused")
+    if late and late.evidence["waited_s"] >= oldest_s - SAME_S:
+        return f"in queue {late.evidence['queue']}"
+    pauses = paused.evidence["pauses"] if paused else []
+    first = max(pauses, key=lambda each: float(each["waited_s"]), default=None)
+    if first and first["waited_s"] >= oldest_s - SAME_S:
+        return f"in queue {first['name']}, paused" if first["kind"] == "queue" else f"of type {first['name']}, paused"
+    return ""
 
 
 def _longest(clock: Clock, levels: Sequence[Level]) -> str:

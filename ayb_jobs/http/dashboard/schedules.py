@@ -55,6 +55,13 @@ BY_JOB: Mapping[str | None, str] = {
     "canceled": "canceled",
 }
 
+# How a schedule stands by what became of its last fire.
+BY_LAST: Mapping[str | None, tuple[str, str]] = {
+    "running": ("running", "runs"),
+    "failed": ("late", "last failed"),
+    None: ("queued", "no fire yet"),
+}
+
 
 def add_to(routes: APIRouter) -> None:
     """Add the page of all schedules."""
@@ -126,13 +133,7 @@ def word_of(schedule: Schedule, late: Overdue | None, kinds: Sequence[str]) -> t
     if schedule.state != "enabled":
         return "off", schedule.state
     last = next((kind for kind in reversed(kinds) if kind not in {"coalesced", "skipped"}), None)
-    match last:
-        case "running":
-            return "running", "runs"
-        case "failed":
-            return "late", "last failed"
-        case _:
-            return "well", "in time"
+    return BY_LAST.get(last, ("well", "in time"))
 
 
 def kind_of(fired: FiredSquare) -> str:

@@ -31,7 +31,7 @@ FROM (SELECT * FROM _ayb_jobs WHERE state = 'completed' ORDER BY completed_at) A
 -- What failed: three errors.
 INSERT INTO _ayb_jobs (id, type, queue, state, payload, attempts, max_attempts, created_at, run_at, last_run_at, updated_at, last_error)
 SELECT gen_random_uuid(), failed.type, failed.queue, 'failed', jsonb_build_object('tenant', n % 90, 'page', n), 5, 5,
-    at - interval '5 minutes', at, at - interval '30 seconds', at, format(failed.error, n % 90, n * 7919)
+    at - interval '5 minutes', at - interval '30 seconds', at - interval '30 seconds', at, format(failed.error, n % 90, n * 7919)
 FROM (VALUES
     ('sync_tenant', 'default', 312, interval '6 seconds', E'HTTPStatusError: 502 Bad Gateway from https://api.tenants.example/v2/export?tenant=%s&page=%s\n  File "/srv/shop/jobs/tenants.py", line 88, in sync_tenant\n    response.raise_for_status()'),
     ('send_mail', 'mail', 13, interval '200 seconds', E'SMTPRecipientsRefused: 550 5.1.1 mailbox %s unavailable (%s)\n  File "/srv/shop/jobs/mail.py", line 41, in send_mail\n    deliver(ctx.payload["to"], ctx.payload["text"])'),
@@ -42,20 +42,22 @@ FROM (VALUES
 INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, worker_id, outcome, error, started_at, ended_at)
 SELECT nextval('_ayb_job_execution_ids'), id, type, n, 'api-2:4002:c81e728d9d4c', 'failed', last_error,
     last_run_at - (5 - n) * interval '50 seconds', updated_at - (5 - n) * interval '50 seconds'
-FROM (SELECT * FROM _ayb_jobs WHERE state = 'failed' ORDER BY updated_at) AS done, generate_series(3, 5) AS n;
+FROM (SELECT * FROM _ayb_jobs WHERE state = 'failed' ORDER BY updated_at) AS done, generate_series(1, 5) AS n;
 
 -- What waits: mail that nobody gets round to, a type that nobody knows, a queue that nobody serves, and what is due later.
 INSERT INTO _ayb_jobs (id, type, queue, run_at, created_at, payload)
-SELECT gen_random_uuid(), waiting.type, waiting.queue, now() - waiting.since + n * interval '1 second', now() - waiting.since, '{}'
+SELECT gen_random_uuid(), waiting.type, waiting.queue, due.at, least(due.at, now() - interval '1 second'), '{}'
 FROM (VALUES
     ('send_mail', 'mail', 212, interval '252 seconds'),
     ('resize_imgae', 'images', 14, interval '51 minutes'),
     ('export_orders', 'exports', 12, interval '5 hours'),
     ('prune_carts', 'default', 40, interval '-3 hours'),
     ('sync_tenant_inventory_with_warehouse_reservations_and_backorders_v2', 'default', 3, interval '-1 day')
-) AS waiting (type, queue, jobs, since), generate_series(1, waiting.jobs) AS n;
-INSERT INTO _ayb_jobs (id, type, state, canceled_at, run_at)
-SELECT gen_random_uuid(), 'sync_tenant', 'canceled', now(), now() FROM generate_series(1, 8);
+) AS waiting (type, queue, jobs, since), generate_series(1, waiting.jobs) AS n,
+    LATERAL (SELECT now() - waiting.since + n * interval '1 second' AS at) AS due;
+INSERT INTO _ayb_jobs (id, type, state, created_at, run_at, canceled_at, updated_at)
+SELECT gen_random_uuid(), 'sync_tenant', 'canceled', at - interval '1 minute', at - interval '1 minute', at, at
+FROM generate_series(1, 8), LATERAL (SELECT now() - interval '2 hours' AS at) AS times;
 
 -- What runs: some of it for too long.
 INSERT INTO _ayb_jobs (id, type, queue, state, attempts, last_run_at, run_at, created_at, lease_until, lease_id, execution_id, worker_id, timeout_s, progress)
@@ -88,12 +90,15 @@ FROM (VALUES
     ('prune_carts_nightly', 'prune_carts', '30 2 * * *', true, NULL, date_trunc('day', now() - interval '150 minutes') + interval '26 hours 30 minutes'),
     ('sync_tenants_hourly', 'sync_tenant', '0 * * * *', true, NULL, date_trunc('hour', now()) + interval '1 hour'),
     ('refresh_search', 'refresh_search', '*/5 * * * *', true, NULL, date_bin('5 minutes', now(), '2000-01-01') + interval '5 minutes'),
-    ('stock_levels_to_marketplaces_and_partner_warehouses_every_quarter_hour', 'sync_tenant', '7,22,37,52 8-18 * * *', true, NULL, date_trunc('day', now() - interval '8 hours 7 minutes') + interval '32 hours 7 minutes'),
+    ('stock_levels_to_marketplaces_and_partner_warehouses_every_quarter_hour', 'sync_tenant', '7,22,37,52 8-18 * * *', true, NULL, (
+        SELECT min(fire) FROM generate_series(date_trunc('day', now()) + interval '7 minutes', now() + interval '1 day', interval '15 minutes') AS fire
+        WHERE fire > now() AND extract(hour FROM fire) BETWEEN 8 AND 18
+    )),
     ('expired_auth_cleanup_hourly', 'prune_carts', '17 * * * *', true, NULL, date_trunc('hour', now() - interval '17 minutes') + interval '77 minutes'),
     ('newsletter', 'send_mail', '0 10 * * 5', false, NULL, NULL)
 ) AS made (name, job_type, cron, enabled, within_s, next_at);
 WITH fires AS (
-    SELECT schedule.id, schedule.name, schedule.job_type, n, date_trunc('hour', now()) - n * interval '1 hour' AS at,
+    SELECT schedule.id, schedule.name, schedule.job_type, n, date_trunc('hour', now() - minute) + minute - n * interval '1 hour' AS at,
         CASE
             WHEN n = 9 AND name LIKE 'sync%' OR n IN (1, 2, 3) AND name = 'newsletter' THEN 'skipped'
             WHEN n = 5 AND name LIKE 'night%' THEN 'late'
@@ -101,7 +106,8 @@ WITH fires AS (
             WHEN n = 6 AND name LIKE 'refresh%' THEN 'caught_up'
             ELSE 'enqueued'
         END AS outcome
-    FROM _ayb_job_schedules AS schedule, generate_series(0, 23) AS n
+    FROM _ayb_job_schedules AS schedule, generate_series(0, 23) AS n,
+        LATERAL (SELECT CASE name WHEN 'expired_auth_cleanup_hourly' THEN interval '17 minutes' ELSE interval '0' END AS minute) AS cron
     WHERE schedule.name IN ('nightly_report', 'prune_carts_nightly', 'sync_tenants_hourly', 'refresh_search', 'expired_auth_cleanup_hourly', 'newsletter')
         AND (name <> 'newsletter' OR n < 17)
 ), jobs AS (

@@ -55,11 +55,17 @@ def make_sick(conn: Connection) -> None:
     conn.execute(files(__package__).joinpath("sick.sql").read_bytes())
 
 
-KEEP_ALIVE = "UPDATE _ayb_job_workers SET heartbeat_at = now() WHERE id LIKE 'api-1:%' OR id LIKE 'api-2:%'"
+KEEP_ALIVE = """
+    WITH beaten AS (
+        UPDATE _ayb_job_workers SET heartbeat_at = now() WHERE id LIKE 'api-1:%' OR id LIKE 'api-2:%' RETURNING id
+    )
+    UPDATE _ayb_jobs SET lease_until = now() + interval '30 minutes'
+    WHERE state = 'running' AND worker_id IN (SELECT id FROM beaten)
+"""
 
 
 def keep_alive(conn: Connection) -> None:
-    """Have the two made-up daemons that live go on living."""
+    """Have the two made-up daemons that live go on living, with what they run."""
     conn.execute(KEEP_ALIVE)
 
 

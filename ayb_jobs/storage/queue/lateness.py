@@ -228,17 +228,27 @@ def count_abandoned(conn: Connection) -> Abandoned:
         return one_row(cursor.execute(COUNT_ABANDONED))
 
 
+class Silent(NamedTuple):
+    """How many daemons fell silent, for how long the last of them has been, and which that is."""
+
+    daemons: int
+    silent_s: float
+    last: str
+
+
 COUNT_SILENT = """
-    SELECT count(*), coalesce(extract(epoch FROM now() - max(heartbeat_at)), 0)::float8
+    SELECT count(*) AS daemons, coalesce(extract(epoch FROM now() - max(heartbeat_at)), 0)::float8 AS silent_s,
+        coalesce((array_agg(id ORDER BY heartbeat_at DESC, id))[1], '') AS last
     FROM _ayb_job_workers
     WHERE heartbeat_at < now() - make_interval(secs => %(alive_s)s) AND heartbeat_at > now() - interval '1 day'
         AND version <> 'sql'
 """
 
 
-def count_silent(conn: Connection) -> tuple[int, float]:
-    """Return how many daemons fell silent within a day without saying that they stop, and when the last was heard."""
-    return one_row(conn.execute(COUNT_SILENT, {"alive_s": ALIVE_S}))
+def count_silent(conn: Connection) -> Silent:
+    """Count the daemons that fell silent within a day without saying that they stop."""
+    with conn.cursor(row_factory=class_row(Silent)) as cursor:
+        return one_row(cursor.execute(COUNT_SILENT, {"alive_s": ALIVE_S}))
 
 
 class Pace(NamedTuple):

@@ -302,6 +302,7 @@ def test_every_page_fits_every_width(browser: Any, sick: Sick, width: int, schem
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_hundred_hostile_texts_in_every_field_run_nothing(browser: Any, sick: Sick) -> None:
     ids = [row for text in hostile_texts() for row in hostile_rows(sick.conn, text)]
     with watched(browser, sick) as page:

@@ -105,14 +105,18 @@ def test_a_pause_and_a_full_limit_that_jobs_wait_for_lead_to_their_page(guest: G
         pause(conn, NewPause(kind=PauseKind.QUEUE, name="slow"), by="ada")
         set_limit(conn, NewLimit(name="few", types=["send_mail"], max_running=1), by="ada")
     past = sql.SQL("now() - interval '5 minutes'")
-    make_job(conn, queue="slow", run_at=past)
+    paused = make_job(conn, queue="slow", run_at=sql.SQL("now() - interval '6 minutes'"))
     under: dict[str, Any] = {"type": "send_mail", "priority": 6, "limited_by": "few", "limited_key": ""}
     make_job(conn, "running", worker_id="a", last_run_at=past, **under)
-    make_job(conn, run_at=past, **under)
+    limited = make_job(conn, run_at=past, **under)
     page = guest.get("/")
+    assert "in queue slow, paused" in page.text  # it waits longer than what is under the limit
     assert page.links["Show what is paused"] == "/queues"
     assert page.links["Show who holds it"] == "/queues?limit=few"
     assert "Limit few is at 1 of 1" in page.text
+    assert guest.get(f"/jobs/{paused}").links["Show what is paused"] == "/queues"
+    assert guest.get(f"/jobs/{limited}").links["Show who holds it"] == "/queues?limit=few"
+    assert "2 queued jobs, due or not." in guest.get("/jobs?state=waiting").text
 
 
 def test_what_a_first_start_shows_can_be_pressed(guest: Guest, conn: Connection) -> None:
@@ -214,6 +218,7 @@ def test_a_schedule_is_created_previewed_edited_switched_run_and_deleted(guest: 
     assert conn.execute("SELECT count(*) FROM _ayb_job_schedules").fetchone() == (0,)
     made = guest.press(seen, "Create it", payload='{"a": 1.10}')
     assert "The schedule is created." in made.text
+    assert "no fire yet" in guest.get("/schedules").text
     wrong = guest.press(made, "Save", cron="61 * * * *")
     assert (wrong.status, "aria-invalid" in wrong.html) == (400, True)
     saved = guest.press(made, "Save", cron="@hourly", expect_success_within_s="7200")
@@ -410,6 +415,23 @@ def test_the_audit_tells_who_did_what(server: Server, conn: Connection) -> None:
         assert "state queued → canceled" in guest.get(f"/audit?target={queued}").text
 
 
+def test_the_audit_leads_to_the_page_of_what_was_changed(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    guest.press(guest.get("/queues/pause"), "Pause it", kind="queue", name="slow")
+    guest.press(guest.get("/queues/limit"), "Set it", name="few", types="send_mail", max_running="1")
+    guest.press(guest.get("/daemons/drain?id=a"), "Drain this daemon")
+    guest.press(guest.get("/schedules/new"), "Create it", name="n", job_type="t", cron="@hourly")
+    conn.execute("INSERT INTO _ayb_job_audit (actor, action, target) VALUES ('ada', 'job.cancel', '../x?y')")
+    batch = run(open_batch(NewBatch()), Psycopg(conn).fetch)
+    guest.press(guest.get(f"/batches/{batch}"), "Seal this batch")
+    page = guest.get("/audit")
+    leads = [href for href in page.hrefs if href.startswith(("/jobs/", "/schedules/", "/batches/"))]
+    assert "/jobs/..%2Fx%3Fy" in leads
+    assert {guest.get(href).status for href in leads} == {200, 404}
+    assert (page.links["slow"], page.links["few"], page.links["a"]) == ("/queues", "/queues", "/daemons")
+    assert guest.get(page.links[f"…{batch[-12:]}"]).status == 200
+
+
 def test_times_are_in_the_zone_that_a_visitor_chose(guest: Guest, conn: Connection) -> None:
     job = make_job(conn, "completed", created_at="2020-01-01T00:00:00Z")
     assert "Wed 1 Jan 2020 00:00 UTC" in guest.get(f"/jobs/{job}").text
@@ -499,6 +521,22 @@ def test_an_outage_is_a_page_with_what_the_daemon_knows(
     assert page.headline == "The database cannot be reached. Nothing here is known until it answers."
     assert "No job is lost." in page.text
     assert page.links["Ask again"] == "/jobs?state=failed"
+
+
+def test_a_database_that_is_slow_to_answer_is_told_from_one_that_is_away(db: Database, conn: Connection) -> None:
+    job = make_job(conn)
+    with serving(db, read_timeout_s=0.2, write_timeout_s=0.2) as server, visiting(server) as guest:
+        asked = guest.get(f"/jobs/{job}/cancel")
+        with conn.transaction():
+            conn.execute("LOCK TABLE _ayb_jobs IN ACCESS EXCLUSIVE MODE")
+            page = guest.get(f"/jobs/{job}")
+            pressed = guest.press(asked, "Cancel this job")
+    for told in (page, pressed):
+        assert told.status == 503
+        assert told.headline == "The database took longer than 0.2 s; narrow the question or try later."
+        assert "ayb-jobs doctor names who" in told.text
+    assert ("Nothing was changed." in page.text, "Nothing was changed." in pressed.text) == (False, True)
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("queued",)
 
 
 def test_a_disabled_daemon_says_what_to_do(db: Database) -> None:

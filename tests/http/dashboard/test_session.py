@@ -179,6 +179,17 @@ def test_a_form_of_another_site_changes_nothing(server: Server, conn: Connection
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("failed",)
 
 
+@pytest.mark.parametrize(
+    ("before", "leads_to"),
+    [("/jobs?state=failed", "/jobs?state=failed"), ("//evil.example/x", "/"), ("/\\\\evil.example", "/"), ("", "/")],
+)
+def test_an_error_leads_back_to_no_page_but_ours(server: Server, before: str, leads_to: str) -> None:
+    with visiting(server) as guest:
+        page = guest.send("/jobs/none/retry", {"form_key": "wrong"}, Referer=f"https://evil.example{before}")
+        assert page.status == 403
+        assert page.links["Back to the page"] == leads_to
+
+
 def test_a_form_without_its_key_or_with_another_sessions_changes_nothing(server: Server, conn: Connection) -> None:
     job = make_job(conn, "failed")
     with visiting(server) as one, visiting(server) as other:

@@ -12,6 +12,7 @@ COMMANDS = {
         "Show one job and its attempts.",
         ("get", "info", "inspect", "view", "describe"),
     ),
+    "why": Lazy("why:why", "Say why a job waits, as ayb-jobs why does.", ("explain", "reason", "waits")),
     "output": Lazy("jobs.output:output_", "Print what a job's command wrote.", ("log", "logs", "stdout", "stderr")),
     "stats": Lazy("jobs.stats:stats", "Count jobs by state.", ("count", "counts", "summary", "top")),
     "enqueue": Lazy(
