@@ -1,5 +1,6 @@
 """Charts as SVG, made here: classes of the stylesheet, no text inside, a title that says what is to be seen."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -181,12 +182,19 @@ def day(strokes: Sequence[Stroke], bands: Sequence[int], now: float, title: str)
     ).format(title, _all(shapes), round(now))
 
 
-def plot(values: Sequence[float], title: str) -> Markup:
-    """Return counts over time as a large chart of bars with three lines behind it."""
-    most, shapes = max(values, default=0) or 1, []
+def round_top(most: float) -> float:
+    """Return where a scale ends whose thirds are round figures; 3 at least, since it counts."""
+    third = max(1.0, most / 3)
+    size = 10.0 ** math.floor(math.log10(third))
+    return 3 * size * next(step for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * size >= third)
+
+
+def plot(values: Sequence[float], top: float, title: str) -> Markup:
+    """Return counts over time as a large chart of bars up to `top`, with three lines behind it."""
+    shapes = []
     for n, value in enumerate(values):
         if value:
-            height = max(0.8, value / most * 96)
+            height = max(0.8, value / top * 100)
             shapes.append(_rect("f-run", n + 0.12, 100 - height, 0.76, height))
     count = max(1, len(values))
     return Markup(

@@ -86,13 +86,16 @@ def _chart(minutes: Sequence[Minute], at: datetime, clock: Clock, over: str) -> 
         bars[place] += each.records if tells_records else each.completed + each.failed + each.retried
     most, total = max(bars), sum(bars)
     top = start + step * bars.index(most)
+    end = charts.round_top(most)
     what = "records processed" if tells_records else "attempts ended"
     note = f"{total:,} in the {word}, by {span_words(step.total_seconds())}"
     return {
         "name": "Records processed" if tells_records else "Attempts that ended",
         "note": f"{note}; most: {most:,} at {clock.short(top)}" if total else note,
-        "svg": charts.plot(bars, f"{what} by {span_words(step.total_seconds())}, {word}: {total:,}, most {most:,}"),
-        "scale": [_short(most * share) for share in (1, 2 / 3, 1 / 3, 0)],
+        "svg": charts.plot(
+            bars, end, f"{what} by {span_words(step.total_seconds())}, {word}: {total:,}, most {most:,}"
+        ),
+        "scale": [_short(end * share) for share in (1, 2 / 3, 1 / 3, 0)],
         "times": [_tick(start + span * part / 4, clock, over) for part in range(5)],
     }
 

@@ -16,6 +16,7 @@ from ayb_jobs.client.steps import open_batch
 from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
+from ayb_jobs.http.dashboard.charts import round_top
 from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
@@ -506,6 +507,13 @@ def test_nonsense_in_an_address_is_a_page_that_says_so(guest: Guest, path: str) 
     page = guest.get(path)
     assert page.status in {400, 404}
     assert page.headline or "aria-invalid" in page.html
+
+
+@pytest.mark.parametrize(
+    ("most", "top"), [(0, 3), (1, 3), (4, 6), (7, 9), (16, 18), (763_191, 900_000), (10**15, 12 * 10**14)]
+)
+def test_a_scale_ends_at_a_round_figure(most: int, top: float) -> None:
+    assert round_top(most) == pytest.approx(top)
 
 
 def test_an_outage_is_a_page_with_what_the_daemon_knows(
