@@ -113,7 +113,9 @@ def gone(conn: Connection) -> Finding | None:
         severity=Severity.WARNING,
         fact=f"1 daemon was {heard}" if silent.daemons == 1 else f"{many}, the last was {heard}",
         named=f"{one} was {heard}" if silent.daemons == 1 else f"{many}; {last} was {heard}",
-        meaning="It was killed, hangs, or cannot reach the database. Live daemons take its jobs over.",
+        meaning="It was killed, hangs, or cannot reach the database. Daemons that live take its jobs over."
+        if silent.daemons == 1
+        else "They were killed, hang, or cannot reach the database. Daemons that live take their jobs over.",
         remedy="Look whether its host and its process live; start it again, or wait a day until it is forgotten.",
         evidence={"count": silent.daemons, "silentSec": silent.silent_s},
     )

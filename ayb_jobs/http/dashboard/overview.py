@@ -205,7 +205,7 @@ def _figures(
         Figure(
             name="Running",
             value=counted(counts.running),
-            note=f"of {count_words(slots, 'slot')}",
+            note=f"of {count_words(slots, 'slot')}" if slots else "no daemon is alive",
             href="/daemons",
             chart=charts.line([each.running for each in levels], _said(levels, "running", "Running jobs")),
         ),

@@ -112,9 +112,15 @@ WITH fires AS (
         AND (name <> 'newsletter' OR n < 17)
 ), jobs AS (
     INSERT INTO _ayb_jobs (id, type, state, attempts, schedule_id, scheduled_for, created_at, run_at, last_run_at, completed_at, updated_at, last_error)
-    SELECT gen_random_uuid(), job_type, CASE WHEN name IN ('nightly_report', 'sync_tenants_hourly') AND n = 0 THEN 'failed' ELSE 'completed' END, 1,
+    SELECT gen_random_uuid(), job_type, CASE WHEN name IN ('nightly_report', 'sync_tenants_hourly') AND n = 0 THEN 'failed' ELSE 'completed' END,
+        CASE WHEN name IN ('nightly_report', 'sync_tenants_hourly') AND n = 0 THEN 3 ELSE 1 END,
         id, at, at, at, at, CASE WHEN name NOT IN ('nightly_report', 'sync_tenants_hourly') OR n > 0 THEN at + interval '40 seconds' END,
-        at + interval '40 seconds', CASE WHEN name = 'nightly_report' AND n = 0 THEN 'UndefinedTable: relation "orders_2026_11" does not exist' END
+        at + interval '40 seconds', CASE WHEN n = 0 THEN
+            CASE name
+                WHEN 'nightly_report' THEN 'UndefinedTable: relation "orders_2026_11" does not exist'
+                WHEN 'sync_tenants_hourly' THEN 'TimeoutError: no answer from https://api.tenants.example within 10 s'
+            END
+        END
     FROM fires WHERE outcome IN ('enqueued', 'late', 'caught_up')
     RETURNING id, schedule_id, scheduled_for
 )
@@ -125,6 +131,11 @@ INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, attempt, out
 SELECT nextval('_ayb_job_execution_ids'), id, type, schedule_id, 1, 'completed', run_at - CASE type WHEN 'nightly_report' THEN interval '28 hours' ELSE interval '0' END,
     run_at - CASE type WHEN 'nightly_report' THEN interval '27 hours 53 minutes' ELSE interval '-40 seconds' END
 FROM (SELECT * FROM _ayb_jobs WHERE schedule_id IS NOT NULL AND state = 'completed' ORDER BY run_at) AS done;
+INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, attempt, worker_id, outcome, error, started_at, ended_at)
+SELECT nextval('_ayb_job_execution_ids'), id, type, schedule_id, n, 'api-2:4002:c81e728d9d4c', 'failed', last_error,
+    run_at + (n - 1) * interval '15 seconds', run_at + (n - 1) * interval '15 seconds' + interval '10 seconds'
+FROM _ayb_jobs, generate_series(1, 3) AS n
+WHERE schedule_id IS NOT NULL AND state = 'failed';
 
 -- The last hours, minute by minute.
 INSERT INTO _ayb_job_levels (at, waiting, running, oldest_wait_s)
