@@ -205,7 +205,7 @@ def _figures(
         Figure(
             name="Running",
             value=counted(counts.running),
-            note=f"of {count_words(slots, 'slot')}" if slots else "no daemon is alive",
+            note=f"of {count_words(slots, 'slot')}" if slots else "no live daemon has a slot",
             href="/daemons",
             chart=charts.line([each.running for each in levels], _said(levels, "running", "Running jobs")),
         ),
