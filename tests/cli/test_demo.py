@@ -67,6 +67,9 @@ def test_the_tour_leaves_the_daemon_up_until_it_is_stopped(tmp_path: Path, numbe
         hint = re.search(r"(?m)^ +(\S.*) jobs list$", output.read_text())
         assert hint is not None
         assert subprocess.run(["bash", "-c", hint[0]], cwd=tmp_path, check=False).returncode == 0
+        asked = hint[0].replace("jobs list", "schedules list --json")
+        schedules = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert set(re.findall(r'"enabled": ?(true|false)', schedules.stdout)) == {"false"}  # so that none is overdue
         log_file = Path(output.read_text().partition("tail -f ")[2].splitlines()[0])
         worker = json.loads(log_file.read_text().splitlines()[0])["worker"]
         daemon = int(worker.split(":")[1])

@@ -33,6 +33,7 @@ from ayb_jobs.lab.demo.tour import (
     make_sick,
     make_tables,
     only_valid_rows_left,
+    switch_off,
 )
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
@@ -61,7 +62,7 @@ def demo(ctx: click.Context, options: Options, *, once: bool, sick: bool) -> Non
     """Take a tour: make AYB's and Barycenter's tables with 100,000 rows, and let the daemon clean them up.
 
     Everything happens on a PostgreSQL of its own that is thrown away at the end. The daemon is left up until Ctrl-C, so
-    that you can look around. Its schedules are there, but do not fire, so that the figures are the tour's own.
+    that you can look around. Its schedules are there, but off, so that the figures are the tour's own.
 
     With --once, exits with 0 if all eight jobs completed and exactly the expired rows are gone, else with 1.
     """
@@ -80,6 +81,7 @@ def demo(ctx: click.Context, options: Options, *, once: bool, sick: bool) -> Non
                 if not options.json:
                     say(verdict(jobs, succeeded=succeeded))
                 if not once:
+                    switch_off(conn)
                     stay_up(url, Path(folder) / "daemon.log", process)
     ctx.exit(ExitCode.OK if succeeded else ExitCode.FAILED)
 

@@ -94,7 +94,7 @@ def _told_of(visit: Visit, error: AybJobsError) -> _Told:
         case Refused():
             return _Told(status=error.status, sentence=sentence)
         case NotFound():
-            return _Told(status=404, sentence=sentence, lines=("It may have been removed after its retention.",))
+            return _Told(status=404, sentence=sentence, lines=(_removed(visit),))
         case Conflict() | InvalidInput():
             status = 409 if isinstance(error, Conflict) else 400
             return _Told(status=status, sentence=sentence, lines=(NOTHING_CHANGED,))
@@ -102,6 +102,11 @@ def _told_of(visit: Visit, error: AybJobsError) -> _Told:
             return _unanswered(visit, error, sentence)
         case _:
             return _Told(status=500, sentence="An error occurred here; the daemon's log has the details.")
+
+
+def _removed(visit: Visit) -> str:
+    kept = visit.request.url.path.startswith(("/jobs/", "/batches/"))
+    return "It may have been removed after its retention." if kept else "It may have been removed meanwhile."
 
 
 def _unanswered(visit: Visit, error: DatabaseError, sentence: str) -> _Told:

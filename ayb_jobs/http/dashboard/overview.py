@@ -31,6 +31,7 @@ HELD = frozenset({"late", "paused", "full"})
 MOST_OVERDUE = 10
 # Waits that one look measured by two statements are the same if they differ by less.
 SAME_S = 2.0
+LEAST_S = 0.001
 MOST_GROUPS = 8
 
 
@@ -212,7 +213,9 @@ def _figures(
         Figure(
             name="Failed in the hour",
             value=counted(failed, most=GROUPED),
-            note=f"the last at {clock.short(max(each.last_at for each in groups))}" if groups else "and failed still",
+            note=f"the last at {clock.short(max(each.last_at for each in groups))}"
+            if groups
+            else "none is failed still",
             href="/failures?seen=hour",
             chart=charts.bars(
                 [sum(each.buckets[n] for each in groups) for n in range(24)],
@@ -235,6 +238,8 @@ def _most(clock: Clock, levels: Sequence[Level], name: str, words: str) -> str:
     if not levels:
         return "not measured yet"
     top = max(levels, key=lambda each: getattr(each, name))
+    if not getattr(top, name):
+        return "none in the hour"
     return words.format(f"{getattr(top, name):,} at {clock.short(top.at)}")
 
 
@@ -254,6 +259,8 @@ def _longest(clock: Clock, levels: Sequence[Level]) -> str:
     if not levels:
         return "not measured yet"
     top = max(levels, key=lambda each: each.oldest_wait_s)
+    if top.oldest_wait_s < LEAST_S:
+        return "none in the hour"
     return f"longest in the hour: {span_words(top.oldest_wait_s)} at {clock.short(top.at)}"
 
 

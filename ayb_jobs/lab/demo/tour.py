@@ -69,6 +69,14 @@ def keep_alive(conn: Connection) -> None:
     conn.execute(KEEP_ALIVE)
 
 
+SWITCH_OFF = "UPDATE _ayb_job_schedules SET enabled = false"
+
+
+def switch_off(conn: Connection) -> None:
+    """Switch all schedules off: no scheduler runs, and none of them is to be overdue for whoever looks around."""
+    conn.execute(SWITCH_OFF)
+
+
 def enqueue_jobs(conn: Connection) -> list[str]:
     """Enqueue each built-in job once; return their ids."""
     with conn.transaction():

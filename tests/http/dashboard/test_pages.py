@@ -306,6 +306,8 @@ def test_a_queue_and_a_type_are_paused_and_resumed_and_who_has_not_heard_is_name
     held = guest.press(guest.get("/queues/pause"), "Pause it", kind="type", name="send_mail")
     assert "Types that are paused" in held.text
     assert "The type is resumed." in guest.press(held, "Resume").text
+    again = guest.press(held, "Resume")
+    assert (again.status, "is not paused. Nothing was changed." in again.text) == (409, True)
     deeds = [action for (action,) in conn.execute("SELECT action FROM _ayb_job_audit ORDER BY id")]
     assert deeds == ["queue.pause", "queue.resume", "type.pause", "type.resume"]
 
@@ -333,8 +335,10 @@ def test_a_limit_is_set_changed_and_removed(guest: Guest, conn: Connection) -> N
     assert "9 at once, 2 at once for each key" in saved.text
     taken = guest.press(page, "Set it", name="second", types="other", max_running="1")
     assert (taken.status, "The type other has the limit tenants already" in taken.text) == (400, True)
-    removed = guest.press(guest.get(saved.links["Remove …"]), "Remove this limit")
-    assert "The limit is removed." in removed.text
+    asked = guest.get(saved.links["Remove …"])
+    assert "The limit is removed." in guest.press(asked, "Remove this limit").text
+    again = guest.press(asked, "Remove this limit")  # on a page that somebody left open
+    assert (again.status, "It may have been removed meanwhile." in again.text) == (404, True)
     deeds = [action for (action,) in conn.execute("SELECT action FROM _ayb_job_audit ORDER BY id")]
     assert deeds == ["limit.set", "limit.set", "limit.remove"]
 
