@@ -31,7 +31,10 @@ class JobsSettled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasesLost:
-    """These jobs are no longer ours; `during` is the write that found it: settle, extend or progress."""
+    """These jobs are no longer ours, or may soon not be.
+
+    `during` is the write that found it: settle, release or extend; or it is watch, if extending was not possible.
+    """
 
     job_ids: Sequence[str]
     during: str

@@ -4,10 +4,12 @@ import signal
 from pathlib import Path
 
 from ayb_jobs.client.enqueueing import enqueue
+from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
+from tests.running import running
 
 HANDLERS = """
 import logging, os, re
@@ -27,6 +29,17 @@ def endless(ctx: JobContext) -> None:
     Path("pids.new").write_text(f"{os.getpid()} {forked} {os.getppid()}")
     os.rename("pids.new", "pids")
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+@registry.handler("regex")
+def regex(ctx: JobContext) -> None:
+    while not Path("begun").exists():
+        pass
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+@registry.handler("innocent")
+def innocent(ctx: JobContext) -> None:
+    Path("begun").touch()
+    ctx.stopping.wait()
 """
 
 
@@ -35,6 +48,21 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_thread_that_holds_the_interpreter_costs_an_attempt_of_each_job_of_its_daemon_until_a_peer_has_them(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    (tmp_path / "isolated_handlers.py").write_text(HANDLERS)
+    poison, innocent = (enqueue(conn, NewJob(type=job_type)).id for job_type in ("regex", "innocent"))
+    registry = Registry()
+    registry.handler("innocent")(lambda _: None)
+    ended = "SELECT state, attempts, crashes FROM _ayb_jobs WHERE id = %s"
+    with daemon(tmp_path, database_url, handlers_modules="isolated_handlers", worker_concurrency=2):
+        eventually((tmp_path / "begun").exists, within_s=60)
+        with running(database_url, registry):
+            eventually(lambda: conn.execute(ended, (innocent,)).fetchone() == ("completed", 2, 1), within_s=60)
+            eventually(lambda: conn.execute(ended, (poison,)).fetchone() == ("queued", 1, 1))
 
 
 def test_a_killed_daemon_leaves_no_child_not_even_one_that_never_lets_python_run_nor_what_forked_it(

@@ -243,6 +243,18 @@ def test_a_job_is_given_back_after_its_run_only_if_its_own_transaction_was_lost(
     assert broken(replace(story, transactional="test", committed={"job": 1})) == set()
 
 
+def test_a_job_whose_handler_was_told_is_given_back_at_a_stop_or_if_its_lease_could_not_be_extended() -> None:
+    given_back = COMPLETED._replace(state="queued", attempts=0)
+    again = LEASED._replace(seq=4, at=4.0, lease_id="again")
+    done = COMPLETED._replace(seq=5, at=4.5, was_lease_id="again")
+    runs = [RAN._replace(ending="stopped"), Run("job", "again", 1, "daemon", 4.1, 4.4, "ok")]
+    story = replace(SOUND, events=[INSERTED, LEASED, given_back, again, done], runs=runs)
+    earlier, during = (Fault("terminate", "database", began, began + 0.1) for began in (1.0, 2.2))
+    assert broken(replace(story, faults=[Fault("term", "daemon", 2.5, 2.6, graceful=True)])) == set()
+    assert broken(replace(story, faults=[earlier])) == {"attempts_out_of_bounds"}
+    assert broken(replace(story, faults=[during])) == set()
+
+
 WAITS = Dependency("job", "parent", "cancel")
 
 

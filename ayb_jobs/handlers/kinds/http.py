@@ -83,7 +83,10 @@ class Address:
 
 @cache
 def requesting() -> tuple[Any, Any]:
-    """Return what posts and what signs; both need an optional extra."""
+    """Return what posts and what signs; both need an optional extra.
+
+    The import takes some tenths of a second, so it must not come on the event loop.
+    """
     from ayb_jobs.handlers.requests import client
     from ayb_jobs.handlers.requests.signing import signed
 
@@ -159,6 +162,7 @@ def result_of(headers: Mapping[str, str], body: bytes) -> Result:
 
 def http_handler(settings: HttpSettings) -> AnyHandler:
     """Return what posts to this address."""
+    requesting()
     address = Address(
         url=settings.http,
         secrets=settings.secret_texts,

@@ -104,7 +104,10 @@ def transaction_not_once(evidence: Evidence) -> Findings:
 
 
 def attempts_out_of_bounds(evidence: Evidence) -> Findings:
-    """Attempts are never above the maximum, rise by one with each lease, and are given back by graceful stops only."""
+    """Attempts are never above the maximum, and rise by one with each lease.
+
+    They are given back at graceful stops, and if a fault may have kept a lease from being extended in time.
+    """
     for event in evidence.events:
         if event.attempts > event.max_attempts and event.change != "delete":
             yield f"attempt {event.attempts} of {event.max_attempts}", event.job_id
@@ -132,8 +135,21 @@ def _given_back_rightly(event: Event, evidence: Evidence) -> Findings:
     ended_before = run.ended is not None and run.ended <= event.at + evidence.limits.clock_s
     if not ended_before or (run.ending not in ("stopped", "error") and not in_doubt):
         yield f"given back by {event.writer} although its handler ran ({run.ending})", event.job_id
-    elif not any(fault.graceful for fault in evidence.faults_by_target.get(run.writer, ())):
+    elif not _was_asked_to_stop(run.writer, evidence) and not _may_be_given_up(event, evidence):
         yield f"given back by {event.writer}, which nobody had asked to stop", event.job_id
+
+
+def _was_asked_to_stop(daemon: str, evidence: Evidence) -> bool:
+    return any(fault.graceful for fault in evidence.faults_by_target.get(daemon, ()))
+
+
+def _may_be_given_up(event: Event, evidence: Evidence) -> bool:
+    """Tell whether a fault may have kept the holder from extending its lease in time, so that it gave the job up."""
+    lease = evidence.leases.get(event.was_lease_id or "")
+    faults = [*evidence.faults_by_target.get(event.writer, ()), *evidence.outages]
+    return lease is not None and any(
+        fault.ended >= lease.given.at and fault.began <= event.at + evidence.limits.clock_s for fault in faults
+    )
 
 
 def _used_up_rightly(event: Event, evidence: Evidence) -> Findings:

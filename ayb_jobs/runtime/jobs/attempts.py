@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from ayb_jobs.errors import AttemptFailed, AybJobsError, Discard, PayloadUndecodable, Stopped
-from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.context import ContextServices, JobContext, StopReason
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
@@ -17,13 +17,15 @@ from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.paused import Paused
 
 NEVER_BEGAN = "canceled before its handler began"
+# A handler that we stop for our own sake has not failed. Its job is perhaps still ours: then it goes back.
+NOT_COUNTED = frozenset[StopReason | None]({"shutdown", "lease_lost"})
 
 
 class Endings(NamedTuple):
     """Who is told how attempts end.
 
     `settle` takes the ending of each attempt. `release` takes back a job whose handler never began, or ended because
-    the daemon stops, so that the attempt is not counted.
+    the daemon stops or may lose the lease. The attempt is not counted.
     """
 
     settle: Callable[[Held, Settlement], None]
@@ -62,14 +64,14 @@ class Attempts:
         return JobContext(held.job, self.services)
 
     def give_up(self, held: Held) -> None:
-        """Give back a job whose handler never began, with its attempt; releasing tells if its lease is lost.
+        """Give back a job whose handler never began, with its attempt. One that is to end canceled does.
 
-        One that is to end canceled does.
+        If its lease is lost, that changes nothing; but it may be one that we gave up and nobody took.
         """
         if held.canceling:
             now = time.monotonic()
             self._settle(held, settle_result(held.job, Cancel(NEVER_BEGAN), now, now))
-        elif not held.lost:
+        else:
             self._release(held)
 
     def returned(self, held: Held, context: JobContext, result: Result, ended: float) -> None:
@@ -90,7 +92,7 @@ class Attempts:
             canceled = settle_result(held.job, Cancel(CANCELED_WHILE_IT_RAN), started, ended)
             self._settle(held, canceled._replace(records=context.records_processed))
             return
-        if context.stop_reason == "shutdown" and not isinstance(error, Discard):
+        if context.stop_reason in NOT_COUNTED and not isinstance(error, Discard):
             self._release(held)
             return
         self._settle(

@@ -91,7 +91,7 @@ class Completer:
             self._wake()
 
     def release(self, held: Held) -> None:
-        """Have a job given back, with its attempt, whose handler ended early because the daemon stops."""
+        """Have a job given back, with its attempt, whose handler never began, or ended because we told it to."""
         self._returned.append(held)
         self._wake()
 
@@ -272,6 +272,9 @@ class Completer:
             self._look_at_locked = time.monotonic() + LOCKED_S
         self._in_flight.remove(held.job.lease_id for held in tried if held.job.lease_id not in left)
         tell_released(self._emit, leases_of(tried), released)
+        ours = left | released.done | released.canceled
+        if lost := [held.job.id for held in tried if held.job.lease_id not in ours and not held.lost]:
+            self._emit(LeasesLost(job_ids=lost, during="release"))
 
 
 def is_no_outage(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from ayb_jobs.config import load_config
 from ayb_jobs.config.display import as_toml
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.events import AddressGone
-from ayb_jobs.handlers.kinds.http import HttpSettings
+from ayb_jobs.handlers.kinds.http import HttpSettings, requesting
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
@@ -94,6 +94,12 @@ def ended(conn: Connection, job_id: str, *states: str) -> tuple[Any, ...]:
         return found if found and found[0] in states else None
 
     return tuple(eventually(row, within_s=30))
+
+
+def test_what_a_request_needs_is_imported_before_the_event_loop_runs(tmp_path: Path) -> None:
+    requesting.cache_clear()
+    types(tmp_path, resize={"http": "https://app.example.com/"})
+    assert requesting.cache_info().currsize == 1
 
 
 def test_a_job_is_posted_whole_and_signed(

@@ -23,12 +23,13 @@ NEVER_REACHED = "postgresql://postgres@127.0.0.1:1/none"
 
 
 class Scene:
-    """A slot with one job, whose handler is made as the slot looks for it, and what is settled."""
+    """A slot with one job, whose handler is made as the slot looks for it, and what is settled and given back."""
 
     def __init__(self, find: Callable[["Scene"], JobType]) -> None:
         self.in_flight = InFlight()
         (self.held,) = self.in_flight.add([a_job()], time.monotonic())
         self.settled: list[Settlement] = []
+        self.released: list[Held] = []
         self.buffer = Buffer(on_low=lambda: None)
         self.buffer.put([self.held])
         self.slot = Slot(
@@ -39,15 +40,17 @@ class Scene:
             attempts=Attempts(
                 services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
                 backoff=Backoff(),
-                endings=Endings(settle=lambda _, settlement: self.settled.append(settlement), release=unexpected),
+                endings=Endings(
+                    settle=lambda _, settlement: self.settled.append(settlement), release=self.released.append
+                ),
             ),
             payloads=Payloads(database=Database(NEVER_REACHED)),
         )
 
     def run(self) -> None:
-        """Run the slot until its job is settled."""
+        """Run the slot until its job is settled or given back."""
         self.slot.start()
-        eventually(lambda: self.settled)
+        eventually(lambda: self.settled or self.released)
         self.buffer.close()
         assert self.slot.join(5)
 
@@ -62,8 +65,18 @@ def test_a_job_that_is_lost_while_it_begins_is_told_at_once() -> None:
         scene.in_flight.lose(scene.held)
         return JobType(name="test", run=run)
 
-    Scene(find_while_the_lease_is_lost).run()
+    scene = Scene(find_while_the_lease_is_lost)
+    scene.run()
     assert told == ["lease_lost"]
+    assert scene.released == []
+
+
+def test_a_job_that_is_given_up_before_a_slot_takes_it_never_runs_and_goes_back() -> None:
+    ran: list[str] = []
+    scene = Scene(lambda _: JobType(name="test", run=lambda ctx: ran.append(ctx.job.id)))
+    scene.in_flight.lose(scene.held)
+    scene.run()
+    assert (ran, scene.settled, scene.released) == ([], [], [scene.held])
 
 
 def test_a_job_that_is_canceled_before_a_slot_takes_it_never_runs() -> None:
@@ -73,10 +86,7 @@ def test_a_job_that_is_canceled_before_a_slot_takes_it_never_runs() -> None:
     scene.run()
     assert ran == []
     assert [ended.state for ended in scene.settled] == [JobState.CANCELED]
-
-
-def unexpected(_: Held) -> None:
-    raise AssertionError("nothing is given back here")
+    assert scene.released == []
 
 
 def a_job() -> LeasedJob:
