@@ -74,7 +74,7 @@ def test_without_faults_no_job_runs_twice_and_the_counters_tell_what_happened(tm
     assert any(snapshot.metrics for snapshot in result.evidence.snapshots)
 
 
-@pytest.mark.slow  # libfaketime makes waits fail now and then, and a stop then ends with 74
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_clocks_that_disagree_change_nothing(tmp_path: Path) -> None:
     tormented(tmp_path, 6, "clock=2,term=2", daemons=2)

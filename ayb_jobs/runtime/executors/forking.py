@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ayb_jobs.children import ends_within
 from ayb_jobs.errors import ChildDied
 from ayb_jobs.forks import keep_from_children
 
@@ -82,9 +83,8 @@ class ForkServer:
         if requests is not None:
             requests.close()
         if process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(END_S)
-            process.kill()
+            if not ends_within(process, END_S):
+                process.kill()
             process.wait()
 
 
