@@ -13,6 +13,7 @@ import ctypes
 import errno
 import fcntl
 import json
+import mmap
 import os
 import resource
 import select
@@ -101,6 +102,7 @@ class Spawner:
     def __init__(self, requests: socket.socket, wake: int) -> None:
         self.requests = requests
         self.wake = wake
+        self.text = memoryview(mmap.mmap(-1, LARGEST))  # takes no more memory than the longest request has needed
         self.home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.by_link: dict[int, Command] = {}
         self.by_pid: dict[int, Command] = {}
@@ -134,11 +136,11 @@ class Spawner:
 
     def take_request(self) -> bool:
         """Start the command that a request asks for; False if there are no more requests."""
-        text, descriptors = received(self.requests)
-        if not text:
+        size, descriptors = received(self.requests, self.text)
+        if not size:
             return False
         if len(descriptors) == DESCRIPTORS:
-            self.start(json.loads(text), descriptors)
+            self.start(json.loads(self.text[:size].tobytes()), descriptors)
         else:  # there was no room for them, and the job sees its socket end
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -147,7 +149,7 @@ class Spawner:
     def start(self, request: Request, descriptors: Sequence[int]) -> None:
         """Start a command, and tell its job of it."""
         standard_input, *written, link_number = descriptors
-        link = socket.socket(fileno=link_number)
+        link = linked(link_number)
         command = Command(link, 0, written)
         try:
             command.pid = self.spawned(request, descriptors)
@@ -251,15 +253,23 @@ class Spawner:
             time.sleep(0.01)
 
 
-def received(requests: socket.socket) -> tuple[bytes, Sequence[int]]:
-    """Return a request and its descriptors, which no other command inherits: `socket.recv_fds` heeds no flags."""
+def linked(number: int) -> socket.socket:
+    """Return the socket of this number; told its kind, Python need not ask the kernel for it."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, number)
+
+
+def received(requests: socket.socket, text: memoryview) -> tuple[int, Sequence[int]]:
+    """Write a request into `text`; return its size and its descriptors, which no other command inherits.
+
+    `socket.recv_fds` heeds no flags, and takes new memory for the largest request each time.
+    """
     room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
-    text, ancillary, _, _ = requests.recvmsg(LARGEST, room, socket.MSG_CMSG_CLOEXEC)
+    size, ancillary, _, _ = requests.recvmsg_into([text], room, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    return text, descriptors
+    return size, descriptors
 
 
 def forked(request: Request, descriptors: Sequence[int]) -> int:
@@ -272,7 +282,7 @@ def forked(request: Request, descriptors: Sequence[int]) -> int:
     except BaseException as error:  # noqa: BLE001 - this process must not go on as a second spawner
         with suppress(OSError):
             told = json.dumps({"refused": reason(error, request)}).encode()
-            socket.socket(fileno=descriptors[3]).send(told, socket.MSG_DONTWAIT)
+            linked(descriptors[3]).send(told, socket.MSG_DONTWAIT)
     finally:
         os._exit(127)
 
