@@ -40,6 +40,17 @@ def regex(ctx: JobContext) -> None:
 def innocent(ctx: JobContext) -> None:
     Path("begun").touch()
     ctx.stopping.wait()
+
+@registry.handler("obedient", isolation="process")
+def obedient(ctx: JobContext) -> None:
+    Path("begun").touch()
+    ctx.stopping.wait()
+    ctx.check()
+"""
+ENDED = "SELECT state, attempts, crashes FROM _ayb_jobs WHERE id = %s"
+TERMINATE = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
 
@@ -57,12 +68,24 @@ def test_a_thread_that_holds_the_interpreter_costs_an_attempt_of_each_job_of_its
     poison, innocent = (enqueue(conn, NewJob(type=job_type)).id for job_type in ("regex", "innocent"))
     registry = Registry()
     registry.handler("innocent")(lambda _: None)
-    ended = "SELECT state, attempts, crashes FROM _ayb_jobs WHERE id = %s"
     with daemon(tmp_path, database_url, handlers_modules="isolated_handlers", worker_concurrency=2):
         eventually((tmp_path / "begun").exists, within_s=60)
         with running(database_url, registry):
-            eventually(lambda: conn.execute(ended, (innocent,)).fetchone() == ("completed", 2, 1), within_s=60)
-            eventually(lambda: conn.execute(ended, (poison,)).fetchone() == ("queued", 1, 1))
+            eventually(lambda: conn.execute(ENDED, (innocent,)).fetchone() == ("completed", 2, 1), within_s=60)
+            eventually(lambda: conn.execute(ENDED, (poison,)).fetchone() == ("queued", 1, 1))
+
+
+def test_a_stop_right_after_all_connections_were_terminated_gives_the_job_back_with_its_attempt(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    (tmp_path / "isolated_handlers.py").write_text(HANDLERS)
+    job_id = enqueue(conn, NewJob(type="obedient", max_attempts=1)).id
+    with daemon(tmp_path, database_url, handlers_modules="isolated_handlers") as stopped:
+        eventually((tmp_path / "begun").exists, within_s=60)
+        conn.execute(TERMINATE)
+        stopped.send(signal.SIGTERM)
+        assert stopped.wait() == 0
+    assert conn.execute(ENDED, (job_id,)).fetchone() == ("queued", 0, 0)
 
 
 def test_a_killed_daemon_leaves_no_child_not_even_one_that_never_lets_python_run_nor_what_forked_it(

@@ -80,7 +80,7 @@ def works(bench: Bench, address: str | None) -> Iterator[Work]:
         )  # fmt: skip
     places = {"worker_concurrency": COMMANDS_AT_ONCE}
     yield Work("commands, /bin/true", "command", 0.1, places, "commands", {"at_once": COMMANDS_AT_ONCE})
-    yield Work("empty isolated handlers", "empty_isolated", 0.5, {}, "calls", {})
+    yield Work("empty isolated handlers", "empty_isolated", 0.5, {}, "children", {})
     yield Work("isolated handlers that compute", "computing", 0.02, {}, "computed", {})
 
 

@@ -8,8 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from multiprocessing.connection import Connection
 from typing import Any
 
 from ayb_jobs.lab.bench.kinds_isolated import compute
@@ -75,41 +73,8 @@ def computed(tell: Tell, *, jobs: int) -> Stop:
     return beginning(tell, lambda count: pool.map(compute, range(count), chunksize=1), jobs, pool.terminate)
 
 
-def calls(tell: Tell, *, jobs: int) -> Stop:
-    """Call processes over a pipe for each, one call at a time, so that one that dies harms no other call."""
-    spawn = multiprocessing.get_context("spawn")
-    pipes = [spawn.Pipe() for _ in range(len(os.sched_getaffinity(0)))]
-    for _, theirs in pipes:
-        spawn.Process(target=answer_calls, args=(theirs,), daemon=True).start()
-
-    def work(count: int) -> None:
-        left, lock = iter(range(count)), threading.Lock()
-
-        def call(ours: Connection) -> None:
-            while True:
-                with lock:
-                    number = next(left, None)
-                if number is None:
-                    return
-                ours.send(number)
-                ours.recv()
-
-        with ThreadPoolExecutor(len(pipes)) as threads:
-            list(threads.map(call, [ours for ours, _ in pipes]))
-
-    return beginning(tell, work, jobs)
-
-
-def answer_calls(pipe: Connection) -> None:
-    """Answer each call, in a process of its own, until there are none any more."""
-    with suppress(EOFError):
-        while True:
-            pipe.send(pipe.recv())
-
-
 KINDS: dict[str, Callable[..., Stop]] = {
     "tasks": tasks,
     "commands": commands,
     "computed": computed,
-    "calls": calls,
 }

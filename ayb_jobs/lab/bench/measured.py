@@ -24,7 +24,7 @@ from ayb_jobs.handlers.kinds.exec import ExecSettings
 from ayb_jobs.handlers.kinds.http import HttpSettings
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.lab.bench import kinds_bare
+from ayb_jobs.lab.bench import kinds_bare, kinds_children
 from ayb_jobs.lab.bench.bare import BARE, Stop
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
@@ -132,7 +132,7 @@ def work_of_kinds(kind: str) -> Callable[..., Stop] | None:
     if kind in NEED_HTTP:
         work: Callable[..., Stop] = importlib.import_module("ayb_jobs.lab.bench.kinds_requests").KINDS[kind]
         return work
-    return kinds_bare.KINDS.get(kind)
+    return {**kinds_bare.KINDS, **kinds_children.KINDS}.get(kind)
 
 
 def main(kind: str, options: str) -> None:
