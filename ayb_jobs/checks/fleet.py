@@ -7,7 +7,7 @@ from ayb_jobs.model.words import count_words, quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.lifelines import HeardDaemon
-from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
+from ayb_jobs.storage.fleet.unclaimable import Unclaimable, unclaimable_by_all
 from ayb_jobs.storage.queue.lateness import count_silent
 
 # So many types are named in one sentence.
@@ -77,27 +77,35 @@ def stopping() -> Finding:
 
 def unclaimable(conn: Connection) -> Finding | None:
     """Find due jobs that no live daemon can run, among the 10,000 that come first."""
-    counts = unclaimable_jobs(conn)
-    if not counts:
+    found = unclaimable_by_all(conn)
+    total = sum(found.types.values()) + sum(found.queues.values())
+    if not total:
         return None
-    total = sum(counts.values())
     waiting = f"{count_words(total, 'due job waits', 'due jobs wait')} that no live daemon can run"
     return Finding(
         name="jobs.unclaimable",
         severity=Severity.WARNING,
         fact=waiting,
-        named=f"{waiting}: {_named(counts)}",
+        named=f"{waiting}: {_why_unclaimable(found)}",
         meaning="They wait until a daemon that knows their type serves their queue.",
         remedy="ayb-jobs why",
-        evidence={"count": total, "byType": counts},
+        evidence={"count": total, "byType": found.types, "byQueue": found.queues},
     )
 
 
-def _named(counts: Mapping[str, int]) -> str:
-    """Name the first types, and say how many there are besides."""
+def _why_unclaimable(found: Unclaimable) -> str:
+    unknown, unserved = _named(found.types, "type"), _named(found.queues, "queue")
+    return "; ".join(
+        [*([f"none knows {unknown}"] if unknown else []), *([f"none serves {unserved}"] if unserved else [])]
+    )
+
+
+def _named(counts: Mapping[str, int], what: str) -> str:
+    """Name the first types or queues, and say how many there are besides."""
     names = [quoted(name) for name in list(counts)[:NAMED]]
     further = len(counts) - len(names)
-    return ", ".join([*names, *([count_words(further, "further type")] if further else [])])
+    listed = ", ".join([*names, *([count_words(further, f"further {what}")] if further else [])])
+    return f"{what if len(counts) == 1 else f'{what}s'} {listed}" if listed else ""
 
 
 def gone(conn: Connection) -> Finding | None:

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import re
+import socket
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -19,6 +21,7 @@ HOW_TO_SIGN = "make one with `echo whsec_$(openssl rand -base64 32)`"
 WEBHOOK_SECRET_BYTES = range(24, 65)
 NEEDS_HTTP = "needs the extra `http`; install it with: pip install 'ayb-jobs[http]'"
 DAY_S = 24 * 3600
+HOST_NAME = re.compile(r"(?=.{1,254}\Z)\w(?:[\w-]{0,61}\w)?(?:\.\w(?:[\w-]{0,61}\w)?)*\.?")
 
 SECRET: dict[str, JsonValue] = {"secret": True}
 
@@ -58,6 +61,23 @@ def payload_faults(payload: dict[str, Any]) -> Iterator[Fault]:
 def is_loopback(host: str) -> bool:
     """Tell whether an address to listen on is reachable from this machine alone."""
     return host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
+
+
+def can_be_listened_on(host: str) -> bool:
+    """Tell whether a text is an address, or could be the name of a host; whether it is this one's is not looked at."""
+    if ":" in host:
+        return _is_address(host.partition("%")[0], socket.AF_INET6)
+    if re.fullmatch(r"[\d.]+", host):
+        return _is_address(host, socket.AF_INET)
+    return bool(HOST_NAME.fullmatch(host))
+
+
+def _is_address(host: str, family: socket.AddressFamily) -> bool:
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def is_http(url: str) -> bool:

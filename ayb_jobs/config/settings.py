@@ -13,6 +13,7 @@ from ayb_jobs.config.section import (
     NEEDS_HTTP,
     Fault,
     Section,
+    can_be_listened_on,
     has_http,
     how_to_make_a_token,
     is_http,
@@ -154,6 +155,10 @@ class Api(Section):
 
     def contradictions(self) -> Iterator[Fault]:
         """Refuse tokens that nobody could show, and an API that is open to the network."""
+        if not can_be_listened_on(self.host):
+            right = "an address such as 127.0.0.1, 0.0.0.0 or ::1, or the name of a host"
+            yield ("host",), f"is {self.host!r}; it should be {right}"
+            return
         tokens: dict[tuple[str, ...], str] = {("admin_token",): self.admin_token}
         tokens |= {("tokens", name, "token"): inner.token for name, inner in self.tokens.items()}
         given = {path: token for path, token in tokens.items() if token}

@@ -120,6 +120,7 @@ class Daemon:
         if not self.draining.is_set():
             self.draining.set()
             self._events.emit(DaemonDraining(reason=reason, running=len(self._parts.in_flight.running())))
+            self._tell_peers_of_drain()
             self._parts.notifier.interrupt()
             self._stop_loops("scheduler", "notifier")
             executors.close()
@@ -167,6 +168,7 @@ class Daemon:
         running = self._parts.in_flight.running()
         timeout_s = self._config.jobs.shutdown_timeout_s
         self._events.emit(DaemonStopping(reason=reason, running=len(running), timeout_s=timeout_s))
+        self._tell_peers_of_drain()
         self._parts.notifier.interrupt()
         self._stop_loops("scheduler", "recoverer", "pruner", "pauses", "limits", "notifier")
         for name in self._parts.alerting:
@@ -220,6 +222,11 @@ class Daemon:
         while executors.are_ending() and time.monotonic() < until:
             self._moment.wait(LOOK_S / 2)
         return executors.running()
+
+    def _tell_peers_of_drain(self) -> None:
+        """Have the daemon's row say that it takes no more jobs; nobody waits for it."""
+        self._parts.heartbeat.drain()
+        self._parts.loops["heartbeat"].wake()
 
     def _tell_drain_asked(self) -> None:
         self.on_drain_asked()

@@ -15,6 +15,7 @@ class DaemonRecord:
     """A daemon: its id is unique to one start of the process, host and pid are labels.
 
     Isolated and asynchronous handlers do not run in the slots that `concurrency` counts, and have places of their own.
+    One that drains takes no more jobs: it was asked to drain, or stops.
     """
 
     id: str
@@ -28,6 +29,7 @@ class DaemonRecord:
     isolated_slots: int = 0
     async_types: Sequence[str] = ()
     async_slots: int = 0
+    drains: bool = False
 
     @property
     def slots(self) -> int:
@@ -39,7 +41,7 @@ class DaemonRecord:
 class SeenDaemon:
     """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000.
 
-    `drain_requested_at` is when an operator asked it to drain.
+    `drain_requested_at` is since when it drains: when an operator asked it to, or a signal had it drain or stop.
     """
 
     daemon: DaemonRecord

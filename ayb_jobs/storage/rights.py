@@ -188,7 +188,7 @@ GRANT_READ = """
     UNION ALL
     SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%I', oid::regprocedure, %(role)s::text)
     FROM pg_proc
-    WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname IN ('_ayb_job_text', '_ayb_job_schedule_definition')
+    WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname IN ('_ayb_job_text', '_ayb_job_has_long_numbers', '_ayb_job_schedule_definition')
 """
 GRANTS: dict[Level, LiteralString] = {
     "enqueue": GRANT_ENQUEUE,

@@ -384,9 +384,9 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     "3 jobs are due.",
     all_slots_are_busy: "`mail` jobs wait 4 min 12 s: all 2 slots that serve queue `default` are busy; 3 jobs are due.",
     slots_are_free: "`mail` jobs wait 1 min 30 s: 0 of the 2 slots that serve queue `default` are busy; 1 job is due.",
-    nobody_knows_it: "14 due jobs wait that no live daemon can run: `mial`.",
-    nobody_serves_it: "1 due job waits that no live daemon can run: `mail`.",
-    four_unknown: "4 due jobs wait that no live daemon can run: `a`, `b`, `c`, 1 further type.",
+    nobody_knows_it: "14 due jobs wait that no live daemon can run: none knows type `mial`.",
+    nobody_serves_it: "1 due job waits that no live daemon can run: none serves queue `exports`.",
+    four_unknown: "4 due jobs wait that no live daemon can run: none knows types `a`, `b`, `c`, 1 further type.",
     not_due: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
     no_success: "`nightly` has not succeeded for 27 h 10 min; it is expected within 26 h.",
     not_fired: "2 schedules did not do what is expected of them; `a` is due, and no scheduler has fired it.",
@@ -395,7 +395,7 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     failed_long_ago: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
     leases_ran_out: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
     one_is_gone: "Daemon `secret` was last heard of 6 min ago.",
-    a_hostile_name: "1 due job waits that no live daemon can run: `???[31m<b>`.",
+    a_hostile_name: "1 due job waits that no live daemon can run: none knows type `???[31m<b>`.",
     a_limit_that_is_held: "Key `seven` of limit `tenants` is at 2 of 2, and none of these started within 1 min; 3 due jobs "
     "wait behind it, the first for 4 min.",
     a_limit_that_is_held_as_a_whole: "Limit `tenants` is at 2 of 2, and none of these started within 1 min; 3 due jobs wait "
@@ -423,7 +423,7 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     "`default` is busy; 1 job is due.",
     a_second_late: "All well: 0 jobs in the last minute, none waits longer than 59 s, 1 daemon.",
     two_queues_are_late: "`mail` jobs wait 5 min: 0 of the 2 slots that serve queue `slow` are busy; 2 jobs are due.",
-    unknown_and_late: "1 due job waits that no live daemon can run: `mial`.",
+    unknown_and_late: "1 due job waits that no live daemon can run: none knows type `mial`.",
     lost_and_failing: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
     an_old_job_of_minus_infinity: "All well: 0 jobs in the last minute, none waits longer than 0 ms, 1 daemon.",
 }

@@ -1,5 +1,6 @@
 """Why jobs wait: each reason on a real database, the same at every door."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import waiting
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.pauses import pause
+from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
 from tests.running import running
@@ -464,3 +466,29 @@ def test_a_job_that_a_trigger_keeps_from_being_leased_says_so(conn: Connection, 
         reason = why_job(conn, job_id).reason
     worker_id = daemon.daemon.worker_id
     assert reason.words == f"daemon {worker_id} set it aside, and tries it again from time to time: not on Sundays"
+
+
+@pytest.mark.parametrize("end", ["drain", "stop"])
+def test_a_daemon_that_drains_or_stops_by_a_signal_is_not_who_will_run_a_job(
+    conn: Connection, database_url: str, end: str
+) -> None:
+    registry, begun, release = Registry(), threading.Event(), threading.Event()
+
+    @registry.handler("mail")
+    def hold(_: JobContext) -> None:
+        begun.set()
+        release.wait(60)
+
+    mail(conn)
+    with running(database_url, registry, shutdown_timeout_s=60.0) as daemon:
+        assert begun.wait(60)
+        ending = threading.Thread(target=getattr(daemon.daemon, end), args=("SIGTERM",))
+        ending.start()
+        try:
+            job_id = mail(conn)
+            drains = "no daemon takes jobs: 1 daemon drains, and takes no more"
+            eventually(lambda: why_job(conn, job_id).reason.words == drains)
+            assert unclaimable_jobs(conn) == {"mail": 1}
+        finally:
+            release.set()
+            ending.join()

@@ -93,6 +93,8 @@ def test_enabled_is_a_switch_of_create(cli: Cli, flag: list[str], state: str) ->
 
 def test_enabled_of_update_takes_a_value(cli: Cli) -> None:
     cli.ok(*CREATE)
+    assert "next run" not in cli.ok("schedules", "update", "s", "--enabled", "false")
+    assert "next run" in cli.ok("schedules", "update", "s", "--enabled", "true")
     assert json.loads(cli.ok("schedules", "update", "s", "--enabled", "false", "--json"))["enabled"] is False
     assert cli("schedules", "update", "s", "--enabled").code == ExitCode.USAGE
 

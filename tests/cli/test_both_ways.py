@@ -161,7 +161,7 @@ def test_stats_and_health_tell_of_jobs_that_no_live_daemon_can_run(cli: Cli, con
     assert (said.code, said.out) == (0, "ok\n")
     assert "2 due jobs wait that no live daemon can run" in said.err
     told = json.loads(cli.ok("health", "--json"))
-    assert told.pop("sentence") == "2 due jobs wait that no live daemon can run: `mial`."
+    assert told.pop("sentence") == "2 due jobs wait that no live daemon can run: none knows type `mial`."
     assert told == {"status": "ok", "reasons": [], "unclaimableJobs": 2}
 
 

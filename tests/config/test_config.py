@@ -347,6 +347,27 @@ def test_a_token_that_nobody_could_show_is_refused(token: str, tmp_path: Path) -
     assert TOKEN not in problem
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "999.1.1.1", "127.0.0", "1.2.3.4.5", "127.0.0.1:8091", "[::1]", "::1::", "::g", "http://localhost", "a b", "a..b",
+        "-a", "localhost/", "*", " localhost", "x" * 64, "12",
+    ],
+)  # fmt: skip
+def test_what_nobody_can_listen_on_is_refused_with_what_would_be_right(tmp_path: Path, host: str) -> None:
+    problem = only_problem(f'[api]\nhost = "{host}"\nadmin_token = "{"t" * 32}"', tmp_path)
+    assert problem.startswith("api.host")
+    assert "an address such as 127.0.0.1, 0.0.0.0 or ::1, or the name of a host" in problem
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["web-1", "jobs.example.com.", "fe80::1%eth0", "::ffff:127.0.0.1", "0.0.0.0", "bücher.example", "_a.b", "1a"],
+)
+def test_addresses_and_names_of_hosts_can_be_listened_on(tmp_path: Path, host: str) -> None:
+    assert load(f'[api]\nhost = "{host}"\nadmin_token = "{"t" * 32}"', tmp_path).api.host == host
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_loopback_needs_no_token(host: str, tmp_path: Path) -> None:
     assert load(f'[api]\nhost = "{host}"', tmp_path).api.host == host

@@ -192,6 +192,7 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
             "_ayb_job_error",
             "_ayb_job_executions",
             "_ayb_job_free_successors",
+            "_ayb_job_has_long_numbers",
             "_ayb_job_id",
             "_ayb_job_lease_limited",
             "_ayb_job_levels",

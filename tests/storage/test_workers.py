@@ -23,6 +23,7 @@ from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import extend_leases
 from ayb_jobs.storage.queue.leasing import lease_jobs
+from ayb_jobs.storage.queue.put_under import put_under
 from tests.factories import make_job, payload_bomb
 from tests.sql_workers import extend, lease, settle
 
@@ -243,8 +244,37 @@ def test_a_job_that_the_database_refuses_to_lease_is_told_and_the_others_are_lea
     conn.add_notice_handler(lambda notice: told.append(str(notice.message_primary)))
     (job,) = lease(conn, n=1)
     assert job.id == good
-    assert told == [f"job {refused} was not leased: no"]
+    assert told == [f"job {refused} was not leased: no", f"job {dropped} was not leased: {KEPT}"]
     assert get_job(conn, dropped).state == "queued"
+
+
+KEPT = "a trigger or a rule on _ayb_jobs keeps it as it is"
+
+
+@pytest.mark.parametrize("answer", ["NULL", "OLD"])
+@pytest.mark.parametrize("limited", [False, True])
+def test_jobs_that_a_trigger_keeps_as_they_are_are_told_and_keep_no_others_from_being_leased(
+    conn: Connection, answer: str, limited: bool
+) -> None:
+    kept, good = [make_job(conn, payload="kept") for _ in range(70)], make_job(conn)
+    if limited:
+        set_limit(conn, max_running=1)
+        assert lease(conn, "other") == []
+        put_under(conn, [*kept, good])
+    conn.execute(f"""
+        CREATE FUNCTION judge() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.payload = '"kept"' AND NEW.state = 'running' THEN RETURN {answer}; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER judge BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION judge();
+    """)
+    told: list[str] = []
+    conn.add_notice_handler(lambda notice: told.append(str(notice.message_primary)))
+    (job,) = lease(conn, n=1)
+    assert job.id == good
+    assert sorted(told) == sorted(f"job {job_id} was not leased: {KEPT}" for job_id in kept)
+    assert {get_job(conn, job_id).state for job_id in kept} == {"queued"}
 
 
 def test_a_payload_too_large_as_text_fails_its_own_job_and_hides_no_other(conn: Connection) -> None:

@@ -156,9 +156,11 @@ def _nothing(_: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _unclaimable(evidence: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    first, count = next(iter(evidence["byType"].items()))
+    by_type, by_queue = evidence["byType"], evidence["byQueue"]
+    first, count = next(iter((by_type or by_queue).items()))
     of_them = " of them" if count < evidence["count"] else ""
-    return "unknown", "unknown", f"Show {count:,}{of_them}", f"/jobs?{query(state='waiting', type=first)}"
+    narrowed = query(state="waiting", type=first) if by_type else query(state="waiting", queue=first)
+    return "unknown", "unknown", f"Show {count:,}{of_them}", f"/jobs?{narrowed}"
 
 
 def _daemons(_: Mapping[str, Any]) -> tuple[str, str, str, str]:

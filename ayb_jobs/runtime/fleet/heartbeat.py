@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ayb_jobs.events import Emit, JobsUnclaimable
 from ayb_jobs.model.daemons import DaemonRecord
@@ -19,7 +20,7 @@ class Heartbeat:
     """Keeps the daemon's row fresh in its `tick`, whatever becomes of the other loops.
 
     `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed,
-    and `on_limits` likewise. `on_drain` is called with each beat once the daemon is asked to drain.
+    and `on_limits` likewise. `on_drain` is called with each beat once the daemon is asked to drain, until it does.
     `set_aside` returns the jobs that it has set aside, with the errors.
     """
 
@@ -51,12 +52,16 @@ class Heartbeat:
         """Tell this of the daemon from the next beat on."""
         self._daemon = daemon
 
+    def drain(self) -> None:
+        """Tell that the daemon drains from the next beat on."""
+        self._daemon = replace(self._daemon, drains=True)
+
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
         with self._database.connection() as conn:
             heard = beat(conn, self._daemon, aside=self._set_aside())
             self._is_known = True
-        if heard.drains:
+        if heard.drains and not self._daemon.drains:
             self._on_drain()
         if not heard.confirmed or heard.total != self._pauses:
             self._on_pauses()

@@ -1,7 +1,7 @@
 """Jobs that are due and that nobody may lease: one daemon, or any that is alive."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
@@ -13,9 +13,9 @@ LOOK = 10_000
 
 
 class Unclaimable(NamedTuple):
-    """How many due jobs of types that a daemon does not know wait, by type.
+    """How many due jobs of types that a daemon, or any, does not know wait, by type.
 
-    And of the types it knows, by unserved queue.
+    And of the types that are known, by unserved queue.
     """
 
     types: dict[str, int]
@@ -83,7 +83,11 @@ COUNT_UNCLAIMABLE_BY_ALL = """
             LIMIT 1
         ) AS next
     )
-    SELECT type, sum(jobs)::bigint AS jobs
+    SELECT type, queue, jobs, EXISTS (
+            SELECT FROM _ayb_job_workers AS daemon
+            WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+                AND daemon.drain_requested_at IS NULL AND waiting.type = ANY (daemon.types)
+        ) AS is_known
     FROM (
         SELECT type, queue, count(*) AS jobs
         FROM (
@@ -104,13 +108,27 @@ COUNT_UNCLAIMABLE_BY_ALL = """
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
             AND daemon.drain_requested_at IS NULL AND waiting.type = ANY (daemon.types) AND waiting.queue = ANY (daemon.queues)
     )
-    GROUP BY type
-    ORDER BY sum(waiting.jobs) DESC
+    ORDER BY jobs DESC
     LIMIT 50
 """
 
 
+def unclaimable_by_all(conn: Connection) -> Unclaimable:
+    """Count the due jobs that no live daemon can run, among the 10,000 that come first."""
+    found = Unclaimable({}, {})
+    for row in _unclaimable_by_all(conn):
+        counts, name = (found.queues, row.queue) if row.is_known else (found.types, row.type)
+        counts[name] = counts.get(name, 0) + row.jobs
+    return found
+
+
 def unclaimable_jobs(conn: Connection) -> dict[str, int]:
     """Count, by type, the due jobs that no live daemon can run, among the 10,000 that come first."""
-    rows = named(conn).execute(COUNT_UNCLAIMABLE_BY_ALL, {"look": LOOK, "alive_s": ALIVE_S}, prepare=False)
-    return {row.type: row.jobs for row in rows}
+    counts: dict[str, int] = {}
+    for row in _unclaimable_by_all(conn):
+        counts[row.type] = counts.get(row.type, 0) + row.jobs
+    return counts
+
+
+def _unclaimable_by_all(conn: Connection) -> list[Any]:
+    return named(conn).execute(COUNT_UNCLAIMABLE_BY_ALL, {"look": LOOK, "alive_s": ALIVE_S}, prepare=False).fetchall()

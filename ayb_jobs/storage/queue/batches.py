@@ -20,7 +20,7 @@ from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
-from ayb_jobs.storage.rows import Deleted
+from ayb_jobs.storage.rows import Deleted, one_row
 
 FIRST = "00000000-0000-0000-0000-000000000000"
 
@@ -235,11 +235,15 @@ def find_old_batches(conn: Connection, *, after: str | None = None, limit: int =
 DELETE_BATCHES = """
     WITH callbacks AS (
         DELETE FROM _ayb_job_batch_callbacks WHERE batch_id = ANY (%(ids)s::uuid[])
+    ), gone AS (
+        DELETE FROM _ayb_job_batches WHERE id = ANY (%(ids)s::uuid[]) RETURNING 1
     )
-    DELETE FROM _ayb_job_batches WHERE id = ANY (%(ids)s::uuid[])
+    SELECT gone.rows, old.rows - gone.rows
+    FROM (SELECT count(*) AS rows FROM gone) AS gone,
+        (SELECT count(*) AS rows FROM _ayb_job_batches WHERE id = ANY (%(ids)s::uuid[])) AS old
 """
 
 
 def delete_batches(conn: Connection, ids: Sequence[str]) -> Deleted:
     """Remove these batches, with their callbacks."""
-    return Deleted(rows=conn.execute(DELETE_BATCHES, {"ids": list(ids)}, prepare=False).rowcount)
+    return Deleted(*one_row(conn.execute(DELETE_BATCHES, {"ids": list(ids)}, prepare=False)))

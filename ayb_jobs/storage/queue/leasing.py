@@ -29,9 +29,9 @@ from ayb_jobs.storage.queue.turns import LEASE_BY_TURN, LEASE_BY_TURN_WITH_CARE
 # What is paused is left out here, so that no look that begins after a pause was committed leases any of it.
 # A lease id is random in its first 74 bits, drawn once for the batch, since a server may take microseconds for each
 # draw; the last 48 are the row's place in the table, which no two rows of a statement share. A payload that is large as
-# stored is left where it is, and one that is large as text only is cut: the slot fetches both. A lease id is null if a
-# trigger put the row into another state. The rows come in no order: sorting them here would have the server copy each
-# of them twice.
+# stored, or has long numbers, is left where it is, and one that is large as text only is cut: the slot fetches them. A
+# lease id is null if a trigger put the row into another state. The rows come in no order: sorting them here would have
+# the server copy each of them twice.
 LEASE_JOBS = """
     WITH batch AS MATERIALIZED (
         SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
@@ -74,8 +74,11 @@ LEASE_JOBS = """
         unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
     WHERE id = ANY (ARRAY(SELECT id FROM due))
     RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
-        CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
-        attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
+        CASE
+            WHEN pg_column_size(payload) <= 16384 AND NOT _ayb_job_has_long_numbers(payload)
+            THEN left(payload::text, 16385)
+        END,
+        queue, priority, attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
 """
 
 LEASE_JOBS_WITH_CARE = LEASE_JOBS.replace(PLAIN_TEXT, CAREFUL_TEXT)

@@ -126,8 +126,11 @@ LEASE_BESIDE_LIMITS = """
             unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
         WHERE id = ANY (ARRAY(SELECT id FROM due WHERE type <> ALL (ARRAY(SELECT type FROM limited_types))))
         RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
-            CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
-            attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
+            CASE
+                WHEN pg_column_size(payload) <= 16384 AND NOT _ayb_job_has_long_numbers(payload)
+                THEN left(payload::text, 16385)
+            END,
+            queue, priority, attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
     )
     SELECT moved.jobs, moved.kept, leased.*
     FROM (

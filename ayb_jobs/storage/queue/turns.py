@@ -106,8 +106,11 @@ LEASE_BY_TURN = """
         unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
     WHERE id = ANY (ARRAY(SELECT id FROM due))
     RETURNING id, CASE WHEN state = 'running' THEN lease_id END, execution_id, type,
-        CASE WHEN pg_column_size(payload) <= 16384 THEN left(payload::text, 16385) END, queue, priority,
-        attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
+        CASE
+            WHEN pg_column_size(payload) <= 16384 AND NOT _ayb_job_has_long_numbers(payload)
+            THEN left(payload::text, 16385)
+        END,
+        queue, priority, attempts, max_attempts, crashes, run_at::text, scheduled_for::text, schedule_id, timeout_s, traceparent, batch_id
 """
 LEASE_BY_TURN_WITH_CARE = LEASE_BY_TURN.replace(PLAIN_TEXT, CAREFUL_TEXT)
 

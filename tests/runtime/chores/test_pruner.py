@@ -161,6 +161,11 @@ OLD_ROWS = {
         "child_id",
         "(child_id, parent_id, rule) SELECT gen_random_uuid(), gen_random_uuid(), 'run'",
     ),
+    "_ayb_job_batches": (
+        "batches",
+        "id",
+        "(id, sealed_at, done_at) SELECT gen_random_uuid(), '2020-01-01', '2020-01-01'",
+    ),
     "_ayb_job_minutes": (
         "minutes",
         "job_type",

@@ -36,7 +36,7 @@ def print_schedule(options: Options, text: str, words: str, now: datetime | None
         print_schedules(options, [schedule], str)
         return
     click.echo(f"schedule {output.one_line(schedule['name'])} {words}  ({schedule['id']})")
-    if schedule.get("nextRunAt") and now is not None:
+    if schedule["enabled"] and schedule.get("nextRunAt") and now is not None:
         click.echo(f"next run {schedule['nextRunAt']}  ({ago(schedule['nextRunAt'], now)})")
 
 

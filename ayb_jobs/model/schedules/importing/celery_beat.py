@@ -14,6 +14,7 @@ _CRONTAB_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_we
 _PERIODS = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1, "milliseconds": 1e-3, "microseconds": 1e-6}
 _OWN_CLEANUP = "celery.backend_cleanup"
 _WHOLE = 1e-9
+_LONGEST_TOLD = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,11 @@ def _payload(entry: BeatEntry, notes: list[str]) -> dict[str, Any]:
     return payload
 
 
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}…"
+
+
 def _options(options: Any, notes: list[str]) -> dict[str, Any]:
     """Return what the options of a task are here, and name what is left out."""
     if not isinstance(options, Mapping):
@@ -161,12 +167,12 @@ def _options(options: Any, notes: list[str]) -> dict[str, Any]:
                 values["timeout_s"] = float(value)
             case "expires" | "expire_seconds":
                 notes.append(
-                    f"its {name} ({value}) is left out: there a task that waits longer is dropped; here it runs late"
+                    f"its {name} ({_brief(value)}) is left out: there a task that waits longer is dropped; here it runs late"
                 )
             case "priority":
                 notes.append(
-                    f"its priority ({value}) is left out: there it goes by the broker; here 1 is first and 4 last"
+                    f"its priority ({_brief(value)}) is left out: there it goes by the broker; here 1 is first and 4 last"
                 )
             case _:
-                notes.append(f"its {name} ({value}) is left out")
+                notes.append(f"its {name} ({_brief(value)}) is left out")
     return values

@@ -14,6 +14,7 @@ from ayb_jobs.model.schedules.importing.python_values import (
     Crontab,
     Every,
     Unknown,
+    is_bounded,
     is_number,
     unknown_parts,
 )
@@ -90,6 +91,8 @@ def _entry(name: str, value: Any, zone: Any, notes: Iterable[str]) -> BeatEntry:
     if not isinstance(value, dict):
         why = value.why if isinstance(value, Unknown) else "it is not a dictionary"
         return BeatEntry(name=name, task=UNREADABLE, problem=why)
+    if not is_bounded(value):  # by what was put into it later
+        return BeatEntry(name=name, task=UNREADABLE, problem="it is too large, or holds itself")
     task = value.get("task", name)
     return BeatEntry(
         name=name,

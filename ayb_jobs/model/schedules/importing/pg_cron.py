@@ -18,9 +18,15 @@ _OUTSIDE_TRANSACTIONS = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+# What holds no statement, whatever is written in it. Comments nest, so only their beginning is known by its looks.
 _TEXTS = re.compile(
-    r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$""", re.VERBOSE | re.DOTALL
+    r"""
+    --[^\n]* | (?P<comment>/\*) | (?<![\w$])E'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+    | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
+    """,
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+_COMMENT_ENDS = re.compile(r"/\*|\*/")
 _FIELDS = 5
 _LOCAL_HOSTS = frozenset({"", "localhost", "127.0.0.1", "::1"})
 
@@ -64,8 +70,24 @@ def read_pg_cron(jobs: Iterable[PgCronJob], timezone: str) -> Iterator[Imported]
 
 def needs_no_transaction(command: str) -> bool:
     """Tell whether any statement of a command cannot run in a transaction, or may end the one it runs in."""
-    plain = _TEXTS.sub(" ", command)
-    return any(_OUTSIDE_TRANSACTIONS.match(statement.strip()) for statement in plain.split(";"))
+    return any(_OUTSIDE_TRANSACTIONS.match(statement.strip()) for statement in _without_texts(command).split(";"))
+
+
+def _without_texts(command: str) -> str:
+    plain, at = "", 0
+    while found := _TEXTS.search(command, at):
+        plain += f"{command[at : found.start()]} "
+        at = _end_of_comment(command, found.end()) if found["comment"] else found.end()
+    return plain + command[at:]
+
+
+def _end_of_comment(command: str, at: int) -> int:
+    depth = 1
+    for found in _COMMENT_ENDS.finditer(command, at):
+        depth += 1 if found[0] == "/*" else -1
+        if depth == 0:
+            return found.end()
+    return len(command)
 
 
 def _timing(schedule: str, timezone: str) -> tuple[str, list[str]]:

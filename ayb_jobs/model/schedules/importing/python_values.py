@@ -50,6 +50,10 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
 }
 _MOST_VALUES = 10_000
+# What a value may weigh: names let a line double what the line before has made, and forty lines a million million.
+_MOST_WEIGHT = 100_000
+_CHARACTERS_OF_ONE = 10
+_MOST_BITS = 1024
 
 
 @dataclass(slots=True)
@@ -67,7 +71,7 @@ class Scope:
             case ast.Constant():
                 value = node.value
             case ast.Dict():
-                value = self._dictionary(node)
+                value = _bounded(self._dictionary(node), node)
             case ast.List() | ast.Tuple() | ast.Set():
                 value = self._sequence(node)
             case ast.Name() | ast.Attribute() | ast.Subscript():
@@ -76,9 +80,9 @@ class Scope:
                 operand = self.evaluate(node.operand)
                 value = -operand if is_number(operand) else value
             case ast.BinOp():
-                value = self._combined(node)
+                value = _bounded(self._combined(node), node)
             case ast.Call():
-                value = self._called(node)
+                value = _bounded(self._called(node), node)
             case _:
                 pass
         return value
@@ -127,6 +131,8 @@ class Scope:
         if any(isinstance(each, ast.Starred) for each in node.elts):
             return unknown(node)
         values = [self.evaluate(each) for each in node.elts]
+        if not is_bounded(values):
+            return too_large(node)
         if isinstance(node, ast.Set):
             return frozenset(values) if all(map(_is_hashable, values)) else unknown(node)
         return values if isinstance(node, ast.List) else tuple(values)
@@ -135,6 +141,9 @@ class Scope:
         left, right = self.evaluate(node.left), self.evaluate(node.right)
         if isinstance(node.op, ast.BitOr) and isinstance(left, dict):
             return left | (right if isinstance(right, dict) else self.spread(node.right))
+        for part in (left, right):
+            if isinstance(part, Unknown):
+                return part
         act = _OPERATORS.get(type(node.op))
         texts = isinstance(left, str) and isinstance(right, str) and isinstance(node.op, ast.Add)
         if act is None or not (texts or (is_number(left) and is_number(right))):
@@ -174,6 +183,38 @@ class Scope:
 def unknown(node: ast.AST | None) -> Unknown:
     """Return that an expression is not a plain value."""
     return Unknown(f"`{shown(node)}` is not a plain value")
+
+
+def too_large(node: ast.AST) -> Unknown:
+    """Return that an expression is more than is read."""
+    return Unknown(f"`{shown(node)}` is too large")
+
+
+def _bounded(value: Any, node: ast.AST) -> Any:
+    return value if is_bounded(value) else too_large(node)
+
+
+def is_bounded(value: Any) -> bool:
+    """Tell whether a value is small enough to be walked and written, also if it holds another value many times."""
+    left, waiting = _MOST_WEIGHT, [value]
+    while waiting and left > 0:
+        left -= 1
+        match waiting.pop():
+            case str() | bytes() as text:
+                left -= len(text) // _CHARACTERS_OF_ONE
+            case bool():
+                pass
+            case int() as number if number.bit_length() > _MOST_BITS:
+                return False
+            case dict() as held:
+                waiting += [each for pair in held.items() for each in pair]
+            case Crontab(fields):
+                waiting.append(dict(fields))
+            case list() | tuple() | frozenset() as held:
+                waiting += held
+            case _:
+                pass
+    return left > 0
 
 
 def shown(node: ast.AST | None, most: int = 60) -> str:
@@ -229,7 +270,11 @@ def _key(value: Any, node: ast.AST) -> Any:
 
 
 def _list(values: list[Any], keywords: dict[str, Any]) -> Any:
-    return list(values[0]) if len(values) == 1 and not keywords and isinstance(values[0], list | tuple) else None
+    if len(values) != 1 or keywords:
+        return None
+    if isinstance(values[0], Unknown):
+        return values[0]
+    return list(values[0]) if type(values[0]) in (list, tuple) else None
 
 
 def _range(values: list[Any], _: dict[str, Any]) -> Any:

@@ -288,3 +288,40 @@ def test_what_is_printed_loads_and_means_what_was_read(tasks: dict[str, tuple[li
 def test_a_problem_of_the_table_is_the_reason() -> None:
     [entry] = read_beat([BeatEntry(name="a", task="t", problem="it is solar")])
     assert (entry.schedule, entry.notes) == (None, ("not imported: it is solar",))
+
+
+DOUBLINGS = 22  # ten more make it a matter of hours
+
+
+@pytest.mark.parametrize(
+    ("first", "doubled"),
+    [
+        ("[1]", "[{0}, {0}]"),
+        ("(1,)", "({0}, {0})"),
+        ("'x'", "{0} + {0}"),
+        ("7", "{0} * {0}"),
+        ("{'k': 1}", "{{'a': {0}, 'b': {0}}}"),
+        ("{'k': 1}", "dict(a={0}, b={0})"),
+        ("(1,)", "list(({0}, {0}))"),
+    ],
+)
+@pytest.mark.parametrize("place", ["'args': [{}]", "'kwargs': {{'k': {}}}", "'options': {{'headers': {}}}"])
+def test_a_value_that_each_line_doubles_is_named_as_too_large(first: str, doubled: str, place: str) -> None:
+    lines = [f"v0 = {first}", *(f"v{number + 1} = {doubled.format(f'v{number}')}" for number in range(DOUBLINGS))]
+    entry = f"{{'task': 't', 'schedule': 60, {place.format(f'v{DOUBLINGS}')}}}"
+    text = "\n".join([*lines, f"beat_schedule = {{'a': {entry}, 'b': {ONE}}}"])
+    found = read(text)
+    assert found["b"].schedule is not None
+    notes = " ".join(found["a"].notes)
+    assert "is too large" in notes or "is not a plain value" in notes
+    assert len(notes) < 500
+
+
+@pytest.mark.parametrize("filled_in", ["v0['x'] = v0", "v0['x'] = list(range(9000))"])
+def test_a_value_that_grows_in_another_is_named_as_too_large(filled_in: str) -> None:
+    lines = ["v0 = {}", *(f"v{number + 1} = {{'a': v{number}, 'b': v{number}}}" for number in range(12)), filled_in]
+    entry = "{'task': 't', 'schedule': 60, 'kwargs': v12}"
+    found = read("\n".join([*lines, f"beat_schedule = {{'b': {ONE}}}", f"beat_schedule['a'] = {entry}"]))
+    assert found["b"].schedule is not None
+    assert found["a"].schedule is None
+    assert "too large" in found["a"].notes[-1]

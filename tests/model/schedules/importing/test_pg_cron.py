@@ -47,6 +47,11 @@ def only(**values: Any) -> Imported:
         "SELECT 1; VACUUM t",
         "CLUSTER",
         "ALTER TABLE t DETACH PARTITION p CONCURRENTLY",
+        r"SELECT '\'; VACUUM t; SELECT '\'",
+        r"SELECT E'\\'; VACUUM t",
+        "SELECT a$b$; VACUUM t; SELECT a$b$",
+        "/* a /* b */ c */ VACUUM t",
+        "SELECT name'a'; VACUUM t",
     ],
 )
 def test_what_cannot_run_in_a_transaction_runs_without(command: str) -> None:
@@ -61,6 +66,11 @@ def test_what_cannot_run_in_a_transaction_runs_without(command: str) -> None:
     [
         "DELETE FROM t WHERE name = 'VACUUM; CALL x()'",
         "SELECT $a$; VACUUM $a$",
+        r"SELECT E'\'; VACUUM t'",
+        r"SELECT e'a\\\'; CALL x();''b'",
+        "SELECT $$; VACUUM $a$ $$",
+        "/* a /* b */; VACUUM t */ SELECT 1",
+        "SELECT U&'; VACUUM', \"; CALL x()\"",
         "CREATE INDEX i ON t (a)",
         "REINDEX TABLE t",
         "SELECT do_it(); SELECT call_me()",

@@ -1,0 +1,63 @@
+-- A trigger of the application's may keep a row from being leased without an error: it returns null, or the row as it
+-- was. `ayb_jobs_lease` tells such jobs and passes them over, under a limit too, where they would keep its places.
+DO $make$
+DECLARE
+    tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
+    place text := CASE WHEN tables IN ('public', 'ayb_jobs') THEN 'ayb_jobs' ELSE quote_ident('ayb_jobs_' || trim('"' FROM tables)) END;
+    leasing regprocedure := to_regprocedure(place || '.ayb_jobs_lease(text, text[], text[], integer, double precision)');
+    definition text;
+    change record;
+BEGIN
+    IF leasing IS NULL THEN
+        RETURN;  -- it could not be made before either
+    END IF;
+    definition := pg_get_functiondef(leasing);
+    FOR change IN
+        SELECT old, new FROM (VALUES
+            ('given int;', $new$given int;
+            kept uuid[];
+            kept_id uuid;$new$),
+            ($old$EXIT WHEN spare <= 0;
+                        BEGIN
+                            SELECT array_agg(look.id) FILTER (WHERE look.lease_id IS NOT NULL), max(look.last_key) INTO ids, key$old$,
+            $new$LOOP
+                        EXIT WHEN spare <= 0 OR cardinality(met) >= 1000;
+                        kept := '{}';
+                        BEGIN
+                            SELECT array_agg(look.id) FILTER (WHERE look.lease_id IS NOT NULL), max(look.last_key),
+                                array_agg(chosen.id) FILTER (WHERE chosen.id IS NOT NULL)
+                            INTO ids, key, kept$new$),
+            ($old$'{}', NULL, found.worker_after$old$, 'met, NULL, found.worker_after'),
+            ($old$current_setting('search_path')
+                            ) AS look;$old$, $new$current_setting('search_path')
+                            ) AS look LEFT JOIN LATERAL unnest(look.picked) AS chosen (id) ON true;$new$),
+            ($old$leased := leased || ids;
+                        EXCEPTION$old$, $new$leased := leased || ids;
+                            kept := ARRAY(SELECT unnest(kept) EXCEPT SELECT unnest(ids));
+                            FOREACH kept_id IN ARRAY kept LOOP
+                                RAISE WARNING 'job % was not leased: a trigger or a rule on _ayb_jobs keeps it as it is', kept_id;
+                            END LOOP;
+                            met := met || kept;
+                        EXCEPTION$new$),
+            ($old$spare := ayb_jobs_lease.n - cardinality(leased);
+                    END LOOP;
+                    CONTINUE;$old$, $new$spare := ayb_jobs_lease.n - cardinality(leased);
+                        EXIT WHEN cardinality(kept) = 0;
+                        END LOOP;
+                    END LOOP;
+                    CONTINUE;$new$),
+            ($old$RETURNING CASE WHEN job.state = 'running' THEN ARRAY[job.id] END INTO ids;$old$,
+            $new$RETURNING CASE WHEN job.state = 'running' THEN ARRAY[job.id] END INTO ids;
+                                IF ids IS NULL THEN
+                                    RAISE WARNING 'job % was not leased: a trigger or a rule on _ayb_jobs keeps it as it is', found.id;
+                                END IF;$new$)
+        ) AS change (old, new)
+    LOOP
+        IF strpos(definition, change.old) = 0 THEN
+            RAISE EXCEPTION '% was changed by hand: %', leasing, change.old;
+        END IF;
+        definition := replace(definition, change.old, change.new);
+    END LOOP;
+    EXECUTE definition;
+END
+$make$;
