@@ -11,11 +11,11 @@ BEGIN
     -- harm, and neither do digits behind the point in a small value. A quotient has as many digits behind the point as
     -- its divisor, up to a thousand: a third has more than a hundred threes only if the number has, also if all are 0.
     EXECUTE format($create$
-        CREATE FUNCTION %s._ayb_job_has_long_numbers(value jsonb) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+        CREATE FUNCTION %1$s._ayb_job_has_long_numbers(value jsonb) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
             RETURN (pg_column_size(value) > 64 OR pg_column_compression(value) IS NOT NULL) AND (
                 value @? 'strict $.** ? (@ > 1e100 || @ < -1e100)'
                 OR (pg_column_size(value) > 2000 OR pg_column_compression(value) IS NOT NULL)
-                    AND value @? 'strict $.** ? (1 / (@ * 0 + 3) > 0.%s)'
+                    AND value @? 'strict $.** ? (1 / (@ * 0 + 3) > 0.%2$s)'
             )
     $create$, tables, repeat('3', 100));
 

@@ -16,18 +16,19 @@ BEGIN
         SELECT old, new FROM (VALUES
             ('given int;', $new$given int;
             kept uuid[];
-            kept_id uuid;$new$),
+            kept_id uuid;
+            passed_over uuid[] := '{}';$new$),
             ($old$EXIT WHEN spare <= 0;
                         BEGIN
                             SELECT array_agg(look.id) FILTER (WHERE look.lease_id IS NOT NULL), max(look.last_key) INTO ids, key$old$,
             $new$LOOP
-                        EXIT WHEN spare <= 0 OR cardinality(met) >= 1000;
+                        EXIT WHEN spare <= 0 OR cardinality(passed_over) >= 1000;
                         kept := '{}';
                         BEGIN
                             SELECT array_agg(look.id) FILTER (WHERE look.lease_id IS NOT NULL), max(look.last_key),
                                 array_agg(chosen.id) FILTER (WHERE chosen.id IS NOT NULL)
                             INTO ids, key, kept$new$),
-            ($old$'{}', NULL, found.worker_after$old$, 'met, NULL, found.worker_after'),
+            ($old$'{}', NULL, found.worker_after$old$, 'passed_over, NULL, found.worker_after'),
             ($old$current_setting('search_path')
                             ) AS look;$old$, $new$current_setting('search_path')
                             ) AS look LEFT JOIN LATERAL unnest(look.picked) AS chosen (id) ON true;$new$),
@@ -35,9 +36,9 @@ BEGIN
                         EXCEPTION$old$, $new$leased := leased || ids;
                             kept := ARRAY(SELECT unnest(kept) EXCEPT SELECT unnest(ids));
                             FOREACH kept_id IN ARRAY kept LOOP
-                                RAISE WARNING 'job % was not leased: a trigger or a rule on _ayb_jobs keeps it as it is', kept_id;
+                                RAISE WARNING 'job % was not leased: a trigger or a rule keeps it as it is', kept_id;
                             END LOOP;
-                            met := met || kept;
+                            passed_over := passed_over || kept;
                         EXCEPTION$new$),
             ($old$spare := ayb_jobs_lease.n - cardinality(leased);
                     END LOOP;
@@ -49,7 +50,7 @@ BEGIN
             ($old$RETURNING CASE WHEN job.state = 'running' THEN ARRAY[job.id] END INTO ids;$old$,
             $new$RETURNING CASE WHEN job.state = 'running' THEN ARRAY[job.id] END INTO ids;
                                 IF ids IS NULL THEN
-                                    RAISE WARNING 'job % was not leased: a trigger or a rule on _ayb_jobs keeps it as it is', found.id;
+                                    RAISE WARNING 'job % was not leased: a trigger or a rule keeps it as it is', found.id;
                                 END IF;$new$)
         ) AS change (old, new)
     LOOP

@@ -10,11 +10,11 @@ from itertools import islice
 from ayb_jobs.events import AsideFull, Emit, RowsSetAside
 from ayb_jobs.storage.faults import may_pass
 
-FIRST_RETRY_S = 60.0
-LONGEST_RETRY_S = 3600.0
-# What keeps a row back may pass by itself: a full disk, a standby. Then it must not wait for long.
+FIRST_RETRY_S = 15.0
+# Whoever has mended what kept a row back must not wait for long.
+LONGEST_RETRY_S = 60.0
+# What keeps a row back may pass by itself: a full disk, a standby.
 FIRST_RETRY_IF_PASSING_S = 1.0
-LONGEST_RETRY_IF_PASSING_S = 60.0
 # A loop remembers so many; beyond them it forgets the oldest, which are then tried again sooner, and says so.
 MOST = 10_000
 FULL_AGAIN_S = 3600.0
@@ -40,14 +40,13 @@ class Waits:
         return len(self._waiting)
 
     def put(self, row_id: str, *, may_pass: bool = False) -> float:
-        """Have a row wait, for twice as long as the last time, and a minute at most if the cause may pass.
+        """Have a row wait, for twice as long as the last time, and not long at first if the cause may pass.
 
         Returns the seconds.
         """
         before = self._waiting.pop(row_id, None)
         first_s = min(self._first_s, FIRST_RETRY_IF_PASSING_S) if may_pass else self._first_s
-        longest_s = min(self._longest_s, LONGEST_RETRY_IF_PASSING_S) if may_pass else self._longest_s
-        retry_s = first_s if before is None else min(2 * before.retry_s, longest_s)
+        retry_s = first_s if before is None else min(2 * before.retry_s, self._longest_s)
         self._waiting[row_id] = Waiting(retry_s, time.monotonic() + retry_s)
         return retry_s
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.schedules.cron import read_cron
+from ayb_jobs.storage.adopted_shape import find_oddities
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.execution_view import VIEW
 from ayb_jobs.storage.migrate import CREATE_MIGRATIONS_TABLE, pending
@@ -45,11 +46,15 @@ class Locked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """What would be done: the migrations, what they make (by kind), and which tables they lock."""
+    """What would be done: the migrations, what they make (by kind), and which tables they lock.
+
+    `odd` are the ways in which tables that are there already are not as AYB makes them.
+    """
 
     migrations: Sequence[Migration]
     made: Mapping[str, Sequence[str]]
     locked: Sequence[Locked]
+    odd: Sequence[str]
 
 
 RELATION = """
@@ -88,7 +93,9 @@ def preflight(conn: Connection) -> Preflight:
     columns: dict[str, list[str]] = {}
     for table, changes in ALTERED.findall(text):
         columns.setdefault(table, []).extend(ADDED.findall(changes))
-    return Preflight(migrations=todo, made=made, locked=list(_locked(conn, indexes, columns)))
+    relations = {name for kind, name, _ in MADE.findall(text) if kind != "FUNCTION"} - {VIEW}
+    odd = find_oddities(conn, columns, relations) if any(each.version == 1 for each in todo) else []
+    return Preflight(migrations=todo, made=made, locked=list(_locked(conn, indexes, columns)), odd=odd)
 
 
 def _locked(conn: Connection, indexes: Mapping[str, int], columns: Mapping[str, Sequence[str]]) -> Iterator[Locked]:

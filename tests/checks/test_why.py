@@ -492,3 +492,4 @@ def test_a_daemon_that_drains_or_stops_by_a_signal_is_not_who_will_run_a_job(
         finally:
             release.set()
             ending.join()
+            daemon.daemon.stop()

@@ -77,6 +77,10 @@ MATTERS = {
         "INSERT INTO _ayb_jobs (type, state, lease_until) VALUES ('x', 'running', now() - interval '1 hour')",
         "note: jobs left running whose lease is over: 1. They will run again.",
     ),
+    "a table of another shape": (
+        "ALTER TABLE _ayb_jobs ALTER run_at TYPE timestamp",
+        "decide: _ayb_jobs.run_at is timestamp without time zone; it has to be timestamp with time zone",
+    ),
     "due jobs": (
         "INSERT INTO _ayb_jobs (type) VALUES ('stale_session_cleanup')",
         "note: jobs due now: 1. They start as soon as a daemon does.",

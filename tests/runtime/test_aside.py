@@ -8,7 +8,7 @@ import pytest
 from ayb_jobs.events import AsideFull, RowsSetAside
 from ayb_jobs.logs.wording import event_line
 from ayb_jobs.runtime import aside
-from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.aside import Aside, Waits
 from ayb_jobs.storage.faults import RowUnchanged
 from tests.aside import set_aside
 
@@ -26,7 +26,7 @@ def test_many_rows_with_one_kind_of_error_are_told_in_one_line() -> None:
 
 
 def told_of(row_id: str) -> Mapping[str, Any]:
-    return {"loop": "scheduler", "table": "_ayb_job_schedules", "id": row_id, "retry_s": 60.0, "error": "odd"}
+    return {"loop": "scheduler", "table": "_ayb_job_schedules", "id": row_id, "retry_s": 15.0, "error": "odd"}
 
 
 def test_that_a_loop_cannot_remember_all_rows_it_set_aside_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +39,13 @@ def test_that_a_loop_cannot_remember_all_rows_it_set_aside_is_told(monkeypatch: 
         rows.put(str(number), "no")
     assert [event.most for event in told if isinstance(event, AsideFull)] == [3]
     assert rows.ids() == ["3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("may_pass", "expected"), [(False, [15, 30, 60, 60, 60]), (True, [1, 2, 4, 8, 16, 32, 60, 60])]
+)
+def test_a_row_is_tried_again_at_growing_intervals_of_a_minute_at_most(may_pass: bool, expected: list[float]) -> None:
+    """Whoever has mended what kept the row back sees it handled within a minute."""
+    waits = Waits()
+    assert [waits.put("a", may_pass=may_pass) for _ in expected] == expected
+    assert waits.next_s() <= 60

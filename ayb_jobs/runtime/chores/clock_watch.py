@@ -35,16 +35,19 @@ class ClockWatch:
         self._patience = Patience()
         self.hurries = False
 
-    def look(self, clock_s: float) -> bool:
-        """Look if it is time to; tell whether a next run was put right. `clock_s` is the database's clock.
+    def hear(self, clock_s: float) -> None:
+        """Note what the database's clock says, each time that it is asked, also if there is no time to look."""
+        offset_s, before_s = clock_s - time.monotonic(), self._offset_s
+        self._offset_s = offset_s
+        if before_s is None or offset_s < before_s - SLACK_S:
+            self.hurries, self._after = True, NO_ID
+
+    def look(self) -> bool:
+        """Look if it is time to; tell whether a next run was put right.
 
         While it `hurries`, all schedules are to be looked at without a pause: the next turn goes on.
         """
         now = time.monotonic()
-        offset_s, before_s = clock_s - now, self._offset_s
-        self._offset_s = offset_s
-        if before_s is None or offset_s < before_s - SLACK_S:
-            self.hurries, self._after = True, NO_ID
         if not self.hurries and now < self._next_look:
             return False
         self._next_look = now + PAUSE_S

@@ -82,7 +82,7 @@ class Scheduler:
                 return 0.0
             ahead = self._look()
         self._stranded.tick()
-        if self._clock_watch.look(ahead.clock_s):
+        if self._clock_watch.look():
             ahead = self._look()
         if self._clock_watch.hurries:
             return 0.0
@@ -113,7 +113,9 @@ class Scheduler:
 
     def _look(self) -> Ahead:
         with self._database.transaction() as conn:
-            return look_ahead(conn, self._aside.ids())
+            ahead = look_ahead(conn, self._aside.ids())
+        self._clock_watch.hear(ahead.clock_s)
+        return ahead
 
     def _plan_and_fire(self, ahead: Ahead) -> bool:
         """Plan and fire by turns, batch by batch; tell whether there may be more once the turn's time is over."""

@@ -14,6 +14,7 @@ from ayb_jobs.events import SchedulePutRight
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.schedules.fires import Timing, expected_fire
 from ayb_jobs.runtime.chores import clock_watch
+from ayb_jobs.runtime.chores import scheduler as scheduler_module
 from ayb_jobs.runtime.chores.scheduler import Scheduler
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -21,6 +22,7 @@ from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules import leaps
 from ayb_jobs.storage.schedules.leaps import PutRight, Righted, list_planned, list_too_late, put_right
 from ayb_jobs.storage.schedules.overdue import count_overdue, list_overdue
+from ayb_jobs.storage.schedules.planning import Ahead
 from tests.aside import set_aside
 from tests.cli.processes import PROGRAM, environment
 from tests.factories import make_schedule
@@ -79,6 +81,33 @@ def test_a_clock_that_is_set_back_while_a_scheduler_runs_is_noticed(database: Da
     scheduler._clock_watch._offset_s = (scheduler._clock_watch._offset_s or 0.0) + 3 * 3600
     scheduler.tick()
     assert len([each for each in told if isinstance(each, SchedulePutRight)]) == 1
+
+
+def test_a_clock_that_is_set_back_while_a_scheduler_catches_up_is_noticed(
+    database: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that has not enough time for all that is due looks at no next run, but hears the clock."""
+    ahead_s = 0.0
+    ask = scheduler_module.look_ahead
+
+    def asked(*given: Any) -> Ahead:
+        found = ask(*given)
+        return found._replace(clock_s=found.clock_s + ahead_s)
+
+    monkeypatch.setattr(scheduler_module, "look_ahead", asked)
+    make_schedule(conn, planned=PLANNED)
+    told: list[Any] = []
+    scheduler = Scheduler(database, told.append, tick_s=15)
+    scheduler.tick()
+    with monkeypatch.context() as busy:
+        busy.setattr(scheduler_module, "TURN_S", 0.0)
+        conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now() - interval '1 minute'")
+        ahead_s = 3 * 3600.0
+        assert scheduler.tick() == 0.0
+    leap(conn, "3 hours")
+    ahead_s = 0.0
+    scheduler.tick()
+    assert len(put_right_of(told)) == 1
 
 
 def make_late(conn: Connection, count: int) -> None:

@@ -86,7 +86,7 @@ def test_a_schedule_that_fires_again_is_forgotten_by_those_set_aside(db: Databas
     for _ in range(2):
         scheduler.tick()
         scheduler._aside.waits.end_all()
-    assert [event.retry_s for event in told if isinstance(event, RowsSetAside)] == [60.0, 120.0]
+    assert [event.retry_s for event in told if isinstance(event, RowsSetAside)] == [15.0, 30.0]
     conn.execute("ALTER TABLE _ayb_job_schedules DISABLE TRIGGER keep")
     scheduler.tick()
     assert scheduler._aside.waits.all() == []
