@@ -480,14 +480,14 @@ def test_a_daemon_that_drains_or_stops_by_a_signal_is_not_who_will_run_a_job(
         release.wait(60)
 
     mail(conn)
-    with running(database_url, registry, shutdown_timeout_s=60.0) as daemon:
+    with running(database_url, registry, worker_concurrency=1, shutdown_timeout_s=60.0) as daemon:
         assert begun.wait(60)
         ending = threading.Thread(target=getattr(daemon.daemon, end), args=("SIGTERM",))
         ending.start()
         try:
             job_id = mail(conn)
             drains = "no daemon takes jobs: 1 daemon drains, and takes no more"
-            eventually(lambda: why_job(conn, job_id).reason.words == drains)
+            eventually(lambda: why_job(conn, job_id).reason.words == drains, within_s=60)
             assert unclaimable_jobs(conn) == {"mail": 1}
         finally:
             release.set()
