@@ -171,7 +171,8 @@ def delivering(db: Database, emit: Emit) -> Callable[[], float]:
 
 def watching_the_clock(db: Database, emit: Emit) -> Callable[[], float]:
     watch = ClockWatch(db, emit)
-    return lambda: float(watch.look(time.time()))
+    watch.hear(time.time())
+    return lambda: float(watch.look())
 
 
 def tallying(db: Database, emit: Emit) -> Callable[[], float]:

@@ -22,7 +22,7 @@ from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules import leaps
 from ayb_jobs.storage.schedules.leaps import PutRight, Righted, list_planned, list_too_late, put_right
 from ayb_jobs.storage.schedules.overdue import count_overdue, list_overdue
-from ayb_jobs.storage.schedules.planning import Ahead
+from ayb_jobs.storage.schedules.planning import Ahead, look_ahead
 from tests.aside import set_aside
 from tests.cli.processes import PROGRAM, environment
 from tests.factories import make_schedule
@@ -88,10 +88,9 @@ def test_a_clock_that_is_set_back_while_a_scheduler_catches_up_is_noticed(
 ) -> None:
     """A turn that has not enough time for all that is due looks at no next run, but hears the clock."""
     ahead_s = 0.0
-    ask = scheduler_module.look_ahead
 
     def asked(*given: Any) -> Ahead:
-        found = ask(*given)
+        found = look_ahead(*given)
         return found._replace(clock_s=found.clock_s + ahead_s)
 
     monkeypatch.setattr(scheduler_module, "look_ahead", asked)
