@@ -177,10 +177,12 @@ def test_a_lease_that_is_not_committed_keeps_pauses_and_limits_from_being_in_for
         told = f"a transaction that has leased and is not committed (pid {other.info.backend_pid})"
         for kind, name in ((PauseKind.TYPE, "test"), (PauseKind.QUEUE, "default")):
             assert pauses.find_pausable(conn, kind, name).waiting_for == [told]
+            assert pauses.list_unconfirmed(conn)[kind, name] == [told]
         assert [each.waiting_for for each in limits.list_limits(conn)] == [[told]]
     assert lease(conn) == []
     for kind, name in ((PauseKind.TYPE, "test"), (PauseKind.QUEUE, "default")):
         assert pauses.find_pausable(conn, kind, name).waiting_for == []
+    assert pauses.list_unconfirmed(conn) == {}
     (held,) = limits.list_limits(conn)
     assert (held.running, held.waiting_for) == (1, [])
     assert settle(conn, job.id, job.lease_id) == "completed"

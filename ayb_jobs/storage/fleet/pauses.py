@@ -84,19 +84,26 @@ def list_pauses(conn: Connection) -> list[Pause]:
         return cursor.execute(LIST_PAUSES).fetchall()
 
 
-LIST_UNCONFIRMED = """
-    SELECT pause.kind, pause.name, array_agg(alive.id ORDER BY alive.id)
-    FROM _ayb_job_pauses AS pause JOIN _ayb_job_workers AS alive ON pause.id > coalesce(alive.pauses_confirmed, -1)
-    WHERE (pause.until IS NULL OR pause.until > now())
-        AND alive.heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
-    GROUP BY pause.kind, pause.name
+LIST_UNCONFIRMED = f"""
+    SELECT paused.kind, paused.name, missing.told
+    FROM _ayb_job_pauses AS paused
+    CROSS JOIN LATERAL (
+        SELECT ARRAY(
+            SELECT alive.id::text
+            FROM _ayb_job_workers AS alive
+            WHERE paused.id > coalesce(alive.pauses_confirmed, -1)
+                AND alive.heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+            ORDER BY alive.id
+        ) || {OPEN_BEFORE_PAUSE} AS told
+    ) AS missing
+    WHERE (paused.until IS NULL OR paused.until > now()) AND cardinality(missing.told) > 0
 """
 
 
 def list_unconfirmed(conn: Connection) -> dict[tuple[PauseKind, str], list[str]]:
-    """Return the live daemons that have not confirmed a pause, by what is paused."""
+    """Return what keeps a pause from being in force, by what is paused: live daemons, and leases not yet committed."""
     rows = conn.execute(LIST_UNCONFIRMED, {"alive_s": ALIVE_S})
-    return {(PauseKind(kind), name): ids for kind, name, ids in rows}
+    return {(PauseKind(kind), name): told for kind, name, told in rows}
 
 
 PAUSED_NAMES = "SELECT kind, name FROM _ayb_job_pauses WHERE until IS NULL OR until > now()"
