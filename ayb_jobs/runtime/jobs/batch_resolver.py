@@ -4,7 +4,7 @@ It is told of each member that ends here, and looks after that is committed. Job
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -38,8 +38,8 @@ from ayb_jobs.storage.queue.batches import (
 BATCH = 200
 SWEEP_S = 1.0
 IDLE_S = 10.0
-# Members that end in close succession are followed by one look: a busy daemon spends a tenth of its time on looks at
-# most, as long as they are no further apart than the second of these.
+# Members of a batch that is known to go on are followed by one look if they end in close succession: a busy daemon
+# spends a tenth of its time on such looks at most, as long as they are no further apart than the second of these.
 APART_S = 0.01
 MOST_APART_S = 0.02
 SHARE = 0.1
@@ -70,6 +70,7 @@ class BatchResolver:
         self._waits = False
         self._told = False
         self._asleep = True
+        self._hurried = False
         self._next_look = 0.0
         self._next_sweep = 0.0
 
@@ -77,12 +78,13 @@ class BatchResolver:
         """Take note of the batches whose members ended, and of jobs that ended by other ways than a run here."""
         match event:
             case JobsSettled():
-                touched = {
-                    ended.job.batch_id: None
+                members = {
+                    ended.job.id: ended.job.batch_id
                     for ended in event.settlements
                     if ended.job.batch_id is not None and ended.state is not JobState.QUEUED
                 }
-                self._note(self._touched, touched)
+                if members:
+                    self._note(self._touched, dict.fromkeys(members.values()), hurried=self._may_end(members))
             case JobRecovered() if event.job.state != JobState.QUEUED:
                 self._note(self._ended, {event.job.id: None})
             case JobsCanceled():
@@ -96,12 +98,18 @@ class BatchResolver:
             case _:
                 pass
 
-    def _note(self, known: dict[str, None], new: dict[str, None]) -> None:
+    def _may_end(self, members: Mapping[str, str]) -> bool:
+        """Tell whether one of the batches of these members may have ended: nothing is known of it that goes on."""
+        return any(self._witnesses.get(batch_id, member) in members for member, batch_id in members.items())
+
+    def _note(self, known: dict[str, None], new: dict[str, None], *, hurried: bool = False) -> None:
         if not new:
             return
         if len(known) < MOST:
             known.update(new)
-        if self._asleep:
+        if hurried:
+            self._hurried = True
+        if self._asleep or hurried:
             self._asleep = False
             self._wake()
 
@@ -119,8 +127,9 @@ class BatchResolver:
         """Look once at all that is known to have changed; return the seconds until the next look."""
         self._asleep = False
         began = time.monotonic()
-        if began < self._next_look:
+        if began < self._next_look and not self._hurried:
             return self._next_look - began
+        self._hurried = False
         self._find_touched()
         while self._touched:
             with _taken(self._touched) as batches:
@@ -157,7 +166,7 @@ class BatchResolver:
     def _look(self, ids: Sequence[str]) -> None:
         """End those batches of which no member is unfinished; those that cannot be ended are passed over."""
         aside = set(self._aside.ids())
-        asked = [(id_, self._witnesses.pop(id_, None)) for id_ in ids if id_ not in aside]
+        asked = [(id_, self._witnesses.get(id_)) for id_ in ids if id_ not in aside]
         if not asked:
             return
         with self._database.connection() as conn:
@@ -167,7 +176,11 @@ class BatchResolver:
             self._next_sweep = min(self._next_sweep, time.monotonic() + SWEEP_S)
         if len(self._witnesses) > MOST:
             self._witnesses.clear()
-        self._witnesses.update((each.id, each.witness) for each in seen if each.witness is not None)
+        witnesses = {each.id: each.witness for each in seen if each.witness is not None}
+        for id_, known in asked:
+            if known is not None and id_ not in witnesses:
+                self._witnesses.pop(id_, None)
+        self._witnesses.update(witnesses)
         self._close([each.id for each in seen if each.is_sealed and each.witness is None])
 
     def _close(self, ids: Sequence[str]) -> None:

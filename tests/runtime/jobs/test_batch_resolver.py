@@ -15,7 +15,7 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.batches import EndedBatch
-from ayb_jobs.model.job import RecoveredJob
+from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import settle_failure, settle_result
 from ayb_jobs.runtime.jobs import batch_resolver as module
 from ayb_jobs.runtime.jobs.batch_resolver import BatchResolver
@@ -85,6 +85,34 @@ def test_the_last_end_is_followed_by_the_callbacks_at_once(resolving: Resolving,
         assert len(events(conn)) == (0 if left else 2)
     assert resolving.told == [BatchesDone(batches=[EndedBatch(batch_id, 2, 0, 0)])]
     assert len(members) == 2
+
+
+def test_a_batch_that_is_known_to_go_on_waits_for_its_next_look_and_one_that_may_have_ended_does_not(
+    resolving: Resolving, conn: Connection
+) -> None:
+    """Its witness is the last member."""
+    _, members = made(conn, 3)
+    other = made(conn, 1)[0]
+    jobs = {job.id: job for job in (lease(conn) for _ in range(4))}
+    last = max(members)
+    first, second = (jobs.pop(member) for member in sorted(members)[:2])
+    for job, is_early in (
+        (first, False),
+        (second, True),
+        (jobs.pop(last), False),
+        *((job, False) for job in jobs.values()),
+    ):
+        end(conn, job.id)
+        resolving.hear_of(job)
+        resolving.resolver._next_look = time.monotonic() + 60
+        assert (resolving.resolver.tick() > 50) == is_early
+    assert sorted(each.id for told in resolving.told for each in told.batches) == sorted([jobs_batch(first), other])
+    assert events(conn) == ["done", "done", "success", "success"]
+
+
+def jobs_batch(job: LeasedJob) -> str:
+    assert job.batch_id is not None
+    return job.batch_id
 
 
 def test_while_a_witness_has_not_ended_no_batch_is_locked(
