@@ -1,4 +1,4 @@
-"""The schema of before flow control, with rows in every state, brought up to date: nothing is lost, all of it goes on."""
+"""The schema of before flow control, with rows in every state, brought up to date: nothing is lost, all goes on."""
 
 import time
 from contextlib import closing
@@ -85,7 +85,7 @@ def test_rows_in_every_state_outlive_the_upgrade_to_flow_control(
         ids = {name: make_job(conn, state, **columns) for name, (state, columns) in ROWS.items()}
         make_schedule(conn, name="nightly", cron_expr="0 3 * * *")
         conn.execute(LOG, (ids["completed"],))
-        columns = dict(conn.execute(COLUMNS).fetchall())
+        columns: dict[str, list[str]] = dict(conn.execute(COLUMNS).fetchall())
         held = contents(conn, columns)
         assert (len(columns), len(held["_ayb_jobs"])) == (3, len(ROWS))
         assert migrate(conn).migrations

@@ -1,0 +1,94 @@
+"""A hunt for deadlocks: two limits, and those who lease under them, settle, recover and change them, all at once."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.lifecycle import settle_result
+from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.queue.limited import lease_beside_limits, lease_limited
+from ayb_jobs.storage.queue.settling import settle_jobs
+from ayb_jobs.storage.rows import one_row
+from tests.recovering import recover
+from tests.storage.queue.test_limited import LANES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+HUNT_S = 10.0
+LIMITS = {"one": 4, "two": 6}
+LOAD = "INSERT INTO _ayb_jobs (type, limit_key) SELECT %s, number %% 5 FROM generate_series(1, 2000) AS number"
+DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+RUNNING = "SELECT count(*) FROM _ayb_jobs WHERE state = 'running' AND limited_by = %s"
+LOSE = """
+    UPDATE _ayb_jobs SET lease_until = now() - interval '1 second'
+    WHERE id = (SELECT id FROM _ayb_jobs WHERE state = 'running' ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED)
+"""
+DUE = "UPDATE _ayb_jobs SET run_at = now() WHERE state = 'queued' AND run_at > now()"
+
+
+def work(conn: Connection, chance: random.Random) -> None:
+    """Lease beside the limits and under both, in either order, and settle what was leased."""
+    lease_beside_limits(conn, worker_id="w", lanes=LANES, types=list(LIMITS), limit=50, lease_s=60)
+    leased = []
+    for name in chance.sample(list(LIMITS), 2):
+        found = lease_limited(conn, name, room=9, types=list(LIMITS), queues=["default"], worker_id="w", lease_s=60)
+        leased += found.leased
+    chance.shuffle(leased)
+    now = time.monotonic()
+    settle_jobs(conn, [settle_result(job, None, now, now) for job in leased], worker_id="w", now=now)
+
+
+def lose(conn: Connection, chance: random.Random) -> None:
+    """Have a lease run out, and recover what has."""
+    del chance
+    conn.execute(LOSE)
+    recover(conn, backoff=Backoff())
+    conn.execute(DUE)
+
+
+def change(conn: Connection, chance: random.Random) -> None:
+    """Set a limit anew."""
+    name = chance.choice(list(LIMITS))
+    with conn.transaction():
+        limits.set_limit(conn, NewLimit(name=name, types=[name], max_running=LIMITS[name]), by="ada")
+    time.sleep(0.05)
+
+
+def test_two_limits_settling_recovery_and_changes_never_wait_for_each_other_in_a_circle(
+    conn: Connection, database_url: str
+) -> None:
+    for name, most in LIMITS.items():
+        with conn.transaction():
+            limits.set_limit(conn, NewLimit(name=name, types=[name], max_running=most), by="ada")
+        conn.execute(LOAD, (name,))
+    over = threading.Event()
+
+    def keep_on(act: Callable[[Connection, random.Random], None], seed: int) -> int:
+        turns, chance = 0, random.Random(seed)
+        with closing(connect(database_url)) as own:
+            while not over.is_set():
+                act(own, chance)
+                turns += 1
+        return turns
+
+    with ThreadPoolExecutor(6) as pool:
+        acting = [pool.submit(keep_on, act, seed) for seed, act in enumerate((work, work, work, lose, lose, change))]
+        end = time.monotonic() + HUNT_S
+        try:
+            while time.monotonic() < end and not any(each.done() for each in acting):
+                for name, most in LIMITS.items():
+                    assert one_row(conn.execute(RUNNING, (name,)))[0] <= most
+        finally:
+            over.set()
+        turns = [each.result() for each in acting]
+    assert min(turns) > 0
+    assert one_row(conn.execute(DEADLOCKS)) == (0,)
+    assert one_row(conn.execute("SELECT count(*) FROM _ayb_jobs WHERE state = 'completed'"))[0] > 0
