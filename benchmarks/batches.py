@@ -3,7 +3,8 @@
 The same no-op jobs are enqueued and drained by one daemon, on one server that is thrown away: as plain jobs and as
 members of one batch, enqueued at once; and as plain jobs and as batches of 100, enqueued by hundreds. In each round all
 have their turn. CPU is that of the enqueuer, the daemon and the server. Beside it stands how long after a batch's last
-end its callback was enqueued; the statement that writes that end counts in it.
+end its callback was enqueued: after that end by its row, so that the statement that writes it counts in, and after the
+commit of that statement, so that only what follows counts.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -28,9 +29,10 @@ JOB = NewJob(type="beside_noop")
 FEW = 100
 LIMIT_S = 60.0
 IDLE_CPU_S = 0.04
-# By the database's clock, in milliseconds.
+# By the database's clock, in milliseconds: behind the last end, and behind its commit.
 DELAYS = """
-    SELECT extract(epoch FROM batch.done_at - max(member.completed_at))::float8 * 1000
+    SELECT extract(epoch FROM batch.done_at - max(member.completed_at))::float8 * 1000,
+        extract(epoch FROM batch.done_at - max(pg_xact_commit_timestamp(member.xmin)))::float8 * 1000
     FROM _ayb_job_batches AS batch JOIN _ayb_jobs AS member ON member.batch_id = batch.id
     GROUP BY batch.id
 """
@@ -89,8 +91,8 @@ def until_idle(pid: int) -> None:
         before = after
 
 
-def measure(place: Place, tree: Tree, way: str) -> tuple[list[float], list[float]]:
-    """Return the CPU microseconds for each job, by process, and the delays of callbacks in milliseconds."""
+def measure(place: Place, tree: Tree, way: str) -> tuple[list[float], list[tuple[float, float]]]:
+    """Return the CPU microseconds for each job, by process, and the delays of callbacks in milliseconds, both."""
     with place.database(tree, 0) as url, closing(connect(url)) as conn, tree.daemon(url) as pid:
         with closing(psycopg.connect(url, autocommit=True)) as watcher:
             until(watcher, "SELECT EXISTS (SELECT FROM _ayb_job_workers)", pause_s=0.1)
@@ -100,8 +102,14 @@ def measure(place: Place, tree: Tree, way: str) -> tuple[list[float], list[float
             enqueued = time.process_time()
             until(watcher, DONE, pause_s=0.2)
             ended = (enqueued, cpu_seconds(pid), place.server_cpu_s())
-        delays = [row[0] for row in conn.execute(DELAYS)]
+        delays = [(row[0], row[1]) for row in conn.execute(DELAYS)]
     return [(end - begin) / place.jobs * 1e6 for begin, end in zip(began, ended, strict=True)], delays
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the median and the 99th percentile in words."""
+    ordered = sorted(values)
+    return f"{statistics.median(ordered):.1f} ms (p99 {ordered[int(len(ordered) * 0.99)]:.1f} ms)"
 
 
 def main() -> None:
@@ -112,8 +120,8 @@ def main() -> None:
     options = parser.parse_args()
     tree = Tree(name="this", root=Path(__file__).parent.parent)
     costs: defaultdict[str, list[list[float]]] = defaultdict(list)
-    delays: defaultdict[str, list[float]] = defaultdict(list)
-    with EmbeddedPostgres.throwaway(settings=DURABLE) as server:
+    delays: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    with EmbeddedPostgres.throwaway(settings=DURABLE | {"track_commit_timestamp": "on"}) as server:
         place = Place(server, options.jobs)
         for number in range(options.rounds):
             for way in list(WAYS) if number % 2 else reversed(WAYS):
@@ -127,8 +135,9 @@ def main() -> None:
         if way in BESIDE:
             beside = zip(costs[way], costs[BESIDE[way]], strict=True)
             told += f", {statistics.median(sum(one) / sum(other) for one, other in beside):.2f} of {BESIDE[way]}"
-        if late := sorted(delays[way]):
-            told += f"; callback after {statistics.median(late):.1f} ms, p99 {late[int(len(late) * 0.99)]:.1f} ms"
+        if delays[way]:
+            behind_end, behind_commit = (spread(each) for each in zip(*delays[way], strict=True))
+            told += f"; callback {behind_end} after the last end, {behind_commit} after its commit"
         print(told)
 
 
