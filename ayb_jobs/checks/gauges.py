@@ -16,12 +16,14 @@ Figures = Mapping[str, Mapping[Labels, float]]
 def gauges_of_state(conn: Connection, *, queues: Sequence[str], label: Callable[[str], str]) -> Figures:
     """Measure the queue; `queues` are named first, and `label` returns a queue's label."""
     gauges = measure(conn, queues=queues, most_queues=MOST_QUEUES)
+    pauses = count_pauses(conn)
     return {
         "ayb_jobs_queue_depth": _depths(gauges, label),
         "ayb_jobs_running": {(): gauges.running},
         "ayb_jobs_oldest_ready_age_seconds": {(): gauges.oldest_ready_s},
         "ayb_jobs_oldest_expired_lease_age_seconds": {(): gauges.oldest_expired_lease_s},
-        "ayb_jobs_paused": {(kind,): count for kind, count in count_pauses(conn).items()},
+        "ayb_jobs_paused": {(kind,): paused.pauses for kind, paused in pauses.items()},
+        "ayb_jobs_longest_pause_seconds": {(kind,): paused.longest_s for kind, paused in pauses.items()},
         **_limits(conn),
         "ayb_jobs_batches_unfinished": {(): gauges.batches},
         "ayb_jobs_workers": {(): gauges.workers},
@@ -32,8 +34,9 @@ def gauges_of_state(conn: Connection, *, queues: Sequence[str], label: Callable[
 def _limits(conn: Connection) -> Figures:
     counts = count_limited(conn, most=MOST_QUEUES)
     return {
-        "ayb_jobs_limit_waiting": {(name,): waiting for name, (waiting, _) in counts.items()},
-        "ayb_jobs_limit_running": {(name,): running for name, (_, running) in counts.items()},
+        "ayb_jobs_limit_waiting": {(name,): limit.waiting for name, limit in counts.items()},
+        "ayb_jobs_limit_running": {(name,): limit.running for name, limit in counts.items()},
+        "ayb_jobs_limit_tokens": {(name,): limit.tokens for name, limit in counts.items() if limit.tokens is not None},
     }
 
 

@@ -85,6 +85,13 @@ def remove_limit(conn: Connection, name: str) -> bool:
     return removed
 
 
+# The starts that the rate of a limit `held` allows at once.
+TOKENS = """
+        CASE WHEN held.every IS NOT NULL THEN greatest(0, floor(
+            extract(epoch FROM now() + held.burst * held.every - greatest(held.tat, now()))
+            / extract(epoch FROM held.every)
+        ))::int END
+"""
 OPEN_BEFORE_LIMIT = OPEN_LEASES.replace("{row}", "held")
 LIST_LIMITS = f"""
     WITH alive AS MATERIALIZED (
@@ -100,10 +107,7 @@ LIST_LIMITS = f"""
             ) AS under
         ) AS waiting,
         (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = held.name) AS running,
-        CASE WHEN held.every IS NOT NULL THEN greatest(0, floor(
-            extract(epoch FROM now() + held.burst * held.every - greatest(held.tat, now()))
-            / extract(epoch FROM held.every)
-        ))::int END AS tokens,
+        {TOKENS} AS tokens,
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE held.id > coalesce(alive.limits_confirmed, -1) ORDER BY alive.id
@@ -275,20 +279,29 @@ def confirm_limits(conn: Connection, *, worker_id: str, newest: int) -> None:
     conn.execute(CONFIRM_LIMITS, {"worker_id": worker_id, "newest": newest})
 
 
-COUNT_LIMITED = """
+COUNT_LIMITED = f"""
     SELECT held.name::text,
         (
             SELECT count(*) FROM (
                 SELECT FROM _ayb_jobs AS job WHERE job.state = 'queued' AND job.limited_by = held.name LIMIT 10000
             ) AS under
         ),
-        (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = held.name)
+        (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = held.name),
+        {TOKENS}
     FROM _ayb_job_limits AS held
     ORDER BY held.name
     LIMIT %(most)s
 """
 
 
-def count_limited(conn: Connection, *, most: int) -> dict[str, tuple[int, int]]:
-    """Return how many jobs wait, up to 10,000, and run under each of the first `most` limits by name."""
-    return {name: (waiting, running) for name, waiting, running in conn.execute(COUNT_LIMITED, {"most": most})}
+class LimitCounts(NamedTuple):
+    """How many jobs wait under a limit, up to 10,000, how many run, and how many starts its rate allows, if any."""
+
+    waiting: int
+    running: int
+    tokens: int | None
+
+
+def count_limited(conn: Connection, *, most: int) -> dict[str, LimitCounts]:
+    """Return the figures of the first `most` limits by name."""
+    return {name: LimitCounts(*counts) for name, *counts in conn.execute(COUNT_LIMITED, {"most": most})}

@@ -320,10 +320,22 @@ def find_pausable(conn: Connection, kind: PauseKind, name: str) -> Pausable:
     return next(iter(list_pausable(conn, kind, only=name)), nothing)
 
 
-COUNT_PAUSES = "SELECT kind, count(*) FROM _ayb_job_pauses WHERE until IS NULL OR until > now() GROUP BY kind"
+COUNT_PAUSES = """
+    SELECT kind, count(*), extract(epoch FROM now() - min(paused_at))::float8
+    FROM _ayb_job_pauses
+    WHERE until IS NULL OR until > now()
+    GROUP BY kind
+"""
 
 
-def count_pauses(conn: Connection) -> dict[PauseKind, int]:
-    """Return how many queues and types are paused."""
-    found = {PauseKind(kind): count for kind, count in conn.execute(COUNT_PAUSES)}
-    return {kind: found.get(kind, 0) for kind in PauseKind}
+class Paused(NamedTuple):
+    """How many pauses hold, and how long ago the oldest of them began."""
+
+    pauses: int = 0
+    longest_s: float = 0.0
+
+
+def count_pauses(conn: Connection) -> dict[PauseKind, Paused]:
+    """Return how many queues and types are paused, and for how long."""
+    found = {PauseKind(kind): Paused(pauses, longest_s) for kind, pauses, longest_s in conn.execute(COUNT_PAUSES)}
+    return {kind: found.get(kind, Paused()) for kind in PauseKind}

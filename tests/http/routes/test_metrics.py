@@ -18,8 +18,12 @@ from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.job import JobState, LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Outcome, Settlement
+from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, Timeouts
+from ayb_jobs.storage.fleet.limits import set_limit
+from ayb_jobs.storage.fleet.pauses import pause
 from tests.factories import make_job
 from tests.http.conftest import Server, serving
 
@@ -116,6 +120,27 @@ def test_run_times_and_waits_are_histograms_in_seconds(server: Server) -> None:
     assert value(server, f"{wait}_count", job_type="t") == 1000
     assert value(server, f"{wait}_bucket", job_type="t", le="10.0") == 0
     assert value(server, f"{wait}_bucket", job_type="t", le="300.0") == 1000
+
+
+def test_limits_and_pauses_are_measured_in_the_database(db: Database, conn: Connection) -> None:
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="few", types=["test"], rate="1/h", burst=7, max_running=3), by="ada")
+        set_limit(conn, NewLimit(name="free", types=["other"], max_running=3), by="ada")
+        pause(conn, NewPause(kind=PauseKind.QUEUE, name="slow"), by="ada")
+    conn.execute("UPDATE _ayb_job_pauses SET paused_at = now() - interval '100 seconds'")
+    conn.execute("UPDATE _ayb_job_limits SET tat = now() + 2 * every WHERE name = 'few'")
+    for state in ("queued", "queued", "running"):
+        make_job(conn, state, limited_by="few", limited_key="", priority=6)
+    with serving(db) as server:
+        assert value(server, "ayb_jobs_limit_waiting", limit="few") == 2
+        assert value(server, "ayb_jobs_limit_running", limit="few") == 1
+        assert value(server, "ayb_jobs_limit_tokens", limit="few") == 5
+        assert value(server, "ayb_jobs_limit_tokens", limit="free") is None
+        assert (value(server, "ayb_jobs_paused", kind="queue"), value(server, "ayb_jobs_paused", kind="type")) == (1, 0)
+        longest = value(server, "ayb_jobs_longest_pause_seconds", kind="queue")
+        assert longest is not None
+        assert 100 <= longest < 200
+        assert value(server, "ayb_jobs_longest_pause_seconds", kind="type") == 0
 
 
 def test_the_queue_is_measured_in_the_database(db: Database, conn: Connection) -> None:
