@@ -15,10 +15,17 @@ from ayb_jobs.errors import ConfigError
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.runtime.jobs import limited_look
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.limits import Limits
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.queue.limited import lease_limited
 from tests.eventually import eventually
 from tests.factories import make_job
+from tests.producing import producing
 from tests.running import running
 
 
@@ -196,6 +203,29 @@ def test_a_job_that_a_trigger_refuses_keeps_no_other_of_its_limit_waiting(databa
         eventually(lambda: conn.execute(done, (good,)).fetchone() == ("completed",))
         told = [event for event in one.recorder.events if type(event).__name__ == "RowsSetAside"]
         eventually(lambda: told or [e for e in one.recorder.events if type(e).__name__ == "RowsSetAside"])
+
+
+def test_a_look_that_finds_a_thousand_keys_full_walks_them_once(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(conn, key_max_running=1)
+    for state in ("queued", "running"):
+        conn.execute(
+            "INSERT INTO _ayb_jobs (type, state, priority, limited_by, limited_key)"
+            " SELECT 'test', %s, 6, 'few', 'key ' || number FROM generate_series(1, 1000) AS number",
+            (state,),
+        )
+    walks: list[str] = []
+
+    def counted(*given: Any, **named: Any) -> Any:
+        walks.append(named["after"])
+        return lease_limited(*given, **named)
+
+    monkeypatch.setattr(limited_look, "lease_limited", counted)
+    look = producing(db, Buffer(lambda: None), InFlight(), limits=Limits(exist=True), mean_run_s=lambda: 0.001).look
+    for most in (2, 3):  # the first walk ends behind the last key, and the next one there, too
+        look._limited.fill()
+        assert len(walks) == most
 
 
 def test_limits_follow_the_file_until_somebody_changes_them(conn: Connection) -> None:

@@ -122,9 +122,10 @@ class LimitedLook:
                 if not self._patience.blames(error):
                     raise
                 found = self._lease_carefully(name, queues, room)
+            came_round = not found.leased and found.after == self._after.get(name)
             self._after[name] = found.after
             self._aside.put_all([(job_id, RowUnchanged()) for job_id in found.unchanged])
-            if not found.more:
+            if came_round or not found.more:
                 return SWEEP_S if found.wait_s is None or found.wait_s <= 0 else found.wait_s
         return SWEEP_S
 
