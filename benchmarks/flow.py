@@ -8,7 +8,7 @@ Beside each case stands plain work of the same round. `--jobs` and `--waiting` m
 import argparse
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from batches import until_idle
 from beside import Place, Tree, until
+from flow_statements import measure_enqueue, measure_full
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.lab.bench.idle import cpu_seconds
@@ -87,6 +88,17 @@ BEYOND_RATE = """
         ) AS starts
     ) AS starts
 """
+# The same by the handlers' clock. They begin some time after their lease: it is beyond by that time's share at most.
+BEYOND_BY_HANDLERS = BEYOND_RATE.replace("last_run_at", "started_at").replace("_ayb_jobs", "_ayb_job_executions")
+SHARE_OF_DELAY = """
+    SELECT 1000 * max(extract(epoch FROM run.started_at - job.last_run_at))
+    FROM _ayb_jobs AS job JOIN _ayb_job_executions AS run ON run.job_id = job.id
+"""
+# How long the slowest statement took since the jobs were loaded.
+SLOWEST = """
+    SELECT max(max_exec_time) FROM pg_stat_statements
+    WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 OF_RATE = "SELECT count(*) / extract(epoch FROM max(last_run_at) - min(last_run_at)) / 1000 FROM _ayb_jobs"
 FIFTHS = """
     SELECT count(*) / extract(epoch FROM max(ended_at) - min(ended_at))
@@ -105,6 +117,7 @@ class Case:
     pauses: int = 0
     waiting: int = 0
     waiting_keys: int = 0
+    waiting_limit: Mapping[str, Any] = field(default_factory=lambda: {"max_running": 0})
     concurrency: int = 4
     daemons: int = 1
     pinned: bool = False
@@ -128,7 +141,7 @@ def prepare(conn: Connection, case: Case, jobs: int) -> None:
     if case.limit:
         set_limit(conn, "measured", "beside_noop", **case.limit)
     if case.waiting:
-        set_limit(conn, "full", "beside_limited", max_running=0)
+        set_limit(conn, "full", "beside_limited", **case.waiting_limit)
         values = {"type": "beside_limited", "keys": case.waiting_keys, "unique": False, "jobs": case.waiting}
         conn.execute(LOAD, values)
         while conn.execute(UNDER_LEFT).fetchone() == (True,):
@@ -136,6 +149,9 @@ def prepare(conn: Connection, case: Case, jobs: int) -> None:
     values = {"type": "beside_noop", "keys": case.keys, "unique": case.unique, "jobs": jobs}
     conn.execute(case.load.encode(), values)
     conn.execute("CHECKPOINT")
+    if SLOWEST in case.checks.values():
+        conn.execute("CREATE EXTENSION pg_stat_statements")
+        conn.execute("SELECT pg_stat_statements_reset()")
 
 
 @contextmanager
@@ -188,12 +204,16 @@ CONTENDED = Case(
     checks={"ran at once, at most": RAN_AT_ONCE, "share of each daemon, %": SHARES},
 )  # fmt: skip
 RATED = Case(
-    limit={"rate": "1000/s", "burst": 10}, concurrency=50,
-    checks={"started beyond the rate, at most": BEYOND_RATE, "of the rate": OF_RATE},
+    limit={"rate": "1000/s", "burst": 10}, concurrency=50, jobs=60_000,
+    checks={
+        "started beyond the rate, at most": BEYOND_RATE, "of the rate": OF_RATE,
+        "beyond it by the handlers' clock, at most": BEYOND_BY_HANDLERS, "the rate's share of their delay": SHARE_OF_DELAY,
+    },
 )  # fmt: skip
 PINNED = Case(
     limit={"key_max_running": 4}, keys=1000, concurrency=50, pinned=True, checks={"jobs/s, by fifths": FIFTHS}
 )
+SLOWEST_STATEMENT = {"slowest statement, ms": SLOWEST}
 # Each case with the plain one that it stands beside.
 WORKS: Mapping[str, Sequence[tuple[str, Case, Case]]] = {
     "plain": [
@@ -209,17 +229,37 @@ WORKS: Mapping[str, Sequence[tuple[str, Case, Case]]] = {
     "keys": [
         (f"{keys:,} keys{told}", Case(limit={"key_max_running": 4, **more}, keys=keys, concurrency=50), FIFTY)
         for keys in (10, 1000, 10_000)
-        for told, more in (("", {}), (", a rate each", {"key_rate": "1000000/s", "key_burst": NEVER}))
+        for told, more in (
+            ("", {}),
+            (", 50 each", {"key_max_running": 50}),
+            (", a rate each", {"key_rate": "1000000/s", "key_burst": NEVER}),
+        )
     ],
     "contended": [("one limit of 50, four daemons", CONTENDED, Case(concurrency=50, daemons=4))],
     "rate": [("a rate of 1,000/s", RATED, FIFTY)],
     "pauses": [("ten pauses of other queues", Case(pauses=10), PLAIN)],
     "pinned": [("1,000 keys under a pinned snapshot", PINNED, Case(concurrency=50, pinned=True))],
+    "full": [
+        (f"a look that finds {keys:,} keys full", Case(waiting=100_000, waiting_keys=keys), Case(waiting=100_000))
+        for keys in (10, 1000, 10_000)
+    ],
     "unique": [("unique keys, all different", Case(unique=True), PLAIN)],
-    "chain": [("a chain", Case(load=CHAIN, jobs=1000), Case(jobs=1000))],
-    "fan": [("fan-out and fan-in", Case(load=FAN, jobs=9998), Case(jobs=10_000))],
-    "idle": [("idle, 10,000 wait for a limit", Case(waiting=10_000), Case())],
+    "enqueue": [("unique keys, enqueued", Case(unique=True), PLAIN)],
+    "chain": [("a chain", Case(load=CHAIN, jobs=1000, checks=SLOWEST_STATEMENT), Case(jobs=1000))],
+    "fan": [("fan-out and fan-in", Case(load=FAN, jobs=9998, checks=SLOWEST_STATEMENT), Case(jobs=10_000))],
+    "idle": [
+        ("idle, 10,000 wait for a limit", Case(waiting=10_000), Case()),
+        ("idle, 10,000 wait for a token", Case(waiting=10_000, waiting_limit={"rate": "1/h"}), Case()),
+    ],
 }
+MEASURES = {"idle": measure_idle, "full": measure_full, "enqueue": measure_enqueue}
+# What a server is started with, if its slowest statement is asked for.
+STATEMENTS = {"shared_preload_libraries": "pg_stat_statements"}
+
+
+def server_settings(work: str) -> dict[str, str]:
+    """Return what the server of a work is started with."""
+    return DURABLE | (STATEMENTS if any(SLOWEST in case.checks.values() for _, case, _ in WORKS[work]) else {})
 
 
 def tell(cost: Sequence[Mapping[str, float]], beside: Sequence[Mapping[str, float]]) -> None:
@@ -241,18 +281,24 @@ def main() -> None:
     if unknown := set(options.works) - set(WORKS):
         parser.error(f"no such work: {', '.join(unknown)}")
     tree = Tree(name="this", root=Path(__file__).parent.parent)
-    with EmbeddedPostgres.throwaway(settings=DURABLE) as server:
-        place = Place(server, options.jobs)
-        for work in options.works or WORKS:
-            measured = measure_idle if work == "idle" else measure
+    for work in options.works or WORKS:
+        with EmbeddedPostgres.throwaway(settings=server_settings(work)) as server:
+            place = Place(server, options.jobs)
             for name, case, plain in WORKS[work]:
                 print(name, flush=True)
                 wanted = replace(case, waiting=options.waiting) if case.waiting == MANY else case
-                costs: tuple[list[dict[str, float]], list[dict[str, float]]] = [], []
-                for number in range(options.rounds):
-                    for side in (0, 1) if number % 2 else (1, 0):
-                        costs[side].append(measured(place, tree, (wanted, plain)[side]))
-                tell(*costs)
+                tell(*in_turn(place, tree, MEASURES.get(work, measure), (wanted, plain), options.rounds))
+
+
+def in_turn(
+    place: Place, tree: Tree, measured: Callable[..., dict[str, float]], sides: tuple[Case, Case], rounds: int
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Measure the case and the plain one so often, the one that begins changing from round to round."""
+    costs: tuple[list[dict[str, float]], list[dict[str, float]]] = [], []
+    for number in range(rounds):
+        for side in (0, 1) if number % 2 else (1, 0):
+            costs[side].append(measured(place, tree, sides[side]))
+    return costs
 
 
 if __name__ == "__main__":
