@@ -123,4 +123,12 @@ DEFAULTS = (
 LATENCY = tuple(
     Contender(queue=PG_BOSS, preset="tuned") if contender.queue is PG_BOSS else contender for contender in DEFAULTS
 )
+# Procrastinate's locks let one job run at a time, and no other number.
+ONE_AT_A_TIME = (
+    OURS,
+    Contender(queue=PG_BOSS, preset="limited"),
+    Contender(queue=PGQUEUER, preset="defaults"),
+    Contender(queue=PROCRASTINATE, preset="tuned"),
+)
+LIMITED = tuple(contender for contender in ONE_AT_A_TIME if contender.queue is not PROCRASTINATE)
 PINNED = (OURS, Contender(queue=GRAPHILE, preset="tuned"), Contender(queue=PG_BOSS, preset="tuned"))

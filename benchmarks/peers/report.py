@@ -22,6 +22,12 @@ DRAIN = (
 )
 LOADED = " just loaded by the queue's own bulk call, never analyzed"
 ANALYZED = " loaded by the queue's own bulk call, then vacuumed and analyzed"
+LIMITED = (
+    "Jobs of 5 ms that four worker processes drain; {most} may run at once over all of them, by the queue's own means"
+    " (ours a limit, pg-boss's the concurrency of a group, PgQueuer's that of an entrypoint): {ideal} a second at most."
+    " By the handlers' clocks: how many began although so many ran already, and how many ran at once. None of the"
+    " others limits how many jobs start in a time."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,11 @@ SECTIONS = {
     "enqueue": Section(
         title="Enqueue",
         meaning="One connection: one by one, each with its commit, and by the bulk call with 1,000 jobs a call.",
+    ),
+    "limit of 4": Section(title="A limit of 4", meaning=LIMITED.format(most="four", ideal="800")),
+    "one at a time": Section(
+        title="One at a time",
+        meaning=LIMITED.format(most="one", ideal="200") + " Procrastinate has a lock, which lets one job run.",
     ),
     "pinned": Section(
         title="Pinned",

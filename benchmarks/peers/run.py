@@ -66,6 +66,12 @@ WORKLOADS = {
     ),
     "latency": Workload(who=contenders.LATENCY, measure=workloads.latency, size=Size(jobs=300, longest_s=120)),
     "enqueue": Workload(who=contenders.DEFAULTS, measure=workloads.enqueue, size=Size(jobs=20_000, longest_s=120)),
+    "limit of 4": Workload(
+        who=contenders.LIMITED, measure=workloads.limited(4), size=Size(jobs=5_000, longest_s=120), rounds=3
+    ),
+    "one at a time": Workload(
+        who=contenders.ONE_AT_A_TIME, measure=workloads.limited(1), size=Size(jobs=1_000, longest_s=120), rounds=3
+    ),
     "pinned": Workload(who=contenders.PINNED, measure=workloads.pinned, size=Size(jobs=300_000, longest_s=PATIENCE_S)),
 }
 

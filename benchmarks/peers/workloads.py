@@ -7,8 +7,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,6 +25,8 @@ IDLE_S = 3.0
 PARTS = 5
 # Workers tell each time when they have begun so many.
 COUNTED = 1000
+# Worker processes that keep to one limit together.
+WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,8 @@ class Failed(Exception):
 class Place:
     """A database for one contender's turn."""
 
-    def __init__(self, server_url: str, name: str, queue: Queue) -> None:
+    def __init__(self, server_url: str, name: str, queue: Queue, limit: int) -> None:
+        self.limit = limit
         info = psycopg.conninfo.conninfo_to_dict(server_url)
         self.conninfo = make_conninfo(server_url, dbname=name)
         # Every client takes this form.
@@ -66,9 +69,11 @@ class Place:
         return float(took[0]) if took else 0.0
 
     @contextmanager
-    def worker(self, count: int, preset: str) -> Iterator["SimpleQueue[tuple[str, Any]]"]:
-        """Run a worker for the time of the block; give what it tells."""
-        told: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+    def worker(
+        self, count: int, preset: str, told: "SimpleQueue[tuple[str, Any]] | None" = None
+    ) -> Iterator["SimpleQueue[tuple[str, Any]]"]:
+        """Run a worker for the time of the block; give what it tells, in `told` if that is given."""
+        told = SimpleQueue() if told is None else told
         with tempfile.TemporaryFile("w+") as errors:
             process = subprocess.Popen(
                 [*command(self.queue), "work", str(count), preset],
@@ -112,7 +117,8 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a worker script."""
-        return {**os.environ, "DATABASE_URL": self.url, "PYTHONPATH": str(Path.cwd())}
+        limit = {"LIMIT": str(self.limit)} if self.limit else {}
+        return {**os.environ, "DATABASE_URL": self.url, "PYTHONPATH": str(Path.cwd()), **limit}
 
 
 def read(process: "subprocess.Popen[str]", told: "SimpleQueue[tuple[str, Any]]") -> None:
@@ -124,13 +130,13 @@ def read(process: "subprocess.Popen[str]", told: "SimpleQueue[tuple[str, Any]]")
 
 
 @contextmanager
-def place(server_url: str, queue: Queue) -> Iterator[Place]:
-    """Make a database with the queue's tables, and drop it after the block."""
+def place(server_url: str, queue: Queue, *, limit: int = 0) -> Iterator[Place]:
+    """Make a database with the queue's tables, and drop it after the block. Without a `limit` any number may run."""
     name = f"peers_{secrets.token_hex(6)}"
     with psycopg.connect(server_url, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
-            its_place = Place(server_url, name, queue)
+            its_place = Place(server_url, name, queue, limit)
             its_place.call("setup")
             yield its_place
         finally:
@@ -214,3 +220,46 @@ def pinned(server_url: str, contender: Contender, size: Size) -> dict[str, float
     times = dict(counts)
     ends = [times[max(count for count in times if count <= jobs * part / PARTS)] for part in range(PARTS + 1)]
     return {f"fifth {part}, jobs/s": jobs / PARTS / (ends[part] - ends[part - 1]) for part in range(1, PARTS + 1)}
+
+
+def limited(limit: int) -> Callable[[str, Contender, Size], dict[str, float]]:
+    """Return what drains jobs of 5 ms by four worker processes, of which so many may run at once, over all of them."""
+
+    def measure(server_url: str, contender: Contender, size: Size) -> dict[str, float]:
+        told: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        with place(server_url, contender.queue, limit=limit) as its_place, ExitStack() as workers:
+            its_place.call("bulk", str(size.jobs))
+            for _ in range(WORKERS):
+                workers.enter_context(its_place.worker(size.jobs, contender.preset, told))
+            runs = runs_told(told, size)
+        beyond, most = overlaps(runs, limit)
+        took_s = max(end for _, end in runs) - min(begin for begin, _ in runs)
+        return {"jobs/s": size.jobs / took_s, "starts beyond the limit": beyond, "most at once": most}
+
+    return measure
+
+
+def runs_told(told: "SimpleQueue[tuple[str, Any]]", size: Size) -> list[tuple[float, float]]:
+    """Return when each job began and ended, by its handler's clock."""
+    runs: list[tuple[float, float]] = []
+    give_up = time.monotonic() + size.longest_s
+    while len(runs) < size.jobs:
+        try:
+            event, value = told.get(timeout=max(0.1, give_up - time.monotonic()))
+        except Empty:
+            raise Failed(f"{len(runs)} of {size.jobs} jobs are done within {size.longest_s:g} s") from None
+        if event == "ended":
+            raise Failed("a worker ended by itself")
+        if event == "ran":
+            runs.append((value[0], value[1]))
+    return runs
+
+
+def overlaps(runs: Sequence[tuple[float, float]], limit: int) -> tuple[int, int]:
+    """Return how many runs began although the limit was reached, and how many there were at once, at most."""
+    running = beyond = most = 0
+    for _, step in sorted(each for begin, end in runs for each in ((begin, 1), (end, -1))):
+        running += step
+        most = max(most, running)
+        beyond += step > 0 and running > limit
+    return beyond, most

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import time
 from contextlib import closing
 from typing import Any
 
-from common import URL, Count, main, paced, parts, timed, until_input_ends
+from common import LASTS_S, LIMIT, URL, Count, main, paced, parts, tell, timed, until_input_ends
 
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config import Config, Jobs, Log, Retention
@@ -17,8 +18,10 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.runtime.garbage import collect_rarely
 from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.fleet import limits
 from ayb_jobs.storage.migrate import migrate
 
 PRESETS = {"defaults": Retention(), "removed on completion": Retention(completed_h=0)}
@@ -31,6 +34,9 @@ class AybJobs:
 
     async def bulk(self, count: int) -> None:
         with closing(connect(URL)) as conn:
+            if LIMIT:
+                with conn.transaction():
+                    limits.set_limit(conn, NewLimit(name="noop", types=["noop"], max_running=LIMIT), by="benchmark")
 
             async def send() -> None:
                 for numbers in parts(count):
@@ -61,6 +67,10 @@ class AybJobs:
         @registry.handler("noop")
         def noop(context: JobContext) -> None:
             count(context.payload.get("t"))
+            if LIMIT:
+                began = time.time()
+                time.sleep(LASTS_S)
+                tell("ran", [began, time.time()])
 
         events = Events()
         nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")

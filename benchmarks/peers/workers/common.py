@@ -6,6 +6,9 @@
     script.py paced COUNT          enqueue every 20 ms, each payload telling when it was sent
     script.py work COUNT PRESET    work until standard input ends; tell when COUNT handlers have begun
 
+With LIMIT no more than so many jobs may run at once, over all workers, by the queue's own means; `bulk` then enqueues
+such jobs, and a handler lasts a few milliseconds and tells when it began and ended.
+
 The database is in DATABASE_URL. A line is JSON: an event and its value. Times are seconds since the epoch, since not
 every language can read the monotonic clock that the others see.
 """
@@ -21,6 +24,8 @@ from typing import Any
 URL = os.environ["DATABASE_URL"]
 IN_BULK = 1000
 PACE_S = 0.02
+LIMIT = int(os.environ.get("LIMIT", "0"))
+LASTS_S = 0.005
 
 
 def tell(event: str, value: Any) -> None:
@@ -49,6 +54,14 @@ class Count:
         if self.begun == self.wanted:
             tell("latencies", self.latencies_ms)
             tell("done", now)
+
+
+async def last() -> None:
+    """Take a handler's time if there is a limit."""
+    if LIMIT:
+        began = time.time()
+        await asyncio.sleep(LASTS_S)
+        tell("ran", [began, time.time()])
 
 
 def parts(count: int) -> Iterator[range]:

@@ -1,12 +1,20 @@
 // pg-boss 12, with LISTEN/NOTIFY on.
 import { PgBoss } from "pg-boss";
-import { URL_, main } from "./common.mjs";
+import { LIMIT, URL_, last, main } from "./common.mjs";
 
 const QUEUE = "noop";
 const PRESETS = {
   defaults: {},
   tuned: { batchSize: 500, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 },
+  limited: {
+    batchSize: 1,
+    burstWhenBatchFull: true,
+    pollingIntervalSeconds: 0.5,
+    localConcurrency: LIMIT,
+    groupConcurrency: LIMIT,
+  },
 };
+const GROUP = LIMIT ? { group: { id: QUEUE } } : {};
 
 async function start(options) {
   const boss = new PgBoss({ connectionString: URL_, ...options });
@@ -25,13 +33,17 @@ await main({
     const boss = await sender();
     return {
       send: (payload) => boss.send(QUEUE, payload),
-      sendMany: (payloads) => boss.insert(QUEUE, payloads.map((data) => ({ data }))),
+      sendMany: (payloads) => boss.insert(QUEUE, payloads.map((data) => ({ data, ...GROUP }))),
     };
   },
   async work(count, preset) {
-    const boss = await start({ max: 10, useListenNotify: true });
+    // With notifications it polls rarely, and nothing is said when a place of a group is free.
+    const boss = await start({ max: 10, useListenNotify: !LIMIT });
     await boss.work(QUEUE, PRESETS[preset], async (jobs) => {
-      for (const job of jobs) count(job.data.t);
+      for (const job of jobs) {
+        count(job.data.t);
+        await last();
+      }
     });
   },
 });

@@ -5,7 +5,7 @@ from typing import Any
 
 import asyncpg
 import uvloop
-from common import URL, Count, end_with_input, main, paced, parts, timed
+from common import LIMIT, URL, Count, end_with_input, last, main, paced, parts, timed
 from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.queries import Queries
@@ -50,9 +50,10 @@ class PgQueuerQueue:
         end_with_input()
         worker = PgQueuer(AsyncpgDriver(await asyncpg.connect(URL)))
 
-        @worker.entrypoint("noop")
+        @worker.entrypoint("noop", concurrency_limit=LIMIT)
         async def noop(job: Any) -> None:
             count(json.loads(job.payload).get("t"))
+            await last()
 
         await worker.run(**PRESETS[preset])
 

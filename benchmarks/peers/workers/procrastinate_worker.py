@@ -1,8 +1,8 @@
-"""Procrastinate, on its asynchronous psycopg connector."""
+"""Procrastinate, on its asynchronous psycopg connector. Its limit is a lock: of the jobs that share one, one runs."""
 
 from typing import Any
 
-from common import URL, Count, end_with_input, main, paced, parts, timed
+from common import LIMIT, URL, Count, end_with_input, last, main, paced, parts, timed
 from procrastinate import App, PsycopgConnector
 
 PRESETS: dict[str, dict[str, Any]] = {"defaults": {}, "tuned": {"concurrency": 30}}
@@ -14,6 +14,7 @@ def app_of(count: Any = None, *, connections: int = 1) -> tuple[App, Any]:
     @app.task(name="noop", queue="default")
     async def noop(n: int, t: float | None = None) -> None:  # noqa: ARG001 - the payload
         count(t)
+        await last()
 
     return app, noop
 
@@ -30,7 +31,9 @@ class Procrastinate:
 
             async def send() -> None:
                 for numbers in parts(count):
-                    await noop.batch_defer_async(*({"n": number} for number in numbers))
+                    await noop.configure(lock="noop" if LIMIT else None).batch_defer_async(
+                        *({"n": number} for number in numbers)
+                    )
 
             await timed(send())
 
