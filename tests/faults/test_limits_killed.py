@@ -44,3 +44,34 @@ def test_a_killed_daemon_loses_no_place_of_a_limit_and_lets_no_more_run(database
         eventually(lambda: completed() == JOBS, within_s=60)
         assert max(counted) == 2
         assert conn.execute(LOST).fetchone() in ((1,), (2,))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_daemon_that_is_stopped_beyond_its_lease_leaves_the_database_exact_and_tells_of_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Its handler runs beside the one that took over. By the rows no more run than the limit says."""
+    setting = Setting(url=database_url, folder=tmp_path, lease_s=3, shutdown_s=1)
+    counted: set[int] = set()
+    with closing(connect(database_url)) as conn, two_daemons(setting) as daemons:
+        with conn.transaction():
+            limits.set_limit(conn, NewLimit(name="few", types=["torture_work"], max_running=1), by="ada")
+        enqueue_many(conn, [NewJob(type="torture_work", payload={"s": 600}, max_attempts=99) for _ in range(3)])
+
+        def owner() -> str:
+            """Return who runs a job, and note how many run."""
+            counted.add((conn.execute(STATES).fetchone() or (0, 0))[0])
+            found = conn.execute(OWNER).fetchone()
+            return str(found[0]) if found else ""
+
+        first = eventually(owner, within_s=60)
+        stopped = next(daemon for daemon in daemons if f":{daemon.pid}:" in first)
+        stopped.send(signal.SIGSTOP)
+        try:
+            eventually(lambda: owner() not in ("", first), within_s=60)
+        finally:
+            stopped.send(signal.SIGCONT)
+        eventually(lambda: '"event":"lease.lost"' in stopped.log.read_text(), within_s=60)
+        owner()
+        assert counted <= {0, 1}
