@@ -13,12 +13,13 @@ from ayb_jobs.cli.suggestions import command_that_was_meant
 class Lazy(NamedTuple):
     """A command that is not imported yet: its place below `cli.commands`, and its line in the group's help.
 
-    `also` are words by which other programs call the same, for whoever types them here.
+    `also` are words by which other programs call the same, for whoever types them here. A group says that it is one.
     """
 
     place: str
     help: str
     also: tuple[str, ...] = ()
+    is_group: bool = False
 
     def load(self) -> click.Command:
         """Import the command."""
@@ -81,9 +82,12 @@ class LazyGroup(click.Group):
         raise click.UsageError(f"No such command {word!r}.{command_that_was_meant(word, self.words())}", ctx)
 
     def words(self) -> dict[str, tuple[str, ...]]:
-        """Return the commands of this group, then those of the groups within, each with what else it is called."""
+        """Return the commands of this group, then those of the groups within, each with what else it is called.
+
+        Groups are imported for it, and no other command.
+        """
         own = {name: lazy.also for name, lazy in self.table.items()}
-        within = [(name, lazy.load()) for name, lazy in self.table.items() if "." not in lazy.place]
+        within = [(name, lazy.load()) for name, lazy in self.table.items() if lazy.is_group]
         return own | {
             f"{name} {path}": also
             for name, group in within

@@ -49,14 +49,21 @@ COMMANDS = {
     "drain": Lazy(
         "drain:drain", "Have a daemon take no more jobs and end.", ("stop", "shutdown", "quiesce", "retire", "quiet")
     ),
-    "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("job", "tasks")),
-    "queues": Lazy("queues:queues", "Look at queues; pause and resume them.", ("queue", "lanes")),
-    "types": Lazy("types:types", "Look at job types; pause and resume them.", ("kinds",)),
-    "limits": Lazy("limits:limits", "Look at limits; set and remove them.", ("limit", "rates", "throttle")),
-    "schedules": Lazy(
-        "schedules:schedules", "Look at schedules; create, change and watch them.", ("cron", "crons", "beat")
+    "jobs": Lazy("jobs:jobs", "Look at jobs; enqueue, retry and cancel them.", ("job", "tasks"), is_group=True),
+    "queues": Lazy("queues:queues", "Look at queues; pause and resume them.", ("queue", "lanes"), is_group=True),
+    "types": Lazy("types:types", "Look at job types; pause and resume them.", ("kinds",), is_group=True),
+    "limits": Lazy(
+        "limits:limits", "Look at limits; set and remove them.", ("limit", "rates", "throttle"), is_group=True
     ),
-    "batches": Lazy("batches:batches", "Look at batches; make, seal and cancel them.", ("batch", "groups")),
+    "schedules": Lazy(
+        "schedules:schedules",
+        "Look at schedules; create, change and watch them.",
+        ("cron", "crons", "beat"),
+        is_group=True,
+    ),
+    "batches": Lazy(
+        "batches:batches", "Look at batches; make, seal and cancel them.", ("batch", "groups"), is_group=True
+    ),
     "demo": Lazy("demo:demo", "Take a tour on a database that is thrown away.", ("tour", "try", "example")),
     "torture": Lazy("torture:torture", "Break daemons on purpose, and check that no job is lost.", ("chaos",)),
     "bench": Lazy("bench:bench", "Measure the daemon on this machine.", ("benchmark", "measure", "perf")),

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ from ayb_jobs.storage.database import Connection, connect
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually
 from tests.factories import make_job
+from tests.http.conftest import NO_AUTHORITIES
 
 GREEDY = """
 from ayb_jobs import JobContext, Registry
@@ -37,7 +39,7 @@ def test_handlers_that_hold_every_connection_keep_no_operator_out(
             make_job(conn, type="greedy")
         held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ayb-jobs-work'"
         eventually(lambda: conn.execute(held).fetchone() == (2,), within_s=20)
-        answer = httpx.get(f"{url}/api/admin/jobs?state=running", timeout=5)
+        answer = httpx.get(f"{url}/api/admin/jobs?state=running", timeout=5, verify=NO_AUTHORITIES)
         assert answer.json()["count"] == 2
 
 
@@ -52,7 +54,8 @@ def test_dashboards_whose_questions_hang_slow_no_job(tmp_path: Path, database_ur
         process.await_event("daemon.started")
         with locker.transaction():
             locker.execute("LOCK TABLE _ayb_job_audit IN ACCESS EXCLUSIVE MODE")
-            asked = [dashboards.submit(httpx.get, f"{url}/api/admin/audit", timeout=60) for _ in range(40)]
+            ask = partial(httpx.get, f"{url}/api/admin/audit", timeout=60, verify=NO_AUTHORITIES)
+            asked = [dashboards.submit(ask) for _ in range(40)]
             held = "SELECT count(*) > 1 FROM pg_locks WHERE relation = '_ayb_job_audit'::regclass AND NOT granted"
             eventually(lambda: conn.execute(held).fetchone() == (True,), within_s=20)
             job_id = make_job(conn, type="stale_session_cleanup")

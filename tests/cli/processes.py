@@ -4,11 +4,12 @@ import fcntl
 import os
 import pty
 import struct
-import subprocess
 import sys
 import termios
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from tests import forked
 
 PROGRAM = Path(sys.executable).with_name("ayb-jobs")
 
@@ -31,7 +32,7 @@ def on_terminal(
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = subprocess.Popen(
+    process = forked.start(
         [program, *arguments],
         stdin=slave,
         stdout=slave,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.cli.exits import ExitCode
+from tests import forked
 from tests.cli.processes import PROGRAM, environment
 
 MODULE = """
@@ -54,14 +55,8 @@ def folder(tmp_path: Path) -> Path:
 
 def check(folder: Path, settings: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     (folder / "ayb-jobs.toml").write_text(settings)
-    return subprocess.run(
-        [PROGRAM, "check-config", *arguments],
-        cwd=folder,
-        env=environment({"AYB_JOBS_ENABLED": "true", **environ}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    return forked.run(
+        [PROGRAM, "check-config", *arguments], cwd=folder, env=environment({"AYB_JOBS_ENABLED": "true", **environ})
     )
 
 

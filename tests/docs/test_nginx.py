@@ -19,7 +19,7 @@ from ayb_jobs.storage.database import Connection
 from tests.docs.reading import ROOT, blocks
 from tests.eventually import eventually
 from tests.factories import make_job
-from tests.http.conftest import serving
+from tests.http.conftest import NO_AUTHORITIES, serving
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 AYBS_TOKEN = "token-that-ayb-gave-its-admin"
@@ -104,7 +104,7 @@ def dashboard(tmp_path: Path, db: Database, token: str = OURS) -> Iterator[httpx
         ayb() as ayb_port,
         serving(db, api=api) as server,
         nginx(tmp_path, ayb_port, server.api.port, token) as url,
-        httpx.Client(base_url=url, headers=headers, timeout=20) as client,
+        httpx.Client(base_url=url, headers=headers, timeout=20, verify=NO_AUTHORITIES) as client,
     ):
         yield client
 

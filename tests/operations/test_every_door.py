@@ -22,6 +22,15 @@ from tests.http.conftest import ADMIN, Server, serving
 from tests.http.dashboard.visiting import Guest, Page, visiting
 from tests.operations.cases import CASES, DAEMON, JOB, OTHER, SCHEDULE, Case, Command, Form, Http, Seen, Sent
 
+# Deleting a few rows takes a tenth of the time that truncating takes.
+EMPTY = """
+    DELETE FROM _ayb_job_dependencies; DELETE FROM _ayb_job_results; DELETE FROM _ayb_job_steps;
+    DELETE FROM _ayb_job_outputs; DELETE FROM _ayb_job_executions; DELETE FROM _ayb_job_fires;
+    DELETE FROM _ayb_job_batch_callbacks; DELETE FROM _ayb_jobs; DELETE FROM _ayb_job_batches;
+    DELETE FROM _ayb_job_schedules; DELETE FROM _ayb_job_audit; DELETE FROM _ayb_job_pauses;
+    DELETE FROM _ayb_job_limit_keys; DELETE FROM _ayb_job_limits; DELETE FROM _ayb_job_workers;
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
@@ -118,26 +127,24 @@ def walked(case: Case, database_url: str, server: Server, conn: Connection) -> I
     """Give what each door leaves, each on the same rows."""
     by_database = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})
     by_api = Cli({"AYB_JOBS_URL": server.url, "AYB_JOBS_ADMIN_TOKEN": ADMIN})
-    for door in case.doors:
-        match door:
-            case Http():
-                yield str(door), through(case, server, conn, partial(over_http, server, door))
-            case Form() | Sent() | Seen():
-                with visiting(server) as guest:
+    with visiting(server) as guest:
+        for door in case.doors:
+            match door:
+                case Http():
+                    yield str(door), through(case, server, conn, partial(over_http, server, door))
+                case Form() | Sent() | Seen():
                     yield str(door), through(case, server, conn, partial(in_the_dashboard, guest, door, case.refused))
-            case Command():
-                for file, text in door.files.items():
-                    Path(file).write_text(text, encoding="utf-8")
-                yield f"{door} by database", quiet(through(case, server, conn, partial(said, by_database, door)))
-                if door.by_api:
-                    yield f"{door} by API", through(case, server, conn, partial(said, by_api, door))
+                case Command():
+                    for file, text in door.files.items():
+                        Path(file).write_text(text, encoding="utf-8")
+                    yield f"{door} by database", quiet(through(case, server, conn, partial(said, by_database, door)))
+                    if door.by_api:
+                        yield f"{door} by API", through(case, server, conn, partial(said, by_api, door))
 
 
 def through(case: Case, server: Server, conn: Connection, act: Callable[[], tuple[str | None, str]]) -> Left:
     """Make the rows anew, act, and return what is left."""
-    conn.execute(
-        "TRUNCATE _ayb_jobs, _ayb_job_schedules, _ayb_job_audit, _ayb_job_executions, _ayb_job_pauses, _ayb_job_limits, _ayb_job_workers, _ayb_job_batches, _ayb_job_batch_callbacks CASCADE"
-    )
+    conn.execute(EMPTY)
     case.before(conn)
     server.told.clear()
     answer, refused = act()
@@ -196,7 +203,7 @@ def said(cli: Cli, door: Command) -> tuple[str | None, str]:
 
 def before(case: Case, conn: Connection) -> tuple[str, str]:
     """Return the rows as they are made for a case."""
-    conn.execute("TRUNCATE _ayb_jobs, _ayb_job_schedules, _ayb_job_batches CASCADE")
+    conn.execute(EMPTY)
     case.before(conn)
     return rows(conn, "_ayb_jobs"), rows(conn, "_ayb_job_schedules")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -70,6 +71,19 @@ class Pulse:
             return self._found[1]
 
 
+@cache
+def templates() -> Environment:
+    """Return the templates: made once, since they hold nothing of an application and take long to compile."""
+    return Environment(
+        loader=PackageLoader("ayb_jobs.http.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Pages:
     """What the dashboard stands on, made once for an application."""
@@ -78,15 +92,6 @@ class Pages:
     sessions: Sessions
     pulse: Pulse
     assets: Assets = field(default_factory=Assets)
-    templates: Environment = field(
-        default_factory=lambda: Environment(
-            loader=PackageLoader("ayb_jobs.http.dashboard"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +180,7 @@ class Visit:
             "bars": charts.bars,
             "title": "",
         }
-        text = self.pages.templates.get_template(template).render(shared | context)
+        text = templates().get_template(template).render(shared | context)
         return Response(text, status, {**HEADERS, "Vary": "Cookie"}, media_type="text/html")
 
     def _told(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.http.conftest import ADMIN, Server
+from tests.http.conftest import ADMIN, NO_AUTHORITIES, Server
 
 SECURE = ("content-security-policy", "x-frame-options", "x-content-type-options", "referrer-policy")
 
@@ -101,7 +101,7 @@ class Guest:
     """A browser with JavaScript off, and what it was served last."""
 
     def __init__(self, server: Server) -> None:
-        self.client = httpx.Client(base_url=server.url, timeout=20, follow_redirects=True)
+        self.client = httpx.Client(base_url=server.url, timeout=20, follow_redirects=True, verify=NO_AUTHORITIES)
         self.origin = server.url
 
     def get(self, path: str) -> Page:

@@ -141,7 +141,7 @@ def test_two_tokens_are_valid_at_once_so_that_one_can_be_replaced(db: Database) 
 
 def test_a_non_ascii_token_can_be_shown(db: Database) -> None:
     token = "schlüssel-" * 5
-    with serving(db, api=Api(port=0, admin_token=token)) as server, httpx.Client(base_url=server.url) as client:
+    with serving(db, api=Api(port=0, admin_token=token)) as server, server.client(None) as client:
         headers = {b"Authorization": f"Bearer {token}".encode()}
         assert client.get("/api/admin/jobs", headers=headers).status_code == 200
 

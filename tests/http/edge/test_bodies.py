@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from http.client import HTTPResponse
 
 import h11
-import httpx
 import pytest
 
 from ayb_jobs.config import Api
@@ -114,6 +113,6 @@ def test_all_bodies_under_way_share_a_budget_that_is_given_back(db: Database, mo
 
 def test_without_tokens_bodies_are_bounded_all_the_same(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies.Budget.__init__, "__defaults__", (1000,))
-    with serving(db, api=Api(port=0)) as server, httpx.Client(base_url=server.url) as client:
+    with serving(db, api=Api(port=0)) as server, server.client(None) as client:
         assert client.post("/api/admin/jobs", content=b" " * 1001).status_code == 503
         assert client.post("/api/admin/jobs", content=b" " * 999).status_code == 400

@@ -16,7 +16,7 @@ from ayb_jobs.http import ApiServer
 from ayb_jobs.http.edge import server as edge
 from ayb_jobs.storage.connections import Database
 from tests.eventually import eventually
-from tests.http.conftest import Server, serving
+from tests.http.conftest import NO_AUTHORITIES, Server, serving
 from tests.http.operations import OPERATIONS, STREAM
 
 
@@ -50,12 +50,12 @@ def test_it_serves_at_the_address_that_it_tells(host: str) -> None:
     server = ApiServer(lambda: hello, host, 0)
     server.start()
     try:
-        assert httpx.get(server.url, timeout=10).text == "hello"
+        assert httpx.get(server.url, timeout=10, verify=NO_AUTHORITIES).text == "hello"
     finally:
         server.stop()
         server.stop()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(server.url)
+        httpx.get(server.url, verify=NO_AUTHORITIES)
 
 
 def test_requests_that_come_early_wait_for_the_application() -> None:
@@ -86,7 +86,7 @@ def test_an_application_that_cannot_be_built_is_told_and_nobody_waits() -> None:
     server.start()
     eventually(lambda: failures)
     with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):  # at once, not by the client's patience
-        httpx.get(server.url, timeout=60)
+        httpx.get(server.url, timeout=60, verify=NO_AUTHORITIES)
     server.stop()
 
 
@@ -109,7 +109,7 @@ def test_a_server_that_something_ends_is_told_and_started_again(monkeypatch: pyt
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).status_code == 200
+        return httpx.get(url, verify=NO_AUTHORITIES).status_code == 200
     except httpx.TransportError:
         return False
 
