@@ -52,8 +52,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Do what `subprocess.run` does, with what the command prints as text, by a fork if `start` does."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    process: subprocess.Popen[Any]
-    with start(command, **options) as process:
+    process: Any = start(command, **options)
+    with process:
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:

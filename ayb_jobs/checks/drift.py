@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ayb_jobs.checks.finding import Finding, warning
 from ayb_jobs.model.words import count_words
-from ayb_jobs.storage import diagnosis, drift
+from ayb_jobs.storage import drift, server
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.shape import Both, Thing, compare_shapes
 
@@ -24,7 +24,7 @@ AYBS: Mapping[tuple[str, str], str] = {
 
 def broken_indexes(conn: Connection) -> Iterator[Finding]:
     """Find indexes of ours that the server does not use, or that are missing."""
-    for name in diagnosis.list_invalid_indexes(conn):
+    for name in server.list_invalid_indexes(conn):
         yield warning(
             "index.invalid",
             f"the index {name} is not valid",

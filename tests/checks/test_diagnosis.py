@@ -14,8 +14,9 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs import NewJob, enqueue
-from ayb_jobs.checks import diagnosis
-from ayb_jobs.checks.diagnosis import QUESTIONS, unheard
+from ayb_jobs.checks import server
+from ayb_jobs.checks.diagnosis import QUESTIONS
+from ayb_jobs.checks.server import unheard
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
@@ -339,36 +340,36 @@ def in_transaction(url: str, *statements: str) -> Iterator[psycopg.Connection[ob
 def test_who_holds_rows_back_or_locks_them_is_named(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "HELD_S", 0.0)
-    monkeypatch.setattr(diagnosis, "IDLE_S", 0.0)
+    monkeypatch.setattr(server, "HELD_S", 0.0)
+    monkeypatch.setattr(server, "IDLE_S", 0.0)
     make_job(conn)
     with in_transaction(database_url, "SELECT FROM _ayb_jobs FOR UPDATE") as other:
         pid = other.info.backend_pid
-        assert next(each.fact for each in diagnosis.held_back(conn)).startswith(f"the session with pid {pid} has kept")
-        (lock,) = diagnosis.idle_locks(conn)
+        assert next(each.fact for each in server.held_back(conn)).startswith(f"the session with pid {pid} has kept")
+        (lock,) = server.idle_locks(conn)
     assert lock.fact.startswith(f"the session with pid {pid} has held locks on _ayb_jobs")
     assert f"pg_terminate_backend({pid})" in lock.remedy
-    assert list(diagnosis.held_back(conn)) == list(diagnosis.idle_locks(conn)) == []
+    assert list(server.held_back(conn)) == list(server.idle_locks(conn)) == []
 
 
 def test_connections_that_are_used_up_are_told(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "FULL", 0.02)
+    monkeypatch.setattr(server, "FULL", 0.02)
     with ExitStack() as stack:
         for _ in range(8):
             stack.enter_context(psycopg.connect(database_url))
-        assert "server.connections" in {each.name for each in diagnosis.server_settings(conn)}
+        assert "server.connections" in {each.name for each in server.server_settings(conn)}
 
 
 def test_a_queue_of_notifications_that_fills_is_told(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "HALF", 1e-12)  # the real queue holds 8 GiB
+    monkeypatch.setattr(server, "HALF", 1e-12)  # the real queue holds 8 GiB
     with in_transaction(database_url, "LISTEN heard", "COMMIT", "SELECT"):
         with conn.transaction():
             conn.execute("SELECT pg_notify('heard', n || repeat('x', 7000)) FROM generate_series(1, 9) AS n")
-        facts = {each.name: each for each in diagnosis.server_settings(conn)}
+        facts = {each.name: each for each in server.server_settings(conn)}
     assert "server.notify_queue" in facts
     assert facts["server.notify_queue"].evidence["used"] > 0
 
@@ -376,7 +377,7 @@ def test_a_queue_of_notifications_that_fills_is_told(
 def test_clocks_that_differ_are_told(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() - 60)
-    facts = [each.fact for each in diagnosis.server_settings(conn)]
+    facts = [each.fact for each in server.server_settings(conn)]
     assert "this machine's clock is 1 min behind the database's" in facts
 
 
@@ -400,7 +401,7 @@ def odd_zones(tmp_path: Path) -> Iterator[None]:
 def test_zones_with_other_rules_than_the_servers_are_told(conn: Connection) -> None:
     for zone in ("Europe/Berlin", "America/New_York", "Local", "Mars/Base"):
         make_schedule(conn, timezone=zone)
-    (found,) = diagnosis.zones(conn)
+    (found,) = server.zones(conn)
     assert found.name == "zones.differ"
     assert found.fact == "this machine and the database know different rules for `Europe/Berlin`"
 
@@ -451,7 +452,7 @@ def test_what_cannot_be_mended_is_told_and_stays_found(conn: Connection, doctor:
 
 def test_several_owners_are_told(conn: Connection, role: str) -> None:
     conn.execute(f"ALTER TABLE _ayb_job_audit OWNER TO {role}".encode())
-    (found,) = diagnosis.owners(conn)
+    (found,) = server.owners(conn)
     assert role in found.fact
     conn.execute("ALTER TABLE _ayb_job_audit OWNER TO CURRENT_USER")
 

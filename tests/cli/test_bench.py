@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -17,6 +16,7 @@ from ayb_jobs.lab.bench.figures import Pair, figure
 from ayb_jobs.lab.bench.processes import Drained
 from ayb_jobs.lab.bench.works import WORKS
 from ayb_jobs.storage.database import connect
+from tests import forked
 
 SMALL = ("--jobs", "60", "--rows", "600", "--rounds", "1")
 FIGURES = {
@@ -70,14 +70,7 @@ TOO_LONG = {"schedules"}
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "ayb_jobs", "bench", *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    return forked.run([*forked.MODULE, "bench", *arguments], env={**os.environ, **environment}, timeout=110)
 
 
 def test_every_work_is_known_by_name_and_tested() -> None:

@@ -14,9 +14,10 @@ import pytest
 from ayb_jobs.cli.commands.demo import program_as_called
 from ayb_jobs.lab.demo.tour import DemoJob, enqueue_jobs, jobs_now, make_tables, only_valid_rows_left
 from ayb_jobs.storage.database import Connection
+from tests import forked
 from tests.eventually import eventually
 
-PROGRAM = [sys.executable, "-m", "ayb_jobs", "demo"]
+PROGRAM = [*forked.MODULE, "demo"]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_hints_call_the_program_as_it_was_called(
 
 
 def test_the_tour_completes_eight_jobs_and_says_so(tmp_path: Path) -> None:
-    done = subprocess.run([*PROGRAM, "--once", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = forked.run([*PROGRAM, "--once", "--json"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     jobs = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(jobs) == 8
@@ -97,7 +98,7 @@ def test_a_job_that_deleted_too_few_rows_did_not_succeed() -> None:
 
 
 def test_a_sick_database_shows_many_findings(tmp_path: Path) -> None:
-    done = subprocess.run([*PROGRAM, "--sick", "--once"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = forked.run([*PROGRAM, "--sick", "--once"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for words in (
         "due jobs wait that no live daemon can run", "jobs failed in the last hour", "`nightly_report` has not succeeded for",

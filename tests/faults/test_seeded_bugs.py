@@ -306,12 +306,16 @@ def put_in(bug: Bug, folder: Path) -> None:
     """Copy the package to `folder` with the bug in it."""
     shutil.copytree(ROOT / "ayb_jobs", folder / "ayb_jobs", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "migrations", folder / "migrations")
-    file = folder / "ayb_jobs" / bug.file
-    text = file.read_text()
+    (folder / "ayb_jobs" / bug.file).write_text(text_with(bug))
+
+
+def text_with(bug: Bug) -> str:
+    """Return the file of the package that a bug changes, with the bug in it."""
+    text = (ROOT / "ayb_jobs" / bug.file).read_text()
     for old, new in bug.replaces:
         assert text.count(old) >= 1, f"{bug.file} no longer holds {old!r}: give this bug its new wording"
         text = text.replace(old, new)
-    file.write_text(text)
+    return text
 
 
 def run_torture(folder: Path, bug: Bug) -> dict[str, object]:
@@ -334,11 +338,10 @@ def run_torture(folder: Path, bug: Bug) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_seeded_bug_can_be_put_in(bug: Bug, tmp_path: Path) -> None:
-    put_in(bug, tmp_path)
-    changed = tmp_path / "ayb_jobs" / bug.file
-    if changed.suffix == ".py":
-        compile(changed.read_text(), str(changed), "exec")
+def test_a_seeded_bug_can_be_put_in(bug: Bug) -> None:
+    text = text_with(bug)
+    if bug.file.endswith(".py"):
+        compile(text, bug.file, "exec")
 
 
 # In each change's tests stand two that need no faults; `make test-slow` puts in all of them.

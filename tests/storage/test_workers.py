@@ -13,10 +13,10 @@ from ayb_jobs.model.job import Lease
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.diagnosis import list_versions
 from ayb_jobs.storage.fleet import limits, pauses
 from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.storage.fleet.draining import ask_drain
+from ayb_jobs.storage.fleet.trouble import list_versions
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.queue.canceling import cancel_running_job, extend_canceled
 from ayb_jobs.storage.queue.jobs import get_job

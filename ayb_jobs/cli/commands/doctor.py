@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from ayb_jobs.checks.diagnosis import QUESTIONS, Question, unheard
+from ayb_jobs.checks.diagnosis import QUESTIONS, Question
 from ayb_jobs.checks.finding import Finding
+from ayb_jobs.checks.server import unheard
 from ayb_jobs.checks.verdict import look_round
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
@@ -20,10 +21,10 @@ from ayb_jobs.config import Retention
 from ayb_jobs.errors import AybJobsError
 from ayb_jobs.model.words import as_sentence
 from ayb_jobs.storage.database import Connection, connect_to_primary
-from ayb_jobs.storage.diagnosis import can_see_others, reindex, vacuum
 from ayb_jobs.storage.drift import make_index
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
+from ayb_jobs.storage.server import can_see_others, reindex, vacuum
 from ayb_jobs.storage.shape import enable_trigger, put_back_functions, validate_constraint
 
 NO_RIGHT = "no right to read others' sessions: GRANT pg_read_all_stats TO this role"
