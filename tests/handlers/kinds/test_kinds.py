@@ -1,5 +1,6 @@
 """A kind is a thing in one table: its settings, the faults of its settings, how a job of it runs."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -189,3 +190,9 @@ def test_a_schedule_whose_payload_is_beyond_the_bounds_is_a_fault_of_the_setting
     (problem,) = refused.value.problems
     assert problem.startswith("schedules.nightly.payload.days is -1; it should be a number from 1 to 365.5 (")
     assert problem.endswith("/ayb-jobs.toml, line 15)")
+
+
+def test_every_kind_has_its_row_in_the_table_of_kinds() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sql-jobs.md").read_text()
+    table = page.partition("| kind | keys | what runs |\n")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {kind.name for kind in KINDS}
