@@ -22,7 +22,8 @@ class Unclaimable(NamedTuple):
     queues: dict[str, int]
 
 
-# Each lane is walked by itself, so that jobs that are due later are not.
+# Each lane is walked by itself, so that jobs that are due later are not. The planner does not know the bound, as in
+# MEASURE_LEVEL.
 COUNT_UNCLAIMABLE = """
     WITH RECURSIVE lanes AS (
         (
@@ -46,7 +47,7 @@ COUNT_UNCLAIMABLE = """
             FROM _ayb_jobs
             WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
             ORDER BY run_at, id
-            LIMIT %(look)s
+            LIMIT (SELECT %(look)s::bigint)
         ) AS job
         LIMIT %(look)s
     ) AS front
@@ -67,7 +68,8 @@ def count_unclaimable(conn: Connection, *, types: Sequence[str], queues: Sequenc
     return found
 
 
-# Each lane is walked by itself, so that jobs that are due later are not.
+# Each lane is walked by itself, so that jobs that are due later are not. The planner does not know the bound, as in
+# MEASURE_LEVEL.
 COUNT_UNCLAIMABLE_BY_ALL = """
     WITH RECURSIVE lanes AS (
         (
@@ -97,7 +99,7 @@ COUNT_UNCLAIMABLE_BY_ALL = """
                 FROM _ayb_jobs
                 WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
                 ORDER BY run_at, id
-                LIMIT %(look)s
+                LIMIT (SELECT %(look)s::bigint)
             ) AS job
             LIMIT %(look)s
         ) AS front

@@ -252,7 +252,7 @@ class Counts(NamedTuple):
 
 
 # Counts are in the order of an index, so that no plan walks the table for them. What has completed has no index: it is
-# counted if the table is small.
+# counted if the table is small. The planner does not know the bound of a lane, as in MEASURE_LEVEL.
 COUNT_SHOWN = """
     WITH RECURSIVE lanes AS (
         (
@@ -277,7 +277,7 @@ COUNT_SHOWN = """
                     SELECT FROM _ayb_jobs
                     WHERE state = 'queued' AND queue = served.queue AND priority = served.priority AND run_at <= now()
                     ORDER BY run_at
-                    LIMIT %(most)s
+                    LIMIT (SELECT %(most)s::bigint)
                 ) AS due
                 LIMIT %(most)s
             ) AS counted
@@ -288,7 +288,7 @@ COUNT_SHOWN = """
                     SELECT FROM _ayb_jobs
                     WHERE state = 'queued' AND queue = served.queue AND priority = served.priority AND run_at > now()
                     ORDER BY run_at
-                    LIMIT %(most)s
+                    LIMIT (SELECT %(most)s::bigint)
                 ) AS later
                 LIMIT %(most)s
             ) AS counted

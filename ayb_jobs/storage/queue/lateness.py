@@ -123,7 +123,8 @@ class PausedJobs(NamedTuple):
     waited_s: float
 
 
-# Each lane is walked by itself, so that jobs that are due later are not.
+# Each lane is walked by itself, so that jobs that are due later are not. The planner does not know the bound, as in
+# MEASURE_LEVEL.
 LIST_PAUSED_JOBS = """
     WITH RECURSIVE lanes AS (
         (
@@ -150,7 +151,7 @@ LIST_PAUSED_JOBS = """
             WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority
                 AND run_at <= now() AND run_at > '-infinity'
             ORDER BY run_at, id
-            LIMIT 10000
+            LIMIT (SELECT 10000)
         ) AS job
         LIMIT 10000
     )

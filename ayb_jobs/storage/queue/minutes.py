@@ -65,7 +65,8 @@ def add_ended(conn: Connection, ended: Mapping[str, Ended]) -> None:
     conn.execute(ADD_ENDED, values)
 
 
-# Each lane of queue and priority is counted by itself, so that jobs that are due later are not walked.
+# Each lane of queue and priority is counted by itself, so that jobs that are due later are not walked. Its bound is a
+# subquery, whose value the planner does not know: if it expected few rows more, it would read the whole lane and sort.
 MEASURE_LEVEL = """
     WITH RECURSIVE lanes AS (
         (
@@ -87,7 +88,7 @@ MEASURE_LEVEL = """
             FROM _ayb_jobs
             WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
             ORDER BY run_at
-            LIMIT %(most)s
+            LIMIT (SELECT %(most)s::bigint)
         ) AS job
         LIMIT %(most)s
     )

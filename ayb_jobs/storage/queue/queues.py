@@ -22,7 +22,8 @@ class QueueState(NamedTuple):
 
 
 # Queues that hold queued jobs, and those that only run some. Each priority is a walk of its own, in the order of the
-# index: where all jobs stand in one lane, the planner would read the table for each of the others.
+# index: where all jobs stand in one lane, the planner would read the table for each of the others. It does not know
+# the bound of a lane, as in MEASURE_LEVEL.
 LIST_QUEUES = """
     WITH RECURSIVE waiting AS (
         (
@@ -64,7 +65,7 @@ LIST_QUEUES = """
                 FROM _ayb_jobs
                 WHERE state = 'queued' AND queue = named.queue AND priority = level.priority AND run_at <= now()
                 ORDER BY run_at
-                LIMIT %(most)s
+                LIMIT (SELECT %(most)s::bigint)
             ) AS first
         ) AS lane
     ) AS due
