@@ -162,6 +162,20 @@ def test_a_running_job_is_asked_to_end_canceled_as_by_python(conn: Connection, n
         conn.execute("SELECT ayb_jobs.ayb_jobs_cancel(%s, running => true)", (make_job(conn, "failed"),))
 
 
+@pytest.mark.parametrize("answer", ["NULL", "OLD"])
+@pytest.mark.parametrize(
+    ("call", "state"),
+    [("cancel(%s)", "queued"), ("cancel(%s, running => true)", "running"), ("retry(%s)", "failed")],
+)
+def test_a_job_that_a_trigger_keeps_as_it_is_is_told(conn: Connection, call: str, state: str, answer: str) -> None:
+    job_id = make_job(conn, state)
+    conn.execute(f"CREATE FUNCTION keep_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN {answer}; END'")
+    conn.execute("CREATE TRIGGER keep_it BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION keep_it()")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="a trigger or a rule on its table keeps it"):
+        conn.execute(f"SELECT ayb_jobs.ayb_jobs_{call}", (job_id,))
+    assert get_job(conn, job_id).state == state
+
+
 @pytest.mark.parametrize(("name", "state"), [("cancel", "queued"), ("retry", "failed")])
 def test_a_job_in_another_state_is_named_and_kept(conn: Connection, name: str, state: str) -> None:
     call = f"SELECT ayb_jobs.ayb_jobs_{name}(%s)".encode()
