@@ -25,6 +25,8 @@ from ayb_jobs.storage.table_locks import TableLocked, find_table_lock, waited_in
 
 # After how long the pool's attempts to connect begin anew, at the shortest wait between them.
 RECONNECT_S = 1.0
+# How long others wait for the first connection to have asked where our tables are.
+OTHERS_ASK_S = 0.1
 
 
 class Database:
@@ -54,6 +56,7 @@ class Database:
         self._idle: list[OwnConnection] = []
         self._closed = False
         self._surroundings: Surroundings | None = None
+        self._asking = threading.Lock()
         self._work: ConnectionPool[Connection] = ConnectionPool(
             conninfo(url, f"{name}-work", self.timeouts, writable=True),
             connection_class=psycopg.Connection if users_sql else OwnConnection,
@@ -149,8 +152,7 @@ class Database:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        conn = connect_for_ourselves(self.url, name=self.name, timeouts=self.timeouts, surroundings=self._surroundings)
-        self._surroundings = conn.surroundings
+        conn = self._connect()
         # Statements that pass over locked rows rely on it, whatever the database or the role prefers.
         conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
@@ -160,6 +162,22 @@ class Database:
         except psycopg.Error:
             conn.close()
             raise
+        return conn
+
+    def _connect(self) -> OwnConnection:
+        """Connect; while the surroundings are unknown, have others wait a moment for the first to ask.
+
+        All loops connect at once when a daemon starts, and the question is the dearest that a new connection has.
+        """
+        asks = self._surroundings is None and self._asking.acquire(timeout=OTHERS_ASK_S)
+        try:
+            conn = connect_for_ourselves(
+                self.url, name=self.name, timeouts=self.timeouts, surroundings=self._surroundings
+            )
+            self._surroundings = conn.surroundings
+        finally:
+            if asks:
+                self._asking.release()
         return conn
 
     def _give_back(self, conn: OwnConnection) -> None:

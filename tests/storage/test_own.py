@@ -1,7 +1,9 @@
 """Whoever may create objects on the search path runs nothing as the daemon's role."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,7 +15,7 @@ from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect, connect_for_ourselves
 from ayb_jobs.storage.migrate import migrate
-from ayb_jobs.storage.own import qualified
+from ayb_jobs.storage.own import Surroundings, find_surroundings, qualified
 from ayb_jobs.storage.queue.jobs import cancel_job, list_jobs
 from ayb_jobs.storage.queue.stats import job_stats
 from tests.eventually import eventually
@@ -205,3 +207,30 @@ def test_a_statement_of_psycopgs_own_making_passes_as_it_is(database_url: str) -
         assert ours.execute(sql.SQL("SELECT {}").format(sql.Literal("_ayb_jobs"))).fetchone() == ("_ayb_jobs",)
         with pytest.raises(psycopg.errors.UndefinedTable):
             ours.execute("SELECT FROM _ayb_job_nothing")
+
+
+def test_loops_that_connect_at_once_ask_once_where_our_tables_are(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    all_at_once = threading.Barrier(4)
+
+    def find(ours: psycopg.Connection[Any]) -> Surroundings:
+        asked.append(ours)
+        return find_surroundings(ours)
+
+    def connect_at_once() -> None:
+        all_at_once.wait()
+        with database.connection() as ours:
+            ours.execute("SELECT FROM _ayb_jobs")
+            all_at_once.wait()
+
+    monkeypatch.setattr("ayb_jobs.storage.database.find_surroundings", find)
+    monkeypatch.setattr("ayb_jobs.storage.connections.OTHERS_ASK_S", 30.0)
+    with closing(Database(database_url)) as database:
+        threads = [threading.Thread(target=connect_at_once) for _ in range(all_at_once.parties)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(asked) == 1

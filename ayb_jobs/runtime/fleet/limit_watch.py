@@ -54,7 +54,7 @@ class LimitWatch:
         """Look once; return the seconds until the next look."""
         with self._database.connection() as conn:
             seen = watch_limits(conn, worker_id=self._worker_id)
-        self._limits.exist = seen.any
+        self._limits.learn(exist=seen.any)
         if self._paused.limit(seen.types):
             self._on_change()
         if seen.confirmed != seen.newest and not self._confirm(seen.newest):

@@ -25,6 +25,7 @@ from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.narrowing import Patience
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.limits import watch_limits
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.limited import Beside, lease_beside_limits
@@ -93,6 +94,8 @@ class Look:
         return next_s
 
     def _fill(self) -> float:
+        if not self._leasing.limits.known:
+            self._learn_limits()
         if not self._leasing.limits.exist:
             return self._fill_plain()
         self._limited_first = not self._limited_first
@@ -100,6 +103,12 @@ class Look:
         next_s = min(do_each(ways))
         self.backlog.waits |= self._limited_waits
         return next_s
+
+    def _learn_limits(self) -> None:
+        """Ask whether there are limits: a look beside them costs three times as much, and the first is a large one."""
+        with self._database.connection() as conn:
+            seen = watch_limits(conn, worker_id=self._leasing.worker_id)
+        self._leasing.limits.learn_first(exist=seen.any)
 
     def _fill_limited(self) -> float:
         filled = self._limited.fill()
