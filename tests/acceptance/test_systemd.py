@@ -53,7 +53,7 @@ def test_systemd_hears_of_a_reload(tmp_path: Path, database_url: str, systemd: s
         running.send(signal.SIGHUP)
         assert "MONOTONIC_USEC=" in until(systemd, "RELOADING=1")[-1]
         until(systemd, "READY=1")
-        assert running.events("daemon.reloaded")
+        running.await_event("daemon.reloaded")
 
 
 def test_the_unit_has_its_daemon_reload_by_the_signal_for_that() -> None:
