@@ -192,7 +192,7 @@ def slots_for(
             name=f"{name}-{next(numbers)}",
             buffer=buffer,
             find=around.registry.get,
-            executors={"process" if isinstance(executor, Processes) else "thread": executor},
+            executors={"process" if isinstance(executor, Processes) else "thread": executor.run},
             attempts=around.attempts,
             payloads=around.payloads,
             take=partial(executor.next, buffer.take) if isinstance(executor, Processes) else None,

@@ -47,7 +47,7 @@ class Outcome(StrEnum):
 
 CANCELED_WHILE_IT_RAN = "canceled while it ran"
 # Looking a member up in its class takes as long as half of the rest of `settle_result`, which runs for each job.
-COMPLETED = (JobState.COMPLETED, Outcome.COMPLETED)
+COMPLETED, COMPLETED_RUN = JobState.COMPLETED, Outcome.COMPLETED
 
 
 class Settlement(NamedTuple):
@@ -75,11 +75,11 @@ def settle_result(
     """Decide what a handler's return value does to its job. `reported` are its records, if it returns no count."""
     match result:
         case None:
-            return Settlement(job, *COMPLETED, None, None, reported, started, ended)
+            return Settlement(job, COMPLETED, COMPLETED_RUN, None, None, reported, started, ended)
         case int():
-            return Settlement(job, *COMPLETED, None, None, int(result), started, ended)
+            return Settlement(job, COMPLETED, COMPLETED_RUN, None, None, int(result), started, ended)
         case Returned():
-            return Settlement(job, *COMPLETED, None, None, reported, started, ended, result.text)
+            return Settlement(job, COMPLETED, COMPLETED_RUN, None, None, reported, started, ended, result.text)
         case Snooze():
             return Settlement(job, JobState.QUEUED, Outcome.SNOOZED, result.seconds, None, None, started, ended)
         case Cancel():

@@ -138,7 +138,7 @@ class Child:
         self._current: JobContext | None = None
         self._to_stop: Stop | None = None
         self._types: dict[str, JobType] = {}
-        self._run = Threads()
+        self._run = Threads().run
         self._memory = Memory()
         self._services = ContextServices(
             database=Database(settings.url, name="ayb-jobs-child", work_connections=1, timeouts=settings.timeouts),

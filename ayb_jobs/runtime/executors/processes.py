@@ -65,7 +65,7 @@ class Processes:
             self._drop()
         return taken
 
-    def __call__(self, job_type: JobType, context: JobContext) -> object:
+    def run(self, job_type: JobType, context: JobContext) -> object:
         """Run a handler in the child, and return what it returns; raises what it raises, and `ChildDied`."""
         context.elsewhere = partial(self._run, context)
         return job_type.run(context)

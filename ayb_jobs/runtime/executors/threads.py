@@ -19,7 +19,7 @@ class Threads:
     def __init__(self) -> None:
         self._pid = os.getpid()
 
-    def __call__(self, job_type: JobType, context: JobContext) -> object:
+    def run(self, job_type: JobType, context: JobContext) -> object:
         """Run the handler, and return what it returns."""
         try:
             return job_type.run(context)

@@ -93,15 +93,14 @@ class Slot:
         return "stuck" if current.abandoned else "busy"
 
     def _work(self) -> None:
-        take = self._take
+        take, run, are_left = self._take, self._run, self._payloads.are_left
         while (held := take()) is not None:
             if held.lost:
                 self._attempts.give_up(held)
-                continue
-            if self._payloads.are_left(held.job):
+            elif are_left(held.job):
                 self._fetch_and_run(held)
             else:
-                self._run(held, held.job)
+                run(held, held.job)
 
     def _fetch_and_run(self, held: Held) -> None:
         """Run a job whose payload leasing left in the database. Where there is no room for it in time, give it back."""

@@ -36,7 +36,7 @@ class Scene:
             name="slot",
             buffer=self.buffer,
             find=lambda _: find(self),
-            executors={"thread": Threads()},
+            executors={"thread": Threads().run},
             attempts=Attempts(
                 services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
                 backoff=Backoff(),
