@@ -79,6 +79,8 @@ JOIN_S = 10.0
 ALERT_AFTER_S = 2.0
 # The first job comes before the first level is measured.
 TALLY_AFTER_S = 1.0
+# So do those that wait before what is old is removed.
+PRUNE_AFTER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +298,7 @@ def build(
         Loop("recoverer", recoverer.tick, emit),
         Loop("heartbeat", heartbeat.tick, emit, bell=bells.heartbeat),
         Loop("lifeline", lifeline.tick, emit, bell=bells.lifeline),
-        Loop("pruner", pruner.tick, emit),
+        Loop("pruner", pruner.tick, emit, first_after_s=PRUNE_AFTER_S),
         Loop("tallier", tallier.tick, emit, first_after_s=TALLY_AFTER_S),
         Loop("pauses", pauses.tick, emit, bell=bells.pauses),
         Loop("limits", limit_watch.tick, emit, bell=bells.limits),
