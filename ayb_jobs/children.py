@@ -25,3 +25,10 @@ def ends_within(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
     finally:
         os.close(descriptor)
     return process.poll() is not None
+
+
+def end(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Wait for a process that is to end by itself; end it by force if it takes longer."""
+    if not ends_within(process, seconds):
+        process.kill()
+    process.wait()

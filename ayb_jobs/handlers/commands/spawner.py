@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ayb_jobs.children import ends_within
+from ayb_jobs.children import end
 from ayb_jobs.errors import AttemptFailed
 from ayb_jobs.forks import keep_from_children
 
@@ -154,9 +154,7 @@ class Spawner:
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
-            if not ends_within(process, END_S):
-                process.kill()
-            process.wait()
+            end(process, END_S)
 
 
 def _begin() -> tuple[subprocess.Popen[bytes], socket.socket]:

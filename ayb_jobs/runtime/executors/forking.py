@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ayb_jobs.children import ends_within
+from ayb_jobs.children import end
 from ayb_jobs.errors import ChildDied
 from ayb_jobs.forks import keep_from_children
 
@@ -83,9 +83,7 @@ class ForkServer:
         if requests is not None:
             requests.close()
         if process is not None:
-            if not ends_within(process, END_S):
-                process.kill()
-            process.wait()
+            end(process, END_S)
 
 
 def begin(modules: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socket]:

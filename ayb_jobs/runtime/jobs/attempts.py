@@ -78,7 +78,7 @@ class Attempts:
         """Hand over what a handler returned."""
         if held.abandoned or context.settled:
             return
-        if result is not None and isinstance(result, Cancel):
+        if isinstance(result, Cancel):
             result = Cancel(masked(result.reason, self.services.mask))
         self._settle(held, settle_result(held.job, result, held.started, ended, reported=context.records_processed))
 
