@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from ayb_jobs.handlers.async_context import AsyncJobContext
     from ayb_jobs.handlers.context import JobContext
     from ayb_jobs.handlers.registry import Registry
-    from ayb_jobs.model.job import Job, JobState, NewJob
+    from ayb_jobs.model.job import Job, JobState
+    from ayb_jobs.model.new_job import NewJob
     from ayb_jobs.model.results import Cancel, Snooze
     from ayb_jobs.model.unique import Unique
     from ayb_jobs.storage.queue.jobs import cancel_job, get_job, retry_job
@@ -63,7 +64,8 @@ _HOMES = {
     "ayb_jobs.handlers.async_context": ("AsyncJobContext",),
     "ayb_jobs.handlers.context": ("JobContext",),
     "ayb_jobs.handlers.registry": ("Registry",),
-    "ayb_jobs.model.job": ("Job", "JobState", "NewJob"),
+    "ayb_jobs.model.job": ("Job", "JobState"),
+    "ayb_jobs.model.new_job": ("NewJob",),
     "ayb_jobs.model.results": ("Cancel", "Snooze"),
     "ayb_jobs.model.unique": ("Unique",),
     "ayb_jobs.storage.queue.jobs": ("cancel_job", "get_job", "retry_job"),

@@ -9,8 +9,8 @@ import structlog
 from ayb_jobs.config import Api, Config, Jobs, Retention
 from ayb_jobs.config import Database as DatabaseSettings
 from ayb_jobs.config.tables import QueueSettings
-from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
 

@@ -7,7 +7,7 @@ import pytest
 from opentelemetry import trace
 
 from ayb_jobs.client.enqueueing import enqueue
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.tracing import current_traceparent
 

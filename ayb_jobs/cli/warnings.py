@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import JobsBackend, SchedulesBackend
 from ayb_jobs.errors import InvalidInput, NotFound
-from ayb_jobs.model.waiting import unknown_type, unserved_queue
+from ayb_jobs.model.names import unknown_type, unserved_queue
 
 # So many parents are looked for; who names more has not typed them.
 MOST_PARENTS = 20

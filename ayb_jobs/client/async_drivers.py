@@ -9,7 +9,7 @@ from ayb_jobs.client.dialects import numbered, sqlalchemy_text
 from ayb_jobs.client.hearing import AsyncWait, asyncpg_hearing, deaf_async, psycopg_async_hearing
 from ayb_jobs.client.steps import Row, Steps, enqueue_all, join_batch
 from ayb_jobs.client.sync_drivers import IDLE, VERSION, on_postgresql, plain_rows
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, COPY_DUE_MEMBERS, NOTIFY
 
 T = TypeVar("T")

@@ -11,7 +11,8 @@ from ayb_jobs.client.faults import worded
 from ayb_jobs.client.steps import Enqueued, checked, numbered_jobs, open_batch, seal_batch
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.batches import NewBatch
-from ayb_jobs.model.job import NewJob, checked_batch, checked_id
+from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.new_job import NewJob, checked_batch
 from ayb_jobs.tracing import current_traceparent
 
 

@@ -6,7 +6,8 @@ from ayb_jobs.client.drivers import async_driver, sync_driver
 from ayb_jobs.client.faults import worded
 from ayb_jobs.client.steps import Row
 from ayb_jobs.errors import Conflict, NotFound
-from ayb_jobs.model.job import JobState, checked_id
+from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.job import JobState
 from ayb_jobs.model.lifecycle import CANCELING_RUNNING
 from ayb_jobs.storage.queue.cancel_request import REQUEST_CANCEL
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 
 # What has a meaning in a line of COPY.
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ayb_jobs.client.steps import Row
 from ayb_jobs.errors import InvalidInput, JobCanceled, JobFailed, NotFound
-from ayb_jobs.model.job import checked_id
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.payload import decode_payload
 
 FIRST_PAUSE_S = 0.02

@@ -7,7 +7,7 @@ from ayb_jobs.client import async_drivers, sync_drivers
 from ayb_jobs.client.drivers import async_driver, sync_driver
 from ayb_jobs.client.faults import worded
 from ayb_jobs.client.steps import Enqueued, checked, enqueue_one, numbered_jobs
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.tracing import current_traceparent
 
 

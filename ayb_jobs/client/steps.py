@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from ayb_jobs.errors import Conflict, NotFound, NotTaken
 from ayb_jobs.model.batches import NewBatch
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.digits import json_text
-from ayb_jobs.model.job import NewJob, checked_id
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.unique import Unique
 from ayb_jobs.model.values import named
 from ayb_jobs.storage.queue.enqueueing import (

@@ -13,7 +13,7 @@ from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import SECTIONS, Config
 from ayb_jobs.config.tables import JobTypeSettings, LimitSettings, QueueSettings, ScheduleSettings
 from ayb_jobs.errors import ConfigError, InvalidInput
-from ayb_jobs.model.job import checked_name
+from ayb_jobs.model.checked import checked_name
 
 MAPPINGS = ("job_types", "schedules", "limits", "queues")
 

@@ -3,40 +3,32 @@
 Bells come first, so that a part may ring a loop that is made after it.
 """
 
-import os
 import random
-import secrets
-import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
-from ayb_jobs import __version__
 from ayb_jobs.config import Config
 from ayb_jobs.config.tables import STOPPING_S
 from ayb_jobs.daemon.executing import (
     Executors,
     Surroundings,
     build_executors,
-    isolated_slots,
     timeouts_of,
-    types_by_executor,
 )
+from ayb_jobs.daemon.identity import describe
+from ayb_jobs.daemon.parts import Bells, Parts
 from ayb_jobs.events import Events
-from ayb_jobs.handlers.commands.spawner import Spawner
-from ayb_jobs.handlers.context import ContextServices
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.redact import Redactor
-from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.alerter import alert_chores
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
-from ayb_jobs.runtime.chores.tallier import Tallier, tallied
+from ayb_jobs.runtime.chores.tallier import tallied
 from ayb_jobs.runtime.executors.loop_watch import LoopWatch
 from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
@@ -81,45 +73,6 @@ ALERT_AFTER_S = 2.0
 TALLY_AFTER_S = 1.0
 # So do those that wait before what is old is removed.
 PRUNE_AFTER_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Bells:
-    """The bells of the loops that parts ring."""
-
-    producer: Bell = field(default_factory=Bell)
-    completer: Bell = field(default_factory=Bell)
-    lease_keeper: Bell = field(default_factory=Bell)
-    heartbeat: Bell = field(default_factory=Bell)
-    lifeline: Bell = field(default_factory=Bell)
-    resolver: Bell = field(default_factory=Bell)
-    batch_resolver: Bell = field(default_factory=Bell)
-    pauses: Bell = field(default_factory=Bell)
-    limits: Bell = field(default_factory=Bell)
-    scheduler: Bell = field(default_factory=Bell)
-    loop_watch: Bell = field(default_factory=Bell)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a daemon starts and stops. `alerting` names the loops that a stop does not wait for."""
-
-    daemon: DaemonRecord
-    database: Database
-    in_flight: InFlight
-    attempts: Attempts
-    executors: Executors
-    producer: Producer
-    scheduler: Scheduler | None
-    completer: Completer
-    giving_back: GivingBack
-    notifier: Notifier
-    lifeline: LifelineKeeper
-    heartbeat: Heartbeat
-    tallier: Tallier
-    spawner: Spawner
-    loops: Mapping[str, Loop]
-    alerting: Sequence[str]
 
 
 def build(
@@ -353,24 +306,6 @@ def stopping_s(registry: Registry, job_type: str) -> float:
     return found.stopping_s if found else STOPPING_S
 
 
-def describe(config: Config, registry: Registry, worker_id: str) -> DaemonRecord:
-    """Return what this daemon tells its peers about itself."""
-    types = types_by_executor(registry)
-    return DaemonRecord(
-        id=worker_id,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        version=__version__,
-        concurrency=config.jobs.worker_concurrency,
-        queues=config.jobs.queues,
-        types=registry.names(),
-        isolated_types=types["process"],
-        isolated_slots=isolated_slots(config.jobs) if types["process"] else 0,
-        async_types=types["async"],
-        async_slots=config.jobs.async_concurrency if types["async"] else 0,
-    )
-
-
 def open_database(config: Config, url: str) -> Database:
     """Return the connections that a daemon with these settings uses; none is opened yet."""
     return Database(
@@ -378,8 +313,3 @@ def open_database(config: Config, url: str) -> Database:
         work_connections=config.database.work_connections or config.jobs.worker_concurrency,
         timeouts=timeouts_of(config),
     )
-
-
-def new_worker_id() -> str:
-    """Return an id that no other start of a daemon has; host and process id are in it for people."""
-    return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"

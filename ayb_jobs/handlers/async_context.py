@@ -11,7 +11,8 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import AybJobsError, InvalidInput
-from ayb_jobs.handlers.context import NOT_GIVEN, ContextServices, JobContext, StopReason
+from ayb_jobs.handlers.context import NOT_GIVEN, JobContext, StopReason
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.async_database import AsyncDatabase

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,15 +11,12 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import AybJobsError, InvalidInput, LeaseLost, Stopped
-from ayb_jobs.events import Emit
-from ayb_jobs.handlers.commands.spawner import Spawner
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.handlers.steps import Steps
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement, settle_result
 from ayb_jobs.model.payload import decode_payload, encode_json, encode_payload
-from ayb_jobs.model.results import MAX_RESULT_BYTES, MOST_RECORDS
-from ayb_jobs.redact import redact
-from ayb_jobs.storage.connections import Database
+from ayb_jobs.model.results import MAX_RESULT_BYTES, check_percent, check_records
 from ayb_jobs.storage.database import Connection, shares_sessions
 from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.canceling import is_canceling
@@ -40,30 +36,6 @@ OF_SHUTDOWN = 0.8
 OF_LEASE = 1 / 6
 # Stands for a checkpoint that is not given; None is one.
 NOT_GIVEN: Any = object()
-MOST_PERCENT = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextServices:
-    """What all contexts of a daemon share. A lease is extended by `lease_s` seconds at a time.
-
-    A stopping daemon waits for handlers as long as `shutdown_s`. `spawner` starts commands, and `mask` hides secrets.
-    `clients` keep connections to addresses outside, for use on the event loop, which closes them at its end.
-    `settled` is told of each attempt that its handler's own transaction settled, for `worker_id`, and what was written.
-    The job stays for the pruner, whatever the retention: the transaction must not fail because a job cannot be removed.
-    """
-
-    database: Database
-    lease_s: float
-    logger: FilteringBoundLogger
-    worker_id: str = ""
-    settled: Callable[[Settlement, Settled], None] = lambda *_: None
-    shutdown_s: float = 30.0
-    spawner: Spawner = field(default_factory=Spawner)
-    clients: dict[str, Any] = field(default_factory=dict)
-    emit: Emit = lambda _: None
-    mask: Callable[[str], str] = redact
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class JobContext:
@@ -366,17 +338,3 @@ class JobContext:
                 raise self.not_held(conn)
         if kept is not None:
             self.steps.reached(kept)
-
-
-def check_records(records: int) -> None:
-    """Raise `InvalidInput` for what is no count."""
-    if type(records) is not int or not 0 <= records <= MOST_RECORDS:
-        raise InvalidInput(
-            f"records_processed is {records!r:.100}; give a whole number, zero or more", field="records_processed"
-        )
-
-
-def check_percent(percent: float) -> None:
-    """Raise `InvalidInput` for what is no percentage."""
-    if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= MOST_PERCENT:
-        raise InvalidInput(f"percent is {percent!r:.100}; give a number from 0 to 100", field="percent")

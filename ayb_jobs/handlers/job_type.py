@@ -9,7 +9,8 @@ from ayb_jobs.errors import Discard, InvalidInput
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.model.bounds import NO_BOUNDS, Bounds
-from ayb_jobs.model.job import MAX_ATTEMPTS, checked_name
+from ayb_jobs.model.checked import checked_name
+from ayb_jobs.model.new_job import MAX_ATTEMPTS
 from ayb_jobs.model.payload import encode_payload
 
 # Whatever it returns, `model.results` says what that means.

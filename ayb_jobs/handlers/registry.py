@@ -10,7 +10,7 @@ from ayb_jobs.handlers.job_type import JobType, isolated
 from ayb_jobs.handlers.middleware import Middleware, around, check_middleware
 from ayb_jobs.handlers.suggestion import suggestion
 from ayb_jobs.handlers.validation import model_of, validating
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 
 H = TypeVar("H", bound=Callable[..., Any])
 

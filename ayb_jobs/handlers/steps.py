@@ -4,7 +4,8 @@ import json
 from typing import Any, NamedTuple
 
 from ayb_jobs.errors import Discard, InvalidInput, LeaseLost
-from ayb_jobs.model.job import Lease, checked_name
+from ayb_jobs.model.checked import checked_name
+from ayb_jobs.model.job import Lease
 from ayb_jobs.model.payload import decode_payload, encode_json
 from ayb_jobs.model.results import MAX_RESULT_BYTES
 from ayb_jobs.storage.connections import Database

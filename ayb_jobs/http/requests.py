@@ -13,7 +13,7 @@ from ayb_jobs.http.edge.auth import Caller, Scope, requires
 from ayb_jobs.http.edge.problems import NOT_ENABLED, Problem, Refused
 from ayb_jobs.http.parsing import DEFAULT_PAGE, MAX_PAGE
 from ayb_jobs.http.services import Services
-from ayb_jobs.model.job import checked_id
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.storage.queue.jobs import Position
 
 MAX_OFFSET = 10**15

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import NewJob, checked_text
+from ayb_jobs.model.checked import checked_text
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.values import named
 
 MAX_DESCRIPTION = 200

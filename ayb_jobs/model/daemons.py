@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import checked_text
+from ayb_jobs.model.checked import checked_text
 
 MAX_ID = 255
 

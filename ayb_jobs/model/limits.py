@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import checked_name
+from ayb_jobs.model.checked import checked_name
 
 MOST = 1_000_000
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}

@@ -1,4 +1,4 @@
-"""Names that were meant."""
+"""Names that were meant, and names that no live daemon knows."""
 
 from collections.abc import Iterable
 
@@ -35,3 +35,19 @@ def slips(one: str, other: str) -> int:
             this.append(min(least, before[column - 2] + 1) if swapped else least)
         before, last = last, this
     return last[-1]
+
+
+def unknown_type(job_type: str, known: Iterable[str]) -> str | None:
+    """Return a warning where none of the live daemons, which know these types, knows a job type."""
+    types = set(known)
+    if job_type in types:
+        return None
+    return f"no live daemon knows the job type {job_type}{did_you_mean(job_type, types)}"
+
+
+def unserved_queue(queue: str, served: Iterable[str]) -> str | None:
+    """Return a warning where none of the live daemons, which serve these queues, serves a queue."""
+    queues = sorted(set(served))
+    if queue in queues:
+        return None
+    return f"no live daemon serves the queue {queue}; served are {', '.join(queues)}{did_you_mean(queue, queues)}"

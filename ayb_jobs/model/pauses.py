@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import checked_name, checked_text
+from ayb_jobs.model.checked import checked_name, checked_text
 
 MAX_REASON = 1000
 

@@ -11,6 +11,7 @@ from ayb_jobs.model.payload import encode_json
 MOST_RECORDS = 2**63 - 1
 MOST_SNOOZE_S = 10 * 366 * 24 * 3600.0
 MAX_RESULT_BYTES = 64 * 1024
+MOST_PERCENT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +69,17 @@ def as_result(returned: object) -> Result:
         return Returned(encode_json(returned, "result", MAX_RESULT_BYTES))
     except InvalidInput as error:
         raise Discard(f"what the handler returned cannot be kept: {error}") from None
+
+
+def check_records(records: int) -> None:
+    """Raise `InvalidInput` for what is no count."""
+    if type(records) is not int or not 0 <= records <= MOST_RECORDS:
+        raise InvalidInput(
+            f"records_processed is {records!r:.100}; give a whole number, zero or more", field="records_processed"
+        )
+
+
+def check_percent(percent: float) -> None:
+    """Raise `InvalidInput` for what is no percentage."""
+    if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= MOST_PERCENT:
+        raise InvalidInput(f"percent is {percent!r:.100}; give a number from 0 to 100", field="percent")

@@ -1,22 +1,17 @@
 """Why a job waits: each reason in one function, asked in the order of `REASONS`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
 from enum import StrEnum
-from typing import NamedTuple
 
-from ayb_jobs.model.dependencies import Blocked
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
-from ayb_jobs.model.limits import Limit
 from ayb_jobs.model.names import did_you_mean
-from ayb_jobs.model.pauses import Pause
+from ayb_jobs.model.surroundings import LastAttempt, Runner, SetAside, Surroundings
 from ayb_jobs.model.words import count_words, span_words
 
-# So many jobs ahead of one are looked at in each priority; more are as good as that.
-MOST_AHEAD = 10_000
 # A statement under way holds a row for less than this; who holds it longer keeps the job waiting.
 LOCKED_S = 2.0
 MOST_ERROR = 200
@@ -67,101 +62,6 @@ class Wait:
     job_id: str | None = None
     type: str | None = None
     queue: str | None = None
-
-
-class Places(NamedTuple):
-    """Where handlers of one kind run, how many slots that are, and how many are busy."""
-
-    kind: str
-    slots: int
-    busy: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
-    """What a live daemon can run: jobs of these types, from these queues, in so many slots, `busy` of them busy.
-
-    Isolated and asynchronous handlers have places of their own.
-    """
-
-    types: Sequence[str]
-    queues: Sequence[str]
-    id: str = ""
-    slots: int = 0
-    busy: int = 0
-    isolated_types: Sequence[str] = ()
-    isolated_slots: int = 0
-    isolated_busy: int = 0
-    async_types: Sequence[str] = ()
-    async_slots: int = 0
-    async_busy: int = 0
-
-    def places(self, job_type: str) -> Places:
-        """Return where jobs of a type run."""
-        if job_type in self.isolated_types:
-            return Places("isolated", self.isolated_slots, self.isolated_busy)
-        if job_type in self.async_types:
-            return Places("async", self.async_slots, self.async_busy)
-        return Places("thread", self.slots, self.busy)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
-    """Which daemon set a job aside, and what the database said."""
-
-    worker_id: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnderLimit:
-    """The limit that a job waits under; how many of its key run, and whether its key's rate allows a start."""
-
-    limit: Limit
-    key_running: int
-    key_may_start: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastAttempt:
-    """How the newest attempt at a job ended."""
-
-    number: int
-    outcome: Outcome
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a queued job waits amid.
-
-    `due_for_s` is by the database's clock, below 0 if it is not due. `last_seen` is when any daemon was last heard
-    of; None where none was within a day. `draining` daemons are alive beside the `runners`, and take no more. `ahead`
-    counts the due jobs of its queue that live daemons can run and that are leased before it, among the first
-    `MOST_AHEAD` of each priority; there are `more_ahead` if one has more than these. Of those daemons' jobs, `ended`
-    ended within the last minute. `pause` is of its queue or its type, and `under` is about the limit that it waits
-    under. `locked_by` is the process id of the session that has locked its row. `blocked` is what it waits for if it
-    depends on other jobs.
-    """
-
-    due_for_s: float
-    runners: Sequence[Runner]
-    last_seen: datetime | None
-    ahead: int
-    more_ahead: bool = False
-    draining: int = 0
-    ended: int = 0
-    pause: Pause | None = None
-    under: UnderLimit | None = None
-    last: LastAttempt | None = None
-    aside: SetAside | None = None
-    locked_by: int | None = None
-    blocked: Blocked | None = None
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the job is due."""
-        return self.due_for_s >= 0
 
 
 def blocked(_: Job, around: Surroundings) -> Reason | None:
@@ -388,19 +288,3 @@ def ahead_words(ahead: int, *, more: bool = False) -> str:
     """Say how many due jobs come first, and whether there may be more."""
     jobs = count_words(ahead, "due job is", "due jobs are")
     return f"{'at least ' if more else ''}{jobs} ahead of it"
-
-
-def unknown_type(job_type: str, known: Iterable[str]) -> str | None:
-    """Return a warning where none of the live daemons, which know these types, knows a job type."""
-    types = set(known)
-    if job_type in types:
-        return None
-    return f"no live daemon knows the job type {job_type}{did_you_mean(job_type, types)}"
-
-
-def unserved_queue(queue: str, served: Iterable[str]) -> str | None:
-    """Return a warning where none of the live daemons, which serve these queues, serves a queue."""
-    queues = sorted(set(served))
-    if queue in queues:
-        return None
-    return f"no live daemon serves the queue {queue}; served are {', '.join(queues)}{did_you_mean(queue, queues)}"

@@ -10,8 +10,8 @@ from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.batches import Batch, NewBatch
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.job import checked_id
 from ayb_jobs.operations import bulk, jobs
 from ayb_jobs.operations.acting import Actor, Begin
 from ayb_jobs.operations.defaults import FindDefaults

@@ -13,8 +13,10 @@ from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import Job, JobState, NewJob, checked_id
+from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import settle_lost
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.operations.acting import Actor, changing, record_made
 from ayb_jobs.operations.defaults import FindDefaults

@@ -9,8 +9,8 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs.config import Config, Handlers, Jobs
-from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.logs.subscriber import LogSubscriber

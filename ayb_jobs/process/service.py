@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import closing
 
 from ayb_jobs.config import Config
-from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.daemon.disabled import DisabledDaemon
+from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.events import Events, FirstSteps, SettingsNoted, TracingUnavailable
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.tracing import traced

@@ -5,7 +5,7 @@ from typing import Literal, LiteralString
 from psycopg.rows import class_row
 
 from ayb_jobs.model.actions import Deed
-from ayb_jobs.model.job import checked_id
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.storage.database import Connection
 
 Kind = Literal["job", "schedule"]

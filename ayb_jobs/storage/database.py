@@ -15,7 +15,7 @@ from psycopg.types.string import TextLoader
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.forks import keep_from_children
 from ayb_jobs.model.address import RIGHT, address_fault
-from ayb_jobs.model.job import instant
+from ayb_jobs.model.instants import instant
 from ayb_jobs.storage.encodings import unreadable_encoding
 from ayb_jobs.storage.own import OwnConnection, OwnCursor, Surroundings, find_surroundings
 from ayb_jobs.storage.pooling import has_own_session, is_pooled

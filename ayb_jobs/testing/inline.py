@@ -10,16 +10,18 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from ayb_jobs.client.enqueueing import enqueue
-from ayb_jobs.daemon.build import new_worker_id
+from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.errors import Conflict, InvalidInput, LeaseLost
 from ayb_jobs.handlers.async_context import AsyncJobContext
-from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.handlers.suggestion import suggestion
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import LeasedJob, NewJob
+from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.results import as_result
 from ayb_jobs.process.inside import python_logger
 from ayb_jobs.redact import Redactor

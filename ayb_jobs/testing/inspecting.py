@@ -8,7 +8,7 @@ from typing import Any
 from ayb_jobs.client.drivers import sync_driver
 from ayb_jobs.client.faults import worded
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import instant
+from ayb_jobs.model.instants import instant
 from ayb_jobs.model.payload import decode_payload, encode_payload
 from ayb_jobs.storage.queue.testing import FIND_ENQUEUED, MAKE_DUE
 

@@ -8,7 +8,8 @@ from ayb_jobs.model.batches import Batch
 from ayb_jobs.model.dependencies import Family, Relative
 from ayb_jobs.model.execution import Execution, Output
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.job import Job, NewJob
+from ayb_jobs.model.job import Job
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.stats import JobStats
 from ayb_jobs.model.unique import Unique, unique_of
 from ayb_jobs.model.waiting import Reason

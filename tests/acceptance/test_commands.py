@@ -10,7 +10,7 @@ from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config import load_config
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually

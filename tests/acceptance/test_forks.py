@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.client.enqueueing import enqueue
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually

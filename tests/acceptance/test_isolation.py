@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually

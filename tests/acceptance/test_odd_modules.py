@@ -11,7 +11,7 @@ import pytest
 
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.client.enqueueing import enqueue
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.cli.processes import PROGRAM, environment
 from tests.eventually import eventually

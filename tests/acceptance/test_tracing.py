@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.tracing import traced
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.acceptance.processes import daemon
 from tests.eventually import eventually

@@ -16,7 +16,8 @@ from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.pauses import NewPause, PauseKind
-from ayb_jobs.model.waiting import REASONS, Runner, WaitKind
+from ayb_jobs.model.surroundings import Runner
+from ayb_jobs.model.waiting import REASONS, WaitKind
 from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import waiting

@@ -29,8 +29,9 @@ from ayb_jobs.events import (
 )
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import Lease, NewJob
+from ayb_jobs.model.job import Lease
 from ayb_jobs.model.lifecycle import MAX_ERROR
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate

@@ -16,11 +16,12 @@ from psycopg.sql import SQL
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config import Retention
 from ayb_jobs.errors import AybJobsError, Conflict
-from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.daemons import DaemonRecord
-from ayb_jobs.model.job import NewJob
 from ayb_jobs.model.lifecycle import settle_failure, settle_result
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import HELD_ELSEWHERE_S, Scheduler
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper

@@ -13,7 +13,7 @@ from ayb_jobs.events import JobsReleased
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.lab.torture import parse_faults, report, torture
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from tests.acceptance.processes import DaemonProcess, daemon
 from tests.eventually import eventually

@@ -13,7 +13,7 @@ import pytest
 
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from tests.eventually import eventually
 from tests.faults.test_fast_recovery import two_daemons

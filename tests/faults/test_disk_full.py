@@ -15,7 +15,7 @@ import pytest
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
 from tests import servers

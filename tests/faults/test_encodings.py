@@ -13,7 +13,7 @@ from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.encodings import Keepable, _codec
 from ayb_jobs.storage.migrate import migrate

@@ -15,7 +15,7 @@ from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.lab.torture import event_log, fleet
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.lab.torture.workload import TRANSACTION
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from tests import forked
 from tests.eventually import eventually

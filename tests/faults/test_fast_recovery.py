@@ -11,7 +11,7 @@ import pytest
 
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.runtime.fleet.lifeline import SETTLE_S
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import list_daemons

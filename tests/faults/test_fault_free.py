@@ -17,7 +17,7 @@ from ayb_jobs.client.enqueueing import enqueue_many
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.lab.torture.counters import counters
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
 from tests.eventually import eventually

@@ -14,7 +14,7 @@ import pytest
 
 from ayb_jobs import failpoints
 from ayb_jobs.client.enqueueing import enqueue
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.acceptance.processes import daemon
 from tests.acceptance.test_commands import lives

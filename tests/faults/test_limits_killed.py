@@ -8,8 +8,8 @@ import pytest
 
 from ayb_jobs.client.enqueueing import enqueue_many
 from ayb_jobs.lab.torture.fleet import Setting
-from ayb_jobs.model.job import NewJob
 from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.fleet import limits
 from tests.eventually import eventually

@@ -14,7 +14,8 @@ from ayb_jobs.errors import Discard
 from ayb_jobs.events import LoopFailed, NotificationsAvailable, NotificationsUnavailable
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import JobState, NewJob
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime import notifier
 from ayb_jobs.storage.database import Connection, connect

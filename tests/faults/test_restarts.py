@@ -10,7 +10,7 @@ from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.events import LoopErrorRepeated
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.migrate import migrate
 from tests.eventually import eventually

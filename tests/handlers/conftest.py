@@ -7,7 +7,8 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.lanes import Lane

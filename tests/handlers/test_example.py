@@ -12,12 +12,12 @@ import structlog
 
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.config import load_config
-from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.digits import exact, json_text
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),

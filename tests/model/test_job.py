@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from ayb_jobs.errors import InvalidInput, PayloadUndecodable
-from ayb_jobs.model.job import NewJob, instant
+from ayb_jobs.model.instants import instant
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.payload import decode_payload, encode_payload
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.digits import exact
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.payload import encode_payload
 
 

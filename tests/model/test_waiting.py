@@ -2,7 +2,8 @@
 
 import pytest
 
-from ayb_jobs.model.waiting import ahead_words, unknown_type
+from ayb_jobs.model.names import unknown_type
+from ayb_jobs.model.waiting import ahead_words
 
 
 @pytest.mark.parametrize(

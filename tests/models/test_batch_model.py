@@ -12,7 +12,7 @@ from ayb_jobs.client.steps import open_batch
 from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.batches import NewBatch
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.batch_views import cancel_batch, get_batch
 from ayb_jobs.storage.queue.batches import close_batches, find_sealed, look_at_batches

@@ -15,8 +15,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.errors import Conflict
 from ayb_jobs.model.backoff import Backoff
-from ayb_jobs.model.job import LeasedJob, NewJob
+from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement, settle_failure, settle_result
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.results import Cancel, Result, Snooze
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.jobs import cancel_job, retry_job

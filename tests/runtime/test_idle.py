@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from ayb_jobs.config import Config, Jobs
-from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.runtime.jobs.sweep import SweepClock

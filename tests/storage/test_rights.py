@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ayb_jobs.client.batches import batch
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.unique import Unique
 from ayb_jobs.storage import migrate as module
 from ayb_jobs.storage import migrations, rights

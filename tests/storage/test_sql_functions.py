@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.unique import Unique
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.canceling import cancel_running_job

@@ -15,11 +15,11 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from ayb_jobs.cli.exits import ApiBusy, ApiUnavailable, NotPermitted
 from ayb_jobs.cli.output import decoded, instant, patience
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
+from ayb_jobs.model.checked import checked_id, checked_name
 from ayb_jobs.model.daemons import checked_daemon
 from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.job import checked_id, checked_name
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.wire.batches import new_batch

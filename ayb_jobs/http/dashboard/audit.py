@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 
 from ayb_jobs.http.dashboard.shell import Visitor, query
 from ayb_jobs.model.actions import Deed
-from ayb_jobs.model.job import checked_text
+from ayb_jobs.model.checked import checked_text
 from ayb_jobs.model.words import count_words
 from ayb_jobs.storage.audit import list_deeds
 from ayb_jobs.storage.clock import now

@@ -10,7 +10,7 @@ from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.shell import Fields, Visitor, query
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.batches import Batch, BatchState
-from ayb_jobs.model.job import checked_id
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.operations import batches as operations
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.queue.batch_views import get_batch, list_batches

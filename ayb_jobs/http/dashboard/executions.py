@@ -10,8 +10,8 @@ from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.clock import Clock
 from ayb_jobs.http.dashboard.happened import OUTCOMES
 from ayb_jobs.http.dashboard.shell import Visitor, query
+from ayb_jobs.model.checked import MAX_NAME, checked_text
 from ayb_jobs.model.execution import Execution
-from ayb_jobs.model.job import MAX_NAME, checked_text
 from ayb_jobs.model.words import span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.queue.executions import LOOK, find_look_end, list_executions

@@ -10,7 +10,8 @@ from ayb_jobs.http.dashboard.happened import heading, time_spent, what_happened
 from ayb_jobs.http.dashboard.payloads import as_command, as_curl, pretty, progress_of, steps_of
 from ayb_jobs.http.dashboard.shell import Fields, Visitor, query
 from ayb_jobs.http.edge.auth import Scope
-from ayb_jobs.model.job import Job, JobState, checked_id
+from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.unique import UNIQUE_WORDS
 from ayb_jobs.model.waiting import WaitKind
 from ayb_jobs.model.words import span_words

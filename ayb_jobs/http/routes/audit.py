@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from ayb_jobs.http.parsing import DEFAULT_PAGE, OURS, Limit
 from ayb_jobs.http.requests import GUARDED, Given, documented, page_size
 from ayb_jobs.http.shapes import DeedPage, answer
-from ayb_jobs.model.job import checked_text
+from ayb_jobs.model.checked import checked_text
 from ayb_jobs.storage.audit import list_deeds
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.audit import deed_text

@@ -13,7 +13,7 @@ from ayb_jobs.http.requests import GUARDED, Given, Operator, RawBody, documented
 from ayb_jobs.http.routes.jobs import MOST_AT_ONCE, EnqueueBody, all_given
 from ayb_jobs.http.shapes import BatchPage, BatchShape, answer
 from ayb_jobs.model.batches import MAX_DESCRIPTION, BatchState
-from ayb_jobs.model.job import MAX_NAME, checked_id
+from ayb_jobs.model.checked import MAX_NAME, checked_id
 from ayb_jobs.operations import batches as operations
 from ayb_jobs.storage.queue.batch_views import get_batch, list_batches
 from ayb_jobs.storage.requests import reading

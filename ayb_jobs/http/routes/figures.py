@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Response
 from ayb_jobs.http.parsing import OURS
 from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.shapes import Shape, answer
+from ayb_jobs.model.checked import MAX_NAME
 from ayb_jobs.model.filters import MAX_ERROR, Filter
-from ayb_jobs.model.job import MAX_NAME
 from ayb_jobs.storage.queue.failures import group_failures
 from ayb_jobs.storage.queue.minutes import list_levels, list_minutes
 from ayb_jobs.storage.requests import reading

@@ -28,9 +28,9 @@ from ayb_jobs.http.edge.problems import INTERNAL, InvalidBody, Refused
 from ayb_jobs.http.parsing import MAX_PAGE
 from ayb_jobs.http.routes.graphql_bounds import bounded_document
 from ayb_jobs.http.services import Services
+from ayb_jobs.model.checked import checked_text
 from ayb_jobs.model.execution import Execution
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.job import checked_text
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.requests import reading

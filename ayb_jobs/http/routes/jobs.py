@@ -40,9 +40,11 @@ from ayb_jobs.http.requests import (
 )
 from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, OutputShape, StatsShape, answer
+from ayb_jobs.model.checked import MAX_NAME
 from ayb_jobs.model.dependencies import MOST_PARENTS
 from ayb_jobs.model.filters import MAX_ERROR, Filter
-from ayb_jobs.model.job import MAX_IDEMPOTENCY_KEY, MAX_LIMIT_KEY, MAX_NAME, JobState
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.new_job import MAX_IDEMPOTENCY_KEY, MAX_LIMIT_KEY
 from ayb_jobs.model.unique import MAX_UNIQUE_KEY
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs

@@ -9,7 +9,7 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.parsing import OURS
 from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.shapes import WaitPage, answer
-from ayb_jobs.model.job import MAX_NAME, checked_id
+from ayb_jobs.model.checked import MAX_NAME, checked_id
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.text import page_text
 from ayb_jobs.wire.waits import wait_text

@@ -9,7 +9,7 @@ from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.client.steps import time_ordered_ids
 from ayb_jobs.lab.bench.figures import Figure, Pair, figure
 from ayb_jobs.lab.bench.scratch import Bench
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, ENQUEUE, NOTIFY
 

@@ -14,14 +14,15 @@ import structlog
 
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config.section import has_http
-from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.lab.bench import kinds_handlers as handlers
 from ayb_jobs.lab.bench import kinds_isolated as isolated_handlers
 from ayb_jobs.lab.bench.figures import Figure, Pair, figure
 from ayb_jobs.lab.bench.kinds_bare import WARM
 from ayb_jobs.lab.bench.processes import Measured, measured
 from ayb_jobs.lab.bench.scratch import Bench
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.queue.lanes import Lane

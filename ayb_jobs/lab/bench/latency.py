@@ -8,7 +8,7 @@ from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.lab.bench.figures import Figure, Pair, figure, percentile
 from ayb_jobs.lab.bench.processes import measured
 from ayb_jobs.lab.bench.scratch import Bench
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 
 PACE_S = 0.02

@@ -16,8 +16,8 @@ from typing import Any
 import structlog
 
 from ayb_jobs.config import Config, Database, Handlers, Jobs, JobTypeSettings, Log, Retention
-from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.events import Events, JobsSettled
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.kinds.exec import ExecSettings

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from ayb_jobs.client.enqueueing import enqueue
-from ayb_jobs.model.job import JobState, NewJob
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 
 EXPIRED_PER_TABLE = 9_000

@@ -21,7 +21,7 @@ from ayb_jobs.lab.torture.workload import (
     as_member,
     new_job,
 )
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, Timeouts, connect
 from ayb_jobs.storage.queue.canceling import cancel_running_job
 from ayb_jobs.storage.queue.jobs import cancel_job

@@ -20,7 +20,7 @@ from ayb_jobs.lab.torture.nemesis import Nemesis
 from ayb_jobs.lab.torture.retrying import RetryingConnection
 from ayb_jobs.lab.torture.tides import Tides
 from ayb_jobs.lab.torture.workload import JOB_LIMITS, TRANSACTION
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import connect, shares_sessions
 
 CLIENTS = 3

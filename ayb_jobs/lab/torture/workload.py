@@ -17,7 +17,8 @@ from ayb_jobs.lab.checker import JobLimit
 from ayb_jobs.lab.torture import elsewhere
 from ayb_jobs.lab.torture.effects import note, noted
 from ayb_jobs.lab.torture.isolated import ISOLATED
-from ayb_jobs.model.job import LeasedJob, NewJob
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.results import Snooze
 from ayb_jobs.storage.database import is_refused
 

@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import MAX_ATTEMPTS, MAX_NAME, PRIORITIES, checked_name, checked_text
+from ayb_jobs.model.checked import MAX_NAME, checked_name, checked_text
+from ayb_jobs.model.job import PRIORITIES
+from ayb_jobs.model.new_job import MAX_ATTEMPTS
 from ayb_jobs.model.payload import encode_payload
 
 MAX_CATCHUP = 1000

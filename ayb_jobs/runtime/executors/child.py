@@ -23,9 +23,10 @@ import structlog
 
 from ayb_jobs.errors import Discard, LeaseLost, PayloadUndecodable, Stopped
 from ayb_jobs.forks import keep_from_children
-from ayb_jobs.handlers.context import ContextServices, JobContext, StopReason
+from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.isolation import find_handler
 from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.model.results import Cancel, Result, Returned, Snooze, as_result

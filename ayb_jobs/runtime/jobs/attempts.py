@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from ayb_jobs.errors import AttemptFailed, AybJobsError, Discard, PayloadUndecodable, Stopped
-from ayb_jobs.handlers.context import ContextServices, JobContext, StopReason
+from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import CANCELED_WHILE_IT_RAN, Outcome, Settlement, settle_failure, settle_result

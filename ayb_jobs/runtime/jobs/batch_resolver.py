@@ -20,7 +20,8 @@ from ayb_jobs.events import (
 )
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.batches import EndedBatch
-from ayb_jobs.model.job import JobState, checked_id
+from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database

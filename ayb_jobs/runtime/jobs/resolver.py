@@ -11,8 +11,9 @@ from functools import partial
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.events import ChildrenResolved, Emit, Event, JobRecovered, JobsCanceled, JobsSettled
 from ayb_jobs.model.actions import ActionTaken
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.dependencies import Edge
-from ayb_jobs.model.job import JobState, checked_id
+from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database

@@ -8,19 +8,8 @@ from psycopg.rows import class_row
 
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
-from ayb_jobs.model.waiting import (
-    MOST_AHEAD,
-    Held,
-    LastAttempt,
-    Reason,
-    Runner,
-    SetAside,
-    Surroundings,
-    UnderLimit,
-    able,
-    lost_reason,
-    wait_reason,
-)
+from ayb_jobs.model.surroundings import MOST_AHEAD, LastAttempt, Runner, SetAside, Surroundings, UnderLimit
+from ayb_jobs.model.waiting import Held, Reason, able, lost_reason, wait_reason
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.blockers import find_blocker
 from ayb_jobs.storage.fleet.daemons import ALIVE_S

@@ -7,7 +7,8 @@ from psycopg.rows import class_row, dict_row
 
 from ayb_jobs.errors import Conflict, NotFound
 from ayb_jobs.model.batches import Batch, BatchState, Callback
-from ayb_jobs.model.job import Job, checked_id
+from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.job import Job
 from ayb_jobs.storage.database import Connection
 
 # The totals of a batch that is done are those at its end; members may have been retried or removed since. Of a batch

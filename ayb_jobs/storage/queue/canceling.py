@@ -12,7 +12,8 @@ from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
 
 from ayb_jobs.errors import Conflict, NotFound
-from ayb_jobs.model.job import Job, Lease, checked_id
+from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.job import Job, Lease
 from ayb_jobs.model.lifecycle import CANCELING_RUNNING, Settlement
 from ayb_jobs.storage.arrays import numbers_array, plain_array
 from ayb_jobs.storage.channel import MAY_NOTIFY

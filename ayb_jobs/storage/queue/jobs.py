@@ -10,8 +10,9 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row, kwargs_row
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.filters import EVERY, Filter
-from ayb_jobs.model.job import Job, JobState, checked_id
+from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import CANCELING, RETRYING
 from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.storage.channel import MAY_NOTIFY

@@ -10,15 +10,15 @@ from common import LASTS_S, LIMIT, URL, Count, main, paced, parts, tell, timed, 
 
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.config import Config, Jobs, Log, Retention
-from ayb_jobs.daemon.build import new_worker_id
 from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
-from ayb_jobs.model.job import NewJob
 from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.runtime.garbage import collect_rarely
 from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.fleet import limits

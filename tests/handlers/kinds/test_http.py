@@ -23,7 +23,7 @@ from ayb_jobs.handlers.kinds.http import HttpSettings, requesting
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.pauses import PauseKind
 from ayb_jobs.operations import queues as operations
 from ayb_jobs.operations.acting import Actor

@@ -18,7 +18,7 @@ from ayb_jobs.events import EventLoopBlocked, JobOverran, LeasesLost, LoopFailed
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.results import Cancel, Snooze
 from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually

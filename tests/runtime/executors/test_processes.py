@@ -19,7 +19,7 @@ from ayb_jobs.handlers.isolation import isolation_faults
 from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually
 from tests.running import running

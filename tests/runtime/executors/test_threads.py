@@ -7,7 +7,7 @@ import pytest
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.runtime.executors.threads import exit_code
 from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 
-from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement

@@ -3,7 +3,8 @@
 import time
 
 from ayb_jobs.events import LeasesLost
-from ayb_jobs.handlers.context import ContextServices, JobContext
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight

@@ -13,7 +13,8 @@ from ayb_jobs.client.enqueueing import enqueue_many
 from ayb_jobs.client.steps import time_ordered_ids
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.job import JobState, NewJob
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue import bulk
 from ayb_jobs.storage.queue.jobs import list_jobs

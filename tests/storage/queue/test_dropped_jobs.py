@@ -4,7 +4,7 @@ import pytest
 
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.errors import Conflict
-from ayb_jobs.model.job import NewJob
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.schedules import trigger_schedule
 from tests.factories import make_schedule

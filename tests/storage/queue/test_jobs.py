@@ -14,7 +14,8 @@ from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.client.steps import Enqueued
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.job import JobState, NewJob
+from ayb_jobs.model.job import JobState
+from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.jobs import Position

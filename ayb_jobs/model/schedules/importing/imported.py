@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.job import MAX_NAME
+from ayb_jobs.model.checked import MAX_NAME
 from ayb_jobs.model.schedules.schedule import NewSchedule
 
 

@@ -1,0 +1,151 @@
+"""What happens to jobs and to the handlers that run them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ayb_jobs.model.batches import EndedBatch
+from ayb_jobs.model.job import LeasedJob, RecoveredJob
+from ayb_jobs.model.lifecycle import Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsLeased:
+    """The producer leased these jobs."""
+
+    jobs: Sequence[LeasedJob]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsSettled:
+    """The completer settled these attempts."""
+
+    settlements: Sequence[Settlement]
+    now: float  # on the clock of `Settlement.started`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasesLost:
+    """These jobs are no longer ours, or may soon not be.
+
+    `during` is the write that found it: settle, release or extend; or it is watch, if extending was not possible.
+    """
+
+    job_ids: Sequence[str]
+    during: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementRefused:
+    """The database refuses what is to be written about the end of this attempt. It is tried again after `retry_s`."""
+
+    job: LeasedJob
+    error: BaseException
+    retry_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalRefused:
+    """The database refuses to remove jobs as they complete. They are kept for a while, and left to the pruner."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionsDropped:
+    """The database dropped the rows of so many attempts that ended, one of them of `job_id`. The jobs are settled."""
+
+    count: int
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsReleased:
+    """These jobs were given back unstarted, with their attempt."""
+
+    job_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsCanceled:
+    """These jobs were to be given back, and ended canceled instead, as was asked."""
+
+    job_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecovered:
+    """A lost lease was found; the job was queued again, failed if its attempts or crashes were used up, or canceled."""
+
+    job: RecoveredJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildrenResolved:
+    """Jobs that waited for others were freed, or canceled since one of these failed or was canceled."""
+
+    freed: Sequence[str]
+    canceled: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchesDone:
+    """All members of these batches have ended. Their callbacks are enqueued."""
+
+    batches: Sequence[EndedBatch]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOverran:
+    """A handler runs past its timeout; `abandoned` once it was told to stop and did not."""
+
+    job: LeasedJob
+    timeout_s: float
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventLoopBlocked:
+    """One step of an asynchronous handler has taken `seconds` already, and goes on: all others wait for it.
+
+    `job` is None if the step is of a task that a handler made; `name` is the task's, `where` the line of code.
+    """
+
+    job: LeasedJob | None
+    name: str
+    where: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsUnclaimable:
+    """Due jobs that this daemon cannot run: of types that it does not know, and of queues that it does not serve.
+
+    Both are empty once there are none left.
+    """
+
+    counts: Mapping[str, int]
+    queues: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressGone:
+    """The address of a job type (its host alone) answered that it is gone for good; the job was discarded."""
+
+    job_type: str
+    host: str
+
+
+# Those that are rare, or come one at a time.
+AboutJobs = (
+    SettlementRefused
+    | RemovalRefused
+    | ExecutionsDropped
+    | JobsReleased
+    | JobsCanceled
+    | JobRecovered
+    | ChildrenResolved
+    | BatchesDone
+    | JobOverran
+    | EventLoopBlocked
+    | AddressGone
+)

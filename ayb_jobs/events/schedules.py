@@ -1,0 +1,80 @@
+"""What happens to schedules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ayb_jobs.model.schedules.fires import Advance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulesFired:
+    """The scheduler advanced these schedules; `now` is the database's clock at that.
+
+    `job_ids` are the jobs that it made, by the schedule's id and the nominal time.
+    """
+
+    advances: Sequence[Advance]
+    job_ids: Mapping[tuple[str, datetime], str]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleBroken:
+    """A schedule cannot fire, for the reason given, until it is edited. Told once."""
+
+    schedule_id: str
+    name: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRepaired:
+    """A schedule that was broken was edited, and fires again."""
+
+    schedule_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleEnded:
+    """A schedule has no further fire, since the last year that its expression names is over."""
+
+    schedule_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulePutRight:
+    """A schedule's next run was later than its expression says, as after the clock was set back; it is earlier now."""
+
+    schedule_id: str
+    name: str
+    was: datetime
+    next_run_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleOverdue:
+    """A schedule did not do what was expected of it: `reason` is broken, unserved, no_success or not_fired.
+
+    Told once.
+    """
+
+    schedule_id: str
+    name: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecovered:
+    """A schedule that was overdue does again what is expected of it."""
+
+    name: str
+
+
+# Those that are rare, or come one at a time.
+AboutSchedules = (
+    ScheduleBroken | ScheduleRepaired | ScheduleEnded | SchedulePutRight | ScheduleOverdue | ScheduleRecovered
+)
