@@ -52,9 +52,9 @@ class Runner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """Which daemon set a job aside, and what the database said."""
+    """Who set a job aside ("daemon …", "worker …"), and what the database said."""
 
-    worker_id: str
+    who: str
     error: str
 
 

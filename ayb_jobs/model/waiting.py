@@ -164,11 +164,11 @@ def limited(job: Job, around: Surroundings) -> Reason | None:
 
 
 def set_aside(_: Job, around: Surroundings) -> Reason | None:
-    """Find that a daemon could not handle its row, and tries it again from time to time."""
+    """Find that a daemon or a worker could not handle its row, and tries it again from time to time."""
     if around.aside is None:
         return None
     said = first_line(around.aside.error)
-    words = f"daemon {around.aside.worker_id} set it aside, and tries it again from time to time: {said}"
+    words = f"{around.aside.who} set it aside, and tries it again from time to time: {said}"
     return Reason(kind=WaitKind.SET_ASIDE, words=words, remedy="See to what the database says, such as a trigger.")
 
 
@@ -226,7 +226,7 @@ def lost_reason(job: Job, held: Held) -> Reason | None:
     if held.lease_expired:
         at = "" if job.lease_until is None else f" at {instant_text(job.lease_until)}"
         if held.aside is not None:
-            cause = f"daemon {held.aside.worker_id} set it aside: {first_line(held.aside.error)}"
+            cause = f"{held.aside.who} set it aside: {first_line(held.aside.error)}"
         elif held.locked_by is not None:
             cause = f"the session with pid {held.locked_by} has locked its row"
         else:

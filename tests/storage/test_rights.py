@@ -202,6 +202,8 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
             "_ayb_job_outputs",
             "_ayb_job_pauses",
             "_ayb_job_put_under",
+            "_ayb_job_refusals",
+            "_ayb_job_refuse",
             "_ayb_job_results",
             "_ayb_job_schedule_definition",
             "_ayb_job_steps",

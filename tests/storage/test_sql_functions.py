@@ -283,7 +283,15 @@ def test_grant_names_the_functions(empty_database_url: str) -> None:
             assert names(conn, EXECUTABLE, role=role) == FUNCTIONS
 
 
-def test_who_may_not_make_a_schema_is_told_and_grant_makes_them_later(empty_database_url: str) -> None:
+DEFINITIONS = """
+    SELECT proname, pg_get_functiondef(oid) FROM pg_proc
+    WHERE pronamespace IN ('public'::regnamespace, 'ayb_jobs'::regnamespace) AND proname LIKE '%ayb\\_job%' ORDER BY 1
+"""
+
+
+def test_who_may_not_make_a_schema_is_told_and_grant_makes_them_later_just_as_migrations_make_them(
+    empty_database_url: str, database_url: str
+) -> None:
     with made_role(empty_database_url) as role, made_role(empty_database_url, "clerk") as clerk:
         with closing(connect(empty_database_url)) as owner:
             owner.execute(f"GRANT ALL ON SCHEMA public TO {role}".encode())
@@ -295,3 +303,5 @@ def test_who_may_not_make_a_schema_is_told_and_grant_makes_them_later(empty_data
             assert "ayb_jobs_enqueue" in cli.ok("grant", clerk, "--enqueue")
         with as_role(empty_database_url, clerk) as app:
             assert enqueued(app)[14] == "7"
+        with closing(connect(empty_database_url)) as later, closing(connect(database_url)) as usual:
+            assert later.execute(DEFINITIONS).fetchall() == usual.execute(DEFINITIONS).fetchall()

@@ -209,18 +209,28 @@ def find_under(conn: Connection, job: Job) -> UnderLimit | None:
     return UnderLimit(limit=limit, key_running=running, key_may_start=may_start)
 
 
+# Daemons remember what they were refused, and tell it in their rows. For workers by SQL the database remembers it.
 FIND_SET_ASIDE = """
-    SELECT id AS worker_id, aside ->> %(id)s AS error
-    FROM _ayb_job_workers
-    WHERE aside ? %(id)s
-        AND heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
-    ORDER BY heartbeat_at DESC
+    (
+        SELECT 'daemon ' || id AS who, aside ->> %(id)s AS error
+        FROM _ayb_job_workers
+        WHERE aside ? %(id)s
+            AND heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+        ORDER BY heartbeat_at DESC
+        LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT 'worker ' || worker_id, error
+        FROM _ayb_job_refusals
+        WHERE job_id = %(id)s::uuid AND retry_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
+    )
     LIMIT 1
 """
 
 
 def find_set_aside(conn: Connection, job: Job) -> SetAside | None:
-    """Return which live daemon has set a job aside, and the error; None if none has."""
+    """Return which live daemon or worker has set a job aside, and the error; None if none has."""
     with conn.cursor(row_factory=class_row(SetAside)) as cursor:
         return cursor.execute(FIND_SET_ASIDE, {"id": job.id, "alive_s": ALIVE_S}).fetchone()
 
