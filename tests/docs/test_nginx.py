@@ -31,9 +31,18 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: a
 
 
 class Ayb(BaseHTTPRequestHandler):
-    """AYB with its jobs disabled: 401 without its admin's token, else 503 for jobs, and a page for all else."""
+    """AYB with its jobs disabled: 401 without its admin's token, else 503 for jobs, and a page for all else.
+
+    What stands before it may answer in its place: `instead`.
+    """
+
+    instead: int | None = None
 
     def do_GET(self) -> None:
+        if self.instead is not None:
+            self.send_response(self.instead)
+            self.end_headers()
+            return
         is_admin = self.headers["Authorization"] == f"Bearer {AYBS_TOKEN}"
         is_of_jobs = self.path.startswith(("/api/admin/jobs", "/api/admin/schedules"))
         self.send_response(
@@ -47,8 +56,9 @@ class Ayb(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def ayb() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ayb) as server:
+def ayb(instead: int | None = None) -> Iterator[int]:
+    handler = type("Ayb", (Ayb,), {"instead": instead})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -96,12 +106,14 @@ def is_listening(port: int) -> bool:
 
 
 @contextmanager
-def dashboard(tmp_path: Path, db: Database, token: str = OURS) -> Iterator[httpx.Client]:
+def dashboard(
+    tmp_path: Path, db: Database, token: str = OURS, *, ayb_answers: int | None = None
+) -> Iterator[httpx.Client]:
     """Give a client that is the dashboard's page in the browser of AYB's admin."""
     api = Api(port=0, allowed_hosts=[HOST], tokens={"dashboard": ApiToken(token=OURS, scope="admin")})
     headers = {"Host": HOST, "Origin": f"http://{HOST}", "Authorization": f"Bearer {AYBS_TOKEN}"}
     with (
-        ayb() as ayb_port,
+        ayb(ayb_answers) as ayb_port,
         serving(db, api=api) as server,
         nginx(tmp_path, ayb_port, server.api.port, token) as url,
         httpx.Client(base_url=url, headers=headers, timeout=20, verify=NO_AUTHORITIES) as client,
@@ -148,3 +160,33 @@ def test_a_wrong_token_of_ours_does_not_log_aybs_admin_out(tmp_path: Path, db: D
         answer = client.get(JOBS)
     assert answer.status_code == 502
     assert "token" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("answer", [503, 502, 500, 404, 302])
+@pytest.mark.parametrize("shown", ["", "Bearer wrong", f"Bearer {AYBS_TOKEN}"])
+def test_an_ayb_that_stops_lets_nobody_in_and_logs_nobody_out(
+    tmp_path: Path, db: Database, conn: Connection, answer: int, shown: str
+) -> None:
+    job_id = make_job(conn)
+    with dashboard(tmp_path, db, ayb_answers=answer) as client:
+        for told in (client.get(JOBS, headers={"Authorization": shown}), client.post(f"{JOBS}/{job_id}/cancel")):
+            assert told.status_code == 500
+            assert job_id not in told.text
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchall() == [("queued",)]
+
+
+def test_an_ayb_that_is_down_lets_nobody_in(tmp_path: Path, db: Database, conn: Connection) -> None:
+    make_job(conn)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with nginx(tmp_path, nobody.getsockname()[1], 1) as url:
+            assert httpx.get(url + JOBS, headers={"Host": HOST}, verify=NO_AUTHORITIES).status_code == 500
+
+
+def test_a_503_of_ours_reaches_the_dashboard_as_it_is(tmp_path: Path, db: Database) -> None:
+    with dashboard(tmp_path, db) as client:
+        assert client.get(JOBS).status_code == 200
+        db.close()
+        answer = client.get(JOBS)
+    assert answer.status_code == 503
+    assert answer.json()["code"] == 503
