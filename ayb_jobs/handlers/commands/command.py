@@ -81,17 +81,19 @@ class Command:
         return self._ended
 
     def _hear(self) -> None:
-        told = self._link.hear()
-        if told is None:
-            if self._pid is not None:
-                kill_group(self._pid)
-            raise AttemptFailed("the process that starts commands died, so the command was killed")
-        if "refused" in told:
-            raise AttemptFailed(f"{self._request.program} cannot be started: {told['refused']}")
-        if "pid" in told:
-            self._pid = told["pid"]
-        else:
-            self._ended = Ended(told.get("exit"), told.get("signal"))
+        match self._link.hear():
+            case "pid", pid:
+                self._pid = int(pid)
+            case "exit", code:
+                self._ended = Ended(int(code), None)
+            case "signal", number:
+                self._ended = Ended(None, int(number))
+            case "refused", why:
+                raise AttemptFailed(f"{self._request.program} cannot be started: {why}")
+            case _:
+                if self._pid is not None:
+                    kill_group(self._pid)
+                raise AttemptFailed("the process that starts commands died, so the command was killed")
 
 
 def read_once(descriptor: int, take: Callable[[bytes], None]) -> bool:

@@ -1,6 +1,6 @@
-"""The daemon's end of the spawner, the process that starts commands.
+"""The daemon's end of the spawners, the processes that start commands.
 
-It begins with the first command, and again if it has died.
+The first begins with the first command, and another if one has died.
 """
 
 import errno
@@ -11,18 +11,20 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ayb_jobs.children import end
 from ayb_jobs.errors import AttemptFailed
 from ayb_jobs.forks import keep_from_children
 
 SCRIPT = Path(__file__).with_name("spawner_main.py")
-# How long its end is waited for, once it has been told to kill what runs.
+# A program takes its time to be loaded, mostly the kernel's: more of them at once than a few is no faster.
+MOST_PROCESSES = 4
+# How long the end of one is waited for, once it has been told to kill what runs.
 END_S = 5.0
 TELLS = 4096
 # How a send fails if nobody is there to receive; the last, if another thread found that out a moment ago.
@@ -70,40 +72,66 @@ class Request:
 class Link:
     """The way to one command: tells what becomes of it, and has it stopped. `stop` may come from any thread."""
 
-    def __init__(self, ours: socket.socket) -> None:
+    def __init__(self, ours: socket.socket, let_go: Callable[[], object]) -> None:
         self._socket = ours
         self._lock = threading.Lock()
+        self._let_go = let_go
 
     def fileno(self) -> int:
         """Return the descriptor to wait on until something can be heard."""
         return self._socket.fileno()
 
-    def hear(self) -> dict[str, Any] | None:
-        """Return what the spawner tells: `pid`, then `exit` or `signal`; or `refused`. None if it has died."""
+    def hear(self) -> tuple[str, str]:
+        """Return what the spawner tells: `pid`, then `exit` or `signal`, and the number; or `refused`, and why.
+
+        What it tells is empty if it has died.
+        """
         try:
             text = self._socket.recv(TELLS)
         except OSError:
             text = b""
-        return json.loads(text) if text else None
+        what, _, how = text.decode().partition(" ")
+        return what, how
 
     def stop(self, grace_s: float) -> None:
         """Have the command's group stopped: SIGTERM now, SIGKILL after so many seconds."""
         with self._lock, suppress(OSError):
-            self._socket.send(json.dumps({"stop": grace_s}).encode(), socket.MSG_DONTWAIT)
+            self._socket.send(b"%f" % grace_s, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
         """Hear no more of the command. If it runs, its group is killed."""
         with self._lock:
             self._socket.close()
+        self._let_go()
+
+
+class Process:
+    """One process that starts commands, and how many it has to see to."""
+
+    def __init__(self) -> None:
+        self.popen, self.requests = _begin()
+        self.commands = 0
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.popen.pid
+
+    def died(self) -> bool:
+        """Tell whether it has ended by itself."""
+        return self.popen.poll() is not None
 
 
 class Spawner:
-    """Starts commands by way of its process. Threads may share it."""
+    """Starts commands by way of its processes. Threads may share it.
+
+    A process waits for each program that it starts to be loaded, so that one alone would start them one after another.
+    Another begins, up to `MOST_PROCESSES`, if a command is to start and all of them have commands that run.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._requests: socket.socket | None = None
+        self._processes: list[Process] = []
 
     def start(self, request: Request, descriptors: Sequence[int]) -> Link:
         """Have a command started; it is given these descriptors: its standard input, output and notes.
@@ -111,50 +139,81 @@ class Spawner:
         Raises `AttemptFailed` if it cannot be asked for.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setblocking(False)
         with theirs:
             try:
-                self._send(request.text(), [*descriptors, theirs.fileno()])
+                process = self._send(request.text(), [*descriptors, theirs.fileno()])
             except BaseException:
                 ours.close()
                 raise
-        return Link(ours)
+        return Link(ours, partial(self._note_end, process))
 
-    def _send(self, text: bytes, descriptors: Sequence[int]) -> None:
-        for is_last in (False, True):
-            requests = self._running()
-            try:
-                socket.send_fds(requests, [text], descriptors)
-            except OSError as error:
-                if is_last or error.errno not in DIED:
-                    why = (error.strerror or str(error)).lower()
-                    raise AttemptFailed(f"the command cannot be started: {why}") from None
-                self._let_go(requests)
-            else:
-                return
-
-    def _running(self) -> socket.socket:
+    def pids(self) -> Sequence[int]:
+        """Return the ids of its processes."""
         with self._lock:
-            if self._process is not None and self._process.poll() is not None and self._requests is not None:
-                self._requests.close()
-                self._requests = None
-            if self._requests is None:
-                self._process, self._requests = _begin()
-            return self._requests
-
-    def _let_go(self, requests: socket.socket | None) -> None:
-        """Send no more to a process that has died, or is to end; another thread may have begun a new one."""
-        with self._lock:
-            if requests is not None and requests is self._requests:
-                requests.close()
-                self._requests = None
+            return [process.pid for process in self._processes]
 
     def close(self) -> None:
-        """Have whatever still runs killed, and the process ended. May come twice, or before any command."""
-        self._let_go(self._requests)
+        """Have whatever still runs killed, and the processes ended. May come twice, or before any command."""
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            end(process, END_S)
+            processes, self._processes = self._processes, []
+        for process in processes:
+            process.requests.close()
+        for process in processes:
+            end(process.popen, END_S)
+
+    def _send(self, text: bytes, descriptors: Sequence[int]) -> Process:
+        """Send a request to the process that has the least to do; return that process."""
+        tries_left = MOST_PROCESSES  # all may have been killed a moment ago
+        while True:
+            process = self._least_busy()
+            try:
+                socket.send_fds(process.requests, [text], descriptors)
+            except OSError as error:
+                self._note_end(process)
+                if not tries_left or error.errno not in DIED:
+                    why = (error.strerror or str(error)).lower()
+                    raise AttemptFailed(f"the command cannot be started: {why}") from None
+                self._let_go(process)
+                tries_left -= 1
+            else:
+                return process
+
+    def _least_busy(self) -> Process:
+        """Return the process that has the fewest commands, and count one more."""
+        with self._lock:
+            for died in [process for process in self._processes if process.died()]:
+                self._processes.remove(died)
+                died.requests.close()
+            process = min(self._processes, key=lambda process: process.commands, default=None)
+            if process is None or (process.commands and len(self._processes) < MOST_PROCESSES):
+                process = self._another(process)
+            process.commands += 1
+            return process
+
+    def _another(self, otherwise: Process | None) -> Process:
+        """Return one process more; `otherwise` if the machine has no room for one."""
+        try:
+            process = Process()
+        except OSError:
+            if otherwise is None:
+                raise
+            return otherwise
+        self._processes.append(process)
+        return process
+
+    def _note_end(self, process: Process) -> None:
+        with self._lock:
+            process.commands -= 1
+
+    def _let_go(self, process: Process) -> None:
+        """Send no more to a process that has died; another thread may have found that out as well."""
+        with self._lock:
+            if process not in self._processes:
+                return
+            self._processes.remove(process)
+            process.requests.close()
+        end(process.popen, END_S)
 
 
 def _begin() -> tuple[subprocess.Popen[bytes], socket.socket]:

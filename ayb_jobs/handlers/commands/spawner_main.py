@@ -1,9 +1,13 @@
-"""The spawner: the process of a daemon that starts commands and ends them. Run as a script, with its socket's number.
+"""A spawner: a process of a daemon that starts commands and ends them. Run as a script, with its socket's number.
 
 It imports nothing of the package, so that it is small and starts at once. Each request comes with four descriptors:
 the command's standard input, its output, its notes, and a socket. On the socket the spawner tells when the command has
-begun and how it ended, and hears when it is to stop. If that socket ends, or the one that requests come on, nobody is
-left to whom the command matters, and its whole group is killed.
+begun and how it ended (`pid 1`, `exit 0`, `signal 9`, `refused WHY`), and hears within how many seconds it is to stop.
+If that socket ends, or the one that requests come on, nobody is left to whom the command matters, and its whole group
+is killed.
+
+What is done for each command is kept short: its cost is that of a process that just woke up, many times what it is in a
+loop.
 
 It is a subreaper: what a command leaves behind becomes its child, so it is told when a group's last member ends.
 """
@@ -32,6 +36,8 @@ PR_SET_CHILD_SUBREAPER = 36
 FIRST_OWN = 10
 LARGEST = 4 * 1024 * 1024
 DESCRIPTORS = 4
+MOST_EVENTS = 64
+DECODER = json.JSONDecoder()
 # How often to look whether a group is empty whose members are not all our children.
 LOOK_S = 0.1
 # How long to wait for what was killed: a process that waits for a disk cannot end.
@@ -46,33 +52,32 @@ class NoEntry(Exception):
 
 
 class Command:
-    """A command that was started, and the socket to the job that it runs for."""
+    """A command that was started, and the descriptor of the socket to the job that it runs for."""
 
-    def __init__(self, link: socket.socket, pid: int, written: Sequence[int]) -> None:
+    def __init__(self, link: int, written: Sequence[int]) -> None:
         self.link = link
-        self.pid = pid
+        self.pid = 0
         self.written = written  # open until its end is told, so that its job wakes once for all that ends then
-        self.ended: dict[str, int] | None = None  # how its first process ended
+        self.ended = ""  # how its first process ended
         self.kill_at: float | None = None
         self.killed: float | None = None
 
-    def tell(self, what: dict[str, Any]) -> None:
+    def tell(self, what: str) -> None:
         """Tell the job something; it may be gone."""
-        with suppress(OSError):
-            self.link.send(json.dumps(what).encode(), socket.MSG_DONTWAIT)
+        tell(self.link, what)
 
     def let_go(self) -> None:
         """Tell the job no more."""
         for descriptor in self.written:
             os.close(descriptor)
-        self.link.close()
+        os.close(self.link)
 
     def signal(self, number: int) -> None:
         """Signal the whole group; before it has become one, its first process."""
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:
-            if self.ended is None:
+            if not self.ended:
                 with suppress(OSError):
                     os.kill(self.pid, number)
         except PermissionError:
@@ -113,18 +118,19 @@ class Spawner:
 
     def run(self) -> None:
         """Serve until the daemon is gone; then kill what runs."""
+        requests = self.requests.fileno()
         while True:
-            for descriptor, _ in self.poll.poll(self.wait_s()):
-                if descriptor == self.requests.fileno():
+            for descriptor, _ in self.poll.poll(self.wait_s(), MOST_EVENTS):
+                if descriptor == requests:
                     if not self.take_request():
                         self.end()
                         return
                 elif descriptor == self.wake:
                     with suppress(BlockingIOError):
                         os.read(self.wake, 4096)
+                    self.reap()
                 else:
                     self.hear(self.by_link[descriptor])
-            self.reap()
             self.see_to_ending()
 
     def wait_s(self) -> float | None:
@@ -140,7 +146,7 @@ class Spawner:
         if not size:
             return False
         if len(descriptors) == DESCRIPTORS:
-            self.start(json.loads(self.text[:size].tobytes()), descriptors)
+            self.start(DECODER.raw_decode(str(self.text[:size], "ascii"))[0], descriptors)
         else:  # there was no room for them, and the job sees its socket end
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -148,19 +154,18 @@ class Spawner:
 
     def start(self, request: Request, descriptors: Sequence[int]) -> None:
         """Start a command, and tell its job of it."""
-        standard_input, *written, link_number = descriptors
-        link = linked(link_number)
-        command = Command(link, 0, written)
+        standard_input, *written, link = descriptors
+        command = Command(link, written)
         try:
             command.pid = self.spawned(request, descriptors)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one command, the spawner goes on
-            command.tell({"refused": reason(error, request)})
+            command.tell(f"refused {reason(error, request)}")
             command.let_go()
             return
         finally:
             os.close(standard_input)
-        command.tell({"pid": command.pid})
-        self.by_link[link.fileno()] = self.by_pid[command.pid] = command
+        command.tell(f"pid {command.pid}")
+        self.by_link[link] = self.by_pid[command.pid] = command
         self.poll.register(link, select.EPOLLIN | select.EPOLLRDHUP)
 
     def spawned(self, request: Request, descriptors: Sequence[int]) -> int:
@@ -189,7 +194,7 @@ class Spawner:
     def hear(self, command: Command) -> None:
         """Stop a command: at once if its job is gone, else after the time that the job gives it."""
         try:
-            text = command.link.recv(4096, socket.MSG_DONTWAIT)
+            text = os.read(command.link, 4096)
         except BlockingIOError:
             return
         except OSError:
@@ -198,7 +203,7 @@ class Spawner:
             command.kill()
             self.unwatch(command)
             return
-        kill_at = time.monotonic() + json.loads(text)["stop"]
+        kill_at = time.monotonic() + float(text)
         if command.kill_at is None:
             command.signal(signal.SIGTERM)
             command.signal(signal.SIGCONT)
@@ -225,9 +230,9 @@ class Spawner:
             os.waitpid(found.si_pid, 0)
             if command is not None:
                 del self.by_pid[found.si_pid]
-                killed = found.si_code != os.CLD_EXITED
-                command.ended = {"signal": found.si_status} if killed else {"exit": found.si_status}
-                self.ending[command.link.fileno()] = command
+                how = "exit" if found.si_code == os.CLD_EXITED else "signal"
+                command.ended = f"{how} {found.si_status}"
+                self.ending[command.link] = command
 
     def see_to_ending(self) -> None:
         """Kill what did not stop in time, and tell how commands ended whose groups are empty."""
@@ -238,7 +243,7 @@ class Spawner:
         for descriptor, command in list(self.ending.items()):
             if not command.has_group() or (command.killed is not None and now >= command.killed + END_S):
                 del self.ending[descriptor], self.by_link[descriptor]
-                command.tell(command.ended or {})
+                command.tell(command.ended)
                 self.unwatch(command)
                 command.let_go()
 
@@ -253,9 +258,10 @@ class Spawner:
             time.sleep(0.01)
 
 
-def linked(number: int) -> socket.socket:
-    """Return the socket of this number; told its kind, Python need not ask the kernel for it."""
-    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, number)
+def tell(link: int, what: str) -> None:
+    """Write to a job's socket, which never has us wait; nobody may be there."""
+    with suppress(OSError):
+        os.write(link, what.encode("utf-8", "replace"))
 
 
 def received(requests: socket.socket, text: memoryview) -> tuple[int, Sequence[int]]:
@@ -280,9 +286,7 @@ def forked(request: Request, descriptors: Sequence[int]) -> int:
     try:
         become(request, descriptors)
     except BaseException as error:  # noqa: BLE001 - this process must not go on as a second spawner
-        with suppress(OSError):
-            told = json.dumps({"refused": reason(error, request)}).encode()
-            linked(descriptors[3]).send(told, socket.MSG_DONTWAIT)
+        tell(descriptors[3], f"refused {reason(error, request)}")
     finally:
         os._exit(127)
 

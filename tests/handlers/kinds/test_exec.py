@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from structlog.testing import LogCapture
 
 from ayb_jobs.errors import AttemptFailed, Discard, LeaseLost, NotFound, Stopped
+from ayb_jobs.handlers.commands.spawner import MOST_PROCESSES
 from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.job_type import Handler
 from ayb_jobs.handlers.kinds.exec import ExecSettings, exec_handler
@@ -456,9 +458,8 @@ def test_if_the_spawner_dies_what_runs_fails_is_killed_and_the_next_command_runs
     running = threading.Thread(target=run)
     running.start()
     pid = pid_in(child)
-    process = ctx.services.spawner._process
-    assert process is not None
-    process.kill()
+    [process] = ctx.services.spawner.pids()
+    os.kill(process, signal.SIGKILL)
     running.join(10)
     assert [str(error) for error in raised] == ["the process that starts commands died, so the command was killed"]
     eventually(lambda: not lives(pid))
@@ -483,10 +484,57 @@ def test_nothing_is_left_of_many_commands_at_once(lease: Lease) -> None:
     first = run_all()
     assert run_all() == first
     assert results == [None] * 160
-    spawner = contexts[0].services.spawner._process
-    assert spawner is not None
-    assert descriptors(spawner.pid) < 20
-    assert Path(f"/proc/{spawner.pid}/task/{spawner.pid}/children").read_text() == ""
+    pids = contexts[0].services.spawner.pids()
+    assert len(pids) <= MOST_PROCESSES
+    for pid in pids:
+        assert descriptors(pid) < 20
+        assert Path(f"/proc/{pid}/task/{pid}/children").read_text() == ""
+
+
+def test_only_commands_that_run_at_once_need_more_than_one_process_to_start_them(lease: Lease, tmp_path: Path) -> None:
+    spawner = lease().services.spawner
+    for _ in range(3):
+        assert command("true")(lease()) is None
+    with all_stopped() as run:
+        for number in range(MOST_PROCESSES + 2):
+            run(lease(), f"echo $$ > {tmp_path}/{number}; exec sleep 60")
+            pid_in(tmp_path / str(number))
+            assert len(spawner.pids()) == min(number + 1, MOST_PROCESSES)
+
+
+def test_a_command_that_takes_long_to_start_keeps_no_other_from_it(lease: Lease, tmp_path: Path) -> None:
+    with all_stopped() as run:
+        run(lease(), f"echo $$ > {tmp_path}/pid; exec sleep 60")
+        pid_in(tmp_path / "pid")
+        [busy] = lease().services.spawner.pids()
+        os.kill(busy, signal.SIGSTOP)
+        try:
+            assert command("true")(lease()) is None
+        finally:
+            os.kill(busy, signal.SIGCONT)
+
+
+@contextmanager
+def all_stopped() -> Iterator[Callable[[JobContext, str], None]]:
+    """Give what runs a script in a thread of its own; at the end all are stopped and have ended."""
+    begun: list[tuple[JobContext, threading.Thread]] = []
+
+    def run(ctx: JobContext, script: str) -> None:
+        begun.append((ctx, threading.Thread(target=swallow, args=(shell(script), ctx))))
+        begun[-1][1].start()
+
+    def swallow(handler: Handler, ctx: JobContext) -> None:
+        with suppress(AttemptFailed):
+            handler(ctx)
+
+    try:
+        yield run
+    finally:
+        for ctx, _ in begun:
+            ctx.stop("shutdown")
+        for _, thread in begun:
+            thread.join(10)
+    assert not any(thread.is_alive() for _, thread in begun)
 
 
 def faults(**settings: Any) -> list[str]:
