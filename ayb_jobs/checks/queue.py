@@ -48,7 +48,7 @@ def paused(conn: Connection) -> Finding | None:
     if not waiting:
         return None
     first = waiting[0]
-    what = "queue" if first.kind == "queue" else "type"
+    what = first.kind
     jobs = count_words(first.jobs, "due job waits", "due jobs wait", most=10_000)
     others = f", and {count_words(len(waiting) - 1, 'other pause')} with due jobs" if len(waiting) > 1 else ""
     said = f" ({one_line(first.reason)})" if first.reason else ""

@@ -55,6 +55,7 @@ COMMANDS = {
     "limits": Lazy(
         "limits:limits", "Look at limits; set and remove them.", ("limit", "rates", "throttle"), is_group=True
     ),
+    "keys": Lazy("keys:keys", "Look at keys of limits; pause and resume them.", ("key", "tenants"), is_group=True),
     "schedules": Lazy(
         "schedules:schedules",
         "Look at schedules; create, change and watch them.",

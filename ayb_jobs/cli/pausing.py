@@ -1,4 +1,4 @@
-"""The commands that `queues` and `types` have alike: list, pause, resume."""
+"""The commands that `queues`, `types` and `keys` have alike: list, pause, resume."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,13 +16,14 @@ from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.words import count_words
 
-# What became of a queue or a type, to be filled in.
+# What became of a queue, a type or a key, to be filled in.
 PAUSED = "{kind} {name} is paused; {running} of its jobs run"
 RESUMED = "{kind} {name} is resumed; {due_words} due"
+ARGUMENTS = {PauseKind.QUEUE: "NAME", PauseKind.TYPE: "NAME", PauseKind.KEY: "LIMIT/KEY"}
 
 
 def list_command(kind: PauseKind) -> click.Command:
-    """Return the command that lists queues or types."""
+    """Return the command that lists queues, types or keys."""
 
     @click.command("list", help=f"List {kind}s: what waits, what runs, and what is paused since when.")
     @backend_options
@@ -41,12 +42,12 @@ def list_command(kind: PauseKind) -> click.Command:
 
 
 def pause_command(kind: PauseKind) -> click.Command:
-    """Return the command that pauses a queue or a type."""
+    """Return the command that pauses a queue, a type or a key."""
 
     @click.command(
         "pause", help=f"Pause a {kind}: from the command's end on none of its jobs starts. What runs goes on."
     )
-    @click.argument("name")
+    @click.argument("name", metavar=ARGUMENTS[kind])
     @click.option("--reason", metavar="TEXT", help="Why; shown wherever the pause is.")
     @click.option("--until", type=MOMENT, metavar="WHEN", help="End by itself: in 2h, or at an instant.")
     @click.option("--drain", is_flag=True, help="Wait until what runs has ended, too.")
@@ -71,10 +72,10 @@ def pause_command(kind: PauseKind) -> click.Command:
 
 
 def resume_command(kind: PauseKind) -> click.Command:
-    """Return the command that resumes a queue or a type."""
+    """Return the command that resumes a queue, a type or a key."""
 
     @click.command("resume", help=f"Resume a {kind}: its jobs start again.")
-    @click.argument("name")
+    @click.argument("name", metavar=ARGUMENTS[kind])
     @backend_options
     @pass_options
     def resume(options: Options, name: str) -> None:
@@ -106,7 +107,7 @@ def still_missing(seen: dict[str, Any], *, drain: bool) -> str:
 
 
 def print_one(options: Options, text: str, words: str, kind: PauseKind) -> None:
-    """Print a queue or a type as it is now."""
+    """Print a queue, a type or a key as it is now."""
     if options.json:
         output.print_json(text)
         return
@@ -117,13 +118,13 @@ def print_one(options: Options, text: str, words: str, kind: PauseKind) -> None:
 
 
 def filled_in(words: str, kind: PauseKind, seen: dict[str, Any]) -> str:
-    """Return what became of a queue or a type, filled in from its answer."""
+    """Return what became of a queue, a type or a key, filled in from its answer."""
     due = f"{count_words(seen['due'], 'job')} {'is' if seen['due'] == 1 else 'are'}"
     return words.format(kind=kind, name=output.one_line(seen["name"]), running=seen["running"], due_words=due)
 
 
 def print_pausable(options: Options, found: list[dict[str, Any]], when: Callable[[str], str]) -> None:
-    """Print queues or types as a table."""
+    """Print queues, types or keys as a table."""
     columns = [
         Column(title="NAME", key=True),
         Column(title="DUE", right=True),

@@ -1,4 +1,4 @@
-"""Pauses: of a queue or of a job type, whose jobs nobody starts meanwhile."""
+"""Pauses: of a queue, a job type or a key of a limit, whose jobs nobody starts meanwhile."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.checked import checked_name, checked_text
+from ayb_jobs.model.checked import MAX_NAME, checked_name, checked_text
+from ayb_jobs.model.new_job import MAX_LIMIT_KEY
 
 MAX_REASON = 1000
 
@@ -16,6 +17,29 @@ class PauseKind(StrEnum):
 
     QUEUE = "queue"
     TYPE = "type"
+    KEY = "key"
+
+
+def key_name(limit: str | None, key: str | None) -> str | None:
+    """Return the name under which the key of a job that is under a limit is paused; None if it is under none."""
+    return None if limit is None else f"{limit}/{key or ''}"
+
+
+def pauses_of(queue: str, type: str, limit: str | None, key: str | None) -> set[tuple[PauseKind, str]]:
+    """Return what, if it is paused, keeps a job from starting."""
+    its = {(PauseKind.QUEUE, queue), (PauseKind.TYPE, type)}
+    name = key_name(limit, key)
+    return its if name is None else {*its, (PauseKind.KEY, name)}
+
+
+def checked_pausable(kind: PauseKind, name: str) -> str:
+    """Return the name of what can be paused, or raise `InvalidInput` saying what is wrong with it."""
+    if kind is not PauseKind.KEY:
+        return checked_name(name, kind)
+    limit, slash, _ = checked_text(name, kind, MAX_NAME + 1 + MAX_LIMIT_KEY).partition("/")
+    if not limit or not slash:
+        raise InvalidInput(f"key is {name!r}; give LIMIT/KEY, such as api/tenant-7", field=kind)
+    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +59,7 @@ class Pause:
         """Say what is paused, as the end of a sentence."""
         until = f" until {self.until:%F %T %Z}" if self.until else ""
         reason = f": {self.reason}" if self.reason else ""
-        what = "its queue" if self.kind is PauseKind.QUEUE else "its type"
-        return f"{what} {self.name} is paused{until}, by {self.paused_by} at {self.paused_at:%F %T %Z}{reason}"
+        return f"its {self.kind} {self.name} is paused{until}, by {self.paused_by} at {self.paused_at:%F %T %Z}{reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +72,7 @@ class NewPause:
     until: datetime | None = None
 
     def __post_init__(self) -> None:
-        checked_name(self.name, self.kind)
+        checked_pausable(self.kind, self.name)
         checked_text(self.reason or "", "reason", MAX_REASON)
         if self.until is not None and self.until.tzinfo is None:
             raise InvalidInput("until has no time zone; add one, such as +00:00", field="until")
@@ -57,11 +80,11 @@ class NewPause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pausable:
-    """A queue or a job type as an operator sees it.
+    """A queue, a job type or a key of a limit as an operator sees it.
 
     `due` counts the jobs that wait and are due, of a type among the first 10,000 alone; `running` those that run.
-    `daemons` live and serve it. `pause` is None if it is not paused; `waiting_for` names the live daemons that have not
-    confirmed it yet, and may still start what they hold.
+    `daemons` live and serve it: of a key, those that know a type of its limit. `pause` is None if it is not paused;
+    `waiting_for` names the live daemons that have not confirmed it yet, and may still start what they hold.
     """
 
     kind: PauseKind

@@ -84,9 +84,9 @@ class Surroundings:
     of; None where none was within a day. `draining` daemons are alive beside the `runners`, and take no more. `ahead`
     counts the due jobs of its queue that live daemons can run and that are leased before it, among the first
     `MOST_AHEAD` of each priority; there are `more_ahead` if one has more than these. Of those daemons' jobs, `ended`
-    ended within the last minute. `pause` is of its queue or its type, and `under` is about the limit that it waits
-    under. `locked_by` is the process id of the session that has locked its row. `blocked` is what it waits for if it
-    depends on other jobs.
+    ended within the last minute. `pause` is of its queue, its type or its key, and `under` is about the limit that it
+    waits under. `locked_by` is the process id of the session that has locked its row. `blocked` is what it waits for if
+    it depends on other jobs.
     """
 
     due_for_s: float

@@ -96,7 +96,7 @@ def delayed(job: Job, around: Surroundings) -> Reason | None:
 
 
 def paused(_: Job, around: Surroundings) -> Reason | None:
-    """Find that its queue or its type is paused."""
+    """Find that its queue, its type or its key is paused."""
     if around.pause is None:
         return None
     remedy = f"ayb-jobs {around.pause.kind}s resume {around.pause.name}"

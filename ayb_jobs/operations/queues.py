@@ -1,4 +1,4 @@
-"""Pause and resume queues and job types."""
+"""Pause and resume queues, job types and keys of limits."""
 
 import json
 
@@ -13,10 +13,10 @@ from ayb_jobs.storage.fleet import pauses
 
 
 def pause(conn: Connection, new: NewPause, *, actor: Actor) -> Pausable:
-    """Pause a queue or a type, or change the pause that it has, and return it.
+    """Pause a queue, a type or a key, or change the pause that it has, and return it.
 
     No look for jobs that begins once this is committed leases any of it. `waiting_for` names the daemons that may still
-    start what they leased before. Schedules go on firing into it.
+    start what they leased before. Schedules go on firing into it. Raises `NotFound` for a key of no limit.
     """
     with conn.transaction():
         made = pauses.pause(conn, new, by=actor.name[:100])

@@ -1,11 +1,11 @@
-"""Queues and job types as the API shows them."""
+"""Queues, job types and keys of limits as the API shows them."""
 
 from ayb_jobs.model.pauses import Pausable, Pause
 from ayb_jobs.wire.text import Stored, object_text
 
 
 def pausable_text(seen: Pausable) -> str:
-    """Return a queue's or a type's JSON; `paused` and `waitingFor` are left out if it is not paused."""
+    """Return JSON of a queue, a type or a key; `paused` and `waitingFor` are left out if it is not paused."""
     fields = {
         "name": seen.name,
         "due": seen.due,

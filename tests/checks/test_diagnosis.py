@@ -204,13 +204,13 @@ def a_trigger_is_another(conn: Connection) -> None:
 
 def a_constraint_is_another(conn: Connection) -> None:
     a_constraint_is_gone(conn)
-    conn.execute("ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind <> 'key')")
+    conn.execute("ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind <> 'day')")
 
 
 def a_constraint_is_not_valid(conn: Connection) -> None:
     conn.execute("ALTER TABLE _ayb_job_pauses DROP CONSTRAINT _ayb_job_pauses_kind_check")
     conn.execute(
-        "ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind IN ('queue', 'type')) NOT VALID"
+        "ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind IN ('queue', 'type', 'key')) NOT VALID"
     )
 
 
@@ -441,9 +441,9 @@ def test_what_a_role_may_not_see_is_named_as_not_checked(conn: Connection, datab
 def test_what_cannot_be_mended_is_told_and_stays_found(conn: Connection, doctor: Doctor) -> None:
     alive(conn)
     a_constraint_is_gone(conn)
-    conn.execute("INSERT INTO _ayb_job_pauses (kind, name, paused_by, until) VALUES ('key', 'k', 'ada', now())")
+    conn.execute("INSERT INTO _ayb_job_pauses (kind, name, paused_by, until) VALUES ('day', 'd', 'ada', now())")
     conn.execute(
-        "ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind IN ('queue', 'type')) NOT VALID"
+        "ALTER TABLE _ayb_job_pauses ADD CONSTRAINT _ayb_job_pauses_kind_check CHECK (kind IN ('queue', 'type', 'key')) NOT VALID"
     )
     code, report = doctor("--fix")
     assert (code, names(report), report["fixed"]) == (ExitCode.FAILED, {"constraint.not_valid"}, [])

@@ -15,15 +15,18 @@ from ayb_jobs.events import RowsSetAside
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.surroundings import Runner
-from ayb_jobs.model.waiting import REASONS, WaitKind
+from ayb_jobs.model.waiting import REASONS, Reason, WaitKind
 from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import waiting
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
+from ayb_jobs.storage.queue.put_under import put_under
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
 from tests.running import running
@@ -109,6 +112,16 @@ def its_type_is_paused(conn: Connection) -> str:
     a_daemon(conn)
     paused(conn, NewPause(kind=PauseKind.TYPE, name="mail"))
     return mail(conn)
+
+
+def its_key_is_paused(conn: Connection) -> str:
+    a_daemon(conn)
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="few", types=["mail"], max_running=9), by="ada")
+    paused(conn, NewPause(kind=PauseKind.KEY, name="few/acme", reason="they do not pay"))
+    job_id = mail(conn, limit_key="acme")
+    put_under(conn, [job_id])
+    return job_id
 
 
 def nobody_lives(conn: Connection) -> str:
@@ -282,6 +295,7 @@ SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
         Told(WaitKind.SNOOZED, f"its handler put it off; it is due only at {AT}"),
     ),
     "queue paused": (its_queue_is_paused, Told(WaitKind.PAUSED, "its queue default is paused, by ann at ")),
+    "key paused": (its_key_is_paused, Told(WaitKind.PAUSED, "its key few/acme is paused, by ann at ")),
     "type paused": (its_type_is_paused, Told(WaitKind.PAUSED, "its type mail is paused, by ann at ")),
     "no daemon": (nobody_lives, Told(WaitKind.NO_DAEMON, "no daemon is alive; none was heard of within a day")),
     "all drain": (all_daemons_drain, Told(WaitKind.NO_DAEMON, "no daemon takes jobs: 1 daemon drains, and takes no more")),
@@ -457,15 +471,19 @@ def nothing(_: JobContext) -> None:
     """A handler."""
 
 
+def given_if(kind: WaitKind, reason: Reason) -> Reason | None:
+    return reason if reason.kind is kind else None
+
+
 def test_a_job_that_a_trigger_keeps_from_being_leased_says_so(conn: Connection, database_url: str) -> None:
     conn.execute(REFUSE)
     job_id = mail(conn)
     registry = Registry()
     registry.handler("mail")(nothing)
     with running(database_url, registry) as daemon:
-        eventually(lambda: why_job(conn, job_id).reason.kind is WaitKind.SET_ASIDE)
-        reason = why_job(conn, job_id).reason
+        reason = eventually(lambda: given_if(WaitKind.SET_ASIDE, why_job(conn, job_id).reason))
     worker_id = daemon.daemon.worker_id
+    assert reason is not None
     assert reason.words == f"daemon {worker_id} set it aside, and tries it again from time to time: not on Sundays"
 
 

@@ -30,7 +30,7 @@ END = "UPDATE _ayb_jobs SET state = %s, lease_id = NULL, lease_until = NULL, wor
 MOST = st.one_of(st.none(), st.integers(0, 3))
 STEPS = 20
 RULES = ["cancel", "run"]
-NAMES = {PauseKind.QUEUE: "default", PauseKind.TYPE: "test"}
+NAMES = {PauseKind.QUEUE: "default", PauseKind.TYPE: "test", PauseKind.KEY: "few/a"}
 
 
 @dataclass
@@ -103,10 +103,13 @@ class Flow(RuleBasedStateMachine):
         with self.conn.transaction():
             assert limits.remove_limit(self.conn, "few") == (self.held is not None)
         self.held = None
+        self.paused.discard(PauseKind.KEY)
         free_removed(self.conn, find_removed(self.conn, find_waiting_limits(self.conn).removed))
 
     @rule(kind=st.sampled_from(list(PauseKind)))
     def pause(self, kind: PauseKind) -> None:
+        if kind is PauseKind.KEY and self.held is None:
+            return
         with self.conn.transaction():
             pauses.pause(self.conn, NewPause(kind=kind, name=NAMES[kind]), by="ada")
         self.paused.add(kind)
@@ -124,7 +127,7 @@ class Flow(RuleBasedStateMachine):
             self.conn, worker_id="w", lanes=LANES, types=["test"], limit=1000, lease_s=60
         ).leased
         if self.held is None:
-            assert len(found) == (0 if self.paused else sum(self._waiting().values()))
+            assert len(found) == (0 if self.paused else sum(self._waiting().values()))  # no limit, no paused key
         else:
             assert found == []
             after = ""
@@ -150,10 +153,12 @@ class Flow(RuleBasedStateMachine):
 
     def _expected(self, room: int) -> int:
         """Return how many jobs may start under the limit."""
-        if self.held is None or self.paused:
+        if self.held is None or self.paused - {PauseKind.KEY}:
             return 0
         running = Counter(row.key for row in self.model.values() if row.state == "running")
         waiting = self._waiting()
+        if PauseKind.KEY in self.paused:
+            del waiting["a"]
         most_of_key = 1000 if self.held.most_of_key is None else self.held.most_of_key
         of_keys = sum(min(waiting[key], max(0, most_of_key - running[key])) for key in waiting)
         most = 1000 if self.held.most is None else self.held.most

@@ -109,6 +109,12 @@ def a_limit(conn: Connection) -> None:
         limits.set_limit(conn, NewLimit(name="few", types=["test"], max_running=1), by="ada")
 
 
+def a_paused_key(conn: Connection) -> None:
+    a_limit(conn)
+    with conn.transaction():
+        pauses.pause(conn, NewPause(kind=PauseKind.KEY, name="few/acme"), by="ada")
+
+
 def a_batch(*, done: bool = False) -> Callable[[Connection], object]:
     """Make a batch that is open, or done, with a member that waits and one that runs."""
 
@@ -594,6 +600,35 @@ CASES: Mapping[str, Case] = {
             Form("/queues/pause", "Pause it", {"kind": "type", "name": "test"}),
         ],
         deeds=[("type.pause", "test")],
+    ),
+    "pause a key of a limit": Case(
+        operation="queues.pause",
+        before=a_limit,
+        doors=[
+            Http("POST", f"{API}/keys/few%2Facme/pause", {"reason": "repair"}),
+            Command(["keys", "pause", "few/acme", "--reason", "repair"]),
+            Form("/queues/pause", "Pause it", {"kind": "key", "name": "few/acme", "reason": "repair"}),
+        ],
+        deeds=[("key.pause", "few/acme")],
+    ),
+    "pause a key of no limit": Case(
+        operation="queues.pause",
+        doors=[
+            Http("POST", f"{API}/keys/few%2Facme/pause"),
+            Command(["keys", "pause", "few/acme"]),
+            Sent("/queues/pause", {"kind": "key", "name": "few/acme"}),
+        ],
+        refused="there is no limit whose key is few/acme",
+    ),
+    "resume a key of a limit": Case(
+        operation="queues.resume",
+        before=a_paused_key,
+        doors=[
+            Http("POST", f"{API}/keys/few%2Facme/resume"),
+            Command(["keys", "resume", "few/acme"]),
+            Form("/queues", "Resume"),
+        ],
+        deeds=[("key.resume", "few/acme")],
     ),
     "resume": Case(
         operation="queues.resume",

@@ -120,7 +120,7 @@ def test_an_operation_does_the_same_through_every_door(
 
 def about(target: str | None) -> str | None:
     """Return what a deed is about: "id" stands for an id that the database has just given."""
-    return target if target in {None, JOB, OTHER, SCHEDULE, "reports", "test", "few", DAEMON} else "id"
+    return target if target in {None, JOB, OTHER, SCHEDULE, "reports", "test", "few", "few/acme", DAEMON} else "id"
 
 
 def walked(case: Case, database_url: str, server: Server, conn: Connection) -> Iterator[tuple[str, Left]]:

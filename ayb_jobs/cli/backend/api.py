@@ -21,7 +21,7 @@ from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.limits import NewLimit
-from ayb_jobs.model.pauses import NewPause, PauseKind
+from ayb_jobs.model.pauses import NewPause, PauseKind, checked_pausable
 from ayb_jobs.wire.batches import new_batch
 from ayb_jobs.wire.jobs import filter_fields, new_job
 from ayb_jobs.wire.limits import limit_fields
@@ -107,22 +107,22 @@ class ApiBackend:
         return self._send("POST", f"/api/admin/jobs/{checked_id(job_id)}/run-again", body)
 
     def list_pausable(self, kind: PauseKind) -> str:
-        """Return the queues, or the types, by name."""
+        """Return the queues, the types or the keys, by name."""
         return self._get(f"/api/admin/{kind}s")
 
     def get_pausable(self, kind: PauseKind, name: str) -> str:
-        """Return a queue or a type."""
-        return self._get(f"/api/admin/{kind}s/{quote(checked_name(name, kind), safe='')}")
+        """Return a queue, a type or a key."""
+        return self._get(f"/api/admin/{kind}s/{quote(checked_pausable(kind, name), safe='')}")
 
     def pause(self, new: NewPause) -> str:
-        """Pause a queue or a type, and return it."""
+        """Pause a queue, a type or a key, and return it."""
         body = {"reason": new.reason, "until": None if new.until is None else instant_text(new.until)}
         said = {name: value for name, value in body.items() if value is not None}
         return self._send("POST", f"/api/admin/{new.kind}s/{quote(new.name, safe='')}/pause", said)
 
     def resume(self, kind: PauseKind, name: str) -> str:
-        """Resume a queue or a type, and return it."""
-        return self._send("POST", f"/api/admin/{kind}s/{quote(checked_name(name, kind), safe='')}/resume")
+        """Resume a queue, a type or a key, and return it."""
+        return self._send("POST", f"/api/admin/{kind}s/{quote(checked_pausable(kind, name), safe='')}/resume")
 
     def list_batches(self, *, state: str | None, limit: int) -> str:
         """Return a page of batches, the newest first."""

@@ -1,4 +1,4 @@
-"""Queues and job types on the database itself, open while no daemon runs."""
+"""Queues, job types and keys of limits on the database itself, open while no daemon runs."""
 
 from ayb_jobs.cli.backend.database import DatabaseBackend
 from ayb_jobs.model.pauses import NewPause, PauseKind
@@ -12,17 +12,17 @@ class DatabasePauses(DatabaseBackend):
     """A `PausesBackend` that is the database itself."""
 
     def list_pausable(self, kind: PauseKind) -> str:
-        """Return the queues, or the types, by name."""
+        """Return the queues, the types or the keys, by name."""
         return page_text(map(pausable_text, list_pausable(self._conn, kind)))
 
     def get_pausable(self, kind: PauseKind, name: str) -> str:
-        """Return a queue or a type."""
+        """Return a queue, a type or a key."""
         return pausable_text(find_pausable(self._conn, kind, name))
 
     def pause(self, new: NewPause) -> str:
-        """Pause a queue or a type, and return it."""
+        """Pause a queue, a type or a key, and return it."""
         return pausable_text(operations.pause(self._conn, new, actor=self._actor))
 
     def resume(self, kind: PauseKind, name: str) -> str:
-        """Resume a queue or a type, and return it."""
+        """Resume a queue, a type or a key, and return it."""
         return pausable_text(operations.resume(self._conn, kind, name, actor=self._actor))

@@ -17,7 +17,7 @@ from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.requests import cursor_text, read_cursor
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
-from ayb_jobs.model.pauses import PauseKind
+from ayb_jobs.model.pauses import PauseKind, pauses_of
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.operations import bulk
 from ayb_jobs.operations.bulk import WAYS, BulkAction
@@ -213,14 +213,14 @@ def _without(shown: Shown, said: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def state_of(paused: frozenset[tuple[PauseKind, str]], job: Listed) -> tuple[str, str]:
-    """Return a listed job's state as it is drawn: its shape, and its word. `paused` are the queues and types that are.
+    """Return a listed job's state as it is drawn: its shape, and its word. `paused` is what is paused.
 
     A job that is blocked is called so also if it is paused, as in the command line's list.
     """
     match job.state:
         case JobState.QUEUED if job.is_blocked:
             return "later", "blocked"
-        case JobState.QUEUED if paused & {(PauseKind.QUEUE, job.queue), (PauseKind.TYPE, job.type)}:
+        case JobState.QUEUED if paused & pauses_of(job.queue, job.type, job.limit, job.limit_key):
             return "paused", "paused"
         case JobState.QUEUED if job.attempts:
             return "retry", "waits again"

@@ -1,4 +1,4 @@
-"""Queues and what is paused, beside the limits; pausing and resuming queues and job types."""
+"""Queues and what is paused, beside the limits; pausing and resuming queues, job types and keys."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,11 +34,11 @@ def add_to(routes: APIRouter) -> None:
 
 
 def queues(visit: Visitor) -> Response:
-    """Show each queue, the types that are paused, and each limit."""
+    """Show each queue, the types and keys that are paused, and each limit."""
     with visit.reading() as conn:
         at = now(conn)
         found = view_queues(conn, list_daemons(conn))
-        types = [each for each in list_pauses(conn) if each.kind is PauseKind.TYPE]
+        others = [each for each in list_pauses(conn) if each.kind is not PauseKind.QUEUE]
         unconfirmed = list_unconfirmed(conn)
         levels = list_levels(conn, span=SPANS["hour"][1] or at - at)
         limits = limits_context(conn, visit.asked("limit"))
@@ -49,8 +49,9 @@ def queues(visit: Visitor) -> Response:
         now=at,
         title="Queues and limits",
         queues=[_queue(each, clock, unconfirmed) for each in found],
-        paused_types=[
-            {"name": each.name, "about": _about(each, clock, unconfirmed), "resume": _named(each)} for each in types
+        paused_others=[
+            {"kind": each.kind, "name": each.name, "about": _about(each, clock, unconfirmed), "resume": _named(each)}
+            for each in others
         ],
         levels=charts.line([each.waiting for each in levels], f"Waiting jobs in the last hour: at most {most:,}"),
         levels_note=f"the last hour; most: {most:,}",
@@ -87,9 +88,9 @@ def _about(pause: Pause, clock: Clock, unconfirmed: Unconfirmed) -> str:
 
 
 def ask_pause(visit: Visitor) -> Response:
-    """Show the form that pauses a queue or a type."""
+    """Show the form that pauses a queue, a type or a key."""
     visit.need(Scope.OPERATE)
-    return _form(visit, Blank({name: visit.asked(name, 100) for name in FORM}))
+    return _form(visit, Blank({name: visit.asked(name, 301) for name in FORM}))
 
 
 def _form(visit: Visit, typed: Blank, wrong: Mapping[str, str] | None = None) -> Response:
@@ -105,7 +106,7 @@ def _form(visit: Visit, typed: Blank, wrong: Mapping[str, str] | None = None) ->
 
 
 def pause(visit: Visitor, fields: Fields) -> Response:
-    """Pause a queue or a type, or tell what is wrong with what was typed."""
+    """Pause a queue, a type or a key, or tell what is wrong with what was typed."""
     visit.need(Scope.OPERATE)
     typed = Blank({name: fields.get(name, "").strip() for name in FORM})
     try:
@@ -121,7 +122,7 @@ def pause(visit: Visitor, fields: Fields) -> Response:
 
 
 def resume(visit: Visitor, fields: Fields) -> Response:
-    """Let the jobs of a queue or a type start again."""
+    """Let the jobs of a queue, a type or a key start again."""
     kind = _kind(fields.get("kind", ""))
     with visit.acting(Scope.OPERATE) as (conn, actor):
         operations.resume(conn, kind, fields.get("name", ""), actor=actor)

@@ -56,6 +56,8 @@ TOLD: Mapping[str, str] = {
     "paused_type": "The type is paused. Daemons that may still start what they hold are named beside it.",
     "resumed_queue": "The queue is resumed.",
     "resumed_type": "The type is resumed.",
+    "paused_key": "The key is paused. Daemons that may still start what they hold are named beside it.",
+    "resumed_key": "The key is resumed.",
     "limit_set": "The limit is set. Daemons that may still start jobs beside it are named there.",
     "limit_removed": "The limit is removed.",
     "zone": "Times are in this zone from now on.",

@@ -1,4 +1,4 @@
-"""Queues and job types over HTTP: what waits and runs, and pausing them."""
+"""Queues, job types and keys of limits over HTTP: what waits and runs, and pausing them."""
 
 from functools import partial
 from typing import Annotated
@@ -18,7 +18,7 @@ from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.pauses import pausable_text
 from ayb_jobs.wire.text import page_text
 
-Name = Annotated[str, Path(alias="id", description="The queue's or the type's name")]
+Name = Annotated[str, Path(alias="id", description="The queue's, the type's or the key's name; a key's is LIMIT/KEY")]
 
 
 class PauseBody(Body):
@@ -31,9 +31,9 @@ class PauseBody(Body):
 
 
 def router() -> APIRouter:
-    """Return the routes below /api/admin/queues and /api/admin/types."""
+    """Return the routes below /api/admin/queues, /api/admin/types and /api/admin/keys."""
     routes = APIRouter(prefix="/api/admin", tags=["queues"], dependencies=[*GUARDED, *OURS])
-    for kind, noun in ((PauseKind.QUEUE, "queue"), (PauseKind.TYPE, "job type")):
+    for kind, noun in ((PauseKind.QUEUE, "queue"), (PauseKind.TYPE, "job type"), (PauseKind.KEY, "limit's key")):
         _add(routes, kind, noun)
     return routes
 

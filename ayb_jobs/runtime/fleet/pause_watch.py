@@ -37,10 +37,10 @@ class PauseWatch:
         self._pause_asked()
         with self._database.connection() as conn:
             seen = watch_pauses(conn, worker_id=self._worker_id)
-        if self._paused.become(seen.queues, seen.types):
+        if self._paused.become(seen.queues, seen.types, seen.keys, seen.leases):
             self._on_change()
         if seen.confirmed != seen.newest:
-            if self._may_start():
+            if self._may_start(seen.leases):
                 return CONFIRM_S
             with self._database.connection() as conn:
                 confirm_pauses(conn, worker_id=self._worker_id, newest=seen.newest)
@@ -56,9 +56,11 @@ class PauseWatch:
                     queues.pause(conn, new, actor=Actor(name=f"daemon {self._worker_id}"))
             self._paused.asked.popleft()
 
-    def _may_start(self) -> bool:
-        """Tell whether any job of what is paused is held whose handler has not begun."""
+    def _may_start(self, leases: frozenset[str]) -> bool:
+        """Tell whether any job of what is paused is held, or on its way here, whose handler has not begun."""
         held = self._in_flight.all()
+        if not leases <= {one.job.lease_id for one in held}:
+            return True
         return any(not one.started and not one.lost and self._paused.holds(one.job) for one in held)
 
     @staticmethod

@@ -71,16 +71,22 @@ def set_limit(conn: Connection, new: NewLimit, *, by: str, shipped: bool = False
 
 REMOVE_LIMIT = "DELETE FROM _ayb_job_limits WHERE name = %(name)s"
 REMOVE_LIMIT_KEYS = "DELETE FROM _ayb_job_limit_keys WHERE limit_name = %(name)s"
+REMOVE_PAUSES_OF_KEYS = """
+    DELETE FROM _ayb_job_pauses AS paused
+    WHERE kind = 'key' AND starts_with(name, %(name)s || '/')
+        AND NOT EXISTS (SELECT FROM _ayb_job_limits AS other WHERE starts_with(paused.name, other.name || '/'))
+"""
 
 
 def remove_limit(conn: Connection, name: str) -> bool:
-    """Remove a limit, in the transaction that `conn` is in; tell whether there was one.
+    """Remove a limit and the pauses of its keys, in the transaction that `conn` is in; tell whether there was one.
 
     Daemons let go the jobs that wait under it.
     """
     conn.execute(LOCK_PAUSES)
     removed = conn.execute(REMOVE_LIMIT, {"name": name}).rowcount > 0
     conn.execute(REMOVE_LIMIT_KEYS, {"name": name})
+    conn.execute(REMOVE_PAUSES_OF_KEYS, {"name": name})
     conn.execute(NOTIFY_LIMITS)
     return removed
 

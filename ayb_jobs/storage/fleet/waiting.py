@@ -8,6 +8,7 @@ from psycopg.rows import class_row
 
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.model.pauses import key_name
 from ayb_jobs.model.surroundings import MOST_AHEAD, LastAttempt, Runner, SetAside, Surroundings, UnderLimit
 from ayb_jobs.model.waiting import Held, Reason, able, lost_reason, wait_reason
 from ayb_jobs.storage.database import Connection
@@ -176,7 +177,7 @@ def _around(conn: Connection, job: Job, fleet: Fleet) -> Surroundings | None:
         ahead=found.ahead,
         more_ahead=found.more_ahead,
         ended=found.ended,
-        pause=find_pause(conn, queue=job.queue, type=job.type),
+        pause=find_pause(conn, queue=job.queue, type=job.type, key=key_name(job.limit, job.limit_key)),
         under=find_under(conn, job),
         last=last,
         aside=find_set_aside(conn, job),

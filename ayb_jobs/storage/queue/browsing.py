@@ -67,6 +67,8 @@ class Listed(NamedTuple):
     ran_s: float | None
     waited_s: float | None
     is_blocked: bool
+    limit: str | None
+    limit_key: str | None
 
 
 class Page(NamedTuple):
@@ -89,7 +91,7 @@ _COLUMNS = """
             THEN extract(epoch FROM coalesce(job.completed_at, job.updated_at) - job.last_run_at)
     END::float8 AS ran_s,
     CASE WHEN job.state = 'queued' AND isfinite(job.run_at) THEN extract(epoch FROM now() - job.run_at) END::float8 AS waited_s,
-    job.state = 'queued' AND job.blocked_run_at IS NOT NULL AS is_blocked
+    job.state = 'queued' AND job.blocked_run_at IS NOT NULL AS is_blocked, job.limited_by AS limit, job.limited_key AS limit_key
 """
 
 # What runs stands in the index of leases alone, all else in that of creation. What has completed has none of its own.
@@ -199,6 +201,8 @@ class _Row(NamedTuple):
     ran_s: Any
     waited_s: Any
     is_blocked: Any
+    limit: Any
+    limit_key: Any
     bound_at: datetime | None
     bound_id: str | None
 

@@ -142,11 +142,11 @@ LIST_PAUSED_JOBS = """
     ), paused AS MATERIALIZED (
         SELECT kind, name, paused_by, paused_at, reason FROM _ayb_job_pauses WHERE until IS NULL OR until > now()
     ), front AS MATERIALIZED (
-        SELECT job.type, lane.queue, job.run_at
+        SELECT job.type, lane.queue, job.key, job.run_at
         FROM (
             SELECT queue, priority FROM lanes WHERE EXISTS (SELECT FROM paused) LIMIT 1000
         ) AS lane CROSS JOIN LATERAL (
-            SELECT type, run_at
+            SELECT type, limited_by || '/' || limited_key AS key, run_at
             FROM _ayb_jobs
             WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority
                 AND run_at <= now() AND run_at > '-infinity'
@@ -158,7 +158,7 @@ LIST_PAUSED_JOBS = """
     SELECT kind, name, paused_by, reason,
         CASE WHEN isfinite(paused_at) THEN greatest(extract(epoch FROM now() - paused_at), 0) ELSE 0 END::float8 AS since_s,
         count(*) AS jobs, extract(epoch FROM now() - min(run_at))::float8 AS waited_s
-    FROM paused JOIN front ON name = CASE kind WHEN 'queue' THEN queue WHEN 'type' THEN type END
+    FROM paused JOIN front ON name = CASE kind WHEN 'queue' THEN queue WHEN 'type' THEN type WHEN 'key' THEN key END
     GROUP BY kind, name, paused_by, paused_at, reason
     ORDER BY min(run_at)
     LIMIT 100

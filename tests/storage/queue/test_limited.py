@@ -265,10 +265,10 @@ def test_a_limit_of_a_type_that_is_paused_or_served_elsewhere_starts_nothing(con
     assert len(under(conn).leased) == 1
 
 
-@pytest.mark.parametrize("hindered", ["later", "served elsewhere", "paused"])
+@pytest.mark.parametrize("hindered", ["later", "served elsewhere", "paused", "key paused"])
 def test_keys_that_hold_nothing_startable_keep_no_other_key_waiting(conn: Connection, hindered: str) -> None:
     limit(conn, types=["test", "a", "elsewhere"], key_max_running=1)
-    kind = {"later": "test", "served elsewhere": "elsewhere", "paused": "a"}[hindered]
+    kind = {"served elsewhere": "elsewhere", "paused": "a"}.get(hindered, "test")
     conn.execute(
         "INSERT INTO _ayb_jobs (type, limit_key) SELECT %s, 'a' || lpad(i::text, 3, '0') FROM generate_series(1, 40) AS i",
         (kind,),
@@ -277,6 +277,11 @@ def test_keys_that_hold_nothing_startable_keep_no_other_key_waiting(conn: Connec
     lease_beside_limits(conn, worker_id="w", lanes=LANES, types=[*TYPES, "elsewhere"], limit=100, lease_s=60)
     if hindered == "later":
         conn.execute("UPDATE _ayb_jobs SET run_at = now() + interval '1 hour' WHERE limited_key < 'b'")
+    if hindered == "key paused":
+        conn.execute(
+            "INSERT INTO _ayb_job_pauses (kind, name, paused_by)"
+            " SELECT 'key', 'few/a' || lpad(i::text, 3, '0'), 'ada' FROM generate_series(1, 40) AS i"
+        )
     conn.execute("INSERT INTO _ayb_job_pauses (kind, name, paused_by) VALUES ('type', 'a', 'ada')")
     assert [job.id for job in under(conn, room=4).leased] == [free]
 

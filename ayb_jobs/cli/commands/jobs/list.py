@@ -11,7 +11,7 @@ from ayb_jobs.cli.commands.jobs.printing import STATES, print_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
 from ayb_jobs.cli.values import LIMIT
-from ayb_jobs.model.pauses import PauseKind
+from ayb_jobs.model.pauses import PauseKind, pauses_of
 
 
 @click.command("list")
@@ -35,7 +35,7 @@ def list_(options: Options, /, state: str | None, limit: int, **flags: Any) -> N
         output.say(nothing(filtered=state is not None or is_given(flags)))
         return
     marked = [
-        job | {"isPaused": not paused.isdisjoint({(PauseKind.QUEUE, job["queue"]), (PauseKind.TYPE, job["type"])})}
+        job | {"isPaused": not paused.isdisjoint(pauses_of(*map(job.get, ("queue", "type", "limit", "limitKey"))))}
         for job in found
     ]
     print_jobs(options, marked, when)
@@ -44,7 +44,7 @@ def list_(options: Options, /, state: str | None, limit: int, **flags: Any) -> N
 
 
 def paused_names(options: Options) -> frozenset[tuple[PauseKind, str]]:
-    """Return which queues and types are paused."""
+    """Return which queues, types and keys are paused."""
     with open_pauses(options) as backend:
         listed = {kind: decoded(backend.list_pausable(kind))["items"] for kind in PauseKind}
     return frozenset((kind, each["name"]) for kind, all_ in listed.items() for each in all_ if "paused" in each)
