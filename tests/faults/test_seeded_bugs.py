@@ -96,6 +96,22 @@ BUGS = [
         "limit_exceeded",
     ),
     bug(
+        "slots do not look at what is paused",
+        "runtime/jobs/paused.py",
+        "            job.queue in self._queues\n            or job.type in self._types\n            or ",
+        "            ",
+        "none",
+        "paused_but_started",
+    ),
+    bug(
+        "a job that is leased frees its unique key whatever its scope",
+        LEASING,
+        "unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END",
+        "unique_key = NULL",
+        "none",
+        "unique_broken",
+    ),
+    bug(
         "a rate is not looked at",
         LIMITS,
         "            IF held.every IS NOT NULL THEN\n                spare",

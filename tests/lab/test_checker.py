@@ -9,6 +9,7 @@ from ayb_jobs.lab.checker import (
     Evidence,
     Fault,
     JobLimit,
+    JobPause,
     Limits,
     Operation,
     Run,
@@ -126,6 +127,29 @@ def test_one_more_than_a_limit_allows_is_told_and_one_after_the_other_is_not() -
     assert "limit_exceeded" in broken(replace(SOUND, events=together, job_limits=[FEW]))
     assert "limit_exceeded" not in broken(replace(SOUND, events=together, job_limits=[FEW._replace(max_running=2)]))
     assert "limit_exceeded" not in broken(replace(SOUND, events=apart, job_limits=[FEW]))
+
+
+def test_a_handler_that_begins_within_a_pause_is_told_and_one_before_or_after_it_is_not() -> None:
+    paused = JobPause(frozenset({"test"}), 2.05, 2.5)
+    assert broken(replace(SOUND, job_pauses=[paused])) == {"paused_but_started"}
+    assert (
+        broken(replace(SOUND, job_pauses=[paused._replace(began=2.15), paused._replace(began=1.0, ended=2.0)])) == set()
+    )
+    assert broken(replace(SOUND, job_pauses=[paused._replace(types=frozenset({"other"}))])) == set()
+
+
+def test_two_holders_of_a_unique_key_are_told_and_one_after_the_other_is_not() -> None:
+    def claiming(events: list[Event], *, waiting: bool) -> list[Event]:
+        return [event._replace(claims="k", claims_waiting=waiting) for event in events]
+
+    beside, after = [INSERTED, LEASED, OTHER[0], COMPLETED], [INSERTED, LEASED, COMPLETED, OTHER[0]]
+    assert "unique_broken" in broken(replace(SOUND, events=claiming(beside, waiting=False)))
+    assert "unique_broken" not in broken(replace(SOUND, events=claiming(beside, waiting=True)))
+    assert "unique_broken" not in broken(replace(SOUND, events=claiming(after, waiting=False)))
+    both_wait = [INSERTED, OTHER[0], LEASED, COMPLETED]
+    assert "unique_broken" in broken(replace(SOUND, events=claiming(both_wait, waiting=True)))
+    again = [INSERTED, LEASED, LOST._replace(lease_id=None), OTHER[0]]
+    assert "unique_broken" not in broken(replace(SOUND, events=claiming(again, waiting=True)))
 
 
 def test_starts_beyond_a_rate_are_told_and_its_burst_is_not() -> None:

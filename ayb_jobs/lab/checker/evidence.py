@@ -21,7 +21,8 @@ class Event(NamedTuple):
     """One change of one job's row, in the order of `seq`; `was_…` is the value before the change.
 
     `writer` is the application name of the connection that wrote it without its run, and names one start of one daemon.
-    A job that is to end canceled still has its lease here; `asks_cancel` marks the change that asked for it.
+    A job that is to end canceled still has its lease here; `asks_cancel` marks the change that asked for it. Its
+    payload names the unique key that it `claims`, which only a job that waits holds if `claims_waiting`.
     """
 
     seq: int
@@ -46,6 +47,8 @@ class Event(NamedTuple):
     scheduled_for: float | None
     writer: str
     asks_cancel: bool = False
+    claims: str | None = None
+    claims_waiting: bool = False
 
     @property
     def leases(self) -> bool:
@@ -134,6 +137,14 @@ class JobLimit(NamedTuple):
     max_running: int | None = None
     interval_s: float | None = None
     burst: int = 1
+
+
+class JobPause(NamedTuple):
+    """A pause of some types: when all living daemons had confirmed it, and when it was about to end."""
+
+    types: frozenset[str]
+    began: float
+    ended: float
 
 
 class Fault(NamedTuple):
@@ -233,6 +244,7 @@ class Evidence:
     dependencies: Sequence[Dependency] = ()
     batches: Sequence[BatchLife] = ()
     job_limits: Sequence[JobLimit] = ()
+    job_pauses: Sequence[JobPause] = ()
     elsewhere: Sequence[RunElsewhere] = ()
     types_elsewhere: frozenset[str] = frozenset()
 

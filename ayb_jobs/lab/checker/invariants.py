@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ayb_jobs.lab.checker import of_batches, of_families, of_fleets, of_jobs, of_kinds, of_limits
+from ayb_jobs.lab.checker import of_batches, of_families, of_fleets, of_jobs, of_kinds, of_limits, of_pauses
 from ayb_jobs.lab.checker.evidence import Evidence, Findings, Violation
 
 INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
@@ -32,6 +32,8 @@ INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
         of_limits.limit_exceeded,
         of_limits.rate_exceeded,
         of_limits.place_leaked,
+        of_pauses.paused_but_started,
+        of_pauses.unique_broken,
         of_fleets.stop_used_up_an_attempt,
         of_fleets.rows_do_not_add_up,
         of_fleets.metrics_do_not_add_up,

@@ -15,11 +15,13 @@ from ayb_jobs.lab.torture.history import History
 from ayb_jobs.lab.torture.workload import (
     BATCHED,
     CALLBACK,
+    CLAIMING,
     MOST_MEMBERS,
     VOLLEY,
     VOLLEYS,
     as_member,
     new_job,
+    unique_job,
 )
 from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, Timeouts, connect
@@ -96,6 +98,8 @@ class Client:
                 began = True
                 for job_type in sorted(VOLLEYS):
                     self._enqueue_volley(job_type)
+            if self._chance.random() < CLAIMING:
+                self._enqueue_unique()
             if self._chance.random() < BATCHED:
                 self._enqueue_batch()
             else:
@@ -141,6 +145,15 @@ class Client:
         if job.type in VOLLEYS and not self.takes_limited:
             job = job._replace(type="torture_work")
         return key, job
+
+    def _enqueue_unique(self) -> None:
+        """Enqueue a job with a unique key, once: nobody is told of its holder, and no answer is repeated."""
+        try:
+            enqueue(self._connection(), unique_job(self._chance))
+        except Conflict:
+            pass
+        except (psycopg.Error, AybJobsError):
+            self._reconnect()
 
     def _enqueue_batch(self) -> None:
         """Make a batch in one transaction, or job by job. If no answer comes, another one is made of what is left."""

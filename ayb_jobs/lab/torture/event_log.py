@@ -77,7 +77,8 @@ READ = """
         extract(epoch FROM coalesce((became).run_at, (was).run_at))::float8,
         coalesce((became).schedule_id, (was).schedule_id)::text,
         extract(epoch FROM coalesce((became).scheduled_for, (was).scheduled_for))::float8, writer,
-        (became).canceling_lease_id IS NOT NULL AND (was).lease_until IS NOT DISTINCT FROM (became).lease_until
+        (became).canceling_lease_id IS NOT NULL AND (was).lease_until IS NOT DISTINCT FROM (became).lease_until,
+        (became).payload ->> 'unique', coalesce((became).payload ->> 'unique' LIKE 'waiting%', false)
     FROM _ayb_job_events
     ORDER BY seq
 """

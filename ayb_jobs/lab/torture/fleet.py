@@ -21,6 +21,7 @@ WORKLOAD = "ayb_jobs.lab.torture.workload"
 CONFIG = """
 [jobs]
 enabled = true
+queues = ["default", "torture_paused"]
 worker_concurrency = {concurrency}
 process_concurrency = 1
 poll_interval_ms = {poll_ms}

@@ -17,6 +17,7 @@ from ayb_jobs.lab.torture.counters import counters
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.lab.torture.fork_server import ForkServer
 from ayb_jobs.lab.torture.nemesis import Nemesis
+from ayb_jobs.lab.torture.pausing import Pauses
 from ayb_jobs.lab.torture.retrying import RetryingConnection
 from ayb_jobs.lab.torture.tides import Tides
 from ayb_jobs.lab.torture.workload import JOB_LIMITS, TRANSACTION
@@ -118,6 +119,7 @@ class Run:
             lease_s=self._setting.lease_s,
         )
         self._tides = Tides(self._database, self._clients)
+        self._pauses = Pauses(self._database, self._daemons)
         self._snapshots: list[Snapshot] = []
         self._began = time.monotonic()
 
@@ -159,6 +161,7 @@ class Run:
 
     def _has_struck(self, *, is_over: bool) -> bool:
         self._tides.turn()
+        self._pauses.turn()
         counts = self._nemesis.counted and self._nemesis.running()
         return is_over and self._enqueued() >= self._most_jobs and not counts
 
@@ -166,6 +169,7 @@ class Run:
         return sum(client.enqueued for client in self._clients)
 
     def _drain(self) -> None:
+        self._pauses.end()
         for daemon in self._daemons:
             if not daemon.alive:
                 daemon.start()
@@ -260,6 +264,7 @@ class Run:
             dependencies=dependencies,
             batches=batches,
             job_limits=JOB_LIMITS,
+            job_pauses=self._pauses.held,
             elsewhere=[*elsewhere.read_log(self._folder), *statements],
             types_elsewhere=elsewhere.TYPES,
             every_second={row[0]: 1.0 for row in schedules},

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from ayb_jobs.lab.torture.isolated import ISOLATED
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.results import Snooze
+from ayb_jobs.model.unique import OnConflict, Scope, Unique
 from ayb_jobs.storage.database import is_refused
 
 registry = Registry()
@@ -28,6 +29,9 @@ TICK = "torture_tick"
 TRANSACTION = "torture_transaction"
 FEW = "torture_few"
 RATED = "torture_rated"
+# Jobs of this type are in a queue of this name. Now the one is paused, now the other.
+PAUSED = "torture_paused"
+UNIQUE = "torture_unique"
 # So many of these are enqueued together, since few that come one by one meet no limit.
 VOLLEYS, VOLLEY = frozenset({FEW, RATED}), 10
 # What `LIMITS` of `tides.py` says.
@@ -51,6 +55,8 @@ def tick(context: JobContext) -> None:
 
 @registry.handler(FEW)
 @registry.handler(RATED)
+@registry.handler(PAUSED)
+@registry.handler(UNIQUE)
 @registry.handler("torture_work")
 def work(context: JobContext) -> None:
     """Take as long as the payload says, and end early when asked to."""
@@ -153,6 +159,7 @@ def new_job(
         type="torture_work" if kind is _LONG else kind,
         payload=({"s": takes_s} if takes_s else {}) | ({"key": key} if kind == elsewhere.STATEMENT else {}),
         max_attempts=max_attempts,
+        queue=PAUSED if kind == PAUSED else "default",
         priority=chance.choice((1, 2, 2, 3)),
         delay=timedelta(seconds=chance.uniform(0.2, delay_s)) if delay_s else None,
         idempotency_key=key,
@@ -167,6 +174,34 @@ def _parents(chance: random.Random, earlier: Sequence[str]) -> dict[str, Any]:
         "depends_on": chance.sample(earlier, min(len(earlier), chance.randint(1, 3))),
         "on_parent_failure": chance.choice(("cancel", "run")),
     }
+
+
+# The share of calls that enqueue a job with a unique key, of so many keys for each scope.
+CLAIMING = 0.06
+KEYS = 5
+CONFLICTS: Mapping[Scope, Sequence[OnConflict]] = {
+    "unfinished": ("return", "reject"),
+    "waiting": ("return", "reject", "replace", "debounce"),
+}
+
+
+def unique_job(chance: random.Random) -> NewJob:
+    """Return a job with a unique key, which its payload names for the checker; others hold the key, often."""
+    scope = chance.choice(list(CONFLICTS))
+    key = f"{scope} {chance.randrange(KEYS)}"
+    on_conflict = chance.choice(CONFLICTS[scope])
+    return NewJob(
+        type=UNIQUE,
+        payload={"s": chance.uniform(0.0, 0.3), "unique": key},
+        max_attempts=MANY,
+        delay=timedelta(seconds=0.2) if on_conflict == "debounce" else None,
+        unique=Unique(key=key, scope=scope, on_conflict=on_conflict),
+    )
+
+
+def paused_jobs() -> list[NewJob]:
+    """Return jobs of what is about to be paused: more than there are slots, and leased before others."""
+    return [NewJob(type=PAUSED, queue=PAUSED, payload={"s": 0.1}, max_attempts=MANY, priority=1) for _ in range(VOLLEY)]
 
 
 # The share of calls that make a batch, with so many jobs at most, and the share of its jobs that add another to it.
@@ -203,7 +238,8 @@ _MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
     (elsewhere.COMMAND, MANY, _QUICK, 0.0),
     (elsewhere.REQUEST, MANY, _QUICK, 0.0),
     (elsewhere.STATEMENT, MANY, _QUICK, 0.0),
+    (PAUSED, MANY, (0.0, 0.1), 0.0),
     (ISOLATED, MANY, (0.0, 0.2), 0.0),
 )
-_WANTED = (46, 24, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 2, 1, 2, 1, 3)
+_WANTED = (46, 24, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 2, 1, 2, 1, 1, 3)
 _SHARES = tuple(share if kind not in elsewhere.MISSING else 0 for (kind, *_), share in zip(_MIX, _WANTED, strict=True))
