@@ -4,7 +4,11 @@ import json
 
 import pytest
 
+from ayb_jobs import NewJob, enqueue
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.limited import lease_beside_limits
+from ayb_jobs.storage.queue.put_under import find_removed, free_removed
 from tests.cli.conftest import Cli
 
 OLD = "INSERT INTO _ayb_job_workers VALUES ('old', 'h', 7, '0.0.9', 1, '{default}', '{test}')"
@@ -28,6 +32,24 @@ def test_limits_are_set_listed_and_removed(cli: Cli, conn: Connection) -> None:
         "SELECT action, before->>'rate', after->>'rate' FROM _ayb_job_audit WHERE target = 'few' ORDER BY id"
     )
     assert deeds.fetchall() == [("limit.set", None, "100/min"), ("limit.remove", "100/min", None)]
+
+
+def test_whoever_changes_the_key_field_is_told_that_waiting_jobs_keep_their_keys(cli: Cli, conn: Connection) -> None:
+    change = ("limits", "set", "few", "--type", "a", "--max-running", "1", "--key-field")
+    cli.ok(*change, "tenant")
+    enqueue(conn, NewJob(type="a", payload={"tenant": 7, "customer": 8}))
+    lanes = [Lane("default", 2)]
+    lease_beside_limits(conn, worker_id="w", lanes=lanes, types=["a"], limit=9, lease_s=60)
+    assert cli(*change, "tenant").err == ""
+    said = cli(*change, "customer")
+    assert said.code == 0
+    assert "warning: 1 job that waits keeps its key: the new key field is for jobs that come" in said.err
+    assert conn.execute("SELECT limited_key FROM _ayb_jobs").fetchone() == ("7",)
+    cli.ok("limits", "remove", "few")
+    assert free_removed(conn, find_removed(conn, ["few"])).jobs == 1
+    assert cli(*change, "customer").err == ""
+    lease_beside_limits(conn, worker_id="w", lanes=lanes, types=["a"], limit=9, lease_s=60)
+    assert conn.execute("SELECT limited_key FROM _ayb_jobs").fetchone() == ("8",)
 
 
 @pytest.mark.parametrize(

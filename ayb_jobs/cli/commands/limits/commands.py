@@ -11,6 +11,7 @@ from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import Column, decoded
 from ayb_jobs.cli.values import WholeNumber
 from ayb_jobs.model.limits import MOST, NewLimit, limit_words
+from ayb_jobs.model.words import count_words
 from ayb_jobs.wire.limits import FIELDS
 
 
@@ -43,15 +44,28 @@ def list_(options: Options) -> None:
 @pass_options
 def set_(options: Options, /, name: str, wait_s: float, **asked: Any) -> None:
     """Make the limit NAME, or change it: from the command's end on every start obeys it. What runs goes on."""
+    new = NewLimit(name=name, **asked)
     with open_limits(options) as backend:
+        before = [one for one in decoded(backend.list_limits())["items"] if one["name"] == name]
         text = await_confirmation(
-            backend.set_limit(NewLimit(name=name, **asked)),
+            backend.set_limit(new),
             lambda: backend.get_limit(name),
             lambda limit: unconfirmed(limit["waitingFor"]),
             stands=f"the limit {name} is set",
             wait_s=wait_s,
         )
     print_one(options, text, "limit {name} is set: {allows}")
+    if before and before[0].get("keyField") != new.key_field:
+        warn_of_kept_keys(decoded(text))
+
+
+def warn_of_kept_keys(seen: dict[str, Any]) -> None:
+    """Say on stderr how many jobs keep the keys that they got from the key field before."""
+    if not seen["waiting"]:
+        return
+    jobs = count_words(seen["waiting"], "job that waits keeps its key", "jobs that wait keep their keys", most=10_000)
+    remedy = "the new key field is for jobs that come; to have it hold for all, remove the limit and set it again"
+    output.say(output.one_line(f"ayb-jobs: warning: {jobs}: {remedy}"))
 
 
 @click.command("remove")
