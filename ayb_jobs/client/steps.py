@@ -155,14 +155,14 @@ def enqueue_all(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[
 def _insert(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]:
     # In one order for all, so that two calls with the same keys wait for each other and never deadlock.
     asked = sorted(jobs, key=lambda pair: pair[1].idempotency_key or "")
-    keys = {"idempotency_keys": [job.idempotency_key for _, job in asked]}
+    keys = {"idempotency_keys": _sparse([job.idempotency_key for _, job in asked])}
     return (yield from _insert_by(PLAIN, asked, _columns(asked, trace) | keys))
 
 
 def _insert_dependent(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[int]:
     asked = sorted(jobs, key=lambda pair: pair[1].idempotency_key or "")
     more: dict[str, Any] = {
-        "idempotency_keys": [job.idempotency_key for _, job in asked],
+        "idempotency_keys": _sparse([job.idempotency_key for _, job in asked]),
         "parents": [json_text(list(job.depends_on)) for _, job in asked],
         "rules": [job.on_parent_failure for _, job in asked],
     }
@@ -230,8 +230,8 @@ def seal_batch(batch_id: str) -> Steps[None]:
 
 def _insert_unique(jobs: Sequence[tuple[str, NewJob, Unique]], trace: str | None) -> Steps[int]:
     keys = {
-        "unique_keys": [unique.key for *_, unique in jobs],
-        "unique_bys": [json_text(list(unique.by)) if unique.by else None for *_, unique in jobs],
+        "unique_keys": _sparse([unique.key for *_, unique in jobs]),
+        "unique_bys": _sparse([json_text(list(unique.by)) if unique.by else None for *_, unique in jobs]),
         "scopes": [unique.scope_or_default for *_, unique in jobs],
     }
     made = yield INSERT_UNIQUE_JOBS, _columns([(id_, job) for id_, job, _ in jobs], trace) | keys
@@ -246,10 +246,15 @@ def _columns(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> dict[str,
         "queues": [job.queue for _, job in jobs],
         "priorities": [job.priority for _, job in jobs],
         "max_attempts": [job.max_attempts for _, job in jobs],
-        "run_ats": [_instant(job.run_at) for _, job in jobs],
-        "delays": [_interval(job.delay) for _, job in jobs],
-        "traceparents": [job.traceparent or trace for _, job in jobs],
+        "run_ats": _sparse([_instant(job.run_at) for _, job in jobs]),
+        "delays": _sparse([_interval(job.delay) for _, job in jobs]),
+        "traceparents": _sparse([job.traceparent or trace for _, job in jobs]),
     }
+
+
+def _sparse(values: list[str | None]) -> list[str | None] | None:
+    """Return a column as it is, or None if nothing is in it: `unnest` fills up with nulls, and they cost nothing."""
+    return None if values.count(None) == len(values) else values
 
 
 def numbered_jobs(jobs: Iterable[NewJob]) -> Iterator[tuple[str, NewJob]]:
