@@ -15,7 +15,7 @@ from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.pauses import pause, resume
 
-HELD_S, BETWEEN_S = 1.5, 2.0
+HELD_S, BETWEEN_S, SOON_S = 1.5, 2.0, 0.3
 # A process that is dead starts nothing, long before its row says that it is gone.
 UNCONFIRMED = """
     SELECT count(*)
@@ -49,11 +49,21 @@ class Pauses:
     def _come_and_go(self) -> Iterator[Callable[[], bool]]:
         for kind in cycle((PauseKind.TYPE, PauseKind.QUEUE)):
             self._database.ask(partial(begin, kind=kind))
-            yield self._is_in_force
+            if not self._is_soon_in_force():
+                yield self._is_in_force
             self._began = time.monotonic()
             yield after(HELD_S)
             self.end()
             yield after(BETWEEN_S)
+
+    def _is_soon_in_force(self) -> bool:
+        """Wait for a moment: what daemons hold starts soon, and is to be caught if it starts too late."""
+        end = time.monotonic() + SOON_S
+        while time.monotonic() < end:
+            if self._is_in_force():
+                return True
+            time.sleep(0.002)
+        return False
 
     def _is_in_force(self) -> bool:
         pids = [daemon.pid for daemon in self._daemons if daemon.alive]
@@ -69,7 +79,7 @@ class Pauses:
 def begin(conn: Connection, kind: PauseKind) -> None:
     """Enqueue jobs of what is then paused, so that daemons hold some that have not begun."""
     enqueue_many(conn, paused_jobs())
-    time.sleep(0.05)
+    time.sleep(0.04)
     with conn.transaction():
         pause(conn, NewPause(kind=kind, name=PAUSED), by="torture")
 

@@ -200,8 +200,9 @@ def unique_job(chance: random.Random) -> NewJob:
 
 
 def paused_jobs() -> list[NewJob]:
-    """Return jobs of what is about to be paused: more than there are slots, and leased before others."""
-    return [NewJob(type=PAUSED, queue=PAUSED, payload={"s": 0.1}, max_attempts=MANY, priority=1) for _ in range(VOLLEY)]
+    """Return jobs of what is about to be paused: leased before others, and quick, so that many are leased ahead."""
+    job = NewJob(type=PAUSED, queue=PAUSED, payload={"s": 0.02}, max_attempts=MANY, priority=1)
+    return [job] * (3 * VOLLEY)
 
 
 # The share of calls that make a batch, with so many jobs at most, and the share of its jobs that add another to it.
