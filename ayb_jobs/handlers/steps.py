@@ -3,13 +3,15 @@
 import json
 from typing import Any, NamedTuple
 
+from psycopg.errors import UniqueViolation
+
 from ayb_jobs.errors import Discard, InvalidInput, LeaseLost
 from ayb_jobs.model.checked import checked_name
 from ayb_jobs.model.job import Lease
 from ayb_jobs.model.payload import decode_payload, encode_json
 from ayb_jobs.model.results import MAX_RESULT_BYTES
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.queue.steps import CHECKPOINT, find_steps, keep_step
+from ayb_jobs.storage.queue.steps import CHECKPOINT, find_steps, keep_step, keep_step_again
 
 MOST_STEPS = 1000
 
@@ -46,11 +48,19 @@ class Steps:
             text = encode_json(returned, "result", MAX_RESULT_BYTES)
         except InvalidInput as error:
             raise Discard(f"what step {name} returned cannot be kept: {error}") from None
-        with self._database.connection() as conn:
-            if not keep_step(conn, self._lease, name, text):
-                raise LeaseLost
+        if not self._keep(name, text):
+            raise LeaseLost
         self._load()[name] = text
         return decode_payload(text)
+
+    def _keep(self, name: str, text: str) -> bool:
+        """Keep a step's result (JSON text); False if the lease is lost."""
+        try:
+            with self._database.connection() as conn:
+                return keep_step(conn, self._lease, name, text)
+        except UniqueViolation:  # kept before, but the answer was lost; or by another thread of the handler
+            with self._database.connection() as conn:
+                return keep_step_again(conn, self._lease, name, text)
 
     def as_object(self) -> str:
         """Return what the steps returned, by their names, as the text of a JSON object."""

@@ -67,6 +67,20 @@ def test_a_lost_lease_keeps_no_step_and_stops_the_handler(conn: Connection, leas
     assert kept(conn) == {"charge": "mine"}
 
 
+def test_a_step_whose_keeping_was_not_answered_is_kept_by_the_next_try(conn: Connection, lease: Lease) -> None:
+    context = lease()
+    context.step("first", lambda: 1)
+    conn.execute(
+        "INSERT INTO _ayb_job_steps (job_id, name, result) VALUES (%s, 'charge', '\"not answered\"')", (context.job.id,)
+    )
+    assert context.step("charge", lambda: "again") == "again"
+    assert kept(conn) == {"first": 1, "charge": "again"}
+    again(conn, context)
+    with pytest.raises(LeaseLost):
+        context.keep_step("charge", "late")
+    assert kept(conn) == {"first": 1, "charge": "again"}
+
+
 def test_no_step_begins_once_the_handler_should_end(lease: Lease) -> None:
     context = lease()
     context.step("done", lambda: 1)
