@@ -221,6 +221,28 @@ def test_places_and_tokens_are_taken_together_or_not_at_all(conn: Connection) ->
     assert conn.execute("SELECT tat FROM _ayb_job_limits").fetchone() == tat
 
 
+@pytest.mark.parametrize("rate", [{"rate": "1/h"}, {"key_rate": "1/h"}])
+@pytest.mark.parametrize("answer", ["NULL", "OLD"])
+def test_a_job_that_a_trigger_keeps_spends_nothing_of_a_rate(
+    conn: Connection, rate: dict[str, str], answer: str
+) -> None:
+    limit(conn, **rate)
+    kept, good = (make_job(conn, payload={"is": name}) for name in ("kept", "good"))
+    beside(conn)
+    conn.execute(
+        f"""
+        CREATE FUNCTION judge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN {answer}; END $$;
+        CREATE TRIGGER judge BEFORE UPDATE ON _ayb_jobs FOR EACH ROW
+            WHEN (NEW.payload ->> 'is' = 'kept') EXECUTE FUNCTION judge();
+        """.encode()
+    )
+    for _ in range(3):
+        found = under(conn, only=[kept])
+        assert (found.leased, found.unchanged) == ([], [kept])
+    assert [job.id for job in under(conn, aside=[kept]).leased] == [good]
+    assert under(conn, aside=[kept]).leased == []
+
+
 def test_a_list_or_an_object_is_no_key_since_its_text_may_be_a_gigabyte(conn: Connection) -> None:
     limit(conn, types=["a", "b"], max_running=1, key_field="tenant")
     for value in ("{}", "jsonb_build_object('x', {})", "'[1]'::jsonb"):
