@@ -85,14 +85,14 @@ class Settings:
             values[name] = changed | {key: Unknown(f"it is set only {self._when()}") for key in after}
             return
         values[name] = after
-        for key in earlier.keys() - after.keys():
+        for key in (key for key in earlier if key not in after):
             self.lose(str(key), UNREADABLE, "a later assignment of the whole setting overwrites it")
 
     def _assign_item(self, target: ast.Subscript, value: Any) -> None:
         key = self.scope.evaluate(target.slice)
         name = key if isinstance(key, str) else ast.unparse(target.slice)
-        if isinstance(key, Unknown):
-            value = key
+        if isinstance(key, Unknown):  # whose source may be spelled like the name of an entry
+            name, value = f"[{name}]", key
         if isinstance(key, str) and is_setting(key) and not isinstance(self.scope.evaluate(target.value), dict):
             self._assign_name(f"{ast.unparse(target.value)}.{key}", value, target)
             return

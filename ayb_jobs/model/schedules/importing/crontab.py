@@ -68,7 +68,7 @@ class _Crontab:
     """What is known while a crontab is read from top to bottom."""
 
     zone: str | None
-    forced_zone: str | None
+    machine_zone: str | None
     job_type: str
     system: bool
     names: Names = field(default_factory=Names)
@@ -77,7 +77,7 @@ class _Crontab:
     def set(self, name: str, value: str) -> None:
         """Take a variable, which holds for the entries below it."""
         if name == "CRON_TZ":
-            self.zone = self.forced_zone or value or None
+            self.zone = value or self.machine_zone
         else:
             self.variables[name] = value
 
@@ -89,9 +89,9 @@ def read_crontab(
 
     Commands become the payload of jobs of type `job_type`: `{"command": "…"}`, with the variables of the crontab in
     `env` and the command's input in `stdin`. A crontab is in the time zone of its machine, which it does not say:
-    `timezone`, or its own CRON_TZ, or UTC with a note. (Its TZ is for the commands alone.)
+    `timezone`, or UTC with a note. Its own CRON_TZ goes over it. (Its TZ is for the commands alone.)
     """
-    crontab = _Crontab(zone=timezone, forced_zone=timezone, job_type=job_type, system=system)
+    crontab = _Crontab(zone=timezone, machine_zone=timezone, job_type=job_type, system=system)
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
@@ -132,6 +132,10 @@ def _entry(crontab: _Crontab, source: str, entry: str) -> Imported:
         if_imported.append(
             "the crontab names no time zone, so UTC is taken: name its machine's zone with --timezone (TZ is for the "
             "commands alone)"
+        )
+    elif crontab.machine_zone not in (None, crontab.zone):
+        if_imported.append(
+            f"CRON_TZ goes over {crontab.machine_zone}; a cron that does not know it (Debian's) is in that"
         )
     made = imported(source, values, notes)
     return replace(made, notes=(*made.notes, *if_imported)) if made.schedule else made

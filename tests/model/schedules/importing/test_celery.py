@@ -80,7 +80,7 @@ def test_each_way_to_set_the_schedule_is_read(text: str) -> None:
         (f"beat_schedule = {{'a': {ONE}}}\nif DEBUG:\n    beat_schedule['b'] = {ONE}", "b", "only if DEBUG"),
         (f"beat_schedule = {{'b': {ONE}}}\nif DEBUG:\n    beat_schedule['b']['schedule'] = 5", "b", "if DEBUG"),
         (f"if DEBUG:\n    beat_schedule = {{'b': {ONE}}}\nelse:\n    beat_schedule = {{}}", "b", "anew if not (DEBUG)"),
-        (f"for n in N:\n    beat_schedule[n] = {ONE}", "n", "`n` is not a plain value"),
+        (f"for n in N:\n    beat_schedule[n] = {ONE}", "[n]", "`n` is not a plain value"),
         (f"beat_schedule = {{'b': {ONE}}}\nbeat_schedule = {{'a': {ONE}}}", "b", "overwrites"),
         (f"beat_schedule = {{'b': {ONE}}}\nif X:\n    del beat_schedule['b']", "b", "removed if X"),
         (f"beat_schedule = {{'a': {ONE}}}\nbeat_schedule.update(more())", "**more()", "`more()`"),
@@ -146,6 +146,19 @@ def test_a_value_that_is_changed_in_a_way_that_is_not_followed_is_not_known(chan
     text = f"H = [3]\n{change}\nbeat_schedule = {{'a': {{'task': 't', 'schedule': crontab(hour=H)}}}}"
     assert crons("H = [3]\nbeat_schedule = {'a': {'task': 't', 'schedule': crontab(hour=H)}}") == {"a": "* 3 * * *"}
     assert list(reasons(text)) == ["a"]
+
+
+def test_a_key_that_is_not_known_takes_no_entry_of_its_spelling_away() -> None:
+    text = f"beat_schedule = {{'n': {ONE % 'n'}}}\nfor n in names:\n    beat_schedule[n] = {ONE % 'x'}"
+    assert set(crons(text)) == {"n"}
+    assert set(reasons(text)) == {"[n]"}
+
+
+def test_what_is_lost_is_named_in_the_order_of_the_file() -> None:
+    names = [f"task{number}" for number in range(20)]
+    first = ", ".join(f"'{name}': {ONE % name}" for name in names)
+    found = read(f"beat_schedule = {{{first}}}\nbeat_schedule = {{'z': {ONE % 'z'}}}")
+    assert [name for name in found if name != "z"] == names
 
 
 def test_an_argument_hides_the_name_of_the_module() -> None:

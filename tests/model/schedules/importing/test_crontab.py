@@ -124,6 +124,16 @@ def test_its_own_zone_holds_for_the_entries_below_it() -> None:
     assert any("no time zone" in note for note in entries[0].notes)
 
 
+def test_its_own_zone_goes_over_its_machines_until_it_is_empty_and_that_is_said() -> None:
+    text = "CRON_TZ=Asia/Tokyo\n0 1 * * * a\nCRON_TZ=\n0 1 * * * b\n"
+    own, machines = read_crontab(text, timezone="Europe/Berlin")
+    assert own.schedule is not None
+    assert machines.schedule is not None
+    assert (own.schedule.timezone, machines.schedule.timezone) == ("Asia/Tokyo", "Europe/Berlin")
+    assert any("CRON_TZ goes over Europe/Berlin" in note for note in own.notes)
+    assert not any("CRON_TZ" in note for note in machines.notes)
+
+
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs"]), min_size=1, max_size=12)
 crons = st.sampled_from(["0 3 * * *", "*/5 1-4 * jan-mar mon", "@daily", "5 4 1 * 0", "0 0 */3 * 2", "0 30 2 * * * *"])
 

@@ -51,7 +51,7 @@ def only(**values: Any) -> Imported:
         r"SELECT E'\\'; VACUUM t",
         "SELECT a$b$; VACUUM t; SELECT a$b$",
         "/* a /* b */ c */ VACUUM t",
-        "SELECT name'a'; VACUUM t",
+        r"SELECT name'\'; VACUUM t; SELECT name'\'",
     ],
 )
 def test_what_cannot_run_in_a_transaction_runs_without(command: str) -> None:
