@@ -222,7 +222,7 @@ FIND_SET_ASIDE = """
     )
     UNION ALL
     (
-        SELECT 'worker ' || worker_id, error
+        SELECT 'worker ' || worker_id, left(error, 500)
         FROM _ayb_job_refusals
         WHERE job_id = %(id)s::uuid AND retry_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
     )
