@@ -15,6 +15,7 @@ from tests.factories import make_job, make_schedule
 FAILED = "01890000-0000-7000-8000-00000000000a"
 RUNNING = "01890000-0000-7000-8000-00000000000b"
 SCHEDULE = "01890000-0000-7000-8000-00000000000c"
+LATER = "01890000-0000-7000-8000-00000000000d"
 NOWHERE = "01890000-0000-7000-8000-000000000000"
 
 
@@ -26,6 +27,9 @@ NOWHERE = "01890000-0000-7000-8000-000000000000"
         "jobs list --state failed --limit 1",
         "jobs list --type none",
         "jobs list --limit 0",
+        "jobs list --due",
+        "jobs list --later --type later",
+        "jobs list --due --state failed",
         "jobs list --state lost",
         "jobs stats",
         f"jobs show {FAILED}",
@@ -58,6 +62,7 @@ def test_reading_and_refusing_look_the_same(database_cli: Cli, api_cli: Cli, con
     past, future = sql.SQL("'2001-02-03 04:05:06.789+00'"), sql.SQL("'2090-01-01'")
     make_job(conn, "failed", id=FAILED, run_at=past, last_error="first\nsecond\x1b[1m", payload={"a": [1.50, "ü"]})
     make_job(conn, "running", id=RUNNING, last_run_at=past, execution_id=7, run_at=future, progress={"done": 1})
+    make_job(conn, id=LATER, type="later", run_at=future)
     make_schedule(conn, id=SCHEDULE, name="nightly", next_run_at=future, last_run_at=past)
     conn.execute(
         "INSERT INTO _ayb_job_outputs (lease_id, job_id, attempt, output)"

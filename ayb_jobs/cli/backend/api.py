@@ -46,9 +46,10 @@ class ApiBackend:
         """Return the database's clock."""
         return instant(decoded(self._get("/api/admin/workers"))["now"])
 
-    def list_jobs(self, wanted: Filter, *, state: str | None, limit: int) -> str:
-        """Return a page of jobs, the newest first."""
-        return self._get("/api/admin/jobs", **filter_fields(wanted), state=state, limit=limit)
+    def list_jobs(self, wanted: Filter, *, state: str | None, due: bool | None, limit: int) -> str:
+        """Return a page of jobs, the newest first; of those that are due, or due later, in the order of that."""
+        asked = None if due is None else str(due).lower()
+        return self._get("/api/admin/jobs", **filter_fields(wanted), state=state, due=asked, limit=limit)
 
     def job_stats(self) -> str:
         """Return the number of jobs in each state."""

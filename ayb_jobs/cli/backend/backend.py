@@ -24,8 +24,8 @@ class JobsBackend(Protocol):
         """Return the database's clock."""
         ...
 
-    def list_jobs(self, wanted: Filter, *, state: str | None, limit: int) -> str:
-        """Return a page of jobs, the newest first."""
+    def list_jobs(self, wanted: Filter, *, state: str | None, due: bool | None, limit: int) -> str:
+        """Return a page of jobs, the newest first; of those that are due, or due later, in the order of that."""
         ...
 
     def job_stats(self) -> str:

@@ -16,6 +16,7 @@ from ayb_jobs.storage.queue.batch_views import find_batch_of
 from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.outputs import read_output
+from ayb_jobs.storage.queue.queued import list_queued
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.wire.jobs import bulk_text, enqueue_fields, execution_text, job_text, output_text, stats_text
 from ayb_jobs.wire.text import page_text
@@ -25,10 +26,12 @@ from ayb_jobs.wire.waits import wait_text
 class DatabaseJobs(EnqueueingBackend):
     """A `JobsBackend` that is the database itself."""
 
-    def list_jobs(self, wanted: Filter, *, state: str | None, limit: int) -> str:
-        """Return a page of jobs, the newest first."""
-        found = jobs.list_jobs(self._conn, state=JobState(state) if state else None, wanted=wanted, limit=limit)
-        return page_text(map(job_text, found))
+    def list_jobs(self, wanted: Filter, *, state: str | None, due: bool | None, limit: int) -> str:
+        """Return a page of jobs, the newest first; of those that are due, or due later, in the order of that."""
+        asked = JobState(state) if state else None
+        if due is not None:
+            return page_text(map(job_text, list_queued(self._conn, wanted, due=due, state=asked, limit=limit).jobs))
+        return page_text(map(job_text, jobs.list_jobs(self._conn, state=asked, wanted=wanted, limit=limit)))
 
     def job_stats(self) -> str:
         """Return the number of jobs in each state."""

@@ -55,6 +55,7 @@ from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.outputs import read_output
+from ayb_jobs.storage.queue.queued import list_queued
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.tracing import known_traceparent
@@ -107,7 +108,7 @@ def router() -> APIRouter:
         list_jobs,
         summary="List jobs",
         dependencies=[known_once_ours("state", "type", "limit", "offset")],
-        **documented(JobPage, "Jobs, the newest first"),
+        **documented(JobPage, "Jobs, the newest first; with `due`, those first that become due first"),
     )
     routes.add_api_route(
         "",
@@ -169,6 +170,9 @@ def router() -> APIRouter:
 def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
     services: Given,
     state: Annotated[Literal["", "queued", "running", "completed", "failed", "canceled"], Query()] = "",
+    due: Annotated[
+        Literal["", "true", "false"], Query(description="Queued jobs that are due, or that are not yet")
+    ] = "",
     type: Annotated[str, Query(max_length=MAX_NAME)] = "",
     queue: Annotated[str, Query(max_length=MAX_NAME)] = "",
     idempotency_key: Annotated[str, Query(alias="idempotencyKey", max_length=MAX_IDEMPOTENCY_KEY)] = "",
@@ -181,8 +185,9 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
     offset: AybOffset = 0,
     cursor: Annotated[str, Query(description="nextCursor of the page before")] = "",
 ) -> Response:
-    """List jobs, the newest first."""
-    size = page_size(limit)
+    """List jobs, the newest first; with `due`, in the order in which they become due."""
+    size, asked_state = page_size(limit), JobState(state) if state else None
+    after = read_cursor(cursor) if cursor else None
     wanted = Filter(
         type=type or None,
         queue=queue or None,
@@ -193,17 +198,17 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
         error=error or None,
         alike=alike or None,
     )
+    if due and offset > 0:
+        raise InvalidInput("offset does not go with due; take cursor", field="offset")
     with reading(services.database, services.read_timeout_s) as conn:
-        found = jobs.list_jobs(
-            conn,
-            state=JobState(state) if state else None,
-            wanted=wanted,
-            limit=size,
-            offset=row_offset(offset),
-            before=read_cursor(cursor) if cursor else None,
-        )
-    next_cursor = cursor_text(Position(found[-1].created_at, found[-1].id)) if len(found) == size else None
-    return answer(page_text(map(job_text, found), nextCursor=next_cursor))
+        if due:
+            found, next_ = list_queued(conn, wanted, due=due == "true", state=asked_state, limit=size, after=after)
+        else:
+            found = jobs.list_jobs(
+                conn, state=asked_state, wanted=wanted, limit=size, offset=row_offset(offset), before=after
+            )
+            next_ = Position(found[-1].created_at, found[-1].id) if len(found) == size else None
+    return answer(page_text(map(job_text, found), nextCursor=cursor_text(next_) if next_ else None))
 
 
 def stats(services: Given) -> Response:

@@ -75,6 +75,25 @@ def test_the_list_is_filtered_by_state_and_type(client: httpx.Client, conn: Conn
     assert client.get("/api/admin/jobs", params={"state": "", "type": ""}).json()["count"] == 3
 
 
+def test_due_jobs_are_listed_in_the_order_in_which_they_become_due(client: httpx.Client, conn: Connection) -> None:
+    due = [make_job(conn, type="a", run_at=SQL(f"now() - interval '{n} minutes'"), payload={"n": n}) for n in (3, 2, 1)]
+    later = make_job(conn, run_at=SQL("now() + interval '1 hour'"))
+    make_job(conn, "failed", type="a")
+    first = client.get("/api/admin/jobs?due=true&state=queued&type=a&limit=2").json()
+    assert [(job["id"], job["payload"]) for job in first["items"]] == [(due[0], {"n": 3}), (due[1], {"n": 2})]
+    rest = client.get("/api/admin/jobs", params={"due": "true", "limit": 2, "cursor": first["nextCursor"]}).json()
+    assert ([job["id"] for job in rest["items"]], "nextCursor" in rest) == ([due[2]], False)
+    assert [job["id"] for job in client.get("/api/admin/jobs?due=false").json()["items"]] == [later]
+    assert client.get("/api/admin/jobs?due=").json()["count"] == 5
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [("due=yes", "due"), ("due=true&state=failed", "due"), ("due=true&offset=1", "offset")]
+)
+def test_what_does_not_go_with_due_is_named(shared_client: httpx.Client, query: str, field: str) -> None:
+    assert set(problem(shared_client.get(f"/api/admin/jobs?{query}"), 400)["data"]) == {field}
+
+
 @pytest.mark.parametrize(
     ("limit", "count"),
     [(None, 50), (0, 50), (-1, 50), (-(10**30), 50), (60, 60), (500, 500), (501, 500), (10**30, 500)],

@@ -16,15 +16,18 @@ from ayb_jobs.model.pauses import PauseKind, pauses_of
 
 @click.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
+@click.option(
+    "--due/--later", default=None, help="Only queued jobs that are due, or due later, in the order in which they are."
+)
 @filter_options
 @click.option("--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 @backend_options
 @pass_options
-def list_(options: Options, /, state: str | None, limit: int, **flags: Any) -> None:
-    """List jobs, the newest first."""
+def list_(options: Options, /, state: str | None, limit: int, *, due: bool | None, **flags: Any) -> None:
+    """List jobs, the newest first; with --due or --later, those first that become due first."""
     output.must_print()
     with open_jobs(options) as backend:
-        text = backend.list_jobs(filter_of(backend, flags), state=state, limit=limit)
+        text = backend.list_jobs(filter_of(backend, flags), state=state, due=due, limit=limit)
         when = output.when_for(options, backend)
     paused = paused_names(options) if not options.json and '"state":"queued"' in text else frozenset()
     if options.json:
@@ -32,7 +35,7 @@ def list_(options: Options, /, state: str | None, limit: int, **flags: Any) -> N
         return
     found = decoded(text)["items"]
     if not found and options.output != "csv":
-        output.say(nothing(filtered=state is not None or is_given(flags)))
+        output.say(nothing(filtered=is_given(flags | {"state": state, "due": due})))
         return
     marked = [
         job | {"isPaused": not paused.isdisjoint(pauses_of(*map(job.get, ("queue", "type", "limit", "limitKey"))))}
@@ -40,7 +43,9 @@ def list_(options: Options, /, state: str | None, limit: int, **flags: Any) -> N
     ]
     print_jobs(options, marked, when)
     if len(found) == limit:
-        output.say(f"The newest {limit}; --limit shows more, --type, --since and others fewer.")
+        output.say(
+            f"The {'newest' if due is None else 'first'} {limit}; --limit shows more, --type, --since and others fewer."
+        )
 
 
 def paused_names(options: Options) -> frozenset[tuple[PauseKind, str]]:
