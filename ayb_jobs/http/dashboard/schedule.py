@@ -11,7 +11,7 @@ from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.http.acting import acting, acting_in_steps
 from ayb_jobs.http.dashboard.foresight import foreseen
 from ayb_jobs.http.dashboard.schedule_form import FORM, NEW, typed_of, values_of
-from ayb_jobs.http.dashboard.schedules import word_of
+from ayb_jobs.http.dashboard.schedules import kind_of, word_of
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.schedules.schedule import NewSchedule, Schedule
@@ -19,18 +19,25 @@ from ayb_jobs.model.words import as_sentence
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.schedules.ledger import LedgerRow, list_fires
+from ayb_jobs.storage.schedules.grid import FiredSquare, list_squares
 from ayb_jobs.storage.schedules.overdue import list_overdue
 from ayb_jobs.storage.schedules.schedules import get_schedule
 
 FIRES = 20
+# What became of a fire: its shape, and its word.
 SHOWN_FIRES = {
-    "enqueued": ("completed", "enqueued"),
+    "completed": ("completed", "completed"),
     "late": ("late", "late"),
     "caught_up": ("caught", "caught up"),
     "coalesced": ("skipped", "merged into a later one"),
     "skipped": ("skipped", "skipped"),
+    "failed": ("failed", "failed"),
+    "canceled": ("canceled", "canceled"),
+    "running": ("running", "runs"),
+    "waiting": ("queued", "waits"),
 }
+# Neither its job nor an attempt of that is kept.
+UNKNOWN_FIRE = ("queued", "enqueued")
 
 
 ScheduleKey = Annotated[str, Path(alias="id")]
@@ -69,7 +76,7 @@ def _form(
     with visit.reading() as conn:
         at = now(conn)
         late = _late(conn, schedule)
-        fires = list_fires(conn, schedule_id=schedule.id, limit=FIRES) if schedule else []
+        squares = list_squares(conn, schedule_id=schedule.id, fires=FIRES).get(schedule.id, []) if schedule else []
     said = [(name, typed[name]) for name in FORM if name != "payload" and typed[name]]
     return visit.page(
         "schedule.html",
@@ -77,14 +84,14 @@ def _form(
         now=at,
         title=schedule.name if schedule else "New schedule",
         schedule=schedule,
-        word=word_of(schedule, late, ()) if schedule else None,
+        word=word_of(schedule, late, [kind_of(each) for each in squares]) if schedule else None,
         overdue=f"{words_of(late, at)}." if late else "",
         typed=typed,
         said=said,
         wrong=Blank(wrong or {}),
         types=visit.services.registry.names(),
         zones=sorted(available_timezones()),
-        fires=[_fire(each) for each in fires],
+        fires=[_fire(each) for each in reversed(squares)],
         preview=foreseen(typed, schedule, visit.clock(at)),
     )
 
@@ -95,9 +102,10 @@ def _late(conn: Connection, schedule: Schedule | None) -> Any:
     return next((each for each in list_overdue(conn) if each.schedule_id == schedule.id), None)
 
 
-def _fire(row: LedgerRow) -> dict[str, Any]:
-    word = SHOWN_FIRES.get(row.outcome, ("queued", row.outcome))
-    return {"fire_at": row.fire_at, "word": word, "reason": row.reason, "job_id": row.job_id}
+def _fire(square: FiredSquare) -> dict[str, Any]:
+    is_unknown = square.job is None and square.fire == "enqueued"
+    word = UNKNOWN_FIRE if is_unknown else SHOWN_FIRES.get(kind_of(square), ("queued", square.fire))
+    return {"fire_at": square.fire_at, "word": word, "reason": square.reason, "job_id": square.job_id}
 
 
 def preview(visit: Visitor) -> Response:

@@ -23,7 +23,12 @@ class FiredSquare(NamedTuple):
 LIST_SQUARES = """
     SELECT schedule.id::text AS schedule_id, fired.fire_at, fired.outcome AS fire, fired.reason, fired.job_id::text AS job_id,
         coalesce(job.state, attempt.outcome) AS job
-    FROM (SELECT id FROM _ayb_job_schedules ORDER BY name LIMIT %(schedules)s) AS schedule
+    FROM (
+        SELECT id FROM _ayb_job_schedules
+        WHERE %(schedule_id)s::uuid IS NULL OR id = %(schedule_id)s::uuid
+        ORDER BY name
+        LIMIT %(schedules)s
+    ) AS schedule
     CROSS JOIN LATERAL (
         SELECT fire_at, outcome, reason, job_id
         FROM _ayb_job_fires AS fire
@@ -43,10 +48,13 @@ LIST_SQUARES = """
 """
 
 
-def list_squares(conn: Connection, *, fires: int = 24, schedules: int = 200) -> dict[str, list[FiredSquare]]:
-    """Return the last fires of up to `schedules` schedules by their ids, the earliest first."""
+def list_squares(
+    conn: Connection, *, schedule_id: str | None = None, fires: int = 24, schedules: int = 200
+) -> dict[str, list[FiredSquare]]:
+    """Return the last fires of one schedule, or of up to `schedules`, by their ids, the earliest first."""
     found: dict[str, list[FiredSquare]] = {}
+    values = {"schedule_id": schedule_id, "fires": fires, "schedules": schedules}
     with conn.cursor(row_factory=class_row(FiredSquare)) as cursor:
-        for square in cursor.execute(LIST_SQUARES, {"fires": fires, "schedules": schedules}):
+        for square in cursor.execute(LIST_SQUARES, values):
             found.setdefault(square.schedule_id, []).append(square)
     return found
