@@ -58,7 +58,7 @@ def served(
         registry=registry,
         events=events,
         metrics=metrics,
-        loops=lambda: loop_ages(daemon.loops()),
+        loops=lambda: loop_ages(daemon.loops()) if started.is_set() else (),
         slots=daemon.slots if isinstance(daemon, Daemon) else dict,
         served=daemon.queues if isinstance(daemon, Daemon) else None,
         draining=daemon.draining.is_set,

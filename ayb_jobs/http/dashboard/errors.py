@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from ayb_jobs.checks.loops import LoopAge
-from ayb_jobs.checks.verdict import DISABLED
+from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound, TookTooLong
 from ayb_jobs.http.dashboard.login import local
 from ayb_jobs.http.dashboard.shell import HEADERS, Visit, guest_of, query
@@ -22,7 +22,9 @@ from ayb_jobs.model.words import as_sentence
 NO_SESSION = 401
 HOW_TO_ENABLE = "Set enabled = true under [jobs] in its configuration, or AYB_JOBS_ENABLED=true in its environment, and start it again."
 GOES_ON = "The daemons ask again each second, and go on by themselves once it answers."
+NOT_KNOWN = Verdict(sentence="Nothing is known until the database answers.", mood=Mood.UNKNOWN, findings=())
 HELD_UP = "Another session may hold what was asked for, or the database is under load: `ayb-jobs doctor` names who."
+NOT_STARTED = "This daemon has not started: it waits for its database, and runs no job until then. No job is lost."
 # What acts on many commits as it goes.
 IN_STEPS = ("/jobs/bulk", "/batches/")
 IN_STEPS_CHANGED = "What was changed until then stays changed; the list shows it."
@@ -60,6 +62,7 @@ def _error_page(visit: Visit, error: AybJobsError) -> Response:
         return RedirectResponse(f"/login?{query(next=_next(visit))}", 303, HEADERS)
     told = _told_of(visit, error)
     is_get = visit.request.method == "GET"
+    is_away = isinstance(error, DatabaseError) and not isinstance(error, TookTooLong)
     answer = visit.page(
         "error.html",
         status=told.status,
@@ -67,6 +70,8 @@ def _error_page(visit: Visit, error: AybJobsError) -> Response:
         sentence=told.sentence,
         lines=told.lines,
         loops=told.loops,
+        verdict=NOT_KNOWN if is_away and visit.session else None,
+        asks_again=is_away and is_get,
         here=visit.here if is_get else _page_before(visit),
         word="Ask again" if is_get else "Back to the page",
         back="/" if is_get and visit.request.url.path != "/" else "",
@@ -120,8 +125,9 @@ def _unanswered(visit: Visit, error: DatabaseError, sentence: str) -> _Told:
         )
     asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
     loops = tuple(visit.services.loops()) if visit.session else ()
+    lines = (asked, NONE_IS_LOST) if loops or not visit.session else (asked, NOT_STARTED)
     unknown = f"{sentence} Nothing here is known until it answers."
-    return _Told(status=503, sentence=unknown, lines=(asked, NONE_IS_LOST), loops=loops)
+    return _Told(status=503, sentence=unknown, lines=lines, loops=loops)
 
 
 def _next(visit: Visit) -> str:

@@ -63,8 +63,8 @@ def router() -> APIRouter:
 
 
 async def live(visit: Visitor, request: Request) -> Response:
-    """Send an event for each job that changes, as the API's stream does, to whoever is logged in."""
-    return changes_of(request, visit.services)
+    """Send an event for each job that changes, as the API's stream does, until the visitor's session ends."""
+    return changes_of(request, visit.services, visit.is_still_let_in)
 
 
 async def asset(name: str, request: Request) -> Response:

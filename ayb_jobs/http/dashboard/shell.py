@@ -128,6 +128,10 @@ class Visit:
         """Tell whether the visitor may do what a scope allows."""
         return self.session is not None and self.session.caller.scope >= scope
 
+    def is_still_let_in(self) -> bool:
+        """Tell whether the visitor's session goes on this very moment."""
+        return self.pages.sessions.read(self.request.cookies.get(COOKIE)) is not None
+
     def need(self, scope: Scope) -> Session:
         """Return the session if it may do this; raises `Refused` if not."""
         if self.session is None:

@@ -1,7 +1,7 @@
 """A stream of job changes as server-sent events, from one look at the database a second however many watch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
@@ -31,6 +31,7 @@ MISSED = "event: missed\ndata: {}\n\n"
 UNAVAILABLE = "event: unavailable\ndata: {}\n\n"
 
 Watcher = asyncio.Queue[str]
+Accepted = Callable[[], bool]
 
 
 def router() -> APIRouter:
@@ -48,16 +49,19 @@ async def stream(request: Request, services: Given) -> Response:
     `missed` says that there were more changes than are sent one by one, `unavailable` that the database cannot be
     asked; read the list again after either, and after connecting.
     """
-    return changes_of(request, services)
+    return changes_of(request, services, lambda: True)  # tokens change with a restart, which ends streams
 
 
-def changes_of(request: Request, services: Services) -> Response:
-    """Return the stream for one more watcher; raises `Refused` if all places are taken."""
+def changes_of(request: Request, services: Services, accepted: Accepted) -> Response:
+    """Return the stream for one more watcher, for as long as they are `accepted`.
+
+    Raises `Refused` if all places are taken.
+    """
     state = request.app.state
     if not hasattr(state, "changes"):
         state.changes = Changes(services)
     changes: Changes = state.changes
-    return WatcherResponse(changes, changes.admit())
+    return WatcherResponse(changes, changes.admit(accepted))
 
 
 class WatcherResponse(StreamingResponse):
@@ -80,32 +84,32 @@ class Changes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._watchers: set[Watcher] = set()
+        self._watchers: dict[Watcher, Accepted] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked = asyncio.Event()
         self._before = Look(changes=[], running=[], bulk_deed=None)
 
-    def admit(self) -> Watcher:
-        """Return a watcher with a place until it is dismissed; raises `Refused` where all places are taken."""
+    def admit(self, accepted: Accepted) -> Watcher:
+        """Return a watcher with a place until it is dismissed; raises `Refused` if all places are taken."""
         if len(self._watchers) >= MOST_WATCHERS:
             raise Refused(503, f"{MOST_WATCHERS} streams are open already; close one", {"Retry-After": "10"})
         watcher: Watcher = asyncio.Queue(MOST_WAITING)
-        self._watchers.add(watcher)
+        self._watchers[watcher] = accepted
         return watcher
 
     def dismiss(self, watcher: Watcher) -> None:
         """Give a watcher's place to whoever comes next."""
-        self._watchers.discard(watcher)
+        self._watchers.pop(watcher, None)
 
     async def watch(self, watcher: Watcher) -> AsyncIterator[str]:
-        """Yield events until the daemon stops; something at least every 15 s."""
+        """Yield events until the daemon stops or the watcher is dismissed; something at least every 15 s."""
         if self._looking is None or self._looking.done():
             self._looked = asyncio.Event()
             self._looking = asyncio.create_task(self._keep_looking())
         await self._looked.wait()
         yield HELLO
         silent_s = 0.0
-        while not self._services.stopping.is_set():
+        while watcher in self._watchers and not self._services.stopping.is_set():
             try:
                 yield await asyncio.wait_for(watcher.get(), LOOK_S)
                 silent_s = 0.0
@@ -120,7 +124,14 @@ class Changes:
         self._looked.set()
         while self._watchers and not self._services.stopping.is_set():
             await asyncio.sleep(LOOK_S)
+            self._dismiss_strangers()
             self._tell(await self._look())
+
+    def _dismiss_strangers(self) -> None:
+        """Dismiss whoever is accepted no more."""
+        for watcher, accepted in list(self._watchers.items()):
+            if not accepted():
+                self.dismiss(watcher)
 
     async def _look(self) -> list[str]:
         """Return the events of what changed since the last look."""

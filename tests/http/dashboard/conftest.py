@@ -1,10 +1,21 @@
 """Pages that know how things stand this very moment: each test changes that, and looks."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from ayb_jobs.http.dashboard import shell
+from tests.http.dashboard import browsing
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell, "FRESH_S", 0.0)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser that the tests of a module share."""
+    with browsing.launched() as started:
+        yield started

@@ -1,11 +1,11 @@
 """The dashboard in a real browser: it keeps its own policy, loads nothing from elsewhere, and all can use it."""
 
-import os
-import shutil
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -16,8 +16,10 @@ from ayb_jobs import NewJob
 from ayb_jobs.client.steps import open_batch
 from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.config import Api, ApiToken, Config, Dashboard, Jobs
+from ayb_jobs.errors import DatabaseError
 from ayb_jobs.events import Events
 from ayb_jobs.http import ApiServer, Services, app_factory
+from ayb_jobs.http.dashboard import session
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.storage.connections import Database
@@ -25,23 +27,22 @@ from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.throwaway import Databases
 from tests.factories import make_job, make_schedule
 from tests.http.conftest import ADMIN, READ, registry
+from tests.http.dashboard import browsing
 from tests.http.dashboard.hostile import hostile_texts
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-
 AXE = Path(__file__).parents[3] / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PAGES = (
     "/", "/jobs", "/jobs?state=waiting", "/jobs?state=failed&type=sync_tenant", "/jobs?state=failed&since=x", "JOB",
     "/jobs/bulk?action=retry&type=sync_tenant", "JOB/cancel", "/failures", "/schedules", "SCHEDULE", "/schedules/new",
     "/executions?over=day", "/batches", "BATCH", "BATCH/cancel", "/queues", "/queues?limit=mail-per-tenant", "/queues/pause", "/queues/limit", "/queues/limit?name=stripe",
     "/queues/limit/remove?name=stripe", "/daemons", "/daemons/drain?id=api-1:4001:c4ca4238a0b9", "/audit", "/enqueue", "/zone", "/jobs/none",
 )  # fmt: skip
-
+# The hostile texts are shared out, so that each part takes a minute or two.
+PARTS = 5
 
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    browsing.NEEDS_A_BROWSER,
     pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: npm install --no-save axe-core@4"),
 ]
 
@@ -86,47 +87,15 @@ def sick(databases: Databases) -> Iterator[Sick]:
             server.stop()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [], timeout=60_000
-        )
-        yield started
-        started.close()
-
-
 @contextmanager
 def watched(browser: Any, sick: Sick, token: str = ADMIN, **options: Any) -> Iterator[Any]:
     """Give a logged-in page; whatever it complains of, or asks for elsewhere, fails the test at the end."""
-    faults: list[str] = []
-    context = browser.new_context(**options)
-    context.on("request", lambda asked: _note_foreign(faults, sick, asked))
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
-    page.on("console", lambda said: _note(faults, said))
-    page.goto(f"{sick.url}/login")
-    page.fill("#token", token)
-    page.click("text=Log in >> nth=-1")
-    page.wait_for_selector("#sentence")
-    try:
+    with browsing.watched(browser, sick.url, **options) as page:
+        page.goto(f"{sick.url}/login")
+        page.fill("#token", token)
+        page.click("text=Log in >> nth=-1")
+        page.wait_for_selector("#sentence")
         yield page
-        assert faults == []
-    finally:
-        context.close()
-
-
-def _note(faults: list[str], said: Any) -> None:
-    # The browser tells of each page whose status is an error; that the page is shown is what is tested here.
-    if said.type in {"error", "warning"} and "Failed to load resource" not in said.text:
-        faults.append(f"console: {said.text}")
-
-
-def _note_foreign(faults: list[str], sick: Sick, asked: Any) -> None:
-    if not asked.url.startswith(sick.url):
-        faults.append(f"foreign request: {asked.url}")
 
 
 def grave(page: Any, scheme: str) -> list[str]:
@@ -236,6 +205,29 @@ def test_a_page_says_that_it_is_stale_and_what_has_the_pointer_is_kept(browser: 
         page.wait_for_selector(f"#job-{job} .st-canceled")
 
 
+def test_a_page_that_is_open_says_why_it_is_stale(browser: Any, sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise DatabaseError("the database cannot be reached")
+
+    with watched(browser, sick) as page:
+        page.clock.install()
+        page.goto(sick.at("/"))
+        with monkeypatch.context() as away:
+            away.setattr(Database, "work", refused)
+            away.setattr(Database, "connection", refused)
+            page.clock.run_for(11_000)
+            page.wait_for_selector("#asof.stale >> text=old: The database cannot be reached · ask again")
+            assert "Not known" in page.inner_text("#verdict")
+        page.click("text=ask again")
+        page.wait_for_selector("#asof:not(.stale) >> text=hold still")
+        assert "Needs you" in page.inner_text("#verdict")
+        over = time.time() + session.LASTS_S
+        monkeypatch.setattr(session, "time", SimpleNamespace(time=lambda: over))
+        page.clock.run_for(11_000)
+        page.click("text=your session is over · log in")
+        page.wait_for_selector("#token")
+
+
 def test_the_preview_follows_what_is_typed(browser: Any, sick: Sick) -> None:
     with watched(browser, sick) as page:
         page.goto(sick.at("/schedules/new"))
@@ -302,16 +294,17 @@ def test_every_page_fits_every_width(browser: Any, sick: Sick, width: int, schem
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_two_hundred_hostile_texts_in_every_field_run_nothing(browser: Any, sick: Sick) -> None:
-    ids = [row for text in hostile_texts() for row in hostile_rows(sick.conn, text)]
+@pytest.mark.parametrize("part", range(PARTS))
+def test_two_hundred_hostile_texts_in_every_field_run_nothing(browser: Any, sick: Sick, part: int) -> None:
+    texts = hostile_texts()[part::PARTS]
+    paths = [path for text in texts for path in hostile_rows(sick.conn, text)]
     with watched(browser, sick) as page:
         for path in PAGES:
             page.goto(sick.at(path))
-        for path in ids:
+        for path in paths:
             page.goto(sick.url + path)
     with ClientCursor(sick.conn) as cursor:
-        cursor.execute(FORGET_HOSTILE, {"texts": hostile_texts()})
+        cursor.execute(FORGET_HOSTILE, {"texts": texts})
 
 
 # Plain SQL writes any text that PostgreSQL stores, also where a door would refuse it.

@@ -4,10 +4,12 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from ayb_jobs.config import Api, ApiToken
+from ayb_jobs.http.dashboard import session
 from ayb_jobs.http.dashboard.pages import router
 from ayb_jobs.http.dashboard.session import COOKIE, Sessions
 from ayb_jobs.http.edge.auth import Authenticator, tokens_of
@@ -221,3 +223,14 @@ def test_the_stream_is_for_those_who_are_logged_in(server: Server, guest: Guest)
     with guest.client.stream("GET", "/live") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert COOKIE in guest.client.cookies
+
+
+def test_the_stream_ends_with_the_session(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest.log_in(READ)
+    with guest.client.stream("GET", "/live") as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("retry")
+        over = time.time() + session.LASTS_S
+        monkeypatch.setattr(session, "time", SimpleNamespace(time=lambda: over))
+        assert all(not line for line in lines)  # and then it is at its end
+    assert guest.get("/live").headline == "Log in"

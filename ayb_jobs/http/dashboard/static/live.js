@@ -2,9 +2,9 @@
 // Rows never come, go or move under a reader. What has the pointer, the focus, a selection or is open stays as it is.
 "use strict";
 (() => {
-  const AT_MOST_MS = 2000, AT_LEAST_MS = 10000;
+  const AT_MOST_MS = 2000, AT_LEAST_MS = 10000, AGAIN_MS = 5000;
   const main = document.getElementById("main");
-  let still = false, asked = 0, timer = 0, isAsking = false, read = Date.now();
+  let still = false, asked = 0, timer = 0, isAsking = false, isOver = false, read = Date.now();
 
   const isHeld = (node) => {
     const selection = getSelection();
@@ -58,30 +58,46 @@
     const asof = document.getElementById("asof"), link = asof && asof.querySelector("[data-still]");
     if (!link) return;
     asof.classList.toggle("stale", Boolean(problem));
-    link.textContent = still ? "go on" : problem ? `${problem} · ask again` : "hold still";
+    link.textContent = still ? "go on" : problem ? `${problem} · ${isOver ? "log in" : "ask again"}` : "hold still";
     const word = still ? ", held still · " : ", live · ";
     if (link.previousSibling) link.previousSibling.nodeValue = link.previousSibling.nodeValue.replace(/(, live|, held still)? · $/, word);
   }
 
   async function ask() {
     timer = 0;
-    if (still || isAsking || document.hidden) return;
+    if (still || isAsking || isOver || document.hidden) return;
     isAsking = true;
     asked = Date.now();
-    try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
-      if (answer.ok && put(await answer.text())) read = Date.now();
-      else old();
-    } catch {
-      old();
-    }
+    const problem = await whatKeeps();
     isAsking = false;
-    later(AT_LEAST_MS);
+    if (problem) say(`${Math.round((Date.now() - read) / 1000)} s old: ${problem}`);
+    if (!isOver) later(AT_LEAST_MS);
   }
 
-  function old() {
-    const age = Math.round((Date.now() - read) / 1000);
-    say(`${age} s old: the daemon does not answer`);
+  // Reads the page and puts it in its place; returns what keeps that from being done, if anything does.
+  async function whatKeeps() {
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
+      if (answer.type === "opaqueredirect") {
+        isOver = true;
+        return "your session is over";
+      }
+      const text = await answer.text();
+      if (answer.ok && put(text)) {
+        read = Date.now();
+        return "";
+      }
+      return wrong(text) || "the daemon does not answer";
+    } catch {
+      return "the daemon does not answer";
+    }
+  }
+
+  function wrong(text) {
+    const page = new DOMParser().parseFromString(text, "text/html"), sentence = page.getElementById("sentence");
+    const verdict = page.getElementById("verdict");
+    if (verdict) morph(document.getElementById("verdict"), verdict);
+    return sentence && sentence.textContent.split(". ")[0].replace(/\.$/, "");
   }
 
   function later(ms) {
@@ -125,13 +141,26 @@
     });
   }
 
+  // A page that could not be had is asked for until it can.
+  function again(note) {
+    note.hidden = false;
+    setInterval(async () => {
+      if (document.hidden) return;
+      try {
+        if ((await fetch(location.href, { redirect: "manual" })).status !== 503) location.reload();
+      } catch { /* the daemon is away, and may come back */ }
+    }, AGAIN_MS);
+  }
+
   for (const form of document.querySelectorAll("form[data-preview]")) preview(form);
+  for (const note of document.querySelectorAll("[data-again]")) again(note);
   if (!document.getElementById("asof")) return;
   main.addEventListener("click", (event) => {
-    if (!event.target.closest("[data-still]")) return;
+    if (isOver || !event.target.closest("[data-still]")) return;
     event.preventDefault();
-    still = document.getElementById("asof").classList.contains("stale") ? false : !still;
-    say();
+    const isStale = document.getElementById("asof").classList.contains("stale");
+    still = !isStale && !still;
+    if (!isStale) say();
     if (!still) later(0);
   });
   say();
