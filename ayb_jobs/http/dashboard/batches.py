@@ -62,7 +62,7 @@ def batches(visit: Visitor) -> Response:
 
 def _shown(batch: Batch) -> dict[str, Any]:
     ended = f"{batch.ended:,} of {batch.total:,}"
-    fill = "f-bad" if batch.failed or batch.canceled else "f-run"
+    fill = "f-bad" if batch.failed else "f-warn" if batch.canceled else "f-run"
     return {
         "batch": batch,
         "word": STATES[batch.state],

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -75,7 +76,7 @@ def overview(visit: Visitor) -> Response:
         counts = count_shown(conn, most=COUNTED)
         levels = list_levels(conn, span=HOUR) if HOUR else []
         groups = group_failures(conn, Filter(), span=HOUR)
-        deviations = list(_deviations(conn, verdict, at))
+        first, others = _deviations(conn, verdict, at)
         is_empty = verdict.mood is Mood.READY
         coming = [each for each in list_schedules(conn) if each.enabled and each.next_run_at] if is_empty else []
     failed = sum(each.jobs for each in groups)
@@ -84,10 +85,10 @@ def overview(visit: Visitor) -> Response:
         now=at,
         verdict=verdict,
         head=_head(verdict),
-        is_grave=not deviations or deviations[0].tone not in HELD,
-        first=deviations[0] if deviations else None,
+        is_grave=first is None or first.tone not in HELD,
+        first=first,
+        others=others,
         figures=_figures(clock, counts, levels, groups, verdict),
-        deviations=deviations,
         failed=failed,
         is_empty=is_empty,
         coming=sorted(coming, key=lambda each: (each.next_run_at or at, each.name)),
@@ -105,12 +106,17 @@ def _head(verdict: Verdict) -> str:
             return f"! {verdict.sentence.replace('`', '')[:60]}"
 
 
-def _deviations(conn: Connection, verdict: Verdict, at: datetime) -> Iterator[Deviation]:
-    for finding in verdict.findings:
-        if finding.name == "schedules.overdue":
-            yield from _overdue(conn, at)
-        else:
-            yield _deviation(finding)
+def _deviations(conn: Connection, verdict: Verdict, at: datetime) -> tuple[Deviation | None, list[Deviation]]:
+    """Return what the sentence tells of, unless that is over, and what else needs somebody."""
+    told, *rest = [list(_deviations_of(conn, each, at)) for each in verdict.findings] or [[]]
+    return next(iter(told), None), [*told[1:], *chain.from_iterable(rest)]
+
+
+def _deviations_of(conn: Connection, finding: Finding, at: datetime) -> Iterator[Deviation]:
+    if finding.name == "schedules.overdue":
+        yield from _overdue(conn, at)
+    else:
+        yield _deviation(finding)
 
 
 def _overdue(conn: Connection, at: datetime) -> Iterator[Deviation]:
@@ -217,7 +223,7 @@ def _figures(
             value=counted(failed, most=GROUPED),
             note=f"the last at {clock.short(max(each.last_at for each in groups))}"
             if groups
-            else "none is failed still",
+            else "none that is still failed",
             href="/failures?seen=hour",
             chart=charts.bars(
                 [sum(each.buckets[n] for each in groups) for n in range(24)],

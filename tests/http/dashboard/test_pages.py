@@ -101,6 +101,22 @@ def test_the_first_sentence_is_that_of_the_checks(guest: Guest, conn: Connection
     assert page.links["Show 1"] == "/jobs?state=waiting&type=nobody_knows"
 
 
+def test_what_the_sentence_tells_stands_once_on_the_page(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    past = sql.SQL("now() - interval '4 hours'")
+    make_schedule(conn, name="nightly_1", next_run_at=past, last_error="no such <table>")
+    alone = guest.get("/")
+    assert alone.headline == "nightly_1 cannot fire."
+    assert "no such <table>" in alone.text
+    assert "Nothing else needs attention." in alone.text
+    make_schedule(conn, name="nightly_2", next_run_at=past)
+    both = guest.get("/")
+    assert both.headline.startswith("2 schedules did not do what is expected of them; nightly_")
+    assert "Needs attention as well" in both.text
+    for words in ("nightly_1 cannot fire", "nightly_2 is due, and no scheduler has fired it"):
+        assert both.text.count(words) == 1, words
+
+
 def test_a_pause_and_a_full_limit_that_jobs_wait_for_lead_to_their_page(guest: Guest, conn: Connection) -> None:
     a_daemon(conn)
     with conn.transaction():
@@ -237,6 +253,27 @@ def test_a_schedule_is_created_previewed_edited_switched_run_and_deleted(guest: 
     asked = guest.get(guest.get(saved.path).links["Delete …"])
     assert "The schedule is deleted" in guest.press(asked, "Delete this schedule").text
     assert conn.execute("SELECT count(*) FROM _ayb_job_schedules").fetchone() == (0,)
+
+
+def test_the_page_of_a_schedule_tells_what_became_of_its_fires(guest: Guest, conn: Connection) -> None:
+    made = make_schedule(conn, next_run_at=sql.SQL("now() + interval '1 hour'"))
+    assert "no fire yet" in guest.get(f"/schedules/{made}").headline
+    failed, forgotten = make_job(conn, "failed"), "00000000-0000-4000-8000-000000000000"
+    for hours, outcome, job, reason in (
+        (3, "enqueued", forgotten, None),
+        (2, "skipped", None, "its last job runs still"),
+        (1, "enqueued", failed, None),
+    ):
+        conn.execute(
+            "INSERT INTO _ayb_job_fires (schedule_id, fire_at, outcome, job_id, reason)"
+            " VALUES (%s, now() - %s * interval '1 hour', %s, %s, %s)",
+            (made, hours, outcome, job, reason),
+        )
+    page = guest.get(f"/schedules/{made}")
+    assert "last failed" in page.headline
+    words = re.findall(r'<span class="st st-\w+">.*?</svg>(.*?)</span>', page.html.partition('id="fires"')[2])
+    assert words == ["failed", "skipped", "enqueued"]  # of the last nothing is known but that
+    assert "last failed" in guest.get("/schedules").text
 
 
 def test_saving_a_schedule_unchanged_changes_nothing(guest: Guest, conn: Connection) -> None:
@@ -533,6 +570,7 @@ def test_an_outage_is_a_page_with_what_the_daemon_knows(
     assert page.status == 503
     assert page.headline == "The database cannot be reached. Nothing here is known until it answers."
     assert "No job is lost." in page.text
+    assert "Not known" in page.text
     assert page.links["Ask again"] == "/jobs?state=failed"
 
 
