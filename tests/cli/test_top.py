@@ -153,6 +153,14 @@ def test_each_line_can_be_scrolled_to_and_no_further() -> None:
     assert f"{last.last_first} more lines below" in top.lines[-1].text
 
 
+def test_on_a_small_screen_the_sentence_alone_stays_and_all_else_scrolls() -> None:
+    seen, size = a_glance(finding("jobs.late", "z" * 100), queues=40), Size(columns=40, rows=10)
+    everything = texts(whole(seen, 40))
+    shown = [texts(draw(seen, size, View(first=first)).lines) for first in (0, 6)]
+    assert [lines[:3] for lines in shown] == [everything[:3]] * 2
+    assert [line for lines in shown for line in lines[3:-1]] == everything[3:15]
+
+
 def test_a_long_table_ends_with_the_command_that_lists_the_rest() -> None:
     everything = texts(whole(a_glance(queues=40), 80))
     assert f"… {41 - MOST_ROWS} more: ayb-jobs queues list" in everything

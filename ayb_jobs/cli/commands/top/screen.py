@@ -48,7 +48,7 @@ class View:
 
 def draw(seen: Glance, size: Size, view: View, *, fault: str = "") -> Drawn:
     """Return the screen. If the last look failed with a `fault`, say so, and of when the rest is."""
-    top, body = head(seen, size.columns, fault), sections(seen, size.columns)
+    top, body = parted(seen, size, fault)
     told = wrapped(view.told.text, size.columns, view.told.style) if view.told else []
     page = max(0, size.rows - len(top) - max(1, len(told)))
     last_first = max(0, len(body) - page)
@@ -65,19 +65,32 @@ def draw(seen: Glance, size: Size, view: View, *, fault: str = "") -> Drawn:
 
 def whole(seen: Glance, columns: int) -> Sequence[Line]:
     """Return all lines, however many, without the keys."""
-    return cut_to([*head(seen, columns, ""), *sections(seen, columns)], columns)
+    return cut_to([*sentence(seen, columns, ""), *beside(seen, columns, ""), *sections(seen, columns)], columns)
 
 
-def head(seen: Glance, columns: int, fault: str) -> list[Line]:
-    """Return the sentence, what to do if something is wrong, and the figures."""
-    verdict = seen.verdict
+def parted(seen: Glance, size: Size, fault: str) -> tuple[list[Line], list[Line]]:
+    """Return the head, and the body that scrolls below it; on a small screen the head is the sentence alone."""
+    first, further = sentence(seen, size.columns, fault), beside(seen, size.columns, fault)
+    body = sections(seen, size.columns)
+    if len(first) + len(further) > size.rows // 2:
+        return first, [*further, *body]
+    return [*first, *further], body
+
+
+def sentence(seen: Glance, columns: int, fault: str) -> list[Line]:
+    """Return the sentence, or that there is no newer answer."""
     if fault:
-        lines = wrapped(f"{as_sentence(fault)} It is asked again and again.", columns, "bad")
-        lines.append(Line(f"At {clock(seen.at)} it was: {verdict.sentence}", "soft"))
-    else:
-        lines = wrapped(verdict.sentence, columns, mood_style(verdict))
-        if verdict.findings:
-            lines += wrapped(f"Do: {verdict.findings[0].remedy}", columns)
+        return wrapped(f"{as_sentence(fault)} It is asked again and again.", columns, "bad")
+    return wrapped(seen.verdict.sentence, columns, mood_style(seen.verdict))
+
+
+def beside(seen: Glance, columns: int, fault: str) -> list[Line]:
+    """Return what to do if something is wrong, or how it was before the fault, and the figures."""
+    verdict, lines = seen.verdict, []
+    if fault:
+        lines = [Line(f"At {clock(seen.at)} it was: {verdict.sentence}", "soft")]
+    elif verdict.findings:
+        lines = wrapped(f"Do: {verdict.findings[0].remedy}", columns)
     told = wrapped(figures(seen.verdict, seen.details), columns) if seen.details else []
     return [*lines, Line(""), *told]
 
