@@ -20,6 +20,8 @@ from ayb_jobs.storage.connections import Database
 HTTP_CONNECTIONS = 4
 # HTTP lets the first job come first for at most so long.
 FIRST_JOB_S = 0.5
+# An application has some of them for itself, which is not the extra `api`.
+API_LIBRARIES = ("fastapi", "fastapi_offline", "prometheus_client", "graphql", "jinja2", "uvicorn")
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def served(
     if not config.api.enabled:
         yield None
         return
-    if find_spec("fastapi") is None:
+    if not has_api():
         events.emit(ApiUnavailable())
         yield None
         return
@@ -78,6 +80,11 @@ def served(
             yield f"{server.url}/" if config.dashboard.enabled else None
         finally:
             server.stop()
+
+
+def has_api() -> bool:
+    """Tell whether the extra `api` is installed."""
+    return all(find_spec(library) is not None for library in API_LIBRARIES)
 
 
 def after(started: threading.Event, build: Callable[[], Any]) -> Callable[[], Any]:
