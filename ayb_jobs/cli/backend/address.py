@@ -60,7 +60,8 @@ def embedded_url(data_dir: str, *, make: bool) -> Iterator[str]:
     if not make and not was_made(home):
         raise DatabaseError(
             f"there is no database yet: database.url is empty, and {home} holds no embedded database. "
-            "Start the daemon (ayb-jobs run) and wait until it has started, or name a database with --database-url"
+            "Start the daemon (ayb-jobs run) and wait until it has started, or name a database in "
+            "AYB_JOBS_DATABASE_URL or with --database-url"
         )
     with ExitStack() as running:
         with patience("starting the embedded database …"):
