@@ -4,13 +4,15 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ayb_jobs.model.schedules.importing.imported import Imported, Names, imported
+from ayb_jobs.model.schedules.importing.imported import Imported, Names, imported, not_imported
 from ayb_jobs.model.schedules.importing.vixie import with_our_days
 
 # What PostgreSQL refuses in a transaction block, and what may commit by itself.
 _OUTSIDE_TRANSACTIONS = re.compile(
     r"""
-    VACUUM\b | CALL\b | DO\b | COMMIT\b | BEGIN\b | START\s+TRANSACTION\b | CLUSTER\s*$ | ALTER\s+SYSTEM\b
+    VACUUM\b | CALL\b | DO\b | COMMIT\b | END\b | ABORT\b | BEGIN\b | START\s+TRANSACTION\b | PREPARE\s+TRANSACTION\b
+    | ROLLBACK\b(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b)
+    | CLUSTER(?:\s+VERBOSE|\s*\([^)]*\))?\s*$ | DISCARD\s+ALL\b | ALTER\s+SYSTEM\b
     | (?:CREATE|DROP)\s+(?:DATABASE|TABLESPACE|SUBSCRIPTION)\b | ALTER\s+(?:DATABASE|SUBSCRIPTION)\b
     | REINDEX\b.*\b(?:DATABASE|SYSTEM|SCHEMA|CONCURRENTLY)\b
     | (?:CREATE\s+(?:UNIQUE\s+)?INDEX|DROP\s+INDEX)\s+CONCURRENTLY\b
@@ -64,6 +66,9 @@ def read_pg_cron(jobs: Iterable[PgCronJob], timezone: str) -> Iterator[Imported]
             "enabled": job.active,
         }
         source = f"pg_cron job {job.jobid}: {job.schedule} {job.command}"
+        if not job.command.strip():
+            yield not_imported(source, "there is no command")
+            continue
         # % begins a parameter in a job type's SQL.
         yield imported(source, values, notes, [job.command.replace("%", "%%")], transaction=transaction)
 

@@ -46,6 +46,14 @@ def only(**values: Any) -> Imported:
         "ALTER SYSTEM SET work_mem = '1MB'",
         "SELECT 1; VACUUM t",
         "CLUSTER",
+        "CLUSTER VERBOSE",
+        "CLUSTER (VERBOSE);",
+        "DISCARD ALL",
+        "PREPARE TRANSACTION 'x'",
+        "ROLLBACK PREPARED 'x'",
+        "SELECT 1; ROLLBACK",
+        "DELETE FROM t; END; DELETE FROM u",
+        "ABORT",
         "ALTER TABLE t DETACH PARTITION p CONCURRENTLY",
         r"SELECT '\'; VACUUM t; SELECT '\'",
         r"SELECT E'\\'; VACUUM t",
@@ -75,6 +83,11 @@ def test_what_cannot_run_in_a_transaction_runs_without(command: str) -> None:
         "REINDEX TABLE t",
         "SELECT do_it(); SELECT call_me()",
         "CLUSTER t USING i",
+        "CLUSTER VERBOSE t",
+        "DISCARD TEMP",
+        "SAVEPOINT s; ROLLBACK TO s",
+        "SAVEPOINT s; ROLLBACK TRANSACTION TO SAVEPOINT s",
+        "SELECT CASE WHEN true THEN 1 END",
         "REFRESH MATERIALIZED VIEW CONCURRENTLY v",
     ],
 )
@@ -105,6 +118,12 @@ def test_where_it_ran_is_named_and_an_inactive_job_stays_off() -> None:
     assert (entry.schedule.name, entry.schedule.enabled) == ("pg_cron_1", False)
     assert any("app as ana" in note for note in entry.notes)
     assert any("db2.example.org" in note for note in entry.notes)
+
+
+@pytest.mark.parametrize("command", ["", " \n\t"])
+def test_a_job_without_a_command_is_named_and_not_imported(command: str) -> None:
+    entry = only(command=command)
+    assert (entry.schedule, entry.notes) == (None, ("not imported: there is no command",))
 
 
 statements = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=30)
