@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,16 +24,43 @@ from tests.pgbouncer import free_port
 Starter = Callable[[str], subprocess.Popen[str]]
 
 
+@contextmanager
+def project(folder: str | None = None) -> Iterator[Path]:
+    """Give a place for data that every user can reach, as a project's folder is.
+
+    It is outside of pytest's own folders, which each further pytest of the machine closes to others when it starts.
+    """
+    with TemporaryDirectory(dir=folder, prefix="ayb-jobs-test-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made) / ".ayb-jobs" / "postgres"
+
+
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A place for data that every user can reach, as a project's folder is.
+    with project() as found:
+        yield found
 
-    It is outside of pytest's own folders, which each further pytest of the machine closes to others when it starts, and
-    on a disk, since a test puts another shared memory in the place of the machine's.
-    """
-    with TemporaryDirectory(dir="/var/tmp", prefix="ayb-jobs-test-") as project:
-        Path(project).chmod(0o755)
-        yield Path(project) / ".ayb-jobs" / "postgres"
+
+@pytest.fixture
+def disk_home() -> Iterator[Path]:
+    """A place that stays where it is if another shared memory takes the place of the machine's."""
+    with project(str(Path("/var") / "tmp")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Path]:
+    """A place in which a kept server has made its databases and ended."""
+    with project() as found:
+        with EmbeddedPostgres.kept(found):
+            pass
+        yield found
+
+
+@pytest.fixture
+def _data(home: Path, made: Path) -> None:
+    """Have `home` hold databases already, since making them takes a second or more."""
+    subprocess.run(["cp", "-a", str(made.parent), str(home.parent)], check=True)
 
 
 @pytest.fixture
@@ -142,6 +169,7 @@ def test_a_kept_server_keeps_its_data(home: Path) -> None:
         assert ask(server.url(), "SELECT answer FROM kept") == 42
 
 
+@pytest.mark.usefixtures("_data")
 def test_a_kept_server_is_joined_and_stopped_by_the_last_to_leave(home: Path, start: Starter) -> None:
     first = start(RUN_KEPT.format(home=str(home)))
     pid = int(said(first))
@@ -152,6 +180,7 @@ def test_a_kept_server_is_joined_and_stopped_by_the_last_to_leave(home: Path, st
     assert not is_alive(pid)
 
 
+@pytest.mark.usefixtures("_data")
 def test_a_kept_server_left_by_a_killed_starter_is_joined_and_stopped(home: Path, start: Starter) -> None:
     killed = start(RUN_KEPT.format(home=str(home)))
     pid = int(said(killed))
@@ -172,6 +201,7 @@ def test_starters_at_the_same_time_share_one_server(home: Path, start: Starter) 
     assert not is_alive(int(pids.pop()))
 
 
+@pytest.mark.usefixtures("_data")
 def test_a_crashed_kept_server_is_started_again(home: Path) -> None:
     with EmbeddedPostgres.kept(home) as server:
         write(server.url(), "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -184,6 +214,7 @@ def test_a_crashed_kept_server_is_started_again(home: Path) -> None:
             assert ask(again.url(), "SELECT answer FROM kept") == 42
 
 
+@pytest.mark.usefixtures("_data")
 def test_a_pid_file_whose_number_was_reused_does_not_keep_it_from_starting(home: Path) -> None:
     with EmbeddedPostgres.kept(home) as server:
         left_over = (server.data_dir / "postmaster.pid").read_text()
@@ -207,6 +238,7 @@ def sleeper_as_owner_of(home: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["/bin/sleep", "600"], user=owner.st_uid, group=owner.st_gid, extra_groups=[])
 
 
+@pytest.mark.usefixtures("_data")
 def test_an_interrupted_initdb_is_begun_again(home: Path) -> None:
     with EmbeddedPostgres.kept(home) as server:
         pass
@@ -258,6 +290,7 @@ def test_a_socket_folder_that_another_has_made_is_refused(home: Path) -> None:
         folder.rmdir()
 
 
+@pytest.mark.usefixtures("_data")
 @pytest.mark.parametrize("kind", ["link", "hard link"])
 def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays_as_it_is(home: Path, kind: str) -> None:
     with EmbeddedPostgres.kept(home):
@@ -272,6 +305,7 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays_as_it_is(ho
     assert precious.stat().st_uid == before
 
 
+@pytest.mark.usefixtures("_data")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
 def test_into_roots_server_root_alone_may_log_in(home: Path) -> None:
     nobody = pwd.getpwnam("nobody")
@@ -292,6 +326,7 @@ def test_into_roots_server_root_alone_may_log_in(home: Path) -> None:
             assert "Peer authentication failed" in asked.stderr
 
 
+@pytest.mark.usefixtures("_data")
 @pytest.mark.parametrize(
     ("left_over", "words"),
     [
@@ -330,7 +365,8 @@ except DatabaseError as error:
     ("disk", "shared_memory", "cause"),
     [("20m", "64m", "the disk is full"), ("200m", "16k", "shm is full or too small")],
 )
-def test_too_little_room_is_said_to_be_the_cause(home: Path, disk: str, shared_memory: str, cause: str) -> None:
+def test_too_little_room_is_said_to_be_the_cause(disk_home: Path, disk: str, shared_memory: str, cause: str) -> None:
+    home = disk_home
     home.parent.mkdir(parents=True)
     home.parent.chmod(0o755)
     mount = "mount -t tmpfs -o size={} tmpfs {} && "
@@ -424,6 +460,7 @@ def test_the_environment_of_libpq_changes_nothing(monkeypatch: pytest.MonkeyPatc
             assert ask(server.url(), "SHOW datestyle") == "ISO, MDY"
 
 
+@pytest.mark.usefixtures("_data")
 def test_a_data_folder_of_another_major_version_is_refused_with_the_servers_words(home: Path) -> None:
     with EmbeddedPostgres.kept(home) as server:
         pass
