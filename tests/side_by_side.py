@@ -28,7 +28,8 @@ GROUPS = {
     "runtime": ["tests/client", "tests/operations", "tests/runtime"],
     "storage": ["tests/storage"],
     "programs": ["tests/acceptance", "tests/models", "tests/daemon/test_daemon.py", "tests/test_embedded.py"],
-    "documents": ["tests/docs"],
+    # The oracle computes for long, and what it runs is run by `test_cron.py` as well, so it need not be measured.
+    "documents": ["tests/docs", "tests/model/schedules/test_cron_oracle.py"],
 }
 NAMED = [path for paths in GROUPS.values() for path in paths if not path.startswith("--")]
 ALL = GROUPS | {"others": ["tests", *(f"--ignore={path}" for path in NAMED)]}

@@ -59,7 +59,10 @@ def _hang_up_as_usual() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_hang_up_as_usual")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+# What ends a command by the one signal ends it by the others: `end_as_by_ctrl_c`, and `test_stopping.py`.
+@pytest.mark.parametrize(
+    "number", [*(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGTERM)), signal.SIGHUP]
+)
 def test_the_tour_leaves_the_daemon_up_until_it_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "output"
     with output.open("wb") as file, subprocess.Popen(PROGRAM, cwd=tmp_path, stdout=file, stderr=file) as tour:

@@ -11,7 +11,8 @@ from tests.cli.processes import PROGRAM, environment
 from tests.eventually import eventually
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+# What ends a command by the one signal ends it by the other: `end_as_by_ctrl_c`, and `test_stopping.py`.
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_that_is_stopped_amid_a_fault_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     told = tmp_path / "told"
     temporary = tmp_path / "temporary"

@@ -47,7 +47,7 @@ def test_a_slow_database_loses_no_lease(database_url: str, conn: Connection) -> 
 @pytest.mark.timeout(300)
 def test_a_fleet_behind_a_pooler_loses_nothing(database_url: str, pgbouncer: PgBouncer, tmp_path: Path) -> None:
     result = torture(
-        seconds=10,
+        seconds=6,
         seed=20_261_121,
         faults=parse_faults("kill=4,term=3,pause=1"),
         database_url=pgbouncer.url(database_url),

@@ -319,8 +319,8 @@ BUGS = [
 
 
 def put_in(bug: Bug, folder: Path) -> None:
-    """Copy the package to `folder` with the bug in it."""
-    shutil.copytree(ROOT / "ayb_jobs", folder / "ayb_jobs", ignore=shutil.ignore_patterns("__pycache__"))
+    """Copy the package to `folder` with the bug in it, and what is compiled: all of it but the changed file holds."""
+    shutil.copytree(ROOT / "ayb_jobs", folder / "ayb_jobs")
     shutil.copytree(ROOT / "migrations", folder / "migrations")
     (folder / "ayb_jobs" / bug.file).write_text(text_with(bug))
 

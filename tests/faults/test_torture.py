@@ -69,7 +69,7 @@ def test_nothing_is_lost_under_sixty_kills(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_without_faults_no_job_runs_twice_and_the_counters_tell_what_happened(tmp_path: Path) -> None:
-    result = tormented(tmp_path, 8, "none", daemons=2)
+    result = tormented(tmp_path, 5, "none", daemons=2)
     assert result.figures.extra_runs == 0
     assert any(snapshot.metrics for snapshot in result.evidence.snapshots)
 
@@ -108,7 +108,7 @@ def cut_off(folder: Path, cuts: int, *, daemons: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_dropped_packets_are_noticed_and_cost_no_job(tmp_path: Path) -> None:
-    cut_off(tmp_path, 5, daemons=4)
+    cut_off(tmp_path, 2, daemons=2)
 
 
 @pytest.mark.slow

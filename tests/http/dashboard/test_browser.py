@@ -100,7 +100,8 @@ def watched(browser: Any, sick: Sick, token: str = ADMIN, **options: Any) -> Ite
 
 def grave(page: Any, scheme: str) -> list[str]:
     """Return what axe finds that keeps people from using a page; in the dark only colours differ."""
-    page.evaluate(AXE.read_text())  # past the page's policy, as a tool of the browser's
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE.read_text())  # past the page's policy, as a tool of the browser's
     rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}
     found = page.evaluate("rules => axe.run(document, {resultTypes: ['violations'], ...rules})", rules)
     return [
@@ -113,10 +114,9 @@ def grave(page: Any, scheme: str) -> list[str]:
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_keeps_its_policy_fits_and_can_be_used_by_all(browser: Any, sick: Sick, scheme: str) -> None:
+def test_every_page_keeps_its_policy_fits_and_can_be_used_by_all(browser: Any, sick: Sick) -> None:
     wrong = {}
-    with watched(browser, sick, color_scheme=scheme, viewport={"width": 320, "height": 800}) as page:
+    with watched(browser, sick, color_scheme="light", viewport={"width": 320, "height": 800}) as page:
         for path in PAGES:
             page.goto(sick.at(path))
             if page.evaluate(OVERFLOW) > 0:
@@ -124,8 +124,11 @@ def test_every_page_keeps_its_policy_fits_and_can_be_used_by_all(browser: Any, s
             page.set_viewport_size({"width": 1440, "height": 900})
             if page.evaluate(OVERFLOW) > 0:
                 wrong[path, "1440 px"] = ["is wider than the screen"]
-            if found := grave(page, scheme):
-                wrong[path, scheme] = found
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                if found := grave(page, scheme):
+                    wrong[path, scheme] = found
+            page.emulate_media(color_scheme="light")
             page.set_viewport_size({"width": 320, "height": 800})
     assert wrong == {}
 

@@ -19,7 +19,7 @@ from tests.http.conftest import ADMIN, Server, serving
 
 REQUEST = f"GET /api/admin/jobs?limit=500 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN}\r\n\r\n".encode()
 PIPELINED = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
-CROWD = 120
+CROWD = 60
 
 
 FEW_DESCRIPTORS = """

@@ -249,7 +249,7 @@ year_fields = st.one_of(
 
 
 @pytest.mark.outer
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(month_day_fields, weekday_fields, year_fields)
 def test_days_and_years_are_those_of_the_oracle(
     month_day: cron_oracle.Days | None, weekday: cron_oracle.Days | None, years: range | None
