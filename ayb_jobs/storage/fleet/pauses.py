@@ -5,8 +5,8 @@ look under way may still lease, and buffers hold what was leased before: a daemo
 that back. No look under way leases a key that is paused: both need its limit's row.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString, NamedTuple
 
 from psycopg.rows import class_row, kwargs_row
 
@@ -370,7 +370,7 @@ LIST_KEYS = f"""
     ORDER BY 1
     LIMIT 1000
 """
-LISTS = {PauseKind.QUEUE: LIST_QUEUES, PauseKind.TYPE: LIST_TYPES, PauseKind.KEY: LIST_KEYS}
+LISTS: Mapping[PauseKind, LiteralString] = {PauseKind.QUEUE: LIST_QUEUES, PauseKind.TYPE: LIST_TYPES, PauseKind.KEY: LIST_KEYS}
 
 
 class _Row(NamedTuple):

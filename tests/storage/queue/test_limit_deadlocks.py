@@ -26,6 +26,8 @@ HUNT_S = 10.0
 LIMITS = {"one": 4, "two": 6}
 LOAD = "INSERT INTO _ayb_jobs (type, limit_key) SELECT %s, number %% 5 FROM generate_series(1, 2000) AS number"
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+# A look waits for a second at most, which hides a circle that is found no sooner.
+DETECT = "SET deadlock_timeout = '50ms'"
 RUNNING = "SELECT count(*) FROM _ayb_jobs WHERE state = 'running' AND limited_by = %s"
 LOSE = """
     UPDATE _ayb_jobs SET lease_until = now() - interval '1 second'
@@ -74,6 +76,7 @@ def test_two_limits_settling_recovery_and_changes_never_wait_for_each_other_in_a
     def keep_on(act: Callable[[Connection, random.Random], None], seed: int) -> int:
         turns, chance = 0, random.Random(seed)
         with closing(connect(database_url)) as own:
+            own.execute(DETECT)
             while not over.is_set():
                 act(own, chance)
                 turns += 1
