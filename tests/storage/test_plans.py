@@ -276,7 +276,7 @@ LOOK_UNDER = re.compile(r"(WITH RECURSIVE running AS MATERIALIZED.*?)INTO picked
 VALUES_UNDER = {
     "p_name": "'few'::text", "p_after": "''::text", "p_types": "'{test}'::text[]", "p_queues": "'{default}'::text[]",
     "p_aside": "'{}'::uuid[]", "p_only": "NULL::uuid[]", "spare": "50", "at": "now()",
-    "held.key_max_running": "4", "held.key_every": "interval '1 s'", "held.key_burst": "1",
+    "held.key_max_running": "4", "held.key_every": "interval '1 s'", "held.key_burst": "1", "paused_keys": "'{}'::text[]",
 }  # fmt: skip
 
 
