@@ -370,7 +370,11 @@ LIST_KEYS = f"""
     ORDER BY 1
     LIMIT 1000
 """
-LISTS: Mapping[PauseKind, LiteralString] = {PauseKind.QUEUE: LIST_QUEUES, PauseKind.TYPE: LIST_TYPES, PauseKind.KEY: LIST_KEYS}
+LISTS: Mapping[PauseKind, LiteralString] = {
+    PauseKind.QUEUE: LIST_QUEUES,
+    PauseKind.TYPE: LIST_TYPES,
+    PauseKind.KEY: LIST_KEYS,
+}
 
 
 class _Row(NamedTuple):
