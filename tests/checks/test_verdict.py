@@ -452,8 +452,26 @@ OF_A_SECOND = {a_second_late, a_lease_just_ran_out}
 
 def wording(text: str) -> str:
     """Return a sentence without its spans of time, which go on, and as plain text has it."""
-    spanless = re.sub(r"\d[\d,.]* (ms|s|min|h|days)\b( \d+ (s|min))?", "some time", text)
-    return " ".join(spanless.replace("`", "").lower().split()).rstrip(".")
+    plain = " ".join(text.replace("`", "").lower().split())
+    return re.sub(r"\d[\d,.]* (ms|s|min|h|days)\b( \d+ (s|min))?", "some time", plain).rstrip(".")
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_what_differs_in_its_name_alone_is_told_in_one_order(conn: Connection, names: str) -> None:
+    a_daemon(conn)
+    then = "2001-02-03T04:05:06Z"
+    for name in names:
+        make_job(conn, type=name, run_at=then)
+        make_job(conn, type="mail", queue=f"paused_{name}", run_at=then)
+        paused(conn, PauseKind.QUEUE, f"paused_{name}")
+        make_schedule(conn, name=name, next_run_at=then)
+        for _ in range(5):
+            make_job(conn, "failed", type=name)
+    found = {each.name: each.told for each in look_round(conn, Retention()).verdict.findings}
+    assert found["jobs.unclaimable"].endswith("none knows types `a`, `b`")
+    assert found["jobs.paused"].startswith("queue `paused_a`")
+    assert "; `a` " in found["schedules.overdue"]
+    assert found["jobs.failing"].startswith("5 `a` jobs")
 
 
 @pytest.mark.parametrize(

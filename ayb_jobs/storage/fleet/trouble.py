@@ -30,7 +30,7 @@ LIST_OFTEN_LOST = """
         GROUP BY job_type
     ) AS types
     WHERE lost >= 3
-    ORDER BY lost DESC
+    ORDER BY lost DESC, job_type
     LIMIT 10
 """
 
@@ -106,7 +106,7 @@ LIST_LONG_RUNS = """
     SELECT type, run_s, lease_s
     FROM runs, leases
     WHERE lost > 0 AND run_s > lease_s
-    ORDER BY run_s DESC
+    ORDER BY run_s DESC, type
     LIMIT 10
 """
 

@@ -53,7 +53,7 @@ COUNT_UNCLAIMABLE = """
     ) AS front
     WHERE NOT (type = ANY (%(types)s::text[]) AND queue = ANY (%(queues)s::text[]))
     GROUP BY type, queue
-    ORDER BY jobs DESC
+    ORDER BY jobs DESC, type, queue
     LIMIT 50
 """
 
@@ -110,7 +110,7 @@ COUNT_UNCLAIMABLE_BY_ALL = """
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
             AND daemon.drain_requested_at IS NULL AND waiting.type = ANY (daemon.types) AND waiting.queue = ANY (daemon.queues)
     )
-    ORDER BY jobs DESC
+    ORDER BY jobs DESC, type, queue
     LIMIT 50
 """
 

@@ -67,10 +67,10 @@ FIND_LONGEST = """
             ) AS front
             WHERE EXISTS (SELECT FROM alive WHERE lane.queue = ANY (alive.queues) AND front.type = ANY (alive.types))
                 AND NOT EXISTS (SELECT FROM paused WHERE kind = 'type' AND name = front.type)
-            ORDER BY front.run_at
+            ORDER BY front.run_at, front.type
             LIMIT 1
         ) AS first
-        ORDER BY first.run_at
+        ORDER BY first.run_at, first.queue, first.type
         LIMIT 1
     )
     SELECT type, queue, extract(epoch FROM now() - run_at)::float8 AS waited_s,
@@ -160,7 +160,7 @@ LIST_PAUSED_JOBS = """
         count(*) AS jobs, extract(epoch FROM now() - min(run_at))::float8 AS waited_s
     FROM paused JOIN front ON name = CASE kind WHEN 'queue' THEN queue WHEN 'type' THEN type WHEN 'key' THEN key END
     GROUP BY kind, name, paused_by, paused_at, reason
-    ORDER BY min(run_at)
+    ORDER BY min(run_at), kind, name
     LIMIT 100
 """
 
@@ -194,7 +194,7 @@ LIST_FAILING = """
         FROM _ayb_job_minutes
         WHERE at > now() - %(span)s::interval AND at <= now() AND job_type = failed.type
     ) AS ended
-    ORDER BY failed.jobs DESC
+    ORDER BY failed.jobs DESC, failed.type
     LIMIT 50
 """
 

@@ -74,7 +74,7 @@ LIST_OVERDUE = """
             LIMIT 1
         ) AS paused
     FROM _ayb_job_overdue AS overdue
-    ORDER BY since
+    ORDER BY since, name
     LIMIT %(limit)s
 """
 
