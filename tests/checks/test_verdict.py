@@ -468,7 +468,7 @@ def test_what_differs_in_its_name_alone_is_told_in_one_order(conn: Connection, n
         for _ in range(5):
             make_job(conn, "failed", type=name)
     found = {each.name: each.told for each in look_round(conn, Retention()).verdict.findings}
-    assert found["jobs.unclaimable"].endswith("none knows types `a`, `b`")
+    assert found["jobs.unclaimable"].endswith("knows types `a`, `b`; none serves queues `paused_a`, `paused_b`")
     assert found["jobs.paused"].startswith("queue `paused_a`")
     assert "; `a` " in found["schedules.overdue"]
     assert found["jobs.failing"].startswith("5 `a` jobs")
