@@ -105,7 +105,14 @@ def as_jobs(bench: Bench, work: Work, jobs: int, address: str | None) -> Cost:
     with (
         bench.database() as url,
         closing(connect(url)) as conn,
-        measured("kinds", url, module=module_of(work), address=address, settings=dict(work.settings)) as daemon,
+        measured(
+            "kinds",
+            url,
+            module=module_of(work),
+            job_type=work.job_type,
+            address=address,
+            settings=dict(work.settings),
+        ) as daemon,
     ):
         daemon.wait_for("ready")
 

@@ -81,10 +81,17 @@ def daemon(
     return started(config, registry)
 
 
-def kinds(url: str, *, module: str, address: str | None, settings: Mapping[str, int]) -> Callable[[], object]:
-    """Start a daemon with a module's handlers, a command and requests to `address`; return what stops it."""
-    types: dict[str, JobTypeSettings] = {"command": ExecSettings(exec=["/bin/true"])}
-    if address:
+def kinds(
+    url: str, *, module: str, job_type: str, address: str | None, settings: Mapping[str, int]
+) -> Callable[[], object]:
+    """Start a daemon with a module's handlers, and the command or the requests to `address` if these are measured.
+
+    A type that needs another executor would have a look for jobs of its own, which walks what waits for the first.
+    """
+    types: dict[str, JobTypeSettings] = {}
+    if job_type == "command":
+        types["command"] = ExecSettings(exec=["/bin/true"])
+    if job_type == "request" and address:
         types["request"] = HttpSettings(http=address, allow_private=True)
     config = Config(
         jobs=Jobs(enabled=True, poll_interval_ms=100).model_copy(update=settings),
