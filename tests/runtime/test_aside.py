@@ -5,12 +5,17 @@ from typing import Any
 
 import pytest
 
-from ayb_jobs.events import AsideFull, RowsSetAside
+from ayb_jobs.config import Config, Jobs
+from ayb_jobs.daemon.daemon import Daemon
+from ayb_jobs.daemon.identity import new_worker_id
+from ayb_jobs.events import AsideFull, Events, RowsSetAside
+from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.logs.wording import event_line
 from ayb_jobs.runtime import aside
 from ayb_jobs.runtime.aside import Aside, Waits
 from ayb_jobs.storage.faults import RowUnchanged
 from tests.aside import set_aside
+from tests.running import silent_logger
 
 
 def test_many_rows_with_one_kind_of_error_are_told_in_one_line() -> None:
@@ -49,3 +54,29 @@ def test_a_row_is_tried_again_at_growing_intervals_of_a_minute_at_most(may_pass:
     waits = Waits()
     assert [waits.put("a", may_pass=may_pass) for _ in expected] == expected
     assert waits.next_s() <= 60
+
+
+def test_whichever_part_of_a_daemon_set_a_row_aside_tries_it_again_within_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Waits] = []
+    make = Waits.__init__
+
+    def making(waits: Waits, **given: float) -> None:
+        make(waits, **given)
+        made.append(waits)
+
+    monkeypatch.setattr(Waits, "__init__", making)
+    daemon = Daemon(
+        config=Config(jobs=Jobs(enabled=True)),
+        url="postgresql:///nowhere",
+        registry=Registry(),
+        events=Events(),
+        logger=silent_logger(),
+        worker_id=new_worker_id(),
+    )
+    daemon.stop()
+    daemon._parts.lifeline.close()
+    assert len(made) > 10
+    for waits in made:
+        assert max(waits.put("a") for _ in range(20)) <= 60

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, LeasesLost
 from ayb_jobs.model.job import Lease
-from ayb_jobs.runtime.aside import Aside
+from ayb_jobs.runtime.aside import LONGEST_RETRY_S, Aside
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
@@ -34,7 +34,9 @@ class LeaseKeeper:
         self._emit = emit
         self._lease_s = lease_s
         self._turn_s = lease_s * EXTEND_AT
-        self._aside = Aside(emit, part="lease keeper", table="_ayb_jobs", first_s=LOCKED_S, longest_s=self._turn_s)
+        self._aside = Aside(
+            emit, part="lease keeper", table="_ayb_jobs", first_s=LOCKED_S, longest_s=min(self._turn_s, LONGEST_RETRY_S)
+        )
         self._suspicious = False
         self._wake = wake
 
