@@ -11,7 +11,16 @@ from ayb_jobs.storage.throwaway import Databases
 from tests.ayb_database import make_ayb_database
 
 OLD = "ALTER TABLE _ayb_jobs RENAME TO old_jobs; "
+NO_KEY = "_ayb_jobs has no primary key of id alone, and no other unique index of it; it needs one"
+DROP_KEY = "ALTER TABLE _ayb_jobs DROP CONSTRAINT _ayb_jobs_pkey; "
 ODD = {
+    "a key that is not unique": (DROP_KEY + "CREATE INDEX ON _ayb_jobs (id)", NO_KEY),
+    "a key with more in it": (DROP_KEY + "CREATE UNIQUE INDEX ON _ayb_jobs (id, type)", NO_KEY),
+    "a key that was not built to its end": (
+        DROP_KEY + "CREATE UNIQUE INDEX odd ON _ayb_jobs (id);"
+        " UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'odd'::regclass",
+        NO_KEY,
+    ),
     "a view": (
         OLD + "CREATE VIEW _ayb_jobs AS SELECT * FROM old_jobs",
         "_ayb_jobs is a view; it has to be a plain table",
