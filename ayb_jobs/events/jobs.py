@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.model.tally import Tally, tallied_by_type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,12 +17,17 @@ class JobsLeased:
     jobs: Sequence[LeasedJob]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class JobsSettled:
     """The completer settled these attempts."""
 
     settlements: Sequence[Settlement]
     now: float  # on the clock of `Settlement.started`
+
+    @cached_property
+    def tallies(self) -> Mapping[str, Tally]:
+        """What they add up to, by job type; counted once for all who listen."""
+        return tallied_by_type(self.settlements)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

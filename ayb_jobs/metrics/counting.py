@@ -3,10 +3,9 @@
 import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import sub
 from typing import assert_never
 
 from ayb_jobs import events
@@ -14,7 +13,7 @@ from ayb_jobs.events import Event
 from ayb_jobs.metrics.catalogue import CATALOGUE, RUN_BUCKETS, Labels
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState
-from ayb_jobs.model.lifecycle import Outcome, Settlement
+from ayb_jobs.model.lifecycle import Outcome
 
 # Job types and queues come from whoever enqueues; beyond so many they share one label, since each label value costs
 # memory for ever.
@@ -228,23 +227,13 @@ class Metrics:
                 self._observe("ayb_jobs_schedule_lag_seconds", max(0.0, (event.now - fire.fire_at).total_seconds()))
 
     def _settled(self, event: events.JobsSettled) -> None:
-        types = {ending.job.type for ending in event.settlements}
-        for job_type in types:
-            endings = event.settlements
-            if len(types) > 1:
-                endings = [ending for ending in endings if ending.job.type == job_type]
-            self._ended_all(self._type(job_type), endings)
-
-    def _ended_all(self, job_type: str, endings: Sequence[Settlement]) -> None:
-        """Count one type's endings, run times and records, column by column: no step of Python's own for each job."""
-        columns = dict(zip(Settlement._fields, zip(*endings, strict=True), strict=True))
-        for (state, outcome), count in Counter(zip(columns["state"], columns["outcome"], strict=True)).items():
-            self._ended(job_type, state, outcome, count)
-        runs_s = map(sub, columns["ended"], columns["started"])
-        self._histogram("ayb_jobs_run_duration_seconds", job_type).add_all(RUN_BUCKETS, runs_s)
-        processed = sum(filter(None, columns["records"]))
-        if processed:
-            self._add("ayb_jobs_records_processed", job_type, by=processed)
+        for name, tally in event.tallies.items():
+            job_type = self._type(name)
+            for (state, outcome), count in tally.counts.items():
+                self._ended(job_type, state, outcome, count)
+            self._histogram("ayb_jobs_run_duration_seconds", job_type).add_all(RUN_BUCKETS, tally.runs_s)
+            if tally.records:
+                self._add("ayb_jobs_records_processed", job_type, by=tally.records)
 
     def _ended(self, job_type: str, state: JobState, outcome: Outcome, count: int) -> None:
         match state:

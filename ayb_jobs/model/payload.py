@@ -2,6 +2,7 @@
 
 import json
 import re
+from json.scanner import make_scanner
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput, PayloadUndecodable
@@ -9,9 +10,10 @@ from ayb_jobs.model.digits import json_text
 from ayb_jobs.model.values import fault_of
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
-# Its `raw_decode` looks for no white space around a value, of which jsonb stores none; `json.loads` takes twice as
-# long.
-STORED_JSON = json.JSONDecoder()
+# Decodes the value at a place of a text. It looks for no white space around it, of which jsonb stores none, and takes a
+# fourth of the time of `json.loads`.
+DECODER: Any = json.JSONDecoder()
+scan_stored = make_scanner(DECODER)
 # A NUL character as JSON writes it; a backslash before it would make it a text of six characters.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -56,9 +58,9 @@ def decode_payload(text: str | None) -> Any:
     if text is None:
         raise PayloadUndecodable("the payload cannot be decoded: it is too large as text")
     try:
-        value, _ = STORED_JSON.raw_decode(text)
+        value, _ = scan_stored(text, 0)
     except RecursionError:
         raise PayloadUndecodable("the payload cannot be decoded: it is nested too deeply") from None
-    except ValueError as error:
+    except (StopIteration, ValueError) as error:
         raise PayloadUndecodable(f"the payload cannot be decoded: {error}") from None
     return value

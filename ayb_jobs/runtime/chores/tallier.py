@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ayb_jobs.events import Emit, Events, JobRecovered, JobsSettled
 from ayb_jobs.metrics import MOST_TYPES, OTHER
 from ayb_jobs.model.job import JobState
-from ayb_jobs.model.lifecycle import Outcome, Settlement
+from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.model.tally import Tally
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
@@ -37,29 +38,13 @@ class Tallier:
         """Count what an event says has ended."""
         match event:
             case JobsSettled():
-                self._settled(event.settlements)
+                for job_type, tally in event.tallies.items():
+                    self._add(job_type, ended_of(tally))
             case JobRecovered():
                 failed = event.job.state == JobState.FAILED
                 self._add(event.job.type, Ended(failed=int(failed), retried=int(not failed)))
             case _:
                 pass
-
-    def _settled(self, settlements: Sequence[Settlement]) -> None:
-        """Count endings column by column: next to no step of Python's own for each job if all are of one type."""
-        types = {ending.job.type for ending in settlements}
-        for job_type in types:
-            endings = settlements if len(types) == 1 else [each for each in settlements if each.job.type == job_type]
-            states = [ending.state for ending in endings]
-            again = states.count(JobState.QUEUED)
-            self._add(
-                job_type,
-                Ended(
-                    completed=states.count(JobState.COMPLETED),
-                    failed=states.count(JobState.FAILED),
-                    retried=again and again - [ending.outcome for ending in endings].count(Outcome.SNOOZED),
-                    records=sum(filter(None, [ending.records for ending in endings])),
-                ),
-            )
 
     def _add(self, job_type: str, ended: Ended) -> None:
         with self._lock:
@@ -104,6 +89,16 @@ def tallied(database: Transactions, events: Events) -> Tallier:
     tallier = Tallier(database, events.emit)
     events.subscribe(tallier)
     return tallier
+
+
+def ended_of(tally: Tally) -> Ended:
+    """Return what is kept of a tally; an attempt that asked to be run later is no retry."""
+    return Ended(
+        completed=tally.count(JobState.COMPLETED),
+        failed=tally.count(JobState.FAILED),
+        retried=tally.count(JobState.QUEUED) - tally.counts.get((JobState.QUEUED, Outcome.SNOOZED), 0),
+        records=tally.records,
+    )
 
 
 def plus(one: Ended, other: Ended) -> Ended:
