@@ -69,10 +69,9 @@ from ayb_jobs.storage.schedules.fires import Served
 JOIN_S = 10.0
 # What was missed while no daemon ran is caught up first, and is then no reason for an alert.
 ALERT_AFTER_S = 2.0
-# The first job comes before the first level is measured.
-TALLY_AFTER_S = 1.0
-# So do those that wait before what is old is removed.
+# What waited for a daemon begins before what is old is removed, and before it is counted for the charts.
 PRUNE_AFTER_S = 2.0
+TALLY_AFTER_S = 10.0
 
 
 def build(
