@@ -27,13 +27,15 @@ from ayb_jobs.storage.table_locks import TableLocked, find_table_lock, waited_in
 RECONNECT_S = 1.0
 # How long others wait for the first connection to have asked where our tables are.
 OTHERS_ASK_S = 0.1
+# How long a patient loop waits for another's connection; one more costs as much as hundreds of jobs.
+SHARE_S = 0.1
 
 
 class Database:
     """One daemon's connections: some for its own loops, some for handlers and HTTP, so that neither starves the other.
 
-    The loops' connections are opened on demand and kept; a broken one is thrown away with all idle ones, so that after
-    a restart of the server each loop's next turn connects anew. (psycopg's pool waits longer and longer between its
+    The loops' connections are opened on demand and kept. A broken one is thrown away with all idle ones, so after a
+    restart of the server each loop's next turn connects anew. (psycopg's pool waits longer and longer between its
     attempts to reconnect, and a daemon must lease again within a second. The pool for handlers is told to give up soon
     and to begin anew, since each handler that waits in vain for it has used up an attempt.)
 
@@ -53,7 +55,9 @@ class Database:
         self.name = name
         self.timeouts = timeouts or Timeouts()
         self._lock = threading.Lock()
+        self._has_idle = threading.Condition(self._lock)
         self._idle: list[OwnConnection] = []
+        self._lent = 0
         self._closed = False
         self._surroundings: Surroundings | None = None
         self._asking = threading.Lock()
@@ -78,15 +82,16 @@ class Database:
         self._work.resize(0, max(1, work_connections))
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self, *, patient: bool = False) -> Iterator[Connection]:
         """Lend an autocommit connection for one unit of work.
 
+        Whoever is `patient` waits a moment for one that comes back, before one more is opened.
         Behind a pooler the unit is one transaction, since only there can its statement timeout be set.
         Raises `DatabaseError` if no connection can be had, and `TableLocked` if a statement of the block was ended for
         taking too long while somebody has one of our tables locked.
         """
         try:
-            with self._lent() as conn:
+            with self._lend(patient=patient) as conn:
                 yield conn
         except Exception as error:
             if waited_in_vain(error) and (lock := self._find_table_lock()):
@@ -94,13 +99,13 @@ class Database:
             raise
 
     def _find_table_lock(self) -> str | None:
-        with suppress(psycopg.Error, DatabaseError), self._lent() as conn:
+        with suppress(psycopg.Error, DatabaseError), self._lend() as conn:
             return find_table_lock(conn)
         return None
 
     @contextmanager
-    def _lent(self) -> Iterator[Connection]:
-        conn = self._take()
+    def _lend(self, *, patient: bool = False) -> Iterator[Connection]:
+        conn = self._take(patient=patient)
         try:
             if shares_sessions(conn):
                 with conn.transaction():
@@ -148,10 +153,22 @@ class Database:
         if isinstance(conn, OwnConnection):
             keep_to_ourselves(conn, self._surroundings)
 
-    def _take(self) -> OwnConnection:
+    def _take(self, *, patient: bool) -> OwnConnection:
         with self._lock:
+            if patient and self._lent and not self._idle:
+                self._has_idle.wait_for(lambda: self._idle or not self._lent, SHARE_S)
+            self._lent += 1
             if self._idle:
                 return self._idle.pop()
+        try:
+            return self._open()
+        except BaseException:
+            with self._lock:
+                self._lent -= 1
+                self._has_idle.notify()
+            raise
+
+    def _open(self) -> OwnConnection:
         conn = self._connect()
         # Statements that pass over locked rows rely on it, whatever the database or the role prefers.
         conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
@@ -182,6 +199,8 @@ class Database:
 
     def _give_back(self, conn: OwnConnection) -> None:
         with self._lock:
+            self._lent -= 1
+            self._has_idle.notify()
             if is_idle(conn) and not self._closed:
                 self._idle.append(conn)
                 return

@@ -1,6 +1,7 @@
 """Connections: what they outlive, and how soon."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -9,9 +10,12 @@ from psycopg import sql
 
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
+from ayb_jobs.storage import connections
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, Timeouts
 from tests.eventually import eventually
+
+LIMIT_S = 30.0
 
 
 @pytest.mark.outer
@@ -70,3 +74,26 @@ def test_waiting_in_vain_says_what_may_be_wrong(database_url: str) -> None:
         database.work(),
     ):
         pass
+
+
+def test_whoever_is_patient_shares_a_connection_and_nobody_else_waits(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SHARE_S", LIMIT_S)
+    with closing(Database(database_url)) as database, ThreadPoolExecutor() as pool:
+        with database.connection() as first:
+            lent = first.info.backend_pid
+            patient = pool.submit(backend_of, database, patient=True)
+        assert patient.result(LIMIT_S) == lent
+        with database.connection():
+            assert pool.submit(backend_of, database).result(LIMIT_S) != lent
+
+
+def test_the_patient_wait_for_a_moment_alone(database_url: str) -> None:
+    with closing(Database(database_url)) as database, database.connection() as first:
+        assert backend_of(database, patient=True) != first.info.backend_pid
+
+
+def backend_of(database: Database, *, patient: bool = False) -> int:
+    with database.connection(patient=patient) as conn:
+        return conn.info.backend_pid

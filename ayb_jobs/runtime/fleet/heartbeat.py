@@ -58,7 +58,7 @@ class Heartbeat:
 
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             heard = beat(conn, self._daemon, aside=self._set_aside())
             self._is_known = True
         if heard.drains and not self._daemon.drains:
@@ -77,12 +77,12 @@ class Heartbeat:
         """Remove the daemon's row, if there is one."""
         if not self._is_known:
             return
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             forget_daemons(conn, [self._daemon.id])
 
     def _look(self) -> None:
         """Tell which jobs are unclaimable, and forget daemons that have been silent for a day."""
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             silent = find_silent(conn, aside=self._kept.ids())
             found = count_unclaimable(conn, types=self._daemon.types, queues=self._daemon.queues)
         self._emit(JobsUnclaimable(counts=found.types, queues=found.queues))

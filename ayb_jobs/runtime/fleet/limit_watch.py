@@ -52,7 +52,7 @@ class LimitWatch:
 
     def tick(self) -> float:
         """Look once; return the seconds until the next look."""
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             seen = watch_limits(conn, worker_id=self._worker_id)
         self._limits.learn(exist=seen.any)
         if self._paused.limit(seen.types):
@@ -67,7 +67,7 @@ class LimitWatch:
             return False
         if self._left_beside():
             return False
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             confirm_limits(conn, worker_id=self._worker_id, newest=newest)
         return True
 
@@ -82,9 +82,9 @@ class LimitWatch:
         return self._running_beside()
 
     def _running_beside(self) -> list[str]:
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             return find_running_beside(conn, worker_id=self._worker_id)
 
     def _put_under(self, ids: Sequence[str]) -> list[str]:
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             return put_under(conn, ids)

@@ -35,14 +35,14 @@ class PauseWatch:
     def tick(self) -> float:
         """Pause what is asked for and look once; return the seconds until the next look."""
         self._pause_asked()
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             seen = watch_pauses(conn, worker_id=self._worker_id)
         if self._paused.become(seen.queues, seen.types, seen.keys, seen.leases):
             self._on_change()
         if seen.confirmed != seen.newest:
             if self._may_start(seen.leases):
                 return CONFIRM_S
-            with self._database.connection() as conn:
+            with self._database.connection(patient=True) as conn:
                 confirm_pauses(conn, worker_id=self._worker_id, newest=seen.newest)
         return self._next_s(seen)
 
@@ -51,7 +51,7 @@ class PauseWatch:
         while self._paused.asked:
             name, reason = self._paused.asked[0]
             new = NewPause(kind=PauseKind.TYPE, name=name, reason=reason[:MAX_REASON])
-            with self._database.connection() as conn:
+            with self._database.connection(patient=True) as conn:
                 if find_pause(conn, queue="", type=name) is None:
                     queues.pause(conn, new, actor=Actor(name=f"daemon {self._worker_id}"))
             self._paused.asked.popleft()

@@ -68,7 +68,7 @@ class Recoverer:
     def _look(self) -> Look:
         sweeping = self._sweeps.wait_s() == 0
         began = time.monotonic()
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             found = find_expired_leases(
                 conn,
                 limit=BATCH,

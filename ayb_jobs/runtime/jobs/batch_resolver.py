@@ -150,11 +150,11 @@ class BatchResolver:
     def _find_touched(self) -> None:
         """Find the batches of jobs of which only the ids are known."""
         while self._ended:
-            with _taken(self._ended) as jobs, self._database.connection() as conn:
+            with _taken(self._ended) as jobs, self._database.connection(patient=True) as conn:
                 self._touched.update(dict.fromkeys(find_batches_of(conn, jobs)))
 
     def _sweep(self) -> None:
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             page = find_sealed(conn, after=self._swept, limit=BATCH)
         if page:
             self._waits = True
@@ -170,7 +170,7 @@ class BatchResolver:
         asked = [(id_, self._witnesses.get(id_)) for id_ in ids if id_ not in aside]
         if not asked:
             return
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             seen = look_at_batches(conn, asked)
         if seen and not self._waits:
             self._waits = True

@@ -109,7 +109,7 @@ class Resolver:
     def _look_at_children(self, parents: Sequence[str]) -> None:
         after = NO_EDGE
         while True:
-            with self._database.connection() as conn:
+            with self._database.connection(patient=True) as conn:
                 edges = find_edges_of(conn, parents, after=after, limit=BATCH)
             self._resolve(edges)
             if len(edges) < BATCH:
@@ -117,7 +117,7 @@ class Resolver:
             after = edges[-1]
 
     def _look_at_newest(self) -> None:
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             page = find_ripe_edges(conn, after=self._newest, limit=SWEPT)
         if page.last is None:
             self._next_sweep = 0.0  # it finds out at once whether any job waits at all
@@ -128,7 +128,7 @@ class Resolver:
         self._resolve(page.ripe)
 
     def _sweep(self) -> None:
-        with self._database.connection() as conn:
+        with self._database.connection(patient=True) as conn:
             page = find_ripe_edges(conn, after=self._swept, limit=SWEPT)
         if page.last is not None:
             self._waits = True  # whatever was enqueued without a word that was heard
