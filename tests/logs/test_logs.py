@@ -191,8 +191,10 @@ class Lines:
 def event_classes() -> set[type]:
     return {
         value
-        for value in vars(events).values()
-        if isinstance(value, type) and value.__module__ == events.__name__ and value is not events.Events
+        for name, module in list(sys.modules.items())
+        if name.startswith(f"{events.__name__}.")
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == name and value is not events.Events
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from ayb_jobs.model.job import LeasedJob
-from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.lanes import NO_FLOOR, Lane
 
 # How much of the newest batch counts in the mean.
 NEWEST = 0.25
@@ -75,6 +75,16 @@ class Lanes:
         for lane, (run_at, job_id) in ends.items():
             place = self._places[lane]
             self._lanes[place] = self._bottom[place]._replace(floor_run_at=run_at, floor_id=job_id)
+
+    def walked(self, until: str) -> None:
+        """Start the next look of each lane here at the earliest: whatever is due before was looked at, and not wanted.
+
+        `until` is the database's text of an instant, which sorts as instants do.
+        """
+        self._lanes = [
+            lane if lane.floor_run_at >= until else lane._replace(floor_run_at=until, floor_id=NO_FLOOR[1])
+            for lane in self._lanes
+        ]
 
     def _of_filled(self, jobs: Sequence[LeasedJob]) -> list[LeasedJob]:
         """Return the jobs of those queues that got all that they had room for."""

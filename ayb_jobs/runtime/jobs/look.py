@@ -26,13 +26,17 @@ from ayb_jobs.runtime.narrowing import Patience
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.limits import watch_limits
-from ayb_jobs.storage.queue.lanes import Lane
+from ayb_jobs.storage.queue.lanes import Lane, instant_ago
 from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.limited import Beside, lease_beside_limits
 
 BATCH = 500
 # About as long as a thread takes to wake up.
 LET_OTHERS_START_S = 0.00005
+# A look that takes longer and finds nothing has walked many jobs that are not for it.
+LONG_WALK_S = 0.01
+# Most jobs are committed this soon after the time from which they are due.
+COMMITTED_S = 1.0
 
 
 def _lease_plain(conn: Connection, **values: Any) -> Beside:
@@ -155,8 +159,11 @@ class Look:
             return tried
         rooms = self._leasing.slots.free()
         lanes = self._lanes.now(limit - tried, rooms, sweeping=sweeping)
+        began, walks_all = time.monotonic(), not rooms and not self._lanes.by_turn
         try:
             leased = self._lease_batch(lanes, limit - tried, sweeping=sweeping)
+            if walks_all and not leased and time.monotonic() - began > LONG_WALK_S:
+                self._begin_behind_the_walked(began)
         except Exception as error:
             if not self._patience.blames(error):
                 raise
@@ -167,6 +174,11 @@ class Look:
         if sweeping and leased + tried < limit:
             leased += self._careful.check(lanes, limit - tried - leased)
         return tried + leased
+
+    def _begin_behind_the_walked(self, began: float) -> None:
+        """Have the next looks begin where one ended that found nothing; it walked what is for other executors."""
+        with self._database.connection() as conn:
+            self._lanes.walked(instant_ago(conn, time.monotonic() - began + COMMITTED_S))
 
     def _fills(self, rooms: Mapping[str, int]) -> bool:
         """Tell whether a queue that had free slots is full: what is due in others may have stood behind its jobs."""

@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from ayb_jobs.storage.arrays import numbers_array, plain_array, text_array
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
 
 NO_FLOOR = ("-infinity", "00000000-0000-0000-0000-000000000000")
 # More than any limit: a lane's share of a batch, and the room of its queue, if nothing is known of them.
@@ -35,6 +36,14 @@ class Lane(NamedTuple):
     floor_id: str = NO_FLOOR[1]
     share: int = ANY_NUMBER
     room: int = ANY_NUMBER
+
+
+INSTANT_AGO = "SELECT (now() - %(seconds)s * interval '1 second')::text"
+
+
+def instant_ago(conn: Connection, seconds: float) -> str:
+    """Return what a floor may be that lies so many seconds back, by the database's clock."""
+    return str(one_row(conn.execute(INSTANT_AGO, {"seconds": seconds}))[0])
 
 
 def lane_values(lanes: Sequence[Lane], types: Sequence[str], limit: int) -> dict[str, Any]:

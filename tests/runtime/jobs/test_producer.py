@@ -11,7 +11,7 @@ import pytest
 from psycopg import OperationalError, errors
 
 from ayb_jobs.events import LoopErrorRepeated
-from ayb_jobs.runtime.jobs import giving_back
+from ayb_jobs.runtime.jobs import giving_back, look
 from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.giving_back import LOOK_S, GivingBack
@@ -324,3 +324,43 @@ def test_a_look_by_turn_that_falls_short_is_followed_by_one_that_is_not(
         assert len(bench.buffer) == 0
         bench.producer.tick()
         assert len(bench.buffer) == 50
+
+
+def test_jobs_for_other_executors_are_walked_once_and_not_at_each_look(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "LONG_WALK_S", 0.0)
+    insert = (
+        "INSERT INTO _ayb_jobs (type, run_at) SELECT %s, now() - %s * interval '1 second' FROM generate_series(1, %s)"
+    )
+    conn.execute(insert, ("of others", 60, 3000))
+    monkeypatch.setattr(SweepClock, "wait_s", lambda _: 60.0)
+    bench = Bench(db)
+    bench.producer.tick()
+    walked = walked_by(bench, conn)
+    assert walked < 100
+    conn.execute(insert, ("test", 0, 1))
+    bench.producer.tick()
+    assert len(bench.buffer) == 1
+    conn.execute(insert, ("test", 30, 1))
+    bench.producer.tick()
+    assert len(bench.buffer) == 1, "what was due before the floor is found by a sweep"
+    monkeypatch.setattr(SweepClock, "wait_s", lambda _: 0.0)
+    bench.producer.tick()
+    assert len(bench.buffer) == 2
+
+
+def walked_by(bench: Bench, conn: Connection) -> int:
+    """Return how many entries of the index of what is ready one more look reads."""
+    before = ready_entries_read(bench, conn)
+    bench.producer.tick()
+    return ready_entries_read(bench, conn) - before
+
+
+def ready_entries_read(bench: Bench, conn: Connection) -> int:
+    with bench.db.connection() as ours:
+        ours.execute("SELECT pg_stat_force_next_flush()")
+    row = conn.execute(
+        "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'idx_ayb_jobs_ready'"
+    ).fetchone()
+    return int(row[0]) if row else 0
