@@ -7,7 +7,9 @@ install` there). Run it from the root of this tree, on a machine that does nothi
     .venv/bin/python benchmarks/beside.py ../earlier drain list --rounds 21
 
 Both work on one server that is thrown away, each in databases of its own. In each round both have their turn, and the
-one that begins changes from round to round. The figures are medians of the rounds. The ratio is the median of the
+one that begins changes from round to round. For `at-once` both drain at the same time, each on a server of its own:
+whatever else the machine does then slows both alike, and so the CPU for each job can be compared on a busy machine,
+too. The figures are medians of the rounds. The ratio is the median of the
 rounds' own ratios, turned so that above 1 this tree is the better one, whatever the unit.
 """
 
@@ -20,7 +22,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,7 @@ LOAD = """
     INSERT INTO _ayb_jobs (type, payload, run_at) SELECT 'beside_noop', '{}', now() FROM generate_series(1, %s)
 """
 LEFT = "SELECT EXISTS (SELECT FROM _ayb_jobs WHERE state IN ('queued', 'running'))"
+DONE = "SELECT count(*) FROM _ayb_jobs WHERE state = 'completed'"
 STARTED = "SELECT min(last_run_at) FROM _ayb_jobs WHERE last_run_at IS NOT NULL"
 ENQUEUE = "import ayb_jobs; ayb_jobs.enqueue"
 
@@ -205,6 +208,65 @@ def until(conn: psycopg.Connection, question: str, *, pause_s: float) -> None:
         time.sleep(pause_s)
 
 
+class Side:
+    """One of two trees that drain at the same time: its daemon, its server, and when its first job was leased."""
+
+    def __init__(self, tree: Tree, jobs: int, stack: ExitStack) -> None:
+        self.place = Place(stack.enter_context(EmbeddedPostgres.throwaway(settings=DURABLE)), jobs)
+        self.tree = tree
+        self.url = stack.enter_context(self.place.database(tree, jobs))
+        self.conn = stack.enter_context(closing(psycopg.connect(self.url, autocommit=True)))
+        self.began: tuple[float, float, float] | None = None
+
+    def begin(self, stack: ExitStack) -> None:
+        """Start the daemon."""
+        self.pid = stack.enter_context(self.tree.daemon(self.url))
+
+    def used(self) -> tuple[float, float, float]:
+        """Return the time, and the CPU time of daemon and server until now, in seconds."""
+        return time.monotonic(), cpu_seconds(self.pid), self.place.server_cpu_s()
+
+    def has_ended(self) -> bool:
+        """Tell whether nothing is left, and note the first lease."""
+        if self.began is None:
+            if self.conn.execute(f"SELECT ({STARTED}) IS NOT NULL").fetchone()[0]:
+                self.began = self.used()
+            return False
+        return not self.conn.execute(f"SELECT {LEFT}").fetchone()[0]
+
+    def figures(self) -> Figures:
+        """Return what each job has cost until now."""
+        used, done = self.used(), self.conn.execute(DONE).fetchone()[0]
+        took_s, daemon_s, server_s = (end - begin for begin, end in zip(self.began or used, used, strict=True))
+        return {
+            ("at once: drain", "jobs/s"): done / took_s,
+            ("at once: CPU of the daemon for each job", "µs"): daemon_s / done * 1e6,
+            ("at once: CPU of the server for each job", "µs"): server_s / done * 1e6,
+            ("at once: CPU of both for each job", "µs"): (daemon_s + server_s) / done * 1e6,
+        }
+
+
+def at_once(trees: tuple[Tree, Tree], jobs: int, rounds: int) -> dict[tuple[str, str], list[list[float]]]:
+    """Have both trees drain at the same time until the first is done; return what `in_turn` returns."""
+    found: dict[tuple[str, str], list[list[float]]] = defaultdict(lambda: [[], []])
+    for number in range(rounds):
+        print(f"{AT_ONCE}, round {number + 1} of {rounds}", file=sys.stderr)
+        with ExitStack() as stack:
+            sides = [Side(tree, jobs, stack) for tree in trees]
+            for side in sides if number % 2 == 0 else reversed(sides):
+                side.begin(stack)
+            give_up = time.monotonic() + LIMIT_S
+            while not sum(side.has_ended() for side in sides):
+                if time.monotonic() > give_up:
+                    sys.exit(f"no drain has ended within {LIMIT_S:g} s")
+                time.sleep(0.02)
+            for place, side in enumerate(sides):
+                for name, value in side.figures().items():
+                    found[name][place].append(value)
+    return found
+
+
+AT_ONCE = "at-once"
 WORKS: Mapping[str, Callable[[Place, Tree], Figures]] = {
     "drain": bench("drain"),
     "cpu": cpu,
@@ -223,19 +285,22 @@ def main() -> None:
     print(f"{'FIGURE':44} {'UNIT':>7} {'THIS':>10} {'OTHER':>10} {'RATIO':>6}")
     with EmbeddedPostgres.throwaway(settings=DURABLE) as server:
         place = Place(server, options.jobs)
-        for work in options.works or WORKS:
-            tell(in_turn(place, trees, work, options.rounds))
+        for work in options.works or [*WORKS, AT_ONCE]:
+            if work == AT_ONCE:
+                tell(at_once(trees, options.jobs, options.rounds))
+            else:
+                tell(in_turn(place, trees, work, options.rounds))
 
 
 def arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=Path, help="the other checkout, with its own .venv")
-    parser.add_argument("works", nargs="*", help=f"any of: {', '.join(WORKS)}; without one, all")
+    parser.add_argument("works", nargs="*", help=f"any of: {', '.join([*WORKS, AT_ONCE])}; without one, all")
     parser.add_argument("--rounds", type=int, default=5, help="how often both have their turn")
     parser.add_argument("--jobs", type=int, default=20_000, help="jobs in a round")
     options = parser.parse_args()
-    if unknown := set(options.works) - set(WORKS):
+    if unknown := set(options.works) - {*WORKS, AT_ONCE}:
         parser.error(f"no such work: {', '.join(unknown)}")
     if not (options.other / ".venv/bin/python").exists():
         parser.error(f"{options.other} has no .venv; run make install there")

@@ -86,7 +86,7 @@ def kinds(
 ) -> Callable[[], object]:
     """Start a daemon with a module's handlers, and the command or the requests to `address` if these are measured.
 
-    A type that needs another executor would have a look for jobs of its own, which walks what waits for the first.
+    A type that needs another executor would have looks of its own, which now and then walk what waits for the first.
     """
     types: dict[str, JobTypeSettings] = {}
     if job_type == "command":
