@@ -1,5 +1,6 @@
 """docs/flow-control.md, block by block."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -16,9 +17,9 @@ DOCUMENT = ROOT / "docs" / "flow-control.md"
 def test_each_example_of_python_runs(text: str, conn: Connection) -> None:
     names: dict[str, Any] = {"conn": conn}
     exec(text, names)  # our own document
-    made = [row[0] for row in conn.execute("SELECT type FROM _ayb_jobs ORDER BY id")]
+    made = Counter(row[0] for row in conn.execute("SELECT type FROM _ayb_jobs"))
     assert made in (
-        ["sync", "reindex"],
-        ["fetch", *["resize"] * 3, "join", "clean_up", *["thumbnail"] * 100],
-        [*["render"] * 100, "index", "render"],
+        {"sync": 1, "reindex": 1},
+        {"fetch": 1, "resize": 3, "join": 1, "clean_up": 1, "thumbnail": 100},
+        {"render": 101, "index": 1},
     )

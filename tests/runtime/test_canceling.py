@@ -521,7 +521,7 @@ def test_a_killed_daemons_job_ends_canceled_by_another(tmp_path: Path, database_
         victim.wait()
     with daemon(tmp_path / "b", database_url, lease_duration_s=60) as other:
         eventually(lambda: is_canceled(conn, job_id))
-        assert other.events("job.canceled")[0]["job_id"] == job_id
+        eventually(lambda: [event["job_id"] for event in other.events("job.canceled")] == [job_id])
     [(outcome, error, _)] = attempts(conn, job_id)
     assert (outcome, error.partition(" by ")[0]) == ("canceled", "canceled while it ran; lease lost")
 

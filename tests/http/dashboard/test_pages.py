@@ -342,7 +342,7 @@ def test_a_queue_and_a_type_are_paused_and_resumed_and_who_has_not_heard_is_name
     assert "until 2100: “<b>the bucket is full</b>”; not yet confirmed by a" in paused.text
     assert "The queue is resumed." in guest.press(guest.get("/queues"), "Resume").text
     held = guest.press(guest.get("/queues/pause"), "Pause it", kind="type", name="send_mail")
-    assert "Types that are paused" in held.text
+    assert "Types and keys that are paused" in held.text
     assert "The type is resumed." in guest.press(held, "Resume").text
     again = guest.press(held, "Resume")
     assert (again.status, "is not paused. Nothing was changed." in again.text) == (409, True)
