@@ -232,7 +232,7 @@ class Side:
             if self.conn.execute(f"SELECT ({STARTED}) IS NOT NULL").fetchone()[0]:
                 self.began = self.used()
             return False
-        return not self.conn.execute(f"SELECT {LEFT}").fetchone()[0]
+        return not self.conn.execute(LEFT).fetchone()[0]
 
     def figures(self) -> Figures:
         """Return what each job has cost until now."""

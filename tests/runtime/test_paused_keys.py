@@ -80,7 +80,7 @@ def test_nobody_waits_for_the_next_token_of_a_paused_key(conn: Connection) -> No
     with conn.transaction():
         limits.set_limit(conn, NewLimit(name="few", types=["test"], key_rate="1/h"), by="ada")
     waiting(conn, "aa")
-    assert under(conn).wait_s > 3000  # type: ignore[operator]
+    assert (under(conn).wait_s or 0) > 3000
     pause(conn)
     assert under(conn).wait_s is None
 
