@@ -19,6 +19,8 @@ FOR_EVER_S = 3600.0 * 24
 CONFIRM_S = 0.05
 # How often it looks whether jobs still wait under limits that were removed.
 LEFT_S = 5.0
+# A job that ran or failed under a limit that was removed may be queued again, and nobody says so.
+RETRIED_S = 15.0
 # How soon a job that the database did not let count is tried again.
 FIRST_RETRY_S = 1.0
 
@@ -59,7 +61,9 @@ class LimitWatch:
             self._on_change()
         if seen.confirmed != seen.newest and not self._confirm(seen.newest):
             return CONFIRM_S
-        return LEFT_S if seen.any and not seen.types else FOR_EVER_S
+        if seen.types:
+            return FOR_EVER_S
+        return LEFT_S if seen.any else RETRIED_S
 
     def _confirm(self, newest: int) -> bool:
         held = self._in_flight.all()

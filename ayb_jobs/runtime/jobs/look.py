@@ -35,6 +35,8 @@ BATCH = 500
 LET_OTHERS_START_S = 0.00005
 # A look that takes longer and finds nothing has walked many jobs that are not for it.
 LONG_WALK_S = 0.01
+# What comes meanwhile is walked at each look.
+WALK_AGAIN_S = 10.0
 # Most jobs are committed this soon after the time from which they are due.
 COMMITTED_S = 1.0
 
@@ -83,6 +85,7 @@ class Look:
         self._lanes = Lanes(leasing.queues)
         self._sweeps = SweepClock()
         self._forget_floors = False
+        self._walk_again = 0.0
         self._patience = Patience()
 
     def fill(self) -> float:
@@ -153,6 +156,7 @@ class Look:
         """Lease up to `limit` jobs, and return how many."""
         if self._forget_floors:
             self._forget_floors = False
+            self._walk_again = 0.0
             self._lanes.forget_floors()
         tried = self._careful.try_again(limit)
         if tried >= limit:
@@ -162,13 +166,14 @@ class Look:
         began, walks_all = time.monotonic(), not rooms and not self._lanes.by_turn
         try:
             leased = self._lease_batch(lanes, limit - tried, sweeping=sweeping)
-            if walks_all and not leased and time.monotonic() - began > LONG_WALK_S:
-                self._begin_behind_the_walked(began)
         except Exception as error:
             if not self._patience.blames(error):
                 raise
             self._lanes.by_turn = False
             leased = self._careful.lease(lanes, limit - tried)
+        else:
+            if walks_all and not leased:
+                self._begin_behind_the_walked(began)
         self._patience.begin_anew()
         self._has_filled = self._fills(rooms)
         if sweeping and leased + tried < limit:
@@ -176,9 +181,15 @@ class Look:
         return tried + leased
 
     def _begin_behind_the_walked(self, began: float) -> None:
-        """Have the next looks begin where one ended that found nothing; it walked what is for other executors."""
-        with self._database.connection() as conn:
-            self._lanes.walked(instant_ago(conn, time.monotonic() - began + COMMITTED_S))
+        """Have the next looks begin where one ended that found nothing, if it took long; it walked others' jobs.
+
+        Not each time: a database far away takes long, too.
+        """
+        now = time.monotonic()
+        if now - began > LONG_WALK_S and now >= self._walk_again:
+            with self._database.connection() as conn:
+                self._lanes.walked(instant_ago(conn, now - began + COMMITTED_S))
+            self._walk_again = now + WALK_AGAIN_S
 
     def _fills(self, rooms: Mapping[str, int]) -> bool:
         """Tell whether a queue that had free slots is full: what is due in others may have stood behind its jobs."""

@@ -85,7 +85,7 @@ class Settings:
             values[name] = changed | {key: Unknown(f"it is set only {self._when()}") for key in after}
             return
         values[name] = after
-        for key in (key for key in earlier if key not in after):
+        for key in [key for key in earlier if key not in after]:
             self.lose(str(key), UNREADABLE, "a later assignment of the whole setting overwrites it")
 
     def _assign_item(self, target: ast.Subscript, value: Any) -> None:
