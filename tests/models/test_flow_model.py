@@ -104,6 +104,9 @@ class Flow(RuleBasedStateMachine):
             assert limits.remove_limit(self.conn, "few") == (self.held is not None)
         self.held = None
         self.paused.discard(PauseKind.KEY)
+        self._free_removed()
+
+    def _free_removed(self) -> None:
         free_removed(self.conn, find_removed(self.conn, find_waiting_limits(self.conn).removed))
 
     @rule(kind=st.sampled_from(list(PauseKind)))
@@ -123,6 +126,7 @@ class Flow(RuleBasedStateMachine):
     @rule(room=st.integers(1, 5))
     def lease(self, room: int) -> None:
         expected = self._expected(room)
+        self._free_removed()  # as a daemon does, since a job may have been queued again after its limit was removed
         found = lease_beside_limits(
             self.conn, worker_id="w", lanes=LANES, types=["test"], limit=1000, lease_s=60
         ).leased

@@ -15,6 +15,7 @@ from ayb_jobs.errors import ConfigError
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.runtime.fleet import limit_watch
 from ayb_jobs.runtime.jobs import limited_look
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
@@ -22,11 +23,15 @@ from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.queue.jobs import retry_job
 from ayb_jobs.storage.queue.limited import lease_limited
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.producing import producing
 from tests.running import running
+
+# Whether each daemon knows that no limit stands any more.
+CONFIRMED = "SELECT bool_and(limits_confirmed = 0) FROM _ayb_job_workers"
 
 
 def limit(conn: Connection, **given: Any) -> None:
@@ -130,6 +135,25 @@ def test_removing_a_limit_lets_go_what_waits_under_it(database_url: str, conn: C
         eventually(lambda: left(conn) == 0)
     assert handlers.began == 9
     assert conn.execute("SELECT count(*) FROM _ayb_jobs WHERE priority > 4").fetchone() == (0,)
+
+
+def test_a_job_that_is_queued_again_under_a_limit_that_was_removed_runs(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit_watch, "RETRIED_S", 0.1)
+    handlers = Handlers()
+    limit(conn, max_running=1)
+    with running(database_url, registry=handlers.registry):
+        job_id = make_job(conn, type="test", payload={})
+        eventually(lambda: left(conn) == 0)
+        conn.execute("UPDATE _ayb_jobs SET state = 'failed', completed_at = NULL WHERE id = %s", (job_id,))
+        with conn.transaction():
+            limits.remove_limit(conn, "few")
+        eventually(lambda: conn.execute(CONFIRMED).fetchone() == (True,))
+        with conn.transaction():
+            retry_job(conn, job_id)
+        eventually(lambda: left(conn) == 0)
+    assert handlers.began == 2
 
 
 def test_a_daemon_of_an_earlier_version_is_named_and_leases_nothing_that_waits_under_a_limit(
