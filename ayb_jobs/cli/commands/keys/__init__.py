@@ -2,16 +2,11 @@
 
 import click
 
-from ayb_jobs.cli.lazy import Lazy, LazyGroup
+from ayb_jobs.cli.lazy import LazyGroup
 from ayb_jobs.cli.options import backend_options
+from ayb_jobs.cli.pausing_table import pausing_commands
 
-COMMANDS = {
-    "list": Lazy("keys.commands:list_", "List keys of limits.", ("ls", "ps", "all", "stats")),
-    "pause": Lazy("keys.commands:pause", "Keep jobs of a key from starting.", ("hold", "suspend", "disable")),
-    "resume": Lazy(
-        "keys.commands:resume", "Let jobs of a key start again.", ("unpause", "start", "continue", "enable")
-    ),
-}
+COMMANDS = pausing_commands("keys", all_="keys of limits", one="a key")
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)

@@ -2,16 +2,11 @@
 
 import click
 
-from ayb_jobs.cli.lazy import Lazy, LazyGroup
+from ayb_jobs.cli.lazy import LazyGroup
 from ayb_jobs.cli.options import backend_options
+from ayb_jobs.cli.pausing_table import pausing_commands
 
-COMMANDS = {
-    "list": Lazy("queues.commands:list_", "List queues.", ("ls", "ps", "all", "stats")),
-    "pause": Lazy("queues.commands:pause", "Keep jobs of a queue from starting.", ("hold", "suspend", "disable")),
-    "resume": Lazy(
-        "queues.commands:resume", "Let jobs of a queue start again.", ("unpause", "start", "continue", "enable")
-    ),
-}
+COMMANDS = pausing_commands("queues", all_="queues", one="a queue")
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)

@@ -2,16 +2,11 @@
 
 import click
 
-from ayb_jobs.cli.lazy import Lazy, LazyGroup
+from ayb_jobs.cli.lazy import LazyGroup
 from ayb_jobs.cli.options import backend_options
+from ayb_jobs.cli.pausing_table import pausing_commands
 
-COMMANDS = {
-    "list": Lazy("types.commands:list_", "List job types.", ("ls", "ps", "all", "stats")),
-    "pause": Lazy("types.commands:pause", "Keep jobs of a type from starting.", ("hold", "suspend", "disable")),
-    "resume": Lazy(
-        "types.commands:resume", "Let jobs of a type start again.", ("unpause", "start", "continue", "enable")
-    ),
-}
+COMMANDS = pausing_commands("types", all_="job types", one="a type")
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
