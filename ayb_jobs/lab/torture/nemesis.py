@@ -26,8 +26,9 @@ EXHAUSTED_S = 2.0
 AT_WORK_S = 0.25
 # A daemon that has complained of nothing by then has not noticed that it is cut off.
 UNNOTICED_S = 15.0
-# Some connections are terminated in most faults, and all of them in some.
+# Some connections are terminated in most faults, and all of them in some. A fleet has few, since its loops share them.
 ALL = 0.2
+SOME = (0.2, 0.9)
 
 # Of this run's daemons alone: the server may serve others.
 TERMINATE = """
@@ -206,7 +207,7 @@ class Nemesis:
 
     def _terminate(self, chance: random.Random) -> None:
         began = time.monotonic()
-        share = 1.0 if chance.random() < ALL else chance.uniform(0.05, 0.5)
+        share = 1.0 if chance.random() < ALL else chance.uniform(*SOME)
         with suppress(psycopg.Error, DatabaseError), closing(connect(self._url, name="torture-nemesis")) as conn:
             row = conn.execute(TERMINATE, {"application": self._application, "share": share}).fetchone()
             self._note("terminate", DATABASE, began, backends=row[0] if row else 0)
