@@ -15,7 +15,7 @@ RUN python -m venv --without-pip /opt/ayb-jobs \
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="ayb-jobs" \
-      org.opencontainers.image.description="A worker daemon with a Postgres queue" \
+      org.opencontainers.image.description="A job daemon with its queue in PostgreSQL" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/ayb-jobs /opt/ayb-jobs
 ENV PATH="/opt/ayb-jobs/bin:$PATH" \

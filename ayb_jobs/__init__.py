@@ -1,4 +1,4 @@
-"""A worker daemon with a Postgres queue.
+"""A job daemon with its queue in PostgreSQL.
 
 What an application needs: on one side `enqueue` and `enqueue_many` with `NewJob`, and `wait_for` what a job's handler
 returned (`enqueue_async`, `enqueue_many_async` and `wait_for_async` on asynchronous connections). On the other a

@@ -93,7 +93,7 @@ DATABASE_URLS = ("AYB_JOBS_DATABASE_URL", "AYB_DATABASE_URL")
 @click.version_option(ayb_jobs.__version__, prog_name="ayb-jobs")
 @backend_options
 def program() -> None:
-    """Run a worker daemon with a Postgres queue, and look after it."""
+    """Run the job daemon, and look after its queue in PostgreSQL."""
 
 
 def main(arguments: Sequence[str] | None = None, *, project: Project | None = None) -> NoReturn:
