@@ -1,5 +1,6 @@
 """Kinds: jobs of each kind beside the same work with no queue around it, by time and by processor time.
 
+Both sides run at the same time and work in turn, some jobs each, so that whatever disturbs the machine disturbs both.
 The processor time is that of the daemon and of all its processes, without the database server's.
 """
 
@@ -7,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +36,10 @@ STEP_CALLS = 50
 
 
 class Work(NamedTuple):
-    """Jobs of one type, how many of a round's jobs, and the settings; and what does the same bare."""
+    """Jobs of one type, how many of a round's jobs, and the settings; and what does the same bare.
+
+    A round has so many `turns`.
+    """
 
     name: str
     job_type: str
@@ -42,13 +47,26 @@ class Work(NamedTuple):
     settings: Mapping[str, int]
     bare: str
     options: Mapping[str, Any]
+    turns: int = 10
 
 
-class Cost(NamedTuple):
-    """What was done in a second, and what each took of processors, in microseconds."""
+@dataclass(slots=True, kw_only=True)
+class Spent:
+    """What the turns of one side have taken, in seconds."""
 
-    rate: float
-    cpu_us: float
+    jobs: int = 0
+    took_s: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Jobs in a second."""
+        return self.jobs / max(self.took_s, 1e-9)
+
+    @property
+    def cpu_us(self) -> float:
+        """Processor time of a job, in microseconds."""
+        return self.cpu_s / self.jobs * 1e6
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -71,8 +89,9 @@ def works(bench: Bench, address: str | None) -> Iterator[Work]:
     asynchronous = {"async_concurrency": many}
     yield Work("empty async handlers", "empty_async", 1, {}, "tasks", {"at_once": 1000})
     yield Work(
-        f"{many:,} async handlers of 1 s at once", "second", 1, asynchronous, "tasks", {"at_once": many, "seconds": 1}
-    )
+        f"{many:,} async handlers of 1 s at once", "second", 1, asynchronous, "tasks", {"at_once": many, "seconds": 1},
+        turns=1,
+    )  # fmt: skip
     if address:
         at_once = {"async_concurrency": REQUESTS_AT_ONCE}
         yield Work(
@@ -82,17 +101,16 @@ def works(bench: Bench, address: str | None) -> Iterator[Work]:
     places = {"worker_concurrency": COMMANDS_AT_ONCE}
     yield Work("commands, /bin/true", "command", 0.1, places, "commands", {"at_once": COMMANDS_AT_ONCE})
     yield Work("empty isolated handlers", "empty_isolated", 0.5, {}, "children", {})
-    yield Work("isolated handlers that compute", "computing", 0.02, {}, "computed", {})
+    yield Work("isolated handlers that compute", "computing", 0.02, {}, "computed", {}, turns=4)
 
 
 def compare(bench: Bench, compared: Iterator[Work], address: str | None) -> Iterator[Figure]:
     """Do each work as jobs and bare, in turn, and return the figures."""
     for work in compared:
-        jobs = max(10, int(bench.jobs * work.share))
         rounds = []
         for _ in range(bench.rounds):
             bench.tell(f"kinds: {work.name}")
-            rounds.append((as_jobs(bench, work, jobs, address), bare(work, jobs)))
+            rounds.append(in_turns(bench, work, address))
         against = f"bare {work.bare}"
         rates = [Pair(ours.rate, theirs.rate) for ours, theirs in rounds]
         yield figure("kinds", work.name, "jobs/s", rates, against=against)
@@ -100,23 +118,20 @@ def compare(bench: Bench, compared: Iterator[Work], address: str | None) -> Iter
         yield figure("kinds", f"{work.name}: CPU", "µs", cpu, against=against)
 
 
-def as_jobs(bench: Bench, work: Work, jobs: int, address: str | None) -> Cost:
-    """Return what it costs as jobs of a daemon."""
+def in_turns(bench: Bench, work: Work, address: str | None) -> tuple[Spent, Spent]:
+    """Return what a round takes as jobs of a daemon, and with nothing around it, a turn here and a turn there."""
+    jobs = max(10, int(bench.jobs * work.share))
+    options: dict[str, Any] = {"module": module_of(work), "job_type": work.job_type, "address": address}
     with (
         bench.database() as url,
         closing(connect(url)) as conn,
-        measured(
-            "kinds",
-            url,
-            module=module_of(work),
-            job_type=work.job_type,
-            address=address,
-            settings=dict(work.settings),
-        ) as daemon,
+        measured("kinds", url, settings=dict(work.settings), **options) as daemon,
+        measured(work.bare, "", **work.options) as bare,
     ):
         daemon.wait_for("ready")
+        bare.wait_for("ready")
 
-        def settled(count: int) -> float:
+        def as_jobs(count: int) -> float:
             enqueue_many(conn, [NewJob(type=work.job_type) for _ in range(count)])
             ended = 0.0
             while count > 0:
@@ -124,8 +139,13 @@ def as_jobs(bench: Bench, work: Work, jobs: int, address: str | None) -> Cost:
                 count -= done
             return ended
 
-        settled(WARM)
-        return cost(daemon, time.monotonic(), jobs, lambda: settled(jobs))
+        as_jobs(WARM)
+        ours, theirs = Spent(), Spent()
+        for turn in range(work.turns):
+            count = jobs * (turn + 1) // work.turns - jobs * turn // work.turns
+            take_turn(ours, daemon, count, as_jobs)
+            take_turn(theirs, bare, count, bare.take_turn)
+    return ours, theirs
 
 
 def module_of(work: Work) -> str:
@@ -134,17 +154,12 @@ def module_of(work: Work) -> str:
     return isolated_handlers.__name__ if isolated else handlers.__name__
 
 
-def bare(work: Work, jobs: int) -> Cost:
-    """Return what it costs with nothing around it."""
-    with measured(work.bare, "", jobs=jobs, **work.options) as process:
-        return cost(process, process.wait_for("began"), jobs, lambda: float(process.wait_for("settled")[0]))
-
-
-def cost(process: Measured, began: float, jobs: int, settled: Callable[[], float]) -> Cost:
-    """Return what it costs until all are settled."""
-    before = cpu_s(process.pid)
-    took_s = settled() - began
-    return Cost(jobs / max(took_s, 1e-9), (cpu_s(process.pid) - before) / jobs * 1e6)
+def take_turn(spent: Spent, process: Measured, jobs: int, action: Callable[[int], float]) -> None:
+    """Have a process do some jobs, and add what that takes. The action returns when it ended."""
+    before_s, began = cpu_s(process.pid), time.monotonic()
+    spent.took_s += action(jobs) - began
+    spent.cpu_s += cpu_s(process.pid) - before_s
+    spent.jobs += jobs
 
 
 def cpu_s(pid: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ayb_jobs.lab.bench import kinds_isolated as handlers
-from ayb_jobs.lab.bench.kinds_bare import Stop, Tell, beginning
+from ayb_jobs.lab.bench.kinds_bare import Turns
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.executors.child import Run, Settings
 from ayb_jobs.runtime.executors.child_process import Child
@@ -36,7 +36,7 @@ RUN = Run(
 )
 
 
-def children(tell: Tell, *, jobs: int) -> Stop:
+def children() -> Turns:
     """Run an empty handler in children, one for each processor, and one at a time in each."""
     fork_server = ForkServer([handlers.__name__])
     settings = Settings(
@@ -57,7 +57,7 @@ def children(tell: Tell, *, jobs: int) -> Stop:
         os.close(woken)
         os.close(wake)
 
-    return beginning(tell, work, jobs, end)
+    return Turns(work, end)
 
 
 def run_all(child: Child, is_another: Callable[[], bool]) -> None:
@@ -67,4 +67,4 @@ def run_all(child: Child, is_another: Callable[[], bool]) -> None:
         child.receive(None)
 
 
-KINDS: dict[str, Callable[..., Stop]] = {"children": children}
+KINDS: dict[str, Callable[..., Turns]] = {"children": children}

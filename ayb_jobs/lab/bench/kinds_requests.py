@@ -2,31 +2,40 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 
 import aiohttp
 from aiohttp import web
 
-from ayb_jobs.lab.bench.kinds_bare import Stop, Tell, beginning
+from ayb_jobs.lab.bench.bare import Stop, Tell
+from ayb_jobs.lab.bench.kinds_bare import Turns
 
 BODY = b'{"type": "request", "data": {}}'
 
 
-def requests(tell: Tell, *, jobs: int, at_once: int, address: str) -> Stop:
+def requests(*, at_once: int, address: str) -> Turns:
     """Post to an address, over connections that are kept."""
+    loop = asyncio.Runner()
+
+    async def opened() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+    session = loop.run(opened())
 
     async def all_of_them(count: int) -> None:
         left = iter(range(count))
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
-            async def some() -> None:
-                for _ in left:
-                    async with session.post(address, data=BODY) as response:
-                        await response.read()
+        async def some() -> None:
+            for _ in left:
+                async with session.post(address, data=BODY) as response:
+                    await response.read()
 
-            await asyncio.gather(*(some() for _ in range(at_once)))
+        await asyncio.gather(*(some() for _ in range(at_once)))
 
-    return beginning(tell, lambda count: asyncio.run(all_of_them(count)), jobs)
+    def end() -> None:
+        loop.run(session.close())
+        loop.close()
+
+    return Turns(lambda count: loop.run(all_of_them(count)), end)
 
 
 def receiving(tell: Tell) -> Stop:
@@ -47,6 +56,3 @@ def receiving(tell: Tell) -> Stop:
 
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
     return lambda: None
-
-
-KINDS: dict[str, Callable[..., Stop]] = {"requests": requests, "receiving": receiving}

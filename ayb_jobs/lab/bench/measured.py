@@ -26,6 +26,7 @@ from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.lab.bench import kinds_bare, kinds_children
 from ayb_jobs.lab.bench.bare import BARE, Stop
+from ayb_jobs.lab.bench.kinds_bare import WARM, Turns
 from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.runtime.garbage import collect_rarely
@@ -132,28 +133,40 @@ def tell_settled(event: object) -> None:
 
 NEED_HTTP = frozenset({"requests", "receiving"})
 DAEMONS: dict[str, Callable[..., Callable[[], object]]] = {"daemon": daemon, "kinds": kinds}
+IN_TURNS: dict[str, Callable[..., Turns]] = {**kinds_bare.KINDS, **kinds_children.KINDS}
 
 
-def work_of_kinds(kind: str) -> Callable[..., Stop] | None:
-    """Return what does bare what jobs of a kind do; None if this is no such work."""
+def bare(kind: str, settings: dict[str, Any]) -> Turns | Stop:
+    """Start what does bare what jobs do."""
+    if kind in BARE:
+        return BARE[kind](tell, **settings)
+    del settings["url"]
     if kind in NEED_HTTP:
-        work: Callable[..., Stop] = importlib.import_module("ayb_jobs.lab.bench.kinds_requests").KINDS[kind]
-        return work
-    return {**kinds_bare.KINDS, **kinds_children.KINDS}.get(kind)
+        requests = importlib.import_module("ayb_jobs.lab.bench.kinds_requests")
+        return requests.receiving(tell) if kind == "receiving" else requests.requests(**settings)  # type: ignore[no-any-return]
+    return IN_TURNS[kind](**settings)
+
+
+def take_turns(turns: Turns) -> None:
+    """Do the work so many times as each line of standard input says, and tell when that has ended."""
+    turns.work(WARM)
+    tell("ready", time.monotonic())
+    for line in sys.stdin:
+        turns.work(int(line))
+        tell("settled", (time.monotonic(), int(line)))
+    turns.end()
 
 
 def main(kind: str, options: str) -> None:
     """Run one kind of process until standard input ends."""
     settings = json.loads(options)
-    if kind in DAEMONS:
-        stop = DAEMONS[kind](**settings)
-    elif (work := work_of_kinds(kind)) is not None:
-        stop = work(tell, **{name: value for name, value in settings.items() if name != "url"})
-    else:
-        stop = BARE[kind](tell, **settings)
+    started = DAEMONS[kind](**settings) if kind in DAEMONS else bare(kind, settings)
+    if isinstance(started, Turns):
+        take_turns(started)
+        return
     tell("ready", time.monotonic())
     sys.stdin.read()
-    stop()
+    started()
 
 
 if __name__ == "__main__":

@@ -52,6 +52,14 @@ class Measured:
             if told.event == event:
                 return told.value
 
+    def take_turn(self, count: int) -> float:
+        """Have bare work done so many times, and return when that ended, on the monotonic clock."""
+        if self._process.stdin:
+            self._process.stdin.write(f"{count}\n")
+            self._process.stdin.flush()
+        ended, _ = self.wait_for("settled")
+        return float(ended)
+
 
 @contextmanager
 def measured(kind: str, url: str, *, told: "SimpleQueue[Told] | None" = None, **options: Any) -> Iterator[Measured]:
