@@ -60,7 +60,7 @@ class MigrationError(DatabaseError):
 
 
 class LeaseLost(AybJobsError):
-    """The lease of this job was lost; another worker may be running it, so stop."""
+    """The lease of this job was lost; another daemon may be running it, so stop."""
 
 
 class JobFailed(AybJobsError):

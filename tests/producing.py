@@ -5,20 +5,20 @@ from typing import NamedTuple
 
 from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.buffer import Buffer
-from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.queue_slots import QueueSlots
+from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.jobs.room import Room
 from ayb_jobs.storage.connections import Database
 
 
 class Producing(NamedTuple):
     producer: Producer
-    giving_back: GivingBack
+    releaser: Releaser
     look: Look
 
 
@@ -39,7 +39,7 @@ def producing(
     slots: Mapping[str, int] | None = None,
 ) -> Producing:
     """Make a producer of jobs of type `test`."""
-    giving_back = GivingBack(database=db, buffers=[buffer], in_flight=in_flight, emit=emit, worker_id=worker_id)
+    releaser = Releaser(database=db, buffers=[buffer], in_flight=in_flight, emit=emit, worker_id=worker_id)
     backlog = backlog or Backlog(lambda: None)
     room = Room(buffer=buffer, in_flight=in_flight, concurrency=concurrency, mean_run_s=mean_run_s)
     filled = QueueSlots(slots, in_flight=in_flight)
@@ -57,17 +57,17 @@ def producing(
         room=room.jobs,
         put=buffer.put,
         in_flight=in_flight,
-        giving_back=giving_back,
+        releaser=releaser,
         emit=emit,
         backlog=backlog,
     )
     producer = Producer(
         looks=[look],
-        giving_back=giving_back,
+        releaser=releaser,
         limits=limits or Limits(exist=False),
         slots=filled,
         emit=emit,
         poll_s=poll_s,
         ring=backlog.ring,
     )
-    return Producing(producer, giving_back, look)
+    return Producing(producer, releaser, look)

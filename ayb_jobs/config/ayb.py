@@ -51,7 +51,7 @@ def notes(name: str, tree: Mapping[str, Any], taken: Mapping[str, Any]) -> Itera
     """Yield what whoever points us at AYB's file should know."""
     passed_over = ", ".join(_passed_over(tree, taken))
     yield f"{name} is AYB's own file: [jobs] and database.url are taken from it" + (
-        f", and passed over are {passed_over}" if passed_over else ""
+        f"; ignored: {passed_over}" if passed_over else ""
     )
     jobs = taken.get("jobs")
     if isinstance(jobs, Mapping) and jobs.get("enabled") is True:

@@ -16,7 +16,7 @@ from ayb_jobs.config.tables import JobTypeSettings
 EXAMPLE_HEAD = """\
 # Every setting of ayb-jobs with its default; only jobs.enabled differs, so that this file runs jobs as it is.
 # Read from the file that --config or AYB_JOBS_CONFIG names, else from ./ayb-jobs.toml.
-# Environment variables go over it: AYB_JOBS_WORKER_CONCURRENCY for [jobs], AYB_JOBS_LOG_LEVEL for [log] level, and so on.
+# Environment variables override it: AYB_JOBS_WORKER_CONCURRENCY for [jobs], AYB_JOBS_LOG_LEVEL for [log] level, and so on.
 """
 
 # Valid once uncommented, which a test does.
@@ -93,7 +93,7 @@ The first prints the effective settings and where each came from. The second wri
 
 ## Where settings come from
 
-| what goes over what | |
+| the first that is set counts | |
 | --- | --- |
 | 1. flags | `--database-url`; `run --queues` and `--concurrency` |
 | 2. environment variables | the names are in the tables below |
@@ -109,12 +109,12 @@ is an error. An empty variable counts as not set. The daemon ignores the variabl
 called `ayb-jobs`.
 
 **AYB's own settings** are read, too. If there is no `ayb-jobs.toml`, the file may be AYB's `ayb.toml`. `[jobs]` and
-`database.url` are taken from it; the daemon's log and `check-config` name what was passed over. If nothing of ours
+`database.url` are taken from it; the daemon's log and `check-config` name what was ignored. If nothing of ours
 names a database, `AYB_DATABASE_URL` does. An `ayb.toml` without a database is an error, so that no embedded database
 starts in place of AYB's.
 
-**`AYB_JOBS_ADMIN_TOKEN`** is what commands show to an API. If neither `api.admin_token` nor `[api.tokens.NAME]` is set,
-the API wants that token.
+**`AYB_JOBS_ADMIN_TOKEN`** is the token that commands send to an API. If neither `api.admin_token` nor
+`[api.tokens.NAME]` is set, the API wants that token.
 
 **Secrets** are never printed. Each may stand in a file of its own, named by the key that ends in `_file`, or in a
 credential of systemd (`LoadCredential=database.url:/etc/ayb-jobs/url`).

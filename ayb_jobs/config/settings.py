@@ -203,7 +203,7 @@ class Retention(Section):
     canceled_h: int = setting(720, "Canceled jobs.", ge=-1, le=1_000_000)
     failed_h: int = setting(2160, "Failed jobs.", ge=-1, le=1_000_000)
     executions_h: int = setting(2160, "The log of attempts.", ge=-1, le=1_000_000)
-    results_h: int = setting(72, "What handlers returned, also if its job is gone.", ge=-1, le=1_000_000)
+    results_h: int = setting(72, "What handlers returned, even if its job is gone.", ge=-1, le=1_000_000)
 
 
 class Alerts(Section):

@@ -37,7 +37,7 @@ class JobTypeSettings(Section):
     """`[job_types.NAME]`: what a type of job does, and how it is run; without keys of a kind, a handler in Python."""
 
     description: str = setting("", "What it does, for people.")
-    payload: dict[str, Any] = setting({}, "The payload's defaults; what a job brings goes over them.")
+    payload: dict[str, Any] = setting({}, "The payload's defaults; the job's own payload overrides them.")
     payload_min: dict[str, float] = setting({}, "The least number that each of these keys of a payload may hold.")
     payload_max: dict[str, float] = setting({}, "The greatest number that each of these keys of a payload may hold.")
     timeout_s: float | None = setting(None, "How long a run may take. Not given: any time.", gt=0)

@@ -39,7 +39,6 @@ from ayb_jobs.runtime.fleet.recoverer import Recoverer
 from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
 from ayb_jobs.runtime.jobs.batch_resolver import BatchResolver
 from ayb_jobs.runtime.jobs.completer import Completer
-from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.jobs.leasing import Leasing
@@ -49,6 +48,7 @@ from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.queue_slots import QueueSlots
+from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.runtime.loop import Loop
@@ -142,21 +142,21 @@ def build(
         )
     )
     # Leasing: a look for each executor.
-    giving_back = GivingBack(
+    releaser = Releaser(
         database=database, buffers=executors.buffers, in_flight=in_flight, emit=emit, worker_id=worker_id
     )
     slots, poll_s = slots_of(config, in_flight, executors), jobs.poll_interval_ms / 1000
     leasing = partial(
         Leasing, worker_id=worker_id, queues=jobs.queues, lease_s=lease_s, poll_s=poll_s, limits=limits, slots=slots
     )
-    make_look = partial(Look, database=database, in_flight=in_flight, giving_back=giving_back, emit=emit)
+    make_look = partial(Look, database=database, in_flight=in_flight, releaser=releaser, emit=emit)
     looks = [
         make_look(leasing=leasing(types=types), room=room, put=put, backlog=backlog)
         for types, room, put, backlog in executors.wanted
     ]
     producer = Producer(
         looks=looks,
-        giving_back=giving_back,
+        releaser=releaser,
         limits=limits,
         slots=slots,
         emit=emit,
@@ -278,7 +278,7 @@ def build(
         producer=producer,
         scheduler=scheduler,
         completer=completer,
-        giving_back=giving_back,
+        releaser=releaser,
         notifier=notifier,
         lifeline=lifeline,
         heartbeat=heartbeat,

@@ -19,7 +19,7 @@ from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.schedules.fires import Served
 
-# What is written at the very end (endings, jobs given back) may take this long beyond the shutdown timeout.
+# What is written at the very end (endings, releases) may take this long beyond the shutdown timeout.
 FLUSH_S = 5.0
 # How long handlers may take over being canceled or killed.
 END_S = 2.0
@@ -112,7 +112,7 @@ class Daemon:
         return {state: counts[state] for state in get_args(SlotState)}
 
     def drain(self, reason: str) -> int:
-        """Take no more jobs, and give back what has not started; return how many handlers still run.
+        """Take no more jobs, and release what has not started; return how many handlers still run.
 
         Nothing tells them to stop, and no timeout waits: call it again until none runs, then `stop`.
         """
@@ -160,7 +160,7 @@ class Daemon:
 
         Return how many jobs are left: handlers still run, or their endings are not written.
 
-        Jobs that never started go back to the queue, with their attempt. Handlers that run are told to stop and waited
+        Jobs that never started are released, with their attempt. Handlers that run are told to stop and waited
         for; those that run on keep their jobs until the process has ended, which peers notice by the lifeline, or until
         the leases expire.
         """
@@ -204,11 +204,11 @@ class Daemon:
         return abandoned + unsettled
 
     def _release_unstarted(self) -> None:
-        """Give back what no worker has begun; through the completer, which tries again where the database fails."""
+        """Release what no slot has begun; through the completer, which tries again where the database fails."""
         unstarted = [held for buffer in self._parts.executors.buffers for held in buffer.take_back()]
-        for held in [*unstarted, *self._parts.giving_back.take_back()]:
+        for held in [*unstarted, *self._parts.releaser.take_back()]:
             self._parts.completer.release(held)
-        self._attempt("producer", self._parts.giving_back.release_orphans)
+        self._attempt("producer", self._parts.releaser.release_orphans)
 
     def _await_handlers(self, until: float) -> int:
         """Tell running handlers to stop, and wait; end those that can be ended; return how many run on."""
@@ -245,8 +245,8 @@ class Daemon:
         return self._parts.completer.pending
 
     def _release_left_orphans(self, until: float) -> None:
-        while self._parts.giving_back.orphans_left and time.monotonic() < until:
-            if not self._attempt("producer", self._parts.giving_back.release_orphans):
+        while self._parts.releaser.orphans_left and time.monotonic() < until:
+            if not self._attempt("producer", self._parts.releaser.release_orphans):
                 return
             self._moment.wait(LOOK_S)
 

@@ -13,9 +13,9 @@ from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.jobs.attempts import Attempts
 from ayb_jobs.runtime.jobs.completer import Completer
-from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.producer import Producer
+from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.runtime.notifier import Notifier
 from ayb_jobs.storage.connections import Database
@@ -50,7 +50,7 @@ class Parts:
     producer: Producer
     scheduler: Scheduler | None
     completer: Completer
-    giving_back: GivingBack
+    releaser: Releaser
     notifier: Notifier
     lifeline: LifelineKeeper
     heartbeat: Heartbeat

@@ -39,7 +39,7 @@ class DaemonStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonDisabled:
-    """The daemon runs with `jobs.enabled = false`: no workers, no scheduler."""
+    """The daemon runs with `jobs.enabled = false`: no slots, no scheduler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

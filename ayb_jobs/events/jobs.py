@@ -67,14 +67,14 @@ class ExecutionsDropped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsReleased:
-    """These jobs were given back unstarted, with their attempt."""
+    """These jobs were released unstarted, with their attempt."""
 
     job_ids: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsCanceled:
-    """These jobs were to be given back, and ended canceled instead, as was asked."""
+    """These jobs were to be released, and ended canceled instead, as somebody had asked."""
 
     job_ids: Sequence[str]
 

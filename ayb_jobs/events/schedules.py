@@ -56,7 +56,7 @@ class SchedulePutRight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleOverdue:
-    """A schedule did not do what was expected of it: `reason` is broken, unserved, no_success or not_fired.
+    """A schedule did not do what was expected of it: `reason` is broken, unserved, no_success, not_fired or too_late.
 
     Told once.
     """

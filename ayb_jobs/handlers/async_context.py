@@ -102,7 +102,7 @@ class AsyncJobContext:
 
     @property
     def records_processed(self) -> int | None:
-        """The count reported so far, which is kept also if the attempt fails."""
+        """The count reported so far, which is kept even if the attempt fails."""
         return self._context.records_processed
 
     @records_processed.setter

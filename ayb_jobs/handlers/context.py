@@ -277,7 +277,7 @@ class JobContext:
         What it returns is kept as JSON, and comes back so. A second step of the same name is the first. Before it runs,
         `check()` is called. If the process dies between its end and the keeping, a later attempt runs it again.
 
-        Raises `LeaseLost` if another worker may have the job by now, and `Discard` if what it returned cannot be kept.
+        Raises `LeaseLost` if another daemon may have the job by now, and `Discard` if what it returned cannot be kept.
         """
         steps = self.steps
         if (done := steps.find(name)) is not None:

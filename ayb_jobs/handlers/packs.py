@@ -58,7 +58,7 @@ def types_in_python(name: str) -> Iterable[JobType]:
 
 
 def default_schedules(config: Config) -> dict[str, ScheduleTable]:
-    """Return the packs' schedules and the configuration's own, by name; the configuration's go over the packs'."""
+    """Return the packs' schedules and the configuration's own, by name; the configuration's replace the packs'."""
     schedules: dict[str, ScheduleTable] = {}
     for name in config.handlers.packs:
         schedules |= pack(name).schedules

@@ -41,7 +41,7 @@ def model_of(name: str, run: Callable[..., object]) -> type | None:
 
 
 def _resolved(name: str, run: Callable[..., object], parameter: inspect.Parameter) -> object:
-    """Return a parameter's annotation, also if the module has its annotations as texts."""
+    """Return a parameter's annotation, even if the module has its annotations as texts."""
     if not isinstance(parameter.annotation, str):
         return parameter.annotation
     try:

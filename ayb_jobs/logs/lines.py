@@ -40,17 +40,17 @@ LINES: Mapping[str, Line] = {
         "warning", "HTTP is not served, since the extra `api` is not installed; jobs run all the same."
     ),
     "api.failed": Line("error", "HTTP is not served; jobs go on."),
-    "action.taken": Line("info", "Someone changed a job or a schedule by the API: `action`, `actor` and `target`."),
+    "action.taken": Line("info", "Somebody changed something by the API: `action`, `actor` and `target`."),
     "jobs.enqueued": Line("debug", "This daemon put jobs into the queue, by type."),
     "jobs.leased": Line("debug", "A batch of jobs was leased."),
-    "jobs.canceled": Line("info", "Jobs that were to be given back ended canceled instead, as was asked."),
-    "jobs.released": Line("info", "Jobs that never started were given back with their attempt."),
+    "jobs.canceled": Line("info", "Jobs that were to be released ended canceled instead, as somebody had asked."),
+    "jobs.released": Line("info", "Jobs that never started were released with their attempt."),
     "jobs.unclaimable": Line(
         "warning",
         "Due jobs wait that this daemon cannot run: of types that it does not know, of queues that it does not serve.",
     ),
     "jobs.claimable": Line("info", "No due job is left that this daemon cannot run."),
-    "jobs.summary": Line("info", "Counts of what had no line of its own in the last second."),
+    "jobs.summary": Line("info", "Counts of jobs that had no line of their own in the last second."),
     "jobs.failures": Line("warning", "Counts of failures that had no line of their own in the last second."),
     "job.completed": Line("info", "A job completed."),
     "job.snoozed": Line("info", "A handler asked to run later; the attempt is not counted."),
@@ -81,34 +81,33 @@ LINES: Mapping[str, Line] = {
         "warning", "A schedule's next run was later than its expression says, as after the clock was set back."
     ),
     "schedule.repaired": Line("info", "A schedule that was broken fires again."),
-    "schedule.overdue": Line(
-        "error", "A schedule did not do what was expected: broken, no success in time, or not fired."
-    ),
-    "schedule.recovered": Line("info", "A schedule that was overdue is not overdue any more."),
+    "schedule.overdue": Line("error", "A schedule did not do what was expected of it: `reason` and `error` say what."),
+    "schedule.recovered": Line("info", "A schedule that was overdue does its work again."),
     "alerts.undelivered": Line("warning", "An address takes no alerts; they are tried again."),
     "alerts.delivered": Line("info", "That address takes alerts again."),
     "address.gone": Line(
         "error", "The address of a job type answered 410: its job failed for good, and the type is paused."
     ),
     "cleanup.interrupted": Line(
-        "info", "A cleanup stopped after a batch and gave its job back; another daemon goes on."
+        "info", "A cleanup stopped after a batch and its job was released; another daemon goes on."
     ),
     "cleanup.table_missing": Line(
-        "warning", "The table does not exist, so the cleanup deleted nothing. Told once for each start, then at debug."
+        "warning",
+        "The table does not exist, so the cleanup deleted nothing. Logged once for each start, then at debug.",
     ),
     "command.output": Line("info", "A line that a job's command wrote."),
     "command.output_skipped": Line("warning", "A command wrote more lines than the log takes; so many were left out."),
     "command.output_not_kept": Line("warning", "What a command wrote could not be kept with its attempt."),
     "command.note_refused": Line(
-        "warning", "A command wrote to descriptor 3 what is no note. Told once for each attempt."
+        "warning", "A command wrote to descriptor 3 something that is no note. Logged once for each attempt."
     ),
-    "command.step_not_kept": Line("warning", "The database did not take a step that a command told."),
-    "command.progress_not_shown": Line("warning", "The database did not take the progress that a command told."),
+    "command.step_not_kept": Line("warning", "The database did not take a step that a command reported."),
+    "command.progress_not_shown": Line("warning", "The database did not take the progress that a command reported."),
     "settlement.refused": Line(
         "error", "The database refuses to record how an attempt ended. The daemon tries again after `retry_s`."
     ),
     "removal.refused": Line(
-        "warning", "Completed jobs cannot be removed: they are kept for a minute, and then left to the pruner."
+        "warning", "Completed jobs cannot be removed: the daemon leaves them for a minute, and then to the pruner."
     ),
     "executions.dropped": Line(
         "error",
@@ -136,7 +135,7 @@ LINES: Mapping[str, Line] = {
     "loop.recovered": Line("info", "That part works again, after so many failures."),
     "notify.available": Line("info", "Notifications arrive again."),
     "notify.unavailable": Line("warning", "Notifications do not arrive; polling alone finds jobs."),
-    "tracing.unavailable": Line("warning", "Traces were asked for and cannot be made; jobs run without."),
+    "tracing.unavailable": Line("warning", "Tracing is configured and cannot work; jobs run without it."),
     "log.dropped": Line("warning", "So many lines were not written, because the reader is too slow."),
     "log.unrenderable": Line("error", "A line could not be rendered."),
     "library.message": Line("info", "A library or a handler wrote to Python's own logging; at its own level."),

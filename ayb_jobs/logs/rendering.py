@@ -55,7 +55,7 @@ class Columns:
 
     def __call__(self, level: str, entry: dict[str, Any]) -> str:
         """Return an entry as a line; a traceback follows on indented lines of its own."""
-        # On a terminal there is one worker, whose name on each line says nothing.
+        # On a terminal there is one daemon, whose name on each line says nothing.
         shown = {
             key.translate(UNPRINTABLE): printable(key, brief(value))
             for key, value in entry.items()

@@ -37,7 +37,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_retried": Metric(Kind.COUNTER, "Attempts that failed and that another attempt follows.", ("job_type", "reason")),
     "ayb_jobs_snoozed": Metric(Kind.COUNTER, "Attempts whose handler asked to run later.", ("job_type",)),
     "ayb_jobs_canceled": Metric(Kind.COUNTER, "Running jobs that were canceled, by their handler or on request.", ("job_type",)),
-    "ayb_jobs_released": Metric(Kind.COUNTER, "Jobs given back unstarted, with their attempt."),
+    "ayb_jobs_released": Metric(Kind.COUNTER, "Jobs released unstarted, with their attempt."),
     "ayb_jobs_recovered": Metric(Kind.COUNTER, "Lost leases that this daemon found, by the job's next state.", ("state",)),
     "ayb_jobs_stale_settles_refused": Metric(Kind.COUNTER, "Writes that were refused since their lease was lost, by kind of write.", ("during",)),
     "ayb_jobs_removals_refused": Metric(Kind.COUNTER, "Batches of completed jobs that could not be removed."),

@@ -7,9 +7,9 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionTaken:
-    """Someone changed something through a door of ours.
+    """Somebody changed something through a door of ours.
 
-    `action` is such as `job.retry`. `target` is the id of the job or schedule, None for a batch of `count` jobs.
+    `action` is such as `job.retry`. `target` is the id or the name of what was changed, None if these are `count` jobs.
     `enqueued` counts by type the jobs that the action made.
     """
 

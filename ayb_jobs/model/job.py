@@ -22,14 +22,14 @@ class JobState(StrEnum):
 
 
 class Lease(NamedTuple):
-    """One worker's right to run a job once: what every write about that run must show."""
+    """The right of one daemon or worker to run a job once: what every write about that run must show."""
 
     job_id: str
     lease_id: str
 
 
 class LeasedJob(NamedTuple):
-    """A job as its worker holds it.
+    """A job as the daemon that leased it holds it.
 
     A tuple, not a dataclass: tens of thousands are made each second, and making one costs a quarter of the time.
     The payload is JSON text and instants are the database's text, decoded only when asked for: the database knows
@@ -95,7 +95,7 @@ class LostLease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredJob:
-    """A job taken from a worker that lost it: queued again, failed if its chances are used up, or canceled."""
+    """A job taken from whoever lost it: queued again, failed if its chances are used up, or canceled."""
 
     id: str
     type: str

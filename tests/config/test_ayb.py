@@ -53,7 +53,7 @@ def test_of_aybs_own_file_jobs_and_the_database_are_taken_and_the_rest_is_told(t
     assert config.database.url == URL
     (note,) = config.notes
     assert note == (
-        f"{tmp_path / name} is AYB's own file: [jobs] and database.url are taken from it, and passed over are"
+        f"{tmp_path / name} is AYB's own file: [jobs] and database.url are taken from it; ignored:"
         " [server], database.max_conns, [admin], [auth], [email], [storage], [logging]"
     )
 

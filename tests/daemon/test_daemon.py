@@ -337,7 +337,7 @@ def test_stopping_gives_back_what_was_leased_ahead(
     database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch, *, fails_first: bool
 ) -> None:
     if fails_first:
-        monkeypatch.setattr("ayb_jobs.runtime.jobs.giving_back.release_jobs", failing_once())
+        monkeypatch.setattr("ayb_jobs.runtime.jobs.releaser.release_jobs", failing_once())
     release, slow = threading.Event(), threading.Event()
 
     def suddenly_slow(_: JobContext) -> None:
@@ -430,7 +430,7 @@ def test_a_handler_that_runs_on_keeps_its_lease(database_url: str, conn: Connect
 def test_what_was_leased_too_early_is_given_back(
     database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ayb_jobs.runtime.jobs.giving_back.STALE_S", 0.3)
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.releaser.STALE_S", 0.3)
     release = threading.Event()
     slow = threading.Event()
 

@@ -134,7 +134,7 @@ class Running(Lifecycle):
         self.in_flight = InFlight()
         self.buffer = Buffer(on_low=lambda: None)
         self.buffer.idle = JOBS
-        self.producer, self.giving_back, _ = producing(
+        self.producer, self.releaser, _ = producing(
             db, self.buffer, self.in_flight, worker_id=ME, concurrency=JOBS, lease_s=60
         )
         self.completer = Completer(
@@ -179,7 +179,7 @@ class LeaseAndRelease(Running):
     def act(self, db: Database) -> None:
         self.parts(db)
         held = self.lease()
-        persistently(lambda: self.giving_back.release(held))
+        persistently(lambda: self.releaser.release(held))
 
     def judge(self, conn: Connection) -> None:
         assert column(conn, "SELECT state, attempts FROM _ayb_jobs") == [("queued", 0)] * JOBS

@@ -170,7 +170,7 @@ BUGS = [
         "stale_write_accepted change_after_completion illegal_transition",
     ),
     bug(
-        "extending and giving back are not fenced",
+        "extending and releasing are not fenced",
         LEASES,
         " AND asked.lease_id = job.lease_id",
         "",

@@ -32,9 +32,9 @@ from ayb_jobs.operations import bulk
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.runtime.aside import Aside
-from ayb_jobs.runtime.jobs.giving_back import Released, release_each, tell_released
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
+from ayb_jobs.runtime.jobs.releaser import Released, release_each, tell_released
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.waits import list_waiting

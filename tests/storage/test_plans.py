@@ -194,7 +194,7 @@ def test_settling_finds_its_jobs_by_their_ids(table_of_jobs: Connection, mode: s
 
 @MODES
 @pytest.mark.parametrize("statement", [leases.EXTEND_LEASES, leases.RELEASE_JOBS], ids=["extend", "release"])
-def test_extending_and_giving_back_find_their_jobs_by_their_ids(
+def test_extending_and_releasing_find_their_jobs_by_their_ids(
     table_of_jobs: Connection, mode: str, statement: LiteralString
 ) -> None:
     found = plan(table_of_jobs, mode, statement, TOUCH)

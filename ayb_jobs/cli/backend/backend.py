@@ -205,7 +205,7 @@ class DaemonsBackend(Protocol):
 def open_jobs(options: Options) -> Iterator[JobsBackend]:
     """Open the way that was asked for: an API where a URL was given, else the database.
 
-    A flag goes over the environment, whichever way it names.
+    A flag overrides the environment: `--database-url` also overrides AYB_JOBS_URL.
     """
     if url := api_url(options):
         from ayb_jobs.cli.backend.api import ApiBackend  # only one of the two is needed

@@ -28,9 +28,9 @@ ASK_S = 0.2
 def drain(options: Options, daemon: str | None, wait_s: float | None) -> None:
     """Have a daemon take no more jobs, and end when its handlers have.
 
-    DAEMON is its id, or a part of it that no other live daemon's has. It may be left out if one daemon is alive. The
-    daemon gives back what it has not started; nothing tells its handlers to end. With --wait, exits with 1 if the
-    daemon has not ended when the time is over; it goes on draining.
+    DAEMON is its id, or a part of it that no other live daemon's id has. You may leave it out if only one daemon is
+    alive. The daemon releases the jobs that it has not started; nothing tells its handlers to end. With --wait, exits
+    with 1 if the daemon has not ended when the time is over; it goes on draining.
     """
     with open_daemons(options) as backend:
         text = backend.drain(the_only(backend) if daemon is None else daemon)

@@ -34,10 +34,10 @@ CONNECT_S = 3.0
 def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
 
-    Exits with 1 if not, naming each reason. If work can be done, a sentence on stderr tells how things stand. With
-    --url, the daemon there says whether it is ready. If jobs.enabled is set to false, no daemon is looked for. If
-    nothing sets it, one is if it was heard of within a day; stderr names the database and says what was looked for. Due
-    jobs that no live daemon can run are told, and are no such reason.
+    If not, prints each reason and exits with 1. If so, prints ok, and a sentence on stderr that tells how things stand.
+    With --url, asks the daemon there whether it is ready. A daemon has to be alive if jobs.enabled is true; if nothing
+    sets it, only if one was heard of within a day, and stderr names the database and says what was asked. Due jobs that
+    no live daemon can run are named, and do not make it fail.
     """
     url = api_url(options)
     if url:

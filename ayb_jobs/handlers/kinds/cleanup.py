@@ -82,7 +82,7 @@ def deletes_of(settings: CleanupSettings) -> list[Delete]:
 def run_deletes(deletes: Sequence[Delete], defaults: Mapping[str, Any], missing: set[str], ctx: JobContext) -> Result:
     """Delete batch by batch and return how many rows went. `missing` are the tables whose lack the log has told.
 
-    Between batches the lease is extended, and the job ends if it is asked to stop; at a shutdown that gives it back to
+    Between batches the lease is extended, and the job ends if it is asked to stop; at a shutdown that releases it to
     the queue with its attempt, for another daemon to go on.
     """
     parameters = bound(ctx.payload, defaults)

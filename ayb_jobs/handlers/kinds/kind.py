@@ -15,7 +15,7 @@ class Kind:
     `settings` is a class of settings whose `contradictions` are the faults. A table `[job_types.NAME]` is of the kind
     that alone has the keys in it. `keys` says for people which of them make a job type of this kind.
     `handler` makes of checked settings what runs. It is None if the application registers what runs, and the settings
-    go over what it says of the type. `executor` names what runs it, see `runtime.executors`.
+    override what it says of the type. `executor` names what runs it, see `runtime.executors`.
     """
 
     name: str

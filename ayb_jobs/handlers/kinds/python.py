@@ -1,6 +1,6 @@
 """Job types whose handlers are functions in Python, registered by the application's modules.
 
-A `[job_types.NAME]` with the common settings alone is about such a type: it goes over what the module says of it.
+A `[job_types.NAME]` with the common settings alone is about such a type: it overrides what the module says of it.
 """
 
 from ayb_jobs.config import JobTypeSettings

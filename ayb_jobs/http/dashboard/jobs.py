@@ -215,7 +215,7 @@ def _without(shown: Shown, said: Mapping[str, str]) -> list[dict[str, str]]:
 def state_of(paused: frozenset[tuple[PauseKind, str]], job: Listed) -> tuple[str, str]:
     """Return a listed job's state as it is drawn: its shape, and its word. `paused` is what is paused.
 
-    A job that is blocked is called so also if it is paused, as in the command line's list.
+    A job that is blocked is called so even if it is paused, as in the command line's list.
     """
     match job.state:
         case JobState.QUEUED if job.is_blocked:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.http.acting import acting, acting_in_steps
-from ayb_jobs.http.dashboard.foresight import foreseen
+from ayb_jobs.http.dashboard.preview import preview_of
 from ayb_jobs.http.dashboard.schedule_form import FORM, NEW, typed_of, values_of
 from ayb_jobs.http.dashboard.schedules import kind_of, word_of
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor
@@ -92,7 +92,7 @@ def _form(
         types=visit.services.registry.names(),
         zones=sorted(available_timezones()),
         fires=[_fire(each) for each in reversed(squares)],
-        preview=foreseen(typed, schedule, visit.clock(at)),
+        preview=preview_of(typed, schedule, visit.clock(at)),
     )
 
 
@@ -113,7 +113,7 @@ def preview(visit: Visitor) -> Response:
     typed = Blank(NEW | {name: visit.asked(name) for name in FORM if visit.asked(name)})
     with visit.reading() as conn:
         at = now(conn)
-    return visit.page("preview.html", now=at, preview=foreseen(typed, None, visit.clock(at)))
+    return visit.page("preview.html", now=at, preview=preview_of(typed, None, visit.clock(at)))
 
 
 def create(visit: Visitor, fields: Fields) -> Response:

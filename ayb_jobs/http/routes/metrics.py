@@ -104,7 +104,7 @@ class QueueCollector(Collector):
                         queues = self._services.queues
                         self._queue.keep(queues)
                         self._gauges = gauges_of_state(conn, queues=queues, label=self._queue)
-                except AybJobsError:  # also if the database refuses to compute with a value that it holds
+                except AybJobsError:  # even if the database refuses to compute with a value that it holds
                     self._gauges = None
                 self._measured = time.monotonic()
             return self._gauges

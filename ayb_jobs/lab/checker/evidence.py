@@ -62,12 +62,12 @@ class Event(NamedTuple):
 
     @property
     def recovers(self) -> bool:
-        """Whether the change took a lease from a worker that lost it."""
+        """Whether the change took a lease from a daemon that lost it."""
         return self.ends_lease and self.crashes > self.was_crashes
 
     @property
     def gives_back(self) -> bool:
-        """Whether a worker gave the job back together with its attempt."""
+        """Whether a daemon released the job together with its attempt."""
         return self.ends_lease and self.state == "queued" and self.attempts < self.was_attempts
 
 

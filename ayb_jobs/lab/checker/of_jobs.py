@@ -106,7 +106,7 @@ def transaction_not_once(evidence: Evidence) -> Findings:
 def attempts_out_of_bounds(evidence: Evidence) -> Findings:
     """Attempts are never above the maximum, and rise by one with each lease.
 
-    They are given back at graceful stops, and if a fault may have kept a lease from being extended in time.
+    Jobs are released with them at graceful stops, and if a fault may have kept a lease from being extended in time.
     """
     for event in evidence.events:
         if event.attempts > event.max_attempts and event.change != "delete":
@@ -127,16 +127,16 @@ def attempts_out_of_bounds(evidence: Evidence) -> Findings:
 def _given_back_rightly(event: Event, evidence: Evidence) -> Findings:
     run = evidence.runs_by_lease.get(event.was_lease_id or "")
     if event.was_attempts - event.attempts != 1:
-        yield f"{event.was_attempts - event.attempts} attempts were given back at once", event.job_id
+        yield f"{event.was_attempts - event.attempts} attempts were released at once", event.job_id
     if run is None:
         return
     # A transactional handler that was done may still have lost its commit; `transaction_not_once` judges its effect.
     in_doubt = event.job_type == evidence.transactional and run.ending == "ok"
     ended_before = run.ended is not None and run.ended <= event.at + evidence.limits.clock_s
     if not ended_before or (run.ending not in ("stopped", "error") and not in_doubt):
-        yield f"given back by {event.writer} although its handler ran ({run.ending})", event.job_id
+        yield f"released by {event.writer} although its handler ran ({run.ending})", event.job_id
     elif not _was_asked_to_stop(run.writer, evidence) and not _may_be_given_up(event, evidence):
-        yield f"given back by {event.writer}, which nobody had asked to stop", event.job_id
+        yield f"released by {event.writer}, which nobody had asked to stop", event.job_id
 
 
 def _was_asked_to_stop(daemon: str, evidence: Evidence) -> bool:

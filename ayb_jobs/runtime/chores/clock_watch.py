@@ -36,7 +36,7 @@ class ClockWatch:
         self.hurries = False
 
     def hear(self, clock_s: float) -> None:
-        """Note what the database's clock says, each time that it is asked, also if there is no time to look."""
+        """Note what the database's clock says, each time that it is asked, even if there is no time to look."""
         offset_s, before_s = clock_s - time.monotonic(), self._offset_s
         self._offset_s = offset_s
         if before_s is None or offset_s < before_s - SLACK_S:

@@ -1,4 +1,4 @@
-"""Removes what retention lets go, such as finished jobs and old executions, in short batches that stop when told."""
+"""Removes what retention no longer keeps, such as finished jobs and old executions, in short batches."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -86,7 +86,7 @@ def main(control: int, stopping: int, lifeline: int) -> None:
 def die_with(lifeline: int) -> None:
     """Have the kernel kill this process and its children once the daemon's end of a pipe is gone.
 
-    So they end with the daemon also if a handler's code never lets Python run. Elsewhere than on Linux, the thread that
+    So they end with the daemon even if a handler's code never lets Python run. Elsewhere than on Linux, the thread that
     waits for orders notices.
     """
     if hasattr(fcntl, "F_SETSIG"):

@@ -106,7 +106,7 @@ class EventLoop:
         return True
 
     def close(self) -> None:
-        """Begin no more attempts: what is handed over from now on is given back."""
+        """Begin no more attempts: what is handed over from now on is released."""
         self._closed = True
 
     def cancel_all(self) -> None:

@@ -12,7 +12,7 @@ from ayb_jobs.storage.fleet.pauses import Watched, confirm_pauses, find_pause, w
 
 # It is woken: by a notification, or by the heartbeat, which finds that other pauses stand than were confirmed.
 FOR_EVER_S = 3600.0 * 24
-# How soon it looks again for jobs that are to be given back before a pause is confirmed.
+# How soon it looks again for jobs that are to be released before a pause is confirmed.
 CONFIRM_S = 0.05
 
 
@@ -20,7 +20,7 @@ class PauseWatch:
     """Keeps `paused` true in its `tick`, and confirms a pause once nothing of it can start here any more.
 
     It pauses the types that jobs asked to pause. `on_change` is called when something else is paused than before: what
-    waits is given back, and what no longer is paused is looked for from the bottom of its queue.
+    waits is released, and what no longer is paused is looked for from the bottom of its queue.
     """
 
     def __init__(

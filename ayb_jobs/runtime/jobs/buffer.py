@@ -14,7 +14,7 @@ class Buffer:
 
     Taking one costs one `deque.popleft`; a lock is touched only if a slot finds nothing and has to wait.
     `on_low` is called whenever at most `low_mark` are left, in the taking slot's thread. `paused` is what slots are to
-    give back instead of starting it. `slots` is how many take from here.
+    release instead of starting it. `slots` is how many take from here.
     """
 
     def __init__(self, on_low: Callable[[], None], paused: Paused | None = None, *, slots: int = 0) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from ayb_jobs.events import Emit
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.aside import Aside
-from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.narrowing import narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
@@ -43,13 +43,13 @@ class CarefulLeasing:
         *,
         database: Database,
         leasing: Leasing,
-        giving_back: GivingBack,
+        releaser: Releaser,
         emit: Emit,
         take: Callable[[Sequence[LeasedJob], float], None],
     ) -> None:
         self._database = database
         self.leasing = leasing
-        self._giving_back = giving_back
+        self._releaser = releaser
         self._take = take
         self._aside = Aside(emit, part="producer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._check_at = time.monotonic() + CHECK_S
@@ -105,7 +105,7 @@ class CarefulLeasing:
     def _lease_chosen(self, ids: Sequence[str]) -> Chosen:
         sent = time.monotonic()
         rooms = self.leasing.slots.free()
-        with self._giving_back.answer_expected(), self._database.connection() as conn:
+        with self._releaser.answer_expected(), self._database.connection() as conn:
             kept = put_under(conn, ids) if self.leasing.limits.exist else []
             chosen = lease_chosen(
                 conn,

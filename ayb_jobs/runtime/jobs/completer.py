@@ -17,8 +17,8 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.redact import redact
 from ayb_jobs.runtime.aside import Aside, Waits
-from ayb_jobs.runtime.jobs.giving_back import release_each, tell_released
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
+from ayb_jobs.runtime.jobs.releaser import release_each, tell_released
 from ayb_jobs.runtime.jobs.writing import Writing, Written
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
@@ -91,7 +91,7 @@ class Completer:
             self._wake()
 
     def release(self, held: Held) -> None:
-        """Have a job given back, with its attempt, whose handler never began, or ended because we told it to."""
+        """Have a job released, with its attempt, whose handler never began, or ended because we told it to."""
         self._returned.append(held)
         self._wake()
 

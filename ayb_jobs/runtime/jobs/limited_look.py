@@ -14,8 +14,8 @@ from ayb_jobs.events import Emit
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.each import do_each
-from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import RowUnchanged, was_refused
@@ -50,14 +50,14 @@ class LimitedLook:
         *,
         database: Database,
         leasing: Leasing,
-        giving_back: GivingBack,
+        releaser: Releaser,
         emit: Emit,
         room: Callable[[], int],
         take: Callable[[Sequence[LeasedJob], float], None],
     ) -> None:
         self._database = database
         self.leasing = leasing
-        self._giving_back = giving_back
+        self._releaser = releaser
         self._room = room
         self._take = take
         self._after: dict[str, str] = {}
@@ -131,7 +131,7 @@ class LimitedLook:
 
     def _lease(self, name: str, queues: Sequence[str], room: int, only: Sequence[str] | None = None) -> Limited:
         sent = time.monotonic()
-        with self._giving_back.answer_expected(), self._database.connection() as conn:
+        with self._releaser.answer_expected(), self._database.connection() as conn:
             found = lease_limited(
                 conn,
                 name,

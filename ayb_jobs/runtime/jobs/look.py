@@ -16,11 +16,11 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
-from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.lanes import Lanes
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.limited_look import LimitedLook
+from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.narrowing import Patience
 from ayb_jobs.storage.connections import Database
@@ -60,7 +60,7 @@ class Look:
         room: Callable[[], int],
         put: Callable[[Sequence[Held]], bool],
         in_flight: InFlight,
-        giving_back: GivingBack,
+        releaser: Releaser,
         emit: Emit,
         backlog: Backlog,
     ) -> None:
@@ -71,13 +71,13 @@ class Look:
         self._room = room
         self._put = put
         self._in_flight = in_flight
-        self._giving_back = giving_back
+        self._releaser = releaser
         self._emit = emit
         self._careful = CarefulLeasing(
-            database=database, leasing=leasing, giving_back=giving_back, emit=emit, take=self._take
+            database=database, leasing=leasing, releaser=releaser, emit=emit, take=self._take
         )
         self._limited = LimitedLook(
-            database=database, leasing=leasing, giving_back=giving_back, emit=emit, room=room, take=self._take
+            database=database, leasing=leasing, releaser=releaser, emit=emit, room=room, take=self._take
         )
         self._limited_first = self._limited_waits = False
         self._had_no_room = False
@@ -200,7 +200,7 @@ class Look:
 
     def _lease_batch(self, lanes: Sequence[Lane], limit: int, *, sweeping: bool) -> int:
         sent = time.monotonic()
-        with self._giving_back.answer_expected(), self._database.connection() as conn:
+        with self._releaser.answer_expected(), self._database.connection() as conn:
             jobs, put_under, kept = self._lease_on(conn, lanes, limit)
         met = len(jobs) + put_under + len(kept)
         failpoints.reach(failpoints.LEASED)

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ayb_jobs.events import Emit, Event, JobsCanceled, JobsReleased, JobsSettled, LeasesLost, LoopErrorRepeated
 from ayb_jobs.runtime.each import do_each
-from ayb_jobs.runtime.jobs.giving_back import GivingBack
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
 from ayb_jobs.runtime.jobs.queue_slots import QueueSlots
+from ayb_jobs.runtime.jobs.releaser import Releaser
 
 
 class Producer:
     """Keeps the executors supplied, each by its own look.
 
-    Its `tick` is one turn: give back what is not to be kept, and lease a batch for each executor that has room. If one
+    Its `tick` is one turn: release what is not to be kept, and lease a batch for each executor that has room. If one
     executor asked for the turn, the looks of the others wait until they are due.
 
     `notified` takes a turn as well. `ring` cuts the wait for the next turn short; `poll_s` is the longest such wait.
@@ -26,7 +26,7 @@ class Producer:
         self,
         *,
         looks: Sequence[Look],
-        giving_back: GivingBack,
+        releaser: Releaser,
         limits: Limits,
         slots: QueueSlots | None = None,
         emit: Emit,
@@ -36,7 +36,7 @@ class Producer:
         self._limits = limits
         self._slots = slots or QueueSlots()
         self._looks = looks
-        self._giving_back = giving_back
+        self._releaser = releaser
         self._emit = emit
         self._poll_s = poll_s
         self._ring = ring
@@ -61,8 +61,8 @@ class Producer:
             (queues, self._slots.most), self._wanted = self._wanted, None
             for look in self._looks:
                 look.serve(queues)
-        self._giving_back.turn()
-        return self._giving_back.next_s(self._fill())
+        self._releaser.turn()
+        return self._releaser.next_s(self._fill())
 
     def _fill(self) -> float:
         """Have each look lease; one that fails keeps no other from it."""

@@ -103,7 +103,7 @@ class Slot:
                 run(held, held.job)
 
     def _fetch_and_run(self, held: Held) -> None:
-        """Run a job whose payload leasing left in the database. Where there is no room for it in time, give it back."""
+        """Run a job whose payload leasing left in the database. If there is no room for it in time, release the job."""
         self._current = held
         started = time.monotonic()
         try:

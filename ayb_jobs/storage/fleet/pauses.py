@@ -1,8 +1,8 @@
 """Pauses: written, watched and confirmed; and the queues, types and keys as operators see them.
 
 Leasing looks at `_ayb_job_pauses` in its own statement, so a pause holds for every look that begins after its commit. A
-look under way may still lease, and buffers hold what was leased before: a daemon confirms a pause once it has given
-that back. No look under way leases a key that is paused: both need its limit's row.
+look under way may still lease, and buffers hold what was leased before: a daemon confirms a pause once it has
+released that. No look under way leases a key that is paused: both need its limit's row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -411,7 +411,7 @@ def _pausable(kind: PauseKind, row: _Row) -> Pausable:
 
 
 def find_pausable(conn: Connection, kind: PauseKind, name: str) -> Pausable:
-    """Return a queue, a type or a key as it is now, also if nothing is known of it."""
+    """Return a queue, a type or a key as it is now, even if nothing is known of it."""
     nothing = Pausable(kind=kind, name=name, due=0, running=0, daemons=0, pause=None, waiting_for=())
     return next(iter(list_pausable(conn, kind, only=name)), nothing)
 

@@ -1,4 +1,4 @@
-"""Leases that are held: extend them, give them back, find those whose answer was lost, report progress under one.
+"""Leases that are held: extend them, release them, find those whose answer was lost, report progress under one.
 
 Every write is fenced by `(id, lease_id)` alone, as in `leasing`.
 """

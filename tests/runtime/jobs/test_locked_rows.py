@@ -120,12 +120,12 @@ def test_a_job_of_a_lost_answer_is_given_back_at_a_stop_once_the_lock_goes(
     monkeypatch.setattr("ayb_jobs.storage.database.LATE_S", 600.0)
     with running(database_url, until_stopped()) as daemon:
         # It comes to stop before the next turn.
-        monkeypatch.setattr(daemon.daemon._parts.giving_back, "turn", lambda: None)
+        monkeypatch.setattr(daemon.daemon._parts.releaser, "turn", lambda: None)
         lost.set()
         eventually(lambda: column(conn, job_id, "state") == "running")
         with locked(database_url, job_id):
             stopping = threading.Thread(target=daemon.daemon.stop)
             stopping.start()
-            eventually(lambda: daemon.daemon._parts.giving_back.orphans_left)
+            eventually(lambda: daemon.daemon._parts.releaser.orphans_left)
         stopping.join(20)
     assert (column(conn, job_id, "state"), column(conn, job_id, "attempts")) == ("queued", 0)

@@ -11,13 +11,13 @@ import pytest
 from psycopg import OperationalError, errors
 
 from ayb_jobs.events import LoopErrorRepeated
-from ayb_jobs.runtime.jobs import giving_back, look
+from ayb_jobs.runtime.jobs import look, releaser
 from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.buffer import Buffer
-from ayb_jobs.runtime.jobs.giving_back import LOOK_S, GivingBack
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.producer import Producer
+from ayb_jobs.runtime.jobs.releaser import LOOK_S, Releaser
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
@@ -39,13 +39,13 @@ class Bench:
     events: list[object] = field(default_factory=list)
     buffer: Buffer = field(init=False)
     producer: Producer = field(init=False)
-    giving_back: GivingBack = field(init=False)
+    releaser: Releaser = field(init=False)
     in_flight: InFlight = field(default_factory=InFlight)
 
     def __post_init__(self) -> None:
         self.backlog = Backlog(self.woken)
         self.buffer = Buffer(on_low=self.backlog.room_made)
-        self.producer, self.giving_back, self.look = producing(
+        self.producer, self.releaser, self.look = producing(
             self.db,
             self.buffer,
             self.in_flight,
@@ -108,7 +108,7 @@ def test_a_turn_that_one_executor_asked_for_takes_no_look_of_another(db: Databas
     looks = [first.look, second.look]
     producer = Producer(
         looks=looks,
-        giving_back=first.giving_back,
+        releaser=first.releaser,
         limits=Limits(exist=False),
         emit=first.events.append,
         poll_s=POLL_S,
@@ -137,7 +137,7 @@ def test_what_may_have_been_given_back_is_given_to_no_worker(
 ) -> None:
     bench.producer.tick()
     bench.run_s = 10.0
-    monkeypatch.setattr("ayb_jobs.runtime.jobs.giving_back.STALE_S", 1e-9)
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.releaser.STALE_S", 1e-9)
     with monkeypatch.context() as lost:
         lost.setattr("ayb_jobs.failpoints.reach", answer_lost)
         with pytest.raises(OperationalError):
@@ -146,7 +146,7 @@ def test_what_may_have_been_given_back_is_given_to_no_worker(
     assert len(bench.buffer) == 0
     bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (len(bench.buffer),)
-    assert bench.giving_back.take_back() == []
+    assert bench.releaser.take_back() == []
 
 
 def test_what_was_leased_in_a_lost_answer_goes_back_and_a_locked_row_delays_no_other(
@@ -163,7 +163,7 @@ def test_what_was_leased_in_a_lost_answer_goes_back_and_a_locked_row_delays_no_o
         assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,)
     assert bench.producer.tick() == LOOK_S
     assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,), "it looked again before a second was over"
-    monkeypatch.setattr("ayb_jobs.runtime.jobs.giving_back.time.monotonic", later(LOOK_S))
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.releaser.time.monotonic", later(LOOK_S))
     bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (len(bench.buffer),)
     assert conn.execute("SELECT DISTINCT attempts FROM _ayb_jobs WHERE state = 'queued'").fetchall() == [(0,)]
@@ -181,15 +181,15 @@ def test_what_is_leased_only_after_its_answer_was_lost_goes_back_too(
         bench.producer.tick()
         bench.take_down_to(0)
         held = len(bench.in_flight)
-    monkeypatch.setattr("ayb_jobs.runtime.jobs.giving_back.time.monotonic", later(LOOK_S))
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.releaser.time.monotonic", later(LOOK_S))
     monkeypatch.setattr(bench.look, "_room", lambda: 0)
     assert conn.execute(RUNNING).fetchone() == (held + 10,)
     bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (held,)
     assert 0 < bench.producer.tick() <= POLL_S
-    monkeypatch.setattr("ayb_jobs.runtime.jobs.giving_back.time.monotonic", later(120))
+    monkeypatch.setattr("ayb_jobs.runtime.jobs.releaser.time.monotonic", later(120))
     assert bench.producer.tick() == POLL_S
-    assert not bench.giving_back._owes
+    assert not bench.releaser._owes
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_what_the_server_refused_is_not_looked_for(
     monkeypatch.setattr("ayb_jobs.runtime.jobs.look.lease_jobs", fail)
     with suppress(type(error)):  # what may be the fault of some jobs is leased job by job
         bench.producer.tick()
-    assert bench.giving_back._owes == may_have_leased
+    assert bench.releaser._owes == may_have_leased
 
 
 def test_a_lost_answer_is_looked_for_until_a_look_succeeds(
@@ -221,7 +221,7 @@ def test_a_lost_answer_is_looked_for_until_a_look_succeeds(
         lost.setattr("ayb_jobs.runtime.jobs.look.lease_jobs", lease_and_lose)
         with pytest.raises(OperationalError):
             bench.producer.tick()
-        lost.setattr("ayb_jobs.runtime.jobs.giving_back.find_orphans", lambda *_, **__: answer_lost("look"))
+        lost.setattr("ayb_jobs.runtime.jobs.releaser.find_orphans", lambda *_, **__: answer_lost("look"))
         with pytest.raises(OperationalError):
             bench.producer.tick()
     assert conn.execute(RUNNING).fetchone() == (200,)
@@ -289,8 +289,8 @@ def test_a_notified_look_that_fails_is_counted_and_left_to_the_next_turn(bench: 
 def test_a_locked_job_that_is_to_be_given_back_keeps_no_other_from_being_leased(
     bench: Bench, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(giving_back, "STALE_S", 0.001)
-    monkeypatch.setattr(giving_back, "LOOK_S", 0.0)
+    monkeypatch.setattr(releaser, "STALE_S", 0.001)
+    monkeypatch.setattr(releaser, "LOOK_S", 0.0)
     bench.producer.tick()
     time.sleep(0.002)
     bench.run_s = 0.05  # so that there is room for four

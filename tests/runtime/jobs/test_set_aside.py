@@ -13,9 +13,9 @@ from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs import careful_leasing, writing
 from ayb_jobs.runtime.jobs.buffer import Buffer
-from ayb_jobs.runtime.jobs.giving_back import release_each
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
+from ayb_jobs.runtime.jobs.releaser import release_each
 from ayb_jobs.runtime.narrowing import MOST_REFUSED
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -173,7 +173,7 @@ def test_many_jobs_that_cannot_be_given_back_are_told_in_one_line(db: Database, 
     leases = [job.lease for job in lease_all(conn)]
     told: list[object] = []
     with refusing(conn, GIVEN_BACK, body):
-        released = release_each(db, leases, Aside(told.append, part="giving back", table="_ayb_jobs"), worker_id="w")
+        released = release_each(db, leases, Aside(told.append, part="releaser", table="_ayb_jobs"), worker_id="w")
     assert len(released.refused) == 3
     assert [len(event.row_ids) for event in told if isinstance(event, RowsSetAside)] == [3]
 

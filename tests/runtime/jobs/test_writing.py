@@ -10,8 +10,8 @@ from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs import writing
 from ayb_jobs.runtime.jobs.buffer import Buffer
-from ayb_jobs.runtime.jobs.giving_back import GivingBack, release_each
 from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.releaser import Releaser, release_each
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.settling import Settled, settle_jobs
@@ -109,14 +109,14 @@ def test_an_orphan_that_is_lost_is_not_set_aside_any_more(db: Database, conn: Co
     conn.execute(KEEP_RUNNING)
     make_job(conn)
     lease(conn)
-    giving_back = GivingBack(
+    releaser = Releaser(
         database=db, buffers=[Buffer(on_low=lambda: None)], in_flight=InFlight(), emit=lambda _: None, worker_id="w"
     )
-    with pytest.raises(OperationalError), giving_back.answer_expected():
+    with pytest.raises(OperationalError), releaser.answer_expected():
         lose_connection()
-    giving_back.release_orphans()
-    left = [giving_back.orphans_left]
+    releaser.release_orphans()
+    left = [releaser.orphans_left]
     conn.execute(LOSE_LEASES)
-    giving_back.release_orphans()
-    assert [*left, giving_back.orphans_left] == [True, False]
-    assert giving_back._aside.waits.all() == []
+    releaser.release_orphans()
+    assert [*left, releaser.orphans_left] == [True, False]
+    assert releaser._aside.waits.all() == []

@@ -89,7 +89,7 @@ def read_crontab(
 
     Commands become the payload of jobs of type `job_type`: `{"command": "…"}`, with the variables of the crontab in
     `env` and the command's input in `stdin`. A crontab is in the time zone of its machine, which it does not say:
-    `timezone`, or UTC with a note. Its own CRON_TZ goes over it. (Its TZ is for the commands alone.)
+    `timezone`, or UTC with a note. Its own CRON_TZ overrides it. (Its TZ is for the commands alone.)
     """
     crontab = _Crontab(zone=timezone, machine_zone=timezone, job_type=job_type, system=system)
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):

@@ -195,7 +195,7 @@ def _bounded(value: Any, node: ast.AST) -> Any:
 
 
 def is_bounded(value: Any) -> bool:
-    """Tell whether a value is small enough to be walked and written, also if it holds another value many times."""
+    """Tell whether a value is small enough to be walked and written, even if it holds another value many times."""
     left, waiting = _MOST_WEIGHT, [value]
     while waiting and left > 0:
         left -= 1

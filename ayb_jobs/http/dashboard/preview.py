@@ -43,7 +43,7 @@ class Preview:
     error: str = ""
 
 
-def foreseen(typed: Blank, schedule: Schedule | None, clock: Clock) -> Preview:
+def preview_of(typed: Blank, schedule: Schedule | None, clock: Clock) -> Preview:
     """Return what a timing will do."""
     cron, timezone, dst = typed["cron"], typed["timezone"] or "UTC", typed["dst"] or "once"
     try:

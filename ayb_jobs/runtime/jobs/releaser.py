@@ -1,4 +1,4 @@
-"""Gives jobs back that this daemon should not keep, each with its attempt.
+"""Releases the jobs that this daemon should not keep, each with its attempt.
 
 These are jobs that waited too long in the buffer, since the handlers have become slow and another daemon may be idle;
 jobs whose queue or type was paused since they were leased; and orphans: jobs leased in a statement whose answer was
@@ -27,15 +27,15 @@ from ayb_jobs.storage.queue.leases import Touched, find_orphans, release_jobs
 from ayb_jobs.storage.queue.left_out import find_locked
 from ayb_jobs.storage.queue.settling import RowsLocked
 
-# How often it tries again what it cannot give back: rows that somebody else has locked, and what may yet be leased.
+# How often it tries again what it cannot release: rows that somebody else has locked, and what may yet be leased.
 LOOK_S = 1.0
 LONGEST_RETRY_S = 60.0
-# A job that waited this long although it was to start at once is given back, for others to run.
+# A job that waited this long although it was to start at once is released, for others to run.
 STALE_S = 1.0
 
 
 class Released(NamedTuple):
-    """What became of leases, by their ids: given back, or locked by somebody else, or refused by the database.
+    """What became of leases, by their ids: released, or locked by somebody else, or refused by the database.
 
     `canceled` are of jobs that ended canceled instead. Those in none of these were lost before.
     """
@@ -47,7 +47,7 @@ class Released(NamedTuple):
 
 
 def release_each(database: Database, leases: Sequence[Lease], aside: Aside, *, worker_id: str) -> Released:
-    """Give jobs back with their attempt. One that the database refuses is set `aside`, and keeps no other waiting."""
+    """Release jobs with their attempt. One that the database refuses is set `aside`, and keeps no other waiting."""
     result = narrowed(leases, partial(_release, database, worker_id), blames=was_refused)
     done = {lease_id for touched, _ in result.done for lease_id in touched.done}
     locked = {lease_id for touched, _ in result.done for lease_id in touched.locked}
@@ -57,7 +57,7 @@ def release_each(database: Database, leases: Sequence[Lease], aside: Aside, *, w
     untried = {lease.lease_id for lease in result.left}
     aside.put_all([(lease.job_id, refused[lease.lease_id]) for lease in leases if lease.lease_id in refused])
     for lease in leases:
-        if lease.lease_id not in refused.keys() | locked | untried:  # given back, or lost
+        if lease.lease_id not in refused.keys() | locked | untried:  # released, or lost
             aside.forget(lease.job_id)
     if result.left and not result.done:
         raise result.refused[-1].error
@@ -65,7 +65,7 @@ def release_each(database: Database, leases: Sequence[Lease], aside: Aside, *, w
 
 
 def tell_released(emit: Emit, leases: Sequence[Lease], released: Released) -> None:
-    """Tell which of these jobs were given back, and which ended canceled."""
+    """Tell which of these jobs were released, and which ended canceled."""
     if released.done:
         emit(JobsReleased(job_ids=[lease.job_id for lease in leases if lease.lease_id in released.done]))
     if released.canceled:
@@ -73,7 +73,7 @@ def tell_released(emit: Emit, leases: Sequence[Lease], released: Released) -> No
 
 
 def _release(database: Database, worker_id: str, leases: Sequence[Lease]) -> tuple[Touched, set[str]]:
-    """Give jobs back; those that are to end canceled do so instead, and their leases come second."""
+    """Release jobs; those that are to end canceled do so instead, and their leases come second."""
     with database.connection() as conn:
         touched = release_jobs(conn, leases)
     gone = touched.others(leases)
@@ -100,11 +100,11 @@ def _end_canceled(database: Database, worker_id: str, gone: Sequence[Lease]) -> 
         return set(), {lease.lease_id for lease in gone}
 
 
-class GivingBack:
-    """Gives back stale jobs and orphans in `turn`, which the thread that leases must call: no lease is then under way.
+class Releaser:
+    """Releases stale jobs and orphans in `turn`, which the thread that leases must call: no lease is then under way.
 
-    It tries again once a second at most what cannot be given back yet. If the answer to giving back is lost it tries
-    again, and no slot gets such jobs any more: they may be another daemon's by now.
+    It tries again once a second at most what cannot be released yet. If the answer to a release is lost it tries again,
+    and no slot gets such jobs any more: they may be another daemon's by now.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class GivingBack:
         self._orphans_until = 0.0
         self._orphans_left = False
         self._look_again = 0.0
-        self._aside = Aside(emit, part="giving back", table="_ayb_jobs", first_s=LOOK_S, longest_s=LONGEST_RETRY_S)
+        self._aside = Aside(emit, part="releaser", table="_ayb_jobs", first_s=LOOK_S, longest_s=LONGEST_RETRY_S)
 
     @contextmanager
     def answer_expected(self) -> Iterator[None]:
@@ -138,7 +138,7 @@ class GivingBack:
         self._orphans_until = owed_until
 
     def turn(self) -> None:
-        """Give back what is to be given back, if it is time to try."""
+        """Release what is to be released, if it is time to try."""
         for buffer in self._buffers:
             self._stale += buffer.take_back(older_than_s=STALE_S)
             if paused := buffer.take_paused():
@@ -152,7 +152,7 @@ class GivingBack:
         self._look_again = time.monotonic() + LOOK_S if self._owes else 0.0
 
     def next_s(self, pause_s: float) -> float:
-        """Return the seconds until the next turn: `pause_s`, or fewer if there may be something to give back."""
+        """Return the seconds until the next turn: `pause_s`, or fewer if there may be something to release."""
         if self._stale or self._orphans_left:
             return min(pause_s, LOOK_S)
         if self._orphans_until:
@@ -160,7 +160,7 @@ class GivingBack:
         return pause_s
 
     def take_back(self) -> list[Held]:
-        """Take over the stale jobs that, for all that is known, have not been given back yet; for a stop."""
+        """Take over the stale jobs that, for all that is known, have not been released yet; for a stop."""
         stale, self._stale = self._stale, []
         return stale
 
@@ -170,11 +170,11 @@ class GivingBack:
 
     @property
     def orphans_left(self) -> bool:
-        """Whether some orphans could not be given back: their rows are locked, or a trigger refuses."""
+        """Whether some orphans could not be released: their rows are locked, or a trigger refuses."""
         return self._orphans_left
 
     def release_orphans(self) -> None:
-        """Give back what the database leased to us in a statement whose answer never came, if there was one."""
+        """Release what the database leased to us in a statement whose answer never came, if there was one."""
         if not (self._orphans_left or self._orphans_until):
             return
         began = time.monotonic()
@@ -187,7 +187,7 @@ class GivingBack:
             self._orphans_until = 0.0
 
     def release(self, held: Sequence[Held]) -> list[Held]:
-        """Give jobs back that never started; return those that cannot be given back yet."""
+        """Release jobs that never started; return those that cannot be released yet."""
         released = self._release(leases_of(held))
         failpoints.reach(failpoints.RELEASED)
         left = released.locked | released.refused
@@ -195,7 +195,7 @@ class GivingBack:
         return [one for one in held if one.job.lease_id in left]
 
     def _release(self, leases: Sequence[Lease]) -> Released:
-        """Give jobs back, but for those that the database refused a short while ago."""
+        """Release jobs, but for those that the database refused a short while ago."""
         waiting = set(self._aside.ids())
         tried = [lease for lease in leases if lease.job_id not in waiting]
         released = release_each(self._database, tried, self._aside, worker_id=self._worker_id)
