@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fitness import database_fitness
+from ayb_jobs.storage.fitness import ask_writing, database_fitness
 
 # What a server says that refuses one more connection: for want of any, or of any that is left for this user.
 NO_CONNECTION_FREE = ("too many clients", "connection slots", "too many connections", "no more connections")
@@ -35,6 +35,13 @@ def unfit_database(conn: Connection) -> Iterator[Finding]:
             remedy="ayb-jobs migrate",
             evidence={"version": schema.version, "needed": schema.needed},
         )
+
+
+def unwritable_database(conn: Connection) -> Iterator[Finding]:
+    """Find what keeps anybody from writing to this database, whether or not it holds our tables."""
+    writing = ask_writing(conn)
+    if writing.standby or writing.read_only:
+        yield _unwritable(standby=writing.standby)
 
 
 def outage(error: DatabaseError) -> Finding:

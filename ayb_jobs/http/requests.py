@@ -1,8 +1,9 @@
 """What routes share: the services behind them, who calls, pages, and what the OpenAPI document says of answers."""
 
 import base64
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -14,9 +15,12 @@ from ayb_jobs.http.edge.problems import NOT_ENABLED, Problem, Refused
 from ayb_jobs.http.parsing import DEFAULT_PAGE, MAX_PAGE
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.instants import instant
 from ayb_jobs.storage.queue.jobs import Position
 
 MAX_OFFSET = 10**15
+# An instant in UTC as PostgreSQL writes it, or with a T and minutes in its offset.
+INSTANT = re.compile(r"-?infinity|\d{4,6}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?\+00(:00)?( BC)?", re.ASCII)
 
 Reader = Annotated[Caller, Depends(requires(Scope.READ))]
 Operator = Annotated[Caller, Depends(requires(Scope.OPERATE))]
@@ -60,16 +64,16 @@ def row_offset(offset: int) -> int:
 
 def cursor_text(position: Position) -> str:
     """Return a place between two pages, as callers carry it."""
-    return base64.urlsafe_b64encode(f"{position.created_at.isoformat()} {position.id}".encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(f"{position.at} {position.id}".encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str) -> Position:
     """Return the place that `cursor_text` wrote, or raise `InvalidInput`."""
-    try:
-        at, _, job_id = base64.urlsafe_b64decode(cursor.encode("ascii") + b"==").decode("ascii").partition(" ")
-        return Position(datetime.fromisoformat(at).astimezone(UTC), checked_id(job_id))
-    except (ValueError, OverflowError, InvalidInput):
-        raise InvalidInput("cursor is none that this API gave; take it from nextCursor", field="cursor") from None
+    with suppress(ValueError, InvalidInput):
+        at, _, job_id = base64.urlsafe_b64decode(cursor.encode("ascii") + b"==").decode("ascii").rpartition(" ")
+        if INSTANT.fullmatch(at) and instant(at):
+            return Position(at, checked_id(job_id))
+    raise InvalidInput("cursor is none that this API gave; take it from nextCursor", field="cursor")
 
 
 def documented(

@@ -100,19 +100,20 @@ def worded_faults() -> Iterator[None]:
     """Raise psycopg's errors as `DatabaseError`, or as `MigrationError` where the schema is not the one needed."""
     try:
         yield
-    except NOT_SET_UP as error:
-        raise _not_set_up(error) from error
+    except (*NOT_SET_UP, errors.InsufficientPrivilege) as error:
+        raise not_ours_to_use(error) from error
     except errors.QueryCanceled as error:
         raise DatabaseError("the database took too long; narrow the question, or try again later") from error
     except errors.ReadOnlySqlTransaction as error:
         raise DatabaseError("the database is read-only; changes need the primary") from error
-    except errors.InsufficientPrivilege as error:
-        raise DatabaseError(f"the database's user lacks a right: {_words(error)}") from error
     except psycopg.Error as error:
         raise DatabaseError(f"the database failed: {_words(error)}") from error
 
 
-def _not_set_up(error: psycopg.Error) -> MigrationError:
+def not_ours_to_use(error: psycopg.Error) -> DatabaseError:
+    """Return the error for a table that is missing, or that the daemon's role may not use."""
+    if isinstance(error, errors.InsufficientPrivilege):
+        return DatabaseError(f"the database's user lacks a right: {_words(error)}")
     return MigrationError(
         f"the database is not set up for this version of ayb-jobs ({_words(error)}); run: ayb-jobs migrate"
     )

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ayb_jobs.errors import MigrationError
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.encodings import unfit_encoding
 from ayb_jobs.storage.engines import unfit_engine
 from ayb_jobs.storage.migrate import SchemaStatus, schema_status
+from ayb_jobs.storage.rows import one_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +25,28 @@ class Fitness:
     unfit: Sequence[str]
 
 
+class Writing(NamedTuple):
+    """Why a database takes no writes: it is a `standby`, or `read_only` by the session's default."""
+
+    standby: bool
+    read_only: bool
+
+
 # A transaction that reads only because its caller asked so says nothing of the database; the session's default does.
-ASK_FITNESS = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean"
+ASK_WRITING = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean"
+
+
+def ask_writing(conn: Connection) -> Writing:
+    """Return whether the database takes writes."""
+    return Writing(*one_row(conn.execute(ASK_WRITING)))
 
 
 def database_fitness(conn: Connection) -> Fitness:
     """Return what decides whether work can be done on this database."""
-    standby, read_only = conn.execute(ASK_FITNESS).fetchone() or (False, False)
-    return Fitness(standby=standby, read_only=read_only, schema=schema_status(conn), unfit=unfit_kind(conn))
+    writing = ask_writing(conn)
+    return Fitness(
+        standby=writing.standby, read_only=writing.read_only, schema=schema_status(conn), unfit=unfit_kind(conn)
+    )
 
 
 def refuse_unfit_kind(conn: Connection) -> None:

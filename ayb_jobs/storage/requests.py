@@ -5,11 +5,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import LiteralString
 
 import psycopg
-from psycopg.errors import QueryCanceled
+from psycopg.errors import InsufficientPrivilege, QueryCanceled
 
 from ayb_jobs.errors import DatabaseError, TookTooLong
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import NOT_SET_UP, not_ours_to_use
 from ayb_jobs.storage.queue.jobs import refusing_bad_values
 
 # Set for one transaction, so that nothing stays behind on a connection that a pooler lends to others.
@@ -23,7 +24,7 @@ LIMIT_READING = """
 def reading(database: Database, timeout_s: float) -> Iterator[Connection]:
     """Lend a connection in a transaction that cannot write, each of whose statements may take `timeout_s`.
 
-    Raises `DatabaseError` where the database cannot be reached or a statement takes too long.
+    Raises `DatabaseError` if the database cannot be reached, is not set up, refuses its user, or takes too long.
     """
     with _bounded(database.work(), LIMIT_READING, timeout_s) as conn:
         yield conn
@@ -59,6 +60,8 @@ def _bounded(
             yield conn
     except QueryCanceled as error:
         raise TookTooLong(f"the database took longer than {timeout_s:g} s; narrow the question or try later") from error
+    except (*NOT_SET_UP, InsufficientPrivilege) as error:
+        raise not_ours_to_use(error) from error
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
         said = error.diag.message_primary  # None where the connection broke before the server could say anything
         raise DatabaseError(f"the database refuses: {said}" if said else "the database cannot be reached") from error

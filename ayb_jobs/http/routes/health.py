@@ -10,13 +10,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from ayb_jobs.checks.database import outage, unanswered, unfit_database
+from ayb_jobs.checks.database import outage, unanswered, unfit_database, unwritable_database
 from ayb_jobs.checks.finding import Finding, facts, shown
 from ayb_jobs.checks.fleet import stopping, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
-from ayb_jobs.checks.verdict import DISABLED, Look, Mood, Verdict, decide, look_round
+from ayb_jobs.checks.verdict import DISABLED, Look, Verdict, decide, look_round
 from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.http.edge.auth import Authenticator
 from ayb_jobs.http.requests import Given
@@ -128,6 +128,8 @@ def readiness(services: Services) -> Health:
     One look answers all questions. If it fails, each is asked by itself, so that one that fails hides no other.
     """
     loops = services.loops()
+    if not services.enabled:
+        return _readiness_without_jobs(services, loops)
     look, failed = _look(services, loops)
     unfit = look.unfit if failed is None else _unfit(services)
     counted: Mapping[str, Finding | None] = {"overdueSchedules": look.overdue, "unclaimableJobs": look.unclaimable}
@@ -135,19 +137,27 @@ def readiness(services: Services) -> Health:
     return Health(
         findings=[*stuck_loops(loops), *unfit, *([stopping()] if services.draining() else [])],
         loops=loops,
-        verdict=_verdict(services, look),
-        notices=() if unfit or not services.enabled else notices,
+        verdict=look.verdict,
+        notices=() if unfit else notices,
         counted={} if unfit else counted if failed is None else dict(_counted(services)),
     )
 
 
+def _readiness_without_jobs(services: Services, loops: Sequence[LoopAge]) -> Health:
+    """Return what keeps a disabled daemon from pruning webhook deliveries. It needs none of our tables for that."""
+    try:
+        with probing(services.database, DATABASE_S) as conn:
+            unfit, verdict = list(unwritable_database(conn)), DISABLED
+    except AybJobsError as error:
+        unfit = [_told(error)]
+        verdict = decide(unfit, None)
+    draining = [stopping()] if services.draining() else []
+    return Health(findings=[*stuck_loops(loops), *unfit, *draining], loops=loops, verdict=verdict)
+
+
 def judge(services: Services) -> Verdict:
     """Return how things stand, as far as the database says it in time."""
-    return _verdict(services, _look(services, services.loops())[0])
-
-
-def _verdict(services: Services, look: Look) -> Verdict:
-    return look.verdict if services.enabled or look.verdict.mood is Mood.UNKNOWN else DISABLED
+    return _look(services, services.loops())[0].verdict
 
 
 def _look(services: Services, loops: Sequence[LoopAge]) -> tuple[Look, AybJobsError | None]:
@@ -156,8 +166,11 @@ def _look(services: Services, loops: Sequence[LoopAge]) -> tuple[Look, AybJobsEr
         with probing(services.database, DATABASE_S) as conn:
             return look_round(conn, services.config.retention, loops), None
     except AybJobsError as error:
-        told = outage(error) if isinstance(error, DatabaseError) else unanswered(error)
-        return Look(verdict=decide([told, *stuck_loops(loops)], None)), error
+        return Look(verdict=decide([_told(error), *stuck_loops(loops)], None)), error
+
+
+def _told(error: AybJobsError) -> Finding:
+    return outage(error) if isinstance(error, DatabaseError) else unanswered(error)
 
 
 def _unfit(services: Services) -> list[Finding]:

@@ -53,7 +53,6 @@ from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.batch_views import find_batch_of
 from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
-from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.outputs import read_output
 from ayb_jobs.storage.queue.queued import list_queued
 from ayb_jobs.storage.queue.stats import job_stats
@@ -202,13 +201,12 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
         raise InvalidInput("offset does not go with due; take cursor", field="offset")
     with reading(services.database, services.read_timeout_s) as conn:
         if due:
-            found, next_ = list_queued(conn, wanted, due=due == "true", state=asked_state, limit=size, after=after)
+            page = list_queued(conn, wanted, due=due == "true", state=asked_state, limit=size, after=after)
         else:
-            found = jobs.list_jobs(
+            page = jobs.list_page(
                 conn, state=asked_state, wanted=wanted, limit=size, offset=row_offset(offset), before=after
             )
-            next_ = Position(found[-1].created_at, found[-1].id) if len(found) == size else None
-    return answer(page_text(map(job_text, found), nextCursor=cursor_text(next_) if next_ else None))
+    return answer(page_text(map(job_text, page.jobs), nextCursor=cursor_text(page.next) if page.next else None))
 
 
 def stats(services: Given) -> Response:

@@ -47,11 +47,11 @@ class Shown(StrEnum):
 class Listed(NamedTuple):
     """A job as a list shows it. `error` is the first line of its last error, `ran_s` how long it has run or ran.
 
-    `at` is its place in the list: when it is due, or when it was created.
+    `place` is where it stands in the list: when it is due, or when it was created, as PostgreSQL writes it.
     """
 
     id: str
-    at: datetime
+    place: str
     type: str
     state: JobState
     queue: str
@@ -80,7 +80,7 @@ class Page(NamedTuple):
 
 
 _COLUMNS = """
-    job.id::text AS id, place.at, job.type, job.state, job.queue,
+    job.id::text AS id, place.at::text AS place, job.type, job.state, job.queue,
     CASE WHEN job.priority > 4 THEN job.priority - 4 ELSE job.priority END AS priority, job.run_at <= now() AS is_due, job.run_at,
     job.attempts, job.max_attempts, job.idempotency_key, job.worker_id,
     left(split_part(left(job.last_error, 2000), chr(10), 1), 300) AS error, job.created_at,
@@ -127,7 +127,7 @@ LIST_NEWEST = f"""
         ORDER BY at DESC, id DESC
         LIMIT %(limit)s
     )
-    SELECT {_COLUMNS}, (SELECT bound.at FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id
+    SELECT {_COLUMNS}, (SELECT bound.at::text FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id
     FROM (SELECT) AS once LEFT JOIN place ON true LEFT JOIN _ayb_jobs AS job ON job.id = place.id
     ORDER BY place.at DESC, place.id DESC
 """
@@ -162,7 +162,7 @@ LIST_BY_DUE_TIME = f"""
             SELECT id, run_at AS at, type, queue, idempotency_key, batch_id, last_error, created_at
             FROM _ayb_jobs
             WHERE state = 'queued' AND queue = served.queue AND priority = served.priority
-                AND run_at > CASE WHEN %(later)s THEN now() ELSE '-infinity' END
+                AND run_at >= CASE WHEN %(later)s THEN now() + interval '1 microsecond' ELSE '-infinity' END
                 AND run_at <= CASE WHEN %(later)s THEN 'infinity' ELSE now() END
                 AND (%(after_id)s::uuid IS NULL OR (run_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
             ORDER BY run_at, id
@@ -177,7 +177,7 @@ LIST_BY_DUE_TIME = f"""
         ORDER BY at, id
         LIMIT %(limit)s
     )
-    SELECT {_COLUMNS}, (SELECT bound.at FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id
+    SELECT {_COLUMNS}, (SELECT bound.at::text FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id
     FROM (SELECT) AS once LEFT JOIN place ON true LEFT JOIN _ayb_jobs AS job ON job.id = place.id
     ORDER BY place.at, place.id
 """
@@ -185,7 +185,7 @@ LIST_BY_DUE_TIME = f"""
 
 class _Row(NamedTuple):
     id: Any
-    at: Any
+    place: Any
     type: Any
     state: Any
     queue: Any
@@ -203,7 +203,7 @@ class _Row(NamedTuple):
     is_blocked: Any
     limit: Any
     limit_key: Any
-    bound_at: datetime | None
+    bound_at: str | None
     bound_id: str | None
 
 
@@ -218,7 +218,7 @@ def browse_jobs(
         **wanted.values(),
         "state": None if shown is Shown.ALL else shown,
         "later": shown is Shown.LATER,
-        "after_at": after and after.created_at,
+        "after_at": after and after.at,
         "after_id": after and after.id,
         "limit": limit + 1,
         "lanes": MOST_LANES,
@@ -237,7 +237,7 @@ def _look(conn: Connection, statement: LiteralString, values: Mapping[str, Any])
     limit = values["limit"] - 1
     if len(found) > limit:
         last = found[limit - 1]
-        return Page(found[:limit], Position(last.at, last.id), looked=False)
+        return Page(found[:limit], Position(last.place, last.id), looked=False)
     bound_at, bound_id = rows[0].bound_at, rows[0].bound_id
     if bound_at is not None and bound_id is not None:
         return Page(found, Position(bound_at, bound_id), looked=True)

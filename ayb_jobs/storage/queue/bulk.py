@@ -1,7 +1,6 @@
 """Many jobs at once: retry and cancel by filter."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
 from psycopg.errors import UniqueViolation
@@ -36,9 +35,9 @@ class KeyTaken(Conflict):
 
 
 class Matching(NamedTuple):
-    """A job that matches, and whether it was changed."""
+    """A job that matches, the text of when it was created, and whether it was changed."""
 
-    created_at: datetime
+    place: str
     id: str
     is_changed: bool
 
@@ -147,7 +146,7 @@ RETRY_JOBS = f"""
     woken AS (
         SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM free LIMIT 1
     )
-    SELECT matching.created_at, matching.id, free.id IS NOT NULL AS is_changed
+    SELECT matching.created_at::text AS place, matching.id, free.id IS NOT NULL AS is_changed
     FROM matching LEFT JOIN free ON free.id = matching.id LEFT JOIN woken ON true
 """
 
@@ -176,7 +175,7 @@ CANCEL_JOBS = f"""
         FROM matching
         WHERE _ayb_jobs.id = matching.id
     )
-    SELECT created_at, id, true AS is_changed FROM matching
+    SELECT created_at::text AS place, id, true AS is_changed FROM matching
 """
 
 
@@ -206,7 +205,7 @@ CANCEL_RUNNING_JOBS = f"""
     told AS (
         SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text END FROM matching LIMIT 1
     )
-    SELECT created_at, id, true AS is_changed FROM matching LEFT JOIN told ON true
+    SELECT created_at::text AS place, id, true AS is_changed FROM matching LEFT JOIN told ON true
 """
 
 
@@ -225,7 +224,7 @@ def _values(wanted: Filter, limit: int, after: Position | None) -> dict[str, Any
     return {
         **wanted.values(),
         "limit": limit,
-        "after_at": after and after.created_at,
+        "after_at": after and after.at,
         "after_id": after and after.id,
     }
 
@@ -239,4 +238,4 @@ def _batch(conn: Connection, statement: LiteralString, values: Mapping[str, Any]
                 raise
             raise KeyTaken from error
     last = found[-1] if len(found) >= values["limit"] else None
-    return Batch([job.id for job in found if job.is_changed], last and Position(last.created_at, last.id))
+    return Batch([job.id for job in found if job.is_changed], last and Position(last.place, last.id))

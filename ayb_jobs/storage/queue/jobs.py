@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
@@ -74,10 +73,20 @@ Change = Callable[[Connection, str], Job]
 
 
 class Position(NamedTuple):
-    """A place in the order of creation, between two pages or two batches."""
+    """A place between two pages or two batches: when the last job was created or is due, and its id.
 
-    created_at: datetime
+    `at` is PostgreSQL's text, since `datetime` does not hold every instant that a row may have.
+    """
+
+    at: str
     id: str
+
+
+class JobPage(NamedTuple):
+    """Some jobs, and where the following page begins, if there may be more."""
+
+    jobs: Sequence[Job]
+    next: Position | None
 
 
 GET_JOB = f"""
@@ -155,14 +164,14 @@ LIST_JOBS = f"""
         ORDER BY created_at DESC, id DESC
         LIMIT %(limit)s OFFSET %(offset)s
     )
-    SELECT {LISTED_COLUMNS}
+    SELECT {LISTED_COLUMNS}, created_at::text AS place
     FROM _ayb_jobs
     WHERE id = ANY (ARRAY(SELECT id FROM page))
     ORDER BY created_at DESC, id DESC
 """
 
 
-def list_jobs(
+def list_page(
     conn: Connection,
     *,
     state: JobState | None = None,
@@ -170,21 +179,34 @@ def list_jobs(
     limit: int = 50,
     offset: int = 0,
     before: Position | None = None,
-) -> list[Job]:
-    """Return up to `limit` jobs that match, the newest first; `before` continues after the last of an earlier page.
+) -> JobPage:
+    """Return up to `limit` jobs that match, the newest first; `before` is an earlier page's `next`.
 
     Planned anew for each call: a plan that fits any filter uses the index of none.
     """
     values = {
         **wanted.values(),
         "state": state,
-        "before_at": before and before.created_at,
+        "before_at": before and before.at,
         "before_id": before and before.id,
         "limit": limit,
         "offset": offset,
     }
-    with conn.cursor(row_factory=kwargs_row(as_job)) as cursor:
-        return cursor.execute(LIST_JOBS, values, prepare=False).fetchall()
+    with conn.cursor(row_factory=kwargs_row(_placed)) as cursor:
+        found = cursor.execute(LIST_JOBS, values, prepare=False).fetchall()
+    return JobPage([job for job, _ in found], found[-1][1] if found and len(found) == limit else None)
+
+
+def list_jobs(
+    conn: Connection, *, state: JobState | None = None, wanted: Filter = EVERY, limit: int = 50, offset: int = 0
+) -> list[Job]:
+    """Return up to `limit` jobs that match, the newest first."""
+    return list(list_page(conn, state=state, wanted=wanted, limit=limit, offset=offset).jobs)
+
+
+def _placed(*, place: str, **columns: Any) -> tuple[Job, Position]:
+    job = as_job(**columns)
+    return job, Position(place, job.id)
 
 
 UNIQUE_INDEX = "idx_ayb_jobs_unique"

@@ -53,7 +53,7 @@ PRUNE_JOBS = """
         DELETE FROM _ayb_jobs WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING 1
     )
     SELECT (SELECT count(*) FROM pruned) AS pruned, (SELECT count(*) FROM old) AS old, count(*) AS walked,
-        last.created_at, last.id
+        last.created_at::text AS place, last.id
     FROM walked, LATERAL (SELECT created_at, id FROM walked ORDER BY created_at DESC, id DESC LIMIT 1) AS last
     GROUP BY last.created_at, last.id
 """
@@ -71,7 +71,7 @@ def prune_jobs(
         "rare_state": None if state is JobState.COMPLETED else state,
         "keep": keep,
         "limit": limit,
-        "after_at": after and after.created_at,
+        "after_at": after and after.at,
         "after_id": after and after.id,
     }
     row = named(conn).execute(PRUNE_JOBS, values, prepare=False).fetchone()
@@ -80,7 +80,7 @@ def prune_jobs(
 
 def _next(row: Any, limit: int) -> Position | None:
     """Return where the next batch goes on; `row` is None if nothing was walked."""
-    return Position(row.created_at, row.id) if row and row.walked >= limit else None
+    return Position(row.place, row.id) if row and row.walked >= limit else None
 
 
 # The same walk, for a batch that cannot be deleted as a whole.
@@ -97,7 +97,7 @@ FIND_OLD_JOBS = """
     SELECT ARRAY(
             SELECT id::text FROM walked WHERE state = %(state)s::text AND ended_at < now() - %(keep)s::interval
         ) AS ids,
-        count(*) AS walked, last.created_at, last.id
+        count(*) AS walked, last.created_at::text AS place, last.id
     FROM walked, LATERAL (SELECT created_at, id FROM walked ORDER BY created_at DESC, id DESC LIMIT 1) AS last
     GROUP BY last.created_at, last.id
 """
@@ -119,7 +119,7 @@ def find_old_jobs(
         "rare_state": None if state is JobState.COMPLETED else state,
         "keep": keep,
         "limit": limit,
-        "after_at": after and after.created_at,
+        "after_at": after and after.at,
         "after_id": after and after.id,
     }
     row = named(conn).execute(FIND_OLD_JOBS, values, prepare=False).fetchone()

@@ -1,24 +1,13 @@
 """Lists of queued jobs whole, those that are due or those that are due later, in the order in which they become due."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 from psycopg.rows import kwargs_row
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.job import Job, JobState
+from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.browsing import Shown, browse_jobs
-from ayb_jobs.storage.queue.jobs import LISTED_COLUMNS, Position, as_job
-
-
-class Queued(NamedTuple):
-    """Some queued jobs, and where the following page begins, if there may be more."""
-
-    jobs: Sequence[Job]
-    next: Position | None
-
+from ayb_jobs.storage.queue.jobs import LISTED_COLUMNS, JobPage, Position, as_job
 
 # Whatever is leased between the two statements is left out.
 SHOW_QUEUED = f"""
@@ -37,7 +26,7 @@ def list_queued(
     state: JobState | None = None,
     limit: int = 50,
     after: Position | None = None,
-) -> Queued:
+) -> JobPage:
     """Return up to `limit` queued jobs that match, all of them due, or none; `after` is an earlier page's `next`.
 
     A page may hold fewer jobs although more follow, since what it reads is bounded. Raises `InvalidInput` if jobs of
@@ -48,4 +37,4 @@ def list_queued(
     page = browse_jobs(conn, Shown.WAITING if due else Shown.LATER, wanted, after=after, limit=limit)
     with conn.cursor(row_factory=kwargs_row(as_job)) as cursor:
         jobs = cursor.execute(SHOW_QUEUED, {"ids": [job.id for job in page.jobs]}, prepare=False).fetchall()
-    return Queued(jobs, page.next)
+    return JobPage(jobs, page.next)

@@ -83,6 +83,26 @@ def test_every_page_and_every_call_shows_what_lies_at_the_ends_of_time(endless: 
     assert failed == {}
 
 
+@pytest.mark.parametrize(
+    ("asked", "share"), [({}, "true"), ({"due": "true"}, "run_at <= now()"), ({"due": "false"}, "run_at > now()")]
+)
+def test_pages_by_cursor_hold_each_job_once(
+    endless: tuple[Server, Connection], asked: dict[str, str], share: str
+) -> None:
+    server, conn = endless
+    state = "queued" if asked else ""
+    params = {**asked, "state": state, "limit": "1"}
+    ids: list[str] = []
+    with server.client() as client:
+        page = client.get("/api/admin/jobs", params=params).json()
+        while "nextCursor" in page:
+            ids += [job["id"] for job in page["items"]]
+            page = client.get("/api/admin/jobs", params={**params, "cursor": page["nextCursor"]}).json()
+    ids += [job["id"] for job in page["items"]]
+    meant = f"SELECT id::text FROM _ayb_jobs WHERE {share} AND {f'state = {state!r}' if state else 'true'}"
+    assert sorted(ids) == sorted(row[0] for row in conn.execute(meant.encode()))
+
+
 def test_doctor_asks_all_the_same(endless: tuple[Server, Connection]) -> None:
     for question in QUESTIONS:
         list(question.ask(endless[1]))

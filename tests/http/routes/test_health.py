@@ -4,14 +4,20 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NoReturn
 
 import httpx
 import pytest
+from psycopg import sql
 
 from ayb_jobs.checks import verdict
-from ayb_jobs.checks.loops import LoopAge
+from ayb_jobs.checks.finding import facts
+from ayb_jobs.checks.loops import LoopAge, stuck_loops
+from ayb_jobs.config import Api
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.events import RequestFailed
+from ayb_jobs.handlers.packs import prune_webhook_deliveries
 from ayb_jobs.http.routes import health
 from ayb_jobs.http.routes import metrics as exposition
 from ayb_jobs.model.daemons import DaemonRecord
@@ -116,6 +122,49 @@ def test_another_schema_is_not_ready(db: Database, conn: Connection) -> None:
         assert "migrate" in client.get("/readyz").json()["reasons"][0]
         conn.execute("INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (1, '', ''), (9999, '', '')")
         assert "9999" in client.get("/readyz").json()["reasons"][0]
+
+
+def test_a_disabled_daemon_is_ready_without_any_table_of_ours(empty_database_url: str) -> None:
+    with closing(Database(empty_database_url, name="test")) as db:
+        with serving(db, enabled=False) as server, server.client(None) as client:
+            ready, metrics = client.get("/readyz"), client.get("/metrics")
+        assert prune_webhook_deliveries(db) == 0
+    assert (ready.status_code, ready.json()["reasons"], ready.json()["findings"]) == (200, [], [])
+    assert ready.json()["sentence"] == "Jobs are disabled: this daemon runs no job and fires no schedule."
+    assert metrics.status_code == 200
+    assert [each for each in server.told if isinstance(each, RequestFailed)] == []
+
+
+def test_a_database_that_was_never_migrated_is_said_so_and_is_no_error_of_ours(empty_database_url: str) -> None:
+    with (
+        closing(Database(empty_database_url, name="test")) as db,
+        serving(db, api=Api(port=0)) as server,
+        server.client() as client,
+    ):
+        answers = {path: client.get(path) for path in ("/api/admin/jobs", "/api/admin/schedules", "/", "/jobs")}
+        metrics = client.get("/metrics")
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(answers, 503)
+    for answer in answers.values():
+        assert "the database is not set up for this version of ayb-jobs" in answer.text.replace("The data", "the data")
+        assert "ayb-jobs migrate" in answer.text
+    assert (metrics.status_code, "ayb_jobs_database_up 0.0" in metrics.text) == (200, True)
+    assert [each for each in server.told if isinstance(each, RequestFailed)] == []
+
+
+def test_a_disabled_daemon_that_cannot_write_or_stops_or_hangs_is_not_ready(db: Database, conn: Connection) -> None:
+    spoiled = "ALTER DATABASE {} SET default_transaction_read_only = on"
+    conn.execute(sql.SQL(spoiled).format(sql.Identifier(conn.info.dbname)))
+    with (
+        serving(db, enabled=False, loops=lambda: [STUCK], draining=lambda: True) as server,
+        server.client(None) as client,
+    ):
+        answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == [
+        *facts(stuck_loops([STUCK])),
+        "the database takes no writes: it is a standby, or read-only",
+        "the daemon is stopping",
+    ]
 
 
 def test_a_crowd_of_probes_takes_one_connection_and_each_is_told_what_is_so(db: Database, conn: Connection) -> None:

@@ -1,12 +1,14 @@
 """Lists for people who look for jobs: each filter, each page once, and what they read is bounded."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
 from psycopg import sql
 
 from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.browsing import Counts, Page, Shown, browse_jobs, count_shown
 from ayb_jobs.storage.queue.failures import group_failures
@@ -54,6 +56,21 @@ def test_a_page_tells_where_to_look_further_if_its_bound_ended_it(conn: Connecti
     assert first.looked or first.jobs
     assert len(walk(conn, shown, Filter(type="rare"), limit=1, look=4)) == 2
     assert browse_jobs(conn, shown, Filter(type="none"), limit=1, look=100) == Page([], None, looked=False)
+
+
+# PostgreSQL takes them all, and `datetime` holds none.
+ENDS_OF_TIME = ["-infinity", "4713-01-01 BC", "0044-03-15 BC", "20000-01-01", "294276-12-31", "infinity"]
+
+
+def test_a_job_is_listed_wherever_it_is_counted_whatever_its_instants(conn: Connection) -> None:
+    for at, state, _ in product(ENDS_OF_TIME, JobState, range(2)):
+        make_job(conn, state, created_at=at, run_at=at)
+    counts = count_shown(conn)
+    listed = {shown: walk(conn, shown, Filter(), limit=1) for shown in Shown}
+    assert {shown: len(set(ids)) for shown, ids in listed.items()} == {**counts._asdict(), "all": 60}
+    assert {shown: len(ids) for shown, ids in listed.items()} == {**counts._asdict(), "all": 60}
+    assert (counts.waiting, counts.later) == (6, 6)
+    assert len(walk(conn, Shown.WAITING, Filter(), limit=1, look=2)) == 6
 
 
 def test_a_list_takes_every_filter(conn: Connection) -> None:

@@ -158,3 +158,17 @@ def test_a_job_that_somebody_holds_is_passed_over(conn: Connection, database_url
         other.execute(sql.SQL("SELECT FROM _ayb_jobs WHERE id = {} FOR UPDATE").format(held))
         assert bulk.retry_jobs(conn).rows == 1
     assert [job.id for job in list_jobs(conn, state=JobState.FAILED)] == [held]
+
+
+def test_each_batch_goes_on_behind_the_one_before_also_at_the_ends_of_time(conn: Connection) -> None:
+    make_job(conn, unique_key="k")
+    taken = [
+        make_job(conn, "failed", created_at=at, unique_key="k") for at in ("-infinity", "20000-01-01", "infinity") * 2
+    ]
+    batch = bulk.retry_jobs(conn, limit=1)
+    steps = 1
+    while batch.next:
+        batch = bulk.retry_jobs(conn, limit=1, after=batch.next)
+        steps += 1
+        assert steps <= len(taken) + 1
+    assert steps == len(taken) + 1

@@ -14,11 +14,10 @@ from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.client.steps import Enqueued
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.job import JobState
+from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue import jobs
-from ayb_jobs.storage.queue.jobs import Position
 from tests.eventually import eventually
 from tests.factories import make_job, payload_bomb
 
@@ -196,10 +195,11 @@ def test_a_list_is_newest_first_filtered_and_paged(conn: Connection) -> None:
     assert [job.type for job in jobs.list_jobs(conn, wanted=Filter(type="t1"))] == ["t1", "t1"]
     assert len(jobs.list_jobs(conn, wanted=Filter(queue="q0"), state=JobState.FAILED)) == 1
     assert jobs.list_jobs(conn, limit=2, offset=3) == everything[3:5]
-    paged, before = [], None
-    while page := jobs.list_jobs(conn, limit=1, before=before):
-        paged += page
-        before = Position(page[-1].created_at, page[-1].id)
+    paged: list[Job] = []
+    page = jobs.list_page(conn, limit=1)
+    while page.next:
+        paged += page.jobs
+        page = jobs.list_page(conn, limit=1, before=page.next)
     assert paged == everything
 
 
