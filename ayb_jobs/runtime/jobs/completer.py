@@ -5,6 +5,7 @@ before, so that handlers of some milliseconds share one: a statement for each wo
 endings do not wait, nor does a job under a limit, since another may wait for its place.
 """
 
+import math
 import random
 import time
 from collections import deque
@@ -76,7 +77,7 @@ class Completer:
         self._patience = Patience()
         self._asleep = True
         self._hurried = False
-        self._began = 0.0
+        self._began = -math.inf
 
     def settle(self, held: Held, settlement: Settlement) -> None:
         """Have the end of an attempt written, without secrets in its error. Each job pays for this: next to nothing."""

@@ -1,5 +1,7 @@
 """When endings are settled: a lone one at once, and those of short handlers together."""
 
+import math
+
 import pytest
 
 from ayb_jobs.events import JobsSettled
@@ -31,7 +33,7 @@ def test_while_another_handler_runs_endings_wait_for_a_statement_that_they_share
     for _ in range(2):
         completing.end_one()
         assert 3000 < completing.completer.tick() <= 3600
-    completing.completer._began = 0.0
+    completing.completer._began = -math.inf
     assert completing.completer.tick() == 0
     assert [len(event.settlements) for event in completing.of(JobsSettled)] == [1, 2]
 
