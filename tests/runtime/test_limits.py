@@ -252,6 +252,52 @@ def test_a_look_that_finds_a_thousand_keys_full_walks_them_once(
         assert len(walks) == most
 
 
+def test_a_look_at_a_full_limit_takes_no_lock(db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    def counted(conn: Connection, name: str, **given: Any) -> Any:
+        looks.append(name)
+        return lease_limited(conn, name, **given)
+
+    monkeypatch.setattr(limited_look, "lease_limited", counted)
+    limit(conn, max_running=1)
+    look = producing(db, Buffer(lambda: None), InFlight(), limits=Limits(exist=True), mean_run_s=lambda: 0.001).look
+    make_job(conn)
+    make_job(conn)
+    look.fill()
+    for _ in range(3):
+        assert 0 < look.fill() <= limited_look.SWEEP_S
+    assert looks == ["few"]
+    conn.execute("UPDATE _ayb_jobs SET state = 'completed' WHERE state = 'running'")
+    look.fill()
+    assert looks == ["few", "few"]
+
+
+def test_a_look_leases_what_it_has_put_under_a_limit(db: Database, conn: Connection) -> None:
+    in_flight = InFlight()
+    limit(conn, max_running=9)
+    look = producing(db, Buffer(lambda: None), in_flight, limits=Limits(exist=True), mean_run_s=lambda: 0.001).look
+    for turn in range(1, 4):
+        make_job(conn)
+        look.fill()
+        assert len(in_flight) == turn
+
+
+def test_what_is_put_under_a_limit_behind_the_look_for_it_is_looked_for_at_once(db: Database, conn: Connection) -> None:
+    buffer, in_flight = Buffer(lambda: None), InFlight()
+    buffer.idle = 2
+    look = producing(db, buffer, in_flight, limits=Limits(exist=True)).look
+    for _ in range(2):
+        make_job(conn)
+    look.fill()
+    assert len(buffer.take_back()) == 2
+    limit(conn, max_running=9)
+    make_job(conn)
+    assert look.fill() == 0
+    look.fill()
+    assert len(in_flight) == 3
+
+
 def test_limits_follow_the_file_until_somebody_changes_them(conn: Connection) -> None:
     first, wider = (NewLimit(name="few", types=["test"], max_running=most) for most in (1, 2))
     by_hand = NewLimit(name="few", types=["test"], max_running=7)

@@ -52,6 +52,7 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     batch_views.LIST_BATCHES: (30_000, {"only": None, "before": None, "state": None, "limit": 50, "most": 100_000}),
     dependencies.FIND_RIPE_EDGES: (10_000, {"after_child": NOBODY, "after_parent": NOBODY, "limit": 1000}),
     limited.LEASE_BESIDE_LIMITS: (20_000, LEASE),
+    limited.FIND_WAITING_LIMITS: (3000, {}),  # it counts what runs, up to the limit's 2,000
     successors.FIND_STRANDED: (500, FEW),
     LIST_KEYS: (60_000, {"name": "few", "most": 20}),
 }
@@ -67,7 +68,7 @@ def million(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Co
         for text in FILL:
             conn.execute(text.encode())
         with conn.transaction():
-            set_limit(conn, NewLimit(name="few", types=["few"], key_max_running=8), by="test")
+            set_limit(conn, NewLimit(name="few", types=["few"], key_max_running=8, max_running=2000), by="test")
         if request.param:
             conn.execute("VACUUM ANALYZE")
         yield conn

@@ -2,7 +2,8 @@
 
 A place of a limit is taken when its job is leased, so nothing is leased that cannot start soon. A look comes when the
 executor has room, when a job under a limit has ended here, at a notification, when a rate allows the next start, and
-once a second while jobs wait: another daemon may have freed a place that it cannot use.
+once a second while jobs wait: another daemon may have freed a place that it cannot use. A limit that has no free place
+or token in all is passed over without its lock, so that waiting jobs cost an idle daemon next to nothing.
 """
 
 import time
@@ -72,12 +73,12 @@ class LimitedLook:
             return Filled(poll_s, waits=True)
         with self._database.connection() as conn:
             waiting = find_waiting_limits(conn)
-        if not waiting.limits and not waiting.removed:
+        if not any((waiting.limits, waiting.removed, waiting.full)):
             self._after.clear()
             return Filled(poll_s, waits=False)
         filled = do_each([partial(self._free, waiting.removed), partial(self._fill_limits, waiting.limits)])
         self._patience.begin_anew()
-        return Filled(min(each.next_s for each in filled), any(each.waits for each in filled))
+        return Filled(min(waiting.wait_s, *(each.next_s for each in filled)), any(each.waits for each in filled))
 
     def _fill_limits(self, names: Sequence[str]) -> Filled:
         self._first += 1

@@ -80,6 +80,7 @@ class Look:
             database=database, leasing=leasing, releaser=releaser, emit=emit, room=room, take=self._take
         )
         self._limited_first = self._limited_waits = False
+        self._has_backlog = self._has_put_under = False
         self._had_no_room = False
         self._has_filled = False
         self._lanes = Lanes(leasing.queues)
@@ -91,8 +92,9 @@ class Look:
     def fill(self) -> float:
         """Lease what there is room for; return the seconds until the next look.
 
-        While there are limits, jobs under them and others come first in turn, so that neither takes all the room. One
-        that fails does not stop the other.
+        While there are limits, jobs under them come second: the look before them puts what it meets under its limit.
+        While others fill each batch, both come first in turn, so that neither takes all the room. A look that fails
+        does not stop the other.
         """
         self.backlog.asks = False
         self.due = 0.0  # at once, if this look fails
@@ -105,11 +107,13 @@ class Look:
             self._learn_limits()
         if not self._leasing.limits.exist:
             return self._fill_plain()
-        self._limited_first = not self._limited_first
+        self._limited_first = self._has_backlog and not self._limited_first
+        self._has_put_under = False
         ways = (self._fill_limited, self._fill_plain) if self._limited_first else (self._fill_plain, self._fill_limited)
         next_s = min(do_each(ways))
-        self.backlog.waits |= self._limited_waits
-        return next_s
+        too_late = self._limited_first and self._has_put_under
+        self.backlog.waits |= self._limited_waits or too_late
+        return 0.0 if too_late and self._room() > 0 else next_s
 
     def _learn_limits(self) -> None:
         """Ask whether there are limits: a look beside them costs three times as much, and the first is a large one."""
@@ -126,6 +130,7 @@ class Look:
         poll_s = self._leasing.poll_s
         # Before the room is measured: whoever makes room from now on asks for another turn.
         self.backlog.waits = self._had_no_room = True
+        self._has_backlog = False
         limit = min(self._room(), BATCH)
         if limit <= 0:
             return poll_s
@@ -133,6 +138,7 @@ class Look:
         sweeping, by_turn = self._sweeps.wait_s() == 0, self._lanes.by_turn
         leased = self._lease(limit, sweeping=sweeping)
         more = leased >= limit or by_turn or self._has_filled
+        self._has_backlog = more
         self.backlog.waits = more or bool(self._leasing.slots.full)
         if more:
             return 0.0 if self._room() > 0 else poll_s
@@ -203,6 +209,7 @@ class Look:
         with self._releaser.answer_expected(), self._database.connection() as conn:
             jobs, put_under, kept = self._lease_on(conn, lanes, limit)
         met = len(jobs) + put_under + len(kept)
+        self._has_put_under |= put_under > 0
         failpoints.reach(failpoints.LEASED)
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)

@@ -7,6 +7,7 @@ was committed before, and the limit is exact. What counts is rows that run. Noth
 leaks.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -181,6 +182,7 @@ def lease_beside_limits(
 
 
 # Where jobs wait under limits. Names are walked over by a loose scan, so that an idle queue is one probe of the index.
+# A limit whose places or tokens are all taken is known by that, without its lock: whoever frees one looks afterwards.
 FIND_WAITING_LIMITS = """
     WITH RECURSIVE waiting (name) AS (
         (SELECT limited_by FROM _ayb_jobs
@@ -193,23 +195,47 @@ FIND_WAITING_LIMITS = """
         FROM waiting
         WHERE waiting.name IS NOT NULL
     )
-    SELECT waiting.name::text, EXISTS (SELECT FROM _ayb_job_limits AS known WHERE known.name = waiting.name)
-    FROM waiting
+    SELECT waiting.name::text, known.name IS NOT NULL,
+        CASE
+            WHEN known.max_running <= (
+                SELECT count(*)
+                FROM (
+                    SELECT FROM _ayb_jobs
+                    WHERE state = 'running' AND limited_by = known.name ORDER BY limited_key LIMIT known.max_running
+                ) AS running
+            ) THEN 'infinity'::float8
+            WHEN known.every IS NOT NULL THEN greatest(
+                0, extract(epoch FROM greatest(known.tat, now()) - (known.burst - 1) * known.every - now())
+            )::float8
+            ELSE 0
+        END
+    FROM waiting LEFT JOIN _ayb_job_limits AS known ON known.name = waiting.name
     WHERE waiting.name IS NOT NULL
 """
 
 
 class Waiting(NamedTuple):
-    """The limits under which jobs wait, and those of them that have been removed."""
+    """The limits under which jobs wait: those that may let one start, those that have been removed, and the others.
+
+    `wait_s` is how long until one of the others may let a job start by its rate.
+    """
 
     limits: list[str]
     removed: list[str]
+    full: list[str]
+    wait_s: float
 
 
 def find_waiting_limits(conn: Connection) -> Waiting:
     """Return under which limits jobs wait, due or not."""
     rows = conn.execute(FIND_WAITING_LIMITS).fetchall()
-    return Waiting([name for name, known in rows if known], [name for name, known in rows if not known])
+    known = {name: wait_s for name, is_known, wait_s in rows if is_known}
+    return Waiting(
+        limits=[name for name, wait_s in known.items() if wait_s == 0],
+        removed=[name for name, is_known, _ in rows if not is_known],
+        full=[name for name, wait_s in known.items() if wait_s > 0],
+        wait_s=min((wait_s for wait_s in known.values() if wait_s > 0), default=math.inf),
+    )
 
 
 LEASE_LIMITED = """
