@@ -62,6 +62,7 @@ def _error_page(visit: Visit, error: AybJobsError) -> Response:
         return RedirectResponse(f"/login?{query(next=_next(visit))}", 303, HEADERS)
     told = _told_of(visit, error)
     is_get = visit.request.method == "GET"
+    is_gone = is_get and isinstance(error, NotFound)
     is_away = isinstance(error, DatabaseError) and not isinstance(error, TookTooLong)
     answer = visit.page(
         "error.html",
@@ -72,9 +73,9 @@ def _error_page(visit: Visit, error: AybJobsError) -> Response:
         loops=told.loops,
         verdict=NOT_KNOWN if is_away and visit.session else None,
         asks_again=is_away and is_get,
-        here=visit.here if is_get else _page_before(visit),
-        word="Ask again" if is_get else "Back to the page",
-        back="/" if is_get and visit.request.url.path != "/" else "",
+        here="/" if is_gone else visit.here if is_get else _page_before(visit),
+        word="Overview" if is_gone else "Ask again" if is_get else "Back to the page",
+        back="/" if is_get and not is_gone and visit.request.url.path != "/" else "",
         back_word="Overview",
     )
     if isinstance(error, DatabaseError):
