@@ -92,7 +92,15 @@ def owners(conn: Connection) -> Iterator[Finding]:
 
 
 def open_schemas(conn: Connection) -> Iterator[Finding]:
-    """Find that everybody may create objects beside our tables."""
+    """Find that everybody may create objects beside our tables, or that a role made what passes for a built-in."""
+    for words, owner in server.list_shadowing(conn):
+        yield warning(
+            "schema.shadowed",
+            f"another role has made {words} beside our tables, which may be taken for a built-in",
+            "A statement that means the built-in may run that role's function. The daemon's own do not.",
+            "drop it, unless its owner may do all that the roles may that use the database",
+            {"object": words, "owner": owner},
+        )
     for schema in server.list_open_schemas(conn):
         yield warning(
             "schema.open",

@@ -17,13 +17,14 @@ from ayb_jobs.forks import keep_from_children
 from ayb_jobs.model.address import RIGHT, address_fault
 from ayb_jobs.model.instants import instant
 from ayb_jobs.storage.encodings import unreadable_encoding
-from ayb_jobs.storage.own import OwnConnection, OwnCursor, Surroundings, find_surroundings
+from ayb_jobs.storage.own import OwnConnection, Surroundings, find_surroundings
 from ayb_jobs.storage.pooling import has_own_session, is_pooled
 
 Connection = psycopg.Connection[TupleRow]
 C = TypeVar("C", bound=psycopg.Connection[Any])
 
 LATE_S = 15.0
+TRANSACTIONS = "set pool_mode = transaction or session, or name the server's own address"
 
 # A cut network is noticed within 10 s: an idle connection after 3 + 3 × 1 s without an answer, a sent statement after
 # 5 s. libpq's own defaults leave both hanging for many minutes.
@@ -84,6 +85,13 @@ def connect_for_ourselves(
     conn: OwnConnection = _set_up(_open(url, name, limits, OwnConnection, writable=writable), url, limits)
     try:
         keep_to_ourselves(conn, surroundings)
+        if shares_sessions(conn):
+            conn.execute("SELECT")
+    except psycopg.errors.ProtocolViolation as error:  # as PgBouncer calls a transaction in statement mode
+        conn.close()
+        raise MigrationError(
+            f"the pooler allows no transactions, so that nothing can work: {_first_line(error)}; {TRANSACTIONS}"
+        ) from error
     except psycopg.Error as error:
         conn.close()
         raise DatabaseError(f"cannot use the database: {_first_line(error)}") from error
@@ -166,9 +174,6 @@ BEAR_SILENCE = """
 """
 
 
-SET_PATH = "SELECT pg_catalog.set_config('search_path', %(path)s, %(for_transaction)s)"
-
-
 def configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, reads_at_once: bool = True) -> None:
     """Set up a new connection; one that cannot be is closed, which psycopg's pool leaves to the garbage collector."""
     keep_from_children(conn)
@@ -200,12 +205,9 @@ def _open_another(url: str, limits: Timeouts) -> psycopg.Connection[Any]:
 def keep_to_ourselves(conn: OwnConnection, surroundings: Surroundings | None = None) -> None:
     """Have a connection take no other role's objects for ours.
 
-    Behind a pooler, by the names in our statements alone. The server is asked for what `surroundings` does not tell.
+    The server is asked for what `surroundings` does not tell.
     """
-    conn.surroundings = surroundings or find_surroundings(conn)
-    conn.cursor_factory = OwnCursor
-    if not shares_sessions(conn):
-        conn.execute(SET_PATH, {"path": conn.surroundings.path, "for_transaction": False})
+    conn.keep_to(surroundings or find_surroundings(conn), lasts=not shares_sessions(conn))
 
 
 def bear_silence(conn: Connection, seconds: float) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from psycopg.errors import InsufficientPrivilege
 
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.own import find_surroundings
+from ayb_jobs.storage.own import surroundings_of
 from ayb_jobs.storage.rights import is_aybs, list_ours, settle_rights
 
 VIEW = "job_execution"
@@ -32,7 +32,7 @@ def keep_execution_view(conn: Connection, *, wanted: bool) -> None:
 
     A relation of that name that is not ours stays as it is. A role that may not do so leaves it to `ayb-jobs migrate`.
     """
-    schema = find_surroundings(conn).schema
+    schema = surroundings_of(conn).schema
     if not is_aybs(conn, schema):
         return
     ours = list_ours(conn, schema)

@@ -19,8 +19,8 @@ from psycopg.errors import Diagnostic
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.migrations import Migration, shipped_migrations
-from ayb_jobs.storage.own import find_surroundings, qualified
-from ayb_jobs.storage.rights import has_functions, list_ours, settle_rights
+from ayb_jobs.storage.own import qualified, surroundings_of
+from ayb_jobs.storage.rights import functions_schema, has_functions, list_ours, settle_rights
 from ayb_jobs.storage.rows import one_row
 
 OnStep = Callable[[str], None]
@@ -104,12 +104,12 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
 
 def make_functions(conn: Connection) -> None:
     """Make the functions that are called by SQL if the migrations that make them could not; a notice says why."""
-    schema = find_surroundings(conn).schema
+    schema = surroundings_of(conn).schema
     if not schema_status(conn).is_current or has_functions(conn, schema):
         return
     texts = [migration.sql.decode() for migration in shipped_migrations() if migration.name.endswith("_functions")]
     with conn.transaction():
-        _kept_to_ourselves(conn)
+        _refuse_anothers(conn, _kept_to_ourselves(conn))
         for text in texts:
             conn.execute(qualified(text, schema).encode(), prepare=False)
 
@@ -147,7 +147,7 @@ RECORD_MIGRATION = "INSERT INTO _ayb_jobs_migrations (version, name, checksum) V
 def _migrate_now(conn: Connection, on_step: OnStep) -> Applied:
     """Apply what is pending in one transaction; raises `_Hindered` if others are in the way."""
     if conn.info.parameter_status("is_superuser") == "on":  # whose rights are worth a trap
-        _refuse_anothers(conn, find_surroundings(conn).schema)
+        _refuse_anothers(conn, surroundings_of(conn).schema)
     if not pending(conn):
         return Applied(migrations=[], notices=[])
     with _collected_notices(conn) as notices, _short_of_locks(), conn.transaction():
@@ -171,7 +171,12 @@ SET_PATH = "SELECT pg_catalog.set_config('search_path', %(path)s, true)"
 
 def _kept_to_ourselves(conn: Connection) -> str | None:
     """Have no other role's objects get into what is made in this transaction; return the schema for all of it."""
-    schema, path = find_surroundings(conn)
+    schema, path = surroundings_of(conn)
+    if schema is None and path == "pg_temp":
+        raise MigrationError(
+            "no schema of the search path exists in which the tables can be made; nothing was changed: "
+            "CREATE SCHEMA, or ALTER DATABASE … SET search_path"
+        )
     conn.execute(SET_PATH, {"path": path})
     return schema
 
@@ -180,15 +185,16 @@ def _kept_to_ourselves(conn: Connection) -> str | None:
 # that we belong to, no superuser, and not the owner of the database.
 FIND_ANOTHERS = """
     WITH ours AS (
-        SELECT relname::text AS name, relowner AS owner
+        SELECT relnamespace::regnamespace::text AS place, relname::text AS name, relowner AS owner
         FROM pg_class
         WHERE relnamespace = to_regnamespace(%(schema)s::text) AND relname::text ^@ '_ayb_job'::text AND relkind <> 'i'
         UNION ALL
-        SELECT proname::text || '()'::text, proowner
+        SELECT pronamespace::regnamespace::text, proname::text || '()'::text, proowner
         FROM pg_proc
         WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname::text ^@ '_ayb_job'::text
+            OR pronamespace = to_regnamespace(%(functions)s::text) AND proname::text ^@ 'ayb_jobs_'::text
     )
-    SELECT ours.name, owner.rolname::text
+    SELECT ours.place, ours.name, owner.rolname::text
     FROM ours
     JOIN pg_roles AS owner ON owner.oid = ours.owner
     JOIN pg_roles AS we ON we.rolname = current_user
@@ -201,11 +207,11 @@ FIND_ANOTHERS = """
 
 
 def _refuse_anothers(conn: Connection, schema: str | None) -> None:
-    found = conn.execute(FIND_ANOTHERS, {"schema": schema}).fetchone()
+    found = conn.execute(FIND_ANOTHERS, {"schema": schema, "functions": functions_schema(schema)}).fetchone()
     if found is not None:
-        name, owner = found
+        place, name, owner = found
         raise MigrationError(
-            f"{name} in the schema {schema} belongs to the role {owner}, who could run code as you by it: "
+            f"{place}.{name} belongs to the role {owner}, who could run code as you by it: "
             f"migrate as {owner} if it is to be used, else drop it; nothing was changed"
         )
 

@@ -3,14 +3,17 @@
 Whoever may create objects in a schema of the search path can add an operator that fits our statements better than
 PostgreSQL's own, and his function then runs as the daemon's role. So two things are done:
 
-- The path holds only schemas in which no other role may create anything. Triggers of the application still find
-  unqualified names in those; PostgreSQL from 15 on lets nobody else create in `public`.
+- The path holds only schemas in which no other role may create anything, or has made what bears a built-in's name while
+  it might. Triggers of the application still find unqualified names in those; PostgreSQL from 15 on lets nobody else
+  create in `public`.
 - The names of our tables, functions and sequences are sent with their schema, which need not be on the path then.
 
 Handlers' connections, on which users' SQL runs, keep the path that the database gives them.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +30,7 @@ OUR_QUOTED_NAMES = re.compile(rf"(?<!hashtextextended\()'({NAME})'")
 # Where our tables are, or would be made, and the part of the path that is safe. Trusted with making objects are we
 # ourselves, superusers, the owners of the database and of our tables: they can do all that an operator of theirs could.
 # It runs on the path as it is found, so that every name in it has its schema and every operator its exact types.
+# An operator or a function outlives the right to make it. The built-ins' own schema comes first if it is not named.
 FIND_SURROUNDINGS = """
     WITH ours AS (
         SELECT relowner, relnamespace FROM pg_catalog.pg_class
@@ -36,8 +40,20 @@ FIND_SURROUNDINGS = """
         WHERE rolsuper OR rolname = current_user OR rolname = 'pg_database_owner'::pg_catalog.name
         UNION ALL SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
         UNION ALL SELECT relowner FROM ours
+    ), anothers AS (
+        SELECT made.classid, made.objid FROM pg_catalog.pg_shdepend AS made
+        WHERE made.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+            AND made.deptype = 'o'::pg_catalog."char" AND made.refobjid <> ALL (ARRAY(SELECT oid FROM trusted))
+    ), shadowing AS (
+        SELECT oprnamespace AS place FROM anothers JOIN pg_catalog.pg_operator AS made ON made.oid = objid
+        WHERE classid = 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid
+        UNION ALL
+        SELECT made.pronamespace FROM anothers JOIN pg_catalog.pg_proc AS made ON made.oid = objid
+        JOIN pg_catalog.pg_proc AS built_in ON built_in.proname = made.proname
+        WHERE classid = 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
+            AND built_in.pronamespace = 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid
     ), path AS (
-        SELECT space.nspname, place.number, NOT EXISTS (
+        SELECT space.nspname, place.number, space.oid <> ALL (ARRAY(SELECT shadowing.place FROM shadowing)) AND NOT EXISTS (
             SELECT FROM pg_catalog.aclexplode(
                 coalesce(space.nspacl, pg_catalog.acldefault('n'::pg_catalog."char", space.nspowner))
             ) AS held
@@ -45,6 +61,7 @@ FIND_SURROUNDINGS = """
         ) AS is_safe
         FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS place (name, number)
         JOIN pg_catalog.pg_namespace AS space ON space.nspname = place.name
+        WHERE space.nspname <> 'pg_catalog'::pg_catalog.name
     )
     SELECT
         pg_catalog.quote_ident(coalesce(
@@ -68,11 +85,19 @@ class Surroundings(NamedTuple):
 
 
 def find_surroundings(conn: psycopg.Connection[Any]) -> Surroundings:
-    """Ask where our tables are, and which path is safe."""
+    """Ask where our tables are or would be made, and which path is safe, on a connection that has its path still."""
     row = conn.execute(FIND_SURROUNDINGS).fetchone()
     schema, path = row or (None, "pg_temp")
     # A name that would have to be escaped in a statement with parameters is left to the path.
     return Surroundings(None if schema is None or set(schema) & set("%'") else schema, path)
+
+
+def surroundings_of(conn: psycopg.Connection[Any]) -> Surroundings:
+    """Return where our tables are or would be made, and the safe path. A connection of our own knows both.
+
+    It could not ask anew: the schema in which tables would be made need not be on its path.
+    """
+    return conn.surroundings if isinstance(conn, OwnConnection) else find_surroundings(conn)
 
 
 @lru_cache(maxsize=1024)
@@ -85,10 +110,33 @@ def qualified(statement: str, schema: str | None) -> str:
     return OUR_NAMES.sub(rf"{before}.\1", statement)
 
 
+SET_PATH = "SELECT pg_catalog.set_config('search_path', %(path)s, %(for_transaction)s)"
+
+
 class OwnConnection(psycopg.Connection[TupleRow]):
-    """A connection for our own SQL alone; `surroundings` is filled in as it is set up."""
+    """A connection for our own SQL alone; `surroundings` is filled in as it is set up.
+
+    One that `forgets` leads through a pooler that may hand each transaction to another session: each sets its path.
+    """
 
     surroundings = Surroundings(None, "pg_temp")
+    forgets = False
+
+    def keep_to(self, surroundings: Surroundings, *, lasts: bool) -> None:
+        """Take no other role's objects for ours from now on; `lasts` tells whether a setting lasts on the session."""
+        self.surroundings, self.forgets = surroundings, not lasts
+        self.cursor_factory = OwnCursor
+        if lasts:
+            self.execute(SET_PATH, {"path": surroundings.path, "for_transaction": False})
+
+    @contextmanager
+    def transaction(self, *args: Any, **options: Any) -> Iterator[psycopg.Transaction]:
+        """Open a transaction, or a savepoint inside one."""
+        begins = self.forgets and is_idle(self)
+        with super().transaction(*args, **options) as transaction:
+            if begins:
+                self.execute(SET_PATH, {"path": self.surroundings.path, "for_transaction": True})
+            yield transaction
 
 
 class OwnCursor(psycopg.Cursor[Any]):
@@ -96,6 +144,9 @@ class OwnCursor(psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> "OwnCursor":
         """Run a statement."""
+        if self._ours.forgets and is_idle(self._ours):
+            with self._ours.transaction():
+                return super().execute(self._qualified(query), params, **options)
         return super().execute(self._qualified(query), params, **options)
 
     def copy(self, statement: Any, params: Any = None, **options: Any) -> Any:
@@ -103,10 +154,12 @@ class OwnCursor(psycopg.Cursor[Any]):
         return super().copy(self._qualified(statement), params, **options)
 
     def _qualified(self, query: Any) -> Any:
-        if not isinstance(query, str):
-            return query
+        return qualified(query, self._ours.surroundings.schema) if isinstance(query, str) else query
+
+    @property
+    def _ours(self) -> OwnConnection:
         assert isinstance(self.connection, OwnConnection)  # noqa: S101 - nobody else has such cursors
-        return qualified(query, self.connection.surroundings.schema)
+        return self.connection
 
 
 def is_idle(conn: psycopg.Connection[Any]) -> bool:

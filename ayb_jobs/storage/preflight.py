@@ -12,7 +12,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.execution_view import VIEW
 from ayb_jobs.storage.migrate import CREATE_MIGRATIONS_TABLE, pending
 from ayb_jobs.storage.migrations import Migration
-from ayb_jobs.storage.own import find_surroundings
+from ayb_jobs.storage.own import surroundings_of
 from ayb_jobs.storage.rights import is_aybs
 from ayb_jobs.storage.rows import named
 from ayb_jobs.storage.shape import places_of
@@ -75,7 +75,7 @@ def preflight(conn: Connection) -> Preflight:
     todo = pending(conn)
     sources = [CREATE_MIGRATIONS_TABLE, *(migration.sql.decode() for migration in todo)] if todo else []
     text = "\n".join(re.sub(r"--[^\n]*", "", source) for source in sources)
-    schema = find_surroundings(conn).schema
+    schema = surroundings_of(conn).schema
     places = places_of(conn, schema or "public")
     there = {name for (name,) in conn.execute(FUNCTIONS, places._asdict())}
     if is_aybs(conn, schema):

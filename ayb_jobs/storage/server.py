@@ -155,6 +155,33 @@ def list_open_schemas(conn: Connection) -> list[str]:
     return [name for (name,) in conn.execute(LIST_OPEN)]
 
 
+# An operator or a function outlives the right to make it. Extensions belong to superusers.
+LIST_SHADOWING = """
+    WITH place AS (
+        SELECT DISTINCT relnamespace AS oid, relowner AS owner FROM pg_class
+        WHERE left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p')
+    ), made AS (
+        SELECT oid::regoperator::text AS words, oprnamespace AS place, oprowner AS owner FROM pg_operator
+        UNION ALL
+        SELECT oid::regprocedure::text, pronamespace, proowner FROM pg_proc
+        WHERE proname IN (SELECT proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace)
+    )
+    SELECT DISTINCT made.words, role.rolname::text AS owner
+    FROM made
+    JOIN pg_roles AS role ON role.oid = made.owner
+    WHERE made.place IN (SELECT oid FROM place) AND made.owner NOT IN (SELECT owner FROM place)
+        AND NOT role.rolsuper AND role.rolname NOT IN (current_user, 'pg_database_owner')
+        AND role.oid <> (SELECT datdba FROM pg_database WHERE datname = current_database())
+    ORDER BY 1
+    LIMIT 10
+"""
+
+
+def list_shadowing(conn: Connection) -> list[tuple[str, str]]:
+    """Return operators, and functions of built-ins' names, that other roles made beside our tables; and those roles."""
+    return [(words, owner) for words, owner in conn.execute(LIST_SHADOWING)]
+
+
 LIST_DENIED = """
     SELECT relname::text
     FROM pg_class

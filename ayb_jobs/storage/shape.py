@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.migrations import shipped_migrations
-from ayb_jobs.storage.own import find_surroundings, qualified
+from ayb_jobs.storage.own import qualified, surroundings_of
 from ayb_jobs.storage.rows import one_row
 
 
@@ -137,7 +137,7 @@ def compare_shapes(conn: Connection) -> Both:
 
 def our_places(conn: Connection) -> Places:
     """Return where our things are; raises `DatabaseError` if the schema's name cannot stand in a statement."""
-    schema = find_surroundings(conn).schema
+    schema = surroundings_of(conn).schema
     if schema is None:
         raise DatabaseError("the name of the schema of our tables holds a quote or a percent sign")
     return places_of(conn, schema)

@@ -1,6 +1,9 @@
 """The real daemon behind PgBouncer: in transaction mode, and in session mode, in which it is like none."""
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -122,3 +125,18 @@ def test_eight_daemons_may_start_at_once_behind_a_pooler(
     tmp_path: Path, pgbouncer: PgBouncer, empty_database_url: str
 ) -> None:
     life.test_eight_daemons_may_start_at_once_on_an_empty_database(tmp_path, pgbouncer.url(empty_database_url))
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["migrate"], ["jobs", "list"]])
+def test_in_statement_mode_nothing_starts_and_one_line_says_why(
+    arguments: list[str], tmp_path: Path, postgres: EmbeddedPostgres, empty_database_url: str
+) -> None:
+    with PgBouncer.running(postgres, tmp_path, mode="statement") as pooler:
+        url = pooler.url(empty_database_url)
+        environ = {"AYB_JOBS_ENABLED": "true", "AYB_JOBS_API_PORT": "0"}
+        program = [sys.executable, "-m", "ayb_jobs", *arguments, "--database-url", url]
+        done = subprocess.run(
+            program, check=False, env=os.environ | environ, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 78
+    assert "pool_mode = transaction or session" in done.stderr.splitlines()[-1]

@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from ayb_jobs.checks.server import open_schemas
 from ayb_jobs.errors import MigrationError
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.connections import Database
@@ -95,6 +96,84 @@ def states(conn: Connection) -> set[str]:
     return {state for (state,) in conn.execute('SELECT DISTINCT state::text COLLATE "C" FROM public._ayb_jobs')}
 
 
+def test_what_was_made_before_the_right_was_taken_away_runs_in_no_statement_of_ours(
+    mallory: str, database_url: str, conn: Connection
+) -> None:
+    make_job(conn)
+    set_trap(conn, mallory, "public")
+    conn.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM {}").format(sql.Identifier(mallory)))
+    with closing(connect_for_ourselves(database_url, name="test")) as ours:
+        list_jobs(ours, state=None)
+        job_stats(ours)
+        assert [finding.name for finding in open_schemas(ours)] == ["schema.shadowed"]
+    assert trapped(conn, "public") == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "path"),
+    [
+        ("CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql RETURN $1", "pg_temp"),
+        ("CREATE FUNCTION public.theirs(varchar) RETURNS text LANGUAGE sql RETURN $1", "public, pg_temp"),
+    ],
+)
+def test_another_roles_function_of_a_builtins_name_takes_a_schema_off_the_path(
+    made: str, path: str, mallory: str, database_url: str, conn: Connection
+) -> None:
+    role = sql.Identifier(mallory)
+    conn.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role))
+    conn.execute(sql.SQL("SET ROLE {}").format(role))
+    conn.execute(made.encode())
+    conn.execute("RESET ROLE")
+    conn.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM {}").format(role))
+    with closing(connect_for_ourselves(database_url, name="test")) as ours:
+        assert ours.execute("SHOW search_path").fetchone() == (path,)
+
+
+def test_the_builtins_come_first_whatever_the_path_says(database_url: str, conn: Connection) -> None:
+    database = sql.Identifier(conn.info.dbname)
+    conn.execute(sql.SQL("ALTER DATABASE {} SET search_path = public, pg_catalog").format(database))
+    with closing(connect_for_ourselves(database_url, name="test")) as ours:
+        assert ours.execute("SHOW search_path").fetchone() == ("public, pg_temp",)
+
+
+def test_behind_a_pooler_a_commands_path_is_as_safe(
+    mallory: str, database_url: str, conn: Connection, pgbouncer: PgBouncer
+) -> None:
+    make_job(conn)
+    set_trap(conn, mallory, "public")
+    with closing(connect_for_ourselves(pgbouncer.url(database_url), name="test")) as ours:
+        list_jobs(ours)
+        with ours.transaction(), ours.transaction():
+            job_stats(ours)
+        assert ours.execute("SHOW search_path").fetchone() == ("pg_temp",)
+    with closing(connect(pgbouncer.url(database_url))) as others:
+        assert others.execute("SHOW search_path").fetchone() == ('"$user", public',)
+    assert trapped(conn, "public") == 0
+
+
+def test_a_first_migration_makes_tables_where_the_path_leads_though_others_may_create_there(
+    mallory: str, empty_database_url: str
+) -> None:
+    with closing(connect(empty_database_url)) as conn:
+        set_trap(conn, mallory, "public")
+        with closing(connect_for_ourselves(empty_database_url, name="test")) as ours:
+            migrate(ours)
+        assert len(list_jobs(conn)) == 0
+        assert trapped(conn, "public") == 0
+        conn.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(mallory)))  # fails if anything depends on it
+
+
+def test_without_a_schema_to_make_tables_in_a_migration_is_refused(empty_database_url: str) -> None:
+    with closing(connect(empty_database_url)) as conn:
+        database = sql.Identifier(conn.info.dbname)
+        conn.execute(sql.SQL("ALTER DATABASE {} SET search_path = nowhere").format(database))
+    with (
+        closing(connect_for_ourselves(empty_database_url, name="test")) as ours,
+        pytest.raises(MigrationError, match="no schema of the search path exists"),
+    ):
+        migrate(ours)
+
+
 def test_behind_a_pooler_the_loops_path_is_as_safe(
     mallory: str, database_url: str, conn: Connection, pgbouncer: PgBouncer
 ) -> None:
@@ -115,6 +194,7 @@ def test_behind_a_pooler_the_loops_path_is_as_safe(
         "CREATE TABLE public._ayb_jobs (id uuid)",
         "CREATE SEQUENCE public._ayb_job_execution_ids",
         "CREATE TYPE public._ayb_job_fires AS (a int)",
+        "CREATE FUNCTION ayb_jobs.ayb_jobs_cancel(id uuid) RETURNS uuid LANGUAGE sql RETURN id",
     ],
 )
 def test_what_another_role_has_made_under_our_names_is_refused(empty_database_url: str, squat: str) -> None:
@@ -122,7 +202,8 @@ def test_what_another_role_has_made_under_our_names_is_refused(empty_database_ur
     role = sql.Identifier(f"squatter_{name}")
     with closing(connect(empty_database_url)) as conn:
         conn.execute(sql.SQL("CREATE ROLE {}").format(role))
-        conn.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role))
+        conn.execute("CREATE SCHEMA ayb_jobs")
+        conn.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public, ayb_jobs TO {}").format(role))
         conn.execute(sql.SQL("SET ROLE {}").format(role))
         conn.execute(squat.encode())
         conn.execute("RESET ROLE")
