@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 from ayb_jobs.client.copying import Copied, as_members
-from ayb_jobs.client.dialects import numbered, sqlalchemy_text
+from ayb_jobs.client.dialects import numbered, sqlalchemy_text, with_literals
 from ayb_jobs.client.hearing import AsyncWait, asyncpg_hearing, deaf_async, psycopg_async_hearing
 from ayb_jobs.client.steps import Row, Steps, enqueue_all, join_batch
 from ayb_jobs.client.sync_drivers import IDLE, VERSION, on_postgresql, plain_rows
@@ -74,7 +74,7 @@ class Psycopg:
     async def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
         """Return a statement's first row."""
         async with self._conn.cursor(row_factory=plain_rows) as cursor:
-            await cursor.execute(statement, values)
+            await cursor.execute(statement, with_literals(values))
             row: Row | None = await cursor.fetchone()
             return row
 

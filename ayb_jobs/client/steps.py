@@ -145,10 +145,10 @@ def enqueue_all(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[
     unique = [(id_, job, job.unique) for id_, job in jobs if job.unique is not None]
     if left_out := [one for one in unique if one[2].on_conflict == "return"]:
         made += yield from _insert_unique(left_out, trace)
-    for _, job, how in sorted(unique, key=lambda one: (one[1].type, one[2].key or "")):
-        if how.on_conflict != "return":
-            one = job if job.traceparent else job._replace(traceparent=trace)
-            made += (yield from _enqueue_unique(one, how)).created
+    called = [one for one in unique if one[2].on_conflict != "return"]
+    for _, job, how in sorted(called, key=lambda one: (one[1].type, one[2].key or "")):
+        one = job if job.traceparent else job._replace(traceparent=trace)
+        made += (yield from _enqueue_unique(one, how)).created
     return made
 
 

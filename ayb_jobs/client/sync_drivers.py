@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 from ayb_jobs.client.copying import Copied, as_members
-from ayb_jobs.client.dialects import sqlalchemy_text
+from ayb_jobs.client.dialects import sqlalchemy_text, with_literals
 from ayb_jobs.client.hearing import Wait, deaf, psycopg_hearing
 from ayb_jobs.client.steps import Row, Steps, enqueue_all, join_batch
 from ayb_jobs.errors import NotTaken
@@ -77,7 +77,7 @@ class Psycopg:
     def fetch(self, statement: str, values: Mapping[str, Any]) -> Row | None:
         """Return a statement's first row."""
         with self._conn.cursor(row_factory=plain_rows) as cursor:
-            row: Row | None = cursor.execute(statement, values).fetchone()
+            row: Row | None = cursor.execute(statement, with_literals(values)).fetchone()
             return row
 
     def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None) -> int:

@@ -39,7 +39,7 @@ class Unique:
 
     def __post_init__(self) -> None:
         _check_key(self.key, self.by)
-        if self.scope not in {None, *SCOPES}:
+        if self.scope is not None and self.scope not in SCOPES:
             raise InvalidInput(f"unique_scope is {self.scope}; it is unfinished or waiting", field="unique_scope")
         if self.on_conflict not in ON_CONFLICT:
             told = f"on_conflict is {self.on_conflict}; it is return, reject, replace or debounce"

@@ -192,7 +192,7 @@ INSERT_UNIQUE_JOBS = f"""
         ) AS asked (
             id, type, payload_text, queue, priority, max_attempts, run_at, delay, traceparent, unique_key, unique_by, scope
         )
-    ), keyed AS MATERIALIZED (
+    ), keyed AS (
         SELECT asked.*, sha256(convert_to(
             length(type) || ':' || type || coalesce(
                 'k' || unique_key,
