@@ -121,6 +121,8 @@ class OwnConnection(psycopg.Connection[TupleRow]):
 
     surroundings = Surroundings(None, "pg_temp")
     forgets = False
+    # The id of the thread that had it last.
+    last_thread = 0
 
     def keep_to(self, surroundings: Surroundings, *, lasts: bool) -> None:
         """Take no other role's objects for ours from now on; `lasts` tells whether a setting lasts on the session."""

@@ -94,6 +94,15 @@ def test_the_patient_wait_for_a_moment_alone(database_url: str) -> None:
         assert backend_of(database, patient=True) != first.info.backend_pid
 
 
+def test_each_loop_gets_the_connection_back_on_which_its_statements_are_prepared(database_url: str) -> None:
+    with closing(Database(database_url)) as database, ThreadPoolExecutor(max_workers=1) as other:
+        with database.connection() as conn:
+            mine, its = conn.info.backend_pid, other.submit(backend_of, database).result(LIMIT_S)
+        for _ in range(2):
+            assert backend_of(database) == mine
+            assert other.submit(backend_of, database).result(LIMIT_S) == its
+
+
 def backend_of(database: Database, *, patient: bool = False) -> int:
     with database.connection(patient=patient) as conn:
         return conn.info.backend_pid
