@@ -7,18 +7,20 @@ install` there). Run it from the root of this tree, on a machine that does nothi
     .venv/bin/python benchmarks/beside.py ../earlier drain list --rounds 21
 
 Both work on one server that is thrown away, each in databases of its own. In each round both have their turn, and the
-one that begins changes from round to round. For `at-once` both drain at the same time, each on a server of its own:
-whatever else the machine does then slows both alike, and so the CPU for each job can be compared on a busy machine,
-too. The figures are medians of the rounds. The ratio is the median of the
-rounds' own ratios, turned so that above 1 this tree is the better one, whatever the unit.
+one that begins changes from round to round. For `at-once` the daemons of both benches drain at the same time, each on a
+server of its own: whatever else the machine does slows both alike. The rate is that of the time in which both worked,
+the CPU that of each one's whole drain. The figures are medians of the rounds. The ratio is the median of the rounds'
+own ratios, turned so that above 1 this tree is the better one, whatever the unit.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -37,11 +39,12 @@ LIMIT_S = 300.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 LOAD = """
-    INSERT INTO _ayb_jobs (type, payload, run_at) SELECT 'beside_noop', '{}', now() FROM generate_series(1, %s)
+    INSERT INTO _ayb_jobs (type, payload, run_at) SELECT %s, '{}', now() FROM generate_series(1, %s)
 """
 LEFT = "SELECT EXISTS (SELECT FROM _ayb_jobs WHERE state IN ('queued', 'running'))"
-DONE = "SELECT count(*) FROM _ayb_jobs WHERE state = 'completed'"
 STARTED = "SELECT min(last_run_at) FROM _ayb_jobs WHERE last_run_at IS NOT NULL"
+# Where the bench's measured processes are, now and in earlier trees.
+MEASURED = ("ayb_jobs.lab.bench.measured", "ayb_jobs.bench.measured")
 ENQUEUE = "import ayb_jobs; ayb_jobs.enqueue"
 
 # The figures of one turn, by name and unit.
@@ -54,6 +57,11 @@ class Tree:
 
     name: str
     root: Path
+
+    @property
+    def measured(self) -> str:
+        """The module of this tree's measured processes."""
+        return next(name for name in MEASURED if (self.root / f"{name.replace('.', '/')}.py").exists())
 
     def command(self, *words: str) -> list[str]:
         """Return the words that run this tree's Python."""
@@ -75,13 +83,10 @@ class Tree:
     def run(self, url: str, *words: str) -> str:
         """Run a command of this tree to its end; return what it printed."""
         done = subprocess.run(
-            self.command(*words),
-            env=self.environment(url),
-            cwd=self.root,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
+            self.command(*words), env=self.environment(url), cwd=self.root, capture_output=True, text=True, check=False
         )
+        if done.returncode:
+            sys.exit(f"{self.name}: {' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
         return done.stdout
 
     @contextmanager
@@ -106,7 +111,7 @@ class Place:
         self.jobs = jobs
 
     @contextmanager
-    def database(self, tree: Tree, jobs: int) -> Iterator[str]:
+    def database(self, tree: Tree, jobs: int, job_type: str = "beside_noop") -> Iterator[str]:
         """Make a database with this tree's schema and so many jobs, and drop it in the end."""
         with closing(psycopg.connect(self.server.url(), autocommit=True)) as conn:
             conn.execute("DROP DATABASE IF EXISTS beside")
@@ -115,7 +120,7 @@ class Place:
             try:
                 tree.run(url, "-m", "ayb_jobs", "migrate")
                 with closing(psycopg.connect(url, autocommit=True)) as inside:
-                    inside.execute(LOAD, (jobs,))
+                    inside.execute(LOAD, (job_type, jobs))
                 conn.execute("CHECKPOINT")
                 yield url
             finally:
@@ -208,64 +213,113 @@ def until(conn: psycopg.Connection, question: str, *, pause_s: float) -> None:
         time.sleep(pause_s)
 
 
-class Side:
-    """One of two trees that drain at the same time: its daemon, its server, and when its first job was leased."""
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The CPU time that a daemon and its server have used until now, in seconds."""
 
-    def __init__(self, tree: Tree, jobs: int, stack: ExitStack) -> None:
-        self.place = Place(stack.enter_context(EmbeddedPostgres.throwaway(settings=DURABLE)), jobs)
-        self.tree = tree
-        self.url = stack.enter_context(self.place.database(tree, jobs))
-        self.conn = stack.enter_context(closing(psycopg.connect(self.url, autocommit=True)))
-        self.began: tuple[float, float, float] | None = None
+    daemon_s: float
+    server_s: float
+
+
+class Side:
+    """One of two trees that drain at the same time: its daemon, which is its bench's, on a server of its own."""
+
+    def __init__(self, tree: Tree, jobs: int, completed_h: int, stack: ExitStack) -> None:
+        place = Place(stack.enter_context(EmbeddedPostgres.throwaway(settings=DURABLE)), jobs)
+        self._place, self._tree, self._jobs, self._completed_h = place, tree, jobs, completed_h
+        self._url = stack.enter_context(place.database(tree, jobs, job_type="noop"))
+        self._began = math.nan
+        self._marks: list[tuple[float, int]] = []
+        self._used: list[Used] = []
 
     def begin(self, stack: ExitStack) -> None:
-        """Start the daemon."""
-        self.pid = stack.enter_context(self.tree.daemon(self.url))
+        """Start the daemon, and read what it tells until it has settled all."""
+        options = json.dumps({"url": self._url, "completed_h": self._completed_h})
+        self._process = subprocess.Popen(
+            self._tree.command("-m", self._tree.measured, "daemon", options),
+            env=self._tree.environment(self._url),
+            cwd=self._tree.root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(self._process.wait)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
-    def used(self) -> tuple[float, float, float]:
-        """Return the time, and the CPU time of daemon and server until now, in seconds."""
-        return time.monotonic(), cpu_seconds(self.pid), self.place.server_cpu_s()
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            event, value = json.loads(line)
+            if event == "began":
+                self._began = value
+                self._used.append(self._use())
+            elif event == "settled":
+                at, count = value
+                self._marks.append((at, count + self._settled))
+                if self._settled >= self._jobs:
+                    self._used.append(self._use())
+                    break
+        self._process.stdin.close()
 
-    def has_ended(self) -> bool:
-        """Tell whether nothing is left, and note the first lease."""
-        if self.began is None:
-            if self.conn.execute(f"SELECT ({STARTED}) IS NOT NULL").fetchone()[0]:
-                self.began = self.used()
-            return False
-        return not self.conn.execute(LEFT).fetchone()[0]
+    @property
+    def _settled(self) -> int:
+        return self._marks[-1][1] if self._marks else 0
 
-    def figures(self) -> Figures:
-        """Return what each job has cost until now."""
-        used, done = self.used(), self.conn.execute(DONE).fetchone()[0]
-        took_s, daemon_s, server_s = (end - begin for begin, end in zip(self.began or used, used, strict=True))
+    def _use(self) -> Used:
+        return Used(cpu_seconds(self._process.pid), self._place.server_cpu_s())
+
+    def window(self) -> tuple[float, float]:
+        """Wait until all is settled; return when the first handler began, and the last settling."""
+        self._reader.join(LIMIT_S)
+        if self._settled < self._jobs:
+            self._process.kill()
+            sys.exit(f"the daemon of {self._tree.name} has not settled {self._jobs} jobs within {LIMIT_S:g} s")
+        return self._began, self._marks[-1][0]
+
+    def figures(self, name: str, began: float, ended: float) -> Figures:
+        """Return its rate in a time in which both worked, and what each job has cost in all."""
+        before, after = self._used
+        daemon_us = (after.daemon_s - before.daemon_s) / self._jobs * 1e6
+        server_us = (after.server_s - before.server_s) / self._jobs * 1e6
         return {
-            ("at once: drain", "jobs/s"): done / took_s,
-            ("at once: CPU of the daemon for each job", "µs"): daemon_s / done * 1e6,
-            ("at once: CPU of the server for each job", "µs"): server_s / done * 1e6,
-            ("at once: CPU of both for each job", "µs"): (daemon_s + server_s) / done * 1e6,
+            (f"at once, {name}: drain", "jobs/s"): (self._settled_at(ended) - self._settled_at(began))
+            / (ended - began),
+            (f"at once, {name}: CPU of the daemon", "µs"): daemon_us,
+            (f"at once, {name}: CPU of the server", "µs"): server_us,
+            (f"at once, {name}: CPU of both", "µs"): daemon_us + server_us,
         }
+
+    def _settled_at(self, when: float) -> float:
+        """Return how many were settled by then, as if each batch had been settled job by job."""
+        earlier, before = self._began, 0
+        for at, settled in self._marks:
+            if at >= when:
+                return before + (settled - before) * (when - earlier) / (at - earlier)
+            earlier, before = at, settled
+        return before
 
 
 def at_once(trees: tuple[Tree, Tree], jobs: int, rounds: int) -> dict[tuple[str, str], list[list[float]]]:
-    """Have both trees drain at the same time until the first is done; return what `in_turn` returns."""
+    """Have both trees drain at the same time; return what `in_turn` returns."""
     found: dict[tuple[str, str], list[list[float]]] = defaultdict(lambda: [[], []])
-    for number in range(rounds):
-        print(f"{AT_ONCE}, round {number + 1} of {rounds}", file=sys.stderr)
-        with ExitStack() as stack:
-            sides = [Side(tree, jobs, stack) for tree in trees]
-            for side in sides if number % 2 == 0 else reversed(sides):
-                side.begin(stack)
-            give_up = time.monotonic() + LIMIT_S
-            while not sum(side.has_ended() for side in sides):
-                if time.monotonic() > give_up:
-                    sys.exit(f"no drain has ended within {LIMIT_S:g} s")
-                time.sleep(0.02)
-            for place, side in enumerate(sides):
-                for name, value in side.figures().items():
-                    found[name][place].append(value)
+    for name, completed_h in HISTORY.items():
+        for number in range(rounds):
+            print(f"{AT_ONCE}, {name}, round {number + 1} of {rounds}", file=sys.stderr)
+            with ExitStack() as stack:
+                sides = [Side(tree, jobs, completed_h, stack) for tree in trees]
+                for side in sides if number % 2 == 0 else reversed(sides):
+                    side.begin(stack)
+                begins, ends = zip(*(side.window() for side in sides), strict=True)
+                began, ended = max(begins), min(ends)
+                if began >= ended:
+                    sys.exit(f"{jobs} jobs are too few: one tree had ended before the other began")
+                for place, side in enumerate(sides):
+                    for figure, value in side.figures(name, began, ended).items():
+                        found[figure][place].append(value)
     return found
 
 
+HISTORY: Mapping[str, int] = {"history kept": 720, "removed": 0}
 AT_ONCE = "at-once"
 WORKS: Mapping[str, Callable[[Place, Tree], Figures]] = {
     "drain": bench("drain"),
