@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ayb_jobs.checks import server, trouble
+from ayb_jobs.checks import schedules, server, trouble
 from ayb_jobs.checks.drift import broken_indexes, changed, missing_columns
 from ayb_jobs.checks.finding import Finding
 from ayb_jobs.storage.database import Connection
@@ -27,12 +27,14 @@ QUESTIONS: Sequence[Question] = (
     Question(words="all of ours is as the migrations make it", ask=changed),
     Question(words="our tables belong to one role", ask=server.owners),
     Question(words="only trusted roles create objects beside our tables", ask=server.open_schemas),
+    Question(words="nobody may use what is ours unasked", ask=server.public),
     Question(words="this role may do what a daemon does", ask=server.rights),
     Question(words="the server keeps what it commits, and has room", ask=server.server_settings),
     Question(words="the numbers of attempts go on behind the log", ask=server.numbers),
     Question(words="all daemons are of one version", ask=trouble.versions),
     Question(words="every live daemon obeys the limits and pauses", ask=trouble.unobeyed),
     Question(words="what waits can be met", ask=trouble.never_met),
+    Question(words="every schedule has a fire ahead", ask=schedules.never),
     Question(words="every batch can end", ask=trouble.never_sealed),
     Question(words="attempts keep their daemon", ask=trouble.often_lost),
     Question(words="a crash fails no job", ask=trouble.one_attempt),

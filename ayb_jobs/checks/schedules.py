@@ -1,13 +1,14 @@
 """Whether the schedules do what is expected of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.model.words import count_words, quoted, span_words
+from ayb_jobs.checks.finding import Finding, Severity, warning
+from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
+from ayb_jobs.storage.schedules.schedules import list_schedules
 
 # Overdue schedules are counted up to here.
 MOST = 10_000
@@ -34,6 +35,23 @@ def _named(late: Sequence[Overdue], at: datetime) -> str:
     if len(late) == 1:
         return what
     return f"{count_words(len(late), 'schedule', most=MOST)} did not do what is expected of them; {what}"
+
+
+def never(conn: Connection) -> Iterator[Finding]:
+    """Find schedules that are enabled and have no fire left, or none within five years."""
+    silent = [each for each in list_schedules(conn) if each.state in {"ended", "dormant"}]
+    if not silent:
+        return
+    first = silent[0]
+    others = f"; {count_words(len(silent) - 1, 'other is', 'others are')} alike" if silent[1:] else ""
+    when = f"has no fire before {first.next_run_at:%Y}" if first.next_run_at else "never fires again"
+    yield warning(
+        "schedules.never",
+        f"schedule {quoted(first.name)} {when}: {one_line(first.cron)}{others}",
+        "It is enabled, and makes no job.",
+        f"ayb-jobs schedules update {first.name} --cron …, or: ayb-jobs schedules disable {first.name}",
+        {"byName": {each.name: each.state for each in silent}},
+    )
 
 
 def words_of(late: Overdue, at: datetime) -> str:

@@ -111,6 +111,19 @@ def open_schemas(conn: Connection) -> Iterator[Finding]:
         )
 
 
+def public(conn: Connection) -> Iterator[Finding]:
+    """Find what is ours and everybody may use."""
+    found = server.list_public(conn)
+    if found:
+        yield warning(
+            "rights.public",
+            f"everybody may use {found[0]}" + (f", and {len(found) - 1} more of ours" if found[1:] else ""),
+            "Any role that can connect reads or changes jobs with it, also one of the application's end users.",
+            "REVOKE ALL ON … FROM PUBLIC for each that the evidence names; ayb-jobs grant gives a role what it needs",
+            {"objects": found},
+        )
+
+
 def rights(conn: Connection) -> Iterator[Finding]:
     """Find tables on which this role lacks what a daemon needs."""
     denied = server.list_denied(conn)

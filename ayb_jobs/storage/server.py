@@ -182,6 +182,25 @@ def list_shadowing(conn: Connection) -> list[tuple[str, str]]:
     return [(words, owner) for words, owner in conn.execute(LIST_SHADOWING)]
 
 
+LIST_PUBLIC = """
+    SELECT oid::regclass::text
+    FROM pg_class
+    WHERE left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p', 'v', 'S')
+        AND EXISTS (SELECT FROM aclexplode(relacl) AS held WHERE held.grantee = 0)
+    UNION
+    SELECT oid::regprocedure::text
+    FROM pg_proc
+    WHERE left(proname, 8) = '_ayb_job'
+        AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) AS held WHERE held.grantee = 0)
+    ORDER BY 1
+"""
+
+
+def list_public(conn: Connection) -> list[str]:
+    """Return our tables, sequences and functions that everybody may use."""
+    return [name for (name,) in conn.execute(LIST_PUBLIC)]
+
+
 LIST_DENIED = """
     SELECT relname::text
     FROM pg_class

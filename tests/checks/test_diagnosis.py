@@ -253,6 +253,23 @@ def make_batch(conn: Connection, sealed: LiteralString = "NULL", *, age: str = "
     return str(one_row(made)[0])
 
 
+def a_schedule_has_ended(conn: Connection) -> None:
+    for name, next_run_at, ended_at in (("gone", None, "now()"), ("far", "now() + interval '6 years'", None)):
+        make_schedule(
+            conn, name=name, cron_expr="0 0 1 1 * 2020", next_run_at=next_run_at and sql.SQL(next_run_at),
+            ended_at=ended_at and sql.SQL(ended_at), planned="0 0 1 1 * 2020 UTC once",
+        )  # fmt: skip
+    make_schedule(conn, name="off", enabled=False, next_run_at=None)
+
+
+def everybody_reads(conn: Connection) -> None:
+    conn.execute("GRANT SELECT ON _ayb_jobs TO PUBLIC")
+
+
+def everybody_calls(conn: Connection) -> None:
+    conn.execute("GRANT EXECUTE ON FUNCTION _ayb_job_text(jsonb) TO PUBLIC")
+
+
 def a_parent_is_held_for(conn: Connection) -> None:
     parent = make_job(conn, "failed")
     enqueue(conn, NewJob(type="test", depends_on=[parent], on_parent_failure="hold"))
@@ -285,6 +302,9 @@ FAULTS: dict[Callable[[Connection], None], str] = {
     a_limit_is_not_obeyed: "limits.unobeyed",
     a_limit_lets_nothing_start: "limits.never",
     a_parent_is_held_for: "children.held",
+    a_schedule_has_ended: "schedules.never",
+    everybody_reads: "rights.public",
+    everybody_calls: "rights.public",
     a_batch_is_not_sealed: "batches.unsealed",
     a_pause_is_not_obeyed: "pauses.unobeyed",
 }
