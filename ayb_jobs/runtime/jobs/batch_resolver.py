@@ -6,7 +6,6 @@ It is told of each member that ends here, and looks after that is committed. Job
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.events import (
@@ -22,10 +21,8 @@ from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.job import JobState
-from ayb_jobs.runtime.aside import Aside
-from ayb_jobs.runtime.narrowing import Patience, narrowed
+from ayb_jobs.runtime.jobs.careful_writing import CarefulWriting
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.batches import (
     FIRST,
     BatchesLocked,
@@ -44,26 +41,23 @@ IDLE_S = 10.0
 APART_S = 0.01
 MOST_APART_S = 0.02
 SHARE = 0.1
-# Witnesses and ended jobs that are remembered. The sweep makes good what is forgotten.
+# Witnesses and ended jobs that are remembered. The sweep finds what is forgotten.
 MOST = 100_000
 # Less than PostgreSQL waits before it looks for a deadlock, with a transaction that adds to several batches.
 PATIENCE_S = 0.5
-# A batch that somebody has locked is left to the sweep.
-LOCKED_S = 0.05
 
 
 class BatchResolver:
     """Looks in its `tick` at the batches whose members ended, and at all of them by and by.
 
-    Subscribe `hear` to the events. A look that an error or a crash prevented is made good by a sweep, of any daemon.
+    Subscribe `hear` to the events. A sweep of any daemon makes up for a look that an error or a crash prevented.
     """
 
     def __init__(self, *, database: Database, emit: Emit, wake: Callable[[], None]) -> None:
         self._database = database
         self._emit = emit
         self._wake = wake
-        self._aside = Aside(emit, part="batch resolver", table="_ayb_job_batches")
-        self._patience = Patience()
+        self._writing = CarefulWriting(emit, part="batch resolver", table="_ayb_job_batches", locked=BatchesLocked)
         self._touched: dict[str, None] = {}
         self._ended: dict[str, None] = {}
         self._witnesses: dict[str, str] = {}
@@ -115,7 +109,7 @@ class BatchResolver:
             self._wake()
 
     def ended(self, job_id: str) -> None:
-        """Look at the batch of a job that ended outside. Anybody may say so; what is no id is passed over."""
+        """Look at the batch of a job that ended outside. Anybody may say so; what is no id is ignored."""
         with suppress(InvalidInput):
             self._note(self._ended, {checked_id(job_id): None})
 
@@ -139,7 +133,7 @@ class BatchResolver:
             self._told, self._swept, self._next_sweep = False, FIRST, 0.0
         if time.monotonic() >= self._next_sweep:
             self._sweep()
-        self._patience.begin_anew()  # not before: what is refused may be looked at behind what is not
+        self._writing.begin_anew()  # not before: what is refused may be looked at behind what is not
         ended = time.monotonic()
         self._next_look = ended + min(max(APART_S, (ended - began) / SHARE), MOST_APART_S)
         self._asleep = True
@@ -165,8 +159,8 @@ class BatchResolver:
         self._look(page)
 
     def _look(self, ids: Sequence[str]) -> None:
-        """End those batches of which no member is unfinished; those that cannot be ended are passed over."""
-        aside = set(self._aside.ids())
+        """End those batches of which no member is unfinished; those that cannot be ended are skipped."""
+        aside = self._writing.aside()
         asked = [(id_, self._witnesses.get(id_)) for id_ in ids if id_ not in aside]
         if not asked:
             return
@@ -187,25 +181,14 @@ class BatchResolver:
     def _close(self, ids: Sequence[str]) -> None:
         if not ids:
             return
-        try:
-            done = [self._write(ids)]
-        except Exception as error:
-            if not self._blames(error):
-                raise
-            written = narrowed(ids, partial(self._write, patience_s=LOCKED_S), blames=self._blames)
-            done = list(written.done)
-            refused = [each for each in written.refused if not isinstance(each.error, BatchesLocked)]
-            self._aside.put_all([(each.row, each.error) for each in refused])
+        done = self._writing.write(ids, self._write, id_of=str, patience_s=PATIENCE_S)
         ended = [each for some in done for each in some]
         for each in ended:
-            self._aside.forget(each.id)
+            self._writing.was_written(each.id)
         if ended:
             self._emit(BatchesDone(batches=ended))
 
-    def _blames(self, error: Exception) -> bool:
-        return isinstance(error, BatchesLocked | RowUnchanged) or self._patience.blames(error)
-
-    def _write(self, ids: Sequence[str], patience_s: float = PATIENCE_S) -> list[EndedBatch]:
+    def _write(self, ids: Sequence[str], patience_s: float) -> list[EndedBatch]:
         with self._database.transaction() as conn:
             return close_batches(conn, ids, patience_s=patience_s)
 

@@ -6,7 +6,6 @@ While no job waits for another, it asks one index for a row now and then, and is
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.events import ChildrenResolved, Emit, Event, JobRecovered, JobsCanceled, JobsSettled
@@ -14,10 +13,8 @@ from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.dependencies import Edge
 from ayb_jobs.model.job import JobState
-from ayb_jobs.runtime.aside import Aside
-from ayb_jobs.runtime.narrowing import Patience, narrowed
+from ayb_jobs.runtime.jobs.careful_writing import CarefulWriting
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.dependencies import (
     NO_EDGE,
     ChildrenLocked,
@@ -37,22 +34,21 @@ IDLE_S = 10.0
 MOST_ENDED = 100_000
 # Children are told in the order of their commits, which is nearly that of their ids.
 OUT_OF_ORDER_MS = 2000
-# A child that somebody has locked is left to the sweep.
-LOCKED_S = 0.05
+# How long one statement waits for children that somebody has locked.
+PATIENCE_S = 1.0
 
 
 class Resolver:
     """Looks in its `tick` at the children of jobs that ended, at those that are new, and at all of them by and by.
 
-    Subscribe `hear` to the events. A look that an error or a crash prevented is made good by a sweep, of any daemon.
+    Subscribe `hear` to the events. A sweep of any daemon makes up for a look that an error or a crash prevented.
     """
 
     def __init__(self, *, database: Database, emit: Emit, wake: Callable[[], None]) -> None:
         self._database = database
         self._emit = emit
         self._wake = wake
-        self._aside = Aside(emit, part="resolver", table="_ayb_jobs")
-        self._patience = Patience()
+        self._writing = CarefulWriting(emit, part="resolver", table="_ayb_jobs", locked=ChildrenLocked)
         self._ended: deque[str] = deque(maxlen=MOST_ENDED)
         self._waits = True
         self._told = True
@@ -85,7 +81,7 @@ class Resolver:
         self._wake()
 
     def ended(self, job_id: str) -> None:
-        """Look at the children of a job that ended outside. Anybody may say so; what is no id is passed over."""
+        """Look at the children of a job that ended outside. Anybody may say so; what is no id is ignored."""
         try:
             self._ended.append(checked_id(job_id))
         except InvalidInput:
@@ -103,7 +99,7 @@ class Resolver:
             self._ended.clear()
         if self._ended:
             self._look_at_children([self._ended.popleft() for _ in range(min(len(self._ended), BATCH))])
-        self._patience.begin_anew()  # not before: what is refused may be looked at behind what is not
+        self._writing.begin_anew()  # not before: what is refused may be looked at behind what is not
         return 0.0 if self._ended or self._told else max(0.0, self._next_sweep - time.monotonic())
 
     def _look_at_children(self, parents: Sequence[str]) -> None:
@@ -139,34 +135,23 @@ class Resolver:
         self._next_sweep = time.monotonic() + (SWEEP_S if self._waits else IDLE_S)
 
     def _resolve(self, edges: Sequence[Edge]) -> None:
-        """Close the edges whose parent has ended; children that cannot be changed are passed over."""
-        aside = set(self._aside.ids())
+        """Close the edges whose parent has ended; children that cannot be changed are skipped."""
+        aside = self._writing.aside()
         edges = [edge for edge in edges if edge.child_id not in aside]
         for start in range(0, len(edges), BATCH):
             self._resolve_batch(edges[start : start + BATCH])
 
     def _resolve_batch(self, edges: Sequence[Edge]) -> None:
-        try:
-            done = [self._write(edges)]
-        except Exception as error:
-            if not self._blames(error):
-                raise
-            written = narrowed(edges, partial(self._write, patience_s=LOCKED_S), blames=self._blames)
-            done = list(written.done)
-            refused = [each for each in written.refused if not isinstance(each.error, ChildrenLocked)]
-            self._aside.put_all([(each.row.child_id, each.error) for each in refused])
+        done = self._writing.write(edges, self._write, id_of=lambda edge: edge.child_id, patience_s=PATIENCE_S)
         freed = [child for each in done for child in each.freed]
         canceled = [child for each in done for child in each.canceled]
         self._ended.extend(canceled)
         for child in (*freed, *canceled):
-            self._aside.forget(child)
+            self._writing.was_written(child)
         if freed or canceled:
             self._emit(ChildrenResolved(freed=freed, canceled=canceled))
 
-    def _blames(self, error: Exception) -> bool:
-        return isinstance(error, ChildrenLocked | RowUnchanged) or self._patience.blames(error)
-
-    def _write(self, edges: Sequence[Edge], patience_s: float = 1.0) -> Resolved:
+    def _write(self, edges: Sequence[Edge], patience_s: float) -> Resolved:
         with self._database.transaction() as conn:
             return resolve(conn, edges, patience_s=patience_s)
 

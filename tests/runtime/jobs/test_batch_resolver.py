@@ -211,7 +211,7 @@ def test_a_batch_that_cannot_end_is_set_aside_and_keeps_no_other(resolving: Reso
     [aside] = [event for event in resolving.told if isinstance(event, RowsSetAside)]
     assert aside.row_ids == (bad,)
     conn.execute("DROP TRIGGER drop_it ON _ayb_jobs")
-    resolving.resolver._aside.waits.end_all()
+    resolving.resolver._writing._aside.waits.end_all()
     resolving.resolver._next_sweep = 0.0
     resolving.tick()
     assert events(conn) == ["done", "odd"]

@@ -170,7 +170,7 @@ def test_a_child_that_a_trigger_keeps_as_it_is_is_set_aside_and_freed_once_that_
     resolving.resolver.tick()
     assert [event.row_ids for event in resolving.told if isinstance(event, RowsSetAside)] == [tuple(children)]
     conn.execute("DROP TRIGGER keep ON _ayb_jobs")
-    resolving.resolver._aside.waits.end_all()
+    resolving.resolver._writing._aside.waits.end_all()
     resolving.resolver._next_sweep = 0.0
     resolving.resolver.tick()
     assert [state(conn, child) for child in children] == ["queued", "canceled"]
