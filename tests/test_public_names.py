@@ -46,6 +46,7 @@ def test_enqueuing_imports_the_driver_at_most() -> None:
     assert not names & HEAVY
 
 
+@pytest.mark.outer
 def test_what_enqueues_is_imported_sooner_than_the_driver() -> None:
     ours, drivers = [], []
     for _ in range(5):

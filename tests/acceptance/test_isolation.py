@@ -1,6 +1,7 @@
 """Isolated handlers of a real daemon: no child outlives it, and its log tells what they say."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 from ayb_jobs.client.enqueueing import enqueue
@@ -48,10 +49,15 @@ def obedient(ctx: JobContext) -> None:
     ctx.check()
 """
 ENDED = "SELECT state, attempts, crashes FROM _ayb_jobs WHERE id = %s"
+DUE_NOW = "UPDATE _ayb_jobs SET run_at = now() WHERE id = %s"  # in place of waiting for the backoff
 TERMINATE = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
+
+
+def is_queued_again(conn: Connection, job_id: str) -> bool:
+    return conn.execute(ENDED, (job_id,)).fetchone() == ("queued", 1, 1)
 
 
 def runs(pid: int) -> bool:
@@ -68,11 +74,14 @@ def test_a_thread_that_holds_the_interpreter_costs_an_attempt_of_each_job_of_its
     poison, innocent = (enqueue(conn, NewJob(type=job_type)).id for job_type in ("regex", "innocent"))
     registry = Registry()
     registry.handler("innocent")(lambda _: None)
-    with daemon(tmp_path, database_url, handlers_modules="isolated_handlers", worker_concurrency=2):
+    with daemon(tmp_path, database_url, handlers_modules="isolated_handlers", worker_concurrency=2) as held:
         eventually((tmp_path / "begun").exists, within_s=60)
         with running(database_url, registry):
+            for lost in (innocent, poison):
+                eventually(partial(is_queued_again, conn, lost), within_s=60)
+            conn.execute(DUE_NOW, (innocent,))
             eventually(lambda: conn.execute(ENDED, (innocent,)).fetchone() == ("completed", 2, 1), within_s=60)
-            eventually(lambda: conn.execute(ENDED, (poison,)).fetchone() == ("queued", 1, 1))
+        held.send(signal.SIGKILL)  # no other signal is heard while the expression is matched
 
 
 def test_a_stop_right_after_all_connections_were_terminated_gives_the_job_back_with_its_attempt(

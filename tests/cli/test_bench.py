@@ -58,7 +58,7 @@ FIGURES = {
     ],
     "idle": [
         *("transactions", "CPU", "memory"),
-        *(f"{cost}, each of 8 daemons" for cost in ("transactions", "CPU")),
+        *(f"{cost}, each of 2 daemons" for cost in ("transactions", "CPU")),
         *("start to first lease", "jobs list"),
     ],
 }
@@ -96,6 +96,7 @@ def test_idle_measures_a_daemon_of_its_own(
 ) -> None:
     monkeypatch.setattr(idle, "WARM_UP_S", 0.2)
     monkeypatch.setattr(idle, "WATCHED_S", 0.5)
+    monkeypatch.setattr(idle, "MANY", 2)
     with pytest.raises(SystemExit) as ended:
         main(["bench", "idle", *SMALL, "--json", "--database-url", database_url])
     assert ended.value.code == 0
@@ -122,12 +123,14 @@ def test_an_embedded_server_is_measured_on_where_none_is_named() -> None:
     assert [line.split()[0] for line in lines] == ["enqueue", "enqueue"]
 
 
+@pytest.mark.outer
 def test_a_work_that_does_not_exist_is_refused() -> None:
     done = run("drains")
     assert done.returncode == 2
     assert "'drain'" in done.stderr
 
 
+@pytest.mark.outer
 def test_a_server_that_does_not_answer_is_one_line() -> None:
     done = run("drain", "--database-url", "postgresql://nobody:secret@127.0.0.1:1/x")
     assert done.returncode == 69

@@ -18,6 +18,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 # What the reader's terminal has done already when the test begins.
 DONE_BEFORE = ("make install", "source ", "mkdir ")
 RUN = "ayb-jobs run"
+STARTED = "daemon.started"
 
 
 class Reader:
@@ -44,9 +45,12 @@ class Reader:
 
     @contextmanager
     def daemon(self) -> Iterator[None]:
+        """Run the daemon, and go on once it says that it has started, as the reader is told to."""
+        started = self.log.read_text().count(STARTED) if self.log.exists() else 0
         with self.log.open("ab") as log:
             process = subprocess.Popen(RUN.split(), cwd=self.folder, env=self.environ, stdout=log, stderr=log)
             try:
+                eventually(lambda: self.log.read_text().count(STARTED) > started, within_s=60)
                 yield
             finally:
                 process.send_signal(signal.SIGINT)

@@ -47,15 +47,15 @@ def test_a_slow_database_loses_no_lease(database_url: str, conn: Connection) -> 
 @pytest.mark.timeout(300)
 def test_a_fleet_behind_a_pooler_loses_nothing(database_url: str, pgbouncer: PgBouncer, tmp_path: Path) -> None:
     result = torture(
-        seconds=6,
+        seconds=4,
         seed=20_261_121,
-        faults=parse_faults("kill=4,term=3,pause=1"),
+        faults=parse_faults("kill=2,term=2,pause=1"),
         database_url=pgbouncer.url(database_url),
         daemons=2,
         folder=tmp_path,
     )
     assert result.passed, report.failure(result)
-    assert result.figures.faults["kill"] == 4
+    assert result.figures.faults["kill"] == 2
 
 
 def test_a_thousand_innocents_survive_a_pill(database_url: str, conn: Connection) -> None:

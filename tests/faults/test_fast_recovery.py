@@ -69,7 +69,7 @@ def recoveries(fleet: list[Daemon], conn: Connection, times: int) -> list[float]
 @pytest.mark.timeout(300)
 def test_a_killed_daemons_job_runs_again_at_once(fleet: list[Daemon], database_url: str) -> None:
     with closing(connect(database_url)) as conn:
-        taken = recoveries(fleet, conn, 5)
+        taken = recoveries(fleet, conn, 3)
     assert median(taken) <= BOUND_S, taken
     assert max(taken) <= 5 * BOUND_S, taken  # of so few the 99th percentile is the largest, which a busy machine delays
 

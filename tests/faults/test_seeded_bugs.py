@@ -360,8 +360,8 @@ def test_a_seeded_bug_can_be_put_in(bug: Bug) -> None:
         compile(text, bug.file, "exec")
 
 
-# In each change's tests stand two that need no faults; `make test-slow` puts in all of them.
-QUICK = {"jobs are leased before they are due", "an enqueue is acknowledged before it is committed"}
+# In each change's tests stands one that needs no faults; `make test-slow` puts in all of them.
+QUICK = {"an enqueue is acknowledged before it is committed"}
 
 
 @pytest.mark.timeout(GIVE_UP_S + 10)

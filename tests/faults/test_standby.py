@@ -94,8 +94,8 @@ def lose_nothing_over(times: int, cluster: Cluster, folder: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_three_promotions_of_a_synchronous_standby_lose_nothing(tmp_path: Path, cluster: Cluster) -> None:
-    lose_nothing_over(3, cluster, tmp_path)
+def test_two_promotions_of_a_synchronous_standby_lose_nothing(tmp_path: Path, cluster: Cluster) -> None:
+    lose_nothing_over(2, cluster, tmp_path)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from ayb_jobs.model.words import as_sentence
 from ayb_jobs.operations import batches, bulk, daemons, jobs, limits, queues, schedules
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.throwaway import Databases
 from tests.cli.conftest import Cli
 from tests.http.conftest import ADMIN, Server, serving
 from tests.http.dashboard.visiting import Guest, Page, visiting
@@ -83,10 +85,22 @@ def test_every_operation_of_a_person_has_a_form() -> None:
     assert by_form == {case.operation for case in CASES.values()} - WITHOUT_A_FORM
 
 
-@pytest.fixture
-def server(db: Database) -> Iterator[Server]:
-    with serving(db) as running:
+# One server for all: each door begins on tables that are emptied.
+@pytest.fixture(scope="module")
+def shared_server(databases: Databases) -> Iterator[Server]:
+    with databases.migrated() as url, closing(Database(url, name="test")) as db, serving(db) as running:
         yield running
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    shared_server.told.clear()
+    return shared_server
+
+
+@pytest.fixture
+def database_url(server: Server) -> str:
+    return server.services.database.url
 
 
 def without_advice(refused: str | None) -> str | None:

@@ -20,7 +20,7 @@ from tests.factories import make_job, make_schedule
 from tests.http.conftest import ADMIN, Server
 from tests.http.operations import OPERATIONS, STREAM
 
-CASES_OF_EACH_OPERATION = 12
+CASES_OF_EACH_OPERATION = 6
 IN_THE_SLOW_SUITE = 200
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 

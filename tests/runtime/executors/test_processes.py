@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ def row(conn: Connection, job_id: str, column: str) -> Any:
     return None if found is None else found[0]
 
 
+def has_state(conn: Connection, job_id: str, state: str) -> bool:
+    return bool(row(conn, job_id, "state") == state)
+
+
 def execution(conn: Connection, job_id: str) -> Any:
     return conn.execute(
         "SELECT outcome, error, records_processed FROM _ayb_job_executions WHERE job_id = %s", (job_id,)
@@ -65,36 +70,35 @@ def is_gone(pid: int) -> bool:
     return state == "Z"
 
 
-@pytest.mark.parametrize(
-    ("payload", "state", "outcome", "error"),
-    [
-        ("nothing", "completed", "completed", ""),
-        ("progress", "completed", "completed", ""),
-        ("transaction", "completed", "completed", ""),
-        ("snooze", "queued", "snoozed", ""),
-        ("cancel", "canceled", "canceled", "no need"),
-        ("discard", "failed", "discarded", "never"),
-        ("raise", "failed", "failed", "ValueError: broken in the child"),
-        ("exit", "failed", "failed", "SystemExit: 3"),
-        ("bad", "failed", "discarded", "what the handler returned cannot be kept"),
-        ("result", "completed", "completed", ""),
-    ],
-)
-def test_each_ending_is_settled_as_in_a_thread(
-    database_url: str, conn: Connection, payload: str, state: str, outcome: str, error: str
-) -> None:
+# What a handler does, the state of its job then, the outcome of the attempt, and what its error holds.
+ENDINGS = {
+    "nothing": ("completed", "completed", ""),
+    "progress": ("completed", "completed", ""),
+    "transaction": ("completed", "completed", ""),
+    "snooze": ("queued", "snoozed", ""),
+    "cancel": ("canceled", "canceled", "no need"),
+    "discard": ("failed", "discarded", "never"),
+    "raise": ("failed", "failed", "ValueError: broken in the child"),
+    "exit": ("failed", "failed", "SystemExit: 3"),
+    "bad": ("failed", "discarded", "what the handler returned cannot be kept"),
+    "result": ("completed", "completed", ""),
+}
+
+
+def test_each_ending_is_settled_as_in_a_thread(database_url: str, conn: Connection) -> None:
     with running(database_url, REGISTRY, process_concurrency=1):
-        job_id = enqueue(conn, NewJob(type="end", payload=payload, max_attempts=1)).id
-        told = eventually(lambda: execution(conn, job_id))
-        eventually(lambda: row(conn, job_id, "state") == state)
-    assert told[0] == outcome
-    assert error in (told[1] or "")
-    if payload == "progress":
-        assert told[2] == 7
-    if payload == "result":
-        assert conn.execute("SELECT result FROM _ayb_job_results").fetchone() == ({"size": 3},)
-    if payload == "transaction":
-        assert pids(conn) != [os.getpid()]
+        ids = {way: enqueue(conn, NewJob(type="end", payload=way, max_attempts=1)).id for way in ENDINGS}
+        told = {way: eventually(partial(execution, conn, job_id), within_s=30) for way, job_id in ids.items()}
+        for way, (state, outcome, error) in ENDINGS.items():
+            eventually(partial(has_state, conn, ids[way], state))
+            assert told[way][0] == outcome, way
+            assert error in (told[way][1] or ""), way
+    assert told["progress"][2] == 7
+    assert conn.execute("SELECT job_id::text, result FROM _ayb_job_results").fetchall() == [
+        (ids["result"], {"size": 3})
+    ]
+    assert len(pids(conn)) == 1
+    assert pids(conn) != [os.getpid()]
 
 
 def test_a_handler_has_a_process_and_a_connection_of_its_own(database_url: str, conn: Connection) -> None:
