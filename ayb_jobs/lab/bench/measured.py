@@ -143,7 +143,8 @@ def bare(kind: str, settings: dict[str, Any]) -> Turns | Stop:
     del settings["url"]
     if kind in NEED_HTTP:
         requests = importlib.import_module("ayb_jobs.lab.bench.kinds_requests")
-        return requests.receiving(tell) if kind == "receiving" else requests.requests(**settings)  # type: ignore[no-any-return]
+        begun: Turns | Stop = requests.receiving(tell) if kind == "receiving" else requests.requests(**settings)
+        return begun
     return IN_TURNS[kind](**settings)
 
 
