@@ -52,7 +52,7 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     batch_views.LIST_BATCHES: (30_000, {"only": None, "before": None, "state": None, "limit": 50, "most": 100_000}),
     dependencies.FIND_RIPE_EDGES: (10_000, {"after_child": NOBODY, "after_parent": NOBODY, "limit": 1000}),
     limited.LEASE_BESIDE_LIMITS: (20_000, LEASE),
-    limited.FIND_WAITING_LIMITS: (3000, {}),  # it counts what runs, up to the limit's 2,000
+    limited.FIND_WAITING_LIMITS: (3000, {"idle": ["few"]}),  # it counts what runs, up to the limit's 2,000
     successors.FIND_STRANDED: (500, FEW),
     LIST_KEYS: (60_000, {"name": "few", "most": 20}),
 }

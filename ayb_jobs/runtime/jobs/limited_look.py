@@ -62,6 +62,7 @@ class LimitedLook:
         self._room = room
         self._take = take
         self._after: dict[str, str] = {}
+        self._idle: set[str] = set()  # the limits whose last look found nothing
         self._first = 0
         self._aside = Aside(emit, part="limits", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._patience = Patience()
@@ -72,9 +73,10 @@ class LimitedLook:
         if self._room() <= 0:
             return Filled(poll_s, waits=True)
         with self._database.connection() as conn:
-            waiting = find_waiting_limits(conn)
+            waiting = find_waiting_limits(conn, idle=self._idle)
         if not any((waiting.limits, waiting.removed, waiting.full)):
             self._after.clear()
+            self._idle.clear()
             return Filled(poll_s, waits=False)
         filled = do_each([partial(self._free, waiting.removed), partial(self._fill_limits, waiting.limits)])
         self._patience.begin_anew()
@@ -148,7 +150,10 @@ class LimitedLook:
         for job in found.leased:
             self._aside.forget(job.id)
         if found.leased:
+            self._idle.discard(name)
             self._take(found.leased, sent)
+        else:
+            self._idle.add(name)
         return found
 
     def _lease_carefully(self, name: str, queues: Sequence[str], room: int) -> Limited:

@@ -8,7 +8,7 @@ leaks.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ayb_jobs.model.job import LeasedJob
@@ -183,6 +183,7 @@ def lease_beside_limits(
 
 # Where jobs wait under limits. Names are walked over by a loose scan, so that an idle queue is one probe of the index.
 # A limit whose places or tokens are all taken is known by that, without its lock: whoever frees one looks afterwards.
+# Only those are asked whose last look found nothing: to count what runs costs as much as a look.
 FIND_WAITING_LIMITS = """
     WITH RECURSIVE waiting (name) AS (
         (SELECT limited_by FROM _ayb_jobs
@@ -197,6 +198,7 @@ FIND_WAITING_LIMITS = """
     )
     SELECT waiting.name::text, known.name IS NOT NULL,
         CASE
+            WHEN waiting.name <> ALL (%(idle)s::text[]) THEN 0
             WHEN known.max_running <= (
                 SELECT count(*)
                 FROM (
@@ -215,9 +217,9 @@ FIND_WAITING_LIMITS = """
 
 
 class Waiting(NamedTuple):
-    """The limits under which jobs wait: those that may let one start, those that have been removed, and the others.
+    """The limits under which jobs wait: those that may let one start, those that were removed, and those that are full.
 
-    `wait_s` is how long until one of the others may let a job start by its rate.
+    `wait_s` is how long until one that is full may let a job start by its rate.
     """
 
     limits: list[str]
@@ -226,9 +228,9 @@ class Waiting(NamedTuple):
     wait_s: float
 
 
-def find_waiting_limits(conn: Connection) -> Waiting:
-    """Return under which limits jobs wait, due or not."""
-    rows = conn.execute(FIND_WAITING_LIMITS).fetchall()
+def find_waiting_limits(conn: Connection, *, idle: Iterable[str] = ()) -> Waiting:
+    """Return under which limits jobs wait, due or not. Of those that are `idle` it tells whether they are full."""
+    rows = conn.execute(FIND_WAITING_LIMITS, {"idle": list(idle)}).fetchall()
     known = {name: wait_s for name, is_known, wait_s in rows if is_known}
     return Waiting(
         limits=[name for name, wait_s in known.items() if wait_s == 0],

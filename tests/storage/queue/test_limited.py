@@ -158,6 +158,17 @@ def test_keys_share_alike_and_a_small_one_starts_at_the_next_free_place(conn: Co
     assert seen == {"big": 50, "other": 50}
 
 
+@pytest.mark.parametrize("served_last", ["large", "small", ""])
+def test_the_key_that_runs_least_gets_the_next_free_places(conn: Connection, served_last: str) -> None:
+    limit(conn, max_running=8)
+    make_jobs(conn, "large", 20)
+    make_jobs(conn, "small", 20)
+    beside(conn)
+    assert sorted(keys_of(conn, under(conn, room=8))) == ["large"] * 4 + ["small"] * 4
+    conn.execute("UPDATE _ayb_jobs SET state = 'completed' WHERE state = 'running' AND limited_key = 'small'")
+    assert keys_of(conn, under(conn, room=3, after=served_last)) == ["small"] * 3
+
+
 def make_jobs(conn: Connection, key: str, jobs: int) -> None:
     conn.execute("INSERT INTO _ayb_jobs (type, limit_key) SELECT 'test', %s FROM generate_series(1, %s)", (key, jobs))
 
@@ -289,18 +300,19 @@ def test_a_limit_without_a_free_place_or_token_is_known_without_its_lock(conn: C
         make_job(conn, type=name)
         make_job(conn, type=name)
     lease_beside_limits(conn, worker_id="w", lanes=LANES, types=list(given), limit=100, lease_s=60)
-    assert find_waiting_limits(conn)[:3] == (["full", "keyed", "open", "slow"], [], ["closed"])
+    assert find_waiting_limits(conn, idle=given)[:3] == (["full", "keyed", "open", "slow"], [], ["closed"])
     for name in given:
         lease_limited(conn, name, room=1, types=[name], queues=["default"], worker_id="w", lease_s=60)
     with another(database_url) as holder, holder.transaction():
         holder.execute("SELECT FROM _ayb_job_limits FOR UPDATE")
-        waiting = find_waiting_limits(conn)
+        waiting = find_waiting_limits(conn, idle=given)
+    assert find_waiting_limits(conn, idle=["full"]).full == ["full"]
     assert waiting[:3] == (["keyed", "open"], [], ["closed", "full", "slow"])
     assert 3500 < waiting.wait_s <= 3600
     conn.execute("UPDATE _ayb_jobs SET state = 'completed' WHERE type = 'full' AND state = 'running'")
-    assert find_waiting_limits(conn).full == ["closed", "slow"]
+    assert find_waiting_limits(conn, idle=given).full == ["closed", "slow"]
     conn.execute("UPDATE _ayb_job_limits SET tat = now() WHERE name = 'slow'")
-    assert find_waiting_limits(conn)[:1] == (["full", "keyed", "open", "slow"],)
+    assert find_waiting_limits(conn, idle=given).full == ["closed"]
 
 
 def test_a_limit_of_a_type_that_is_paused_or_served_elsewhere_starts_nothing(conn: Connection) -> None:

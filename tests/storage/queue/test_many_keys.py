@@ -64,6 +64,7 @@ def test_two_keys_share_ten_thousand_starts_within_five_percent(conn: Connection
     put_all_under(conn)
     seen: Counter[str] = Counter()
     for keys in served(conn, room=20):
+        assert {keys.count("large"), keys.count("small")} == {3, 4}
         seen.update(keys)
         if sum(seen.values()) >= 9_000:
             break
