@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
 
-from ayb_jobs.config import Config, Database, Handlers, Jobs, JobTypeSettings, Log, Retention
+from ayb_jobs.config import Api, Config, Database, Handlers, Jobs, JobTypeSettings, Log, Retention
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.daemon.identity import new_worker_id
 from ayb_jobs.events import Events, JobsSettled
@@ -67,19 +68,26 @@ def daemon(
     concurrency: int | None = None,
     work_s: float = 0.0,
     queues: Sequence[str] = ("default",),
+    api_port: int | None = None,
 ) -> Callable[[], object]:
     """Start a daemon, at its default settings where nothing is said; return what stops it.
 
     Everything that a daemon reports goes where it does in production: counted, and worded into a log, which goes
-    nowhere.
+    nowhere. With `api_port` it serves its API and its dashboard there.
     """
     jobs = Jobs(enabled=True, queues=list(queues))
     if concurrency is not None:
         jobs = jobs.model_copy(update={"worker_concurrency": concurrency})
-    config = Config(jobs=jobs, retention=Retention(completed_h=completed_h), database=Database(url=url), log=Log())
+    config = Config(
+        jobs=jobs,
+        retention=Retention(completed_h=completed_h),
+        database=Database(url=url),
+        log=Log(),
+        api=Api() if api_port is None else Api(port=api_port),
+    )
     registry = Registry()
     registry.handler("noop")(Handler(work_s))
-    return started(config, registry)
+    return started(config, registry, serve=api_port is not None)
 
 
 def kinds(
@@ -104,13 +112,13 @@ def kinds(
     return started(config, build_registry(config))
 
 
-def started(config: Config, registry: Registry) -> Callable[[], object]:
-    """Start a daemon; return what stops it."""
-    events = Events()
+def started(config: Config, registry: Registry, *, serve: bool = False) -> Callable[[], object]:
+    """Start a daemon, with its API if it is to `serve`; return what stops it."""
+    events, metrics = Events(), Metrics()
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no file of anyone
         logs = configure_logging(config.log, stream=nowhere)
     events.subscribe(logs.subscriber)
-    events.subscribe(Metrics())
+    events.subscribe(metrics)
     events.subscribe(tell_settled)
     running = Daemon(
         config=config,
@@ -122,7 +130,15 @@ def started(config: Config, registry: Registry) -> Callable[[], object]:
     )
     collect_rarely()
     running.start()
-    return running.stop
+    if not serve:
+        return running.stop
+    up = threading.Event()
+    up.set()
+    served = importlib.import_module("ayb_jobs.process.serving").served
+    stack = ExitStack()
+    stack.callback(running.stop)
+    stack.enter_context(served(running, config=config, registry=registry, events=events, metrics=metrics, started=up))
+    return stack.close
 
 
 def tell_settled(event: object) -> None:
