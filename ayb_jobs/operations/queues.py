@@ -9,7 +9,7 @@ from ayb_jobs.model.pauses import NewPause, Pausable, Pause, PauseKind
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.storage.audit import record_deed
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet import pauses
+from ayb_jobs.storage.fleet import pausable, pauses
 
 
 def pause(conn: Connection, new: NewPause, *, actor: Actor) -> Pausable:
@@ -22,7 +22,7 @@ def pause(conn: Connection, new: NewPause, *, actor: Actor) -> Pausable:
         made = pauses.pause(conn, new, by=actor.name[:100])
         action = f"{new.kind}.pause"
         record_deed(conn, actor=actor.name, action=action, target=new.name, after_text=json.dumps(_told(made)))
-        paused = pauses.find_pausable(conn, new.kind, new.name)
+        paused = pausable.find_pausable(conn, new.kind, new.name)
     actor.tell(ActionTaken(actor=actor.name, action=action, target=new.name))
     return paused
 
@@ -35,7 +35,7 @@ def resume(conn: Connection, kind: PauseKind, name: str, *, actor: Actor) -> Pau
             raise Conflict(f"the {kind} {name} is not paused")
         action = f"{kind}.resume"
         record_deed(conn, actor=actor.name, action=action, target=name, before_text=json.dumps(_told(ended)))
-        resumed = pauses.find_pausable(conn, kind, name)
+        resumed = pausable.find_pausable(conn, kind, name)
     actor.tell(ActionTaken(actor=actor.name, action=action, target=name))
     return resumed
 

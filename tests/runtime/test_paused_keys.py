@@ -18,7 +18,7 @@ from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.fleet import limits, pauses
+from ayb_jobs.storage.fleet import limits, pausable, pauses
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.limited import Limited, lease_beside_limits, lease_limited
@@ -47,7 +47,7 @@ def resume(conn: Connection, key: str = "a") -> None:
 
 
 def find(conn: Connection) -> Pausable:
-    return pauses.find_pausable(conn, PauseKind.KEY, "few/a")
+    return pausable.find_pausable(conn, PauseKind.KEY, "few/a")
 
 
 def waiting(conn: Connection, keys: str) -> list[str]:
@@ -71,7 +71,7 @@ def test_nothing_of_a_paused_key_is_leased_and_the_other_keys_are(conn: Connecti
     assert leased(conn) == {other}
     seen = find(conn)
     assert (seen.due, seen.running, seen.pause is not None) == (2, 0, True)
-    assert [each.name for each in pauses.list_pausable(conn, PauseKind.KEY)] == ["few/a", "few/b"]
+    assert [each.name for each in pausable.list_pausable(conn, PauseKind.KEY)] == ["few/a", "few/b"]
     resume(conn)
     assert leased(conn) == {first, second}
 

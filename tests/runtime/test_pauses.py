@@ -20,7 +20,7 @@ from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.fleet import pauses
+from ayb_jobs.storage.fleet import pausable, pauses
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.chosen import lease_chosen
@@ -228,7 +228,7 @@ def test_nothing_of_a_paused_queue_starts_once_all_daemons_confirmed(
 
 
 def find(conn: Connection) -> Any:
-    return pauses.find_pausable(conn, QUEUE, "default")
+    return pausable.find_pausable(conn, QUEUE, "default")
 
 
 def waiting_for(conn: Connection) -> list[str]:

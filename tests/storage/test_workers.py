@@ -13,7 +13,7 @@ from ayb_jobs.model.job import Lease
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.fleet import limits, pauses
+from ayb_jobs.storage.fleet import limits, pausable, pauses
 from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.storage.fleet.draining import ask_drain
 from ayb_jobs.storage.fleet.trouble import list_versions
@@ -153,12 +153,12 @@ def test_a_worker_confirms_pauses_as_it_looks_or_extends(conn: Connection) -> No
     make_job(conn)
     (job,) = lease(conn)
     pause(conn, PauseKind.TYPE, "test")
-    assert len(pauses.find_pausable(conn, PauseKind.TYPE, "test").waiting_for) == 1
+    assert len(pausable.find_pausable(conn, PauseKind.TYPE, "test").waiting_for) == 1
     extend(conn, (job.id, job.lease_id))
-    assert pauses.find_pausable(conn, PauseKind.TYPE, "test").waiting_for == []
+    assert pausable.find_pausable(conn, PauseKind.TYPE, "test").waiting_for == []
     pause(conn, PauseKind.QUEUE, "default")
     lease(conn)
-    assert pauses.find_pausable(conn, PauseKind.QUEUE, "default").waiting_for == []
+    assert pausable.find_pausable(conn, PauseKind.QUEUE, "default").waiting_for == []
 
 
 def test_a_lease_that_is_not_committed_keeps_pauses_and_limits_from_being_in_force(
@@ -176,12 +176,12 @@ def test_a_lease_that_is_not_committed_keeps_pauses_and_limits_from_being_in_for
         conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '1 hour'")
         told = f"a transaction that has leased and is not committed (pid {other.info.backend_pid})"
         for kind, name in ((PauseKind.TYPE, "test"), (PauseKind.QUEUE, "default")):
-            assert pauses.find_pausable(conn, kind, name).waiting_for == [told]
+            assert pausable.find_pausable(conn, kind, name).waiting_for == [told]
             assert pauses.list_unconfirmed(conn)[kind, name] == [told]
         assert [each.waiting_for for each in limits.list_limits(conn)] == [[told]]
     assert lease(conn) == []
     for kind, name in ((PauseKind.TYPE, "test"), (PauseKind.QUEUE, "default")):
-        assert pauses.find_pausable(conn, kind, name).waiting_for == []
+        assert pausable.find_pausable(conn, kind, name).waiting_for == []
     assert pauses.list_unconfirmed(conn) == {}
     (held,) = limits.list_limits(conn)
     assert (held.running, held.waiting_for) == (1, [])
@@ -195,7 +195,7 @@ def test_a_lease_that_began_after_a_pause_keeps_it_from_nothing(conn: Connection
     make_job(conn, type="other")
     with closing(connect(database_url)) as other, other.transaction():
         assert [job.type for job in lease(other, "test", "other")] == ["other"]
-        assert pauses.find_pausable(conn, PauseKind.TYPE, "test").waiting_for == []
+        assert pausable.find_pausable(conn, PauseKind.TYPE, "test").waiting_for == []
 
 
 def test_a_worker_is_known_like_a_daemon_and_its_types_are_no_longer_unclaimable(conn: Connection) -> None:

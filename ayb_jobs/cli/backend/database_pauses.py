@@ -3,7 +3,7 @@
 from ayb_jobs.cli.backend.database import DatabaseBackend
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.operations import queues as operations
-from ayb_jobs.storage.fleet.pauses import find_pausable, list_pausable
+from ayb_jobs.storage.fleet.pausable import find_pausable, list_pausable
 from ayb_jobs.wire.pauses import pausable_text
 from ayb_jobs.wire.text import page_text
 

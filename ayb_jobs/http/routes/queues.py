@@ -13,7 +13,7 @@ from ayb_jobs.http.requests import GUARDED, Given, Operator, RawBody, documented
 from ayb_jobs.http.shapes import PausablePage, PausableShape, answer
 from ayb_jobs.model.pauses import MAX_REASON, NewPause, PauseKind
 from ayb_jobs.operations import queues as operations
-from ayb_jobs.storage.fleet.pauses import find_pausable, list_pausable
+from ayb_jobs.storage.fleet.pausable import find_pausable, list_pausable
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.pauses import pausable_text
 from ayb_jobs.wire.text import page_text

@@ -28,7 +28,7 @@ from ayb_jobs.model.pauses import PauseKind
 from ayb_jobs.operations import queues as operations
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet import pauses as queues
+from ayb_jobs.storage.fleet import pausable
 from ayb_jobs.storage.fleet.pauses import list_pauses
 from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue.jobs import get_job
@@ -194,7 +194,7 @@ def test_the_type_of_an_address_that_is_gone_is_paused_until_it_is_resumed(
         [pause] = eventually(lambda: list_pauses(conn), within_s=30)
         assert (pause.kind, pause.name, pause.reason) == ("type", "resize", "it answered 410 Gone")
         assert pause.paused_by.startswith("daemon ")
-        eventually(lambda: not queues.find_pausable(conn, PauseKind.TYPE, "resize").waiting_for)
+        eventually(lambda: not pausable.find_pausable(conn, PauseKind.TYPE, "resize").waiting_for)
         receiver.status = 200
         waiting = make_job(conn, type="resize")
         assert why_waiting(conn, get_job(conn, waiting)) is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.fleet import pauses, unclaimable
+from ayb_jobs.storage.fleet import pausable, unclaimable
 from ayb_jobs.storage.queue import lateness, minutes
 from ayb_jobs.storage.throwaway import Databases
 
@@ -22,8 +22,8 @@ STATEMENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "everybody's look": (unclaimable.COUNT_UNCLAIMABLE_BY_ALL, {"look": 10_000, "alive_s": 60}),
     "the longest wait": (lateness.FIND_LONGEST, {"alive_s": 60}),
     "paused jobs": (lateness.LIST_PAUSED_JOBS, {}),
-    "types": (pauses.LIST_TYPES, {"alive_s": 60, "only": None}),
-    "queues": (pauses.LIST_QUEUES, {"alive_s": 60, "only": None}),
+    "types": (pausable.LIST_TYPES, {"alive_s": 60, "only": None}),
+    "queues": (pausable.LIST_QUEUES, {"alive_s": 60, "only": None}),
     "the level": (minutes.MEASURE_LEVEL, {"most": 10_000}),
 }
 
