@@ -36,39 +36,46 @@ LOOK_AT_TABLE = """
                 AND entry.indnkeyatts = 1 AND entry.indkey[0] = part.attnum
         ) AS has_key
     FROM pg_class
-    WHERE oid = to_regclass(%(table)s::text)
+    WHERE oid = coalesce(to_regclass(%(schema)s::text || '.'::text || %(table)s::text), to_regclass(%(table)s::text))
 """
 LIST_COLUMNS = """
     SELECT attname::text AS name, format_type(atttypid, atttypmod) AS type,
         attnotnull AND NOT atthasdef AND attidentity = '' AS is_needed
     FROM pg_attribute
-    WHERE attrelid = to_regclass(%(table)s::text) AND attnum > 0 AND NOT attisdropped
+    WHERE attrelid = coalesce(to_regclass(%(schema)s::text || '.'::text || %(table)s::text), to_regclass(%(table)s::text)) AND attnum > 0 AND NOT attisdropped
     ORDER BY attnum
+"""
+IS_TAKEN = """
+    SELECT coalesce(to_regclass(%(schema)s::text || '.'::text || %(table)s::text), to_regclass(%(table)s::text)) IS NOT NULL
 """
 KINDS = {"v": "a view", "m": "a materialized view", "p": "a partitioned table", "f": "a foreign table"}
 
 
-def find_oddities(conn: Connection, added: Mapping[str, Collection[str]], made: Collection[str]) -> list[str]:
+def find_oddities(
+    conn: Connection, schema: str | None, added: Mapping[str, Collection[str]], made: Collection[str]
+) -> list[str]:
     """Return in which ways tables that are there are not as AYB makes them, each as a sentence.
 
-    `added` are the columns that migrations add, by table, and `made` the names of tables, views, indexes and sequences
+    `schema` is where migrations make what they make, which need not be on the connection's path; tables are looked for
+    on that path as well. `added` are the columns that migrations add, by table, and `made` the names of tables, views, indexes and sequences
     that they make. For a database that has none of ours yet.
     """
     found: list[str] = []
     schemas: dict[str, str] = {}
     for table, columns in COLUMNS.items():
-        row = named(conn).execute(LOOK_AT_TABLE, {"table": table}).fetchone()
+        row = named(conn).execute(LOOK_AT_TABLE, {"schema": schema, "table": table}).fetchone()
         if row is not None:
             schemas[table] = row.schema
             found += _of_table(table, row)
-            found += _of_columns(conn, table, columns, added.get(table, ()))
+            there = {row.name: row for row in named(conn).execute(LIST_COLUMNS, {"schema": schema, "table": table})}
+            found += _of_columns(table, there, columns, added.get(table, ()))
     if len(set(schemas.values())) > 1:
         where = ", ".join(f"{table} in {schema}" for table, schema in schemas.items())
         found.append(f"the two tables are in two schemas: {where}; both have to be in one")
     found += [
         f"there is something of the name {name} already, which migrate would make; rename or drop it"
         for name in sorted(set(made) - COLUMNS.keys() - AYBS_INDEXES)
-        if conn.execute("SELECT to_regclass(%s::text) IS NOT NULL", (name,)).fetchone() == (True,)
+        if conn.execute(IS_TAKEN, {"schema": schema, "table": name}).fetchone() == (True,)
     ]
     return found
 
@@ -82,8 +89,9 @@ def _of_table(table: str, row: Any) -> Iterator[str]:
         yield f"row security hides rows of {table} from this role; let its owner migrate, and the daemon see every row"
 
 
-def _of_columns(conn: Connection, table: str, columns: Mapping[str, str], added: Collection[str]) -> Iterator[str]:
-    there = {row.name: row for row in named(conn).execute(LIST_COLUMNS, {"table": table})}
+def _of_columns(
+    table: str, there: Mapping[str, Any], columns: Mapping[str, str], added: Collection[str]
+) -> Iterator[str]:
     for name, wanted in columns.items():
         if name not in there:
             yield f"{table} has no column {name}; AYB's is {wanted}"

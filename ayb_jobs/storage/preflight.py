@@ -60,7 +60,7 @@ class Preflight:
 RELATION = """
     SELECT greatest(reltuples, 0)::bigint AS rows, pg_table_size(oid) AS size
     FROM pg_class
-    WHERE oid = to_regclass(%(name)s::text)
+    WHERE oid = coalesce(to_regclass(%(schema)s::text || '.'::text || %(name)s::text), to_regclass(%(name)s::text))
 """
 
 
@@ -86,7 +86,7 @@ def preflight(conn: Connection) -> Preflight:
         made["schema"] = [places.functions]
     for kind, name, table in MADE.findall(text):
         known = made.setdefault(kind.lower(), [])
-        if name not in known and name not in there and _size_of(conn, name) is None:
+        if name not in known and name not in there and _size_of(conn, schema, name) is None:
             known.append(name)
             if table:
                 indexes[table] = indexes.get(table, 0) + 1
@@ -94,21 +94,23 @@ def preflight(conn: Connection) -> Preflight:
     for table, changes in ALTERED.findall(text):
         columns.setdefault(table, []).extend(ADDED.findall(changes))
     relations = {name for kind, name, _ in MADE.findall(text) if kind != "FUNCTION"} - {VIEW}
-    odd = find_oddities(conn, columns, relations) if any(each.version == 1 for each in todo) else []
-    return Preflight(migrations=todo, made=made, locked=list(_locked(conn, indexes, columns)), odd=odd)
+    odd = find_oddities(conn, schema, columns, relations) if any(each.version == 1 for each in todo) else []
+    return Preflight(migrations=todo, made=made, locked=list(_locked(conn, schema, indexes, columns)), odd=odd)
 
 
-def _locked(conn: Connection, indexes: Mapping[str, int], columns: Mapping[str, Sequence[str]]) -> Iterator[Locked]:
+def _locked(
+    conn: Connection, schema: str | None, indexes: Mapping[str, int], columns: Mapping[str, Sequence[str]]
+) -> Iterator[Locked]:
     for table in sorted({*indexes, *columns}):
-        if found := _size_of(conn, table):
+        if found := _size_of(conn, schema, table):
             rows, size = found
             yield Locked(
                 table=table, rows=rows, size=size, indexes=indexes.get(table, 0), columns=columns.get(table, ())
             )
 
 
-def _size_of(conn: Connection, name: str) -> tuple[int, int] | None:
-    row = named(conn).execute(RELATION, {"name": name}).fetchone()
+def _size_of(conn: Connection, schema: str | None, name: str) -> tuple[int, int] | None:
+    row = named(conn).execute(RELATION, {"schema": schema, "name": name}).fetchone()
     return None if row is None else (row.rows, row.size)
 
 

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.database import Connection, connect, connect_for_ourselves
 from ayb_jobs.storage.preflight import preflight
 from ayb_jobs.storage.throwaway import Databases
 from tests.ayb_database import make_ayb_database
@@ -115,6 +115,20 @@ def test_what_is_not_as_ayb_makes_it_is_told_before_anything_is_changed(aybs: Co
 def test_tables_of_aybs_shape_are_fine_with_what_an_application_added(aybs: Connection, change: str) -> None:
     aybs.execute(change.encode())
     assert preflight(aybs).odd == []
+
+
+@pytest.mark.parametrize("case", ["a column is missing", "another type", "an index of our name"])
+def test_it_is_told_as_well_if_others_may_create_where_the_tables_are(databases: Databases, case: str) -> None:
+    change, words = ODD[case]
+    with databases.empty() as url:
+        make_ayb_database(url)
+        with closing(connect(url)) as conn:
+            conn.execute(change.encode())
+            conn.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+        with closing(connect_for_ourselves(url, name="test")) as ours:
+            told = preflight(ours)
+    assert told.odd == [words]
+    assert {"_ayb_jobs", "_ayb_job_schedules"} <= {each.table for each in told.locked}
 
 
 def test_row_security_that_hides_rows_is_told(aybs: Connection) -> None:
