@@ -57,8 +57,8 @@ def find_oddities(
     """Return in which ways tables that are there are not as AYB makes them, each as a sentence.
 
     `schema` is where migrations make what they make, which need not be on the connection's path; tables are looked for
-    on that path as well. `added` are the columns that migrations add, by table, and `made` the names of tables, views, indexes and sequences
-    that they make. For a database that has none of ours yet.
+    on that path as well. `added` are the columns that migrations add, by table, and `made` the names of tables, views,
+    indexes and sequences that they make. For a database that has none of ours yet.
     """
     found: list[str] = []
     schemas: dict[str, str] = {}

@@ -208,8 +208,9 @@ class _Reader:
         if last is None:
             start = step if first < field.low else first
             return set(range(start, field.high + 1, step)) if "/" in part else {first}
-        if field is _DAY_OF_WEEK and first == 0 and part.partition("/")[0].endswith("-7"):
-            last = span - 1  # 0-7 is the whole week, not Sunday alone
+        sundays = [text.lstrip("0") == "7" for text in part.partition("/")[0].split("-")]
+        if field is _DAY_OF_WEEK and first == 0 and sundays == [False, True]:
+            last = span - 1  # 0-7 is the whole week, not Sunday alone, which is 7-7
         wrapped = last + (span if last < first else 0)
         return {field.low + (value - field.low) % span for value in range(first, wrapped + 1, step)}
 

@@ -30,6 +30,7 @@ from ayb_jobs.storage.queue.pruning import (
     prune_executions,
     prune_jobs,
 )
+from ayb_jobs.storage.queue.refusals import delete_refusals, find_old_refusals
 from ayb_jobs.storage.queue.results import delete_results, find_old_results, prune_results
 from ayb_jobs.storage.queue.retention import deferred_retention, kept_jobs
 from ayb_jobs.storage.queue.steps import delete_steps, find_orphaned_steps
@@ -68,10 +69,13 @@ OUTPUTS = Old("outputs", find_old_outputs, delete_outputs, prune_outputs)
 MINUTES = Old("minutes", find_old_minutes, delete_minutes)
 LEVELS = Old("levels", find_old_levels, delete_levels)
 LIMIT_KEYS = Old("keys of limits", find_old_limit_keys, delete_limit_keys)
+REFUSALS = Old("refusals", find_old_refusals, delete_refusals)
 # Charts go back a week.
 CHARTS_KEPT = timedelta(days=8)
 # A clock that is set back by less finds all that its rates have spent.
 LIMIT_KEYS_KEPT = timedelta(hours=1)
+# Workers forget theirs after ten minutes, as long as any leases.
+REFUSALS_KEPT = timedelta(hours=1)
 
 
 class PrunedBelongings(NamedTuple):
@@ -163,6 +167,7 @@ class Pruner:
             partial(self._prune_old, MINUTES, CHARTS_KEPT),
             partial(self._prune_old, LEVELS, CHARTS_KEPT),
             partial(self._prune_old, LIMIT_KEYS, LIMIT_KEYS_KEPT),
+            partial(self._prune_old, REFUSALS, REFUSALS_KEPT),
         ]
         if self._retention.results_h >= 0:
             prunings.append(partial(self._prune_old, RESULTS, timedelta(hours=self._retention.results_h)))

@@ -52,6 +52,8 @@ def first(expr: str, count: int = 3, timezone: str = "UTC", after: datetime = ST
         ("0 0 * * 7", ["Sun 03 Jan 00:00:00", "Sun 10 Jan 00:00:00", "Sun 17 Jan 00:00:00"]),
         ("0 0 * * 7-1", ["Sun 03 Jan 00:00:00", "Mon 04 Jan 00:00:00", "Sun 10 Jan 00:00:00"]),
         ("0 0 * * 5-7", ["Sat 02 Jan 00:00:00", "Sun 03 Jan 00:00:00", "Fri 08 Jan 00:00:00"]),
+        ("0 0 * * 7-7", ["Sun 03 Jan 00:00:00", "Sun 10 Jan 00:00:00", "Sun 17 Jan 00:00:00"]),
+        ("0 0 * * 00-07", ["Sat 02 Jan 00:00:00", "Sun 03 Jan 00:00:00", "Mon 04 Jan 00:00:00"]),
         ("0 0 * * 0-7", ["Sat 02 Jan 00:00:00", "Sun 03 Jan 00:00:00", "Mon 04 Jan 00:00:00"]),
         ("0 0 * * SAT-SUN", ["Sat 02 Jan 00:00:00", "Sun 03 Jan 00:00:00", "Sat 09 Jan 00:00:00"]),
         ("0 0 1 feb,APR *", ["Mon 01 Feb 00:00:00", "Thu 01 Apr 00:00:00", "Tue 01 Feb 00:00:00"]),

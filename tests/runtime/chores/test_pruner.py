@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
@@ -13,6 +14,7 @@ from ayb_jobs.runtime.chores import pruner
 from ayb_jobs.runtime.chores.pruner import TURN_S, Pruner
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.refusals import delete_refusals, find_old_refusals
 from tests.factories import make_job, make_schedule
 
 LONG_AGO = sql.SQL("now() - interval '1 year'")
@@ -184,6 +186,11 @@ OLD_ROWS = {
         "limit_key",
         "(limit_name, limit_key, tat) SELECT 'a', number, '-infinity'",
     ),
+    "_ayb_job_refusals": (
+        "refusals",
+        "job_id",
+        "(job_id, worker_id, error, retry_s, retry_at) SELECT gen_random_uuid(), 'w', 'no', 60, '2020-01-01'",
+    ),
 }
 
 
@@ -210,6 +217,25 @@ def test_rows_whose_deletion_a_trigger_refuses_are_passed_over_counted_and_told(
     assert [(event.table, event.rows) for event in bench.of(RowsPruned)] == [(name, 100)]
     (told,) = bench.of(RowsUnprunable)
     assert (told.table, told.rows, "a trigger" in str(told.error)) == (name, 60, True)
+
+
+def test_refusals_that_no_worker_comes_back_for_go_and_those_that_one_may_stay(db: Database, conn: Connection) -> None:
+    conn.execute("""
+        INSERT INTO _ayb_job_refusals (job_id, worker_id, error, retry_s, retry_at)
+        SELECT gen_random_uuid(), meant, 'no', 60, now() + ahead
+        FROM (VALUES ('gone', interval '-61 minutes'), ('gone', '2 hours'), ('kept', '-59 minutes'), ('kept', '1 minute'))
+            AS rows (meant, ahead)
+        UNION ALL SELECT gen_random_uuid(), 'gone', 'no', 60, at::timestamptz FROM unnest(ARRAY['infinity', '-infinity']) AS at
+    """)
+    Bench(db).pruner.tick()
+    assert conn.execute("SELECT worker_id FROM _ayb_job_refusals").fetchall() == [("kept",), ("kept",)]
+
+
+def test_a_refusal_that_a_worker_wrote_anew_is_not_removed(conn: Connection) -> None:
+    conn.execute("INSERT INTO _ayb_job_refusals VALUES (gen_random_uuid(), 'w', 'no', 60, now() - interval '1 day')")
+    found = find_old_refusals(conn, keep=timedelta(hours=1))
+    conn.execute("UPDATE _ayb_job_refusals SET retry_at = now() + interval '1 minute'")
+    assert delete_refusals(conn, found) == (0, 0)
 
 
 @pytest.mark.parametrize("ended_at", ["'infinity'", "now() + interval '1 year'"])

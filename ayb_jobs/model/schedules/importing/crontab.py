@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ayb_jobs.model.schedules.importing.imported import Imported, Names, imported, not_imported
-from ayb_jobs.model.schedules.importing.vixie import with_our_days
+from ayb_jobs.model.schedules.importing.vixie import notes_on, reason_against, with_our_days
 
 JOB_TYPE = "run_command"
 
@@ -157,6 +157,8 @@ def _reason_against(cron: str, text: str, *, system: bool) -> str | None:
         return "@reboot has no counterpart here"
     if text.startswith("-"):
         return "its command begins with flags of another cron (OpenBSD's), whose meaning is unknown here"
+    if reason := reason_against(cron):
+        return reason
     first, *rest = text.split(None, 1)
     if not system and rest and first in _USERS:
         return f"its command begins with {first}, which is a user: a system's crontab is read with --system"
@@ -182,6 +184,7 @@ def _timing(cron: str, crontab: _Crontab, notes: list[str]) -> dict[str, Any]:
         notes.append(f"six fields are read with {last}")
     if len(fields) == _MOST_FIELDS:
         notes.append("seven fields are read with seconds first and the year last")
+    notes += notes_on(cron)
     delay = crontab.variables.get("RANDOM_DELAY", "")
     if delay.isdecimal() and int(delay):
         spread_s += int(delay) * _MINUTE_S

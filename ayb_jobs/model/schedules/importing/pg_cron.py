@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ayb_jobs.model.schedules.importing.imported import Imported, Names, imported, not_imported
-from ayb_jobs.model.schedules.importing.vixie import with_our_days
+from ayb_jobs.model.schedules.importing.vixie import reason_against, with_our_days
 
 # What PostgreSQL refuses in a transaction block, and what may commit by itself.
 _OUTSIDE_TRANSACTIONS = re.compile(
@@ -68,6 +68,9 @@ def read_pg_cron(jobs: Iterable[PgCronJob], timezone: str) -> Iterator[Imported]
         source = f"pg_cron job {job.jobid}: {job.schedule} {job.command}"
         if not job.command.strip():
             yield not_imported(source, "there is no command")
+            continue
+        if reason := reason_against(cron):
+            yield not_imported(source, reason, notes)
             continue
         # % begins a parameter in a job type's SQL.
         yield imported(source, values, notes, [job.command.replace("%", "%%")], transaction=transaction)

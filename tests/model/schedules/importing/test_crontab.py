@@ -160,3 +160,38 @@ def test_what_is_printed_loads_and_means_what_was_read(entries: list[tuple[str, 
         assert (stored.cron, stored.timezone, stored.job_type) == (cron, "Europe/Berlin", "run_command")
         assert stored.payload["command"] == command
         assert stored.payload.get("env", {}) == environment
+
+
+@pytest.mark.parametrize(
+    ("cron", "words"),
+    [
+        ("5/15 * * * *", "write 5-59/15 if all from 5 on is meant, or 5"),
+        ("3,5/15 * * * *", "write 5-59/15 if all from 5 on is meant, or 5"),
+        ("0 5/2 * * *", "write 5-23/2"),
+        ("0 0 1/5 * *", "write 1-31/5"),
+        ("0 0 * 3/2 *", "write 3-12/2"),
+        ("0 0 * * mon/2", "write mon-6/2"),
+        ("50-10 * * * *", "50-10 runs backwards"),
+        ("0 22-6/2 * * *", "22-6/2 runs backwards"),
+        ("0 0 * * fri-mon", "fri-mon runs backwards"),
+        ("0 0 * * 1,sat-sun", "sat-sun runs backwards"),
+        ("0 0 * nov-feb *", "nov-feb runs backwards"),
+    ],
+)
+def test_what_crons_of_this_kind_do_not_read_is_named_with_what_to_write(cron: str, words: str) -> None:
+    entry = only(f"{cron} backup")
+    assert entry.schedule is None
+    assert words in entry.notes[-1]
+
+
+@pytest.mark.parametrize(
+    "cron", ["5-59/15 * * * *", "*/15,7 * * * *", "0 0 * * 5-7/2", "0 0 * jan-mar/2 *", "0 0 5/15 * * *", "0 0 * * 0-7"]
+)
+def test_steps_and_ranges_that_they_read_are_imported(cron: str) -> None:
+    assert only(f"{cron} backup").schedule is not None
+
+
+def test_a_day_of_one_week_is_imported_with_a_word_on_what_cron_makes_of_it() -> None:
+    entry = only("0 0 * * mon#1 backup")
+    assert entry.schedule is not None
+    assert "cronie refuses it" in entry.notes[0]

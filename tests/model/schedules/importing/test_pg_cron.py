@@ -146,3 +146,10 @@ def test_what_is_printed_loads_and_means_what_was_read(rows: list[tuple[str, str
         assert isinstance(job_type, SqlSettings)
         [statement] = job_type.statements
         assert statement.replace("%%", "%") == row.command
+
+
+@pytest.mark.parametrize("schedule", ["5/15 * * * *", "0 0 * * fri-mon"])
+def test_what_pg_cron_itself_does_not_read_is_named(schedule: str) -> None:
+    entry = only(schedule=schedule)
+    assert entry.schedule is None
+    assert "not imported" in entry.notes[-1]
