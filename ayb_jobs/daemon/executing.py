@@ -14,6 +14,7 @@ from ayb_jobs.events import Emit
 from ayb_jobs.handlers.isolation import isolation_faults
 from ayb_jobs.handlers.job_type import Executor
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.runtime.executors.ahead import Ahead
 from ayb_jobs.runtime.executors.child import Settings
 from ayb_jobs.runtime.executors.event_loop import EventLoop
 from ayb_jobs.runtime.executors.forking import ForkServer
@@ -128,16 +129,16 @@ class Executors:
 def build_executors(around: Surroundings) -> Executors:
     """Make what the registered job types need; raises `ConfigError` for an isolated one that no child could find."""
     types = types_by_executor(around.registry)
-    event_loop, processes = None, list[Processes]()
+    event_loop = None
     fork_server = ForkServer(modules_of(around.registry, types["process"]))
     wanted = []
-    threads, threads_wanted = slots_for(around, types["thread"], list(thread_executors(around)), "slot")
+    threads, threads_wanted = slots_for(around, types["thread"], lambda _: list(thread_executors(around)), "slot")
     if types["thread"]:
         wanted.append(threads_wanted)
     isolated: Places | None = None
     if types["process"]:
-        processes = make_processes(around, fork_server, types["process"])
-        isolated, isolated_wanted = slots_for(around, types["process"], processes, "process-slot")
+        make = partial(make_processes, around, fork_server, types["process"])
+        isolated, isolated_wanted = slots_for(around, types["process"], make, "process-slot")
         wanted.append(isolated_wanted)
     if types["async"]:
         backlog = Backlog(around.ring)
@@ -146,7 +147,7 @@ def build_executors(around: Surroundings) -> Executors:
     return Executors(
         threads=threads,
         isolated=isolated,
-        processes=processes,
+        processes=[] if isolated is None else isolated.processes,
         fork_server=fork_server,
         event_loop=event_loop,
         wanted=wanted,
@@ -161,6 +162,7 @@ class Places:
     buffer: Buffer
     room: Room
     make: Callable[[], Slot]
+    processes: list[Processes]
 
     def resize(self, concurrency: int) -> None:
         """Have so many slots from now on. Those too many end with the job that they run; to be called by one thread."""
@@ -180,11 +182,16 @@ def thread_executors(around: Surroundings) -> Iterator[Threads]:
 
 
 def slots_for(
-    around: Surroundings, types: Sequence[str], executors: Sequence[Threads | Processes], name: str
+    around: Surroundings,
+    types: Sequence[str],
+    executors_for: Callable[[Buffer], Sequence[Threads | Processes]],
+    name: str,
 ) -> tuple[Places, Wanted]:
-    """Return a slot for each of these executors, their buffer, and what is to be leased for them."""
+    """Return a slot for each executor that is made for their buffer, and what is to be leased for them."""
     backlog = Backlog(around.ring)
-    buffer = Buffer(on_low=backlog.room_made, paused=around.attempts.paused, slots=len(executors))
+    buffer = Buffer(on_low=backlog.room_made, paused=around.attempts.paused)
+    executors = executors_for(buffer)
+    buffer.resize(len(executors))
     numbers = count(1)
 
     def make(executor: Threads | Processes) -> Slot:
@@ -202,7 +209,8 @@ def slots_for(
     room = Room(
         buffer=buffer, in_flight=around.in_flight, concurrency=len(slots), mean_run_s=partial(mean_run_s, slots)
     )
-    places = Places(slots=slots, buffer=buffer, room=room, make=partial(make, executors[0]))
+    processes = [executor for executor in executors if isinstance(executor, Processes)]
+    places = Places(slots=slots, buffer=buffer, room=room, make=partial(make, executors[0]), processes=processes)
     return places, Wanted(types, room.jobs, buffer.put, backlog)
 
 
@@ -211,7 +219,9 @@ def modules_of(registry: Registry, types: Sequence[str]) -> Sequence[str]:
     return list(dict.fromkeys(job_type.module for job_type in registry.types() if job_type.name in types))
 
 
-def make_processes(around: Surroundings, fork_server: ForkServer, types: Sequence[str]) -> list[Processes]:
+def make_processes(
+    around: Surroundings, fork_server: ForkServer, types: Sequence[str], buffer: Buffer
+) -> list[Processes]:
     """Return what runs isolated handlers, one for each slot."""
     if faults := list(isolation_faults(around.registry)):
         raise ConfigError(faults)
@@ -230,6 +240,7 @@ def make_processes(around: Surroundings, fork_server: ForkServer, types: Sequenc
             settings=settings,
             fork_server=fork_server,
             most_runs=jobs.process_max_jobs,
+            ahead=Ahead(buffer, around.registry.get),
             emit=around.emit,
         )
         for number in range(1, isolated_slots(jobs) + 1)

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from ayb_jobs.lab.bench import kinds_isolated as handlers
 from ayb_jobs.lab.bench.kinds_bare import Turns
 from ayb_jobs.model.job import LeasedJob
-from ayb_jobs.runtime.executors.child import Run, Settings
+from ayb_jobs.runtime.executors.child import Settings
 from ayb_jobs.runtime.executors.child_process import Child
 from ayb_jobs.runtime.executors.forking import ForkServer
+from ayb_jobs.runtime.executors.orders import Run
 from ayb_jobs.storage.database import Timeouts
 
 EMPTY = "empty_isolated"

@@ -1,8 +1,9 @@
 """What runs in the child process of isolated handlers: it takes one attempt at a time, and tells how each ended.
 
-Orders come over a socket, one at a time; what it tells goes back the same way, as JSON: the daemon believes nothing
-else of a process in which anything may have happened. What asks a handler to stop comes over a socket of its own, which
-a thread listens to, so that no order has to pass from thread to thread.
+Orders come as packets, and it takes the next one when the one before has ended (see `orders`). What it tells goes over
+another socket, each message a line of JSON: the daemon believes nothing else of a process in which anything may have
+happened. What asks a handler to stop comes over a socket of its own, which a thread listens to, so that no order has to
+pass from thread to thread.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -27,17 +28,17 @@ from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.isolation import find_handler
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.services import ContextServices
-from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.model.results import Cancel, Result, Returned, Snooze, as_result
+from ayb_jobs.runtime.executors.orders import COMES_APART, MOST_BYTES, Run, unpack
 from ayb_jobs.runtime.executors.threads import Threads
-from ayb_jobs.runtime.jobs.attempts import readable
 from ayb_jobs.runtime.jobs.error_text import error_text
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Timeouts
 from ayb_jobs.storage.queue.settling import Settled
 
 MIB = 1024 * 1024
+LENGTH_BYTES = 8
 # Whoever looks for a process to kill because memory is short takes this one before any other.
 FIRST_TO_GO = "1000"
 # How often at most it is measured how much memory this process holds.
@@ -55,11 +56,15 @@ class Settings(NamedTuple):
     memory_mib: int
 
 
-class Run(NamedTuple):
-    """An order: run this job."""
+def pack_settings(settings: Settings) -> bytes:
+    """Return settings as bytes."""
+    return json.dumps(settings._asdict() | {"timeouts": asdict(settings.timeouts)}).encode()
 
-    job: LeasedJob
-    deadline: float | None
+
+def unpack_settings(packed: bytes) -> Settings:
+    """Return the settings that `pack_settings` made these bytes of."""
+    settings = json.loads(packed)
+    return Settings(**settings | {"timeouts": Timeouts(**settings["timeouts"])})
 
 
 class Stop(NamedTuple):
@@ -69,18 +74,35 @@ class Stop(NamedTuple):
     reason: StopReason
 
 
-def main(control: int, stopping: int, lifeline: int) -> None:
+def main(talking: int, ordering: int, stopping: int, lifeline: int) -> None:
     """Take orders until there are none any more.
 
-    The arguments are descriptors: of the sockets on which orders and requests to stop come, and of the lifeline.
+    The arguments are descriptors: of the sockets on which it talks with the daemon, and on which orders and requests to
+    stop come, and of the lifeline.
     """
     die_with(lifeline)
-    orders, stops = Connection(control), socket.socket(fileno=stopping)
-    keep_from_children(orders)
-    keep_from_children(stops)
-    settings: Settings = orders.recv()
+    talk, orders, stops = (socket.socket(fileno=number) for number in (talking, ordering, stopping))
+    for kept in (talk, orders, stops):
+        keep_from_children(kept)
+    settings = unpack_settings(read_apart(talk))
     limit_memory(settings.memory_mib)
-    Child(orders, stops, settings).work()
+    Child(talk, orders, stops, settings).work()
+
+
+def read_apart(talk: socket.socket) -> bytes:
+    """Return what the daemon sent beside the packets, after its length; raises `EOFError` if it is gone."""
+    return exactly(talk, int.from_bytes(exactly(talk, LENGTH_BYTES)))
+
+
+def exactly(talk: socket.socket, count: int) -> bytes:
+    """Return so many bytes; raises `EOFError` if there are fewer."""
+    received = bytearray()
+    while len(received) < count:
+        part = talk.recv(min(count - len(received), MIB))
+        if not part:
+            raise EOFError
+        received += part
+    return bytes(received)
 
 
 def die_with(lifeline: int) -> None:
@@ -131,7 +153,8 @@ class Memory:
 class Child:
     """Runs handlers in the process's main thread, while another thread hears which of them is to stop."""
 
-    def __init__(self, orders: Connection, stops: socket.socket, settings: Settings) -> None:
+    def __init__(self, talk: socket.socket, orders: socket.socket, stops: socket.socket, settings: Settings) -> None:
+        self._talk = talk
         self._orders = orders
         self._stops = stops
         self._settings = settings
@@ -160,8 +183,8 @@ class Child:
         threading.Thread(target=self._hear_stops, name="stops", daemon=True).start()
         self._tell(ready=True)
         with suppress(EOFError, OSError):
-            while True:
-                self._attempt(self._orders.recv())
+            while packet := self._orders.recv(MOST_BYTES):
+                self._attempt(unpack(read_apart(self._talk) if packet == COMES_APART else packet))
 
     def _tell_settled(self, settlement: Settlement, written: Settled) -> None:
         self._tell(settled=settlement.records, unlogged=bool(written.unlogged))
@@ -182,10 +205,13 @@ class Child:
             current.stop(to_stop.reason)
 
     def _attempt(self, order: Run) -> None:
-        context = self._current = JobContext(order.job, self._services, order.deadline)
+        now = time.monotonic()
+        context = self._current = JobContext(
+            order.job, self._services, None if order.timeout_s is None else now + order.timeout_s, now
+        )
         self._stop_current()
         try:
-            result = as_result(self._run(self._types[context.job.type], readable(context)))
+            result = as_result(self._run(self._types[context.job.type], context))
         except BaseException as error:  # even SystemExit ends the attempt, not the child
             end: dict[str, Any] = {"raised": error_text(error), "kind": kind_of(error)}
         else:
@@ -195,10 +221,10 @@ class Child:
 
     def _tell(self, **message: Any) -> None:
         """Send a message; if nobody takes it, this process is of no use any more."""
-        text = json.dumps(message, default=str).encode()
+        line = as_json(message).encode() + b"\n"
         try:
             with self._sending:
-                self._orders.send_bytes(text)
+                self._talk.sendall(line)
         except OSError:
             os._exit(1)
 
@@ -211,6 +237,9 @@ class Child:
 
     def _log_library(self, record: logging.LogRecord, text: str) -> None:
         self._tell(library=record.name, level=record.levelno, text=text)
+
+
+as_json = json.JSONEncoder(default=str).encode
 
 
 class Forwarding(logging.Handler):

@@ -3,26 +3,28 @@
 import json
 import math
 import os
-import pickle
 import select
 import signal
 import socket
 import threading
 import time
+from collections import deque
 from contextlib import ExitStack, suppress
-from multiprocessing.connection import Connection
 from typing import Any
 
 from ayb_jobs.errors import ChildDied
+from ayb_jobs.forks import keep_from_children
 from ayb_jobs.model.words import signal_name
-from ayb_jobs.runtime.executors.child import Run, Settings, Stop
+from ayb_jobs.runtime.executors.child import LENGTH_BYTES, Settings, Stop, pack_settings
 from ayb_jobs.runtime.executors.forking import ForkServer
+from ayb_jobs.runtime.executors.orders import COMES_APART, MOST_BYTES, Orders, Run, pack
 
 # How long a child may take to import the handlers.
 START_S = 60.0
 LOOK_S = 0.1
 # How long the end of a child that was killed is waited for: one that waits for a disk cannot end.
 END_S = 5.0
+READ_BYTES = 64 * 1024
 
 
 class Child:
@@ -36,32 +38,57 @@ class Child:
         self.runs = 0
         self.memory_mib = 0
         self._stopping = threading.Lock()
+        self._lines: deque[bytes] = deque()
+        self._begun_line = b""
         with ExitStack() as given, ExitStack() as if_refused:
-            (talk, orders), (self._stops, stops), (self._told, told) = (socket.socketpair() for _ in range(3))
-            end, self._lifeline = os.pipe()
-            for theirs in (orders, stops, told):
+            (self._talk, talk), (self._stops, stops), (self._told, told) = (socket.socketpair() for _ in range(3))
+            end, lifeline = os.pipe()
+            self._orders, self._lifeline = Orders(), open(lifeline, "wb", buffering=0)  # noqa: PTH123, SIM115
+            for theirs in (talk, stops, told):
                 given.callback(theirs.close)
             given.callback(os.close, end)
-            self._talk = Connection(talk.detach())
-            for ours in (self._talk, self._stops, self._told):
+            for ours in (self._talk, self._stops, self._told, self._orders, self._lifeline):
                 if_refused.callback(ours.close)
-            if_refused.callback(os.close, self._lifeline)
-            self.pid = fork_server.fork([orders.fileno(), stops.fileno(), end, told.fileno()], closed)
+            for kept in (self._talk, self._stops, self._lifeline):  # a handler's fork may outlive the daemon
+                keep_from_children(kept)
+            descriptors = [one.fileno() for one in (talk, self._orders.theirs, stops)]
+            self.pid = fork_server.fork([*descriptors, end, told.fileno()], closed)
             if_refused.pop_all()
         self._poll = select.poll()
         for descriptor in (self._talk.fileno(), self._told.fileno(), woken):
             self._poll.register(descriptor, select.POLLIN)
         try:
-            self.order(settings)
+            self._send_apart(pack_settings(settings))
             self._await_ready(closed)
         except BaseException:
             self.kill()
             raise
 
-    def order(self, order: Settings | Run) -> None:
-        """Send an order; a child that is gone is noticed by who waits for its answer."""
+    def order(self, run: Run) -> None:
+        """Order what is to run at once; a child that is gone is noticed by who waits for its answer."""
+        packed = pack(run)
+        if len(packed) <= MOST_BYTES:
+            self._orders.put(packed)
+        elif self._orders.put(COMES_APART):
+            self._send_apart(packed)
+
+    def order_again(self, run: Run) -> None:
+        """Order what was taken back. What comes apart from its packet is there already."""
+        packed = pack(run)
+        self._orders.put(packed if len(packed) <= MOST_BYTES else COMES_APART)
+
+    def order_ahead(self, run: Run) -> bool:
+        """Order what is to run after that; False if it fits in no packet, or there are too many."""
+        packed = pack(run)
+        return len(packed) <= MOST_BYTES and self._orders.put(packed)
+
+    def take_back(self) -> int:
+        """Take back the orders that the child has not begun, and return how many of the last ones that were."""
+        return self._orders.take_back()
+
+    def _send_apart(self, what: bytes) -> None:
         with suppress(OSError):
-            self._talk.send_bytes(pickle.dumps(order))
+            self._talk.sendall(len(what).to_bytes(LENGTH_BYTES) + what)
 
     def stop(self, order: Stop) -> None:
         """Ask a handler to stop, from any thread."""
@@ -73,18 +100,30 @@ class Child:
 
         Raises `ChildDied` if there will be none.
         """
-        ready = [found for found, _ in self._poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))]
-        if self._talk.fileno() in ready:
-            try:
-                message = json.loads(self._talk.recv_bytes())
-            except (EOFError, OSError, ValueError):
-                raise ChildDied(self.death()) from None
-            if isinstance(message, dict):
-                return message
-            raise ChildDied("the child process sent what is no message")
-        if self._told.fileno() in ready:
+        while not self._lines:
+            ready = [found for found, _ in self._poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))]
+            if self._talk.fileno() in ready or self._told.fileno() in ready:
+                self._read()
+            else:
+                return None
+        try:
+            message = json.loads(self._lines.popleft())
+        except ValueError:
+            raise ChildDied(self.death()) from None
+        if isinstance(message, dict):
+            return message
+        raise ChildDied("the child process sent what is no message")
+
+    def _read(self) -> None:
+        """Read what there is, all that the child sent before it ended; then raise `ChildDied`."""
+        try:
+            received = self._talk.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        except OSError:
+            received = b""
+        if not received:
             raise ChildDied(self.death())
-        return None
+        *lines, self._begun_line = (self._begun_line + received).split(b"\n")
+        self._lines.extend(lines)
 
     def _await_ready(self, closed: threading.Event) -> None:
         until = time.monotonic() + START_S
@@ -117,14 +156,14 @@ class Child:
 
     def kill(self) -> None:
         """Kill the process and all that it has forked, and let go of it. May come twice."""
-        if self._talk.closed:
+        if self._lifeline.closed:
             return
         # The fork server has not yet waited for it, so that its number is nobody else's.
         for kill in (os.killpg, os.kill):  # before it leads a group, it is killed by itself
             with suppress(ProcessLookupError, PermissionError):
                 kill(self.pid, signal.SIGKILL)
-        self._talk.close()
-        os.close(self._lifeline)
+        for ours in (self._talk, self._orders, self._lifeline):
+            ours.close()
         with suppress(OSError):
             self._told.shutdown(socket.SHUT_WR)
             self._told.settimeout(END_S)

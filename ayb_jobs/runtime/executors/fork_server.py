@@ -4,9 +4,10 @@ So a child starts in some milliseconds, however long the modules with the handle
 it is as good as new, since it has no thread and opens nothing. If a module begins a thread, opens a socket or cannot be
 imported, a fork would not be: then each child becomes a new program, which imports everything itself.
 
-Each request comes with four descriptors: what orders come on, what asks to stop, the lifeline, and a socket. On the
-socket the server tells how the child ended. The daemon closes its end when it lets go of the child: then the server
-kills what is left of the child's group. Until then the child's number is nobody else's, so the daemon may kill by it.
+Each request comes with five descriptors: of the sockets on which a child talks with the daemon, takes orders, and is
+asked to stop, of its lifeline, and of one more socket. On that the server tells how the child ended. The daemon closes
+its end when it lets go of the child: then the server kills what is left of the child's group. Until then the child's
+number is nobody else's, so the daemon may kill by it.
 """
 
 import array
@@ -25,8 +26,8 @@ from pathlib import Path
 
 from ayb_jobs.runtime.executors import child
 
-# Orders, stops, lifeline; and the socket on which the end is told.
-FOR_CHILD = 3
+# Talk, orders, stops, lifeline; and the socket on which the end is told.
+FOR_CHILD = 4
 DESCRIPTORS = FOR_CHILD + 1
 # What a terminal or a supervisor sends to all processes; the daemon says when this one ends.
 OUTLIVED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)

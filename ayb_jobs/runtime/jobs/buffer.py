@@ -58,6 +58,30 @@ class Buffer:
             self._on_low()
         return job
 
+    def take_ahead(self, most: int, fits: Callable[[Held], bool]) -> list[Held]:
+        """Take out the next jobs for one slot, while they fit: up to `most`, and no more than its share."""
+        taken: list[Held] = []
+        share = min(most, len(self._jobs) // max(1, self._slots))
+        while len(taken) < share:
+            try:
+                held = self._jobs.popleft()
+            except IndexError:
+                break
+            if not fits(held):
+                self.put_front([held])
+                break
+            taken.append(held)
+        if taken and len(self._jobs) <= self.low_mark:
+            self._on_low()
+        return taken
+
+    def put_front(self, jobs: Sequence[Held]) -> None:
+        """Put jobs back that were taken and have not begun, in their order: they are the next."""
+        self._jobs.extendleft(reversed(jobs))
+        if self.idle:
+            with self._changed:
+                self._changed.notify(len(jobs))
+
     def take_back(self, older_than_s: float = 0.0) -> list[Held]:
         """Take out all jobs, or none if the one that waits longest came less than `older_than_s` ago."""
         if older_than_s and (not self._jobs or time.monotonic() - self._jobs[0].arrived < older_than_s):

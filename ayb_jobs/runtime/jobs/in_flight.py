@@ -14,10 +14,11 @@ class Held:
     `extended` when its lease was last known to start anew, on the monotonic clock.
     If it is `lost`, its handler does not begin, and its outcome is not written. If it is `canceling`, it ends canceled.
     `context` is set once its handler begins, and `ended` once its outcome is to be written. It is `abandoned` once its
-    attempt was settled although the handler runs on.
+    attempt was settled although the handler runs on. If it is `sent`, its handler may have begun elsewhere: a child
+    process was ordered to run it.
     """
 
-    __slots__ = ("abandoned", "arrived", "canceling", "context", "ended", "extended", "job", "lost", "started")
+    __slots__ = ("abandoned", "arrived", "canceling", "context", "ended", "extended", "job", "lost", "sent", "started")
 
     def __init__(self, job: LeasedJob, leased: float, arrived: float | None = None) -> None:
         self.job = job
@@ -29,6 +30,7 @@ class Held:
         self.abandoned = False
         self.lost = False
         self.canceling = False
+        self.sent = False
 
     @property
     def never_begins(self) -> bool:

@@ -10,7 +10,7 @@ from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.results import as_result
-from ayb_jobs.runtime.jobs.attempts import Attempts, readable, unknown
+from ayb_jobs.runtime.jobs.attempts import Attempts, unknown
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
@@ -95,7 +95,7 @@ class Slot:
     def _work(self) -> None:
         take, run, are_left = self._take, self._run, self._payloads.are_left
         while (held := take()) is not None:
-            if held.lost:
+            if held.lost and not held.sent:
                 self._attempts.give_up(held)
             elif are_left(held.job):
                 self._fetch_and_run(held)
@@ -135,7 +135,7 @@ class Slot:
 
     def _run(self, held: Held, job: LeasedJob) -> None:
         """Run a handler, and hand over how that ended. `job` is the held one with its whole payload."""
-        if self._paused.any and self._paused.holds(job):
+        if self._paused.any and not held.sent and self._paused.holds(job):
             self._give_up(held)
             return
         job_type = self._find(job.type)
@@ -144,9 +144,7 @@ class Slot:
         self._current = held
         try:
             failpoints.reach(failpoints.BEGUN)
-            result = as_result(
-                self._executors[job_type.executor](job_type, readable(context)) if job_type else unknown(job)
-            )
+            result = as_result(self._executors[job_type.executor](job_type, context) if job_type else unknown(job))
             failpoints.reach(failpoints.ENDED)
         except BaseException as error:  # even SystemExit ends an attempt, not the daemon
             self._attempts.raised(held, context, error, held.started, self._note_end(held.started))
