@@ -1,5 +1,6 @@
 """Isolated handlers of a real daemon: no child outlives it, and its log tells what they say."""
 
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,16 @@ def endless(ctx: JobContext) -> None:
     Path("pids.new").write_text(f"{os.getpid()} {forked} {os.getppid()}")
     os.rename("pids.new", "pids")
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+@registry.handler("leaving")
+def leaving(ctx: JobContext) -> None:
+    while not Path("pids").exists():
+        ctx.stopping.wait(0.02)
+    if os.fork() == 0:
+        Path("left.new").write_text(str(os.getpid()))
+        os.rename("left.new", "left")
+        ctx.stopping.wait(60)
+        os._exit(0)
 
 @registry.handler("regex")
 def regex(ctx: JobContext) -> None:
@@ -114,3 +125,22 @@ def test_a_killed_daemon_leaves_no_child_not_even_one_that_never_lets_python_run
         victim.send(signal.SIGKILL)
         victim.wait()
         eventually(lambda: not any(runs(pid) for pid in pids), within_s=5)
+
+
+def test_what_another_handler_left_behind_keeps_no_child_of_a_killed_daemon_alive(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    (tmp_path / "isolated_handlers.py").write_text(HANDLERS)
+    for job_type in ("endless", "leaving"):
+        enqueue(conn, NewJob(type=job_type))
+    with daemon(
+        tmp_path, database_url, handlers_modules="isolated_handlers", process_concurrency=1, lease_duration_s=300
+    ) as victim:
+        eventually((tmp_path / "left").exists, within_s=60)
+        left = int((tmp_path / "left").read_text())
+        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        victim.send(signal.SIGKILL)
+        victim.wait()
+        eventually(lambda: not any(runs(pid) for pid in pids), within_s=5)
+        assert runs(left)
+        os.kill(left, signal.SIGKILL)
