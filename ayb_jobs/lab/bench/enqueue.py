@@ -1,4 +1,7 @@
-"""Enqueue: job by job on one connection, each in a commit of its own; and in bulk."""
+"""Enqueue: job by job on one connection, each in a commit of its own; and in bulk.
+
+Beside a call stands the bare statement that it sends, with its values ready: the same row, the same notification.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +16,8 @@ from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, ENQUEUE, NOTIFY
 
-# So many on one side, then on the other: whatever disturbs the machine disturbs both.
-AT_ONCE = 200
+# A call on one side, then one on the other, since the time of a commit keeps changing.
+CALLS = 200
 IN_BULK = 1000
 
 
@@ -22,7 +25,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Enqueue by our functions and by the bare statements, in turn on one connection."""
     bench.tell("enqueue: one by one")
     with bench.database() as url, closing(connect(url)) as conn:
-        yield compare("one by one", conn, one_by_one, bare_inserts, jobs=bench.jobs, at_once=AT_ONCE)
+        yield compare("one by one", conn, one_by_one, bare_inserts, jobs=bench.jobs, calls=CALLS)
     bench.tell("enqueue: in bulk")
     with bench.database() as url, closing(connect(url)) as conn:
         yield compare(f"{IN_BULK:,} a call", conn, in_bulk, bare_copy, jobs=bench.jobs * 5, at_once=IN_BULK)
@@ -31,22 +34,24 @@ def measure(bench: Bench) -> Iterator[Figure]:
 Enqueue = Callable[[Connection, int], object]
 
 
-def compare(name: str, conn: Connection, ours: Enqueue, bare: Enqueue, *, jobs: int, at_once: int) -> Figure:
-    """Enqueue `jobs` on each side, so many at once, and return the rates."""
-    ours(conn, at_once)
-    bare(conn, at_once)
-    rounds = [
-        Pair(at_once / seconds(lambda: ours(conn, at_once)), at_once / seconds(lambda: bare(conn, at_once)))
-        for _ in range(max(3, jobs // (2 * at_once)))
-    ]
+def compare(
+    name: str, conn: Connection, ours: Enqueue, bare: Enqueue, *, jobs: int, at_once: int = 1, calls: int = 1
+) -> Figure:
+    """Enqueue `jobs` in all, half of them on each side, so many at once, and return the rates of so many `calls`."""
+    in_turn(conn, ours, bare, at_once, calls)
+    rounds = [in_turn(conn, ours, bare, at_once, calls) for _ in range(max(3, jobs // (2 * at_once * calls)))]
     return figure("enqueue", name, "jobs/s", rounds)
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """Return how long something takes."""
-    began = time.perf_counter()
-    action()
-    return max(time.perf_counter() - began, 1e-9)
+def in_turn(conn: Connection, ours: Enqueue, bare: Enqueue, at_once: int, calls: int) -> Pair:
+    """Return how many jobs are enqueued in a second, by so many calls of each, in turn."""
+    took_s = {ours: 0.0, bare: 0.0}
+    for _ in range(calls):
+        for enqueue_some in took_s:
+            began = time.perf_counter()
+            enqueue_some(conn, at_once)
+            took_s[enqueue_some] += time.perf_counter() - began
+    return Pair(*(at_once * calls / max(seconds, 1e-9) for seconds in took_s.values()))
 
 
 def one_by_one(conn: Connection, count: int) -> None:

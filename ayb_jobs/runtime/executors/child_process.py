@@ -43,7 +43,7 @@ class Child:
         with ExitStack() as given, ExitStack() as if_refused:
             (self._talk, talk), (self._stops, stops), (self._told, told) = (socket.socketpair() for _ in range(3))
             end, lifeline = os.pipe()
-            self._orders, self._lifeline = Orders(), open(lifeline, "wb", buffering=0)  # noqa: PTH123, SIM115
+            self._orders, self._lifeline = Orders(), open(lifeline, "wb", buffering=0)  # noqa: PTH123, SIM115 - of no file
             for theirs in (talk, stops, told):
                 given.callback(theirs.close)
             given.callback(os.close, end)

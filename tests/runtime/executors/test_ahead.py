@@ -82,11 +82,10 @@ def test_none_pays_for_poison_before_it(
 
 
 def test_none_pays_for_a_canceled_one_that_is_killed(database_url: str, conn: Connection) -> None:
-    deaf = enqueue(conn, NewJob(type="wait", payload="deaf", priority=3)).id
-    enqueue_many(conn, innocents(200))
+    enqueue_many(conn, [*innocents(200), NewJob(type="wait", payload="deaf"), *innocents(200)])
     with running(database_url, REGISTRY, process_concurrency=1):
         eventually(lambda: pids(conn), within_s=30)
-        enqueue_many(conn, innocents(200))
+        (deaf,) = conn.execute("SELECT id::text FROM _ayb_jobs WHERE type = 'wait'").fetchall()[0]
         request_cancel(conn, deaf)
         eventually(lambda: row(conn, deaf, "state") == "canceled", within_s=30)
         eventually(lambda: count(conn, "innocent", "completed") == 400, within_s=30)
