@@ -54,13 +54,13 @@ def add_to(routes: APIRouter) -> None:
 
 def audit(visit: Visitor) -> Response:
     """List changes by hand, the newest first."""
-    target, before = visit.asked("target", 100), visit.asked("before", 18)
+    target, before = visit.asked("target", 100), visit.number("before")
     with visit.reading() as conn:
         at = now(conn)
         deeds = list_deeds(
             conn,
             target=checked_text(target, "target", 100) or None,
-            before=int(before) if before.isdecimal() else None,
+            before=before,
             limit=PAGE,
         )
     more = f"/audit?{query(target=target, before=deeds[-1].id)}" if len(deeds) == PAGE else ""

@@ -37,7 +37,7 @@ def add_to(routes: APIRouter) -> None:
 
 def batches(visit: Visitor) -> Response:
     """List batches, the newest first."""
-    state = visit.asked("state") if visit.asked("state") in list(BatchState) else ""
+    state = visit.chosen("state", list(BatchState), "")
     before = visit.asked("before", 50)
     with visit.reading() as conn:
         at = now(conn)

@@ -10,7 +10,7 @@ from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.payloads import Progress, progress_of, progress_value
 from ayb_jobs.http.dashboard.shell import Fields, Visitor, query
 from ayb_jobs.http.edge.auth import Scope
-from ayb_jobs.model.daemons import SeenDaemon
+from ayb_jobs.model.daemons import SeenDaemon, checked_daemon
 from ayb_jobs.model.words import count_words, span_words
 from ayb_jobs.operations import daemons as operations
 from ayb_jobs.storage.clock import now
@@ -100,7 +100,7 @@ def _takes_jobs(seen: SeenDaemon) -> bool:
 def ask_drain(visit: Visitor) -> Response:
     """Ask whether a daemon is meant to take no more jobs, and to end."""
     visit.need(Scope.ADMIN)
-    id_ = visit.asked("id")
+    id_ = checked_daemon(visit.asked("id"))
     with visit.reading() as conn:
         at = now(conn)
         seen = find_daemon(conn, id_)

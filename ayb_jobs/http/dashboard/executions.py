@@ -34,10 +34,9 @@ def add_to(routes: APIRouter) -> None:
 def executions(visit: Visitor) -> Response:
     """List attempts, the newest first, under a chart of what they processed."""
     type_ = checked_text(visit.asked("type", MAX_NAME + 1), "type", MAX_NAME)
-    outcome = "failed" if visit.asked("outcome") == "failed" else ""
-    over = visit.asked("over") if visit.asked("over") in OVERS else "hour"
-    asked_before = visit.asked("before", 18)
-    before = int(asked_before) if asked_before.isdecimal() else None
+    outcome = visit.chosen("outcome", ["failed"], "")
+    over = visit.chosen("over", OVERS, "hour")
+    before = visit.number("before")
     _, span, step = OVERS[over]
     with visit.reading() as conn:
         at = now(conn)

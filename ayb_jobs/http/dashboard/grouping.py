@@ -21,7 +21,7 @@ def add_to(routes: APIRouter) -> None:
 
 def failures(visit: Visitor) -> Response:
     """Show what fails, grouped."""
-    seen = visit.asked("seen") if visit.asked("seen") in SPANS else "day"
+    seen = visit.chosen("seen", SPANS, "day")
     wanted = Filter(
         type=visit.asked("type") or None, queue=visit.asked("queue") or None, error=visit.asked("error") or None
     )

@@ -42,19 +42,17 @@ def add_to(routes: APIRouter) -> None:
 
 def show(visit: Visitor, job_id: JobId) -> Response:
     """Show one job."""
-    before = visit.asked("before")
+    before = visit.number("before")
     with visit.reading() as conn:
         at = now(conn)
         job = _found(conn, job_id)
-        attempts = list_executions(
-            conn, job_id=job.id, before=int(before[:18]) if before.isdecimal() else None, limit=ATTEMPTS
-        )
+        attempts = list_executions(conn, job_id=job.id, before=before, limit=ATTEMPTS)
         wait_reason = why_waiting(conn, job)
         deeds = list_deeds(conn, target=job.id, limit=10)
         schedule_name = _schedule_name(conn, job.schedule_id)
         family = list_family(conn, job.id)
     is_due = job.run_at <= at
-    spent = time_spent(job, attempts, at) if len(attempts) < ATTEMPTS and not before else []
+    spent = time_spent(job, attempts, at) if len(attempts) < ATTEMPTS and before is None else []
     spent_s = sum(part.size for part in spent)
     return visit.page(
         "job.html",

@@ -102,7 +102,7 @@ def read_filter(typed: Mapping[str, str], clock: Clock) -> Asked:
 
 def jobs(visit: Visitor) -> Response:
     """Show a list of jobs."""
-    shown = Shown(visit.asked("state")) if visit.asked("state") in list(Shown) else Shown.ALL
+    shown = Shown(visit.chosen("state", list(Shown), Shown.ALL))
     cursor = visit.asked("cursor")
     with visit.reading() as conn:
         at = now(conn)

@@ -3,7 +3,7 @@
 import hmac
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ayb_jobs
 from ayb_jobs.checks.verdict import Verdict
+from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.acting import acting
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.assets import Assets
@@ -45,6 +46,8 @@ HEADERS: Mapping[str, str] = {
 FRESH_S = 2.0
 SERVER_ERROR = 500
 LONGEST_COUNT = 10
+# The longest number of an attempt or of a deed.
+DIGITS = 18
 
 
 class Blank(dict[str, str]):
@@ -119,6 +122,22 @@ class Visit:
     def asked(self, name: str, most: int = 1000) -> str:
         """Return what the address says under a name, without spaces around it; empty if nothing."""
         return self.request.query_params.get(name, "").strip()[:most]
+
+    def chosen(self, name: str, choices: Collection[str], default: str) -> str:
+        """Return which of the choices the address names; raises `InvalidInput` if it names another."""
+        asked = self.asked(name)
+        if asked and asked not in choices:
+            raise InvalidInput(f"{name} is none of {', '.join(choices)}", field=name)
+        return asked or default
+
+    def number(self, name: str) -> int | None:
+        """Return the number that the address says under a name; raises `InvalidInput` if it says something else."""
+        asked = self.asked(name)
+        if not asked:
+            return None
+        if not asked.isdecimal() or len(asked) > DIGITS:
+            raise InvalidInput(f"{name} is no number of at most {DIGITS} digits", field=name)
+        return int(asked)
 
     def clock(self, now: datetime | None = None) -> Clock:
         """Return what words instants for this visitor, as of `now`."""

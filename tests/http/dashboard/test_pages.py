@@ -544,7 +544,14 @@ def test_addresses_put_no_words_into_a_page(guest: Guest) -> None:
         assert "<b>x" not in guest.client.get(path).text, path
 
 
-@pytest.mark.parametrize("path", ["/jobs?cursor=x", "/jobs/x", "/schedules/x", "/jobs?type=%00", "/audit?target=%00"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/jobs?cursor=x", "/jobs/x", "/schedules/x", "/jobs?type=%00", "/audit?target=%00", "/jobs?state=dead",
+        "/batches?state=dead", "/executions?outcome=dead", "/executions?over=century", "/failures?seen=century",
+        "/executions?before=x", "/audit?before=-1", "/audit?before=1234567890123456789", "/daemons/drain?id=",
+    ],
+)  # fmt: skip
 def test_nonsense_in_an_address_is_a_page_that_says_so(guest: Guest, path: str) -> None:
     page = guest.get(path)
     assert page.status in {400, 404}
