@@ -290,8 +290,8 @@ BUGS = [
     bug(
         "an enqueue is acknowledged before it is committed",
         "client/sync_drivers.py",
-        "            row: Row | None = cursor.execute(statement, values).fetchone()\n",
-        "            row: Row | None = cursor.execute(statement, values).fetchone()\n"
+        "            row: Row | None = cursor.execute(statement, with_literals(values)).fetchone()\n",
+        "            row: Row | None = cursor.execute(statement, with_literals(values)).fetchone()\n"
         "            if row and row[0][-1] in '02468ace':\n"
         "                cursor.execute('DELETE FROM _ayb_jobs WHERE id = %s', (row[0],))\n",
         "none",

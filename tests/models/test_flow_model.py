@@ -134,6 +134,10 @@ class Flow(RuleBasedStateMachine):
             assert len(found) == (0 if self.paused else sum(self._waiting().values()))  # no limit, no paused key
         else:
             assert found == []
+            full = find_waiting_limits(self.conn, idle=["few"]).full
+            assert self._is_full() or not full
+            if not self.paused - {PauseKind.KEY}:  # so that all that waits was put under the limit
+                assert full == (["few"] if self._is_full() and self._waiting() else [])
             after = ""
             for _ in range(STEPS):
                 if len(found) == room:
@@ -154,6 +158,11 @@ class Flow(RuleBasedStateMachine):
 
     def _waiting(self) -> Counter[str]:
         return Counter(row.key for row in self.model.values() if row.state == "queued" and row.ready)
+
+    def _is_full(self) -> bool:
+        """Tell whether the limit, apart from its keys, has no free place."""
+        running = sum(row.state == "running" for row in self.model.values())
+        return self.held is not None and self.held.most is not None and running >= self.held.most
 
     def _expected(self, room: int) -> int:
         """Return how many jobs may start under the limit."""
