@@ -6,6 +6,8 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.values import named
 
 MAX_NAME = 100
+MAX_IDEMPOTENCY_KEY = 255
+MAX_LIMIT_KEY = 200
 
 
 def checked_name(value: str, field_name: str) -> str:

@@ -5,9 +5,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from ayb_jobs.model.checked import MAX_NAME, checked_id, checked_text
+from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_NAME, checked_id, checked_text
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.new_job import MAX_IDEMPOTENCY_KEY
 
 # The longest text that is looked for in an error.
 MAX_ERROR = 1000

@@ -5,15 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.checked import checked_id, checked_name, checked_text
+from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_LIMIT_KEY, checked_id, checked_name, checked_text
 from ayb_jobs.model.dependencies import checked_parents, checked_rule
 from ayb_jobs.model.job import LAST_PRIORITY, PRIORITIES
 from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.unique import Unique
 from ayb_jobs.model.values import named
 
-MAX_IDEMPOTENCY_KEY = 255
-MAX_LIMIT_KEY = 200
 MAX_ATTEMPTS = 2**31 - 1
 # Stands for a payload that is not given; None is one.
 NO_PAYLOAD: Any = object()

@@ -6,8 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.checked import MAX_NAME, checked_name, checked_text
-from ayb_jobs.model.new_job import MAX_LIMIT_KEY
+from ayb_jobs.model.checked import MAX_LIMIT_KEY, MAX_NAME, checked_name, checked_text
 
 MAX_REASON = 1000
 

@@ -4,11 +4,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from ayb_jobs.model.batches import EVENTS, Batch, NewBatch
-from ayb_jobs.wire.jobs import new_job, progress_fields
+from ayb_jobs.wire.new_jobs import new_job
 from ayb_jobs.wire.text import object_text
 
 # The callbacks, by the model's names.
 CALLBACKS = {f"on{event.capitalize()}": f"on_{event}" for event in EVENTS}
+
+
+def progress_fields(batch: Batch) -> dict[str, int]:
+    """Return how many members of a batch are in each state, and how many of a hundred have ended."""
+    return {
+        "queued": batch.queued,
+        "running": batch.running,
+        "completed": batch.completed,
+        "failed": batch.failed,
+        "canceled": batch.canceled,
+        "total": batch.total,
+        "percent": batch.percent,
+    }
 
 
 def batch_text(batch: Batch) -> str:

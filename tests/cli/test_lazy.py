@@ -80,4 +80,8 @@ def test_listing_imports_nothing_that_it_does_not_need(database_url: str) -> Non
         "croniter",
         "http.client",
         "ayb_jobs.config",
+        "ayb_jobs.operations",  # what changes jobs
+        "ayb_jobs.checks",
+        "ayb_jobs.client",
+        "ayb_jobs.model.waiting",  # why they wait
     }

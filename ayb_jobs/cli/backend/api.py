@@ -23,8 +23,9 @@ from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind, checked_pausable
 from ayb_jobs.wire.batches import new_batch
-from ayb_jobs.wire.jobs import filter_fields, new_job
+from ayb_jobs.wire.jobs import filter_fields
 from ayb_jobs.wire.limits import limit_fields
+from ayb_jobs.wire.new_jobs import new_job
 
 TIMEOUT_S = 30.0
 GOOD = range(200, 300)
@@ -50,6 +51,11 @@ class ApiBackend:
         """Return a page of jobs, the newest first; of those that are due, or due later, in the order of that."""
         asked = None if due is None else str(due).lower()
         return self._get("/api/admin/jobs", **filter_fields(wanted), state=state, due=asked, limit=limit)
+
+    def paused_names(self) -> frozenset[tuple[PauseKind, str]]:
+        """Return which queues, types and keys are paused."""
+        listed = {kind: decoded(self.list_pausable(kind))["items"] for kind in PauseKind}
+        return frozenset((kind, each["name"]) for kind, all_ in listed.items() for each in all_ if "paused" in each)
 
     def job_stats(self) -> str:
         """Return the number of jobs in each state."""

@@ -1,13 +1,12 @@
 """The way to the queue: its database, or the API of a daemon. Both answer with the JSON of the admin API."""
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Protocol
 
+from ayb_jobs.cli.backend.asked import api_url, token
 from ayb_jobs.cli.options import Options
-from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
@@ -22,10 +21,6 @@ class JobsBackend(Protocol):
 
     def now(self) -> datetime:
         """Return the database's clock."""
-        ...
-
-    def list_jobs(self, wanted: Filter, *, state: str | None, due: bool | None, limit: int) -> str:
-        """Return a page of jobs, the newest first; of those that are due, or due later, in the order of that."""
         ...
 
     def job_stats(self) -> str:
@@ -292,16 +287,3 @@ def open_daemons(options: Options) -> Iterator[DaemonsBackend]:
 
     with database(options) as conn:
         yield DatabaseDaemons(conn)
-
-
-def api_url(options: Options) -> str:
-    """Return the address of the API that was asked for; empty where the database is meant."""
-    if options.url and options.database_url:
-        raise InvalidInput("give --url (a daemon's API) or --database-url, not both", field="url")
-    return options.url or ("" if options.database_url else os.environ.get("AYB_JOBS_URL", ""))
-
-
-def token(options: Options) -> str:
-    """Return the admin token: the flag's, else the environment's; empty where there is none."""
-    environ = os.environ
-    return options.admin_token or environ.get("AYB_JOBS_ADMIN_TOKEN") or environ.get("AYB_ADMIN_TOKEN") or ""

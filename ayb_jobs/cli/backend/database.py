@@ -1,7 +1,5 @@
-"""The database that a command is about, and who gives the command."""
+"""The database that a command is about."""
 
-import getpass
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -10,8 +8,6 @@ from ayb_jobs.cli.backend.address import database_url, named_url
 from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import one_line, patience, say
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.operations.acting import Actor
-from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
@@ -40,32 +36,6 @@ class DatabaseClock:
         return now(self._conn)
 
 
-class DatabaseBackend(DatabaseClock):
-    """What backends that are the database itself have in common: its clock, and who gives the command."""
-
-    def __init__(self, conn: Connection) -> None:
-        super().__init__(conn)
-        self._actor = actor()
-
-    @contextmanager
-    def _step(self) -> Iterator[Connection]:
-        with self._conn.transaction():
-            yield self._conn
-
-
-class EnqueueingBackend(DatabaseBackend):
-    """One that makes jobs, with the defaults that the configuration names."""
-
-    def __init__(self, conn: Connection, options: Options) -> None:
-        super().__init__(conn)
-        self._options = options
-
-    def _defaults(self, job_type: str) -> Defaults:
-        from ayb_jobs.cli.settings import job_defaults  # slow to import, and mostly not needed
-
-        return job_defaults(self._options, job_type)
-
-
 def clock_now(options: Options) -> datetime:
     """Return the clock of the database that is named, if there is one; else this host's, which an embedded one shares.
 
@@ -78,12 +48,3 @@ def clock_now(options: Options) -> datetime:
         except DatabaseError as error:
             say(one_line(f"this host's clock is used, since the database's cannot be asked: {error}"))
     return datetime.now(UTC)
-
-
-def actor() -> Actor:
-    """Return who gives the command, as the audit trail names them."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        name = f"user {os.getuid()}"
-    return Actor(name=f"command line ({name})")

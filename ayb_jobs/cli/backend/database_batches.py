@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ayb_jobs.cli.backend.database import EnqueueingBackend
+from ayb_jobs.cli.backend.acting import EnqueueingBackend
 from ayb_jobs.model.batches import BatchState
 from ayb_jobs.operations import batches as operations
 from ayb_jobs.storage.queue.batch_views import get_batch, list_batches

@@ -1,6 +1,6 @@
 """Daemons on the database itself."""
 
-from ayb_jobs.cli.backend.database import DatabaseBackend
+from ayb_jobs.cli.backend.acting import DatabaseBackend
 from ayb_jobs.operations import daemons as operations
 from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.wire.daemons import daemon_text

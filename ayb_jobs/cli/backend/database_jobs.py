@@ -4,9 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ayb_jobs.checks.why import why_job, why_waits
-from ayb_jobs.cli.backend.database import EnqueueingBackend
+from ayb_jobs.cli.backend.acting import EnqueueingBackend
 from ayb_jobs.model.filters import Filter
-from ayb_jobs.model.job import JobState
 from ayb_jobs.operations import bulk
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
@@ -16,22 +15,16 @@ from ayb_jobs.storage.queue.batch_views import find_batch_of
 from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.outputs import read_output
-from ayb_jobs.storage.queue.queued import list_queued
 from ayb_jobs.storage.queue.stats import job_stats
-from ayb_jobs.wire.jobs import bulk_text, enqueue_fields, execution_text, job_text, output_text, stats_text
+from ayb_jobs.wire.batches import progress_fields
+from ayb_jobs.wire.jobs import bulk_text, execution_text, job_text, output_text, stats_text
+from ayb_jobs.wire.new_jobs import enqueue_fields
 from ayb_jobs.wire.text import page_text
 from ayb_jobs.wire.waits import wait_text
 
 
 class DatabaseJobs(EnqueueingBackend):
     """A `JobsBackend` that is the database itself."""
-
-    def list_jobs(self, wanted: Filter, *, state: str | None, due: bool | None, limit: int) -> str:
-        """Return a page of jobs, the newest first; of those that are due, or due later, in the order of that."""
-        asked = JobState(state) if state else None
-        if due is not None:
-            return page_text(map(job_text, list_queued(self._conn, wanted, due=due, state=asked, limit=limit).jobs))
-        return page_text(map(job_text, jobs.list_jobs(self._conn, state=asked, wanted=wanted, limit=limit)))
 
     def job_stats(self) -> str:
         """Return the number of jobs in each state."""
@@ -41,7 +34,8 @@ class DatabaseJobs(EnqueueingBackend):
         """Return a job, with why it waits."""
         job = jobs.get_job(self._conn, job_id)
         family, batch = list_family(self._conn, job.id), find_batch_of(self._conn, job)
-        return job_text(job, wait_reason=why_waiting(self._conn, job), family=family, batch=batch)
+        reason, progress = why_waiting(self._conn, job), progress_fields(batch) if batch else None
+        return job_text(job, wait_reason=reason.words if reason else None, family=family, batch_progress=progress)
 
     def why(self, job_id: str | None, queue: str | None) -> str:
         """Return why a job waits, or those of a queue do, or any do."""

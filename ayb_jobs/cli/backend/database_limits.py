@@ -1,6 +1,6 @@
 """Limits on the database itself, open while no daemon runs."""
 
-from ayb_jobs.cli.backend.database import DatabaseBackend
+from ayb_jobs.cli.backend.acting import DatabaseBackend
 from ayb_jobs.errors import NotFound
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.operations import limits as operations

@@ -1,6 +1,6 @@
 """Queues, job types and keys of limits on the database itself, open while no daemon runs."""
 
-from ayb_jobs.cli.backend.database import DatabaseBackend
+from ayb_jobs.cli.backend.acting import DatabaseBackend
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.operations import queues as operations
 from ayb_jobs.storage.fleet.pausable import find_pausable, list_pausable

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ayb_jobs.cli.backend.database import EnqueueingBackend
+from ayb_jobs.cli.backend.acting import EnqueueingBackend
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.operations import schedules as operations
 from ayb_jobs.storage.fleet.waiting import known_types

@@ -14,7 +14,7 @@ from ayb_jobs.checks.verdict import Look, look_round
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
 from ayb_jobs.cli.backend.api import ApiBackend
-from ayb_jobs.cli.backend.backend import api_url, token
+from ayb_jobs.cli.backend.asked import api_url, token
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.settings import place_words, settings

@@ -10,9 +10,8 @@ from ayb_jobs.http.acting import acting_in_steps
 from ayb_jobs.http.parsing import OURS, Body, instant_of, read_body
 from ayb_jobs.http.requests import GUARDED, Given, Operator, RawBody, documented, documented_body
 from ayb_jobs.http.shapes import Shape, answer
-from ayb_jobs.model.checked import MAX_NAME
+from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_NAME
 from ayb_jobs.model.filters import MAX_ERROR, Filter
-from ayb_jobs.model.new_job import MAX_IDEMPOTENCY_KEY
 from ayb_jobs.operations.bulk import BulkAction, Changed, change, count
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.jobs import bulk_text

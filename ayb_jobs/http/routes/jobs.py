@@ -40,11 +40,10 @@ from ayb_jobs.http.requests import (
 )
 from ayb_jobs.http.services import Services
 from ayb_jobs.http.shapes import EnqueuedShape, ExecutionPage, JobPage, JobShape, OutputShape, StatsShape, answer
-from ayb_jobs.model.checked import MAX_NAME
+from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_LIMIT_KEY, MAX_NAME
 from ayb_jobs.model.dependencies import MOST_PARENTS
 from ayb_jobs.model.filters import MAX_ERROR, Filter
 from ayb_jobs.model.job import JobState
-from ayb_jobs.model.new_job import MAX_IDEMPOTENCY_KEY, MAX_LIMIT_KEY
 from ayb_jobs.model.unique import MAX_UNIQUE_KEY
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
@@ -58,7 +57,9 @@ from ayb_jobs.storage.queue.queued import list_queued
 from ayb_jobs.storage.queue.stats import job_stats
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.tracing import known_traceparent
-from ayb_jobs.wire.jobs import execution_text, job_text, output_text, stats_text, unique_field
+from ayb_jobs.wire.batches import progress_fields
+from ayb_jobs.wire.jobs import execution_text, job_text, output_text, stats_text
+from ayb_jobs.wire.new_jobs import unique_field
 from ayb_jobs.wire.text import page_text
 
 # Jobs of one array.
@@ -223,7 +224,10 @@ def show(services: Given, job_id: JobId) -> Response:
     with reading(services.database, services.read_timeout_s) as conn:
         job = jobs.get_job(conn, job_id)
         reason, family, batch = why_waiting(conn, job), list_family(conn, job.id), find_batch_of(conn, job)
-        return answer(job_text(job, wait_reason=reason, family=family, batch=batch))
+        progress = progress_fields(batch) if batch else None
+        return answer(
+            job_text(job, wait_reason=reason.words if reason else None, family=family, batch_progress=progress)
+        )
 
 
 def executions(

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ayb_jobs.cli.backend.backend import JobsBackend
+from ayb_jobs.cli.output import Clock
 from ayb_jobs.cli.values import MOMENT
 from ayb_jobs.model.filters import Filter
 
@@ -35,10 +35,10 @@ def is_given(flags: dict[str, Any]) -> bool:
     return any(value is not None for value in flags.values())
 
 
-def filter_of(backend: JobsBackend, flags: dict[str, Any]) -> Filter:
+def filter_of(clock: Clock, flags: dict[str, Any]) -> Filter:
     """Return the filter that the flags make. Spans count back from the database's now."""
     asked = dict(flags)
     if any(isinstance(value, timedelta) for value in asked.values()):
-        now = backend.now()
+        now = clock.now()
         asked |= {name: now - value for name, value in asked.items() if isinstance(value, timedelta)}
     return Filter(**asked)

@@ -5,13 +5,13 @@ from typing import Any
 import click
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.backend import open_jobs, open_pauses
+from ayb_jobs.cli.backend.listing import open_listing
 from ayb_jobs.cli.commands.jobs.filtering import filter_of, filter_options, is_given
 from ayb_jobs.cli.commands.jobs.printing import STATES, print_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
 from ayb_jobs.cli.values import LIMIT
-from ayb_jobs.model.pauses import PauseKind, pauses_of
+from ayb_jobs.model.pauses import pauses_of
 
 
 @click.command("list")
@@ -26,10 +26,10 @@ from ayb_jobs.model.pauses import PauseKind, pauses_of
 def list_(options: Options, /, state: str | None, limit: int, *, due: bool | None, **flags: Any) -> None:
     """List jobs, the newest first; with --due or --later, those first that become due first."""
     output.must_print()
-    with open_jobs(options) as backend:
+    with open_listing(options) as backend:
         text = backend.list_jobs(filter_of(backend, flags), state=state, due=due, limit=limit)
         when = output.when_for(options, backend)
-    paused = paused_names(options) if not options.json and '"state":"queued"' in text else frozenset()
+        paused = backend.paused_names() if not options.json and '"state":"queued"' in text else frozenset()
     if options.json:
         output.print_page(options, text)
         return
@@ -46,13 +46,6 @@ def list_(options: Options, /, state: str | None, limit: int, *, due: bool | Non
         output.say(
             f"The {'newest' if due is None else 'first'} {limit}; --limit shows more, --type, --since and others fewer."
         )
-
-
-def paused_names(options: Options) -> frozenset[tuple[PauseKind, str]]:
-    """Return which queues, types and keys are paused."""
-    with open_pauses(options) as backend:
-        listed = {kind: decoded(backend.list_pausable(kind))["items"] for kind in PauseKind}
-    return frozenset((kind, each["name"]) for kind, all_ in listed.items() for each in all_ if "paused" in each)
 
 
 def nothing(*, filtered: bool) -> str:
