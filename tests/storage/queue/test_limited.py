@@ -195,16 +195,16 @@ def test_a_thousand_keys_and_more_are_all_served(conn: Connection) -> None:
 
 
 def test_a_rate_never_gives_more_than_burst_and_rate_times_time(conn: Connection) -> None:
-    limit(conn, rate="1/min", burst=3)
+    limit(conn, rate="1/h", burst=3)
     make_jobs(conn, "", 30)
     beside(conn)
     first = under(conn)
     assert len(first.leased) == 3
-    assert 0 < (first.wait_s or 0) <= 60
+    assert 0 < (first.wait_s or 0) <= 3600
     assert under(conn).leased == []
-    conn.execute("UPDATE _ayb_job_limits SET tat = tat - interval '150 s'")
+    conn.execute("UPDATE _ayb_job_limits SET tat = tat - interval '150 min'")
     assert len(under(conn).leased) == 2
-    conn.execute("UPDATE _ayb_job_limits SET tat = clock_timestamp() + interval '10 min'")  # of a clock that was ahead
+    conn.execute("UPDATE _ayb_job_limits SET tat = clock_timestamp() + interval '10 h'")  # of a clock that was ahead
     assert under(conn).leased == []
     conn.execute("UPDATE _ayb_job_limits SET tat = '-infinity'")
     assert len(under(conn).leased) == 3
