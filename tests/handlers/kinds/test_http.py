@@ -330,7 +330,7 @@ def test_hostile_servers_cost_their_own_attempts_and_nothing_else(
     innocent = {"http": receiver.url, "allow_private": True}
     registry = types(tmp_path, innocent=innocent, **settings)
     poison = [NewJob(type=name, max_attempts=1) for name in HOSTILE for _ in range(3)]
-    innocents = [NewJob(type="innocent", max_attempts=1) for _ in range(100)]
+    innocents = [NewJob(type="innocent", max_attempts=1) for _ in range(1000)]
     enqueue_many(conn, [*innocents[:50], *poison, *innocents[50:]])
     with running(database_url, registry):
         unfinished = "SELECT count(*) FROM _ayb_jobs WHERE state IN ('queued', 'running')"
@@ -341,7 +341,7 @@ def test_hostile_servers_cost_their_own_attempts_and_nothing_else(
     found = conn.execute(
         "SELECT job_type, outcome, count(*) FROM _ayb_job_executions GROUP BY 1, 2 ORDER BY 1"
     ).fetchall()
-    assert found == sorted([("innocent", "completed", 100), *((name, how, 3) for name, (_, how) in HOSTILE.items())])
+    assert found == sorted([("innocent", "completed", 1000), *((name, how, 3) for name, (_, how) in HOSTILE.items())])
 
 
 def test_many_requests_are_in_flight_at_once(database_url: str, conn: Connection, tmp_path: Path) -> None:
