@@ -1,11 +1,12 @@
 """The how-to pages, each followed line by line."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ayb_jobs.embedded import EmbeddedPostgres
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.database import Connection, connect
 from tests.docs.walking import Walk, missing
 from tests.eventually import eventually
 
@@ -43,6 +44,25 @@ def test_a_page_is_followed_until_its_jobs_are_done(
         eventually(lambda: are_done(conn), within_s=30)
         assert (PAGES | OF_OTHER_LANGUAGES)[page] in "".join(walk.said)
     assert walk.codes == [0] * len(walk.codes), walk.logs()
+
+
+def test_an_order_that_comes_while_totals_are_refreshed_has_them_refreshed_again(
+    database_url: str, conn: Connection, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    runs = "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'"
+    sums = "SELECT (SELECT sum(amount) FROM orders), (SELECT sum(amount) FROM totals)"
+    with Walk.of("psql.md", tmp_path, database_url, postgres.bin_dir), closing(connect(database_url)) as other:
+        eventually(lambda: are_done(conn), within_s=30)
+        order = (tmp_path / "order.sql").read_text()
+        with other.transaction():
+            other.execute("LOCK TABLE totals IN SHARE MODE")
+            conn.execute(order)
+            eventually(lambda: conn.execute(runs).fetchone() == (1,))
+            conn.execute(order)
+        eventually(lambda: are_done(conn), within_s=30)
+        ordered, told = conn.execute(sums).fetchone() or (0, 1)
+    assert ordered == told
+    assert conn.execute(DONE).fetchone() == (3,)
 
 
 def test_the_page_about_tests_is_followed(database_url: str, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
