@@ -82,8 +82,6 @@ class Walk:
         file = self.folder / named[1]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(block.text)
-        if block.language == "python" and file.parent != self.folder:
-            (file.parent / "__init__.py").touch()
 
     def type(self, line: str) -> None:
         """Type a command, and wait for its end unless it runs on."""
