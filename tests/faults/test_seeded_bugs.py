@@ -221,6 +221,7 @@ BUGS = [
         "WHERE state = 'running' AND lease_until < now() + interval '2.5 seconds' AND",
         "none",
         RECOVERED_FROM_A_LIVING_WORKER,
+        ("OR job.lease_until < now())", "OR true)"),
     ),
     bug(
         "lost leases are never recovered",
