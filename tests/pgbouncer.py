@@ -4,11 +4,12 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ayb_jobs.embedded import EmbeddedPostgres
@@ -22,6 +23,7 @@ listen_addr = 127.0.0.1
 listen_port = {own_port}
 unix_socket_dir =
 auth_type = any
+admin_users = postgres
 pool_mode = {mode}
 default_pool_size = {size}
 max_client_conn = 500
@@ -37,6 +39,12 @@ class PgBouncer:
     SEARCHED: ClassVar[str] = "/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", "")
 
     port: int
+
+    def share_sessions(self) -> None:
+        """Go over from session mode to transaction mode, clients being connected."""
+        console = make_conninfo(host="127.0.0.1", port=str(self.port), dbname="pgbouncer", user="postgres")
+        with closing(psycopg.connect(console, autocommit=True, cursor_factory=psycopg.ClientCursor)) as conn:
+            conn.execute("SET pool_mode = 'transaction'")
 
     @classmethod
     @contextmanager

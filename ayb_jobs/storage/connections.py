@@ -20,6 +20,7 @@ from ayb_jobs.storage.database import (
     shares_sessions,
 )
 from ayb_jobs.storage.encodings import write_what_can_be_kept
+from ayb_jobs.storage.faults import is_anothers_session
 from ayb_jobs.storage.own import OwnConnection, Surroundings, is_idle
 from ayb_jobs.storage.table_locks import TableLocked, find_table_lock, waited_in_vain
 
@@ -113,8 +114,9 @@ class Database:
                     yield conn
             else:
                 yield conn
-        except psycopg.errors.ReadOnlySqlTransaction:
-            conn.close()  # the server has become a standby; the next connection looks for the primary
+        except psycopg.Error as error:
+            if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or is_anothers_session(error):
+                conn.close()  # the server has become a standby, or a pooler shares sessions: the next one finds out
             raise
         finally:
             self._give_back(conn)

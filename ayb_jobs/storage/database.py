@@ -24,6 +24,8 @@ Connection = psycopg.Connection[TupleRow]
 C = TypeVar("C", bound=psycopg.Connection[Any])
 
 LATE_S = 15.0
+# A pooler can be told to share sessions while we run. What one prepared by a name, another would run under it.
+NEVER = 2**31
 TRANSACTIONS = "set pool_mode = transaction or session, or name the server's own address"
 
 # A cut network is noticed within 10 s: an idle connection after 3 + 3 × 1 s without an answer, a sent statement after
@@ -179,10 +181,11 @@ def configure(conn: psycopg.Connection[Any], url: str, limits: Timeouts, *, read
     keep_from_children(conn)
     clamp_instants(conn)
     try:
-        if is_pooled(conn) and not has_own_session(conn, lambda: _open_another(url, limits)):
+        pooled = is_pooled(conn)
+        if pooled and not has_own_session(conn, lambda: _open_another(url, limits)):
             # A pooler hands each transaction to any server connection: nothing may be left behind on one.
             return
-        conn.prepare_threshold = 5
+        conn.prepare_threshold = NEVER if pooled else 5
         statement = SET_SESSION + SET_USER_TIMEOUT if reads_at_once else SET_SESSION
         conn.execute(statement, {"statement_ms": milliseconds(limits.statement_s)})
     except psycopg.Error:

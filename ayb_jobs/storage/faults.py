@@ -30,10 +30,23 @@ class RowUnchanged(DatabaseError):
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether an error says that there is no database to work with just now, whatever was asked of it."""
+    if is_anothers_session(error):
+        return True
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         ours = OUTAGES if not _is_mere_error(error) else tuple(each for each in OUTAGES if each not in ENDINGS)
         return error.sqlstate.startswith(ours)
     return isinstance(error, DatabaseError | psycopg.OperationalError | OSError)
+
+
+def is_anothers_session(error: BaseException) -> bool:
+    """Tell whether what was prepared on a connection is not there: a pooler has put another session behind it.
+
+    The server says so of a statement before it runs. What a trigger raises has a context.
+    """
+    return (
+        isinstance(error, errors.InvalidSqlStatementName | errors.DuplicatePreparedStatement | errors.ProtocolViolation)
+        and error.diag.context is None
+    )
 
 
 def _is_mere_error(error: psycopg.Error) -> bool:

@@ -127,6 +127,44 @@ def test_eight_daemons_may_start_at_once_behind_a_pooler(
     life.test_eight_daemons_may_start_at_once_on_an_empty_database(tmp_path, pgbouncer.url(empty_database_url))
 
 
+def test_a_pooler_may_begin_to_share_sessions_while_a_daemon_runs(
+    tmp_path: Path, postgres: EmbeddedPostgres, database_url: str, conn: Connection
+) -> None:
+    with (
+        PgBouncer.running(postgres, tmp_path, mode="session") as pooler,
+        daemon(tmp_path, pooler.url(database_url), poll_interval_ms=100) as running,
+    ):
+        running.await_event("daemon.started")
+        make_job(conn, type="quick")
+        eventually(lambda: all_completed(conn), within_s=30)
+        pooler.share_sessions()
+        for _ in range(100):
+            make_job(conn, type="quick")
+        eventually(lambda: all_completed(conn), within_s=30)
+    assert conn.execute("SELECT max(attempt) FROM _ayb_job_executions").fetchone() == (1,)
+
+
+def test_no_connection_runs_what_another_prepared_once_sessions_are_shared(
+    tmp_path: Path, postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    with (
+        PgBouncer.running(postgres, tmp_path, mode="session") as pooler,
+        closing(connect(pooler.url(database_url))) as first,
+        closing(connect(pooler.url(database_url))) as second,
+    ):
+        for _ in range(10):  # as often as a statement is repeated that a connection prepares
+            first.execute("SELECT %s::int", (1,))
+            second.execute("SELECT -%s::int", (1,))
+        pooler.share_sessions()
+        eventually(lambda: backend(first) == backend(second))
+        assert [first.execute("SELECT %s::int", (1,)).fetchone() for _ in range(3)] == [(1,)] * 3
+        assert [second.execute("SELECT -%s::int", (1,)).fetchone() for _ in range(3)] == [(-1,)] * 3
+
+
+def backend(conn: Connection) -> object:
+    return conn.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+
+
 @pytest.mark.parametrize("arguments", [["run"], ["migrate"], ["jobs", "list"]])
 def test_in_statement_mode_nothing_starts_and_one_line_says_why(
     arguments: list[str], tmp_path: Path, postgres: EmbeddedPostgres, empty_database_url: str

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -13,6 +14,7 @@ from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage import connections
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, Timeouts
+from ayb_jobs.storage.faults import is_outage
 from tests.eventually import eventually
 
 LIMIT_S = 30.0
@@ -106,3 +108,24 @@ def test_each_loop_gets_the_connection_back_on_which_its_statements_are_prepared
 def backend_of(database: Database, *, patient: bool = False) -> int:
     with database.connection(patient=patient) as conn:
         return conn.info.backend_pid
+
+
+def test_a_connection_behind_which_another_session_stands_is_given_up(database_url: str) -> None:
+    with closing(Database(database_url)) as database:
+        for _ in range(7):  # a statement that is repeated is prepared
+            with database.connection() as ours:
+                ours.execute("SELECT %s::int", (1,))
+        with database.connection() as ours:
+            ours.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # of which psycopg takes no notice
+        with pytest.raises(psycopg.errors.InvalidSqlStatementName) as raised, database.connection() as ours:
+            ours.execute("SELECT %s::int", (1,))
+        assert is_outage(raised.value)
+        assert ours.closed
+        with database.connection() as ours:
+            assert ours.execute("SELECT %s::int", (1,)).fetchone() == (1,)
+
+
+def test_a_trigger_that_raises_the_like_says_nothing_of_the_session(conn: Connection) -> None:
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName) as raised:
+        conn.execute("DO $$ BEGIN RAISE SQLSTATE '26000'; END $$")
+    assert not is_outage(raised.value)
