@@ -4,7 +4,7 @@ from ayb_jobs.cli.backend.database import DatabaseClock
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.pauses import PauseKind
-from ayb_jobs.storage.fleet.pauses import paused_names
+from ayb_jobs.storage.fleet.paused import paused_names
 from ayb_jobs.storage.queue.jobs import list_jobs
 from ayb_jobs.storage.queue.queued import list_queued
 from ayb_jobs.wire.jobs import job_text

@@ -23,7 +23,7 @@ from ayb_jobs.operations import bulk
 from ayb_jobs.operations.bulk import WAYS, BulkAction
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.pauses import paused_names
+from ayb_jobs.storage.fleet.paused import paused_names
 from ayb_jobs.storage.queue.browsing import LOOK, Counts, Listed, Page, Shown, browse_jobs, count_shown
 from ayb_jobs.storage.queue.bulk import Glimpse, glimpse_jobs
 from ayb_jobs.storage.queue.queues import list_queue_names

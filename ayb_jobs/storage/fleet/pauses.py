@@ -118,14 +118,6 @@ def list_unconfirmed(conn: Connection) -> dict[tuple[PauseKind, str], list[str]]
     return {(PauseKind(kind), name): told for kind, name, told in rows}
 
 
-PAUSED_NAMES = "SELECT kind, name FROM _ayb_job_pauses WHERE until IS NULL OR until > now()"
-
-
-def paused_names(conn: Connection) -> frozenset[tuple[PauseKind, str]]:
-    """Return which queues, types and keys are paused now."""
-    return frozenset((PauseKind(kind), name) for kind, name in conn.execute(PAUSED_NAMES))
-
-
 FIND_PAUSE = """
     SELECT kind, name, id, reason, paused_by, paused_at, until
     FROM _ayb_job_pauses
