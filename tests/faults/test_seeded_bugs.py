@@ -252,7 +252,7 @@ BUGS = [
         "a stop gives back jobs whose handlers run on",
         "daemon/daemon.py",
         "        abandoned = self._await_handlers(time.monotonic() + timeout_s)\n",
-        "        self._producer.release(self._in_flight.all())\n        abandoned = 0\n",
+        "        self._parts.releaser.release(self._parts.in_flight.all())\n        abandoned = 0\n",
         "term=6",
         "attempts_out_of_bounds stale_write_accepted unexplained_run run_without_lease",
     ),
@@ -279,6 +279,7 @@ BUGS = [
         "        WHERE recorded.job_id IS NOT NULL AND extract(second FROM recorded.fire_at)::int %% 5 <> 0\n",
         "none",
         "schedule_fire_missing",
+        ("WHERE recorded.job_id IS NOT NULL AND made.id IS NULL\n", "WHERE false\n"),
     ),
     bug(
         "a loop does not survive an error",
