@@ -38,6 +38,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "since": ("from",),
     "status": ("state",),
     "task": ("type", "job-type"),
+    "threads": ("concurrency",),
     "token": ("admin-token",),
     "trace": ("debug",),
     "tz": ("timezone",),
@@ -45,6 +46,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "verbose": ("debug",),
     "wait": ("in",),
     "when": ("at",),
+    "workers": ("concurrency",),
     "zone": ("timezone",),
 }
 

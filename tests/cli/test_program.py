@@ -208,6 +208,7 @@ def test_what_is_no_api_of_ours_is_told(nowhere: Cli, api_cli: Cli) -> None:
         ("config", "Did you mean 'check-config'?"),
         ("schedules rm", "Did you mean 'delete'?"),
         ("jobs list --all", "Did you mean '--limit'?"),
+        ("run --workers 4", "Did you mean '--concurrency'?"),
         ("jobs list --status failed", "Did you mean '--state'?"),
         ("jobs enqueue a --delay 5", "Did you mean '--in'?"),
         ("jobs list --state lost", "'failed'"),
