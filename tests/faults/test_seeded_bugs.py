@@ -30,7 +30,15 @@ class Bug:
 
 
 def bug(
-    name: str, file: str, old: str, new: str, faults: str, caught_by: str, *more: tuple[str, str], daemons: int = 2
+    name: str,
+    file: str,
+    old: str,
+    new: str,
+    faults: str,
+    caught_by: str,
+    *more: tuple[str, str],
+    daemons: int = 2,
+    seconds: int = 7,
 ) -> Bug:
     return Bug(
         name=name,
@@ -39,6 +47,7 @@ def bug(
         faults=faults,
         caught_by=frozenset(caught_by.split()),
         daemons=daemons,
+        seconds=seconds,
     )
 
 
@@ -210,9 +219,10 @@ BUGS = [
         "model/lifecycle.py",
         "    if job.attempt >= job.max_attempts:\n        error = ",
         "    if False:\n        error = ",
-        "kill=14",
+        "kill=60",
         "attempts_out_of_bounds",
         ("    elif crashes >= max_crashes:\n", "    elif False:\n"),
+        seconds=30,  # a job of two attempts has to be killed twice
     ),
     bug(
         "recovery takes leases that are still valid",
