@@ -92,6 +92,16 @@ def test_none_pays_for_a_canceled_one_that_is_killed(database_url: str, conn: Co
     assert innocent_runs(conn) == [(1, "completed", 400)]
 
 
+def test_a_shutdown_gives_back_what_waits_behind_a_long_one(database_url: str, conn: Connection) -> None:
+    enqueue_many(conn, [*innocents(200), NewJob(type="wait"), *innocents(200)])
+    with running(database_url, REGISTRY, process_concurrency=1):
+        eventually(lambda: pids(conn), within_s=30)
+    left = conn.execute(
+        "SELECT type, state, max(attempts), count(*) FROM _ayb_jobs GROUP BY 1, 2 ORDER BY 1, 2"
+    ).fetchall()
+    assert left == [("innocent", "completed", 1, 200), ("innocent", "queued", 0, 200), ("wait", "queued", 0, 1)]
+
+
 def test_a_child_that_dies_between_two_jobs_costs_no_attempt(database_url: str, conn: Connection) -> None:
     with running(database_url, REGISTRY, process_concurrency=1):
         first = enqueue(conn, NewJob(type="where")).id
