@@ -141,7 +141,18 @@ def build(
             ring_watch=bells.loop_watch.ring,
         )
     )
-    # Leasing: a look for each executor.
+    # Leasing: a look for each executor, once the fleet can see the daemon.
+    aside_board = AsideBoard(ring=bells.heartbeat.ring)
+    events.subscribe(aside_board.hear)
+    heartbeat = Heartbeat(
+        database=database,
+        daemon=daemon,
+        emit=emit,
+        on_pauses=bells.pauses.ring,
+        on_limits=bells.limits.ring,
+        on_drain=on_drain,
+        set_aside=aside_board.rows,
+    )
     releaser = Releaser(
         database=database, buffers=executors.buffers, in_flight=in_flight, emit=emit, worker_id=worker_id
     )
@@ -162,6 +173,7 @@ def build(
         emit=emit,
         poll_s=poll_s,
         ring=bells.producer.ring,
+        announce=heartbeat.announce,
     )
     events.subscribe(producer.hear)
     # Beside what runs.
@@ -193,17 +205,6 @@ def build(
         in_flight=in_flight,
         on_change=producer.begin_anew,
         emit=emit,
-    )
-    aside_board = AsideBoard(ring=bells.heartbeat.ring)
-    events.subscribe(aside_board.hear)
-    heartbeat = Heartbeat(
-        database=database,
-        daemon=daemon,
-        emit=emit,
-        on_pauses=bells.pauses.ring,
-        on_limits=bells.limits.ring,
-        on_drain=on_drain,
-        set_aside=aside_board.rows,
     )
     lifeline = LifelineKeeper(
         database=database,

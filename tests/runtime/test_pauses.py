@@ -227,6 +227,48 @@ def test_nothing_of_a_paused_queue_starts_once_all_daemons_confirmed(
         assert first.daemon is not None
 
 
+# How long a daemon's row takes to be written; a lease that does not wait for it is noted.
+SLOW_ROWS = """
+    CREATE TABLE early (worker_id text);
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END';
+    CREATE TRIGGER slow BEFORE INSERT ON _ayb_job_workers FOR EACH ROW EXECUTE FUNCTION slow();
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NOT EXISTS (SELECT FROM _ayb_job_workers WHERE id = NEW.worker_id) THEN
+                INSERT INTO early VALUES (NEW.worker_id);
+            END IF;
+            RETURN NEW;
+        END
+    $$;
+    CREATE TRIGGER note BEFORE UPDATE ON _ayb_jobs FOR EACH ROW WHEN (NEW.state = 'running') EXECUTE FUNCTION note()
+"""
+
+
+def test_a_daemon_that_starts_is_waited_for_before_it_leases_anything(database_url: str, conn: Connection) -> None:
+    conn.execute(SLOW_ROWS)
+    handlers = Handlers()
+    handlers.go.set()
+    make_job(conn)
+    with running(database_url, handlers.registry):
+        eventually(lambda: len(handlers.began) == 1)
+    assert conn.execute("SELECT worker_id FROM early").fetchall() == []
+
+
+REFUSED_ROWS = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no rows here''; END';
+    CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON _ayb_job_workers FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+
+
+def test_a_daemon_whose_row_is_refused_works_all_the_same(database_url: str, conn: Connection) -> None:
+    conn.execute(REFUSED_ROWS)
+    handlers = Handlers()
+    handlers.go.set()
+    make_job(conn)
+    with running(database_url, handlers.registry):
+        eventually(lambda: len(handlers.began) == 1)
+
+
 def find(conn: Connection) -> Any:
     return pausable.find_pausable(conn, QUEUE, "default")
 

@@ -1,5 +1,6 @@
 """Says that this daemon is alive, tells which due jobs wait although it cannot run them, and forgets the silent."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,8 +10,10 @@ from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.forgetting import forget_each
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_daemons
+from ayb_jobs.storage.faults import is_outage
+from ayb_jobs.storage.fleet.daemons import Heard, beat, find_silent, forget_daemons
 from ayb_jobs.storage.fleet.unclaimable import count_unclaimable
+from ayb_jobs.storage.table_locks import TableLocked
 
 BEAT_S = 20.0
 LOOK_S = 60.0
@@ -47,6 +50,8 @@ class Heartbeat:
         self._kept = Aside(emit, part="heartbeat", table="_ayb_job_workers")
         self._next_look = 0.0
         self._is_known = False
+        self._first: Heard | None = None
+        self._beating = threading.Lock()
 
     def describe(self, daemon: DaemonRecord) -> None:
         """Tell this of the daemon from the next beat on."""
@@ -56,11 +61,25 @@ class Heartbeat:
         """Tell that the daemon drains from the next beat on."""
         self._daemon = replace(self._daemon, drains=True)
 
+    def announce(self) -> None:
+        """Write the daemon's row unless it was written, before anything is leased.
+
+        A pause or a limit is in force once each daemon that has a row has confirmed it. If the database refuses the
+        row, work goes on without it, and each beat fails.
+        """
+        with self._beating:
+            if self._is_known:
+                return
+            try:
+                self._first = self._beat()
+            except Exception as error:
+                if is_outage(error) and not isinstance(error, TableLocked):
+                    raise
+
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
-        with self._database.connection(patient=True) as conn:
-            heard = beat(conn, self._daemon, aside=self._set_aside())
-            self._is_known = True
+        with self._beating:
+            heard, self._first = self._first or self._beat(), None
         if heard.drains and not self._daemon.drains:
             self._on_drain()
         if not heard.confirmed or heard.total != self._pauses:
@@ -72,6 +91,12 @@ class Heartbeat:
             self._next_look = time.monotonic() + LOOK_S  # a look that fails comes again in a minute
             self._look()
         return BEAT_S
+
+    def _beat(self) -> Heard:
+        with self._database.connection(patient=True) as conn:
+            heard = beat(conn, self._daemon, aside=self._set_aside())
+        self._is_known = True
+        return heard
 
     def forget(self) -> None:
         """Remove the daemon's row, if there is one."""

@@ -19,7 +19,9 @@ class Producer:
     Its `tick` is one turn: release what is not to be kept, and lease a batch for each executor that has room. If one
     executor asked for the turn, the looks of the others wait until they are due.
 
-    `notified` takes a turn as well. `ring` cuts the wait for the next turn short; `poll_s` is the longest such wait.
+    `announce` is called before anything is leased, until it does not fail: pauses and limits wait for daemons that are
+    known. `notified` takes a turn as well. `ring` cuts the wait for the next turn short; `poll_s` is the longest such
+    wait.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Producer:
         emit: Emit,
         poll_s: float,
         ring: Callable[[], None],
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         self._limits = limits
         self._slots = slots or QueueSlots()
@@ -40,6 +43,7 @@ class Producer:
         self._emit = emit
         self._poll_s = poll_s
         self._ring = ring
+        self._announce: Callable[[], None] | None = announce
         self._wanted: tuple[Sequence[str], Mapping[str, int]] | None = None
         self._turn = threading.Lock()  # the loop's thread and the notifier's take turns
 
@@ -57,6 +61,9 @@ class Producer:
         self._ring()
 
     def _take_turn(self) -> float:
+        if self._announce is not None:
+            self._announce()
+            self._announce = None
         if self._wanted is not None:
             (queues, self._slots.most), self._wanted = self._wanted, None
             for look in self._looks:
