@@ -15,7 +15,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, Timeouts
 from tests.eventually import eventually
 from tests.factories import make_job
-from tests.http.answers import problem
+from tests.http.answers import UNFORESEEN, problem
 from tests.http.conftest import ADMIN, Server, serving
 
 MIB = 1024 * 1024
@@ -235,11 +235,11 @@ def test_a_client_that_does_not_take_its_answer_is_cut_off(
 
 
 def test_an_unforeseen_error_is_500_without_its_words_and_is_reported(server: Server, conn: Connection) -> None:
-    conn.execute("ALTER TABLE _ayb_jobs RENAME COLUMN crashes TO canary")
+    conn.execute(UNFORESEEN)
     with server.client() as client:
-        body = problem(client.get("/api/admin/jobs"), 500)
-    assert "crashes" not in str(body)
-    eventually(lambda: any(isinstance(event, RequestFailed) and "crashes" in str(event.error) for event in server.told))
+        body = problem(client.get(f"/api/admin/jobs/{make_job(conn)}/executions"), 500)
+    assert "canary" not in str(body)
+    eventually(lambda: any(isinstance(event, RequestFailed) and "canary" in str(event.error) for event in server.told))
 
 
 def test_a_database_that_is_gone_is_503() -> None:

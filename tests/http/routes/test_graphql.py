@@ -12,7 +12,7 @@ from ayb_jobs.handlers.packs import pack
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from tests.factories import make_job, make_schedule
-from tests.http.answers import problem
+from tests.http.answers import UNFORESEEN, problem
 from tests.http.conftest import Server, serving
 
 URL = "/admin/jobs"
@@ -206,7 +206,8 @@ def test_the_whole_shape_that_tools_ask_for_is_answered(shared_client: httpx.Cli
 
 
 def test_an_unforeseen_error_keeps_its_words_to_the_log(server: Server, conn: Connection) -> None:
-    conn.execute("ALTER TABLE _ayb_job_executions RENAME COLUMN error TO canary")
+    conn.execute(UNFORESEEN)
+    make_job(conn)
     with server.client() as client:
         answer = ask(client, "{ jobLogs { id } }")
     assert answer["data"] is None
