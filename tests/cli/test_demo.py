@@ -107,6 +107,7 @@ def test_a_sick_database_shows_many_findings(tmp_path: Path) -> None:
         "due jobs wait that no live daemon can run", "jobs failed in the last hour", "`nightly_report` has not succeeded for",
         "Daemon `api-3:4003:eccbc87e4b5c` was last heard of", "`exports` has been paused for 5 h by anna", "index of ours is missing",
         "Autovacuum is off for _ayb_job_fires", "Daemons of 2 versions are alive", "Some of the newest jobs of `charge_card` have one attempt alone",
-        "The clock of daemon api-2", "1 batch is not sealed",
+        "The clock of daemon api-2", "1 batch is not sealed", "Schedule `stocktaking_of_2025` never fires again",
+        "The sequence of attempts stands at 1", "Everybody may use",
     ):  # fmt: skip
         assert words in done.stdout

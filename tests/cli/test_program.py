@@ -263,7 +263,7 @@ def test_a_defect_is_one_line_and_debug_shows_where(database_cli: Cli, monkeypat
     def broken(*_: object, **__: object) -> str:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("ayb_jobs.cli.backend.database_jobs.DatabaseJobs.list_jobs", broken)
+    monkeypatch.setattr("ayb_jobs.cli.backend.database_listing.DatabaseListing.list_jobs", broken)
     said = database_cli("jobs", "list")
     assert said.code == ExitCode.SOFTWARE
     assert "ZeroDivisionError: oh" in one_line(said)

@@ -137,6 +137,10 @@ SELECT nextval('_ayb_job_execution_ids'), id, type, schedule_id, n, 'api-2:4002:
 FROM _ayb_jobs, generate_series(1, 3) AS n
 WHERE schedule_id IS NOT NULL AND state = 'failed';
 
+INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, timezone, planned, last_run_at, ended_at)
+VALUES ('stocktaking_of_2025', 'nightly_report', '0 0 6 31 12 * 2025', 'UTC', '0 0 6 31 12 * 2025 UTC once',
+    '2025-12-31 06:00+00', '2025-12-31 06:00+00');
+
 -- The last hours, minute by minute.
 INSERT INTO _ayb_job_levels (at, waiting, running, oldest_wait_s)
 SELECT date_trunc('minute', now()) - n * interval '1 minute', greatest(3, 240 - n * 6) + (n * 7919) % 5, 18 + (n * 31) % 7,
@@ -173,3 +177,7 @@ UPDATE _ayb_job_executions SET id = id + 1000000;
 UPDATE _ayb_job_executions AS execution SET id = ordered.n
 FROM (SELECT id, row_number() OVER (ORDER BY started_at) AS n FROM _ayb_job_executions) AS ordered
 WHERE execution.id = ordered.id;
+
+-- What is seen of a restore that left the sequence behind, and of rights that everybody was given.
+SELECT setval('_ayb_job_execution_ids', 1);
+GRANT SELECT ON _ayb_job_audit TO PUBLIC;

@@ -326,7 +326,11 @@ def test_hostile_servers_cost_their_own_attempts_and_nothing_else(
     database_url: str, conn: Connection, receiver: Receiver, tmp_path: Path
 ) -> None:
     servers = {name: Server(serve) for name, (serve, _) in HOSTILE.items()}
-    settings = {name: {"http": server.url, "allow_private": True, "timeout_s": 2} for name, server in servers.items()}
+    patience_s = {"timed_out": 2, "failed": 30, "discarded": 30}
+    settings = {
+        name: {"http": server.url, "allow_private": True, "timeout_s": patience_s[HOSTILE[name][1]]}
+        for name, server in servers.items()
+    }
     innocent = {"http": receiver.url, "allow_private": True}
     registry = types(tmp_path, innocent=innocent, **settings)
     poison = [NewJob(type=name, max_attempts=1) for name in HOSTILE for _ in range(3)]

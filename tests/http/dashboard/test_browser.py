@@ -56,7 +56,9 @@ class Sick:
         self.url = url
         self.conn = conn
         job, failed = [
-            conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = %s ORDER BY id LIMIT 1", (state,)).fetchone()
+            conn.execute(
+                "SELECT id::text FROM _ayb_jobs WHERE state = %s ORDER BY length(type) DESC, id LIMIT 1", (state,)
+            ).fetchone()
             for state in ("queued", "failed")
         ]
         schedule = conn.execute("SELECT id::text FROM _ayb_job_schedules WHERE name = 'nightly_report'").fetchone()
