@@ -72,7 +72,8 @@ class Tree:
 
     def environment(self, url: str, **settings: object) -> dict[str, str]:
         """Return the environment of a daemon on one database, at its defaults but for settings of `[jobs]`."""
-        others = {name: value for name, value in os.environ.items() if not name.startswith("AYB_")}
+        left_out = ("AYB_", "PYTHONDONTWRITEBYTECODE")  # else each start compiles the whole tree
+        others = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         return others | {
             "PYTHONPATH": f"{self.root}{os.pathsep}{HERE}",
             "AYB_JOBS_DATABASE_URL": url,

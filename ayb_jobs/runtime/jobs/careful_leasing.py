@@ -68,7 +68,8 @@ class CarefulLeasing:
 
     def try_again(self, limit: int) -> int:
         """Try jobs again whose wait is over; return how many were leased. However many are refused, others go on."""
-        return self._leased_of(self._aside.waits.due()[:limit]).rows
+        due = self._aside.waits.due()[:limit] if len(self._aside.waits) else ()
+        return self._leased_of(due).rows if due else 0
 
     def check(self, lanes: Sequence[Lane], limit: int) -> int:
         """Lease what the usual statement passed over on an idle queue, if it is time to look; return how many.
