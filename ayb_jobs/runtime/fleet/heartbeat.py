@@ -1,6 +1,5 @@
 """Says that this daemon is alive, tells which due jobs wait although it cannot run them, and forgets the silent."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -50,8 +49,6 @@ class Heartbeat:
         self._kept = Aside(emit, part="heartbeat", table="_ayb_job_workers")
         self._next_look = 0.0
         self._is_known = False
-        self._first: Heard | None = None
-        self._beating = threading.Lock()
 
     def describe(self, daemon: DaemonRecord) -> None:
         """Tell this of the daemon from the next beat on."""
@@ -67,19 +64,17 @@ class Heartbeat:
         A pause or a limit is in force once each daemon that has a row has confirmed it. If the database refuses the
         row, work goes on without it, and each beat fails.
         """
-        with self._beating:
-            if self._is_known:
-                return
-            try:
-                self._first = self._beat()
-            except Exception as error:
-                if is_outage(error) and not isinstance(error, TableLocked):
-                    raise
+        if self._is_known:
+            return
+        try:
+            self._beat()
+        except Exception as error:
+            if is_outage(error) and not isinstance(error, TableLocked):
+                raise
 
     def tick(self) -> float:
         """Beat, and look round once a minute; return the seconds until the next beat."""
-        with self._beating:
-            heard, self._first = self._first or self._beat(), None
+        heard = self._beat()
         if heard.drains and not self._daemon.drains:
             self._on_drain()
         if not heard.confirmed or heard.total != self._pauses:
