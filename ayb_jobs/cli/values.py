@@ -52,7 +52,10 @@ class JsonValue(click.ParamType):
 
 
 def read_input(file: str) -> bytes:
-    """Return what a file holds, or standard input for `-`. Raises `OSError`, even if it is larger than 64 MiB."""
+    """Return what a file holds, or standard input for `-`.
+
+    Raises `OSError` if it cannot be read, or is larger than 64 MiB.
+    """
     if file == "-":
         text = sys.stdin.buffer.read(MOST_INPUT + 1)
     else:

@@ -2,9 +2,11 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+from ayb_jobs.storage.array_text import text_array
 
 PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -35,22 +37,4 @@ def numbered(statement: str) -> Numbered:
 
 def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values for psycopg, which takes the text of an array at a fraction of what it takes to write a list."""
-    return {name: array_text(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def array_text(values: Sequence[str | int | None]) -> str:
-    """Return the text of an array of texts, numbers and nulls."""
-    if not values:
-        return "{}"
-    texts = ["" if value is None else str(value) for value in values]
-    joined = '","'.join(texts)
-    if None not in values and "\\" not in joined and joined.count('"') == 2 * (len(texts) - 1):
-        return f'{{"{joined}"}}'
-    return "{" + ",".join(map(_element, values)) + "}"
-
-
-def _element(value: str | int | None) -> str:
-    if value is None:
-        return "NULL"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    return {name: text_array(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -16,7 +16,7 @@ from ayb_jobs.config.tables import JobTypeSettings
 EXAMPLE_HEAD = """\
 # Every setting of ayb-jobs with its default; only jobs.enabled differs, so that this file runs jobs as it is.
 # Read from the file that --config or AYB_JOBS_CONFIG names, else from ./ayb-jobs.toml.
-# Environment variables override it: AYB_JOBS_WORKER_CONCURRENCY for [jobs], AYB_JOBS_LOG_LEVEL for [log] level, and so on.
+# Environment variables override it, such as AYB_JOBS_WORKER_CONCURRENCY for [jobs] and AYB_JOBS_LOG_LEVEL for [log].
 """
 
 # Valid once uncommented, which a test does.

@@ -46,11 +46,6 @@ def plain_array(texts: Iterable[str]) -> str:
     return "{" + ",".join(texts) + "}"
 
 
-def text_array(texts: Iterable[str]) -> str:
-    """Write an array of texts of any kind."""
-    return "{" + ",".join(['"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts]) + "}"
-
-
 def numbers_array(numbers: Sequence[float | None]) -> str:
     """Write an array of numbers and nulls; an empty one if all are null, since `unnest` makes up for it."""
     if numbers.count(None) == len(numbers):

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from psycopg.errors import ProgramLimitExceeded
 from psycopg.pq import TransactionStatus
 
-from ayb_jobs.storage.arrays import numbers_array, plain_array, text_array
+from ayb_jobs.storage.array_text import text_array
+from ayb_jobs.storage.arrays import numbers_array, plain_array
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import one_row
 
