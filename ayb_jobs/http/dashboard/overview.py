@@ -11,22 +11,16 @@ from markupsafe import Markup
 
 from ayb_jobs.checks.finding import Finding
 from ayb_jobs.checks.schedules import words_of
-from ayb_jobs.checks.verdict import COUNTED, Mood, Verdict
+from ayb_jobs.checks.verdict import Mood, Verdict
 from ayb_jobs.http.dashboard import charts, grouping
 from ayb_jobs.http.dashboard.clock import Clock
 from ayb_jobs.http.dashboard.shell import Visitor, query
-from ayb_jobs.http.dashboard.words import SPANS
-from ayb_jobs.model.filters import Filter
+from ayb_jobs.http.dashboard.standing import Standing
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
-from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.browsing import Counts, count_shown
-from ayb_jobs.storage.queue.failures import GROUPED, FailureGroup, group_failures
-from ayb_jobs.storage.queue.minutes import Level, list_levels
-from ayb_jobs.storage.schedules.overdue import list_overdue
-from ayb_jobs.storage.schedules.schedules import list_schedules
+from ayb_jobs.storage.queue.failures import GROUPED
+from ayb_jobs.storage.queue.minutes import Level
+from ayb_jobs.storage.schedules.overdue import Overdue
 
-HOUR = SPANS["hour"][1]
 # What is late, or held on purpose, is amber; whatever else needs somebody is red.
 HELD = frozenset({"late", "paused", "full"})
 MOST_OVERDUE = 10
@@ -69,16 +63,9 @@ def add_to(routes: APIRouter) -> None:
 
 def overview(visit: Visitor) -> Response:
     """Show how things stand."""
-    verdict = visit.pages.pulse.ask()
-    with visit.reading() as conn:
-        at = now(conn)
-        clock = visit.clock(at)
-        counts = count_shown(conn, most=COUNTED)
-        levels = list_levels(conn, span=HOUR) if HOUR else []
-        groups = group_failures(conn, Filter(), span=HOUR)
-        first, others = _deviations(conn, verdict, at)
-        is_empty = verdict.mood is Mood.READY
-        coming = [each for each in list_schedules(conn) if each.enabled and each.next_run_at] if is_empty else []
+    seen = visit.pages.standing.ask()
+    verdict, groups, at = seen.verdict, seen.groups, seen.at
+    first, others = _deviations(seen)
     failed = sum(each.jobs for each in groups)
     return visit.page(
         "overview.html",
@@ -88,10 +75,10 @@ def overview(visit: Visitor) -> Response:
         is_grave=first is None or first.tone not in HELD,
         first=first,
         others=others,
-        figures=_figures(clock, counts, levels, groups, verdict),
+        figures=_figures(visit.clock(at), seen),
         failed=failed,
-        is_empty=is_empty,
-        coming=sorted(coming, key=lambda each: (each.next_run_at or at, each.name)),
+        is_empty=verdict.mood is Mood.READY,
+        coming=sorted(seen.coming, key=lambda each: (each.next_run_at or at, each.name)),
         first_type=min(visit.services.registry.names(), default=""),
         **grouping.context(groups[:MOST_GROUPS], seen="hour"),
     )
@@ -106,22 +93,21 @@ def _head(verdict: Verdict) -> str:
             return f"! {verdict.sentence.replace('`', '')[:60]}"
 
 
-def _deviations(conn: Connection, verdict: Verdict, at: datetime) -> tuple[Deviation | None, list[Deviation]]:
+def _deviations(seen: Standing) -> tuple[Deviation | None, list[Deviation]]:
     """Return what the sentence tells of, unless that is over, and what else needs somebody."""
-    told, *rest = [list(_deviations_of(conn, each, at)) for each in verdict.findings] or [[]]
+    told, *rest = [list(_deviations_of(each, seen)) for each in seen.verdict.findings] or [[]]
     return next(iter(told), None), [*told[1:], *chain.from_iterable(rest)]
 
 
-def _deviations_of(conn: Connection, finding: Finding, at: datetime) -> Iterator[Deviation]:
+def _deviations_of(finding: Finding, seen: Standing) -> Iterator[Deviation]:
     if finding.name == "schedules.overdue":
-        yield from _overdue(conn, at)
+        yield from _overdue(seen.overdue, seen.at)
     else:
         yield _deviation(finding)
 
 
-def _overdue(conn: Connection, at: datetime) -> Iterator[Deviation]:
+def _overdue(late: Sequence[Overdue], at: datetime) -> Iterator[Deviation]:
     """Yield the schedules that are overdue, each with what to press."""
-    late = list_overdue(conn)
     for each in late[:MOST_OVERDUE]:
         can_run = each.reason in {"no_success", "not_fired"}
         yield Deviation(
@@ -193,9 +179,8 @@ PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] 
 }  # fmt: skip
 
 
-def _figures(
-    clock: Clock, counts: Counts, levels: Sequence[Level], groups: Sequence[FailureGroup], verdict: Verdict
-) -> list[Figure]:
+def _figures(clock: Clock, seen: Standing) -> list[Figure]:
+    verdict, counts, levels, groups = seen.verdict, seen.counts, seen.levels, seen.groups
     found = {each.name: each for each in verdict.findings}
     figures = verdict.figures
     oldest_s = figures.level.oldest_wait_s if figures else 0.0

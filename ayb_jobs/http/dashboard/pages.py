@@ -1,5 +1,7 @@
 """Every page of the dashboard."""
 
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
 
 from ayb_jobs.http.dashboard import (
@@ -21,9 +23,12 @@ from ayb_jobs.http.dashboard import (
 from ayb_jobs.http.dashboard.assets import Assets
 from ayb_jobs.http.dashboard.errors import PageRoute
 from ayb_jobs.http.dashboard.session import Sessions
-from ayb_jobs.http.dashboard.shell import Pages, Pulse, Visitor
+from ayb_jobs.http.dashboard.shared import Shared
+from ayb_jobs.http.dashboard.shell import Pages, Visitor
+from ayb_jobs.http.dashboard.standing import look
 from ayb_jobs.http.edge.auth import Authenticator
 from ayb_jobs.http.edge.problems import Refused
+from ayb_jobs.http.routes.health import judge
 from ayb_jobs.http.routes.stream import changes_of
 from ayb_jobs.http.services import Services
 
@@ -49,7 +54,13 @@ FOR_EVER = "public, max-age=31536000, immutable"
 
 def pages_of(services: Services, authenticator: Authenticator) -> Pages:
     """Return what the pages stand on."""
-    return Pages(services=services, sessions=Sessions(authenticator), pulse=Pulse(services))
+    pulse = Shared(partial(judge, services))
+    return Pages(
+        services=services,
+        sessions=Sessions(authenticator),
+        pulse=pulse,
+        standing=Shared(partial(look, services, pulse)),
+    )
 
 
 def router() -> APIRouter:

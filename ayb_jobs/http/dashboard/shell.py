@@ -1,8 +1,6 @@
 """What every page shares: who visits, what they may do, how things stand, and how a page is rendered."""
 
 import hmac
-import threading
-import time
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -25,10 +23,11 @@ from ayb_jobs.http.dashboard.clock import COOKIE as ZONE_COOKIE
 from ayb_jobs.http.dashboard.clock import Clock, chosen_zone
 from ayb_jobs.http.dashboard.forms import read_form
 from ayb_jobs.http.dashboard.session import COOKIE, Session, Sessions
+from ayb_jobs.http.dashboard.shared import Shared
+from ayb_jobs.http.dashboard.standing import Standing
 from ayb_jobs.http.dashboard.words import DONE, FLAGS, MOODS, SECTIONS, TOLD
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
-from ayb_jobs.http.routes.health import judge
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.words import count_words, span_words
@@ -42,8 +41,6 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "same-origin",  # without one, a browser says of no form where it was sent from
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-# A verdict is asked for by many pages at once, and is as good for two seconds.
-FRESH_S = 2.0
 SERVER_ERROR = 500
 LONGEST_COUNT = 10
 # The longest number of an attempt or of a deed.
@@ -55,23 +52,6 @@ class Blank(dict[str, str]):
 
     def __missing__(self, _: str) -> str:
         return ""
-
-
-class Pulse:
-    """How things stand, asked at most every two seconds however many pages want to know."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._lock = threading.Lock()
-        self._found: tuple[float, Verdict] | None = None
-
-    def ask(self) -> Verdict:
-        """Return how things stand."""
-        with self._lock:
-            if self._found is None or time.monotonic() - self._found[0] >= FRESH_S:
-                verdict = judge(self._services)
-                self._found = (time.monotonic(), verdict)
-            return self._found[1]
 
 
 @cache
@@ -89,12 +69,21 @@ def templates() -> Environment:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What the dashboard stands on, made once for an application."""
+    """What the dashboard stands on, made once for an application.
+
+    All pages tell the verdict of `pulse`; the first page is drawn from `standing`, which has a verdict as old.
+    """
 
     services: Services
     sessions: Sessions
-    pulse: Pulse
+    pulse: Shared[Verdict]
+    standing: Shared[Standing]
     assets: Assets = field(default_factory=Assets)
+
+    def forget(self) -> None:
+        """Have how things stand asked anew, since somebody has just changed something."""
+        self.pulse.forget()
+        self.standing.forget()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +202,8 @@ class Visit:
         return TOLD.get(word, "")
 
     def onward(self, path: str, told: str = "", **query_: Any) -> Response:
-        """Lead on to another page after a press, which then says what was done."""
+        """Lead on to another page after a press, which then says what was done, and how things stand since."""
+        self.pages.forget()
         return RedirectResponse(path + ("?" if told else "") + query(told=told, **query_), 303, HEADERS)
 
 

@@ -1,6 +1,7 @@
-"""A stream of job changes as server-sent events, from one look at the database a second however many watch."""
+"""A stream of job changes as server-sent events, from one look at the database a second at most, however many watch."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
@@ -23,6 +24,9 @@ MOST_WATCHERS = 50
 # A watcher that lags by more changes than this is told that it missed some.
 MOST_WAITING = 1000
 LOOK_S = 1.0
+# A look that takes long is taken more rarely, so that it takes a thirtieth of the time of one connection at most.
+COST = 30
+SELDOM_S = 10.0
 KEEP_ALIVE_S = 15.0
 
 HELLO = "retry: 3000\n\n"
@@ -88,6 +92,7 @@ class Changes:
         self._looking: asyncio.Task[None] | None = None
         self._looked = asyncio.Event()
         self._before = Look(changes=[], running=[], bulk_deed=None)
+        self._took_s = 0.0
 
     def admit(self, accepted: Accepted) -> Watcher:
         """Return a watcher with a place until it is dismissed; raises `Refused` if all places are taken."""
@@ -123,7 +128,7 @@ class Changes:
         await self._look()  # what changed before is no news
         self._looked.set()
         while self._watchers and not self._services.stopping.is_set():
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(max(LOOK_S, min(SELDOM_S, COST * self._took_s)))
             self._dismiss_strangers()
             self._tell(await self._look())
 
@@ -149,7 +154,10 @@ class Changes:
 
     def _ask(self) -> Look:
         with reading(self._services.database, self._services.read_timeout_s) as conn:
-            return look_for_changes(conn, self._before.running)
+            began = time.monotonic()
+            found = look_for_changes(conn, self._before.running)
+            self._took_s = time.monotonic() - began
+            return found
 
     def _tell(self, events: Sequence[str]) -> None:
         for watcher in self._watchers:

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from ayb_jobs.http.dashboard import shell
+from ayb_jobs.http.dashboard import shared
 from tests.http.dashboard import browsing
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "FRESH_S", 0.0)
+    monkeypatch.setattr(shared, "MOST_S", 0.0)
 
 
 @pytest.fixture(scope="module")

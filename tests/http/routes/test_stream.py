@@ -157,6 +157,22 @@ def test_streams_that_are_asked_for_at_once_are_bounded_too_and_share_their_look
     assert looks[2] - looks[0] > 1.9 * stream.LOOK_S
 
 
+def test_a_look_that_takes_long_is_taken_more_rarely(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def counted(conn: Connection, ran: Sequence[str]) -> Look:
+        looks.append(time.monotonic())
+        return look_for_changes(conn, ran)
+
+    monkeypatch.setattr(stream, "look_for_changes", counted)
+    monkeypatch.setattr(stream, "LOOK_S", 0.0)
+    monkeypatch.setattr(stream, "COST", 10.0**9)
+    monkeypatch.setattr(stream, "SELDOM_S", 1.5)
+    with watching(server):
+        eventually(lambda: len(looks) >= 3)
+    assert looks[2] - looks[0] > 1.9 * stream.SELDOM_S
+
+
 def test_stopping_ends_open_streams(db: Database) -> None:
     with serving(db) as server, watching(server) as watcher:
         server.services.stopping.set()

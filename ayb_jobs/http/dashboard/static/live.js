@@ -2,9 +2,9 @@
 // Rows never come, go or move under a reader. What has the pointer, the focus, a selection or is open stays as it is.
 "use strict";
 (() => {
-  const AT_MOST_MS = 2000, AT_LEAST_MS = 10000, AGAIN_MS = 5000;
+  const AT_MOST_MS = 2000, AT_LEAST_MS = 10000, AGAIN_MS = 5000, COST = 30;
   const main = document.getElementById("main");
-  let still = false, asked = 0, timer = 0, isAsking = false, isOver = false, read = Date.now();
+  let still = false, asked = 0, timer = 0, isAsking = false, isOver = false, read = Date.now(), took = 0;
 
   const isHeld = (node) => {
     const selection = getSelection();
@@ -69,6 +69,7 @@
     isAsking = true;
     asked = Date.now();
     const problem = await whatKeeps();
+    took = Date.now() - asked;
     isAsking = false;
     if (problem) say(`${Math.round((Date.now() - read) / 1000)} s old: ${problem}`);
     if (!isOver) later(AT_LEAST_MS);
@@ -102,7 +103,9 @@
 
   function later(ms) {
     if (still) return;
-    const wait = Math.max(ms, AT_MOST_MS - (Date.now() - asked));
+    // A page that takes long is asked for more rarely.
+    const apart = Math.min(AT_LEAST_MS, Math.max(AT_MOST_MS, COST * took));
+    const wait = Math.max(ms, apart - (Date.now() - asked));
     if (timer && ms >= AT_LEAST_MS) return;
     clearTimeout(timer);
     timer = setTimeout(ask, wait);

@@ -1,0 +1,59 @@
+"""Answers that many pages ask for and that cost the database something: each is made once for all of them."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+# An answer is as good for two seconds, and for longer if it took long: so its making takes at most a thirtieth of the
+# time of one connection. Beyond ten seconds nobody would call it live.
+FRESH_S = 2.0
+COST = 30
+MOST_S = 10.0
+
+Answer = TypeVar("Answer")
+
+
+def fresh_s(took_s: float) -> float:
+    """Return for how long an answer is as good as a new one, by how long it took to make."""
+    return min(MOST_S, max(FRESH_S, COST * took_s))
+
+
+class Shared(Generic[Answer]):
+    """One answer, whoever asks; made again once it is no longer fresh. It failing is an answer, too."""
+
+    def __init__(self, make: Callable[[], Answer]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._found: Answer | None = None
+        self._failed: Exception | None = None
+        self._good_until = float("-inf")
+
+    def ask(self) -> Answer:
+        """Return the answer; raises what its making raised."""
+        with self._lock:
+            if time.monotonic() >= self._good_until:
+                self._renew()
+            if self._failed is not None:
+                raise self._failed.with_traceback(None)
+            return self._found  # type: ignore[return-value] # None only if that is the answer
+
+    def renew(self) -> Answer:
+        """Return an answer that is made now, which whoever asks later is told as well."""
+        self.forget()
+        return self.ask()
+
+    def forget(self) -> None:
+        """Have the answer made again for whoever asks next, as after a change."""
+        with self._lock:
+            self._good_until = float("-inf")
+
+    def _renew(self) -> None:
+        self._found, self._failed = None, None
+        began = time.monotonic()
+        try:
+            self._found = self._make()
+        except Exception as error:  # noqa: BLE001 - raised to everybody who asks
+            self._failed = error
+        ended = time.monotonic()
+        self._good_until = ended + fresh_s(ended - began)
