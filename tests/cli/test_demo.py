@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ayb_jobs.cli.commands.demo import program_as_called
@@ -111,3 +112,19 @@ def test_a_sick_database_shows_many_findings(tmp_path: Path) -> None:
         "The sequence of attempts stands at 1", "Everybody may use",
     ):  # fmt: skip
         assert words in done.stdout
+
+
+def test_the_sick_demo_serves_its_pages_and_says_what_comes_later(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with (
+        output.open("wb") as file,
+        subprocess.Popen([*PROGRAM, "--sick"], cwd=tmp_path, stdout=file, stderr=file) as demo,
+    ):
+        eventually(lambda: "Ctrl-C stops it" in output.read_text(), within_s=60)
+        found = re.search(r"Look around: (\S+) in a browser", output.read_text())
+        assert found is not None, output.read_text()
+        for page in ("", "jobs", "schedules", "queues", "daemons"):
+            assert httpx.get(found[1] + page, timeout=30).status_code == 200
+        assert "After a minute doctor finds as well the session" in output.read_text()
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0

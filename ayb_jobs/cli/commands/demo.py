@@ -25,12 +25,12 @@ from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 from ayb_jobs.config import Retention
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import DatabaseError
+from ayb_jobs.lab.demo.sick import SERVER, sick
 from ayb_jobs.lab.demo.tour import (
     DemoJob,
     enqueue_jobs,
     jobs_now,
     keep_alive,
-    make_sick,
     make_tables,
     only_valid_rows_left,
     switch_off,
@@ -53,12 +53,12 @@ BEAT_S = 15.0
 
 @click.command
 @click.option("--once", is_flag=True, help="End when the jobs have ended, instead of leaving the daemon up.")
-@click.option("--sick", is_flag=True, help="Show a database in which much is wrong, instead of the tour.")
+@click.option("--sick", "is_sick", is_flag=True, help="Show a database in which much is wrong, instead of the tour.")
 @common_options
 @table_options
 @pass_options
 @click.pass_context
-def demo(ctx: click.Context, options: Options, *, once: bool, sick: bool) -> None:
+def demo(ctx: click.Context, options: Options, *, once: bool, is_sick: bool) -> None:
     """Take a tour: make AYB's and Barycenter's tables with 100,000 rows, and let the daemon clean them up.
 
     Everything happens on a PostgreSQL of its own that is thrown away at the end. The daemon is left up until Ctrl-C, so
@@ -67,7 +67,7 @@ def demo(ctx: click.Context, options: Options, *, once: bool, sick: bool) -> Non
     With --once, exits with 0 if all eight jobs completed and exactly the expired rows are gone, else with 1.
     """
     end_as_by_ctrl_c()
-    if sick:
+    if is_sick:
         show_sick(once=once)
         return
     with EmbeddedPostgres.throwaway() as server, tempfile.TemporaryDirectory(prefix="ayb-jobs-demo-") as folder:
@@ -91,11 +91,14 @@ def show_sick(*, once: bool) -> None:
 
     The daemon that serves it runs no job: it has a queue of its own.
     """
-    with EmbeddedPostgres.throwaway() as server, tempfile.TemporaryDirectory(prefix="ayb-jobs-demo-") as folder:
+    with (
+        EmbeddedPostgres.throwaway(settings=SERVER) as server,
+        tempfile.TemporaryDirectory(prefix="ayb-jobs-demo-") as folder,
+        closing(connect(server.url(), name="ayb-jobs-demo")) as conn,
+    ):
         url, log_file = server.url(), Path(folder) / "daemon.log"
-        with closing(connect(url, name="ayb-jobs-demo")) as conn:
-            migrate(conn)
-            make_sick(conn)
+        migrate(conn)
+        with sick(conn, url):
             show_report(examine(conn, url, Retention()))
             if once:
                 return
@@ -107,6 +110,7 @@ def show_sick(*, once: bool) -> None:
                 say(f"\nLook around: {api_url(log_file)}/ in a browser, the dashboard")
                 say(f"  {program_as_called()} --database-url '{url}' doctor")
                 say(f"  {program_as_called()} --database-url '{url}' why")
+                say("After a minute doctor finds as well the session that has locked a job and does nothing.")
                 say("Ctrl-C stops it and throws everything away.")
                 with suppress(KeyboardInterrupt):
                     while process.poll() is None:

@@ -51,11 +51,6 @@ def make_tables(conn: Connection) -> None:
     conn.execute(files(__package__).joinpath("tables.sql").read_bytes())
 
 
-def make_sick(conn: Connection) -> None:
-    """Fill a database in which much is wrong; its daemons are made up."""
-    conn.execute(files(__package__).joinpath("sick.sql").read_bytes())
-
-
 KEEP_ALIVE = """
     WITH beaten AS (
         UPDATE _ayb_job_workers SET heartbeat_at = now() WHERE id LIKE 'api-1:%' OR id LIKE 'api-2:%' RETURNING id
