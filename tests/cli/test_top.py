@@ -336,11 +336,11 @@ def test_rates_are_of_full_minutes_and_only_what_will_fire_is_coming(conn: Conne
         conn.execute(
             "INSERT INTO _ayb_job_minutes (at, job_type, completed, failed, retried, records) "
             "SELECT date_trunc('minute', now()) - ago * interval '1 minute', type, 10 + ago, 1, 0, 0 "
-            "FROM generate_series(0, 1) AS ago, unnest(ARRAY['a', 'b']) AS type"
+            "FROM generate_series(0, 20) AS ago, unnest(ARRAY['a', 'b']) AS type"
         )
         details = glance(conn, Retention()).details
     assert details is not None
-    assert [minute.completed for minute in details.minutes] == [*[0] * 14, 22]
+    assert [minute.completed for minute in details.minutes] == [2 * (10 + ago) for ago in range(15, 0, -1)]
     assert [each.name for each in details.coming] == ["first", "second"]
 
 

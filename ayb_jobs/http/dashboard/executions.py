@@ -19,6 +19,7 @@ from ayb_jobs.storage.queue.minutes import Minute, list_minutes
 
 PAGE = 50
 # How far a chart reaches back, and the time of one bar.
+MINUTE = timedelta(minutes=1)
 OVERS: dict[str, tuple[str, timedelta, timedelta]] = {
     "hour": ("last hour", timedelta(hours=1), timedelta(minutes=2)),
     "day": ("last 24 hours", timedelta(hours=24), timedelta(minutes=30)),
@@ -78,7 +79,7 @@ def _chart(minutes: Sequence[Minute], at: datetime, clock: Clock, over: str) -> 
     """Return records where handlers tell of any, else what ended, over time."""
     word, span, step = OVERS[over]
     tells_records = any(each.records for each in minutes)
-    start = at.replace(second=0, microsecond=0) - span
+    start = at.replace(second=0, microsecond=0) + MINUTE - span
     bars = [0] * round(span / step)
     for each in minutes:
         place = min(len(bars) - 1, max(0, round((each.at - start) / step)))

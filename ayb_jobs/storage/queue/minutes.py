@@ -197,7 +197,7 @@ def delete_levels(conn: Connection, ats: Sequence[str]) -> Deleted:
 
 
 LIST_MINUTES = """
-    SELECT date_bin(%(step)s::interval, at, date_trunc('minute', now()) - %(span)s::interval) AS at,
+    SELECT date_bin(%(step)s::interval, at, date_trunc('minute', now()) + interval '1 minute' - %(span)s::interval) AS at,
         sum(completed)::bigint AS completed, sum(failed)::bigint AS failed, sum(retried)::bigint AS retried,
         sum(records)::bigint AS records
     FROM _ayb_job_minutes
@@ -211,7 +211,10 @@ LIST_MINUTES = """
 def list_minutes(
     conn: Connection, *, span: timedelta, step: timedelta, job_type: str | None = None
 ) -> Sequence[Minute]:
-    """Return what ended within `span`, summed by `step`, the earliest first, without steps in which nothing ended."""
+    """Return what ended within `span`, summed by `step`, the earliest first, without steps in which nothing ended.
+
+    The last step ends with the present minute, which is not over.
+    """
     values = {"span": span, "step": step, "job_type": job_type}
     with conn.cursor(row_factory=class_row(Minute)) as cursor:
         return cursor.execute(LIST_MINUTES, values, prepare=False).fetchall()

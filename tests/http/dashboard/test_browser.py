@@ -217,16 +217,37 @@ def test_a_page_says_that_it_is_stale_and_what_has_the_pointer_is_kept(browser: 
         sick.conn.execute(
             "UPDATE _ayb_jobs SET state = 'canceled', canceled_at = now(), updated_at = now() WHERE id = %s", (job,)
         )
-        before = page.inner_text("#asof")
-        page.wait_for_function("before => document.getElementById('asof').innerText !== before", arg=before)
+        before = page.inner_text("#asof time")
+        page.wait_for_selector("#asof.stale >> text=what you point at or have open has changed since")
         assert "waits" in page.inner_text(f"#job-{job}")
+        assert page.inner_text("#asof time") == before  # what is kept is of then
         page.route("**/jobs?**", lambda route: route.abort())
-        page.wait_for_selector("#asof.stale")
+        page.wait_for_selector("#asof.stale >> text=s old")
         assert "the daemon does not answer" in page.inner_text("#asof")
         page.unroute("**/jobs?**")
         page.mouse.move(0, 0)
         page.click("text=ask again")
         page.wait_for_selector(f"#job-{job} .st-canceled")
+
+
+def test_a_page_that_nobody_sees_holds_no_stream(browser: Any, sick: Sick) -> None:
+    become = """hidden => {
+        Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+        document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    with watched(browser, sick) as page:
+        page.add_init_script("""
+            const Real = EventSource;
+            window.streams = [];
+            window.EventSource = class extends Real { constructor(url) { super(url); window.streams.push(this); } };
+        """)
+        page.goto(sick.at("/"))
+        opened = "() => window.streams.filter(each => each.readyState !== EventSource.CLOSED).length"
+        assert page.evaluate(opened) == 1
+        page.evaluate(become, arg=True)
+        assert page.evaluate(opened) == 0
+        page.evaluate(become, arg=False)
+        assert page.evaluate(opened) == 1
 
 
 def test_a_page_that_is_open_says_why_it_is_stale(browser: Any, sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -651,3 +651,12 @@ def test_the_pages_of_hostile_schedules_and_jobs_answer(
         for (row_id,) in conn.execute(f"SELECT id FROM {table} ORDER BY id LIMIT 25").fetchall():
             answer = guest.client.get(f"/{page}/{row_id}")
             assert answer.status_code == 200, conn.execute(f"SELECT * FROM {table} WHERE id = %s", (row_id,)).fetchone()
+
+
+def test_a_queue_keeps_its_row_when_another_comes_before_it(guest: Guest, conn: Connection) -> None:
+    make_job(conn, queue="mail")
+    mail = [each for each in guest.get("/queues").ids if each.startswith("queue-")]
+    make_job(conn, queue="aaa")
+    both = [each for each in guest.get("/queues").ids if each.startswith("queue-")]
+    assert len(both) == len(mail) + 1
+    assert both[1:] == mail

@@ -82,3 +82,13 @@ def test_minutes_are_kept_for_days(db: Database, conn: Connection) -> None:
     Pruner(database=db, retention=Retention(), emit=lambda _: None, stopping=threading.Event()).tick()
     assert conn.execute("SELECT count(*) FROM _ayb_job_minutes").fetchone() == (2,)
     assert conn.execute("SELECT count(*) FROM _ayb_job_levels").fetchone() == (2,)
+
+
+def test_each_step_holds_as_many_minutes_as_any_other(conn: Connection) -> None:
+    with conn.transaction():  # the clock stands still in it
+        conn.execute(
+            "INSERT INTO _ayb_job_minutes (at, job_type, completed) "
+            "SELECT date_trunc('minute', now()) - ago * interval '1 minute', 'a', 1 FROM generate_series(0, 90) AS ago"
+        )
+        found = list_minutes(conn, span=HOUR, step=timedelta(minutes=2))
+    assert [each.completed for each in found] == [2] * 30

@@ -40,17 +40,32 @@
     newer.firstElementChild.textContent = `show ${news.size} newer`;
   }
 
+  // Whether a part that stays as it is would be another by now; the time of the data is apart.
+  function isKept(part, its) {
+    if (!part.hasAttribute("data-rows")) return isHeld(part) && !bare(part).isEqualNode(bare(its));
+    const news = new Map([...its.children].map((row) => [row.id, row]));
+    return [...part.children].some((row) => isHeld(row) && !(news.has(row.id) && row.isEqualNode(news.get(row.id))));
+  }
+
+  function bare(part) {
+    const copy = part.cloneNode(true);
+    copy.querySelector("#asof")?.remove();
+    return copy;
+  }
+
   function put(text) {
-    const fresh = new DOMParser().parseFromString(text, "text/html");
-    if (!fresh.getElementById("asof")) return false;
+    const fresh = new DOMParser().parseFromString(text, "text/html"), asof = fresh.getElementById("asof");
+    if (!asof) return false;
     document.title = fresh.title;
-    for (const part of document.querySelectorAll("[data-live]")) {
+    const parts = [...document.querySelectorAll("[data-live]")].filter((part) => fresh.getElementById(part.id));
+    const kept = parts.some((part) => part.id !== "asof" && isKept(part, fresh.getElementById(part.id)));
+    if (kept) asof.replaceWith(document.getElementById("asof").cloneNode(true));
+    for (const part of parts) {
       const its = fresh.getElementById(part.id);
-      if (!its) continue;
       if (part.hasAttribute("data-rows")) rows(part, its);
       else if (part.id === "asof" || !isHeld(part)) morph(part, its);
     }
-    say();
+    say(kept ? "what you point at or have open has changed since" : "");
     return true;
   }
 
@@ -111,17 +126,23 @@
     timer = setTimeout(ask, wait);
   }
 
+  // A browser opens six connections to a site at once, and each stream holds one: a page that nobody sees has none.
   function watch() {
-    const stream = new EventSource("/live");
-    let due = false;
+    let stream = null, due = false;
     const changed = () => {
       if (due || document.hidden) return;
       due = true;
       setTimeout(() => { due = false; later(0); }, 100);
     };
-    for (const kind of ["job", "missed", "unavailable"]) stream.addEventListener(kind, changed);
-    addEventListener("pagehide", () => stream.close());
-    document.addEventListener("visibilitychange", () => { if (!document.hidden) later(0); });
+    const listen = () => {
+      if (stream) stream.close();
+      stream = document.hidden ? null : new EventSource("/live");
+      for (const kind of ["job", "missed", "unavailable"]) if (stream) stream.addEventListener(kind, changed);
+    };
+    listen();
+    addEventListener("pagehide", () => { if (stream) stream.close(); });
+    addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
+    document.addEventListener("visibilitychange", () => { listen(); if (!document.hidden) later(0); });
   }
 
   function preview(form) {
