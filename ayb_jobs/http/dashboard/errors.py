@@ -16,7 +16,7 @@ from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound, TookTooLong
 from ayb_jobs.http.dashboard.login import local
 from ayb_jobs.http.dashboard.shell import HEADERS, Visit, guest_of, query
-from ayb_jobs.http.edge.problems import Refused
+from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
 from ayb_jobs.model.words import as_sentence
 
 NO_SESSION = 401
@@ -95,7 +95,7 @@ def _page_before(visit: Visit) -> str:
 def _told_of(visit: Visit, error: AybJobsError) -> _Told:
     sentence = as_sentence(str(error))
     match error:
-        case Refused(status=503):
+        case Refused(status=503) if str(error) == NOT_ENABLED:
             return _Told(status=503, sentence=DISABLED.sentence, lines=(HOW_TO_ENABLE,))
         case Refused():
             return _Told(status=error.status, sentence=sentence)

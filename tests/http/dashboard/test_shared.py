@@ -9,6 +9,7 @@ import pytest
 
 from ayb_jobs.http.dashboard import shared
 from ayb_jobs.http.dashboard.shared import Shared, fresh_s
+from ayb_jobs.http.routes import stream
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from tests.factories import make_job
@@ -82,3 +83,11 @@ def test_who_presses_is_told_how_things_stand_since(guest: Guest, conn: Connecti
     before = guest.get("/").text
     guest.press(guest.get(f"/jobs/{failed}"), "Retry this job")
     assert guest.get("/").text != before
+
+
+def test_a_stream_too_many_is_not_told_as_disabled(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MOST_WATCHERS", 0)
+    refused = guest.client.get("/live")
+    assert refused.status_code == 503
+    assert "streams are open already" in refused.text
+    assert "disabled" not in refused.text
