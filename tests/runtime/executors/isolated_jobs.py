@@ -88,6 +88,8 @@ def wait(ctx: JobContext) -> None:
     if ctx.payload == "deaf":
         time.sleep(3600)
     ctx.stopping.wait()
+    if ctx.payload == "slow":  # to obey: what is ordered behind it is taken back long before
+        time.sleep(0.5)
     ctx.check()
 
 
