@@ -1,6 +1,5 @@
 """What every page shares: who visits, what they may do, how things stand, and how a page is rendered."""
 
-import hashlib
 import hmac
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
@@ -186,7 +185,6 @@ class Visit:
             "iso": instant_text,
             "query": query,
             "span_words": span_words,
-            "row_id": row_id,
             "count_words": count_words,
             "in_code": charts.in_code,
             "marked": charts.marked,
@@ -207,11 +205,6 @@ class Visit:
         """Lead on to another page after a press, which then says what was done, and how things stand since."""
         self.pages.forget()
         return RedirectResponse(path + ("?" if told else "") + query(told=told, **query_), 303, HEADERS)
-
-
-def row_id(kind: str, name: str) -> str:
-    """Return what tells a row from others of its kind, wherever it stands: names may hold what no id may."""
-    return f"{kind}-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
 
 
 def query(**values: Any) -> str:
