@@ -5,18 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-# An answer is as good for two seconds, and for longer if it took long: so its making takes at most a thirtieth of the
-# time of one connection. Beyond ten seconds nobody would call it live.
+from ayb_jobs.http.pacing import apart_s
+
+# For how long an answer is as good as a new one, and for longer if it took long to make.
 FRESH_S = 2.0
-COST = 30
-MOST_S = 10.0
 
 Answer = TypeVar("Answer")
-
-
-def fresh_s(took_s: float) -> float:
-    """Return for how long an answer is as good as a new one, by how long it took to make."""
-    return min(MOST_S, max(FRESH_S, COST * took_s))
 
 
 class Shared(Generic[Answer]):
@@ -56,4 +50,4 @@ class Shared(Generic[Answer]):
         except Exception as error:  # noqa: BLE001 - raised to everybody who asks
             self._failed = error
         ended = time.monotonic()
-        self._good_until = ended + fresh_s(ended - began)
+        self._good_until = ended + apart_s(ended - began, least_s=FRESH_S)

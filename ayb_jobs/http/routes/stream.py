@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.events import RequestFailed
 from ayb_jobs.http.edge.problems import Refused
+from ayb_jobs.http.pacing import apart_s
 from ayb_jobs.http.parsing import OURS
 from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.services import Services
@@ -24,9 +25,6 @@ MOST_WATCHERS = 50
 # A watcher that lags by more changes than this is told that it missed some.
 MOST_WAITING = 1000
 LOOK_S = 1.0
-# A look that takes long is taken more rarely, so that it takes a thirtieth of the time of one connection at most.
-COST = 30
-SELDOM_S = 10.0
 KEEP_ALIVE_S = 15.0
 
 HELLO = "retry: 3000\n\n"
@@ -128,7 +126,7 @@ class Changes:
         await self._look()  # what changed before is no news
         self._looked.set()
         while self._watchers and not self._services.stopping.is_set():
-            await asyncio.sleep(max(LOOK_S, min(SELDOM_S, COST * self._took_s)))
+            await asyncio.sleep(apart_s(self._took_s, least_s=LOOK_S))
             self._dismiss_strangers()
             self._tell(await self._look())
 

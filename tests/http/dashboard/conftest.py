@@ -11,7 +11,7 @@ from tests.http.dashboard import browsing
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "MOST_S", 0.0)
+    monkeypatch.setattr(shared, "apart_s", lambda _, **__: 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -643,7 +643,7 @@ def test_without_a_token_whoever_is_on_this_machine_may_look_and_act(db: Databas
 def test_the_pages_of_hostile_schedules_and_jobs_answer(
     guest: Guest, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "fresh_s", lambda _: 60.0)  # how things stand is asked once: each page tells it
+    monkeypatch.setattr(shared, "apart_s", lambda _, **__: 60.0)  # how things stand is asked once: each page tells it
     for seed, always in enumerate((SCHEDULE, SCHEDULE | {"expect_success_within_s": "1e300"})):
         write_hostile_rows(conn, "_ayb_job_schedules", always, seed)
     write_hostile_rows(conn, "_ayb_jobs", {"type": "'a'", "schedule_id": A_SCHEDULE})

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ayb_jobs.http.dashboard import shared
-from ayb_jobs.http.dashboard.shared import Shared, fresh_s
+from ayb_jobs.http.dashboard.shared import FRESH_S, Shared
+from ayb_jobs.http.pacing import apart_s
 from ayb_jobs.http.routes import stream
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -22,7 +23,7 @@ WATCHERS = 8
 
 @pytest.fixture
 def _fresh_for_long(_fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "fresh_s", lambda _: TWO_HOURS)
+    monkeypatch.setattr(shared, "apart_s", lambda _, **__: TWO_HOURS)
 
 
 @pytest.fixture
@@ -32,9 +33,8 @@ def guest(db: Database, _fresh_for_long: None) -> Iterator[Guest]:
 
 
 @pytest.mark.parametrize(("took_s", "for_s"), [(0.0, 2.0), (0.05, 2.0), (0.1, 3.0), (0.3, 9.0), (5.0, 10.0)])
-def test_what_took_long_is_good_for_longer(monkeypatch: pytest.MonkeyPatch, took_s: float, for_s: float) -> None:
-    monkeypatch.undo()  # as it is without what the other tests need
-    assert fresh_s(took_s) == pytest.approx(for_s)
+def test_what_took_long_is_good_for_longer(took_s: float, for_s: float) -> None:
+    assert apart_s(took_s, least_s=FRESH_S) == pytest.approx(for_s)
 
 
 @pytest.mark.usefixtures("_fresh_for_long")

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ayb_jobs.http import pacing
 from ayb_jobs.http.routes import stream
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -166,11 +167,11 @@ def test_a_look_that_takes_long_is_taken_more_rarely(server: Server, monkeypatch
 
     monkeypatch.setattr(stream, "look_for_changes", counted)
     monkeypatch.setattr(stream, "LOOK_S", 0.0)
-    monkeypatch.setattr(stream, "COST", 10.0**9)
-    monkeypatch.setattr(stream, "SELDOM_S", 1.5)
+    monkeypatch.setattr(pacing, "COST", 10.0**9)
+    monkeypatch.setattr(pacing, "MOST_S", 1.5)
     with watching(server):
         eventually(lambda: len(looks) >= 3)
-    assert looks[2] - looks[0] > 1.9 * stream.SELDOM_S
+    assert looks[2] - looks[0] > 1.9 * pacing.MOST_S
 
 
 def test_stopping_ends_open_streams(db: Database) -> None:
