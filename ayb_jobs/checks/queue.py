@@ -1,10 +1,12 @@
 """Whether jobs run in time, and end well."""
 
+import shlex
 from datetime import timedelta
 
 from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.model.pauses import resume_command
 from ayb_jobs.model.waiting import all_slots
-from ayb_jobs.model.words import count_words, one_line, quoted, shell_line, span_words
+from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.held import list_held
 from ayb_jobs.storage.queue.lateness import count_abandoned, find_longest, list_failing, list_paused_jobs
@@ -59,7 +61,7 @@ def paused(conn: Connection) -> Finding | None:
         named=f"{what} {quoted(first.name)} has been paused for {span_words(first.since_s)} by "
         f"{one_line(first.paused_by)}{said}; {jobs} for its end{others}",
         meaning="They are not late: somebody wants them to wait. Nothing of what is paused starts.",
-        remedy=shell_line("ayb-jobs", f"{what}s", "resume", first.name),
+        remedy=resume_command(what, first.name),
         evidence={"pauses": [each._asdict() for each in waiting]},
     )
 
@@ -103,7 +105,7 @@ def failing(conn: Connection) -> Finding | None:
         named=f"{count_words(worst.failed, f'{quoted(worst.type)} job')} failed in the last hour, while "
         f"{completed} completed{others}",
         meaning="They have used up their attempts. Nothing runs them again by itself.",
-        remedy=shell_line("ayb-jobs", "jobs", "list", "--state", "failed", "--type", worst.type),
+        remedy=f"ayb-jobs jobs list --state failed --type {shlex.quote(worst.type)}",
         evidence={"type": worst.type, "byType": {each.type: each.failed for each in many}},
     )
 

@@ -1,10 +1,11 @@
 """Whether the schedules do what is expected of them."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from ayb_jobs.checks.finding import Finding, Severity, warning
-from ayb_jobs.model.words import count_words, one_line, quoted, shell_line, span_words
+from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
@@ -43,13 +44,14 @@ def never(conn: Connection) -> Iterator[Finding]:
     if not silent:
         return
     first = silent[0]
+    typed = shlex.quote(first.name)
     others = f"; {count_words(len(silent) - 1, 'other is', 'others are')} alike" if silent[1:] else ""
     when = f"has no fire before {first.next_run_at:%Y}" if first.next_run_at else "never fires again"
     yield warning(
         "schedules.never",
         f"schedule {quoted(first.name)} {when}: {one_line(first.cron)}{others}",
         "It is enabled, and makes no job.",
-        f"{shell_line('ayb-jobs', 'schedules', 'update', first.name)} --cron …, or: {shell_line('ayb-jobs', 'schedules', 'disable', first.name)}",
+        f"ayb-jobs schedules update {typed} --cron …, or: ayb-jobs schedules disable {typed}",
         {"byName": {each.name: each.state for each in silent}},
     )
 

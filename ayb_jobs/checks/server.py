@@ -7,7 +7,7 @@ from datetime import datetime
 from ayb_jobs.checks.finding import Finding, warning
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.zones import find_zone, utc_offset
-from ayb_jobs.model.words import count_words, quoted, span_words, sql_name, sql_text
+from ayb_jobs.model.words import count_words, quoted, span_words
 from ayb_jobs.storage import server
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.listener import notifications_arrive
@@ -39,7 +39,7 @@ def held_back(conn: Connection) -> Iterator[Finding]:
             "rows.held_back",
             f"{what} {holder.name} has kept old versions of rows{age}",
             "Queues are slower the longer it lasts, since each job leaves versions that cannot be removed.",
-            remedy.format(name=holder.name if holder.kind == "session" else sql_text(holder.name)),
+            remedy.format(name=holder.name if holder.kind == "session" else server.sql_text(conn, holder.name)),
             holder._asdict(),
         )
 
@@ -106,7 +106,7 @@ def open_schemas(conn: Connection) -> Iterator[Finding]:
             "schema.open",
             f"everybody may create objects in the schema {quoted(schema)}, where our tables are",
             "A role can make a function or an operator there that statements of others then run.",
-            f"REVOKE CREATE ON SCHEMA {sql_name(schema)} FROM PUBLIC",
+            f"REVOKE CREATE ON SCHEMA {server.sql_name(conn, schema)} FROM PUBLIC",
             {"schema": schema},
         )
 

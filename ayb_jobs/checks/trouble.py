@@ -1,9 +1,10 @@
 """Checks of the work: of daemons, types, limits, batches, and of what waits for a parent."""
 
+import shlex
 from collections.abc import Iterator
 
 from ayb_jobs.checks.finding import Finding, warning
-from ayb_jobs.model.words import count_words, quoted, shell_line, span_words
+from ayb_jobs.model.words import count_words, quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import trouble
 from ayb_jobs.storage.fleet.limits import list_limits
@@ -47,11 +48,12 @@ def never_met(conn: Connection) -> Iterator[Finding]:
     """Find limits that let no job start, and jobs whose parent failed and is held for."""
     for limit in list_limits(conn):
         if limit.waiting and 0 in (limit.new.max_running, limit.new.key_max_running):
+            typed = shlex.quote(limit.new.name)
             yield warning(
                 "limits.never",
                 f"the limit {quoted(limit.new.name)} lets no job start, and {count_words(limit.waiting, 'job waits', 'jobs wait')} under it",
                 "They wait until the limit is changed or removed.",
-                f"{shell_line('ayb-jobs', 'limits', 'set', limit.new.name)} …, or: {shell_line('ayb-jobs', 'limits', 'remove', limit.new.name)}",
+                f"ayb-jobs limits set {typed} …, or: ayb-jobs limits remove {typed}",
                 {"limit": limit.new.name, "waiting": limit.waiting},
             )
     held = trouble.count_held_children(conn)

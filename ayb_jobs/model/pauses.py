@@ -1,5 +1,6 @@
 """Pauses: of a queue, a job type or a key of a limit, whose jobs nobody starts meanwhile."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,11 @@ def checked_pausable(kind: PauseKind, name: str) -> str:
     if not limit or not slash:
         raise InvalidInput(f"key is {name!r}; give LIMIT/KEY, such as api/tenant-7", field=kind)
     return name
+
+
+def resume_command(kind: str, name: str) -> str:
+    """Return what ends a pause, as one types it into a shell, in which the name can do nothing of its own."""
+    return f"ayb-jobs {kind}s resume {shlex.quote(name)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

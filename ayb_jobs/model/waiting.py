@@ -9,6 +9,7 @@ from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.model.names import did_you_mean
+from ayb_jobs.model.pauses import resume_command
 from ayb_jobs.model.surroundings import LastAttempt, Runner, SetAside, Surroundings
 from ayb_jobs.model.words import count_words, span_words
 
@@ -99,7 +100,7 @@ def paused(_: Job, around: Surroundings) -> Reason | None:
     """Find that its queue, its type or its key is paused."""
     if around.pause is None:
         return None
-    remedy = f"ayb-jobs {around.pause.kind}s resume {around.pause.name}"
+    remedy = resume_command(around.pause.kind, around.pause.name)
     return Reason(kind=WaitKind.PAUSED, words=around.pause.words, remedy=remedy)
 
 

@@ -1,6 +1,5 @@
 """Figures as people read them in sentences: time spans, counts, names."""
 
-import shlex
 import signal
 
 # Below these, rounded, a span is told in milliseconds, and in tenths of a second.
@@ -56,24 +55,6 @@ def quoted(name: str) -> str:
     """Return a name that somebody gave, as sentences show it: in backticks, in one line, and not too long."""
     shown = name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
     return f"`{''.join(part if part.isprintable() and part != '`' else '?' for part in shown)}`"
-
-
-def shell_line(*words: str) -> str:
-    """Return a command as one types it into a shell, in which a name that somebody gave can do nothing of its own."""
-    return shlex.join(words)
-
-
-def sql_text(text: str) -> str:
-    """Return a text as a statement has it, in which it can do nothing of its own."""
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
-
-
-def sql_name(name: str) -> str:
-    """Return a name as a statement has it: as it is if it is plain, else in quotes."""
-    is_plain = name.isascii() and name.isidentifier() and name == name.lower()
-    doubled = name.replace('"', '""')
-    return name if is_plain else f'"{doubled}"'
 
 
 def as_sentence(fact: str) -> str:

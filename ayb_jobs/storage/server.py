@@ -12,6 +12,16 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import one_row
 
 
+def sql_text(conn: Connection, text: str) -> str:
+    """Return a text as a statement has it, in which it can do nothing of its own."""
+    return str(one_row(conn.execute("SELECT quote_literal(%s::text)", (text,)))[0])
+
+
+def sql_name(conn: Connection, name: str) -> str:
+    """Return a name as a statement has it, in quotes if it needs them."""
+    return str(one_row(conn.execute("SELECT quote_ident(%s::text)", (name,)))[0])
+
+
 class Holder(NamedTuple):
     """What keeps old versions of rows from being removed: its kind, name or process id, age, and statement."""
 

