@@ -124,7 +124,11 @@ def build(
     attempts = Attempts(
         services=services,
         backoff=backoff,
-        endings=Endings(settle=completer.settle, release=completer.release),
+        endings=Endings(
+            settle=completer.settle,
+            release=completer.release,
+            late=lambda held: producer.slot_freed(held.job.queue),
+        ),
         paused=paused,
     )
     executors = build_executors(

@@ -99,6 +99,35 @@ def test_what_a_sweep_leaves_out_is_looked_for_from_the_bottom_once_there_is_a_s
     assert floors == {"slow": "2026-01-01", "quick": "2026-01-01"}
 
 
+def test_what_a_look_leaves_in_a_queue_is_looked_for_though_another_slot_of_it_was_freed_meanwhile(
+    db: Database, conn: Connection
+) -> None:
+    buffer, in_flight = Buffer(on_low=lambda: None), InFlight()
+    producer, *_ = producing(
+        db, buffer, in_flight, queues=["slow"], slots={"slow": 1}, concurrency=9, mean_run_s=lambda: 0.01
+    )
+    conn.execute(INSERT, ("test", "slow", 3))
+    for _ in range(3):
+        assert producer.tick() == 0.0
+        (held,) = buffer.take_back()
+        in_flight.remove([held.job.lease_id])  # its ending is not heard
+    assert producer.tick() > 0.0
+
+
+def test_a_look_that_was_refused_is_asked_once_a_slot_is_said_to_be_free(db: Database, conn: Connection) -> None:
+    buffer, in_flight = Buffer(on_low=lambda: None), InFlight()
+    producer, _, look = producing(
+        db, buffer, in_flight, queues=["slow"], slots={"slow": 1}, concurrency=9, mean_run_s=lambda: 0.01
+    )
+    conn.execute(INSERT, ("test", "slow", 2))
+    while producer.tick() == 0.0:
+        pass
+    producer.slot_freed("other")
+    assert not look.backlog.asks
+    producer.slot_freed("slow")
+    assert look.backlog.asks
+
+
 def test_a_handler_that_runs_on_after_its_attempt_was_settled_fills_its_slot(conn: Connection) -> None:
     make_job(conn, queue="slow")
     (job,) = lease_jobs(conn, worker_id="w", lanes=[Lane("slow", 2)], types=["test"], limit=1, lease_s=60)
@@ -107,6 +136,39 @@ def test_a_handler_that_runs_on_after_its_attempt_was_settled_fills_its_slot(con
     assert slots.free() == {"slow": 1, "other": 1}
     runs.clear()
     assert slots.free() == {"slow": 2, "other": 1}
+
+
+def test_a_look_that_was_refused_is_asked_though_another_found_the_slot_free_before_its_ending_was_heard(
+    conn: Connection,
+) -> None:
+    make_job(conn, queue="slow")
+    (job,) = lease_jobs(conn, worker_id="w", lanes=[Lane("slow", 2)], types=["test"], limit=1, lease_s=60)
+    runs = [Held(job, 0.0)]
+    slots = QueueSlots({"slow": 1, "other": 1}, running=lambda: runs)
+    assert not slots.freed(["slow"])
+    assert slots.free() == {"slow": 0, "other": 1}
+    runs.clear()
+    assert slots.free() == {"slow": 1, "other": 1}
+    assert slots.full == {"slow"}
+    assert not slots.freed(["other"])
+    assert slots.freed(["slow"])
+    assert not slots.freed(["slow"])
+    assert slots.free() == {"slow": 1, "other": 1}
+    assert slots.full == frozenset()
+
+
+def test_a_slot_that_is_freed_while_they_are_counted_is_heard_of(conn: Connection) -> None:
+    make_job(conn, queue="slow")
+    (job,) = lease_jobs(conn, worker_id="w", lanes=[Lane("slow", 2)], types=["test"], limit=1, lease_s=60)
+    heard = []
+
+    def running_while_it_ends() -> list[Held]:
+        heard.append(slots.freed(["slow"]))
+        return [Held(job, 0.0)]
+
+    slots = QueueSlots({"slow": 1}, running=running_while_it_ends)
+    assert slots.free() == {"slow": 0}
+    assert heard == [True]
 
 
 def test_of_chosen_jobs_too_a_queue_gets_what_it_has_room_for(conn: Connection) -> None:

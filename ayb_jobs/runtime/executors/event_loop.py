@@ -67,6 +67,7 @@ class EventLoop:
         self._given = 0  # written by the thread that leases
         self._ended = 0  # written by the loop's thread
         self._tasks: dict[asyncio.Task[None], Held] = {}
+        self._running: set[Held] = set()
         self._closed = False
         self._ending = False
         self._tells = False
@@ -85,8 +86,8 @@ class EventLoop:
         return self._given - self._ended
 
     def held(self) -> list[Held]:
-        """Return the jobs whose attempts run."""
-        return list(self._tasks.values())
+        """Return the jobs whose handlers run, or are about to. One whose ending was handed over is not among them."""
+        return list(self._running)
 
     @property
     def stuck(self) -> int:
@@ -165,16 +166,17 @@ class EventLoop:
     def _begin(self, jobs: Sequence[Held]) -> None:
         for held in jobs:
             if held.lost or self._closed:
-                self._attempts.give_up(held)
+                self._give_up(held)
                 self._note_end()
                 continue
             # A context of its own: what one handler sets, no other sees.
+            self._running.add(held)
             task = self._loop.create_task(self._run(held), name=f"{held.job.type} {held.job.id}", context=Context())
             self._tasks[task] = held
             task.add_done_callback(self._let_go)
 
     def _let_go(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        self._running.discard(self._tasks.pop(task))
         self._note_end()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._emit(LoopFailed(loop="event loop", error=error, retry_s=0.0))
@@ -202,17 +204,18 @@ class EventLoop:
         try:
             fetched = await self._in_thread(partial(self._payloads.fetch, held.job, lambda: held.lost or self._closed))
         except asyncio.CancelledError:
-            self._attempts.give_up(held)
+            self._give_up(held)
             return
         except Exception as error:  # whatever it is, the attempt ends
             if is_outage(error):
-                self._attempts.give_up(held)
+                self._give_up(held)
             else:
                 context = self._attempts.without_payload(held)
+                self._running.discard(held)
                 self._attempts.raised(held, context, error, started, time.monotonic())
             return
         if fetched is None:
-            self._attempts.give_up(held)
+            self._give_up(held)
             return
         try:
             await self._attempt(held, fetched.job)
@@ -220,13 +223,17 @@ class EventLoop:
         finally:
             self._payloads.put_back(fetched)
 
+    def _give_up(self, held: Held) -> None:
+        self._running.discard(held)
+        self._attempts.give_up(held)
+
     async def _in_thread(self, action: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, action)
 
     async def _attempt(self, held: Held, job: LeasedJob) -> None:
         """Run a handler, and hand over how that ended. `job` is the held one with its whole payload."""
         if self._attempts.paused.any and self._attempts.paused.holds(job):
-            self._attempts.give_up(held)
+            self._give_up(held)
             return
         job_type = self._find(job.type)
         context = self._attempts.begin(held, job, job_type)
@@ -242,9 +249,11 @@ class EventLoop:
         except BaseException as error:  # even SystemExit ends an attempt, not the loop
             self._end_child()
             told = stopped(error, context)
+            self._running.discard(held)
             self._attempts.raised(held, context, told, held.started, time.monotonic())
         else:
             self._end_child()
+            self._running.discard(held)
             self._attempts.returned(held, context, result, time.monotonic())
         finally:
             if timer is not None:

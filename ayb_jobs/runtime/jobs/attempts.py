@@ -26,11 +26,13 @@ class Endings(NamedTuple):
     """Who is told how attempts end.
 
     `settle` takes the ending of each attempt. `release` takes back a job whose handler never began, or ended because
-    the daemon stops or may lose the lease. The attempt is not counted.
+    the daemon stops or may lose the lease. The attempt is not counted. `late` hears of a handler that ends after its
+    attempt was settled, and fills no slot any more.
     """
 
     settle: Callable[[Held, Settlement], None]
     release: Callable[[Held], None]
+    late: Callable[[Held], None] = lambda _: None
 
 
 class Attempts:
@@ -47,6 +49,7 @@ class Attempts:
         self._backoff = backoff
         self._settle = endings.settle
         self._release = endings.release
+        self._late = endings.late
 
     def begin(self, held: Held, job: LeasedJob, job_type: JobType | None) -> JobContext:
         """Return the context of an attempt that begins. `job` is the held one with its whole payload."""
@@ -78,6 +81,7 @@ class Attempts:
     def returned(self, held: Held, context: JobContext, result: Result, ended: float) -> None:
         """Hand over what a handler returned."""
         if held.abandoned or context.settled:
+            self._late(held)
             return
         if isinstance(result, Cancel):
             result = Cancel(masked(result.reason, self.services.mask))
@@ -86,6 +90,7 @@ class Attempts:
     def raised(self, held: Held, context: JobContext, error: BaseException, started: float, ended: float) -> None:
         """Hand over what a handler raised."""
         if held.abandoned or context.settled:
+            self._late(held)
             return
         if isinstance(error, Discard) and error.pause_type:
             self.paused.ask_for(held.job.type, masked(str(error), self.services.mask))

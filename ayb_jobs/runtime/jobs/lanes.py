@@ -65,6 +65,10 @@ class Lanes:
         self._raise_floors(jobs if full or not sweeping else self._of_filled(jobs))
         self.by_turn = full and self._many
 
+    def has_filled(self, jobs: Sequence[LeasedJob], *, kept: bool) -> bool:
+        """Tell whether the last look got all that some queue had room for. `kept` says that it met jobs it let lie."""
+        return bool(self._rooms) and (kept or bool(self._of_filled(jobs)))
+
     def _raise_floors(self, jobs: Sequence[LeasedJob]) -> None:
         """Start the next look of each lane where this one ended.
 

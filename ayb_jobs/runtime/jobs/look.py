@@ -6,7 +6,7 @@ nothing is leased that cannot start, and no floor hides a job: the types of a lo
 
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -168,6 +168,7 @@ class Look:
         if tried >= limit:
             return tried
         rooms = self._leasing.slots.free()
+        self._has_filled = False
         lanes = self._lanes.now(limit - tried, rooms, sweeping=sweeping)
         began, walks_all = time.monotonic(), not rooms and not self._lanes.by_turn
         try:
@@ -177,11 +178,11 @@ class Look:
                 raise
             self._lanes.by_turn = False
             leased = self._careful.lease(lanes, limit - tried)
+            self._has_filled = bool(rooms) and leased > 0
         else:
             if walks_all and not leased:
                 self._begin_behind_the_walked(began)
         self._patience.begin_anew()
-        self._has_filled = self._fills(rooms)
         if sweeping and leased + tried < limit:
             leased += self._careful.check(lanes, limit - tried - leased)
         return tried + leased
@@ -197,13 +198,6 @@ class Look:
                 self._lanes.walked(instant_ago(conn, now - began + COMMITTED_S))
             self._walk_again = now + WALK_AGAIN_S
 
-    def _fills(self, rooms: Mapping[str, int]) -> bool:
-        """Tell whether a queue that had free slots is full: what is due in others may have stood behind its jobs."""
-        if not rooms:
-            return False
-        self._leasing.slots.free()
-        return any(rooms[queue] for queue in self._leasing.slots.full)
-
     def _lease_batch(self, lanes: Sequence[Lane], limit: int, *, sweeping: bool) -> int:
         sent = time.monotonic()
         with self._releaser.answer_expected(), self._database.connection() as conn:
@@ -214,6 +208,8 @@ class Look:
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)
         self._lanes.looked(jobs, limit, full=met == limit, sweeping=sweeping)
+        # More may stand behind what took the last free slot of its queue.
+        self._has_filled = self._lanes.has_filled(jobs, kept=met > len(jobs))
         if jobs:
             leased = [job for job in jobs if job.lease_id]
             if leased:

@@ -92,14 +92,20 @@ class Producer:
         if asking:
             self._ring()
 
+    def slot_freed(self, queue: str) -> None:
+        """Look again if a look waits for a slot of this queue: one is free."""
+        if self._slots.most and self._slots.freed([queue]):
+            self._ask(every=True)
+
     def hear(self, event: Event) -> None:
         """Look again once there is room for what ended, or its place under a limit or its queue's slot is free."""
         match event:
             case JobsSettled():
-                jobs = [ended.job for ended in event.settlements] if self._limits.exist or self._slots.full else []
-                self._ask(every=any(job.is_limited or job.queue in self._slots.full for job in jobs))
+                freed = bool(self._slots.most) and self._slots.freed({one.job.queue for one in event.settlements})
+                limited = self._limits.exist and any(one.job.is_limited for one in event.settlements)
+                self._ask(every=freed or limited)
             case JobsReleased() | LeasesLost() | JobsCanceled():
-                self._ask(every=self._limits.exist or bool(self._slots.full))
+                self._ask(every=self._slots.freed(self._slots.most) or self._limits.exist)
             case _:
                 pass
 

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import pytest
+
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.services import ContextServices
@@ -31,6 +33,7 @@ class Scene:
         (self.held,) = self.in_flight.add([a_job()], time.monotonic())
         self.settled: list[Settlement] = []
         self.released: list[Held] = []
+        self.late: list[Held] = []
         self.buffer = Buffer(on_low=lambda: None)
         self.buffer.put([self.held])
         self.slot = Slot(
@@ -42,16 +45,18 @@ class Scene:
                 services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
                 backoff=Backoff(),
                 endings=Endings(
-                    settle=lambda _, settlement: self.settled.append(settlement), release=self.released.append
+                    settle=lambda _, settlement: self.settled.append(settlement),
+                    release=self.released.append,
+                    late=self.late.append,
                 ),
             ),
             payloads=Payloads(database=Database(NEVER_REACHED)),
         )
 
     def run(self) -> None:
-        """Run the slot until its job is settled or given back."""
+        """Run the slot until its job is settled or given back, or its handler has ended late."""
         self.slot.start()
-        eventually(lambda: self.settled or self.released)
+        eventually(lambda: self.settled or self.released or self.late)
         self.buffer.close()
         assert self.slot.join(5)
 
@@ -88,6 +93,18 @@ def test_a_job_that_is_canceled_before_a_slot_takes_it_never_runs() -> None:
     assert ran == []
     assert [ended.state for ended in scene.settled] == [JobState.CANCELED]
     assert scene.released == []
+
+
+@pytest.mark.parametrize("error", [None, ValueError()])
+def test_a_handler_that_ends_after_its_attempt_was_settled_is_heard_of(error: Exception | None) -> None:
+    def run(ctx: JobContext) -> None:
+        scene.held.abandoned = True
+        if error:
+            raise error
+
+    scene = Scene(lambda _: JobType(name="test", run=run))
+    scene.run()
+    assert (scene.settled, scene.released, scene.late) == ([], [], [scene.held])
 
 
 def a_job() -> LeasedJob:
