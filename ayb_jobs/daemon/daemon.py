@@ -119,7 +119,7 @@ class Daemon:
         executors = self._parts.executors
         if not self.draining.is_set():
             self.draining.set()
-            self._events.emit(DaemonDraining(reason=reason, running=len(self._parts.in_flight.running())))
+            self._events.emit(DaemonDraining(reason=reason, running=executors.running()))
             self._tell_peers_of_drain()
             self._parts.notifier.interrupt()
             self._stop_loops("scheduler", "notifier")
@@ -165,9 +165,8 @@ class Daemon:
         the leases expire.
         """
         self.draining.set()
-        running = self._parts.in_flight.running()
-        timeout_s = self._config.jobs.shutdown_timeout_s
-        self._events.emit(DaemonStopping(reason=reason, running=len(running), timeout_s=timeout_s))
+        timeout_s, running = self._config.jobs.shutdown_timeout_s, self._parts.executors.running()
+        self._events.emit(DaemonStopping(reason=reason, running=running, timeout_s=timeout_s))
         self._tell_peers_of_drain()
         self._parts.notifier.interrupt()
         self._stop_loops("scheduler", "recoverer", "pruner", "pauses", "limits", "notifier")

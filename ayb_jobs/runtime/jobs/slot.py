@@ -52,6 +52,7 @@ class Slot:
         self._mean_s: float | None = None
         self._busy_since: float | None = None
         self._current: Held | None = None
+        self._is_at_work = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
@@ -85,22 +86,24 @@ class Slot:
     def state(self) -> SlotState:
         """What the slot does.
 
-        Stuck if its handler was told to stop, did not, and its attempt was settled without it.
+        Busy from the job it takes until that job's ending is handed over. Stuck if its handler was told to stop, did not, and its attempt was settled without it.
         """
         current = self._current
         if current is None:
-            return "idle"
+            return "busy" if self._is_at_work else "idle"
         return "stuck" if current.abandoned else "busy"
 
     def _work(self) -> None:
         take, run, are_left = self._take, self._run, self._payloads.are_left
         while (held := take()) is not None:
+            self._is_at_work = True
             if held.lost and not held.sent:
                 self._attempts.give_up(held)
             elif are_left(held.job):
                 self._fetch_and_run(held)
             else:
                 run(held, held.job)
+            self._is_at_work = False
 
     def _fetch_and_run(self, held: Held) -> None:
         """Run a job whose payload leasing left in the database. If there is no room for it in time, release the job."""

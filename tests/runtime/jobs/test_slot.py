@@ -34,6 +34,7 @@ class Scene:
         self.settled: list[Settlement] = []
         self.released: list[Held] = []
         self.late: list[Held] = []
+        self.on_settled: Callable[[], None] = lambda: None
         self.buffer = Buffer(on_low=lambda: None)
         self.buffer.put([self.held])
         self.slot = Slot(
@@ -45,13 +46,18 @@ class Scene:
                 services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
                 backoff=Backoff(),
                 endings=Endings(
-                    settle=lambda _, settlement: self.settled.append(settlement),
+                    settle=self.settle,
                     release=self.released.append,
                     late=self.late.append,
                 ),
             ),
             payloads=Payloads(database=Database(NEVER_REACHED)),
         )
+
+    def settle(self, _: Held, settlement: Settlement) -> None:
+        """Keep how the job ended."""
+        self.on_settled()
+        self.settled.append(settlement)
 
     def run(self) -> None:
         """Run the slot until its job is settled or given back, or its handler has ended late."""
@@ -105,6 +111,15 @@ def test_a_handler_that_ends_after_its_attempt_was_settled_is_heard_of(error: Ex
     scene = Scene(lambda _: JobType(name="test", run=run))
     scene.run()
     assert (scene.settled, scene.released, scene.late) == ([], [], [scene.held])
+
+
+def test_a_slot_is_busy_until_the_ending_is_handed_over() -> None:
+    """A shutdown waits for busy slots, and then for the endings that were handed over."""
+    states = []
+    scene = Scene(lambda _: JobType(name="test", run=lambda ctx: None))
+    scene.on_settled = lambda: states.append(scene.slot.state)
+    scene.run()
+    assert (len(scene.settled), states, scene.slot.state) == (1, ["busy"], "idle")
 
 
 def a_job() -> LeasedJob:
