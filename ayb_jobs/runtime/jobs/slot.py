@@ -86,7 +86,8 @@ class Slot:
     def state(self) -> SlotState:
         """What the slot does.
 
-        Busy from the job it takes until that job's ending is handed over. Stuck if its handler was told to stop, did not, and its attempt was settled without it.
+        Busy from the job it takes until that job's ending is handed over. Stuck if its handler was told to stop, did
+        not, and its attempt was settled without it.
         """
         current = self._current
         if current is None:

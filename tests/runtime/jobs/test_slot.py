@@ -116,7 +116,7 @@ def test_a_handler_that_ends_after_its_attempt_was_settled_is_heard_of(error: Ex
 def test_a_slot_is_busy_until_the_ending_is_handed_over() -> None:
     """A shutdown waits for busy slots, and then for the endings that were handed over."""
     states = []
-    scene = Scene(lambda _: JobType(name="test", run=lambda ctx: None))
+    scene = Scene(lambda _: JobType(name="test", run=lambda _: None))
     scene.on_settled = lambda: states.append(scene.slot.state)
     scene.run()
     assert (len(scene.settled), states, scene.slot.state) == (1, ["busy"], "idle")
