@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import AybJobsError, InvalidInput
+from ayb_jobs.handlers.blocks import block_of, refuse_checkpoint_within_block, refuse_step_within_block
 from ayb_jobs.handlers.context import NOT_GIVEN, JobContext, StopReason
 from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.job import LeasedJob
@@ -135,7 +136,8 @@ class AsyncJobContext:
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection for one transaction; ends and raises as `JobContext.connection` does."""
         async with self._database.work() as conn, work_transaction_on(conn, self.remaining_s()):
-            yield conn
+            with block_of(self.job.lease):
+                yield conn
 
     @asynccontextmanager
     async def connection_without_transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -161,7 +163,8 @@ class AsyncJobContext:
             ended.append(await self._complete(conn))
 
         async with self._database.work() as conn, work_transaction_on(conn, self.remaining_s(), complete):
-            yield conn
+            with block_of(self.job.lease):
+                yield conn
         self._context.completed(*ended[0])
 
     async def _complete(self, conn: AsyncConnection) -> tuple[Settlement, Settled]:
@@ -178,6 +181,7 @@ class AsyncJobContext:
 
     async def step(self, name: str, run: Callable[[], Awaitable[Any]]) -> Any:
         """Await what a function returns, once for the job; see `JobContext.step`."""
+        refuse_step_within_block(self.job.lease, name)
         done = await self.in_thread(lambda: self._context.steps.find(name))
         if done is not None:
             return done.value
@@ -199,6 +203,8 @@ class AsyncJobContext:
         checkpoint: Any = NOT_GIVEN,
     ) -> None:
         """Show how far the job is, and extend its lease by a full lease duration; see `JobContext.progress`."""
+        if checkpoint is not NOT_GIVEN:
+            refuse_checkpoint_within_block(self.job.lease)
         await self.in_thread(
             lambda: self._context.progress(records_processed, message, percent=percent, checkpoint=checkpoint)
         )

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs import failpoints
 from ayb_jobs.errors import AybJobsError, InvalidInput, LeaseLost, Stopped
+from ayb_jobs.handlers.blocks import block_of, refuse_checkpoint_within_block, refuse_step_within_block
 from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.handlers.steps import Steps
 from ayb_jobs.model.job import LeasedJob
@@ -201,7 +202,11 @@ class JobContext:
         A statement may take as long as is left of the type's timeout, or any time if there is none. Set nothing on the
         connection that outlives the transaction (use SET LOCAL): the next user of it may be anyone.
         """
-        with self._services.database.work() as conn, work_transaction(conn, self.remaining_s()):
+        with (
+            self._services.database.work() as conn,
+            work_transaction(conn, self.remaining_s()),
+            block_of(self.job.lease),
+        ):
             yield conn
 
     @contextmanager
@@ -236,6 +241,7 @@ class JobContext:
         with (
             self._services.database.work() as conn,
             work_transaction(conn, self.remaining_s(), lambda conn: ended.append(self._complete(conn))),
+            block_of(self.job.lease),
         ):
             yield conn
         self.completed(*ended[0])
@@ -277,8 +283,10 @@ class JobContext:
         What it returns is kept as JSON, and comes back so. A second step of the same name is the first. Before it runs,
         `check()` is called. If the process dies between its end and the keeping, a later attempt runs it again.
 
-        Raises `LeaseLost` if another daemon may have the job by now, and `Discard` if what it returned cannot be kept.
+        Raises `LeaseLost` if another daemon may have the job by now, `Discard` if what it returned cannot be kept, and
+        `InvalidInput` within a block of `connection()` or `transaction()`, whose rollback would not undo the step.
         """
+        refuse_step_within_block(self.job.lease, name)
         steps = self.steps
         if (done := steps.find(name)) is not None:
             return done.value
@@ -315,9 +323,13 @@ class JobContext:
         """Show how far the job is, and extend its lease by a full lease duration.
 
         `checkpoint` is JSON of the handler's own, of 64 KiB at most: `ctx.checkpoint` of a later attempt, so that it
-        goes on from there. Committed at once, outside any transaction of the handler. Raises `LeaseLost` if another
-        daemon may have the job by now; the handler should let that pass.
+        goes on from there. Committed at once, outside any transaction of the handler; so a checkpoint within a block of
+        `connection()` or `transaction()` raises `InvalidInput`.
+
+        Raises `LeaseLost` if another daemon may have the job by now; the handler should let that pass.
         """
+        if checkpoint is not NOT_GIVEN:
+            refuse_checkpoint_within_block(self.job.lease)
         if records_processed is not None:
             check_records(records_processed)
         if percent is not None:

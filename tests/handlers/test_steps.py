@@ -1,7 +1,10 @@
 """Steps run once for a job, under its lease; a later attempt goes on from the last checkpoint."""
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 import pytest
@@ -124,6 +127,83 @@ def test_a_later_attempt_has_the_last_checkpoint(conn: Connection, lease: Lease)
     assert conn.execute("SELECT progress FROM _ayb_jobs").fetchall() == [
         ({"records_processed": 7, "percent": 90, "message": "nearly"},)
     ]
+
+
+@pytest.mark.parametrize("block", [JobContext.connection, JobContext.transaction])
+def test_what_would_outlive_a_rollback_of_its_block_is_refused(
+    conn: Connection, lease: Lease, block: Callable[[JobContext], AbstractContextManager[Connection]]
+) -> None:
+    conn.execute("CREATE TABLE work (n int)")
+    context = lease()
+    with pytest.raises(InvalidInput, match="step charge stands within a block of ctx"), block(context) as lent:
+        context.step("charge", lambda: lent.execute("INSERT INTO work VALUES (1)").rowcount)
+    with pytest.raises(InvalidInput, match="a checkpoint stands within a block of ctx"), block(context):
+        context.progress(checkpoint=1)
+    assert (kept(conn), conn.execute("SELECT 1 FROM work").fetchall()) == ({}, [])
+    with block(context), ThreadPoolExecutor() as beside:
+        context.progress(1, "half")
+        assert beside.submit(context.step, "beside", lambda: 1).result() == 1
+
+    def charge() -> int:
+        with block(context) as lent:
+            return lent.execute("INSERT INTO work VALUES (1)").rowcount
+
+    if block is JobContext.connection:
+        assert context.step("charge", charge) == 1
+        context.progress(checkpoint=2)
+        assert kept(conn) == {"beside": 1, "charge": 1, "": 2}
+
+
+@pytest.mark.parametrize("block", [AsyncJobContext.connection, AsyncJobContext.transaction])
+def test_what_would_outlive_a_rollback_of_its_block_is_refused_in_async_handlers(
+    database_url: str, conn: Connection, block: Callable[[AsyncJobContext], AbstractAsyncContextManager[Any]]
+) -> None:
+    registry = Registry()
+    told: list[str] = []
+
+    async def one() -> int:
+        return 1
+
+    @registry.handler("test")
+    async def handler(ctx: AsyncJobContext) -> None:
+        async def within(ask: Callable[[], Awaitable[object]]) -> None:
+            async with block(ctx):
+                await ask()
+
+        open_block = asyncio.Event()
+
+        async def hold_block() -> None:
+            async with ctx.connection():
+                open_block.set()
+                await beside_is_done.wait()
+
+        for ask in (lambda: ctx.step("charge", one), lambda: ctx.progress(checkpoint=1)):
+            try:
+                await within(ask)
+            except InvalidInput as error:
+                told.append(error.field or "")
+        beside_is_done = asyncio.Event()
+        holding = asyncio.create_task(hold_block())
+        await open_block.wait()
+        await ctx.step("beside", one)
+        beside_is_done.set()
+        await holding
+        async with ctx.connection():
+            block_is_over = asyncio.Event()
+            outliving = asyncio.create_task(_after(block_is_over, lambda: ctx.step("outlives", one)))
+        block_is_over.set()
+        await outliving
+
+    make_job(conn)
+    with running(database_url, registry, poll_interval_ms=50):
+        eventually(lambda: conn.execute("SELECT 1 FROM _ayb_jobs WHERE state = 'completed'").fetchone())
+    assert told == ["step", "checkpoint"]
+    assert kept(conn) == {"beside": 1, "outlives": 1}
+
+
+async def _after(event: asyncio.Event, ask: Callable[[], Awaitable[object]]) -> None:
+    await event.wait()
+    await ask()
 
 
 @pytest.mark.parametrize("percent", [-1, 101, True, "5", float("nan")])
