@@ -131,25 +131,31 @@ def running(conn: Connection, key: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-def test_keys_share_alike_and_a_small_one_starts_at_the_next_free_place(conn: Connection) -> None:
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_key_that_runs_nothing_gets_the_next_free_place_however_much_of_another_waits(
+    conn: Connection, goes_on: bool
+) -> None:
     limit(conn, max_running=4)
-    make_jobs(conn, "big", 300)
-    make_job(conn, limit_key="small")
-    beside(conn, limit=500)
+    make_jobs(conn, "big", 5_000)
+    beside(conn, limit=5_000)
+    found = under(conn, room=50)
+    assert keys_of(conn, found) == ["big"] * 4
+    make_job(conn, limit_key="small", priority=4)
+    beside(conn)
+    conn.execute(
+        "UPDATE _ayb_jobs SET state = 'completed', lease_id = NULL WHERE id IN"
+        " (SELECT id FROM _ayb_jobs WHERE state = 'running' LIMIT 1)"
+    )
+    assert keys_of(conn, under(conn, room=50, after=found.after if goes_on else "")) == ["small"]
+
+
+def test_keys_share_alike(conn: Connection) -> None:
+    limit(conn, max_running=1)
+    for key in ("big", "other"):
+        make_jobs(conn, key, 300)
+    beside(conn, limit=600)
     seen: Counter[str] = Counter()
     after = ""
-    for _ in range(20):
-        found = under(conn, after=after)
-        after = found.after
-        seen.update(keys_of(conn, found))
-        conn.execute("UPDATE _ayb_jobs SET state = 'completed', lease_id = NULL WHERE state = 'running'")
-        if not found.leased:
-            break
-    assert seen["small"] == 1
-    make_jobs(conn, "other", 300)
-    beside(conn, limit=500)
-    seen.clear()
-    conn.execute("UPDATE _ayb_job_limits SET max_running = 1")
     for _ in range(100):
         found = under(conn, after=after)
         after = found.after
