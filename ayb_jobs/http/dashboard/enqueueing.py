@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.http.acting import acting
+from ayb_jobs.http.dashboard.clock import Clock
 from ayb_jobs.http.dashboard.payloads import pretty
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor
 from ayb_jobs.http.dashboard.typing_in import decoded, whole_number
@@ -15,6 +16,7 @@ from ayb_jobs.model.dependencies import RULES
 from ayb_jobs.model.unique import unique_of
 from ayb_jobs.model.words import as_sentence
 from ayb_jobs.operations import jobs as operations
+from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.queue.jobs import get_job
 
 FORM = (
@@ -70,8 +72,8 @@ def enqueue(visit: Visitor, fields: Fields) -> Response:
     session = visit.need(Scope.OPERATE)
     typed = Blank({name: fields.get(name, "").strip() for name in FORM})
     try:
-        given = _given(visit, typed)
         with acting(visit.services, session.caller) as (conn, actor):
+            given = _given(visit.clock(now(conn)), typed)
             made = operations.enqueue(conn, given, actor=actor, defaults=visit.services.defaults)
     except InvalidInput as error:
         field = SHOWN_AT.get(error.field, error.field.partition(".")[0])
@@ -81,7 +83,7 @@ def enqueue(visit: Visitor, fields: Fields) -> Response:
     return visit.onward(f"/jobs/{made.job.id}", "enqueued" if made.created else "found")
 
 
-def _given(visit: Visit, typed: Blank) -> dict[str, Any]:
+def _given(clock: Clock, typed: Blank) -> dict[str, Any]:
     """Return what was typed by the names of `NewJob`; raises `InvalidInput`."""
     if not typed["type"]:
         raise InvalidInput("type is empty; it is required", field="type")
@@ -91,7 +93,7 @@ def _given(visit: Visit, typed: Blank) -> dict[str, Any]:
         "queue": typed["queue"] or None,
         "priority": whole_number(typed["priority"], "priority"),
         "max_attempts": whole_number(typed["max_attempts"], "max_attempts"),
-        "run_at": visit.clock().read(typed["delay"], "delay"),
+        "run_at": clock.read(typed["delay"], "delay"),
         "idempotency_key": typed["idempotency_key"] or None,
         "unique": unique_of({"unique_key": typed["unique_key"] or None}),
         "depends_on": typed["depends_on"].replace(",", " ").split() or None,

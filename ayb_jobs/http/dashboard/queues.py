@@ -111,7 +111,8 @@ def pause(visit: Visitor, fields: Fields) -> Response:
     typed = Blank({name: fields.get(name, "").strip() for name in FORM})
     try:
         kind = _kind(typed["kind"])
-        until = visit.clock().read(typed["until"], "until")
+        with visit.reading() as conn:
+            until = visit.clock(now(conn)).read(typed["until"], "until")
         new = NewPause(kind=kind, name=typed["name"], reason=typed["reason"] or None, until=until)
     except InvalidInput as error:
         field = "name" if error.field in list(PauseKind) else error.field

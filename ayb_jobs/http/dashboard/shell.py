@@ -129,7 +129,7 @@ class Visit:
         return int(asked)
 
     def clock(self, now: datetime | None = None) -> Clock:
-        """Return what words instants for this visitor, as of `now`."""
+        """Return what words instants for this visitor, as of `now`; what reads them needs the database's `now`."""
         return Clock(zone=self.zone, now=now or datetime.now(UTC))
 
     def may(self, scope: Scope) -> bool:
