@@ -40,7 +40,7 @@ class Server:
 
     def client(self, token: str | None = ADMIN) -> httpx.Client:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=10, verify=NO_AUTHORITIES)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=NO_AUTHORITIES)
 
 
 MakeServer = Callable[..., Any]

@@ -520,6 +520,7 @@ def test_a_killed_daemons_job_ends_canceled_by_another(tmp_path: Path, database_
         victim.send(signal.SIGKILL)
         victim.wait()
     with daemon(tmp_path / "b", database_url, lease_duration_s=60) as other:
+        other.await_event("daemon.started")
         eventually(lambda: is_canceled(conn, job_id))
         eventually(lambda: [event["job_id"] for event in other.events("job.canceled")] == [job_id])
     [(outcome, error, _)] = attempts(conn, job_id)
