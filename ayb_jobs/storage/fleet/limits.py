@@ -16,7 +16,8 @@ from ayb_jobs.model.limits import Limit, NewLimit, rate_interval
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.lifelines import IS_LIFELESS
-from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES, OPEN_LEASES
+from ayb_jobs.storage.fleet.open_leases import READ_OPEN_BEFORE_LIMITS, read_behind
+from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES
 from ayb_jobs.storage.rows import one_row
 
 FIND_OTHER_LIMIT = """
@@ -98,14 +99,13 @@ TOKENS = """
             / extract(epoch FROM held.every)
         ))::int END
 """
-OPEN_BEFORE_LIMIT = OPEN_LEASES.replace("{row}", "held")
 LIST_LIMITS = f"""
     WITH alive AS MATERIALIZED (
         SELECT id, host, pid, version, limits_confirmed
         FROM _ayb_job_workers
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     )
-    SELECT held.name::text, held.types::text[], held.key_field::text, held.max_running, held.key_max_running,
+    SELECT held.id, held.name::text, held.types::text[], held.key_field::text, held.max_running, held.key_max_running,
         held.rate::text, held.burst, held.key_rate::text, held.key_burst, held.set_by::text, held.set_at,
         (
             SELECT count(*) FROM (
@@ -117,7 +117,7 @@ LIST_LIMITS = f"""
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE held.id > coalesce(alive.limits_confirmed, -1) ORDER BY alive.id
-        ) || {OPEN_BEFORE_LIMIT} AS waiting_for
+        ) AS waiting_for
     FROM _ayb_job_limits AS held
     WHERE %(only)s::text IS NULL OR held.name = %(only)s::text
     ORDER BY held.name
@@ -125,6 +125,7 @@ LIST_LIMITS = f"""
 
 
 class _Row(NamedTuple):
+    id: int
     name: str
     types: Sequence[str]
     key_field: str | None
@@ -144,8 +145,11 @@ class _Row(NamedTuple):
 
 def list_limits(conn: Connection, *, only: str | None = None) -> list[Limit]:
     """Return the limits by name, or the one of a name."""
-    with conn.cursor(row_factory=class_row(_Row)) as cursor:
-        rows = cursor.execute(LIST_LIMITS, {"alive_s": ALIVE_S, "only": only}, prepare=False).fetchall()
+
+    def read() -> list[_Row]:
+        with conn.cursor(row_factory=class_row(_Row)) as cursor:
+            return cursor.execute(LIST_LIMITS, {"alive_s": ALIVE_S, "only": only}, prepare=False).fetchall()
+
     return [
         Limit(
             new=NewLimit.stored(
@@ -154,9 +158,9 @@ def list_limits(conn: Connection, *, only: str | None = None) -> list[Limit]:
                 key_burst=row.key_burst,
             ),
             set_by=row.set_by, set_at=row.set_at, waiting=row.waiting, running=row.running, tokens=row.tokens,
-            waiting_for=row.waiting_for,
+            waiting_for=[*row.waiting_for, *leases],
         )
-        for row in rows
+        for row, leases in read_behind(conn, READ_OPEN_BEFORE_LIMITS, read)
     ]  # fmt: skip
 
 

@@ -8,11 +8,12 @@ from psycopg.rows import class_row
 from ayb_jobs.model.pauses import Pausable, PauseKind
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
-from ayb_jobs.storage.fleet.pauses import OPEN_BEFORE_PAUSE, as_pause
+from ayb_jobs.storage.fleet.open_leases import READ_OPEN_BEFORE_PAUSES, read_behind
+from ayb_jobs.storage.fleet.pauses import as_pause
 
 # The queues are walked over by a loose scan of the index of queued jobs. Types have no index, and are counted among
 # those that come first.
-LIST_QUEUES = f"""
+LIST_QUEUES = """
     WITH RECURSIVE waiting (name) AS (
         (SELECT queue FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue LIMIT 1)
         UNION ALL
@@ -28,7 +29,7 @@ LIST_QUEUES = f"""
     ), running AS MATERIALIZED (
         SELECT queue AS name, count(*) AS jobs FROM _ayb_jobs WHERE state = 'running' GROUP BY queue
     ), paused AS MATERIALIZED (
-        SELECT *, tableoid FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
+        SELECT * FROM _ayb_job_pauses WHERE kind = 'queue' AND (until IS NULL OR until > now())
     ), names AS (
         SELECT name FROM first
         UNION SELECT unnest(queues) FROM alive
@@ -53,14 +54,14 @@ LIST_QUEUES = f"""
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE paused.id > coalesce(alive.pauses_confirmed, -1) ORDER BY alive.id
-        ) || {OPEN_BEFORE_PAUSE} AS waiting_for
+        ) AS waiting_for
     FROM names LEFT JOIN paused ON paused.name = names.name
     WHERE names.name IS NOT NULL AND (%(only)s::text IS NULL OR names.name = %(only)s::text)
     ORDER BY names.name
     LIMIT 1000
 """
 # Each lane is walked by itself, so that jobs that are due later are not.
-LIST_TYPES = f"""
+LIST_TYPES = """
     WITH RECURSIVE lanes AS (
         (
             SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
@@ -95,7 +96,7 @@ LIST_TYPES = f"""
         ) AS front
         GROUP BY type
     ), paused AS MATERIALIZED (
-        SELECT *, tableoid FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
+        SELECT * FROM _ayb_job_pauses WHERE kind = 'type' AND (until IS NULL OR until > now())
     ), names AS (
         SELECT unnest(types) AS name FROM alive
         UNION SELECT name FROM running
@@ -110,14 +111,14 @@ LIST_TYPES = f"""
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE paused.id > coalesce(alive.pauses_confirmed, -1) ORDER BY alive.id
-        ) || {OPEN_BEFORE_PAUSE} AS waiting_for
+        ) AS waiting_for
     FROM names LEFT JOIN paused ON paused.name = names.name
     WHERE names.name IS NOT NULL AND (%(only)s::text IS NULL OR names.name = %(only)s::text)
     ORDER BY names.name
     LIMIT 1000
 """
 # The keys that wait are walked over by a loose scan of the index of limited jobs.
-LIST_KEYS = f"""
+LIST_KEYS = """
     WITH RECURSIVE waiting (limit_name, key) AS (
         (
             SELECT limited_by, limited_key FROM _ayb_jobs
@@ -146,7 +147,7 @@ LIST_KEYS = f"""
         WHERE state = 'running' AND limited_by IS NOT NULL
         GROUP BY limited_by, limited_key
     ), paused AS MATERIALIZED (
-        SELECT *, tableoid FROM _ayb_job_pauses WHERE kind = 'key' AND (until IS NULL OR until > now())
+        SELECT * FROM _ayb_job_pauses WHERE kind = 'key' AND (until IS NULL OR until > now())
     ), names AS (
         SELECT limit_name, key FROM first
         UNION SELECT limit_name, key FROM running
@@ -174,7 +175,7 @@ LIST_KEYS = f"""
             FROM alive
             WHERE paused.id > coalesce(alive.pauses_confirmed, -1) OR held.id > coalesce(alive.limits_confirmed, -1)
             ORDER BY alive.id
-        ) || {OPEN_BEFORE_PAUSE} AS waiting_for
+        ) AS waiting_for
     FROM names
     LEFT JOIN _ayb_job_limits AS held ON held.name = names.limit_name
     LEFT JOIN paused ON paused.name = names.limit_name || '/' || names.key
@@ -204,12 +205,15 @@ class _Row(NamedTuple):
 
 def list_pausable(conn: Connection, kind: PauseKind, *, only: str | None = None) -> list[Pausable]:
     """Return up to 1,000 queues, types or keys by name: those with jobs, that are served, or that are paused."""
-    with conn.cursor(row_factory=class_row(_Row)) as cursor:
-        rows = cursor.execute(LISTS[kind], {"alive_s": ALIVE_S, "only": only}, prepare=False).fetchall()
-    return [_pausable(kind, row) for row in rows]
+
+    def read() -> list[_Row]:
+        with conn.cursor(row_factory=class_row(_Row)) as cursor:
+            return cursor.execute(LISTS[kind], {"alive_s": ALIVE_S, "only": only}, prepare=False).fetchall()
+
+    return [_pausable(kind, row, leases) for row, leases in read_behind(conn, READ_OPEN_BEFORE_PAUSES, read)]
 
 
-def _pausable(kind: PauseKind, row: _Row) -> Pausable:
+def _pausable(kind: PauseKind, row: _Row, leases: Sequence[str]) -> Pausable:
     columns = {name: getattr(row, name) for name in ("name", "id", "reason", "paused_by", "paused_at", "until")}
     return Pausable(
         kind=kind,
@@ -218,7 +222,7 @@ def _pausable(kind: PauseKind, row: _Row) -> Pausable:
         running=row.running,
         daemons=row.daemons,
         pause=None if row.id is None else as_pause(kind=kind, **columns),
-        waiting_for=row.waiting_for,
+        waiting_for=[*row.waiting_for, *leases],
     )
 
 

@@ -5,29 +5,17 @@ look under way may still lease, and buffers hold what was leased before: a daemo
 released that. No look under way leases a key that is paused: both need its limit's row.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from psycopg.rows import kwargs_row
+from psycopg.rows import class_row, kwargs_row
 
 from ayb_jobs.errors import NotFound
 from ayb_jobs.model.pauses import NewPause, Pause, PauseKind
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
+from ayb_jobs.storage.fleet.open_leases import READ_OPEN_BEFORE_PAUSES, read_behind
 from ayb_jobs.storage.rows import one_row
-
-# Transactions with leases of workers in other languages, which nobody sees before they are committed: all that began
-# before a pause or a limit `{row}` was made. Each holds a lock whose number is that of the newest it obeys.
-OPEN_LEASES = """
-        ARRAY(
-            SELECT format('a transaction that has leased and is not committed (pid %%s)', open.pid)
-            FROM pg_catalog.pg_locks AS open
-            WHERE open.locktype = 'advisory' AND open.objsubid = 2 AND open.granted
-                AND open.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-                AND open.classid = {row}.tableoid AND open.objid::bigint < {row}.id
-            ORDER BY open.pid
-        )
-"""
-OPEN_BEFORE_PAUSE = OPEN_LEASES.replace("{row}", "paused")
 
 # Each lease under a limit that commits before this lock is had is seen by whoever reads behind it.
 LOCK_LIMIT_OF_KEY = "SELECT FROM _ayb_job_limits WHERE starts_with(%(name)s::text, name || '/') FOR NO KEY UPDATE"
@@ -91,31 +79,40 @@ def list_pauses(conn: Connection) -> list[Pause]:
         return cursor.execute(LIST_PAUSES).fetchall()
 
 
-LIST_UNCONFIRMED = f"""
-    SELECT paused.kind, paused.name, missing.told
-    FROM _ayb_job_pauses AS paused
-    CROSS JOIN LATERAL (
-        SELECT ARRAY(
-            SELECT alive.id::text
-            FROM _ayb_job_workers AS alive
-            WHERE (
-                    paused.id > coalesce(alive.pauses_confirmed, -1)
-                    OR paused.kind = 'key' AND coalesce(alive.limits_confirmed, -1) < (
-                        SELECT max(id) FROM _ayb_job_limits AS held WHERE starts_with(paused.name, held.name || '/')
-                    )
+LIST_UNCONFIRMED = """
+    SELECT paused.kind, paused.name, paused.id, ARRAY(
+        SELECT alive.id::text
+        FROM _ayb_job_workers AS alive
+        WHERE (
+                paused.id > coalesce(alive.pauses_confirmed, -1)
+                OR paused.kind = 'key' AND coalesce(alive.limits_confirmed, -1) < (
+                    SELECT max(id) FROM _ayb_job_limits AS held WHERE starts_with(paused.name, held.name || '/')
                 )
-                AND alive.heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
-            ORDER BY alive.id
-        ) || {OPEN_BEFORE_PAUSE} AS told
-    ) AS missing
-    WHERE (paused.until IS NULL OR paused.until > now()) AND cardinality(missing.told) > 0
+            )
+            AND alive.heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
+        ORDER BY alive.id
+    ) AS daemons
+    FROM _ayb_job_pauses AS paused
+    WHERE paused.until IS NULL OR paused.until > now()
 """
+
+
+class _Unconfirmed(NamedTuple):
+    kind: str
+    name: str
+    id: int
+    daemons: Sequence[str]
 
 
 def list_unconfirmed(conn: Connection) -> dict[tuple[PauseKind, str], list[str]]:
     """Return what keeps a pause from being in force, by what is paused: live daemons, and leases not yet committed."""
-    rows = conn.execute(LIST_UNCONFIRMED, {"alive_s": ALIVE_S})
-    return {(PauseKind(kind), name): told for kind, name, told in rows}
+
+    def read() -> list[_Unconfirmed]:
+        with conn.cursor(row_factory=class_row(_Unconfirmed)) as cursor:
+            return cursor.execute(LIST_UNCONFIRMED, {"alive_s": ALIVE_S}).fetchall()
+
+    found = read_behind(conn, READ_OPEN_BEFORE_PAUSES, read)
+    return {(PauseKind(row.kind), row.name): told for row, leases in found if (told := [*row.daemons, *leases])}
 
 
 FIND_PAUSE = """
