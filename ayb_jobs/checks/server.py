@@ -174,7 +174,7 @@ def server_settings(conn: Connection) -> Iterator[Finding]:
         yield warning(
             "clock.skew",
             f"this machine's clock is {span_words(abs(skew_s))} {'ahead of' if skew_s > 0 else 'behind'} the database's",
-            "Jobs go by the database's clock. Log lines of this machine, and sessions of its dashboard, go by its own.",
+            "Jobs go by the database's clock. Log lines of this machine, sessions of its dashboard and the time in signatures go by its own.",
             "Have both keep time by NTP",
             {"skewSec": skew_s},
         )
@@ -200,7 +200,7 @@ def daemon_clocks(conn: Connection) -> Iterator[Finding]:
             "daemon.clock",
             f"the clock of daemon {each.id} is {span_words(abs(each.ahead_s))} "
             f"{'ahead of' if each.ahead_s > 0 else 'behind'} the database's",
-            "Jobs go by the database's clock. Its log lines, and sessions of its dashboard, go by its own.",
+            "Jobs go by the database's clock. Its log lines, sessions of its dashboard and the time in signatures go by its own.",
             "Have both keep time by NTP",
             each._asdict(),
         )

@@ -9,6 +9,8 @@ from ayb_jobs.model.payload import encode_json
 
 # What a column of PostgreSQL's bigint holds.
 MOST_RECORDS = 2**63 - 1
+# The least that a job waits because somebody else put it off, who would have it run again and again at once.
+LEAST_LATER_S = 1.0
 MOST_SNOOZE_S = 10 * 366 * 24 * 3600.0
 MAX_RESULT_BYTES = 64 * 1024
 MOST_PERCENT = 100

@@ -20,7 +20,7 @@ from ayb_jobs.handlers.job_type import Handler
 from ayb_jobs.handlers.kinds.kind import Kind
 from ayb_jobs.handlers.kinds.notes import Notes
 from ayb_jobs.handlers.kinds.payloads import payload_with_defaults
-from ayb_jobs.model.results import Result, Snooze
+from ayb_jobs.model.results import LEAST_LATER_S, Result, Snooze
 from ayb_jobs.model.words import signal_name
 from ayb_jobs.redact import Redactor, is_secret_name
 from ayb_jobs.storage.queue.outputs import keep_output
@@ -169,8 +169,8 @@ def meaning(ended: Ended, output: str, retry_after_s: float | None) -> Result:
     """Return what the end of a command does to its job, or raise: `Discard`, or `AttemptFailed` for another attempt."""
     if ended.exit == 0:
         return None
-    if ended.exit == TRY_LATER and retry_after_s is not None:
-        return Snooze(retry_after_s)
+    if ended.exit == TRY_LATER and retry_after_s:  # 0 is no time ahead, and would never use up an attempt
+        return Snooze(max(LEAST_LATER_S, retry_after_s))
     told = f"{words(ended)}\n{output[-TOLD_OF_OUTPUT:]}".rstrip()
     if ended.exit in HOPELESS:
         raise Discard(told)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ayb_jobs.errors import AttemptFailed, Discard
-from ayb_jobs.model.results import Snooze
+from ayb_jobs.model.results import LEAST_LATER_S, Snooze
 
 SUCCESS = range(200, 300)
 REDIRECTS = range(300, 400)
@@ -24,8 +24,11 @@ class Gone(Discard):
 
 
 def refused(status: int, reason: str, headers: Mapping[str, str], body: bytes, *, retry_client_errors: bool) -> Snooze:
-    """Return when to try again, or raise what an answer without success means: `Discard`, or `AttemptFailed`."""
-    later_s = retry_after_s(headers.get("retry-after"))
+    """Return when to try again, or raise what an answer without success means: `Discard`, or `AttemptFailed`.
+
+    A `Retry-After` that names no time ahead, as 0 does, is none: the attempt counts, and its job waits its backoff.
+    """
+    later_s = retry_after_s(headers.get("retry-after"), headers.get("date"))
     if later_s is not None and (status in LATER or status == UNAVAILABLE):
         return Snooze(later_s)
     told = f"it answered {status} {reason}".rstrip()
@@ -41,16 +44,27 @@ def refused(status: int, reason: str, headers: Mapping[str, str], body: bytes, *
     raise AttemptFailed(text, retry_after_s=later_s)
 
 
-def retry_after_s(value: str | None) -> float | None:
-    """Return the seconds that a `Retry-After` names, a day at most; None if it names no time."""
+def retry_after_s(value: str | None, date: str | None = None) -> float | None:
+    """Return the seconds that a `Retry-After` names, from a second to a day; None if it names no time ahead.
+
+    `date` is when the server says that it answered: the difference of two times of its clock, whatever ours says.
+    """
     if value is None:
         return None
     text = value.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:12]), MOST_LATER_S)
+    later_s = float(text[:12]) if text.isascii() and text.isdigit() else _seconds_until(text, date)
+    return min(max(LEAST_LATER_S, later_s), MOST_LATER_S) if later_s and later_s > 0 else None
+
+
+def _seconds_until(text: str, date: str | None) -> float | None:
+    at = _instant(text)
+    answered = (_instant(date) if date else None) or datetime.now(UTC)
+    return None if at is None else (at - answered).total_seconds()
+
+
+def _instant(text: str) -> datetime | None:
     try:
         at = email.utils.parsedate_to_datetime(text)
     except ValueError:
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return min(max(0.0, (at - datetime.now(UTC)).total_seconds()), MOST_LATER_S)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -152,8 +152,10 @@ def test_codes_that_no_attempt_would_change_discard(lease: Lease, code: int, wha
 
 def test_code_75_with_a_time_snoozes(lease: Lease) -> None:
     assert shell("""echo '{"retry_after_s": 30}' >&3; exit 75""")(lease()) == Snooze(30)
-    with pytest.raises(AttemptFailed, match="exit code 1"):
-        shell("""echo '{"retry_after_s": 30}' >&3; exit 1""")(lease())
+    assert shell("""echo '{"retry_after_s": 0.01}' >&3; exit 75""")(lease()) == Snooze(1)
+    for counts in ("""echo '{"retry_after_s": 30}' >&3; exit 1""", """echo '{"retry_after_s": 0}' >&3; exit 75"""):
+        with pytest.raises(AttemptFailed, match="exit code"):
+            shell(counts)(lease())
 
 
 def test_progress_is_shown_and_its_records_are_counted(lease: Lease, conn: Connection, tmp_path: Path) -> None:

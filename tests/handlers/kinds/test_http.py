@@ -143,7 +143,7 @@ def test_each_attempt_bears_the_same_id(
     database_url: str, conn: Connection, receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.statuses = [500, 503, 204]
-    receiver.headers = {"Retry-After": "0"}
+    receiver.headers = {"Retry-After": "1"}
     registry = types(tmp_path, resize={"http": receiver.url, "secret": SECRET, "allow_private": True})
     job_id = make_job(conn, type="resize")
     with running(database_url, registry):
@@ -152,6 +152,18 @@ def test_each_attempt_bears_the_same_id(
     assert [json.loads(request.body)["job"]["attempt"] for request in receiver.requests] == [1, 2, 3]
     for request in receiver.requests:
         Webhook(SECRET).verify(request.body, request.headers)
+
+
+@pytest.mark.parametrize("after", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_receiver_that_names_no_time_ahead_uses_attempts_up(
+    database_url: str, conn: Connection, receiver: Receiver, tmp_path: Path, after: str
+) -> None:
+    receiver.status, receiver.headers = 503, {"Retry-After": after}
+    registry = types(tmp_path, resize={"http": receiver.url, "allow_private": True})
+    job_id = make_job(conn, type="resize", max_attempts=1)
+    with running(database_url, registry):
+        assert ended(conn, job_id, "failed")[:2] == ("failed", 1)
+    assert len(receiver.requests) == 1
 
 
 def test_an_answer_in_json_is_the_result(

@@ -58,9 +58,22 @@ def test_a_redirect_is_a_failed_attempt(status: int) -> None:
 
 def test_a_time_is_seconds_or_a_date_and_a_day_at_most() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    assert 95 < (retry_after_s(soon) or 0) <= 100
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert retry_after_s("0") == 0
+    assert 1 <= (retry_after_s(soon) or 0) <= 100
+    assert retry_after_s("100") == 100
     assert retry_after_s("9" * 400) == retry_after_s("Fri, 31 Dec 9999 23:59:59 GMT") == MOST_LATER_S
     for nothing in (None, "", "soon", "-1", "1.5", "٣", "Fri, 99 Dec 9999 23:59:59 GMT"):
         assert retry_after_s(nothing) is None
+
+
+def test_a_date_is_reckoned_by_the_servers_own_clock() -> None:
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:30 GMT", "Wed, 21 Oct 2015 07:28:00 GMT") == 30
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT") is None
+    assert retry_after_s("Fri, 31 Dec 9999 23:59:59 GMT", "nonsense") == MOST_LATER_S
+
+
+@pytest.mark.parametrize("after", ["0", "00", "Wed, 21 Oct 2015 07:28:00 GMT"])
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
+def test_a_time_that_is_not_ahead_is_a_failed_attempt_with_its_backoff(status: int, after: str) -> None:
+    failure = ended(status, after=after)
+    assert isinstance(failure, AttemptFailed)
+    assert failure.retry_after_s is None
