@@ -18,11 +18,12 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.database import shares_sessions
-from ayb_jobs.storage.faults import RowUnchanged
-from ayb_jobs.storage.queue.left_out import is_held_on
-from ayb_jobs.storage.queue.settling import Settled, settle_on
+from ayb_jobs.storage.own import Surroundings
+from ayb_jobs.storage.queue.settling import Settled
+from ayb_jobs.storage.queue.settling_within import settle_within_on
 from ayb_jobs.storage.work_transaction import (
     SET_SESSION_TIMEOUT,
+    AsyncAtEnd,
     AsyncConnection,
     milliseconds,
     work_transaction_on,
@@ -158,26 +159,32 @@ class AsyncJobContext:
         if self.settled:
             raise InvalidInput("transaction() has completed this job already; it can be used once")
         ended: list[tuple[Settlement, Settled]] = []
+        ours = await self._surroundings()
+        async with self._database.work() as conn:
 
-        async def complete(conn: AsyncConnection) -> None:
-            ended.append(await self._complete(conn))
+            async def complete(theirs: str) -> None:
+                ended.append(await self._complete(conn, ours.schema, theirs))
 
-        async with self._database.work() as conn, work_transaction_on(conn, self.remaining_s(), complete):
-            with block_of(self.job.lease):
-                yield conn
+            async with work_transaction_on(conn, self.remaining_s(), AsyncAtEnd(ours.path, complete)):
+                with block_of(self.job.lease):
+                    yield conn
         self._context.completed(*ended[0])
 
-    async def _complete(self, conn: AsyncConnection) -> tuple[Settlement, Settled]:
-        """Complete the job in the transaction of this connection."""
+    async def _surroundings(self) -> Surroundings:
+        database = self.services.database
+        known = database.known_surroundings
+        return known if known is not None else await self.in_thread(database.surroundings)
+
+    async def _complete(self, conn: AsyncConnection, schema: str | None, path: str) -> tuple[Settlement, Settled]:
+        """Complete the job in the transaction of this connection, and put the handler's search path back."""
         settlement = self._context.completion()
-        written = await settle_on(conn, settlement, worker_id=self._context.worker_id)
-        if written.leases:
-            failpoints.reach(failpoints.COMMITTING)
-            return settlement, written
-        if await is_held_on(conn, settlement):
-            raise RowUnchanged
-        error: AybJobsError = await self.in_thread(self._context.ask_why_not_held)
-        raise error
+        worker_id = self._context.worker_id
+        written = await settle_within_on(conn, settlement, worker_id=worker_id, schema=schema, path=path)
+        if not written.leases:
+            error: AybJobsError = await self.in_thread(lambda: self._context.ask_why_not_settled(settlement))
+            raise error
+        failpoints.reach(failpoints.COMMITTING)
+        return settlement, written
 
     async def step(self, name: str, run: Callable[[], Awaitable[Any]]) -> Any:
         """Await what a function returns, once for the job; see `JobContext.step`."""

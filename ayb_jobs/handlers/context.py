@@ -23,9 +23,10 @@ from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.queue.canceling import is_canceling
 from ayb_jobs.storage.queue.leases import report_progress
 from ayb_jobs.storage.queue.left_out import find_held
-from ayb_jobs.storage.queue.settling import Settled, settle_jobs
+from ayb_jobs.storage.queue.settling import Settled
+from ayb_jobs.storage.queue.settling_within import settle_within
 from ayb_jobs.storage.queue.steps import report_checkpoint
-from ayb_jobs.storage.work_transaction import set_session_timeout, work_transaction
+from ayb_jobs.storage.work_transaction import AtEnd, set_session_timeout, work_transaction
 
 StopReason = Literal["shutdown", "timeout", "lease_lost", "canceled"]
 # A reason with a higher rank takes the place of another.
@@ -238,12 +239,11 @@ class JobContext:
         if self.settled:
             raise InvalidInput("transaction() has completed this job already; it can be used once")
         ended: list[tuple[Settlement, Settled]] = []
-        with (
-            self._services.database.work() as conn,
-            work_transaction(conn, self.remaining_s(), lambda conn: ended.append(self._complete(conn))),
-            block_of(self.job.lease),
-        ):
-            yield conn
+        ours = self._services.database.surroundings()
+        with self._services.database.work() as conn:
+            at_end = AtEnd(ours.path, lambda theirs: ended.append(self._complete(conn, ours.schema, theirs)))
+            with work_transaction(conn, self.remaining_s(), at_end), block_of(self.job.lease):
+                yield conn
         self.completed(*ended[0])
 
     def completed(self, settlement: Settlement, written: Settled) -> None:
@@ -255,16 +255,19 @@ class JobContext:
         """Return the end of an attempt that completes its job."""
         return settle_result(self.job, None, self._started, time.monotonic(), reported=self.records_processed)
 
-    def _complete(self, conn: Connection) -> tuple[Settlement, Settled]:
-        """Complete the job in the transaction of this connection."""
+    def _complete(self, conn: Connection, schema: str | None, path: str) -> tuple[Settlement, Settled]:
+        """Complete the job in the transaction of this connection, and put the handler's search path back."""
         settlement = self.completion()
-        written = settle_jobs(conn, [settlement], worker_id=self._services.worker_id, now=settlement.ended)
-        if written.leases:
-            failpoints.reach(failpoints.COMMITTING)
-            return settlement, written
-        if find_held(conn, [settlement]):
-            raise RowUnchanged
-        raise self.not_held(conn)
+        written = settle_within(conn, settlement, worker_id=self.worker_id, schema=schema, path=path)
+        if not written.leases:
+            raise self.ask_why_not_settled(settlement)
+        failpoints.reach(failpoints.COMMITTING)
+        return settlement, written
+
+    def ask_why_not_settled(self, settlement: Settlement) -> AybJobsError:
+        """Return what to raise for an ending that left the job as it was, by a look on a connection of our own."""
+        with self._services.database.connection() as conn:
+            return RowUnchanged() if find_held(conn, [settlement]) else self.not_held(conn)
 
     def not_held(self, conn: Connection) -> AybJobsError:
         """Take note that the lease is gone; return what to raise: `Stopped` if the job is to end canceled."""

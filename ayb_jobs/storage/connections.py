@@ -21,7 +21,7 @@ from ayb_jobs.storage.database import (
 )
 from ayb_jobs.storage.encodings import write_what_can_be_kept
 from ayb_jobs.storage.faults import is_anothers_session
-from ayb_jobs.storage.own import OwnConnection, Surroundings, is_idle
+from ayb_jobs.storage.own import OwnConnection, Surroundings, is_idle, surroundings_of
 from ayb_jobs.storage.table_locks import TableLocked, find_table_lock, waited_in_vain
 
 # After how long the pool's attempts to connect begin anew, at the shortest wait between them.
@@ -77,6 +77,18 @@ class Database:
             configure=self._configure_work,
             kwargs={"autocommit": True, "prepare_threshold": None},
         )
+
+    @property
+    def known_surroundings(self) -> Surroundings | None:
+        """Where our tables are, and the path for our statements on connections of users; None if nobody asked yet."""
+        return self._surroundings
+
+    def surroundings(self) -> Surroundings:
+        """Return `known_surroundings`, or ask for them."""
+        if (known := self._surroundings) is not None:
+            return known
+        with self.connection() as conn:
+            return surroundings_of(conn)
 
     def resize(self, work_connections: int) -> None:
         """Lend so many connections for work at once from now on. Those too many are closed as they come back."""

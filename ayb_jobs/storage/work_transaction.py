@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -18,10 +19,22 @@ Began = tuple[object, ...]
 MOST_MILLISECONDS = 2**31 - 1
 
 
+class AtEnd(NamedTuple):
+    """What ends a block, on a search path of its own: `run` is called with the block's path, and puts it back."""
+
+    path: str
+    run: Callable[[str], object]
+
+
+class AsyncAtEnd(NamedTuple):
+    """What `AtEnd` is, on an asynchronous connection."""
+
+    path: str
+    run: Callable[[str], Awaitable[object]]
+
+
 @contextmanager
-def work_transaction(
-    conn: Connection, timeout_s: float | None, at_end: Callable[[Connection], object] = lambda _: None
-) -> Iterator[None]:
+def work_transaction(conn: Connection, timeout_s: float | None, at_end: AtEnd | None = None) -> Iterator[None]:
     """Run a block in a transaction, each statement of which may take `timeout_s`; `at_end` belongs to it as well.
 
     Raises `TransactionLost` at the end of the block, and leaves out `at_end`, if the block lost its transaction.
@@ -29,26 +42,24 @@ def work_transaction(
     with conn.transaction():
         began = begin_work(conn, timeout_s)
         yield
-        check_work(conn, began)
-        at_end(conn)
-
-
-async def nothing_more(_: AsyncConnection) -> None:
-    """End a transaction with nothing beyond its block."""
+        if at_end is None:
+            check_work(conn, began)
+        else:
+            at_end.run(check_work_and_leave_path(conn, began, at_end.path))
 
 
 @asynccontextmanager
 async def work_transaction_on(
-    conn: AsyncConnection,
-    timeout_s: float | None,
-    at_end: Callable[[AsyncConnection], Awaitable[object]] = nothing_more,
+    conn: AsyncConnection, timeout_s: float | None, at_end: AsyncAtEnd | None = None
 ) -> AsyncIterator[None]:
     """Do what `work_transaction` does, on an asynchronous connection."""
     async with conn.transaction():
         began = await begin_work_on(conn, timeout_s)
         yield
-        await check_work_on(conn, began)
-        await at_end(conn)
+        if at_end is None:
+            await check_work_on(conn, began)
+        else:
+            await at_end.run(await check_work_and_leave_path_on(conn, began, at_end.path))
 
 
 # Every transaction has its own `now()`. As bytes, it reads the same whatever settings the block has changed.
@@ -78,8 +89,28 @@ def check_work(conn: Connection, began: Began) -> None:
     """
     refuse_lost(conn)
     with conn.cursor(row_factory=tuple_row) as cursor:
-        is_the_same = one_row(cursor.execute(WORK_BEGAN)) == began
-    if not is_the_same:
+        refuse_another(conn, one_row(cursor.execute(WORK_BEGAN)), began)
+
+
+# The path goes back at the end of the transaction, if nobody puts it back before.
+LEAVE_PATH = """
+    SELECT pg_catalog.timestamptz_send(pg_catalog.now()), pg_catalog.current_setting('search_path'),
+        pg_catalog.set_config('search_path', %s, true)
+"""
+
+
+def check_work_and_leave_path(conn: Connection, began: Began, path: str) -> str:
+    """Do what `check_work` does, and change the search path for this transaction; return the path before."""
+    refuse_lost(conn)
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        found, before, _ = one_row(cursor.execute(LEAVE_PATH, (path,)))
+    refuse_another(conn, (found,), began)
+    return str(before)
+
+
+def refuse_another(conn: Connection, found: Began, began: Began) -> None:
+    """Close the connection and raise `TransactionLost` if another transaction was found than the one that began."""
+    if found != began:
         conn.close()  # whoever takes control of transactions may have changed other things that would stay
         raise TransactionLost(ENDED_ITSELF)
 
@@ -96,8 +127,22 @@ async def check_work_on(conn: AsyncConnection, began: Began) -> None:
     refuse_lost(conn)
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(WORK_BEGAN)
-        is_the_same = certain(await cursor.fetchone()) == began
-    if not is_the_same:
+        await refuse_another_on(conn, certain(await cursor.fetchone()), began)
+
+
+async def check_work_and_leave_path_on(conn: AsyncConnection, began: Began, path: str) -> str:
+    """Do what `check_work_and_leave_path` does, on an asynchronous connection."""
+    refuse_lost(conn)
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(LEAVE_PATH, (path,))
+        found, before, _ = certain(await cursor.fetchone())
+    await refuse_another_on(conn, (found,), began)
+    return str(before)
+
+
+async def refuse_another_on(conn: AsyncConnection, found: Began, began: Began) -> None:
+    """Do what `refuse_another` does, on an asynchronous connection."""
+    if found != began:
         await conn.close()
         raise TransactionLost(ENDED_ITSELF)
 

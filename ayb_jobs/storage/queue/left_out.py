@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow, tuple_row
-
 from ayb_jobs.model.job import Lease
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.arrays import plain_array
@@ -46,13 +43,6 @@ def find_held(conn: Connection, settlements: Sequence[Settlement]) -> set[str]:
         "lease_ids": plain_array(ended.job.lease_id for ended in settlements),
     }
     return {row[0] for row in conn.execute(FIND_HELD, values)}
-
-
-async def is_held_on(conn: AsyncConnection[TupleRow], settlement: Settlement) -> bool:
-    """Tell on an asynchronous connection whether a lease is still held."""
-    async with conn.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(FIND_HELD, {"ids": [settlement.job.id], "lease_ids": [settlement.job.lease_id]})
-        return await cursor.fetchone() is not None
 
 
 FIND_LOCKED = """

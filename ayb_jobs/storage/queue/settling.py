@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import LiteralString, NamedTuple
 
-from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.rows import TupleRow
 
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.model.job import JobState, LeasedJob
@@ -229,35 +228,26 @@ def settle_jobs(
     """
     if not settlements:
         return Settled(set())
-    values = _settled_values(settlements, worker_id, now)
+    values = settled_values(settlements, worker_id, now)
     all_completed = values["states"] == ALL_COMPLETED and not values["errors"]
     plain, keeping = STATEMENTS[all_completed, remove_completed]
     try:
         row = conn.execute(keeping if "results" in values else plain, values).fetchone()
     except LockNotAvailable as error:
         raise RowsLocked from error
-    return _settled(settlements, row)
+    return read_settled(settlements, row)
 
 
-async def settle_on(conn: AsyncConnection[TupleRow], settlement: Settlement, *, worker_id: str) -> Settled:
-    """Do what `settle_jobs` does to one attempt that ends now, on an asynchronous connection."""
-    values = _settled_values([settlement], worker_id, settlement.ended)
-    async with conn.cursor(row_factory=tuple_row) as cursor:
-        try:
-            await cursor.execute(SETTLE_JOBS, values)
-        except LockNotAvailable as error:
-            raise RowsLocked from error
-        return _settled([settlement], await cursor.fetchone())
-
-
-def _settled(settlements: Sequence[Settlement], row: TupleRow | None) -> Settled:
+def read_settled(settlements: Sequence[Settlement], row: TupleRow | None) -> Settled:
+    """Return what a settling statement answered."""
     if row is None:
         return Settled({ended.job.lease_id for ended in settlements})
     settled, logged = row
     return Settled(set(settled), set(settled) - set(logged))
 
 
-def _settled_values(settlements: Sequence[Settlement], worker_id: str, now: float) -> dict[str, object]:
+def settled_values(settlements: Sequence[Settlement], worker_id: str, now: float) -> dict[str, object]:
+    """Return the values of a settling statement."""
     jobs, states, outcomes, delays, errors, records, started, ended, results = zip(*settlements, strict=True)
     all_completed = states.count(JobState.COMPLETED) == len(states)
     return {

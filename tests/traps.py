@@ -1,0 +1,73 @@
+"""A role that may create objects on everybody's search path, and operators of it that fit better than built-in ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg import sql
+
+from ayb_jobs.storage.database import Connection
+
+# An operator for each pair of these types for which PostgreSQL has none of its own, so that it would take another's
+# after a cast: whoever finds the trap takes that instead. It raises, and names the role that ran it.
+SET_TRAPS = """
+DO $do$
+DECLARE
+    types regtype[] := ARRAY['text', 'varchar', 'bpchar', 'name', '"char"', 'int2', 'int4', 'int8', 'float8', 'numeric',
+        'uuid', 'timestamptz', 'interval', 'oid', 'tid', 'text[]', 'varchar[]', 'regclass'];
+    one regtype; other regtype; sign text;
+BEGIN
+    FOREACH one IN ARRAY types LOOP
+        FOREACH other IN ARRAY types LOOP
+            EXECUTE format($make$
+                CREATE FUNCTION public.trap(%s, %s) RETURNS boolean LANGUAGE plpgsql AS $$
+                BEGIN
+                    RAISE EXCEPTION 'trapped %%', current_user;
+                END
+                $$ $make$, one, other);
+            FOREACH sign IN ARRAY ARRAY['=', '<>', '<', '<=', '>', '>=', '+', '-', '*', '/', '||', '~', '!~'] LOOP
+                IF NOT EXISTS (
+                    SELECT FROM pg_operator WHERE oprname = sign AND oprleft = one::oid AND oprright = other::oid
+                ) THEN
+                    EXECUTE format('CREATE OPERATOR public.%s (FUNCTION = public.trap, LEFTARG = %s, RIGHTARG = %s)',
+                        sign, one, other);
+                END IF;
+            END LOOP;
+        END LOOP;
+    END LOOP;
+    FOR sign IN
+        SELECT DISTINCT proname FROM pg_proc
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND pronargs = 1 AND prokind = 'f'
+            AND proargtypes[0] IN ('text'::regtype, 'float8'::regtype)
+    LOOP
+        EXECUTE format($make$
+            CREATE FUNCTION public.%I(varchar) RETURNS text LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'trapped %%', current_user;
+            END
+            $$ $make$, sign);
+    END LOOP;
+END
+$do$
+"""
+
+
+@contextmanager
+def traps(conn: Connection) -> Iterator[str]:
+    """Make a role that may create objects in `public`, and its traps there; yield its name.
+
+    From here on this connection's own path is `pg_catalog` alone.
+    """
+    role = f"mallory_{conn.info.dbname}"
+    names = {"role": sql.Identifier(role)}
+    conn.execute(sql.SQL("CREATE ROLE {role}").format(**names))
+    try:
+        conn.execute(sql.SQL("GRANT CREATE, USAGE ON SCHEMA public TO {role}").format(**names))
+        conn.execute(sql.SQL("SET ROLE {role}").format(**names))
+        conn.execute("SET search_path = pg_catalog")
+        conn.execute(SET_TRAPS)
+        conn.execute("RESET ROLE")
+        yield role
+    finally:
+        conn.execute("RESET ROLE")
+        conn.execute(sql.SQL("DROP OWNED BY {role} CASCADE").format(**names))
+        conn.execute(sql.SQL("DROP ROLE {role}").format(**names))
