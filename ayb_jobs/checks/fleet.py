@@ -78,10 +78,9 @@ def stopping() -> Finding:
 def unclaimable(conn: Connection) -> Finding | None:
     """Find due jobs that no live daemon can run, among the 10,000 that come first."""
     found = unclaimable_by_all(conn)
-    total = sum(found.types.values()) + sum(found.queues.values())
-    if not total:
+    if not found.total:
         return None
-    waiting = f"{count_words(total, 'due job waits', 'due jobs wait')} that no live daemon can run"
+    waiting = f"{count_words(found.total, 'due job waits', 'due jobs wait', cut=found.cut)} that no live daemon can run"
     return Finding(
         name="jobs.unclaimable",
         severity=Severity.WARNING,
@@ -89,7 +88,7 @@ def unclaimable(conn: Connection) -> Finding | None:
         named=f"{waiting}: {_why_unclaimable(found)}",
         meaning="They wait until a daemon that knows their type serves their queue.",
         remedy="ayb-jobs why",
-        evidence={"count": total, "byType": found.types, "byQueue": found.queues},
+        evidence={"count": found.total, "atLeast": found.cut, "byType": found.types, "byQueue": found.queues},
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from ayb_jobs.checks.verdict import COUNTED, Verdict, look_round
 from ayb_jobs.config import Retention
@@ -14,7 +15,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.storage.fleet.pauses import list_pauses
 from ayb_jobs.storage.queue.browsing import Counts, count_shown
-from ayb_jobs.storage.queue.failures import FailureGroup, group_failures
+from ayb_jobs.storage.queue.failures import GroupedFailures, group_failures
 from ayb_jobs.storage.queue.minutes import Minute, list_minutes
 from ayb_jobs.storage.queue.queues import QueueState, RunningJob, list_queues, list_running
 from ayb_jobs.storage.schedules.coming import Coming, list_coming
@@ -54,16 +55,26 @@ class QueueView:
         return {"unknown": "nobody serves it", "alive": "flows"}.get(self.kind, self.kind)
 
 
+class QueueViews(NamedTuple):
+    """The first queues by name, and whether there are `more`."""
+
+    first: Sequence[QueueView]
+    more: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """What stands below the sentence. `minutes` are the last full ones, the earliest first, also empty ones."""
+    """What stands below the sentence. `minutes` are the last full ones, the earliest first, also empty ones.
+
+    Of what runs, is overdue or is coming, up to `MOST` are there.
+    """
 
     counts: Counts
     minutes: Sequence[Minute]
-    queues: Sequence[QueueView]
+    queues: QueueViews
     daemons: Sequence[SeenDaemon]
     running: Sequence[RunningJob]
-    failures: Sequence[FailureGroup]
+    failures: GroupedFailures
     overdue: Sequence[Overdue]
     coming: Sequence[Coming]
 
@@ -98,11 +109,12 @@ def _details(conn: Connection) -> Details:
     )
 
 
-def view_queues(conn: Connection, daemons: Sequence[SeenDaemon]) -> list[QueueView]:
-    """Return each queue that holds jobs, that a daemon serves, or that is paused, by name."""
+def view_queues(conn: Connection, daemons: Sequence[SeenDaemon]) -> QueueViews:
+    """Return the queues that hold jobs, that a daemon serves, or that are paused, by name."""
     pauses = {each.name: each for each in list_pauses(conn) if each.kind is PauseKind.QUEUE}
     known = sorted({*(queue for seen in daemons for queue in seen.daemon.queues), *pauses})
-    return [_view(state, daemons, pauses.get(state.queue)) for state in list_queues(conn, served=known)]
+    found = list_queues(conn, served=known)
+    return QueueViews([_view(state, daemons, pauses.get(state.queue)) for state in found.first], found.more)
 
 
 def _view(state: QueueState, daemons: Sequence[SeenDaemon], pause: Pause | None) -> QueueView:

@@ -8,8 +8,8 @@ from ayb_jobs.model.pauses import resume_command
 from ayb_jobs.model.waiting import all_slots
 from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.held import list_held
-from ayb_jobs.storage.queue.lateness import count_abandoned, find_longest, list_failing, list_paused_jobs
+from ayb_jobs.storage.queue.held import MOST_HELD, list_held
+from ayb_jobs.storage.queue.lateness import MOST_PAUSES, count_abandoned, find_longest, list_failing, list_paused_jobs
 from ayb_jobs.storage.queue.minutes import Level
 
 # A job that a daemon could run and that has been due for so long is late.
@@ -32,7 +32,7 @@ def late(conn: Connection, level: Level, *, counted: int) -> Finding | None:
     else:
         cause = f"{longest.busy:,} of the {longest.slots:,} slots that serve queue {queue} are busy"
     are = "is" if level.waiting == 1 else "are"
-    due = count_words(level.waiting, "job", most=counted)
+    due = count_words(level.waiting, "job", most=counted, cut=level.cut)
     return Finding(
         name="jobs.late",
         severity=Severity.WARNING,
@@ -40,7 +40,7 @@ def late(conn: Connection, level: Level, *, counted: int) -> Finding | None:
         named=f"{quoted(longest.type)} jobs wait {span_words(longest.waited_s)}: {cause}; {due} {are} due",
         meaning="They run as slots become free, the first by priority and by when they were due.",
         remedy="ayb-jobs why",
-        evidence={**longest._asdict(), "due": level.waiting},
+        evidence={**longest._asdict(), "due": level.waiting, "atLeast": level.cut or level.waiting >= counted},
     )
 
 
@@ -51,8 +51,12 @@ def paused(conn: Connection) -> Finding | None:
         return None
     first = waiting[0]
     what = first.kind
-    jobs = count_words(first.jobs, "due job waits", "due jobs wait", most=10_000)
-    others = f", and {count_words(len(waiting) - 1, 'other pause')} with due jobs" if len(waiting) > 1 else ""
+    jobs = count_words(first.jobs, "due job waits", "due jobs wait", cut=first.cut)
+    others = (
+        f", and {count_words(len(waiting) - 1, 'other pause', most=MOST_PAUSES - 1, cut=first.cut)} with due jobs"
+        if len(waiting) > 1
+        else ""
+    )
     said = f" ({one_line(first.reason)})" if first.reason else ""
     return Finding(
         name="jobs.paused",
@@ -78,7 +82,11 @@ def held(conn: Connection) -> Finding | None:
     full = f"is at {first.running:,} of {first.most:,}, and none of these started within {span_words(LATE_S)}"
     wait = count_words(first.waiting, "due job waits", "due jobs wait", most=10_000)
     behind = f"{wait} behind it, the first for {span_words(first.waited_s)}"
-    others = f"; {count_words(len(found) - 1, 'other is', 'others are')} as full" if len(found) > 1 else ""
+    others = (
+        f"; {count_words(len(found) - 1, 'other is', 'others are', most=MOST_HELD - 1)} as full"
+        if len(found) > 1
+        else ""
+    )
     return Finding(
         name="jobs.limited",
         severity=Severity.WARNING,
@@ -96,13 +104,13 @@ def failing(conn: Connection) -> Finding | None:
     if not many:
         return None
     worst = many[0]
-    others = f", and jobs of {count_words(len(many) - 1, 'other type')}" if len(many) > 1 else ""
+    others = f", and jobs of {count_words(len(many) - 1, 'other type', cut=worst.cut)}" if len(many) > 1 else ""
     completed = f"{worst.completed:,}" if worst.completed else "none"
     return Finding(
         name="jobs.failing",
         severity=Severity.WARNING,
-        fact=f"{count_words(worst.failed, 'job')} of one type failed in the last hour, while {completed} completed{others}",
-        named=f"{count_words(worst.failed, f'{quoted(worst.type)} job')} failed in the last hour, while "
+        fact=f"{count_words(worst.failed, 'job', cut=worst.cut)} of one type failed in the last hour, while {completed} completed{others}",
+        named=f"{count_words(worst.failed, f'{quoted(worst.type)} job', cut=worst.cut)} failed in the last hour, while "
         f"{completed} completed{others}",
         meaning="They have used up their attempts. Nothing runs them again by itself.",
         remedy=f"ayb-jobs jobs list --state failed --type {shlex.quote(worst.type)}",
@@ -119,7 +127,7 @@ def abandoned(conn: Connection) -> Finding | None:
     return Finding(
         name="jobs.abandoned",
         severity=Severity.FAILING,
-        fact=f"{count_words(found.jobs, 'running job')} {has} lost {its} daemon, and no daemon has taken {it} over for "
+        fact=f"{count_words(found.jobs, 'running job', most=10_000)} {has} lost {its} daemon, and no daemon has taken {it} over for "
         f"{span_words(found.since_s)}",
         meaning="A daemon that is alive takes them over within 2 s, so that none works, or somebody holds their rows.",
         remedy="Look for `loop.failed` of the recoverer in the daemons' logs, and for locks on the rows.",

@@ -51,7 +51,7 @@ def never_met(conn: Connection) -> Iterator[Finding]:
             typed = shlex.quote(limit.new.name)
             yield warning(
                 "limits.never",
-                f"the limit {quoted(limit.new.name)} lets no job start, and {count_words(limit.waiting, 'job waits', 'jobs wait')} under it",
+                f"the limit {quoted(limit.new.name)} lets no job start, and {count_words(limit.waiting, 'job waits', 'jobs wait', most=10_000)} under it",
                 "They wait until the limit is changed or removed.",
                 f"ayb-jobs limits set {typed} …, or: ayb-jobs limits remove {typed}",
                 {"limit": limit.new.name, "waiting": limit.waiting},
@@ -60,7 +60,7 @@ def never_met(conn: Connection) -> Iterator[Finding]:
     if held is not None:
         yield warning(
             "children.held",
-            f"{count_words(held.children, 'job waits', 'jobs wait')} for a parent that failed or was canceled, such as {held.parent_id}",
+            f"{count_words(held.children, 'job waits', 'jobs wait', most=1000)} for a parent that failed or was canceled, such as {held.parent_id}",
             "They were enqueued so: they wait until it is retried and completes.",
             f"ayb-jobs jobs retry {held.parent_id}, or cancel what waits",
             held._asdict(),
@@ -74,7 +74,7 @@ def never_sealed(conn: Connection) -> Iterator[Finding]:
         it, is_ = ("it", "is") if found.batches == 1 else ("them", "are")
         yield warning(
             "batches.unsealed",
-            f"{count_words(found.batches, 'batch', 'batches')} {is_} not sealed, and none of the jobs waits or runs: "
+            f"{count_words(found.batches, 'batch', 'batches', most=1000)} {is_} not sealed, and none of the jobs waits or runs: "
             f"{found.first}, made {span_words(found.age_s)} ago{'' if found.batches == 1 else ', and others'}",
             "A batch ends, and its callbacks come, once it is sealed. Until then retention leaves its jobs.",
             f"ayb-jobs batches seal {found.first}, or cancel {it}: ayb-jobs batches cancel {found.first}",

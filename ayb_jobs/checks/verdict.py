@@ -137,4 +137,6 @@ def _well(figures: Figures) -> str:
     waits = "none waits"
     if figures.level.waiting:
         waits = f"none waits longer than {span_words(figures.level.oldest_wait_s)}"
+    if figures.level.cut:
+        waits += " in the queues that were looked at"
     return f"All well: {jobs} in the last minute, {waits}, {count_words(figures.daemons, 'daemon')}."

@@ -34,15 +34,18 @@ def _parts(first: int, first_unit: str, second: int, second_unit: str) -> str:
     return f"{first} {first_unit} {second} {second_unit}" if second else f"{first} {first_unit}"
 
 
-def count_words(count: int, one: str, many: str = "", *, most: int | None = None) -> str:
-    """Return a count with its noun: `1 job`, `2 jobs`, or `over 10,000 jobs` from `most` on."""
+def count_words(count: int, one: str, many: str = "", *, most: int | None = None, cut: bool = False) -> str:
+    """Return a count with its noun: `1 job`, `2 jobs`, or `at least 10,000 jobs` from `most` on.
+
+    A count that is `cut` left something out that was not looked at.
+    """
     noun = one if count == 1 else many or f"{one}s"
-    return f"over {most:,} {noun}" if most is not None and count >= most else f"{count:,} {noun}"
+    return f"at least {count:,} {noun}" if cut or (most is not None and count >= most) else f"{count:,} {noun}"
 
 
-def counted(count: int, *, most: int = 10_000) -> str:
-    """Return a count that ends at a bound: `9,999`, then `10,000+`."""
-    return f"{most:,}+" if count >= most else f"{count:,}"
+def counted(count: int, *, most: int | None = 10_000, cut: bool = False) -> str:
+    """Return a count that ends at a bound, or is `cut`: `9,999`, then `10,000+`."""
+    return f"{count:,}+" if cut or (most is not None and count >= most) else f"{count:,}"
 
 
 def one_line(text: str) -> str:

@@ -58,7 +58,7 @@ def figures(
             "All well: 1,204 jobs in the last minute, none waits longer than 0.3 s, 4 daemons.",
         ),
         (figures(ended=1), "All well: 1 job in the last minute, none waits, 1 daemon."),
-        (figures(ended=10_000), "All well: over 10,000 jobs in the last minute, none waits, 1 daemon."),
+        (figures(ended=10_000), "All well: at least 10,000 jobs in the last minute, none waits, 1 daemon."),
         (figures(), "All well: 0 jobs in the last minute, none waits, 1 daemon."),
         (figures(any_job=False), "Ready, and nothing to do yet: 1 daemon with 4 free slots, no job so far."),
         (

@@ -15,7 +15,7 @@ import pytest
 from psycopg.sql import SQL
 
 from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.checks.glance import Details, Glance, QueueView, glance
+from ayb_jobs.checks.glance import Details, Glance, QueueView, QueueViews, glance
 from ayb_jobs.checks.verdict import Figures, decide
 from ayb_jobs.cli.commands.top.lines import Failures, Line, Queue, Running, Size, Target, painted
 from ayb_jobs.cli.commands.top.live import moved
@@ -29,7 +29,7 @@ from ayb_jobs.model.daemons import DaemonRecord, SeenDaemon
 from ayb_jobs.model.pauses import Pause, PauseKind
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.browsing import Counts
-from ayb_jobs.storage.queue.failures import FailureGroup
+from ayb_jobs.storage.queue.failures import FailureGroup, GroupedFailures
 from ayb_jobs.storage.queue.lateness import Pace
 from ayb_jobs.storage.queue.minutes import Level, Minute
 from ayb_jobs.storage.queue.queues import QueueState, RunningJob
@@ -58,12 +58,12 @@ def a_glance(*findings: Finding, name: str = "mail", queues: int = 1) -> Glance:
     daemon = DaemonRecord(id="a", host="web1", pid=41, version="1", concurrency=16, queues=["default"], types=[name])
     states = [QueueState(f"{name}{number}", 212, False, 3, 252.0) for number in range(queues)]
     details = Details(
-        counts=Counts(waiting=10_000, later=3, running=3, failed=7, canceled=0, completed=9),
+        counts=Counts(waiting=10_000, later=3, running=3, failed=7, canceled=0, completed=9, cut=False),
         minutes=[Minute(AT - timedelta(minutes=15 - n), 100 * n, n, 2, 0) for n in range(15)],
-        queues=[
+        queues=QueueViews([
             *(QueueView(state=state, daemons=1, slots=16, pause=None) for state in states),
             QueueView(state=QueueState(f"{name}p", 1, False, 0, 1.0), daemons=1, slots=16, pause=a_pause(name)),
-        ],
+        ], more=False),
         daemons=[
             SeenDaemon(
                 daemon=daemon, started_at=AT, heartbeat_at=AT, drain_requested_at=drained_at, silent_s=1.5,
@@ -72,9 +72,14 @@ def a_glance(*findings: Finding, name: str = "mail", queues: int = 1) -> Glance:
             for drained_at in (None, AT)
         ],
         running=[RunningJob("01234567-0123-4123-8123-012345678901", name, "a", 31.0, None, None)],
-        failures=[
-            FailureGroup(type=name, error=f"{name} said <n>", jobs=7, first_at=AT, last_at=AT, example="x", buckets=[])
-        ],
+        failures=GroupedFailures(
+            groups=[
+                FailureGroup(
+                    type=name, error=f"{name} said <n>", jobs=7, first_at=AT, last_at=AT, example="x", buckets=[]
+                )
+            ],
+            jobs=7, group_count=1, cut=False, last_at=AT, buckets=[],
+        ),
         overdue=[
             Overdue(
                 schedule_id="s", name=name, reason="not_fired", since=AT, last_success_at=None, next_run_at=AT,

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Response
 from ayb_jobs.http.dashboard.shell import Visit, Visitor, query
 from ayb_jobs.http.dashboard.words import SPANS
 from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.words import count_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.failures import GROUPED, FailureGroup, group_failures
+from ayb_jobs.storage.queue.failures import FailureGroup, GroupedFailures, group_failures
 from ayb_jobs.storage.queue.jobs import get_job
 
 
@@ -27,9 +28,8 @@ def failures(visit: Visitor) -> Response:
     )
     with visit.reading() as conn:
         at = now(conn)
-        groups = group_failures(conn, wanted, span=SPANS[seen][1])
-        example = _example(conn, visit, groups)
-    total = sum(each.jobs for each in groups)
+        failures_ = group_failures(conn, wanted, span=SPANS[seen][1])
+        example = _example(conn, visit, failures_.groups)
     return visit.page(
         "failures.html",
         now=at,
@@ -37,14 +37,11 @@ def failures(visit: Visitor) -> Response:
         spans=[(name, word) for name, (word, _) in SPANS.items()],
         seen=seen,
         wanted=wanted,
-        types=sorted({each.type for each in groups}),
+        types=sorted({each.type for each in failures_.groups}),
         is_filtered=any((wanted.type, wanted.queue, wanted.error)),
-        is_bounded=total >= GROUPED,
-        grouped=GROUPED,
-        total=total,
         example=example,
         span_word=f"In the {SPANS[seen][0]}" if seen != "ever" else "Since the first",
-        **context(groups, seen=seen, wanted=wanted),
+        **context(failures_, seen=seen, wanted=wanted),
     )
 
 
@@ -57,11 +54,19 @@ def _example(conn: Connection, visit: Visit, groups: Sequence[FailureGroup]) -> 
     return get_job(conn, chosen if chosen in known else groups[0].example)
 
 
-def context(groups: Sequence[FailureGroup], *, seen: str, wanted: Filter | None = None) -> dict[str, Any]:
-    """Return what the table of groups needs: each group's list, its example, and the page that retries it."""
+def context(
+    found: GroupedFailures, *, seen: str, wanted: Filter | None = None, most: int | None = None
+) -> dict[str, Any]:
+    """Return what the table of groups needs: each group's list, its example, and the page that retries it.
+
+    Up to `most` groups are shown; `whole` says how many there are, and how many jobs failed.
+    """
     base = {"type": wanted.type, "queue": wanted.queue, "error": wanted.error} if wanted else {}
     return {
-        "groups": groups,
+        "groups": found.groups[:most],
+        "whole": f"{count_words(found.jobs, 'job', cut=found.cut)}, {count_words(found.group_count, 'error', cut=found.cut)}",
+        "left_out": max(0, found.group_count - len(found.groups[:most])),
+        "is_cut": found.cut,
         "list_of": lambda each: (
             f"/jobs?{query(state='failed', type=each.type, queue=base.get('queue'), alike=each.error)}"
         ),

@@ -150,7 +150,8 @@ def _tabs(
     chosen: Shown, said: Mapping[str, str], counts: Counts, estimates: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     for shown, word in TABS:
-        count = "" if shown is Shown.ALL else estimates.get(shown) or counted(getattr(counts, shown))
+        cut = counts.cut and shown.by_due_time
+        count = "" if shown is Shown.ALL else estimates.get(shown) or counted(getattr(counts, shown), cut=cut)
         href = f"/jobs?{query(state=shown, **said)}"
         yield {"word": word, "href": href, "is_chosen": shown is chosen, "count": count}
 

@@ -13,12 +13,11 @@ from ayb_jobs.checks.finding import Finding
 from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.checks.verdict import Mood, Verdict
 from ayb_jobs.http.dashboard import charts, grouping
+from ayb_jobs.http.dashboard import levels as words
 from ayb_jobs.http.dashboard.clock import Clock
 from ayb_jobs.http.dashboard.shell import Visitor, query
 from ayb_jobs.http.dashboard.standing import Standing
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
-from ayb_jobs.storage.queue.failures import GROUPED
-from ayb_jobs.storage.queue.minutes import Level
 from ayb_jobs.storage.schedules.overdue import Overdue
 
 # What is late, or held on purpose, is amber; whatever else needs somebody is red.
@@ -26,7 +25,6 @@ HELD = frozenset({"late", "paused", "full"})
 MOST_OVERDUE = 10
 # Waits that one look measured by two statements are the same if they differ by less.
 SAME_S = 2.0
-LEAST_S = 0.001
 MOST_GROUPS = 8
 
 
@@ -64,9 +62,8 @@ def add_to(routes: APIRouter) -> None:
 def overview(visit: Visitor) -> Response:
     """Show how things stand."""
     seen = visit.pages.standing.ask()
-    verdict, groups, at = seen.verdict, seen.groups, seen.at
+    verdict, failures, at = seen.verdict, seen.failures, seen.at
     first, others = _deviations(seen)
-    failed = sum(each.jobs for each in groups)
     return visit.page(
         "overview.html",
         now=at,
@@ -76,11 +73,10 @@ def overview(visit: Visitor) -> Response:
         first=first,
         others=others,
         figures=_figures(visit.clock(at), seen),
-        failed=failed,
         is_empty=verdict.mood is Mood.READY,
         coming=sorted(seen.coming, key=lambda each: (each.next_run_at or at, each.name)),
         first_type=min(visit.services.registry.names(), default=""),
-        **grouping.context(groups[:MOST_GROUPS], seen="hour"),
+        **grouping.context(failures, seen="hour", most=MOST_GROUPS),
     )
 
 
@@ -180,60 +176,50 @@ PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] 
 
 
 def _figures(clock: Clock, seen: Standing) -> list[Figure]:
-    verdict, counts, levels, groups = seen.verdict, seen.counts, seen.levels, seen.groups
+    verdict, counts, levels, failures = seen.verdict, seen.counts, seen.levels, seen.failures
     found = {each.name: each for each in verdict.findings}
     figures = verdict.figures
     oldest_s = figures.level.oldest_wait_s if figures else 0.0
     slots = figures.slots if figures else 0
-    failed = sum(each.jobs for each in groups)
+    failed = counted(failures.jobs, most=None, cut=failures.cut)
     late = found.get("jobs.late") or found.get("jobs.unclaimable")
-    later = f"{counted(counts.later)} more {'is' if counts.later == 1 else 'are'} due later" if counts.later else ""
+    later = (
+        f"{counted(counts.later, cut=counts.cut)} more {'is' if counts.later == 1 else 'are'} due later"
+        if counts.later
+        else ""
+    )
     return [
         Figure(
             name="Waiting now",
-            value=counted(counts.waiting),
-            note=later or _most(clock, levels, "waiting", "most in the hour: {}"),
+            value=counted(counts.waiting, cut=counts.cut),
+            note=later or words.most_words(clock, levels, "waiting"),
             href="/jobs?state=waiting",
-            chart=charts.line([each.waiting for each in levels], _said(levels, "waiting", "Waiting jobs")),
+            chart=charts.line([each.waiting for each in levels], words.said(levels, "waiting", "Waiting jobs")),
         ),
         Figure(
             name="Running",
             value=counted(counts.running),
             note=f"of {count_words(slots, 'slot')}" if slots else "no live daemon has a slot",
             href="/daemons",
-            chart=charts.line([each.running for each in levels], _said(levels, "running", "Running jobs")),
+            chart=charts.line([each.running for each in levels], words.said(levels, "running", "Running jobs")),
         ),
         Figure(
             name="Failed in the hour",
-            value=counted(failed, most=GROUPED),
-            note=f"the last at {clock.short(max(each.last_at for each in groups))}"
-            if groups
-            else "none that is still failed",
+            value=failed,
+            note=f"the last at {clock.short(failures.last_at)}" if failures.last_at else "none that is still failed",
             href="/failures?seen=hour",
-            chart=charts.bars(
-                [sum(each.buckets[n] for each in groups) for n in range(24)],
-                f"Failed jobs in the last hour: {counted(failed, most=GROUPED)}",
-            ),
+            chart=charts.bars(failures.buckets, f"Failed jobs in the last hour: {failed}"),
             tone="bad" if "jobs.failing" in found else "",
         ),
         Figure(
             name="Oldest wait",
             value=span_words(oldest_s) if counts.waiting else "–",
-            note=_where(found, oldest_s) or _longest(clock, levels),
+            note=_where(found, oldest_s) or words.longest_words(clock, levels),
             href="/jobs?state=waiting",
-            chart=charts.line([each.oldest_wait_s for each in levels], _waits(levels), "bad" if late else ""),
+            chart=charts.line([each.oldest_wait_s for each in levels], words.waits(levels), "bad" if late else ""),
             tone="bad" if late else "",
         ),
     ]
-
-
-def _most(clock: Clock, levels: Sequence[Level], name: str, words: str) -> str:
-    if not levels:
-        return "not measured yet"
-    top = max(levels, key=lambda each: getattr(each, name))
-    if not getattr(top, name):
-        return "none in the hour"
-    return words.format(f"{getattr(top, name):,} at {clock.short(top.at)}")
 
 
 def _where(found: Mapping[str, Finding], oldest_s: float) -> str:
@@ -246,29 +232,3 @@ def _where(found: Mapping[str, Finding], oldest_s: float) -> str:
     if first and first["waited_s"] >= oldest_s - SAME_S:
         return f"in queue {first['name']}, paused" if first["kind"] == "queue" else f"of type {first['name']}, paused"
     return ""
-
-
-def _longest(clock: Clock, levels: Sequence[Level]) -> str:
-    if not levels:
-        return "not measured yet"
-    top = max(levels, key=lambda each: each.oldest_wait_s)
-    if top.oldest_wait_s < LEAST_S:
-        return "none in the hour"
-    return f"longest in the hour: {span_words(top.oldest_wait_s)} at {clock.short(top.at)}"
-
-
-def _said(levels: Sequence[Level], name: str, what: str) -> str:
-    if not levels:
-        return f"{what} in the last hour: not measured yet"
-    values = [getattr(each, name) for each in levels]
-    return f"{what} in the last hour: between {min(values):,} and {max(values):,}, last {values[-1]:,}"
-
-
-def _waits(levels: Sequence[Level]) -> str:
-    if not levels:
-        return "Oldest wait in the last hour: not measured yet"
-    values = [each.oldest_wait_s for each in levels]
-    return (
-        f"Oldest wait in the last hour: between {span_words(min(values))} and {span_words(max(values))}, "
-        f"last {span_words(values[-1])}"
-    )

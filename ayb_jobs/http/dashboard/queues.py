@@ -9,6 +9,7 @@ from ayb_jobs.checks.glance import QueueView, view_queues
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.clock import Clock
+from ayb_jobs.http.dashboard.levels import most_of
 from ayb_jobs.http.dashboard.limits import limits_context
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor, query
 from ayb_jobs.http.dashboard.words import SPANS
@@ -43,18 +44,19 @@ def queues(visit: Visitor) -> Response:
         levels = list_levels(conn, span=SPANS["hour"][1] or at - at)
         limits = limits_context(conn, visit.asked("limit"))
     clock = visit.clock(at)
-    most = max((each.waiting for each in levels), default=0)
+    most = most_of(levels, "waiting")
     return visit.page(
         "queues.html",
         now=at,
         title="Queues and limits",
-        queues=[_queue(each, clock, unconfirmed) for each in found],
+        queues=[_queue(each, clock, unconfirmed) for each in found.first],
+        more_queues=found.more,
         paused_others=[
             {"kind": each.kind, "name": each.name, "about": _about(each, clock, unconfirmed), "resume": _named(each)}
             for each in others
         ],
-        levels=charts.line([each.waiting for each in levels], f"Waiting jobs in the last hour: at most {most:,}"),
-        levels_note=f"the last hour; most: {most:,}",
+        levels=charts.line([each.waiting for each in levels], f"Waiting jobs in the last hour: at most {most}"),
+        levels_note=f"the last hour; most: {most}",
         **limits,
     )
 
@@ -67,6 +69,7 @@ def _queue(view: QueueView, clock: Clock, unconfirmed: Unconfirmed) -> dict[str,
         "state": view.state,
         "word": (view.kind, view.word),
         "waiting": counted(view.state.waiting),
+        "running": counted(view.state.running, cut=view.state.cut),
         "served": of,
         "about": _about(view.pause, clock, unconfirmed) if view.pause else "",
         "resume": _named(view.pause) if view.pause else None,

@@ -30,7 +30,7 @@ from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.model.words import count_words, counted, span_words
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.requests import reading
@@ -186,6 +186,7 @@ class Visit:
             "query": query,
             "span_words": span_words,
             "count_words": count_words,
+            "counted": counted,
             "in_code": charts.in_code,
             "marked": charts.marked,
             "gauge": charts.gauge,

@@ -12,7 +12,7 @@ from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.schedules.schedule import Schedule
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.queue.browsing import Counts, count_shown
-from ayb_jobs.storage.queue.failures import FailureGroup, group_failures
+from ayb_jobs.storage.queue.failures import GroupedFailures, group_failures
 from ayb_jobs.storage.queue.minutes import Level, list_levels
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
@@ -32,7 +32,7 @@ class Standing:
     verdict: Verdict
     counts: Counts
     levels: Sequence[Level]
-    groups: Sequence[FailureGroup]
+    failures: GroupedFailures
     overdue: Sequence[Overdue]
     coming: Sequence[Schedule]
 
@@ -48,7 +48,7 @@ def look(services: Services, pulse: Shared[Verdict]) -> Standing:
             verdict=verdict,
             counts=count_shown(conn, most=COUNTED),
             levels=list_levels(conn, span=HOUR) if HOUR else [],
-            groups=group_failures(conn, Filter(), span=HOUR),
+            failures=group_failures(conn, Filter(), span=HOUR),
             overdue=list_overdue(conn) if is_late else [],
             coming=[each for each in list_schedules(conn) if each.enabled and each.next_run_at] if is_empty else [],
         )

@@ -10,8 +10,8 @@ from ayb_jobs.http.requests import GUARDED, Given, documented
 from ayb_jobs.http.shapes import Shape, answer
 from ayb_jobs.model.checked import MAX_NAME
 from ayb_jobs.model.filters import MAX_ERROR, Filter
-from ayb_jobs.storage.queue.failures import group_failures
-from ayb_jobs.storage.queue.minutes import list_levels, list_minutes
+from ayb_jobs.storage.queue.failures import FailureGroup, group_failures
+from ayb_jobs.storage.queue.minutes import COUNTED, list_levels, list_minutes
 from ayb_jobs.storage.requests import reading
 from ayb_jobs.wire.text import object_text, page_text
 
@@ -31,10 +31,16 @@ class FailureShape(Shape):
 
 
 class FailurePage(Shape):
-    """Groups of failed jobs, the largest first."""
+    """The largest groups of failed jobs; `jobs` failed in `groups` groups, those that are not shown included.
+
+    `atLeast` tells that not all failed jobs were looked at: each of these counts stands for at least so many.
+    """
 
     items: list[FailureShape]
     count: int
+    jobs: int
+    groups: int
+    at_least: bool
 
 
 class MinuteShape(Shape):
@@ -55,12 +61,16 @@ class MinutePage(Shape):
 
 
 class LevelShape(Shape):
-    """How many jobs were due and ran, and for how long the one that waited longest had been due."""
+    """How many jobs were due and ran, and for how long the one that waited longest had been due.
+
+    `atLeast` tells that not all were counted: so many at least were due, or ran.
+    """
 
     at: datetime
     waiting: int
     running: int
     oldest_wait_sec: float
+    at_least: bool
 
 
 class LevelPage(Shape):
@@ -98,21 +108,22 @@ def failures(
     """Group the jobs that failed lately and are failed still; retry a group by a bulk call with its `alike`."""
     wanted = Filter(type=type or None, queue=queue or None, error=error or None)
     with reading(services.database, services.read_timeout_s) as conn:
-        groups = group_failures(conn, wanted, span=timedelta(hours=hours))
+        found = group_failures(conn, wanted, span=timedelta(hours=hours))
     return answer(
-        page_text(
-            object_text(
-                {
-                    "type": each.type,
-                    "error": each.error,
-                    "count": each.jobs,
-                    "firstAt": each.first_at,
-                    "lastAt": each.last_at,
-                    "exampleId": each.example,
-                }
-            )
-            for each in groups
-        )
+        page_text(map(_group_text, found.groups), jobs=found.jobs, groups=found.group_count, atLeast=found.cut)
+    )
+
+
+def _group_text(group: FailureGroup) -> str:
+    return object_text(
+        {
+            "type": group.type,
+            "error": group.error,
+            "count": group.jobs,
+            "firstAt": group.first_at,
+            "lastAt": group.last_at,
+            "exampleId": group.example,
+        }
     )
 
 
@@ -141,6 +152,7 @@ def levels(services: Given, hours: Hours = 1) -> Response:
                     "waiting": each.waiting,
                     "running": each.running,
                     "oldestWaitSec": each.oldest_wait_s,
+                    "atLeast": each.cut or max(each.waiting, each.running) >= COUNTED,
                 }
             )
             for each in found

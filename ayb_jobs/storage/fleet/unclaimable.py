@@ -10,16 +10,22 @@ from ayb_jobs.storage.rows import named
 # Jobs that nobody leases gather at the front of their queue, so a look at its front finds them; how deep the queue is
 # behind them must not matter.
 LOOK = 10_000
+MOST_LANES = 1000
+# So many pairs of type and queue are named.
+MOST_NAMED = 50
 
 
 class Unclaimable(NamedTuple):
     """How many due jobs of types that a daemon, or any, does not know wait, by type.
 
-    And of the types that are known, by unserved queue.
+    And of the types that are known, by unserved queue. `total` counts also those whose
+    names are too many to be told; `cut` tells that not all due jobs were looked at.
     """
 
     types: dict[str, int]
     queues: dict[str, int]
+    total: int = 0
+    cut: bool = False
 
 
 # Each lane is walked by itself, so that jobs that are due later are not. The planner does not know the bound, as in
@@ -85,16 +91,18 @@ COUNT_UNCLAIMABLE_BY_ALL = """
             LIMIT 1
         ) AS next
     )
-    SELECT type, queue, jobs, EXISTS (
+    SELECT type, queue, jobs,
+        sum(jobs) OVER ()::bigint AS total, seen >= %(look)s OR EXISTS (SELECT FROM lanes OFFSET %(lanes)s) AS cut,
+        EXISTS (
             SELECT FROM _ayb_job_workers AS daemon
             WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
                 AND daemon.drain_requested_at IS NULL AND waiting.type = ANY (daemon.types)
         ) AS is_known
     FROM (
-        SELECT type, queue, count(*) AS jobs
+        SELECT type, queue, count(*) AS jobs, sum(count(*)) OVER () AS seen
         FROM (
             SELECT job.type, lane.queue
-            FROM (SELECT queue, priority FROM lanes LIMIT 1000) AS lane CROSS JOIN LATERAL (
+            FROM (SELECT queue, priority FROM lanes LIMIT %(lanes)s) AS lane CROSS JOIN LATERAL (
                 SELECT type
                 FROM _ayb_jobs
                 WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
@@ -111,14 +119,15 @@ COUNT_UNCLAIMABLE_BY_ALL = """
             AND daemon.drain_requested_at IS NULL AND waiting.type = ANY (daemon.types) AND waiting.queue = ANY (daemon.queues)
     )
     ORDER BY jobs DESC, type, queue
-    LIMIT 50
+    LIMIT %(named)s
 """
 
 
 def unclaimable_by_all(conn: Connection) -> Unclaimable:
     """Count the due jobs that no live daemon can run, among the 10,000 that come first."""
-    found = Unclaimable({}, {})
-    for row in _unclaimable_by_all(conn):
+    rows = _unclaimable_by_all(conn)
+    found = Unclaimable({}, {}, rows[0].total, rows[0].cut) if rows else Unclaimable({}, {})
+    for row in rows:
         counts, name = (found.queues, row.queue) if row.is_known else (found.types, row.type)
         counts[name] = counts.get(name, 0) + row.jobs
     return found
@@ -133,4 +142,5 @@ def unclaimable_jobs(conn: Connection) -> dict[str, int]:
 
 
 def _unclaimable_by_all(conn: Connection) -> list[Any]:
-    return named(conn).execute(COUNT_UNCLAIMABLE_BY_ALL, {"look": LOOK, "alive_s": ALIVE_S}, prepare=False).fetchall()
+    values = {"look": LOOK, "lanes": MOST_LANES, "named": MOST_NAMED, "alive_s": ALIVE_S}
+    return named(conn).execute(COUNT_UNCLAIMABLE_BY_ALL, values, prepare=False).fetchall()

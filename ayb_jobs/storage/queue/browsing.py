@@ -21,8 +21,9 @@ from ayb_jobs.storage.rows import one_row
 LOOK = 20_000
 # Most pages are full after so many.
 FIRST_LOOK = 1_000
-# Lanes of queue and priority; a queue that has more of them is listed in part.
+# So many lanes of queue and priority are listed by due time, and so many are counted. What is in others is left out.
 MOST_LANES = 200
+COUNTED_LANES = 1000
 # Bytes of a table that is read from its start in no time.
 LARGE = 8 * 2**20
 
@@ -72,11 +73,15 @@ class Listed(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some jobs. `next` is where the following page begins; `looked` says that the bound on reading ended this one."""
+    """Some jobs. `next` is where the following page begins; `looked` says that the bound on reading ended this one.
+
+    `left_out` says that there are more lanes than are listed by due time, whose jobs stand on no page.
+    """
 
     jobs: list[Listed]
     next: Position | None
     looked: bool
+    left_out: bool = False
 
 
 _COLUMNS = """
@@ -127,7 +132,8 @@ LIST_NEWEST = f"""
         ORDER BY at DESC, id DESC
         LIMIT %(limit)s
     )
-    SELECT {_COLUMNS}, (SELECT bound.at::text FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id
+    SELECT {_COLUMNS}, (SELECT bound.at::text FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id,
+        false AS left_out
     FROM (SELECT) AS once LEFT JOIN place ON true LEFT JOIN _ayb_jobs AS job ON job.id = place.id
     ORDER BY place.at DESC, place.id DESC
 """
@@ -177,7 +183,8 @@ LIST_BY_DUE_TIME = f"""
         ORDER BY at, id
         LIMIT %(limit)s
     )
-    SELECT {_COLUMNS}, (SELECT bound.at::text FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id
+    SELECT {_COLUMNS}, (SELECT bound.at::text FROM bound) AS bound_at, (SELECT bound.id::text FROM bound) AS bound_id,
+        EXISTS (SELECT FROM lanes OFFSET %(lanes)s) AS left_out
     FROM (SELECT) AS once LEFT JOIN place ON true LEFT JOIN _ayb_jobs AS job ON job.id = place.id
     ORDER BY place.at, place.id
 """
@@ -205,6 +212,7 @@ class _Row(NamedTuple):
     limit_key: Any
     bound_at: str | None
     bound_id: str | None
+    left_out: bool
 
 
 def browse_jobs(
@@ -233,19 +241,22 @@ def browse_jobs(
 def _look(conn: Connection, statement: LiteralString, values: Mapping[str, Any]) -> Page:
     with conn.cursor(row_factory=class_row(_Row)) as cursor:
         rows = cursor.execute(statement, values, prepare=False).fetchall()
-    found = [Listed(*row[:-2])._replace(state=JobState(row.state)) for row in rows if row.id is not None]
-    limit = values["limit"] - 1
+    found = [Listed(*row[:-3])._replace(state=JobState(row.state)) for row in rows if row.id is not None]
+    limit, left_out = values["limit"] - 1, rows[0].left_out
     if len(found) > limit:
         last = found[limit - 1]
-        return Page(found[:limit], Position(last.place, last.id), looked=False)
+        return Page(found[:limit], Position(last.place, last.id), looked=False, left_out=left_out)
     bound_at, bound_id = rows[0].bound_at, rows[0].bound_id
     if bound_at is not None and bound_id is not None:
-        return Page(found, Position(bound_at, bound_id), looked=True)
-    return Page(found, None, looked=False)
+        return Page(found, Position(bound_at, bound_id), looked=True, left_out=left_out)
+    return Page(found, None, looked=False, left_out=left_out)
 
 
 class Counts(NamedTuple):
-    """How many jobs there are of each kind; a figure of `most` stands for at least so many."""
+    """How many jobs there are of each kind; a figure of `most` stands for at least so many.
+
+    So do `waiting` and `later` if they are `cut`: there are more lanes of queue and priority than were counted.
+    """
 
     waiting: int
     later: int
@@ -253,6 +264,7 @@ class Counts(NamedTuple):
     failed: int
     canceled: int
     completed: int
+    cut: bool
 
 
 # Counts are in the order of an index, so that no plan walks the table for them. What has completed has no index: it is
@@ -315,12 +327,13 @@ COUNT_SHOWN = """
         CASE
             WHEN pg_relation_size('_ayb_jobs') > %(large)s THEN %(most)s
             ELSE (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'completed' LIMIT %(most)s) AS counted)
-        END AS completed
+        END AS completed,
+        EXISTS (SELECT FROM lanes OFFSET %(lanes)s) AS cut
 """
 
 
-def count_shown(conn: Connection, *, most: int = 10_000) -> Counts:
+def count_shown(conn: Connection, *, most: int = 10_000, lanes: int = COUNTED_LANES) -> Counts:
     """Count the jobs of each list, each up to `most`. Of a large table `completed` is `most`: they are not counted."""
-    values = {"most": most, "lanes": MOST_LANES, "large": LARGE}
+    values = {"most": most, "lanes": lanes, "large": LARGE}
     with conn.cursor(row_factory=class_row(Counts)) as cursor:
         return one_row(cursor.execute(COUNT_SHOWN, values, prepare=False))

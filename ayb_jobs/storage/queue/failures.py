@@ -34,14 +34,34 @@ class FailureGroup:
     buckets: Sequence[int]
 
 
+class GroupedFailures(NamedTuple):
+    """The largest groups; how many jobs failed and in how many groups, also those that are not among them.
+
+    `cut` tells that not all failed jobs were looked at: at least so many failed, in at least so many groups. `buckets`
+    counts them all over the time that was asked about, the earliest first.
+    """
+
+    groups: Sequence[FailureGroup]
+    jobs: int
+    group_count: int
+    cut: bool
+    last_at: datetime | None
+    buckets: Sequence[int]
+
+
 class _Part(NamedTuple):
-    type: str
+    type: str | None
     error: str
     bucket: int
     jobs: int
     first_at: datetime
     last_at: datetime
     example: str
+    all_jobs: int
+    all_groups: int
+    all_last_at: datetime | None
+    all_buckets: Sequence[int]
+    cut: bool
 
 
 GROUP_FAILURES = f"""
@@ -73,9 +93,22 @@ GROUP_FAILURES = f"""
             (array_agg(id::text ORDER BY updated_at DESC))[1] AS example
         FROM failed, reach
         GROUP BY type, error, bucket
+    ), whole AS (
+        SELECT (SELECT count(*) FROM failed) AS all_jobs,
+            (SELECT count(*) FROM (SELECT DISTINCT type, error FROM parts) AS kinds) AS all_groups,
+            (SELECT max(last_at) FROM parts) AS all_last_at,
+            ARRAY(
+                SELECT coalesce(sum(parts.jobs), 0)::bigint
+                FROM generate_series(0, %(buckets)s - 1) AS at (bucket) LEFT JOIN parts ON parts.bucket = at.bucket
+                GROUP BY at.bucket
+                ORDER BY at.bucket
+            ) AS all_buckets,
+            (SELECT count(*) FROM failed) >= %(grouped)s OR EXISTS (
+                SELECT FROM _ayb_jobs WHERE state = 'failed' ORDER BY created_at DESC, id DESC OFFSET %(look)s LIMIT 1
+            ) AS cut
     )
-    SELECT type, error, bucket, jobs, first_at, last_at, example
-    FROM parts
+    SELECT type, error, bucket, jobs, first_at, last_at, example, all_jobs, all_groups, all_last_at, all_buckets, cut
+    FROM whole LEFT JOIN parts ON true
     ORDER BY sum(jobs) OVER (PARTITION BY type, error) DESC, type, error, bucket
     LIMIT %(limit)s * %(buckets)s
 """
@@ -89,7 +122,7 @@ def group_failures(
     limit: int = 100,
     look: int = LOOK,
     grouped: int = GROUPED,
-) -> list[FailureGroup]:
+) -> GroupedFailures:
     """Return up to `limit` groups of the jobs that failed within `span`, or ever, the largest first.
 
     They hold up to `grouped` jobs, the newest that match among the `look` newest that are failed.
@@ -106,16 +139,25 @@ def group_failures(
         parts = cursor.execute(GROUP_FAILURES, values, prepare=False).fetchall()
     groups: dict[tuple[str, str], list[_Part]] = {}
     for part in parts:
-        groups.setdefault((part.type, part.error), []).append(part)
-    return [_group(of_one) for of_one in groups.values()][:limit]
+        if part.type is not None:
+            groups.setdefault((part.type, part.error), []).append(part)
+    whole = parts[0]
+    return GroupedFailures(
+        groups=[_group(*name, of_one) for name, of_one in groups.items()][:limit],
+        jobs=whole.all_jobs,
+        group_count=whole.all_groups,
+        cut=whole.cut,
+        last_at=whole.all_last_at,
+        buckets=whole.all_buckets,
+    )
 
 
-def _group(parts: Sequence[_Part]) -> FailureGroup:
+def _group(job_type: str, error: str, parts: Sequence[_Part]) -> FailureGroup:
     latest = max(parts, key=lambda part: part.last_at)
     counts = {part.bucket: part.jobs for part in parts}
     return FailureGroup(
-        type=latest.type,
-        error=latest.error,
+        type=job_type,
+        error=error,
         jobs=sum(part.jobs for part in parts),
         first_at=min(part.first_at for part in parts),
         last_at=latest.last_at,

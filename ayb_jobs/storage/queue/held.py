@@ -6,6 +6,8 @@ from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
 
+MOST_HELD = 100
+
 
 class HeldLimit(NamedTuple):
     """A limit, or a key of one, all of whose places are taken by jobs of which none started lately.
@@ -69,11 +71,11 @@ LIST_HELD = """
     FROM behind
     WHERE waited_s >= %(since_s)s
     ORDER BY waited_s DESC, name, key
-    LIMIT 100
+    LIMIT %(most)s
 """
 
 
 def list_held(conn: Connection, *, since_s: float) -> list[HeldLimit]:
     """Return what has been full for so long, with jobs that have waited for so long, the longest wait first."""
     with conn.cursor(row_factory=class_row(HeldLimit)) as cursor:
-        return cursor.execute(LIST_HELD, {"since_s": since_s}, prepare=False).fetchall()
+        return cursor.execute(LIST_HELD, {"since_s": since_s, "most": MOST_HELD}, prepare=False).fetchall()

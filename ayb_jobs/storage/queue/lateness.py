@@ -10,6 +10,9 @@ from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.queue.failures import LOOK
 from ayb_jobs.storage.rows import one_row
 
+MOST_PAUSES = 100
+MOST_TYPES = 50
+
 
 class Longest(NamedTuple):
     """The due job that has waited longest, those apart that are paused or under a limit.
@@ -25,8 +28,8 @@ class Longest(NamedTuple):
     busy: int
 
 
-# The first jobs of each lane are looked at: those that no live daemon can run, or that are paused, stand in nobody's
-# way. What waits under a limit, in the lanes from 5 on, is not late: it is meant to wait.
+# Of the lanes whose first job has been due for longest, the first jobs are looked at: those that no live daemon can
+# run, or that are paused, stand in nobody's way. What waits under a limit, in the lanes from 5 on, is not late.
 FIND_LONGEST = """
     WITH RECURSIVE lanes AS (
         (
@@ -51,8 +54,20 @@ FIND_LONGEST = """
     ), longest AS (
         SELECT first.type, first.queue, first.run_at
         FROM (
-            SELECT queue, priority FROM lanes
-            WHERE priority <= 4 AND NOT EXISTS (SELECT FROM paused WHERE kind = 'queue' AND name = lanes.queue)
+            SELECT open.queue, open.priority
+            FROM (
+                SELECT queue, priority FROM lanes
+                WHERE priority <= 4 AND NOT EXISTS (SELECT FROM paused WHERE kind = 'queue' AND name = lanes.queue)
+                LIMIT 1000
+            ) AS open CROSS JOIN LATERAL (
+                SELECT run_at
+                FROM _ayb_jobs
+                WHERE state = 'queued' AND queue = open.queue AND priority = open.priority
+                    AND run_at <= now() AND run_at > '-infinity'
+                ORDER BY run_at
+                LIMIT 1
+            ) AS earliest
+            ORDER BY earliest.run_at
             LIMIT 200
         ) AS lane
         CROSS JOIN LATERAL (
@@ -112,7 +127,10 @@ def find_longest(conn: Connection) -> Longest | None:
 
 
 class PausedJobs(NamedTuple):
-    """A pause, how many due jobs wait for its end among the 10,000 at the front, and how long the first has."""
+    """A pause, how many due jobs wait for its end among the 10,000 at the front, and how long the first has.
+
+    `cut` tells that not all due jobs were looked at: at least so many wait.
+    """
 
     kind: str
     name: str
@@ -121,6 +139,7 @@ class PausedJobs(NamedTuple):
     reason: str | None
     jobs: int
     waited_s: float
+    cut: bool
 
 
 # Each lane is walked by itself, so that jobs that are due later are not. The planner does not know the bound, as in
@@ -157,52 +176,59 @@ LIST_PAUSED_JOBS = """
     )
     SELECT kind, name, paused_by, reason,
         CASE WHEN isfinite(paused_at) THEN greatest(extract(epoch FROM now() - paused_at), 0) ELSE 0 END::float8 AS since_s,
-        count(*) AS jobs, extract(epoch FROM now() - min(run_at))::float8 AS waited_s
+        count(*) AS jobs, extract(epoch FROM now() - min(run_at))::float8 AS waited_s,
+        EXISTS (SELECT FROM lanes OFFSET 1000) OR (SELECT count(*) FROM front) >= 10000 AS cut
     FROM paused JOIN front ON name = CASE kind WHEN 'queue' THEN queue WHEN 'type' THEN type WHEN 'key' THEN key END
     GROUP BY kind, name, paused_by, paused_at, reason
     ORDER BY min(run_at), kind, name
-    LIMIT 100
+    LIMIT %(most)s
 """
 
 
 def list_paused_jobs(conn: Connection) -> list[PausedJobs]:
     """Return the pauses for whose end due jobs wait, that of the job that has waited longest first."""
     with conn.cursor(row_factory=class_row(PausedJobs)) as cursor:
-        return cursor.execute(LIST_PAUSED_JOBS, prepare=False).fetchall()
+        return cursor.execute(LIST_PAUSED_JOBS, {"most": MOST_PAUSES}, prepare=False).fetchall()
 
 
 class Failing(NamedTuple):
-    """A type with jobs that failed lately and are failed still, beside those of it that completed meanwhile."""
+    """A type with jobs that failed lately and are failed still, beside those of it that completed meanwhile.
+
+    `cut` tells that not all failed jobs were looked at: at least so many of at least so many types are.
+    """
 
     type: str
     failed: int
     completed: int
+    cut: bool
 
 
 LIST_FAILING = """
-    WITH failed AS (
+    WITH newest AS MATERIALIZED (
+        SELECT type, updated_at FROM _ayb_jobs WHERE state = 'failed' ORDER BY created_at DESC, id DESC LIMIT %(look)s
+    ), failed AS (
         SELECT type, count(*) AS jobs
-        FROM (
-            SELECT type, updated_at FROM _ayb_jobs WHERE state = 'failed' ORDER BY created_at DESC, id DESC LIMIT %(look)s
-        ) AS newest
+        FROM newest
         WHERE updated_at > now() - %(span)s::interval
         GROUP BY type
     )
-    SELECT failed.type, failed.jobs AS failed, coalesce(ended.completed, 0)::bigint AS completed
+    SELECT failed.type, failed.jobs AS failed, coalesce(ended.completed, 0)::bigint AS completed,
+        (SELECT count(*) FROM newest) >= %(look)s OR (SELECT count(*) FROM failed) > %(most)s AS cut
     FROM failed CROSS JOIN LATERAL (
         SELECT sum(completed) AS completed
         FROM _ayb_job_minutes
         WHERE at > now() - %(span)s::interval AND at <= now() AND job_type = failed.type
     ) AS ended
     ORDER BY failed.jobs DESC, failed.type
-    LIMIT 50
+    LIMIT %(most)s
 """
 
 
 def list_failing(conn: Connection, *, span: timedelta) -> list[Failing]:
     """Return the types of the jobs that failed within `span` and are failed still, those with the most first."""
     with conn.cursor(row_factory=class_row(Failing)) as cursor:
-        return cursor.execute(LIST_FAILING, {"span": span, "look": LOOK}, prepare=False).fetchall()
+        values = {"span": span, "look": LOOK, "most": MOST_TYPES}
+        return cursor.execute(LIST_FAILING, values, prepare=False).fetchall()
 
 
 class Abandoned(NamedTuple):

@@ -9,8 +9,9 @@ from psycopg.rows import class_row
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import Deleted, one_row
 
-# Due jobs are counted up to here for one level.
+# Due jobs are counted up to here for one level, in so many lanes of queue and priority.
 COUNTED = 100_000
+MOST_LANES = 1000
 
 
 class Ended(NamedTuple):
@@ -33,12 +34,16 @@ class Minute(NamedTuple):
 
 
 class Level(NamedTuple):
-    """How much was due and ran at one moment, and for how long the job that waited longest had been due."""
+    """How much was due and ran at one moment, and for how long the job that waited longest had been due.
+
+    `cut` tells that there are more lanes than were looked at: at least so much was due, and for so long.
+    """
 
     at: datetime
     waiting: int
     running: int
     oldest_wait_s: float
+    cut: bool = False
 
 
 # The bound keeps a row that somebody wrote by hand from overflowing. In the order of the key, as all daemons go.
@@ -82,33 +87,43 @@ MEASURE_LEVEL = """
             LIMIT 1
         ) AS next
     ), due AS (
-        SELECT job.run_at
-        FROM (SELECT * FROM lanes LIMIT 1000) AS lane CROSS JOIN LATERAL (
-            SELECT run_at
+        SELECT
+        FROM (SELECT * FROM lanes LIMIT %(lanes)s) AS lane CROSS JOIN LATERAL (
+            SELECT
             FROM _ayb_jobs
             WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
             ORDER BY run_at
             LIMIT (SELECT %(most)s::bigint)
         ) AS job
         LIMIT %(most)s
+    ), oldest AS (
+        SELECT min(front.run_at) AS run_at
+        FROM (SELECT * FROM lanes LIMIT %(lanes)s) AS lane CROSS JOIN LATERAL (
+            SELECT run_at
+            FROM _ayb_jobs
+            WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority
+                AND run_at <= now() AND run_at > '-infinity'
+            ORDER BY run_at
+            LIMIT 1
+        ) AS front
     )
     SELECT now() AS at, (SELECT count(*) FROM due) AS waiting,
         (SELECT count(*) FROM (SELECT FROM _ayb_jobs WHERE state = 'running' LIMIT %(most)s) AS running) AS running,
-        coalesce((SELECT extract(epoch FROM now() - min(run_at)) FROM due WHERE isfinite(run_at)), 0)::float8
-            AS oldest_wait_s
+        coalesce((SELECT extract(epoch FROM now() - run_at) FROM oldest), 0)::float8 AS oldest_wait_s,
+        EXISTS (SELECT FROM lanes OFFSET %(lanes)s) AS cut
 """
 
 
-def measure_level(conn: Connection, *, most: int = COUNTED) -> Level:
-    """Measure how much is due and runs now, counted up to `most`."""
+def measure_level(conn: Connection, *, most: int = COUNTED, lanes: int = MOST_LANES) -> Level:
+    """Measure how much is due and runs now, counted up to `most`, in so many lanes."""
     with conn.cursor(row_factory=class_row(Level)) as cursor:
-        return one_row(cursor.execute(MEASURE_LEVEL, {"most": most}, prepare=False))
+        return one_row(cursor.execute(MEASURE_LEVEL, {"most": most, "lanes": lanes}, prepare=False))
 
 
 HAS_LEVEL = "SELECT EXISTS (SELECT FROM _ayb_job_levels WHERE at = date_trunc('minute', now()))"
 ADD_LEVEL = """
-    INSERT INTO _ayb_job_levels (at, waiting, running, oldest_wait_s)
-    VALUES (date_trunc('minute', %(at)s::timestamptz), %(waiting)s, %(running)s, %(oldest_wait_s)s)
+    INSERT INTO _ayb_job_levels (at, waiting, running, oldest_wait_s, cut)
+    VALUES (date_trunc('minute', %(at)s::timestamptz), %(waiting)s, %(running)s, %(oldest_wait_s)s, %(cut)s)
     ON CONFLICT DO NOTHING
 """
 
@@ -221,7 +236,7 @@ def list_minutes(
 
 
 LIST_LEVELS = """
-    SELECT at, waiting, running, oldest_wait_s
+    SELECT at, waiting, running, oldest_wait_s, cut
     FROM _ayb_job_levels
     WHERE at > now() - %(span)s::interval AND at <= now()
     ORDER BY at

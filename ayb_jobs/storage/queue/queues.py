@@ -1,5 +1,6 @@
 """Each queue: what waits and runs in it, and how long the first has waited."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from psycopg.rows import class_row
@@ -12,13 +13,17 @@ MOST_QUEUES = 200
 
 
 class QueueState(NamedTuple):
-    """A queue; `waiting` and `running` are counted up to 10,000, and `oldest_wait_s` is None if nothing is due."""
+    """A queue; `waiting` and `running` are counted up to 10,000, and `oldest_wait_s` is None if nothing is due.
+
+    `cut` tells that more than 10,000 jobs run in all queues: at least so many of them run in this one.
+    """
 
     queue: str
     waiting: int
     later: bool
     running: int
     oldest_wait_s: float | None
+    cut: bool = False
 
 
 # Queues that hold queued jobs, and those that only run some. Each priority is a walk of its own, in the order of the
@@ -39,13 +44,14 @@ LIST_QUEUES = """
         FROM (SELECT queue FROM _ayb_jobs WHERE state = 'running' ORDER BY lease_until LIMIT %(most)s) AS running
         GROUP BY queue
     ), named AS (
-        SELECT queue FROM (SELECT queue FROM waiting LIMIT %(queues)s) AS first
+        SELECT queue FROM (SELECT queue FROM waiting LIMIT %(queues)s + 1) AS first
         UNION
         SELECT queue FROM running
         UNION
         SELECT name FROM unnest(%(served)s::text[]) AS name
     )
-    SELECT named.queue, due.jobs AS waiting, due.later, coalesce(running.jobs, 0) AS running, due.oldest_wait_s
+    SELECT named.queue, due.jobs AS waiting, due.later, coalesce(running.jobs, 0) AS running, due.oldest_wait_s,
+        (SELECT sum(jobs) FROM running) >= %(most)s IS TRUE AS cut
     FROM named
     LEFT JOIN running USING (queue)
     CROSS JOIN LATERAL (
@@ -70,15 +76,23 @@ LIST_QUEUES = """
         ) AS lane
     ) AS due
     ORDER BY named.queue
-    LIMIT %(queues)s
+    LIMIT %(queues)s + 1
 """
 
 
-def list_queues(conn: Connection, *, served: list[str]) -> list[QueueState]:
+class Queues(NamedTuple):
+    """The first queues by name, and whether there are `more`."""
+
+    first: Sequence[QueueState]
+    more: bool
+
+
+def list_queues(conn: Connection, *, served: list[str], most: int = MOST_QUEUES) -> Queues:
     """Return up to 200 queues by name: those with jobs that wait or run, and those that are `served`."""
-    values = {"most": COUNTED, "queues": MOST_QUEUES, "served": served}
+    values = {"most": COUNTED, "queues": most, "served": served}
     with conn.cursor(row_factory=class_row(QueueState)) as cursor:
-        return cursor.execute(LIST_QUEUES, values, prepare=False).fetchall()
+        found = cursor.execute(LIST_QUEUES, values, prepare=False).fetchall()
+    return Queues(found[:most], more=len(found) > most)
 
 
 LIST_QUEUE_NAMES = """

@@ -11,7 +11,9 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs import NewJob, Unique, enqueue
+from ayb_jobs.checks.glance import glance
 from ayb_jobs.checks.verdict import look_round
+from ayb_jobs.cli.commands.top.screen import whole
 from ayb_jobs.client.steps import open_batch
 from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.config import Api, Retention
@@ -27,6 +29,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
+from ayb_jobs.storage.queue.minutes import keep_level
 from tests.factories import make_job, make_schedule
 from tests.http.conftest import OPERATE, READ, Server, serving
 from tests.http.dashboard.visiting import SECURE, Guest, visiting
@@ -660,3 +663,31 @@ def test_a_queue_keeps_its_row_when_another_comes_before_it(guest: Guest, conn: 
     both = [each for each in guest.get("/queues").ids if each.startswith("queue-")]
     assert len(both) == len(mail) + 1
     assert both[1:] == mail
+
+
+def test_what_was_cut_is_at_least_so_much_at_every_door(guest: Guest, server: Server, conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn)
+    conn.execute("INSERT INTO _ayb_jobs (type, queue) SELECT 'a', 'q' || n FROM generate_series(1, 1001) AS n")
+    conn.execute(
+        """INSERT INTO _ayb_jobs (type, state, last_error, last_run_at, completed_at)
+           SELECT 't' || n, 'failed', 'no', now(), now() FROM generate_series(1, 101) AS n"""
+    )
+    first = guest.get("/")
+    assert "at least 1,000 due jobs wait that no live daemon can run" in first.headline.lower()
+    assert "Waiting now 1,000+" in first.text.replace("Waiting now1", "Waiting now 1")
+    assert "101 jobs, 101 errors, the largest below" in first.text
+    waiting = guest.get("/jobs?state=waiting")
+    assert "Waiting 1,000+" in waiting.text
+    assert "there are more queues than are listed here" in waiting.text
+    assert "These are the first 200 queues by name; there are more." in guest.get("/queues").text
+    assert "101 jobs, 101 errors; the 100 largest groups are shown" in guest.get("/failures").text
+    assert keep_level(conn)
+    with server.client() as api:
+        found = api.get("/api/admin/jobs/failures").json()
+        (level,) = api.get("/api/admin/stats/levels").json()["items"]
+    assert (found["count"], found["jobs"], found["groups"], found["atLeast"]) == (100, 101, 101, False)
+    assert (level["waiting"], level["atLeast"]) == (1000, True)
+    shown = [line.text for line in whole(glance(conn, Retention()), 100)]
+    assert any(line.startswith("Waiting 1,000+") for line in shown)
+    assert any(line.startswith("… at least 188 more: ayb-jobs queues list") for line in shown)

@@ -10,8 +10,10 @@ from psycopg import sql
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue import browsing
 from ayb_jobs.storage.queue.browsing import Counts, Page, Shown, browse_jobs, count_shown
 from ayb_jobs.storage.queue.failures import group_failures
+from ayb_jobs.storage.queue.minutes import measure_level
 from ayb_jobs.storage.queue.queues import list_queues, list_running
 from tests.factories import make_job
 
@@ -42,8 +44,10 @@ def test_pages_hold_each_job_once_in_the_order_of_the_list(conn: Connection) -> 
     assert walk(conn, Shown.FAILED, Filter(), limit=1) == [newest[4]]
     assert walk(conn, Shown.WAITING, Filter(), limit=1) == [newest[6], newest[0]]
     assert walk(conn, Shown.LATER, Filter(), limit=1) == later
-    assert count_shown(conn) == Counts(waiting=2, later=2, running=2, failed=1, canceled=1, completed=1)
-    assert count_shown(conn, most=1) == Counts(waiting=1, later=1, running=1, failed=1, canceled=1, completed=1)
+    assert count_shown(conn) == Counts(waiting=2, later=2, running=2, failed=1, canceled=1, completed=1, cut=False)
+    assert count_shown(conn, most=1) == Counts(
+        waiting=1, later=1, running=1, failed=1, canceled=1, completed=1, cut=False
+    )
 
 
 @pytest.mark.parametrize("shown", [Shown.WAITING, Shown.ALL])
@@ -66,9 +70,10 @@ def test_a_job_is_listed_wherever_it_is_counted_whatever_its_instants(conn: Conn
     for at, state, _ in product(ENDS_OF_TIME, JobState, range(2)):
         make_job(conn, state, created_at=at, run_at=at)
     counts = count_shown(conn)
+    figures: dict[str, int] = {shown: getattr(counts, shown) for shown in Shown if shown is not Shown.ALL}
     listed = {shown: walk(conn, shown, Filter(), limit=1) for shown in Shown}
-    assert {shown: len(set(ids)) for shown, ids in listed.items()} == {**counts._asdict(), "all": 60}
-    assert {shown: len(ids) for shown, ids in listed.items()} == {**counts._asdict(), "all": 60}
+    assert {shown: len(set(ids)) for shown, ids in listed.items()} == {**figures, "all": 60}
+    assert {shown: len(ids) for shown, ids in listed.items()} == {**figures, "all": 60}
     assert (counts.waiting, counts.later) == (6, 6)
     assert len(walk(conn, Shown.WAITING, Filter(), limit=1, look=2)) == 6
 
@@ -93,14 +98,16 @@ def test_failures_are_grouped_by_what_differs_in_numbers_alone(conn: Connection)
     make_job(conn, "failed", type="a", last_error="OSError: all")
     make_job(conn, "failed", type="b", last_error="OSError: 1 of 0x1f", updated_at="2020-01-01T00:00:00Z")
     make_job(conn, "failed", type="c", last_error=None)
-    groups = group_failures(conn, Filter(), span=timedelta(hours=1))
+    groups = group_failures(conn, Filter(), span=timedelta(hours=1)).groups
     assert [(each.type, each.error, each.jobs) for each in groups] == [
         ("a", "OSError: <n> of <n>", 3), ("a", "OSError: all", 1), ("c", "", 1),
     ]  # fmt: skip
     assert groups[0].buckets[-1] == 3
-    assert {each.type for each in group_failures(conn, Filter(), span=None)} == {"a", "b", "c"}
-    assert [each.jobs for each in group_failures(conn, Filter(alike=groups[0].error, type="a"), span=None)] == [3]
-    assert [each.jobs for each in group_failures(conn, Filter(), span=None, look=1)] == [1]
+    assert {each.type for each in group_failures(conn, Filter(), span=None).groups} == {"a", "b", "c"}
+    assert [each.jobs for each in group_failures(conn, Filter(alike=groups[0].error, type="a"), span=None).groups] == [
+        3
+    ]
+    assert [each.jobs for each in group_failures(conn, Filter(), span=None, look=1).groups] == [1]
 
 
 def test_queues_tell_what_waits_and_runs(conn: Connection) -> None:
@@ -108,7 +115,7 @@ def test_queues_tell_what_waits_and_runs(conn: Connection) -> None:
     make_job(conn, queue="a", priority=1)
     make_job(conn, queue="b", run_at=sql.SQL("now() + interval '1 hour'"))
     make_job(conn, "running", queue="c", progress={"percent": 5})
-    found = {each.queue: each for each in list_queues(conn, served=["d"])}
+    found = {each.queue: each for each in list_queues(conn, served=["d"]).first}
     assert {name: (each.waiting, each.later, each.running) for name, each in found.items()} == {
         "a": (2, False, 0), "b": (0, True, 0), "c": (0, False, 1), "d": (0, False, 0),
     }  # fmt: skip
@@ -116,3 +123,30 @@ def test_queues_tell_what_waits_and_runs(conn: Connection) -> None:
     assert found["b"].oldest_wait_s is None
     (running,) = list_running(conn)
     assert running.progress_text == '{"percent": 5}'
+
+
+def test_what_is_counted_tells_whether_anything_was_left_out(conn: Connection) -> None:
+    for number in range(3):
+        make_job(conn, queue=f"q{number}", run_at=sql.SQL(f"now() - interval '{number + 1} hours'"))
+    for lanes, waiting in ((3, 3), (2, 2)):
+        counts, level = count_shown(conn, lanes=lanes), measure_level(conn, lanes=lanes)
+        assert (counts.waiting, counts.cut) == (level.waiting, level.cut) == (waiting, lanes < 3)
+    assert measure_level(conn, most=1).oldest_wait_s >= 3 * 3600
+    assert [list_queues(conn, served=["r"], most=most).more for most in (3, 4)] == [True, False]
+    for number in range(4):
+        make_job(conn, "failed", type=f"t{number % 2}", last_error="no")
+    bounded: list[tuple[dict[str, int], int, bool]] = [({}, 4, False), ({"limit": 1}, 4, False), ({"look": 3}, 3, True)]
+    for bounds, jobs, cut in bounded:
+        found = group_failures(conn, Filter(), span=None, **bounds)
+        assert (found.jobs, found.group_count, found.cut, sum(found.buckets)) == (jobs, 2, cut, jobs)
+    nothing = group_failures(conn, Filter(type="none"), span=None)
+    assert (nothing.groups, nothing.jobs, nothing.cut, sum(nothing.buckets)) == ([], 0, False, 0)
+
+
+def test_a_list_by_due_time_tells_that_queues_are_left_out(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        make_job(conn, queue=f"q{number}")
+    for lanes in (2, 3):
+        monkeypatch.setattr(browsing, "MOST_LANES", lanes)
+        page = browse_jobs(conn, Shown.WAITING, Filter())
+        assert (len(page.jobs), page.left_out) == (lanes, lanes < 3)

@@ -11,7 +11,6 @@ from ayb_jobs.cli.commands.top.lines import Failures, Line, Queue, Running, Size
 from ayb_jobs.cli.commands.top.tables import details_of
 from ayb_jobs.cli.widths import cut
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
-from ayb_jobs.storage.queue.failures import GROUPED
 
 MOODS = {Mood.WELL: "good", Mood.READY: "good", Mood.NEEDED: "warn", Mood.UNKNOWN: "bad"}
 
@@ -104,13 +103,14 @@ def mood_style(verdict: Verdict) -> str:
 def figures(verdict: Verdict, details: Details) -> str:
     """Return the four figures of the dashboard's first page, in a line."""
     counts, measured = details.counts, verdict.figures
-    failed = sum(each.jobs for each in details.failures)
-    later = f" (later {counted(counts.later)})" if counts.later else ""
+    failures = details.failures
+    failed = counted(failures.jobs, most=None, cut=failures.cut)
+    later = f" (later {counted(counts.later, cut=counts.cut)})" if counts.later else ""
     slots = f" of {measured.slots:,}" if measured else ""
     oldest = span_words(measured.level.oldest_wait_s) if measured and counts.waiting else "–"
     return (
-        f"Waiting {counted(counts.waiting)}{later} · running {counted(counts.running)}{slots} · "
-        f"failed in the hour {counted(failed, most=GROUPED)} · oldest wait {oldest}"
+        f"Waiting {counted(counts.waiting, cut=counts.cut)}{later} · running {counted(counts.running)}{slots} · "
+        f"failed in the hour {failed} · oldest wait {oldest}"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import zip_longest
 
-from ayb_jobs.checks.glance import Details, QueueView
+from ayb_jobs.checks.glance import MOST, Details, QueueView
 from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.cli.commands.top.lines import Failures, Line, Queue, Running, Target
 from ayb_jobs.cli.output import GAP, Column, fitted, one_line, widths_that_fit
@@ -49,8 +49,12 @@ def table(
     *,
     more: str,
     targets: Sequence[Target] = (),
+    cut: bool = False,
 ) -> list[Line]:
-    """Return a table below an empty line, as wide as there is room for; nothing if it has no row."""
+    """Return a table below an empty line, as wide as there is room for; nothing if it has no row.
+
+    If it is `cut`, there are more rows than were read.
+    """
     if not rows:
         return []
     shown = [[one_line(cell) for cell in row] for row in rows[:MOST_ROWS]]
@@ -61,14 +65,15 @@ def table(
         text = GAP.join(fitted(row[index], width, columns[index]) for index, width in widths.items())
         lines.append(Line(text, style, target))
     if len(rows) > len(shown):
-        lines.append(Line(f"… {len(rows) - len(shown)} more: {more}", "soft"))
+        least = "at least " if cut else ""
+        lines.append(Line(f"… {least}{len(rows) - len(shown)} more: {more}", "soft"))
     return lines
 
 
 def queues(details: Details, room: int) -> list[Line]:
     """Return the queues, those first that need somebody."""
     order = {"late": 0, "unknown": 1, "paused": 2, "alive": 3}
-    found = sorted(details.queues, key=lambda each: (order[each.kind], -each.state.waiting, each.state.queue))
+    found = sorted(details.queues.first, key=lambda each: (order[each.kind], -each.state.waiting, each.state.queue))
     columns = [
         Column(title="QUEUE", key=True, flexible=True),
         Column(title="STATE", key=True),
@@ -85,6 +90,7 @@ def queues(details: Details, room: int) -> list[Line]:
         room,
         more="ayb-jobs queues list",
         targets=[Queue(each.state.queue, each.pause is not None) for each in found],
+        cut=details.queues.more,
     )
 
 
@@ -93,7 +99,7 @@ def queue_row(view: QueueView) -> list[str]:
     state = view.state
     oldest = "–" if state.oldest_wait_s is None else span_words(state.oldest_wait_s)
     return [
-        state.queue, view.word, counted(state.waiting), oldest, counted(state.running), f"{view.slots:,}",
+        state.queue, view.word, counted(state.waiting), oldest, counted(state.running, cut=state.cut), f"{view.slots:,}",
         f"{view.daemons:,}",
     ]  # fmt: skip
 
@@ -135,7 +141,10 @@ def running(details: Details, room: int) -> list[Line]:
     ]
     rows = [[each.type, "–" if each.ran_s is None else span_words(each.ran_s), each.id] for each in details.running]
     targets = [Running(each.id, each.type) for each in details.running]
-    return table(columns, rows, [""] * len(rows), room, more="ayb-jobs jobs list --state running", targets=targets)
+    return table(
+        columns, rows, [""] * len(rows), room, more="ayb-jobs jobs list --state running", targets=targets,
+        cut=len(rows) >= MOST,
+    )  # fmt: skip
 
 
 def failures(details: Details, at: datetime, room: int) -> list[Line]:
@@ -147,11 +156,19 @@ def failures(details: Details, at: datetime, room: int) -> list[Line]:
         Column(title="ERROR", flexible=True),
     ]
     rows = [
-        [each.type, f"{each.jobs:,}", f"{span_words((at - each.last_at).total_seconds())} ago", each.error]
-        for each in details.failures
+        [
+            each.type,
+            counted(each.jobs, most=None, cut=details.failures.cut),
+            f"{span_words((at - each.last_at).total_seconds())} ago",
+            each.error,
+        ]
+        for each in details.failures.groups
     ]
-    targets = [Failures(each.type, each.error) for each in details.failures]
-    return table(columns, rows, ["bad"] * len(rows), room, more="ayb-jobs jobs list --state failed", targets=targets)
+    targets = [Failures(each.type, each.error) for each in details.failures.groups]
+    return table(
+        columns, rows, ["bad"] * len(rows), room, more="ayb-jobs jobs list --state failed", targets=targets,
+        cut=details.failures.cut or details.failures.group_count > len(rows),
+    )  # fmt: skip
 
 
 def schedules(details: Details, at: datetime, room: int) -> list[Line]:
@@ -168,4 +185,5 @@ def schedules(details: Details, at: datetime, room: int) -> list[Line]:
         if each.name not in {late.name for late in details.overdue}
     ]
     styles = ["warn"] * len(rows) + [""] * len(coming)
-    return table(columns, [*rows, *coming], styles, room, more="ayb-jobs schedules list")
+    cut = MOST in (len(details.overdue), len(details.coming))
+    return table(columns, [*rows, *coming], styles, room, more="ayb-jobs schedules list", cut=cut)
