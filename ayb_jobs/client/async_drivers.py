@@ -1,10 +1,11 @@
 """Sending statements by each asynchronous driver."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
-from ayb_jobs.client.copying import Copied, as_members
+from ayb_jobs.client import sync_drivers
+from ayb_jobs.client.copying import Copied
 from ayb_jobs.client.dialects import numbered, sqlalchemy_text, with_literals
 from ayb_jobs.client.hearing import AsyncWait, asyncpg_hearing, deaf_async, psycopg_async_hearing
 from ayb_jobs.client.steps import Row, Steps, enqueue_all, join_batch
@@ -97,8 +98,20 @@ class Psycopg:
     def _all_or_none(self) -> AbstractAsyncContextManager[object]:
         """Return a transaction, or a savepoint in the caller's, as the synchronous driver does."""
         begins_its_own = not self._conn.autocommit and self._conn.info.transaction_status == IDLE
-        transaction: AbstractAsyncContextManager[object] = nullcontext() if begins_its_own else self._conn.transaction()
+        transaction: AbstractAsyncContextManager[object] = (
+            self._rolled_back_if_it_fails() if begins_its_own else self._conn.transaction()
+        )
         return transaction
+
+    @asynccontextmanager
+    async def _rolled_back_if_it_fails(self) -> AsyncIterator[None]:
+        """Leave nothing in a transaction that began within the block, should its owner commit it all the same."""
+        try:
+            yield
+        except BaseException:
+            if not self._conn.closed:
+                await self._conn.rollback()
+            raise
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
@@ -183,8 +196,11 @@ class Sqlalchemy:
     async def enqueue_all(
         self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None
     ) -> int:
-        """Insert jobs by one statement."""
-        return await run(enqueue_all(as_members(jobs, batch_id), trace), self.fetch)
+        """Insert jobs as the synchronous driver does, on the connection within this one."""
+        made: int = await self._conn.run_sync(
+            lambda conn: sync_drivers.Sqlalchemy(conn).enqueue_all(jobs, trace, batch_id)
+        )
+        return made
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
@@ -216,6 +232,13 @@ class SqlalchemySession(Sqlalchemy):
         """Return a statement's first row."""
         await self._begin()
         return await super().fetch(statement, values)
+
+    async def enqueue_all(
+        self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None
+    ) -> int:
+        """Insert jobs on the session's connection."""
+        await self._begin()
+        return await super().enqueue_all(jobs, trace, batch_id)
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""

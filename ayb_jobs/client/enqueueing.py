@@ -47,7 +47,8 @@ def enqueue_many(conn: Any, jobs: Iterable[NewJob]) -> int:
     own, with one notification.
 
     On psycopg and Django jobs are sent, by COPY, while `jobs` is still being read, so reading it must not use `conn`.
-    On SQLAlchemy they are one statement: some ten thousand a call. Raises as `enqueue` does.
+    On SQLAlchemy they are few statements: some ten thousand jobs a call. Raises as `enqueue` does: then none of
+    the jobs is made, even if the transaction is then committed.
     """
     driver = sync_driver(conn)
     with worded():

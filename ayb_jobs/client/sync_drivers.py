@@ -1,7 +1,7 @@
 """Sending statements by each synchronous driver."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 from ayb_jobs.client.copying import Copied, as_members
@@ -13,6 +13,10 @@ from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.queue.enqueueing import COPY_DUE_JOBS, COPY_DUE_MEMBERS, NOTIFY
 
 T = TypeVar("T")
+# How each begins, how it ends well, and how it is undone.
+TRANSACTION = "BEGIN", "COMMIT", ["ROLLBACK"]
+RELEASE = "RELEASE SAVEPOINT _ayb_jobs_enqueue"
+SAVEPOINT = "SAVEPOINT _ayb_jobs_enqueue", RELEASE, ["ROLLBACK TO SAVEPOINT _ayb_jobs_enqueue", RELEASE]
 IDLE = 0  # libpq's status of a connection outside any transaction
 VERSION = 10_000
 
@@ -57,6 +61,24 @@ def run(steps: Steps[T], fetch: Callable[[str, Mapping[str, Any]], Row | None]) 
             result: T = done.value
             return result
         row = fetch(statement, values)
+
+
+@contextmanager
+def all_or_none(execute: Callable[[str], None], *, commits_each: bool) -> Iterator[None]:
+    """Run a block in a transaction, or in a savepoint unless each statement is committed by itself.
+
+    If it fails on a connection that is lost, the server undoes it by itself.
+    """
+    begin, end, undo = TRANSACTION if commits_each else SAVEPOINT
+    execute(begin)
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # what failed first is told
+            for statement in undo:
+                execute(statement)
+        raise
+    execute(end)
 
 
 def plain_rows(_cursor: Any) -> type[tuple[Any, ...]]:
@@ -104,8 +126,20 @@ class Psycopg:
         commit.
         """
         begins_its_own = not self._conn.autocommit and self._conn.info.transaction_status == IDLE
-        transaction: AbstractContextManager[object] = nullcontext() if begins_its_own else self._conn.transaction()
+        transaction: AbstractContextManager[object] = (
+            self._rolled_back_if_it_fails() if begins_its_own else self._conn.transaction()
+        )
         return transaction
+
+    @contextmanager
+    def _rolled_back_if_it_fails(self) -> Iterator[None]:
+        """Leave nothing in a transaction that began within the block, should its owner commit it all the same."""
+        try:
+            yield
+        except BaseException:
+            if not self._conn.closed:
+                self._conn.rollback()
+            raise
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
@@ -137,8 +171,17 @@ class Sqlalchemy:
         return row
 
     def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None) -> int:
-        """Insert jobs by one statement."""
-        return run(enqueue_all(as_members(jobs, batch_id), trace), self.fetch)
+        """Insert jobs by a statement for each way in which some of them are made."""
+        members = as_members(jobs, batch_id)  # the jobs may be read from this connection
+        with all_or_none(self._execute, commits_each=self._commits_each()):
+            return run(enqueue_all(members, trace), self.fetch)
+
+    def _execute(self, statement: str) -> None:
+        self._conn.exec_driver_sql(statement)
+
+    def _commits_each(self) -> bool:
+        """Tell whether each statement is committed by itself, by the isolation level AUTOCOMMIT."""
+        return bool(self._conn.connection.dbapi_connection.autocommit)
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
@@ -170,6 +213,11 @@ class SqlalchemySession(Sqlalchemy):
         """Return a statement's first row."""
         self._begin()
         return super().fetch(statement, values)
+
+    def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None) -> int:
+        """Insert jobs on the session's connection."""
+        self._begin()
+        return super().enqueue_all(jobs, trace, batch_id)
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
@@ -208,13 +256,19 @@ class Django:
             return row
 
     def enqueue_all(self, jobs: Iterable[tuple[str, NewJob]], trace: str | None, batch_id: str | None = None) -> int:
-        """Copy jobs if psycopg 3 is behind it, else insert them by one statement."""
+        """Copy jobs if psycopg 3 is behind it, else insert them as SQLAlchemy's driver does."""
         self._conn.ensure_connection()
         self._conn.validate_no_broken_transaction()
         behind = self._conn.connection
         if type(behind).__module__.partition(".")[0] == "psycopg":
             return Psycopg(behind).enqueue_all(jobs, trace, batch_id)
-        return run(enqueue_all(as_members(jobs, batch_id), trace), self.fetch)
+        members = as_members(jobs, batch_id)
+        with all_or_none(self._execute, commits_each=not self.in_transaction()):
+            return run(enqueue_all(members, trace), self.fetch)
+
+    def _execute(self, statement: str) -> None:
+        with self._conn.cursor() as cursor:
+            cursor.execute(statement)
 
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
