@@ -1,7 +1,7 @@
 """Lists of jobs by filters that stand in the address, and acting on all that match, with the count first."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor, query
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.requests import cursor_text, read_cursor
 from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.pauses import PauseKind, pauses_of
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
@@ -83,6 +84,16 @@ class Asked:
     def is_filtered(self) -> bool:
         """Whether anything was typed."""
         return any(self.typed.values())
+
+    @property
+    def said(self) -> Mapping[str, str]:
+        """What was typed, with each time as an instant, which means the same tomorrow and in any zone."""
+        instants = {"since": self.wanted.since, "until": self.wanted.until}
+        return {
+            name: value if (at := instants.get(name)) is None else instant_text(at)
+            for name, value in self.typed.items()
+            if value
+        }
 
 
 def read_filter(typed: Mapping[str, str], clock: Clock) -> Asked:
@@ -176,12 +187,11 @@ def _bulk(conn: Connection, shown: Shown, asked: Asked, clock: Clock) -> dict[st
     if action is None or asked.wrong:
         return None
     found = glimpse_jobs(conn, state=WAYS[action].before, wanted=asked.wanted, most=COUNTED)
-    said = {name: value for name, value in asked.typed.items() if value}
     return {
         "count": f"{found.jobs:,}" if found.whole else f"{found.jobs:,}+",
         "words": words_of(action, asked, clock, one=found == (1, True)),
         "word": VERBS[action],
-        "href": f"/jobs/bulk?{query(action=action, **said)}",
+        "href": f"/jobs/bulk?{query(action=action, **asked.said)}",
     }
 
 
@@ -253,11 +263,11 @@ def confirm(visit: Visitor) -> Response:
     with visit.reading() as conn:
         at = now(conn)
         asked = _right(visit, visit.request.query_params, at)
-        found = glimpse_jobs(conn, state=WAYS[action].before, wanted=asked.wanted, most=COUNTED)
-        examples = browse_jobs(conn, LISTS[action], asked.wanted, limit=5).jobs
+        wanted = _made_before(at, asked.wanted)
+        found = glimpse_jobs(conn, state=WAYS[action].before, wanted=wanted, most=COUNTED)
+        examples = browse_jobs(conn, LISTS[action], wanted, limit=5).jobs
         if not examples and action is BulkAction.CANCEL:
-            examples = browse_jobs(conn, Shown.LATER, asked.wanted, limit=5).jobs
-    said = {name: value for name, value in asked.typed.items() if value}
+            examples = browse_jobs(conn, Shown.LATER, wanted, limit=5).jobs
     words = words_of(action, asked, visit.clock(at), one=found == (1, True))
     count = _how_many(found)
     return visit.page(
@@ -272,8 +282,8 @@ def confirm(visit: Visitor) -> Response:
         is_none=found == (0, True),
         is_many=not found.whole,
         examples=examples,
-        fields={"action": action, **said},
-        back=f"/jobs?{query(state=LISTS[action], **said)}",
+        fields={"action": action, "counted": instant_text(at), **asked.said},
+        back=f"/jobs?{query(state=LISTS[action], **asked.said)}",
     )
 
 
@@ -288,13 +298,30 @@ def act(visit: Visitor, fields: Fields) -> Response:
     """Do it to all that match, and say to how many."""
     session = visit.need(Scope.OPERATE)
     action = _action(fields.get("action", ""))
-    asked = _right(visit, fields, None)
+    asked, wanted = _previewed(visit, fields)
     begin, actor = acting_in_steps(visit.services, session.caller)
-    done = bulk.change(begin, action, asked.wanted, actor=actor)
-    said = {name: value for name, value in asked.typed.items() if value}
+    done = bulk.change(begin, action, wanted, actor=actor)
     if not done.done:
-        return visit.onward("/jobs/bulk", str(action), count=done.count, action=action, **said)
-    return visit.onward("/jobs", str(action), count=done.count, state=LISTS[action], **said)
+        return visit.onward("/jobs/bulk", str(action), count=done.count, action=action, **asked.said)
+    return visit.onward("/jobs", str(action), count=done.count, state=LISTS[action], **asked.said)
+
+
+def _previewed(visit: Visit, fields: Mapping[str, str]) -> tuple[Asked, Filter]:
+    """Return what was asked, and the filter whose jobs were counted.
+
+    Raises `InvalidInput` if the form does not say when that was.
+    """
+    asked = _right(visit, fields, None)
+    counted = fields.get("counted", "")
+    at = visit.clock().read(counted, "counted")
+    if at is None or instant_text(at) != counted or any(asked.said[name] != asked.typed[name] for name in asked.said):
+        raise InvalidInput("the form does not say which jobs were counted, and when; open its page again")
+    return asked, _made_before(at, asked.wanted)
+
+
+def _made_before(at: datetime, wanted: Filter) -> Filter:
+    """Return a filter that leaves out what is made after its jobs were counted."""
+    return replace(wanted, until=min(wanted.until or at, at))
 
 
 def _action(text: str) -> BulkAction:

@@ -227,6 +227,20 @@ def test_a_filter_that_is_wrong_is_told_at_its_field_and_does_nothing(guest: Gue
     assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("failed",)
 
 
+def test_a_press_changes_what_was_counted_whatever_was_typed_or_came_since(guest: Guest, conn: Connection) -> None:
+    old, counted = (make_job(conn, created_at=f"2026-03-0{day}T12:30:00Z") for day in (1, 2))
+    asked = guest.get("/jobs/bulk?action=cancel&since=2026-03-02+12:00")
+    assert asked.headline == "Cancel 1 job?"
+    newer = make_job(conn)
+    guest.client.cookies.set("ayb_jobs_zone", "Asia/Tokyo")
+    assert "1 job was canceled" in guest.press(asked, "Cancel 1 job").text
+    states: dict[str, str] = dict(conn.execute("SELECT id::text, state FROM _ayb_jobs").fetchall())
+    assert states == {old: "queued", counted: "canceled", newer: "queued"}
+    form = asked.form("Cancel 1 job").fields
+    for wrong in ({"since": "2026-03-02 12:00"}, {"since": "12:00"}, {"counted": "12:00"}, {"counted": ""}):
+        assert guest.send("/jobs/bulk", form | wrong).status == 400
+
+
 def form_key(guest: Guest) -> str:
     return guest.get("/zone").form("Use it").fields["form_key"]
 
