@@ -222,6 +222,7 @@ def list_keys(conn: Connection, name: str, *, most: int = MOST_KEYS) -> list[Lim
         return cursor.execute(LIST_KEYS, {"name": name, "most": most}, prepare=False).fetchall()
 
 
+LOCK_LIMITS = "SELECT FROM _ayb_job_limits ORDER BY name FOR UPDATE"
 READ_DEFINITIONS = "SELECT name::text, definition FROM _ayb_job_limits WHERE definition IS NOT NULL"
 
 
@@ -236,6 +237,7 @@ def follow_file(conn: Connection, defined: Sequence[NewLimit], *, by: str) -> li
         return done
     with conn.transaction():
         conn.execute(LOCK_PAUSES)
+        conn.execute(LOCK_LIMITS)
         shipped: dict[str, Any] = dict(conn.execute(READ_DEFINITIONS).fetchall())
         held = {limit.new.name: limit.new for limit in list_limits(conn)}
         untouched = {name for name, new in held.items() if shipped.get(name) == new.definition()}

@@ -18,7 +18,10 @@ from ayb_jobs.storage.fleet.open_leases import READ_OPEN_BEFORE_PAUSES, read_beh
 from ayb_jobs.storage.rows import one_row
 
 # Each lease under a limit that commits before this lock is had is seen by whoever reads behind it.
-LOCK_LIMIT_OF_KEY = "SELECT FROM _ayb_job_limits WHERE starts_with(%(name)s::text, name || '/') FOR NO KEY UPDATE"
+# Whoever locks several limits does so by name, or they could wait for each other in a circle.
+LOCK_LIMIT_OF_KEY = """
+    SELECT FROM _ayb_job_limits WHERE starts_with(%(name)s::text, name || '/') ORDER BY name FOR NO KEY UPDATE
+"""
 LOCK_PAUSES = "LOCK TABLE _ayb_job_pauses IN SHARE ROW EXCLUSIVE MODE"
 DROP_OLD = "DELETE FROM _ayb_job_pauses WHERE until <= now() OR (kind = %(kind)s AND name = %(name)s)"
 PAUSE = """

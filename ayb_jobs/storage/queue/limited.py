@@ -206,7 +206,7 @@ FIND_WAITING_LIMITS = """
                     WHERE state = 'running' AND limited_by = known.name ORDER BY limited_key LIMIT known.max_running
                 ) AS running
             ) THEN 'infinity'::float8
-            WHEN known.every IS NOT NULL THEN greatest(
+            WHEN known.every IS NOT NULL AND known.tat <= now() + known.burst * known.every THEN greatest(
                 0, extract(epoch FROM greatest(known.tat, now()) - (known.burst - 1) * known.every - now())
             )::float8
             ELSE 0

@@ -210,10 +210,69 @@ def test_a_rate_never_gives_more_than_burst_and_rate_times_time(conn: Connection
     assert under(conn).leased == []
     conn.execute("UPDATE _ayb_job_limits SET tat = tat - interval '150 min'")
     assert len(under(conn).leased) == 2
-    conn.execute("UPDATE _ayb_job_limits SET tat = clock_timestamp() + interval '10 h'")  # of a clock that was ahead
-    assert under(conn).leased == []
     conn.execute("UPDATE _ayb_job_limits SET tat = '-infinity'")
     assert len(under(conn).leased) == 3
+
+
+LEVELS = [pytest.param("", id="rate"), pytest.param("key_", id="key_rate")]
+SHIFT = """
+    WITH limits AS (UPDATE _ayb_job_limits SET tat = tat + %(by)s::interval)
+    UPDATE _ayb_job_limit_keys SET tat = tat + %(by)s::interval
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_clock_that_went_back_stops_a_rate_for_no_longer_than_its_burst(conn: Connection, level: str) -> None:
+    limit(conn, **{f"{level}rate": "1/h", f"{level}burst": 3})
+    make_jobs(conn, "", 30)
+    beside(conn)
+    assert len(under(conn).leased) == 3
+    conn.execute(SHIFT, {"by": "10 hours"})  # the clock went back by as much
+    assert find_waiting_limits(conn, idle=["few"]).limits == ["few"]
+    late = under(conn)
+    assert late.leased == []
+    assert 0 < (late.wait_s or 0) <= 3600
+    conn.execute(SHIFT, {"by": "-1 hour"})
+    assert len(under(conn).leased) == 1
+    assert under(conn).leased == []
+    conn.execute(SHIFT, {"by": "-3 hours"})
+    assert len(under(conn).leased) == 3
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_after_a_failover_to_a_clock_two_seconds_behind_a_fast_rate_goes_on_at_once(
+    conn: Connection, level: str
+) -> None:
+    limit(conn, **{f"{level}rate": "20/s", f"{level}burst": 2})
+    make_jobs(conn, "", 30)
+    beside(conn)
+    assert under(conn).leased
+    conn.execute(SHIFT, {"by": "2 seconds"})
+    assert (under(conn).wait_s or 0) <= 0.1
+    eventually(lambda: under(conn).leased)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_higher_rate_holds_for_what_was_spent_at_the_lower_one(conn: Connection, level: str) -> None:
+    limit(conn, **{f"{level}rate": "1/h", f"{level}burst": 10})
+    make_jobs(conn, "", 30)
+    beside(conn)
+    assert len(under(conn).leased) == 10
+    limit(conn, **{f"{level}rate": "100/s", f"{level}burst": 10})
+    eventually(lambda: under(conn).leased)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_lower_rate_does_not_give_back_what_was_spent(conn: Connection, level: str) -> None:
+    limit(conn, **{f"{level}rate": "1/h", f"{level}burst": 3})
+    make_jobs(conn, "", 30)
+    beside(conn)
+    assert len(under(conn).leased) == 3
+    limit(conn, **{f"{level}rate": "1/2h", f"{level}burst": 1})
+    assert under(conn).leased == []
+    conn.execute(SHIFT, {"by": "-2 hours"})
+    assert len(under(conn).leased) == 1
+    assert under(conn).leased == []
 
 
 def test_a_rate_for_each_key_is_spent_by_that_key_alone(conn: Connection) -> None:
@@ -385,13 +444,13 @@ def test_a_limit_that_is_locked_for_long_leases_nothing_and_is_no_error(conn: Co
 
 
 def test_a_look_tells_when_the_rate_of_a_key_that_waits_allows_the_next_start(conn: Connection) -> None:
-    limit(conn, key_rate="10/s", key_burst=2)
+    limit(conn, key_rate="2/min", key_burst=2)
     make_jobs(conn, "x", 5)
     make_jobs(conn, "y", 2)
     beside(conn)
     assert len(under(conn).leased) == 4
-    conn.execute("UPDATE _ayb_job_limit_keys SET tat = clock_timestamp() + interval '30 s' WHERE limit_key = 'x'")
-    assert under(conn).wait_s == pytest.approx(29.9, abs=1)  # y has no job left
+    conn.execute("UPDATE _ayb_job_limit_keys SET tat = tat - interval '29 s' WHERE limit_key = 'y'")
+    assert 5 < (under(conn).wait_s or 0) <= 30  # y has no job left
     conn.execute("UPDATE _ayb_jobs SET run_at = now() + interval '1 hour' WHERE state = 'queued'")
     assert under(conn).wait_s is None
 
