@@ -202,6 +202,7 @@ def slots_for(
             executors={"process" if isinstance(executor, Processes) else "thread": executor.run},
             attempts=around.attempts,
             payloads=around.payloads,
+            emit=around.emit,
             take=partial(executor.next, buffer.take) if isinstance(executor, Processes) else None,
         )
 

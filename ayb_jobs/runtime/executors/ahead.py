@@ -47,7 +47,12 @@ class Ahead:
         taken = self._buffer.take_ahead(wanted - len(self._jobs), self._can_be_sent)
         for number, held in enumerate(taken):
             held.sent = True
-            if not child.order_ahead(Run(held.job, self._timeout_s(held))):
+            try:
+                is_ordered = child.order_ahead(Run(held.job, self._timeout_s(held)))
+            except BaseException:
+                self._put_back(taken[number:])
+                raise
+            if not is_ordered:
                 self._put_back(taken[number:])
                 return
             self._jobs.append(held)

@@ -27,14 +27,19 @@ from ayb_jobs.runtime.executors.threads import end_process
 from ayb_jobs.runtime.jobs.attempts import Attempts, readable, unknown
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
+from ayb_jobs.runtime.jobs.survival import Survival
+from ayb_jobs.runtime.loop import Failures
 from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.faults import is_outage
 
+NAME = "event loop"
 # What would block the loop (progress, large payloads) is done by so many threads.
 THREADS = 2
 # Places that become free are told together, so that jobs are leased in batches while many end.
 TELL_S = 0.005
 CLOSE_S = 2.0
+# A loop that ran for so long since its last failure does not fail again and again.
+QUIET_S = 2.0
 
 
 class EventLoop:
@@ -71,11 +76,12 @@ class EventLoop:
         self._closed = False
         self._ending = False
         self._tells = False
+        self._survival = Survival(NAME, attempts, emit)
         self._pid = os.getpid()
         self.selector = TimedSelector(self._end_child)
         self._loop = asyncio.SelectorEventLoop(self.selector)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="async-helper")
-        self._thread = threading.Thread(target=self._work, name="event loop", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=NAME, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -140,11 +146,17 @@ class EventLoop:
 
     def _work(self) -> None:
         asyncio.set_event_loop(self._loop)
+        failures = Failures(NAME)
         while not self._ending:
+            began = time.monotonic()
             try:
                 self._loop.run_forever()
             except BaseException as error:  # such as SystemExit in a task of a handler's own
-                self._emit(LoopFailed(loop="event loop", error=error, retry_s=0.0))
+                now = time.monotonic()
+                failures = failures if now - began < QUIET_S else Failures(NAME)
+                self._emit(event := failures.another(error, now))
+                if failures.count > 1:
+                    threading.Event().wait(event.retry_s)
         self._end()
 
     def _end(self) -> None:
@@ -155,7 +167,7 @@ class EventLoop:
                 self._loop.run_until_complete(asyncio.wait_for(client.close(), CLOSE_S))
             self._loop.run_until_complete(asyncio.wait_for(self._loop.shutdown_asyncgens(), CLOSE_S))
         except BaseException as error:  # whatever it is, nothing depends on it any more
-            self._emit(LoopFailed(loop="event loop", error=error, retry_s=0.0))
+            self._emit(LoopFailed(loop=NAME, error=error, retry_s=0.0))
         self._loop.close()
 
     def _end_child(self) -> None:
@@ -165,21 +177,40 @@ class EventLoop:
 
     def _begin(self, jobs: Sequence[Held]) -> None:
         for held in jobs:
-            if held.lost or self._closed:
-                self._give_up(held)
-                self._note_end()
-                continue
-            # A context of its own: what one handler sets, no other sees.
-            self._running.add(held)
-            task = self._loop.create_task(self._run(held), name=f"{held.job.type} {held.job.id}", context=Context())
-            self._tasks[task] = held
-            task.add_done_callback(self._let_go)
+            try:
+                self._begin_one(held)
+            except BaseException as error:  # whatever it is, the others begin
+                self._survive(held, error)
+
+    def _begin_one(self, held: Held) -> None:
+        if held.lost or self._closed:
+            self._give_up(held)
+            self._note_end()
+            return
+        # A context of its own: what one handler sets, no other sees.
+        self._running.add(held)
+        task = self._loop.create_task(self._run(held), name=f"{held.job.type} {held.job.id}", context=Context())
+        self._tasks[task] = held
+        task.add_done_callback(self._let_go)
 
     def _let_go(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(self._tasks.pop(task))
+        held = self._tasks.pop(task)
+        try:
+            if task.cancelled():  # perhaps before it began: nobody else gives it back then
+                self._attempts.dropped(held, asyncio.CancelledError())
+            else:
+                task.result()
+        except BaseException as error:  # whatever it is, the job gets an ending
+            self._survive(held, error)
+            return
+        self._running.discard(held)
+        self._survival.worked()
         self._note_end()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._emit(LoopFailed(loop="event loop", error=error, retry_s=0.0))
+
+    def _survive(self, held: Held, error: BaseException) -> None:
+        """Tell a failure, and hand over an ending of its job; for a moment, nothing else gets the place."""
+        self._running.discard(held)
+        self._loop.call_later(self._survival.failed(held, error), self._note_end)
 
     def _note_end(self) -> None:
         self._ended += 1

@@ -25,6 +25,7 @@ from ayb_jobs.storage.queue.settling import Settled
 # How long a handler may take to end once it was told to.
 GRACE_S = 2.0
 RETRY_S = 1.0
+LOST = "the child process was killed, since the daemon failed while the handler before ran; its log has the details"
 
 
 class NeverBegan(ChildDied):
@@ -69,6 +70,8 @@ class Processes:
 
         If there is no next job, the child is ended.
         """
+        if self._sent:  # nobody awaits the end of what the child runs: something failed before that
+            self._lose_child()
         begun = self._ahead.next(self._child)
         self._sent = begun is not None
         if begun is not None:
@@ -121,7 +124,17 @@ class Processes:
         """Return the message that tells how the attempt ended. Raises `NeverBegan` if the child died before that."""
         child = self._child
         if child is None:
+            self._sent = False
             raise ChildDied(self._death or "there is no child process, since the daemon is stopping")
+        try:
+            return self._follow(child, context)
+        except ChildDied:
+            raise
+        except BaseException:  # the child runs the job, and its end would be taken for that of the next one
+            self._lose_child()
+            raise
+
+    def _follow(self, child: Child, context: JobContext) -> dict[str, Any]:
         self._began = time.monotonic()
         self._kill_at = self._began if self._closed.is_set() else None
         if not self._sent:
@@ -138,6 +151,7 @@ class Processes:
             raise
         finally:
             context.when_stopped(ignore)
+        self._sent = False
         self._ahead.ran(time.monotonic() - self._began)
         self._count(child)
         return message
@@ -223,6 +237,10 @@ class Processes:
         if child is not None:
             child.kill()
         return self._ahead.take_back(child)
+
+    def _lose_child(self) -> None:
+        self._sent, self._death = False, LOST
+        self._drop()
 
     def _ring(self) -> None:
         with suppress(OSError):

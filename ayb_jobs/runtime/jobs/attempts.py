@@ -18,6 +18,7 @@ from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.paused import Paused
 
 NEVER_BEGAN = "canceled before its handler began"
+DROPPED = "the daemon failed around the handler (%s); its log has the details at loop.failed"
 # A handler that we stop for our own sake has not failed. Its job is perhaps still ours: then it goes back.
 NOT_COUNTED = frozenset[StopReason | None]({"shutdown", "lease_lost"})
 
@@ -74,34 +75,34 @@ class Attempts:
         """
         if held.canceling:
             now = time.monotonic()
-            self._settle(held, settle_result(held.job, Cancel(NEVER_BEGAN), now, now))
+            self._hand_over(held, settle_result(held.job, Cancel(NEVER_BEGAN), now, now))
         else:
-            self._release(held)
+            self._give_back(held)
 
     def returned(self, held: Held, context: JobContext, result: Result, ended: float) -> None:
         """Hand over what a handler returned."""
         if held.abandoned or context.settled:
-            self._late(held)
+            self._tell_late(held)
             return
         if isinstance(result, Cancel):
             result = Cancel(masked(result.reason, self.services.mask))
-        self._settle(held, settle_result(held.job, result, held.started, ended, reported=context.records_processed))
+        self._hand_over(held, settle_result(held.job, result, held.started, ended, reported=context.records_processed))
 
     def raised(self, held: Held, context: JobContext, error: BaseException, started: float, ended: float) -> None:
         """Hand over what a handler raised."""
         if held.abandoned or context.settled:
-            self._late(held)
+            self._tell_late(held)
             return
         if isinstance(error, Discard) and error.pause_type:
             self.paused.ask_for(held.job.type, masked(str(error), self.services.mask))
         if context.stop_reason == "canceled" and isinstance(error, Stopped):
             canceled = settle_result(held.job, Cancel(CANCELED_WHILE_IT_RAN), started, ended)
-            self._settle(held, canceled._replace(records=context.records_processed))
+            self._hand_over(held, canceled._replace(records=context.records_processed))
             return
         if context.stop_reason in NOT_COUNTED and not isinstance(error, Discard):
-            self._release(held)
+            self._give_back(held)
             return
-        self._settle(
+        self._hand_over(
             held,
             settle_failure(
                 held.job,
@@ -115,6 +116,37 @@ class Attempts:
                 retry_after_s=error.retry_after_s if isinstance(error, AttemptFailed) else None,
             ),
         )
+
+    def dropped(self, held: Held, error: BaseException) -> None:
+        """Hand over an ending of a job whose handler's surroundings failed with `error`, unless it has one.
+
+        If its handler may have begun, its attempt failed; else it goes back. If not even that can be handed over, its
+        lease is extended no longer, so that the job is recovered.
+        """
+        if held.handed_over:
+            return
+        try:
+            if held.context is None and not held.sent:
+                self.give_up(held)
+                return
+            now = time.monotonic()
+            context = held.context or self.without_payload(held)
+            self.raised(held, context, AybJobsError(DROPPED % type(error).__name__), held.started or now, now)
+        except BaseException:
+            held.lost, held.canceling = True, False
+            raise
+
+    def _hand_over(self, held: Held, settlement: Settlement) -> None:
+        self._settle(held, settlement)
+        held.handed_over = True
+
+    def _give_back(self, held: Held) -> None:
+        self._release(held)
+        held.handed_over = True
+
+    def _tell_late(self, held: Held) -> None:
+        self._late(held)
+        held.handed_over = True
 
 
 def readable(context: JobContext) -> JobContext:

@@ -55,7 +55,11 @@ class Buffer:
         except IndexError:
             return self._wait_for_one()
         if len(self._jobs) <= self.low_mark:
-            self._on_low()
+            try:
+                self._on_low()
+            except BaseException:
+                self.put_front([job])
+                raise
         return job
 
     def take_ahead(self, most: int, fits: Callable[[Held], bool]) -> list[Held]:
@@ -67,7 +71,12 @@ class Buffer:
                 held = self._jobs.popleft()
             except IndexError:
                 break
-            if not fits(held):
+            try:
+                is_fit = fits(held)
+            except BaseException:
+                self.put_front([*taken, held])
+                raise
+            if not is_fit:
                 self.put_front([held])
                 break
             taken.append(held)

@@ -15,10 +15,22 @@ class Held:
     If it is `lost`, its handler does not begin, and its outcome is not written. If it is `canceling`, it ends canceled.
     `context` is set once its handler begins, and `ended` once its outcome is to be written. It is `abandoned` once its
     attempt was settled although the handler runs on. If it is `sent`, its handler may have begun elsewhere: a child
-    process was ordered to run it.
+    process was ordered to run it. Its ending is `handed_over` once somebody has it who sees that it is written.
     """
 
-    __slots__ = ("abandoned", "arrived", "canceling", "context", "ended", "extended", "job", "lost", "sent", "started")
+    __slots__ = (
+        "abandoned",
+        "arrived",
+        "canceling",
+        "context",
+        "ended",
+        "extended",
+        "handed_over",
+        "job",
+        "lost",
+        "sent",
+        "started",
+    )
 
     def __init__(self, job: LeasedJob, leased: float, arrived: float | None = None) -> None:
         self.job = job
@@ -31,6 +43,7 @@ class Held:
         self.lost = False
         self.canceling = False
         self.sent = False
+        self.handed_over = False
 
     @property
     def never_begins(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from ayb_jobs import failpoints
+from ayb_jobs.events import Emit
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.job import LeasedJob
@@ -14,6 +15,7 @@ from ayb_jobs.runtime.jobs.attempts import Attempts, unknown
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
+from ayb_jobs.runtime.jobs.survival import Survival
 from ayb_jobs.storage.faults import is_outage
 
 Executor = Callable[[JobType, JobContext], object]
@@ -29,6 +31,7 @@ class Slot:
     """One place for a handler: a thread that takes jobs from the buffer until it is closed.
 
     `executors` are what can run a handler, by name. `take` waits for the next job; if not given, the buffer does.
+    Whatever fails, the thread goes on: it tells the failure, gives the job an ending, and pauses for a moment.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Slot:
         executors: Mapping[str, Executor],
         attempts: Attempts,
         payloads: Payloads,
+        emit: Emit,
         take: Callable[[], Held | None] | None = None,
     ) -> None:
         self._buffer = buffer
@@ -53,6 +57,8 @@ class Slot:
         self._busy_since: float | None = None
         self._current: Held | None = None
         self._is_at_work = False
+        self._pause_s = 0.0
+        self._survival = Survival(name, attempts, emit)
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
@@ -95,16 +101,30 @@ class Slot:
         return "stuck" if current.abandoned else "busy"
 
     def _work(self) -> None:
-        take, run, are_left = self._take, self._run, self._payloads.are_left
-        while (held := take()) is not None:
-            self._is_at_work = True
-            if held.lost and not held.sent:
-                self._attempts.give_up(held)
-            elif are_left(held.job):
-                self._fetch_and_run(held)
-            else:
-                run(held, held.job)
+        while not self._run_jobs():
+            threading.Event().wait(self._pause_s)
+
+    def _run_jobs(self) -> bool:
+        """Run one job after the other until the slot is to end; return False if something fails outside a handler."""
+        take, run, are_left, worked = self._take, self._run, self._payloads.are_left, self._survival.worked
+        held = None
+        try:
+            while (held := take()) is not None:
+                self._is_at_work = True
+                if held.lost and not held.sent:
+                    self._attempts.give_up(held)
+                elif are_left(held.job):
+                    self._fetch_and_run(held)
+                else:
+                    run(held, held.job)
+                self._is_at_work = False
+                worked()
+        except BaseException as error:  # whatever it is, the slot lives and tells
+            self._pause_s = self._survival.failed(held, error)
+            self._busy_since = self._current = None
             self._is_at_work = False
+            return False
+        return True
 
     def _fetch_and_run(self, held: Held) -> None:
         """Run a job whose payload leasing left in the database. If there is no room for it in time, release the job."""

@@ -11,12 +11,16 @@ import pytest
 
 from ayb_jobs.client.canceling import request_cancel
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
+from ayb_jobs.events import LoopFailed
+from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.job_type import JobType
+from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.runtime.executors.ahead import Ahead
 from ayb_jobs.runtime.executors.child import Settings
 from ayb_jobs.runtime.executors.child_process import Child
 from ayb_jobs.runtime.executors.forking import ForkServer
-from ayb_jobs.runtime.executors.orders import MOST_BYTES, Orders
+from ayb_jobs.runtime.executors.orders import MOST_BYTES, Orders, Run
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.paused import Paused
@@ -145,6 +149,33 @@ def test_large_and_small_payloads_come_in_turn(database_url: str, conn: Connecti
     assert ran == (len(mixed), sum(range(20)) * 21)
 
 
+def test_a_slot_that_fails_drops_no_job_and_takes_no_end_for_that_of_another(
+    database_url: str, conn: Connection
+) -> None:
+    enqueue_many(conn, innocents(1000))
+    failures = 0
+    with running(database_url, REGISTRY, process_concurrency=1) as daemon:
+        (slot,) = (slot for slot in daemon.daemon._parts.executors.slots if slot._thread.name == "process-slot-1")
+        begin = slot._attempts.begin
+
+        def fail_now_and_then(held: Held, job: LeasedJob, job_type: JobType | None) -> JobContext:
+            nonlocal failures
+            if held.sent and failures < 3:
+                failures += 1
+                raise MemoryError
+            return begin(held, job, job_type)
+
+        slot._attempts.begin = fail_now_and_then  # type: ignore[method-assign]
+        eventually(lambda: count(conn, "innocent", "completed") == 1000, within_s=60)
+    assert failures == 3
+    assert daemon.recorder.of(LoopFailed)
+    mixed_up = conn.execute("""
+        SELECT count(*) FROM _ayb_job_executions AS execution JOIN _ayb_jobs AS job ON job.id = execution.job_id
+        WHERE execution.outcome = 'completed' AND execution.records_processed IS DISTINCT FROM (payload->>'n')::int
+    """).fetchall()
+    assert mixed_up == [(0,)]
+
+
 class Still:
     """A child that stands still, a buffer, and what was ordered ahead of the child."""
 
@@ -225,3 +256,30 @@ def test_a_packet_is_taken_by_one_side_alone() -> None:
         assert orders.take_back() == 0
         orders.put(b"left")
     assert orders.take_back() == 1
+
+
+def test_what_fails_while_it_is_ordered_goes_back_in_its_order(still: Still, monkeypatch: pytest.MonkeyPatch) -> None:
+    order_ahead = still.child.order_ahead
+
+    def fail(run: Run) -> bool:
+        if run.job.id == "2":
+            raise MemoryError
+        return order_ahead(run)
+
+    monkeypatch.setattr(still.child, "order_ahead", fail)
+    with pytest.raises(MemoryError):
+        still.ahead.order(still.child, most=4)
+    assert [held.sent for held in still.jobs] == [True] * 2 + [False] * 8
+    still.ahead.take_back(still.child)
+    assert still.waiting() == [str(n) for n in range(10)]
+
+
+def test_a_question_that_fails_leaves_the_buffer_as_it_was(still: Still) -> None:
+    def fits(held: Held) -> bool:
+        if held.job.id == "2":
+            raise MemoryError
+        return True
+
+    with pytest.raises(MemoryError):
+        still.buffer.take_ahead(5, fits)
+    assert still.waiting() == [str(n) for n in range(10)]

@@ -18,12 +18,22 @@ from ayb_jobs.events import EventLoopBlocked, JobOverran, LeasesLost, LoopFailed
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.handlers.services import ContextServices
+from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.results import Cancel, Snooze
-from ayb_jobs.storage.database import Connection
+from ayb_jobs.runtime.executors.event_loop import EventLoop
+from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
+from ayb_jobs.runtime.jobs.in_flight import Held
+from ayb_jobs.runtime.jobs.payloads import Payloads
+from ayb_jobs.storage.async_database import AsyncDatabase
+from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.database import Connection, Timeouts
 from tests.eventually import eventually
-from tests.factories import make_job
-from tests.running import running
+from tests.factories import leased_job, make_job
+from tests.running import Recorder, Running, running, silent_logger
+
+NEVER_REACHED = "postgresql://postgres@127.0.0.1:1/none"
 
 
 def registry_of(run: Callable[[AsyncJobContext], Any], **options: Any) -> Registry:
@@ -475,3 +485,81 @@ def test_a_task_of_a_handlers_own_that_exits_ends_no_loop(database_url: str, con
         eventually(lambda: count(conn, "completed") == 1)
         enqueue(conn, NewJob(type="fine"))
         eventually(lambda: count(conn, "completed") == 2)
+
+
+class Surroundings:
+    """A daemon with one place for an asynchronous handler, what surrounds it failing once with `error`."""
+
+    def __init__(self, daemon: Running, error: BaseException) -> None:
+        self.recorder = daemon.recorder
+        self.loop = daemon.daemon._parts.executors.event_loop
+        self.attempts = daemon.daemon._parts.attempts
+        self.errors = [error]
+
+    def fail_at(self, place: object, name: str) -> None:
+        """Have a method fail as it is called next."""
+        method = getattr(place, name)
+
+        def fail_once(*args: Any, **kwargs: Any) -> Any:
+            if self.errors:
+                raise self.errors.pop()
+            return method(*args, **kwargs)
+
+        setattr(place, name, fail_once)
+
+
+# Where it fails: of what, which method, and whether the handler's attempt counts.
+PLACES: dict[str, tuple[Callable[[Surroundings], Any], str, bool]] = {
+    "find": (lambda around: around.loop, "_find", False),
+    "begin": (lambda around: around.attempts, "begin", False),
+    "the task": (lambda around: around.loop and around.loop._loop, "create_task", False),
+    "settle": (lambda around: around.attempts, "_settle", True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("error", [KeyError("test"), MemoryError()])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_failure_around_a_handler_drops_no_job_and_no_place(
+    database_url: str, conn: Connection, place: str, error: BaseException
+) -> None:
+    async def handle(ctx: AsyncJobContext) -> None:
+        await asyncio.sleep(0)
+
+    owner, name, counts = PLACES[place]
+    with running(database_url, registry_of(handle), async_concurrency=1) as daemon:
+        around = Surroundings(daemon, error)
+        around.fail_at(owner(around), name)
+        for _ in range(3):
+            make_job(conn)
+        eventually(lambda: count(conn, "completed") == 3, within_s=30)
+        eventually(lambda: around.loop is not None and around.loop.running() == 0)
+    assert [(event.loop, event.error) for event in daemon.recorder.of(LoopFailed)] == [("event loop", error)]
+    assert outcomes(conn).count("failed") == counts
+    assert conn.execute("SELECT max(attempts) FROM _ayb_jobs").fetchall() == [(2 if counts else 1,)]
+
+
+def test_a_task_that_is_canceled_before_it_begins_gives_its_job_back() -> None:
+    released: list[Held] = []
+    database = Database(NEVER_REACHED)
+    loop = EventLoop(
+        concurrency=1,
+        find=lambda _: None,
+        attempts=Attempts(
+            services=ContextServices(database=database, lease_s=60, logger=silent_logger()),
+            backoff=Backoff(),
+            endings=Endings(settle=lambda _, __: None, release=released.append),
+        ),
+        payloads=Payloads(database=database),
+        database=AsyncDatabase(NEVER_REACHED, work_connections=1, timeouts=Timeouts()),
+        emit=Recorder(),
+        on_room=lambda: None,
+        on_work=lambda: None,
+    )
+    held = Held(leased_job(), time.monotonic())
+    loop.put([held])
+    loop.cancel_all()
+    loop.start()
+    eventually(lambda: released == [held])
+    eventually(lambda: loop.running() == 0)
+    loop.stop()

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
+from ayb_jobs.events import LoopErrorRepeated, LoopFailed, LoopRecovered
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import JobState, LeasedJob
-from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.runtime.executors.threads import Threads
 from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
 from ayb_jobs.runtime.jobs.buffer import Buffer
@@ -20,7 +22,7 @@ from ayb_jobs.runtime.jobs.slot import Slot
 from ayb_jobs.storage.connections import Database
 from tests.eventually import eventually
 from tests.factories import leased_job
-from tests.running import silent_logger
+from tests.running import Recorder, silent_logger
 
 NEVER_REACHED = "postgresql://postgres@127.0.0.1:1/none"
 
@@ -35,7 +37,10 @@ class Scene:
         self.released: list[Held] = []
         self.late: list[Held] = []
         self.on_settled: Callable[[], None] = lambda: None
-        self.buffer = Buffer(on_low=lambda: None)
+        self.on_released: Callable[[], None] = lambda: None
+        self.on_low: Callable[[], None] = lambda: None
+        self.recorder = Recorder()
+        self.buffer = Buffer(on_low=self.tell_low)
         self.buffer.put([self.held])
         self.slot = Slot(
             name="slot",
@@ -47,12 +52,32 @@ class Scene:
                 backoff=Backoff(),
                 endings=Endings(
                     settle=self.settle,
-                    release=self.released.append,
+                    release=self.release,
                     late=self.late.append,
                 ),
             ),
             payloads=Payloads(database=Database(NEVER_REACHED)),
+            emit=self.recorder,
         )
+
+    def tell_low(self) -> None:
+        """Do what the test wants done when the buffer runs low."""
+        self.on_low()
+
+    def put(self) -> Held:
+        """Give the slot one more job."""
+        (held,) = self.in_flight.add([leased_job(id="another", lease_id="another")], time.monotonic())
+        self.buffer.put([held])
+        return held
+
+    def told(self) -> list[tuple[str, type[BaseException]]]:
+        """Return which failures were told, by the names of what failed."""
+        return [(event.loop, type(event.error)) for event in self.recorder.of(LoopFailed)]
+
+    def release(self, held: Held) -> None:
+        """Keep a job that was given back."""
+        self.on_released()
+        self.released.append(held)
 
     def settle(self, _: Held, settlement: Settlement) -> None:
         """Keep how the job ended."""
@@ -120,6 +145,97 @@ def test_a_slot_is_busy_until_the_ending_is_handed_over() -> None:
     scene.on_settled = lambda: states.append(scene.slot.state)
     scene.run()
     assert (len(scene.settled), states, scene.slot.state) == (1, ["busy"], "idle")
+
+
+FINE = JobType(name="test", run=lambda _: None)
+
+
+def failing_once(error: BaseException) -> Callable[[], None]:
+    """Return what raises this as it is called first, and nothing then."""
+    errors = [error]
+
+    def fail() -> None:
+        if errors:
+            raise errors.pop()
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [KeyError("test"), SystemExit(3), MemoryError()])
+def test_a_slot_outlives_a_failing_search_and_gives_the_job_back(error: BaseException) -> None:
+    fail = failing_once(error)
+
+    def find(_: Scene) -> JobType:
+        fail()
+        return FINE
+
+    scene = Scene(find)
+    scene.slot.start()
+    eventually(lambda: scene.released == [scene.held])
+    assert scene.slot.state == "idle"
+    scene.put()
+    eventually(lambda: [ended.job.id for ended in scene.settled] == ["another"])
+    eventually(lambda: scene.recorder.of(LoopRecovered))
+    scene.buffer.close()
+    assert scene.slot.join(5)
+    assert scene.told() == [("slot", type(error))]
+
+
+def test_a_slot_outlives_a_failing_take_and_no_job_is_dropped() -> None:
+    scene = Scene(lambda _: FINE)
+    scene.on_low = failing_once(RuntimeError("no bell"))
+    scene.run()
+    assert (len(scene.settled), scene.released) == (1, [])
+    assert scene.told() == [("slot", RuntimeError)]
+
+
+def test_an_attempt_whose_ending_cannot_be_handed_over_fails() -> None:
+    scene = Scene(lambda _: FINE)
+    scene.on_settled = failing_once(ValueError("too odd"))
+    scene.run()
+    (settlement,) = scene.settled
+    assert (settlement.outcome, settlement.state) == (Outcome.FAILED, JobState.QUEUED)
+    assert settlement.error is not None
+    assert "ValueError" in settlement.error
+    assert scene.told() == [("slot", ValueError)]
+    assert scene.slot.state == "idle"
+
+
+def test_a_job_that_cannot_even_be_given_back_is_extended_no_longer() -> None:
+    def fail() -> None:
+        raise OSError
+
+    def find(_: Scene) -> JobType:
+        raise OSError
+
+    scene = Scene(find)
+    scene.on_released = fail
+    scene.slot.start()
+    eventually(lambda: scene.held.lost)
+    scene.buffer.close()
+    assert scene.slot.join(5)
+    assert scene.told() == [("slot", OSError)]
+    assert len(scene.recorder.of(LoopErrorRepeated)) == 1
+
+
+def test_a_slot_that_fails_again_and_again_pauses_and_tells_it_once() -> None:
+    times = []
+
+    def fail(_: Scene) -> JobType:
+        times.append(time.monotonic())
+        raise KeyError("test")
+
+    scene = Scene(fail)
+    for _ in range(3):
+        scene.put()
+    scene.slot.start()
+    eventually(lambda: len(scene.released) == 4)
+    scene.buffer.close()
+    assert scene.slot.join(5)
+    pauses = [after - before for before, after in pairwise(times)]
+    assert all(pause >= 0.1 * 2**number for number, pause in enumerate(pauses)), pauses
+    assert scene.told() == [("slot", KeyError)]
+    assert len(scene.recorder.of(LoopErrorRepeated)) == 3
 
 
 def a_job() -> LeasedJob:
