@@ -28,8 +28,25 @@ class RowUnchanged(DatabaseError):
         super().__init__("the database left the row as it was: a trigger of the application's may keep it so")
 
 
+# What statements that end or extend attempts cast in vain if a trigger wrote a part of the change only.
+KEPT_A_PART = "a trigger kept a part of job "
+
+
+@contextmanager
+def whole_rows() -> Iterator[None]:
+    """Raise `RowUnchanged` for a statement that failed itself since a trigger wrote a part of a row's change only."""
+    try:
+        yield
+    except errors.InvalidTextRepresentation as error:
+        if KEPT_A_PART not in (error.diag.message_primary or ""):
+            raise
+        raise RowUnchanged from error
+
+
 def is_outage(error: BaseException) -> bool:
     """Tell whether an error says that there is no database to work with just now, whatever was asked of it."""
+    if isinstance(error, RowUnchanged):
+        return False
     if is_anothers_session(error):
         return True
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
@@ -60,7 +77,7 @@ def may_be_the_rows(error: BaseException) -> bool:
     A trigger of the application's may raise any error for one row, so whatever is neither an outage nor passes by
     itself counts.
     """
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeError | RowUnchanged):
         return True
     if not isinstance(error, psycopg.Error) or is_outage(error):
         return False

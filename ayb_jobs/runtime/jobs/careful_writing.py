@@ -6,7 +6,6 @@ from typing import TypeVar
 from ayb_jobs.events import Emit
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.faults import RowUnchanged
 
 Row = TypeVar("Row")
 Done = TypeVar("Done")
@@ -62,4 +61,4 @@ class CarefulWriting:
         self._patience.begin_anew()
 
     def _blames(self, error: Exception) -> bool:
-        return isinstance(error, self._locked | RowUnchanged) or self._patience.blames(error)
+        return isinstance(error, self._locked) or self._patience.blames(error)

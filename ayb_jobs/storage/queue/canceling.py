@@ -18,6 +18,7 @@ from ayb_jobs.model.lifecycle import CANCELING_RUNNING, Settlement
 from ayb_jobs.storage.arrays import numbers_array, plain_array
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import whole_rows
 from ayb_jobs.storage.queue.jobs import JOB_COLUMNS, as_job
 from ayb_jobs.storage.queue.leases import Touched, touch
 from ayb_jobs.storage.queue.settling import RowsLocked
@@ -94,7 +95,12 @@ EXTEND_CANCELED = """
         SET lease_until = now() + %(lease_s)s * interval '1 second', cancel_heard_at = coalesce(cancel_heard_at, now())
         FROM free
         WHERE job.id = free.id AND job.canceling_lease_id = free.canceling_lease_id
-        RETURNING job.id, job.lease_until = now() + %(lease_s)s * interval '1 second' AS is_done
+        RETURNING job.id,
+            CASE
+                WHEN job.state = 'running' AND job.canceling_lease_id = free.canceling_lease_id
+                    THEN job.lease_until = now() + %(lease_s)s * interval '1 second'
+                ELSE ('a trigger kept a part of job ' || job.id::text)::boolean
+            END AS is_done
     )
     SELECT canceling_lease_id, id IN (SELECT id FROM extended WHERE is_done), id IN (SELECT id FROM free) FROM held
 """
@@ -121,8 +127,14 @@ END_CANCELED = """
         FROM ended
         WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.canceling_lease_id = ended.lease_id
         RETURNING job.id, job.type, job.state, job.execution_id, job.schedule_id, job.attempts, job.last_run_at,
-            job.canceling_lease_id AS lease_left, ended.lease_id, ended.error, ended.records, ended.started_ago_us,
-            ended.ended_ago_us
+            job.canceling_lease_id AS lease_left,
+            CASE
+                WHEN job.state = 'canceled' AND job.canceling_lease_id IS NULL
+                    OR job.state = 'running' AND job.canceling_lease_id = ended.lease_id AND job.lease_until IS NOT NULL
+                    THEN ended.lease_id
+                ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
+            END AS lease_id,
+            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us
     ), logged AS (
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
             error, records_processed, started_at, ended_at)
@@ -177,7 +189,8 @@ def end_canceled_leases(conn: Connection, leases: Sequence[Lease], *, worker_id:
 
 def _end(conn: Connection, values: dict[str, Any]) -> set[str]:
     try:
-        rows = conn.execute(END_CANCELED, values).fetchall()
+        with whole_rows():
+            rows = conn.execute(END_CANCELED, values).fetchall()
     except LockNotAvailable as error:
         raise RowsLocked from error
     free_successors(conn, (schedule_id for _, schedule_id in rows))

@@ -10,6 +10,7 @@ from typing import LiteralString, NamedTuple
 from ayb_jobs.model.job import Lease
 from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import whole_rows
 
 # `held` are those of the leases asked for that are still held, and `free` the ones of these whose rows nobody else has
 # locked: a locked one is passed over, so that it keeps no other waiting.
@@ -30,8 +31,12 @@ EXTEND_LEASES = """
         SET lease_until = now() + %(lease_s)s * interval '1 second'
         FROM free
         WHERE job.id = free.id AND job.lease_id = free.lease_id
-        RETURNING job.id, job.lease_id = free.lease_id AND job.lease_until = now() + %(lease_s)s * interval '1 second'
-            AS is_done
+        RETURNING job.id,
+            CASE
+                WHEN job.state = 'running' AND job.lease_id = free.lease_id
+                    THEN job.lease_until = now() + %(lease_s)s * interval '1 second'
+                ELSE ('a trigger kept a part of job ' || job.id::text)::boolean
+            END AS is_done
     )
     SELECT lease_id, id IN (SELECT id FROM extended WHERE is_done), id IN (SELECT id FROM free) FROM held
 """
@@ -79,7 +84,12 @@ RELEASE_JOBS = """
             worker_id = NULL, updated_at = now()
         FROM free
         WHERE job.id = free.id AND job.lease_id = free.lease_id
-        RETURNING job.id, job.lease_id IS NULL AND job.state <> 'running' AS is_done
+        RETURNING job.id,
+            CASE
+                WHEN job.state = 'queued' AND job.lease_id IS NULL THEN true
+                WHEN job.state = 'running' AND job.lease_id = free.lease_id AND job.lease_until IS NOT NULL THEN false
+                ELSE ('a trigger kept a part of job ' || job.id::text)::boolean
+            END AS is_done
     ), told AS MATERIALIZED (
         SELECT CASE WHEN count(*) > 0 AND pg_notification_queue_usage() < 0.5 THEN pg_notify('ayb_jobs', '')::text END
         FROM released
@@ -97,17 +107,16 @@ def release_jobs(conn: Connection, leases: Sequence[Lease]) -> Touched:
 
 
 def touch(conn: Connection, statement: LiteralString, leases: Sequence[Lease], values: dict[str, object]) -> Touched:
-    """Run a statement that answers what became of leases."""
+    """Run a statement that answers what became of leases; raise `RowUnchanged` if a trigger wrote a part of it only."""
     if not leases:
         return Touched(frozenset())
-    rows = conn.execute(
-        statement,
-        {
-            "ids": plain_array(lease.job_id for lease in leases),
-            "lease_ids": plain_array(lease.lease_id for lease in leases),
-            **values,
-        },
-    ).fetchall()
+    values = {
+        "ids": plain_array(lease.job_id for lease in leases),
+        "lease_ids": plain_array(lease.lease_id for lease in leases),
+        **values,
+    }
+    with whole_rows():
+        rows = conn.execute(statement, values).fetchall()
     return Touched(
         done={lease_id for lease_id, is_done, _ in rows if is_done},
         locked={lease_id for lease_id, _, is_free in rows if not is_free},

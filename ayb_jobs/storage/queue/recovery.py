@@ -13,6 +13,7 @@ from ayb_jobs.model.job import LeasedJob, LostLease, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import whole_rows
 from ayb_jobs.storage.queue.successors import free_successors
 
 
@@ -216,7 +217,15 @@ RECOVER_JOBS = f"""
         FROM numbered JOIN ended ON ended.id = numbered.id
         WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = numbered.id
         RETURNING job.id, job.type, job.state, job.attempts, job.crashes, job.run_at, job.execution_id, job.schedule_id,
-            numbered.lease_id, numbered.worker_id, numbered.started_at, ended.error, ended.records
+            CASE
+                WHEN job.state = ended.state AND coalesce(job.lease_id, job.canceling_lease_id) IS NULL
+                    OR job.state = 'running'
+                        AND coalesce(job.lease_id, job.canceling_lease_id) IS NOT DISTINCT FROM numbered.lease_id
+                        AND job.lease_until IS NOT DISTINCT FROM ended.lease_until
+                    THEN numbered.lease_id
+                ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
+            END AS lease_id,
+            numbered.worker_id, numbered.started_at, ended.error, ended.records
     ), logged AS (
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
             error, records_processed, started_at, ended_at)
@@ -253,7 +262,8 @@ def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]
     """End these attempts and write their execution rows, in one statement; return what became of the jobs.
 
     Each counts a crash beside its attempt. One left out was settled, extended or recovered by somebody else meanwhile,
-    or somebody has its row locked. The transaction must see what others commit meanwhile.
+    or somebody has its row locked. The transaction must see what others commit meanwhile. Raises `RowUnchanged` if a
+    trigger wrote a part of the change only.
     """
     if not ended:
         return Recovered()
@@ -267,7 +277,10 @@ def recover_jobs(conn: Connection, ended: Sequence[tuple[LostLease, Settlement]]
         "errors": [settlement.error for _, settlement in ended],
         "records": [settlement.records for _, settlement in ended],
     }
-    rows: list[Any] = conn.cursor(row_factory=namedtuple_row).execute(RECOVER_JOBS, values, prepare=False).fetchall()
+    with whole_rows():
+        rows: list[Any] = (
+            conn.cursor(row_factory=namedtuple_row).execute(RECOVER_JOBS, values, prepare=False).fetchall()
+        )
     recovered = [row for row in rows if row.state is not None]
     free_successors(conn, (row.schedule_id for row in recovered if row.state == "canceled"))
     return Recovered(

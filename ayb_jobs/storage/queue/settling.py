@@ -16,6 +16,7 @@ from ayb_jobs.model.job import JobState, LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.storage.arrays import numbers_array, plain_array, uuid_array
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import whole_rows
 
 
 class RowsLocked(DatabaseError):
@@ -26,7 +27,8 @@ class RowsLocked(DatabaseError):
 # element costs the server and its client. `id = ANY` beside the join has the primary
 # key searched once for all of a batch. A join alone, or a list whose length the planner knows, may be planned as one
 # that reads the whole table, while that is small or was never analyzed. A row that a trigger put back as it was still
-# has its lease (`lease_left`), and is not settled. There is no row in the answer if all were settled and logged.
+# has its lease (`lease_left`), and is not settled. One that a trigger changed in part fails the statement by a cast, so
+# that nothing of it stays (`whole_rows`). There is no row in the answer if all were settled and logged.
 SETTLE_JOBS = """
     WITH impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', '1s', true)
@@ -52,8 +54,14 @@ SETTLE_JOBS = """
         FROM ended
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
             AND job.id = ended.id AND job.lease_id = ended.lease_id
-        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
-            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
+        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts,
+            CASE
+                WHEN job.state = ended.state AND job.lease_id IS NULL
+                    OR job.state = 'running' AND job.lease_id = ended.lease_id AND job.lease_until IS NOT NULL
+                    THEN ended.lease_id
+                ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
+            END AS lease_id,
+            ended.outcome, ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
     ), logged AS (
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
             error, records_processed, started_at, ended_at)
@@ -84,7 +92,13 @@ COMPLETE_JOBS = """
         FROM ended
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
             AND job.id = ended.id AND job.lease_id = ended.lease_id
-        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id,
+        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts,
+            CASE
+                WHEN job.state = 'completed' AND job.lease_id IS NULL
+                    OR job.state = 'running' AND job.lease_id = ended.lease_id AND job.lease_until IS NOT NULL
+                    THEN ended.lease_id
+                ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
+            END AS lease_id,
             ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
     ), logged AS (
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
@@ -131,8 +145,14 @@ SETTLE_AND_REMOVE_JOBS = """
         FROM ended
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state <> 'completed'))
             AND job.id = ended.id AND job.lease_id = ended.lease_id
-        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
-            ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
+        RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts,
+            CASE
+                WHEN job.state = ended.state AND job.lease_id IS NULL
+                    OR job.state = 'running' AND job.lease_id = ended.lease_id AND job.lease_until IS NOT NULL
+                    THEN ended.lease_id
+                ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
+            END AS lease_id,
+            ended.outcome, ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
     ), settled AS (
         SELECT * FROM removed UNION ALL SELECT * FROM updated
     ), logged AS (
@@ -224,7 +244,8 @@ def settle_jobs(
     which): nothing of its job was changed.
     `now` is the present on the clock of `Settlement.started`. With `remove_completed`, completed jobs are deleted.
     Raises `RowsLocked`, with nothing changed, if somebody else keeps one of the rows locked for a second: the whole
-    batch waits for it, so it waits no longer.
+    batch waits for it, so it waits no longer. Raises `RowUnchanged`, with nothing changed, if a trigger wrote a part of
+    the change only.
     """
     if not settlements:
         return Settled(set())
@@ -232,7 +253,8 @@ def settle_jobs(
     all_completed = values["states"] == ALL_COMPLETED and not values["errors"]
     plain, keeping = STATEMENTS[all_completed, remove_completed]
     try:
-        row = conn.execute(keeping if "results" in values else plain, values).fetchone()
+        with whole_rows():
+            row = conn.execute(keeping if "results" in values else plain, values).fetchone()
     except LockNotAvailable as error:
         raise RowsLocked from error
     return read_settled(settlements, row)

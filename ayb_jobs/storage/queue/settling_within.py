@@ -9,6 +9,7 @@ from psycopg.errors import LockNotAvailable
 from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.storage.faults import whole_rows
 from ayb_jobs.storage.own import qualified
 from ayb_jobs.storage.queue.settling import SETTLE_JOBS, RowsLocked, Settled, read_settled, settled_values
 
@@ -23,7 +24,8 @@ def settle_within(
     values = {**settled_values([settlement], worker_id, settlement.ended), "path": path}
     with conn.cursor(row_factory=tuple_row) as cursor:
         try:
-            cursor.execute(qualified(SETTLE_WITHIN, schema).encode(), values)
+            with whole_rows():
+                cursor.execute(qualified(SETTLE_WITHIN, schema).encode(), values)
         except LockNotAvailable as error:
             raise RowsLocked from error
         return read_settled([settlement], cursor.fetchone())
@@ -36,7 +38,8 @@ async def settle_within_on(
     values = {**settled_values([settlement], worker_id, settlement.ended), "path": path}
     async with conn.cursor(row_factory=tuple_row) as cursor:
         try:
-            await cursor.execute(qualified(SETTLE_WITHIN, schema).encode(), values)
+            with whole_rows():
+                await cursor.execute(qualified(SETTLE_WITHIN, schema).encode(), values)
         except LockNotAvailable as error:
             raise RowsLocked from error
         return read_settled([settlement], await cursor.fetchone())

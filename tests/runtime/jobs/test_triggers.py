@@ -137,7 +137,7 @@ def test_a_job_that_cannot_be_leased_is_set_aside_and_leased_once_it_can_be(
     assert attempts == [(1,)] or way in ("state", "state alone")  # that trigger keeps the new number of attempts
 
 
-@pytest.mark.parametrize("way", [None, "40001", "null", "old"])
+@pytest.mark.parametrize("way", [None, "40001", *SILENT, "state alone"])
 def test_an_ending_that_cannot_be_written_is_set_aside_and_written_once_it_can_be(
     database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch, way: str | None
 ) -> None:
@@ -198,7 +198,7 @@ def test_a_lease_that_cannot_be_extended_is_told_and_the_others_are_extended(
         conn.execute("DROP TRIGGER refuse ON _ayb_jobs")
 
 
-@pytest.mark.parametrize("way", ["P0001", "40001", *SILENT])
+@pytest.mark.parametrize("way", ["P0001", "40001", *SILENT, "state alone"])
 def test_a_job_that_cannot_be_given_back_is_told_and_keeps_no_other(
     database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:

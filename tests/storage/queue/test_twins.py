@@ -94,6 +94,7 @@ def if_completed(step: str) -> str:
     )
     for general, completed in {
         "ended.state,": "'completed',",
+        "job.state = ended.state AND": "job.state = 'completed' AND",
         "CASE ended.state WHEN 'completed' THEN now() END": "now()",
         "CASE ended.state WHEN 'canceled' THEN now() END": "NULL",
         "ended.outcome, ended.error,": "",
