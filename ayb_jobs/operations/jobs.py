@@ -200,12 +200,21 @@ def retry(conn: Connection, job_id: str, *, actor: Actor) -> Job:
         raise Conflict(f"{error}; {reason.words if reason else 'a daemon is about to lease it'}") from error
 
 
-def run_again(conn: Connection, job_id: str, given: Mapping[str, Any], *, actor: Actor, defaults: FindDefaults) -> Job:
+def run_again(
+    conn: Connection,
+    job_id: str,
+    given: Mapping[str, Any],
+    *,
+    actor: Actor,
+    defaults: FindDefaults,
+    once: str | None = None,
+) -> Job:
     """Make a new job of an old one in any state, due now, and return it.
 
     It has the type, queue, priority and attempts of the old one, and its payload unless `given` holds a `payload`. It
-    has none of its keys. Raises `InvalidInput` for a bad id or payload, `NotFound`, and `PayloadUndecodable` if the old
-    payload has to be read and cannot be.
+    has none of its keys. If a job has the idempotency key `once`, that one is the answer, and nothing is recorded.
+    Raises `InvalidInput` for a bad id or payload, `NotFound`, and `PayloadUndecodable` if the old payload has to be
+    read and cannot be.
     """
     target = checked_id(job_id)
     with conn.transaction():
@@ -219,8 +228,12 @@ def run_again(conn: Connection, job_id: str, given: Mapping[str, Any], *, actor:
             priority=old.priority,
             max_attempts=old.max_attempts,
             limit_key=None if "payload" in given else old.limit_key,
+            idempotency_key=once,
         )
-        job = jobs.get_job(conn, enqueueing.enqueue(conn, new).id)
+        made = enqueueing.enqueue(conn, new)
+        job = jobs.get_job(conn, made.id)
+        if not made.created:
+            return job
         record_made(conn, "job", job.id, actor=actor, action="job.run_again", target=target)
     actor.tell(ActionTaken(actor=actor.name, action="job.run_again", target=target, enqueued={job.type: 1}))
     return job

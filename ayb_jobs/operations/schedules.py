@@ -100,13 +100,17 @@ def delete(begin: Begin, key: str, *, actor: Actor) -> Schedule:
     return deleted
 
 
-def trigger(conn: Connection, key: str, *, actor: Actor) -> Job:
+def trigger(conn: Connection, key: str, *, actor: Actor, once: str | None = None) -> Job:
     """Enqueue a schedule's job now, enabled or not, and return the job; its fires stay as they are.
 
-    The deed is about the schedule, and shows the job that was made. Raises `NotFound`.
+    The deed is about the schedule, and shows the job that was made. If a job has the idempotency key `once`, that one
+    is the answer, and nothing is recorded. Raises `NotFound`.
     """
     with conn.transaction():
-        job = get_job(conn, schedules.trigger_schedule(conn, key))
+        made = schedules.trigger_schedule(conn, key, once=once)
+        job = get_job(conn, made.id)
+        if not made.created:
+            return job
         record_made(conn, "job", job.id, actor=actor, action="schedule.trigger", target=job.schedule_id)
     enqueued = {job.type: 1}
     actor.tell(ActionTaken(actor=actor.name, action="schedule.trigger", target=job.schedule_id, enqueued=enqueued))

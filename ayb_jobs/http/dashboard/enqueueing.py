@@ -74,13 +74,16 @@ def enqueue(visit: Visitor, fields: Fields) -> Response:
     try:
         with acting(visit.services, session.caller) as (conn, actor):
             given = _given(visit.clock(now(conn)), typed)
+            if not typed["idempotency_key"] and not typed["unique_key"]:
+                given["idempotency_key"] = visit.once(fields)
             made = operations.enqueue(conn, given, actor=actor, defaults=visit.services.defaults)
     except InvalidInput as error:
         field = SHOWN_AT.get(error.field, error.field.partition(".")[0])
         return _form(visit, typed, wrong={field if field in {*FORM, "run_at"} else "form": as_sentence(str(error))})
     except Conflict as error:
         return _form(visit, typed, wrong={"idempotency_key": as_sentence(str(error))})
-    return visit.onward(f"/jobs/{made.job.id}", "enqueued" if made.created else "found")
+    is_new = made.created or not (typed["idempotency_key"] or typed["unique_key"])
+    return visit.onward(f"/jobs/{made.job.id}", "enqueued" if is_new else "found")
 
 
 def _given(clock: Clock, typed: Blank) -> dict[str, Any]:

@@ -121,10 +121,12 @@ def retry(visit: Visitor, _: Fields, job_id: JobId) -> Response:
     return visit.onward(f"/jobs/{job_id}", "retried")
 
 
-def run_again(visit: Visitor, _: Fields, job_id: JobId) -> Response:
+def run_again(visit: Visitor, fields: Fields, job_id: JobId) -> Response:
     """Make a new job of an old one, and show it."""
     with visit.acting(Scope.OPERATE) as (conn, actor):
-        made = operations.run_again(conn, job_id, {}, actor=actor, defaults=visit.services.defaults)
+        made = operations.run_again(
+            conn, job_id, {}, actor=actor, defaults=visit.services.defaults, once=visit.once(fields)
+        )
     return visit.onward(f"/jobs/{made.id}", "enqueued")
 
 

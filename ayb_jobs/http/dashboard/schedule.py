@@ -163,10 +163,10 @@ def _where(error: InvalidInput | Conflict) -> dict[str, str]:
     return {field if field in FORM else "form": as_sentence(str(error))}
 
 
-def trigger(visit: Visitor, _: Fields, key: ScheduleKey) -> Response:
+def trigger(visit: Visitor, fields: Fields, key: ScheduleKey) -> Response:
     """Enqueue a schedule's job now, and show the job."""
     with visit.acting(Scope.OPERATE) as (conn, actor):
-        job = operations.trigger(conn, key, actor=actor)
+        job = operations.trigger(conn, key, actor=actor, once=visit.once(fields))
     return visit.onward(f"/jobs/{job.id}", "enqueued")
 
 

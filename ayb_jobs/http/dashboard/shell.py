@@ -1,6 +1,7 @@
 """What every page shares: who visits, what they may do, how things stand, and how a page is rendered."""
 
 import hmac
+import secrets
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.assets import Assets
 from ayb_jobs.http.dashboard.clock import COOKIE as ZONE_COOKIE
 from ayb_jobs.http.dashboard.clock import Clock, chosen_zone
-from ayb_jobs.http.dashboard.forms import read_form
+from ayb_jobs.http.dashboard.forms import once_key, read_form
 from ayb_jobs.http.dashboard.session import COOKIE, Session, Sessions
 from ayb_jobs.http.dashboard.shared import Shared
 from ayb_jobs.http.dashboard.standing import Standing
@@ -182,6 +183,7 @@ class Visit:
             "here": self.here,
             "told": self._told(),
             "asset": self.pages.assets.address,
+            "once": secrets.token_urlsafe(12),
             "iso": instant_text,
             "query": query,
             "span_words": span_words,
@@ -201,6 +203,10 @@ class Visit:
         if word in DONE and count.isdecimal() and len(count) < LONGEST_COUNT:
             return f"{count_words(int(count), 'job was', 'jobs were')} {DONE[word]}."
         return TOLD.get(word, "")
+
+    def once(self, fields: Mapping[str, str]) -> str | None:
+        """Return the idempotency key of what this form makes, so that pressing twice makes it once."""
+        return once_key(self.request.url.path, fields)
 
     def onward(self, path: str, told: str = "", **query_: Any) -> Response:
         """Lead on to another page after a press, which then says what was done, and how things stand since."""

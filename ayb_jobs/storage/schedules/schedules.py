@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.rows import kwargs_row
@@ -208,25 +208,40 @@ def delete_schedule(conn: Connection, key: str) -> Schedule:
 
 
 TRIGGER_SCHEDULE = f"""
-    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, timeout_s, schedule_id)
-    SELECT _ayb_job_id(), job_type, payload, queue, priority, max_attempts, timeout_s, id
+    INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, timeout_s, schedule_id, idempotency_key)
+    SELECT _ayb_job_id(), job_type, payload, queue, priority, max_attempts, timeout_s, id, %(once)s::text
     FROM _ayb_job_schedules
     WHERE id = %(id)s
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id::text, CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
 """
 
 
-def trigger_schedule(conn: Connection, key: str) -> str:
-    """Enqueue a job of a schedule now, enabled or not, and return the job's id; its fires stay as they are.
+FIND_TRIGGERED = "SELECT id::text FROM _ayb_jobs WHERE idempotency_key = %(once)s"
 
-    Raises `NotFound`, and `Conflict` if a trigger drops the job.
+
+class Triggered(NamedTuple):
+    """The job of a schedule, and whether it was made for this call."""
+
+    id: str
+    created: bool
+
+
+def trigger_schedule(conn: Connection, key: str, *, once: str | None = None) -> Triggered:
+    """Enqueue a job of a schedule now, enabled or not; its fires stay as they are.
+
+    If a job has the idempotency key `once`, it is the answer. Raises `NotFound`, and `Conflict` if a trigger drops the
+    job.
     """
     schedule = get_schedule(conn, key)
-    row = conn.execute(TRIGGER_SCHEDULE, {"id": schedule.id}).fetchone()
+    row = conn.execute(TRIGGER_SCHEDULE, {"id": schedule.id, "once": once}).fetchone()
+    found = conn.execute(FIND_TRIGGERED, {"once": once}).fetchone() if row is None and once else None
+    if found is not None:
+        return Triggered(str(found[0]), created=False)
     if row is None:
         get_schedule(conn, schedule.id)  # it may be gone since
         raise Conflict(DROPPED)
-    return str(row[0])
+    return Triggered(str(row[0]), created=True)
 
 
 def as_schedule(

@@ -230,6 +230,21 @@ def test_a_page_says_that_it_is_stale_and_what_has_the_pointer_is_kept(browser: 
         page.wait_for_selector(f"#job-{job} .st-canceled")
 
 
+def test_a_button_that_is_pressed_twice_makes_one_job(browser: Any, sick: Sick) -> None:
+    job = make_job(sick.conn, "completed", type="pressed_twice")
+    with watched(browser, sick) as page:
+        page.goto(sick.at(f"/jobs/{job}"))
+        page.dblclick("text=/^Run again$/")
+        page.wait_for_selector("text=The job is enqueued.")
+        made = "SELECT count(*) FROM _ayb_jobs WHERE type = 'pressed_twice'"
+        assert sick.conn.execute(made).fetchone() == (2,)
+        page.goto(sick.at("/schedules"))
+        once, read = page.input_value("#rows input[name=once] >> nth=0"), page.inner_text("#asof time")
+        make_job(sick.conn, type="pressed_twice")
+        page.wait_for_function("read => document.querySelector('#asof time').innerText !== read", arg=read)
+        assert page.input_value("#rows input[name=once] >> nth=0") == once
+
+
 def test_a_page_that_nobody_sees_holds_no_stream(browser: Any, sick: Sick) -> None:
     become = """hidden => {
         Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -705,3 +706,29 @@ def test_what_was_cut_is_at_least_so_much_at_every_door(guest: Guest, server: Se
     shown = [line.text for line in whole(glance(conn, Retention()), 100)]
     assert any(line.startswith("Waiting 1,000+") for line in shown)
     assert any(line.startswith("… at least 188 more: ayb-jobs queues list") for line in shown)
+
+
+def test_a_form_that_is_sent_twice_makes_one_job(guest: Guest, conn: Connection) -> None:
+    old = make_job(conn, "completed", type="send_mail", payload={"to": "a"})
+    schedule = make_schedule(conn, job_type="send_mail")
+    for path, button, typed in (
+        (f"/jobs/{old}", "Run again", {}),
+        (f"/schedules/{schedule}", "Run now", {}),
+        ("/enqueue", "Enqueue it", {"type": "send_mail", "payload": '{"to": "b"}'}),
+    ):
+        before = jobs_and_deeds(conn)
+        page = guest.get(path)
+        with ThreadPoolExecutor(2) as both:
+            answers = list(both.map(lambda _: guest.press(page, button, **typed), range(2)))
+        assert {(answer.status, answer.headline) for answer in answers} == {(200, answers[0].headline)}, path
+        assert all("The job is enqueued." in answer.text for answer in answers), path
+        assert jobs_and_deeds(conn) == [count + 1 for count in before], path
+        guest.press(guest.get(path), button, **typed)
+        assert jobs_and_deeds(conn) == [count + 2 for count in before], path
+
+
+def jobs_and_deeds(conn: Connection) -> list[int]:
+    return [
+        count
+        for (count,) in conn.execute("SELECT count(*) FROM _ayb_jobs UNION ALL SELECT count(*) FROM _ayb_job_audit")
+    ]

@@ -160,7 +160,7 @@ def test_a_broken_schedule_can_be_disabled_and_repaired(conn: Conn) -> None:
 
 def test_deleting_a_schedule_keeps_its_jobs(conn: Conn) -> None:
     create_schedule(conn, new())
-    job_id = trigger_schedule(conn, "nightly")
+    job_id = trigger_schedule(conn, "nightly").id
     delete_schedule(conn, "nightly")
     assert list_schedules(conn) == []
     assert conn.execute("SELECT id::text, schedule_id FROM _ayb_jobs").fetchall() == [(job_id, None)]

@@ -57,6 +57,8 @@
     const fresh = new DOMParser().parseFromString(text, "text/html"), asof = fresh.getElementById("asof");
     if (!asof) return false;
     document.title = fresh.title;
+    const once = document.querySelector("input[name=once]");
+    if (once) for (const each of fresh.querySelectorAll("input[name=once]")) each.setAttribute("value", once.value);
     const parts = [...document.querySelectorAll("[data-live]")].filter((part) => fresh.getElementById(part.id));
     const kept = parts.some((part) => part.id !== "asof" && isKept(part, fresh.getElementById(part.id)));
     if (kept) asof.replaceWith(document.getElementById("asof").cloneNode(true));
