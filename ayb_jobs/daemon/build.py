@@ -18,7 +18,7 @@ from ayb_jobs.daemon.executing import (
     build_executors,
     timeouts_of,
 )
-from ayb_jobs.daemon.identity import describe
+from ayb_jobs.daemon.identity import describe, most_of
 from ayb_jobs.daemon.parts import Bells, Parts
 from ayb_jobs.events import Events
 from ayb_jobs.handlers.registry import Registry
@@ -292,11 +292,6 @@ def build(
         loops={loop.name: loop for loop in loops},
         alerting=tuple(alerting),
     )
-
-
-def most_of(config: Config) -> dict[str, int]:
-    """Return how many slots each of those queues may fill that may not fill all."""
-    return {name: queue.concurrency for name, queue in config.queues.items()}
 
 
 def slots_of(config: Config, in_flight: InFlight, executors: Executors) -> QueueSlots:

@@ -138,7 +138,7 @@ class Daemon:
         if not self._config.database.work_connections:
             self.database.resize(concurrency)
         parts.producer.serve(queues, most)
-        daemon = replace(parts.daemon, concurrency=concurrency, queues=queues)
+        daemon = replace(parts.daemon, concurrency=concurrency, queues=queues, queue_slots=dict(most))
         if parts.scheduler is not None:
             parts.scheduler.serve(Served(daemon.types, daemon.queues))
         self._queues = queues

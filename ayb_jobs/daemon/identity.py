@@ -31,4 +31,10 @@ def describe(config: Config, registry: Registry, worker_id: str) -> DaemonRecord
         isolated_slots=isolated_slots(config.jobs) if types["process"] else 0,
         async_types=types["async"],
         async_slots=config.jobs.async_concurrency if types["async"] else 0,
+        queue_slots=most_of(config),
     )
+
+
+def most_of(config: Config) -> dict[str, int]:
+    """Return how many slots each of those queues may fill that may not fill all."""
+    return {name: queue.concurrency for name, queue in config.queues.items()}

@@ -1,7 +1,7 @@
 """A daemon: as it says of itself, and as the others know it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ayb_jobs.errors import InvalidInput
@@ -15,7 +15,8 @@ class DaemonRecord:
     """A daemon: its id is unique to one start of the process, host and pid are labels.
 
     Isolated and asynchronous handlers do not run in the slots that `concurrency` counts, and have places of their own.
-    One that drains takes no more jobs: it was asked to drain, or stops.
+    `queue_slots` has how many slots those queues may fill that may not fill all. One that drains takes no more jobs: it
+    was asked to drain, or stops.
     """
 
     id: str
@@ -29,6 +30,7 @@ class DaemonRecord:
     isolated_slots: int = 0
     async_types: Sequence[str] = ()
     async_slots: int = 0
+    queue_slots: Mapping[str, int] = field(default_factory=dict)
     drains: bool = False
 
     @property

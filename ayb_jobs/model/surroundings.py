@@ -1,7 +1,7 @@
 """What a queued job waits amid: who could run it, what is ahead of it, what holds it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -26,7 +26,8 @@ class Places(NamedTuple):
 class Runner:
     """What a live daemon can run: jobs of these types, from these queues, in so many slots, `busy` of them busy.
 
-    Isolated and asynchronous handlers have places of their own.
+    Isolated and asynchronous handlers have places of their own. `queue_slots` has how many slots those queues may fill
+    that may not fill all, and `queue_busy` how many of them are busy.
     """
 
     types: Sequence[str]
@@ -40,6 +41,8 @@ class Runner:
     async_types: Sequence[str] = ()
     async_slots: int = 0
     async_busy: int = 0
+    queue_slots: Mapping[str, int] = field(default_factory=dict)
+    queue_busy: Mapping[str, int] = field(default_factory=dict)
 
     def places(self, job_type: str) -> Places:
         """Return where jobs of a type run."""
@@ -48,6 +51,16 @@ class Runner:
         if job_type in self.async_types:
             return Places("async", self.async_slots, self.async_busy)
         return Places("thread", self.slots, self.busy)
+
+    def most(self, job_type: str, queue: str) -> int:
+        """Return how many jobs of a type and a queue may run at once."""
+        slots = self.places(job_type).slots
+        return min(slots, self.queue_slots.get(queue, slots))
+
+    def is_full(self, job_type: str, queue: str) -> bool:
+        """Whether no slot is free for a job of this type and queue."""
+        places = self.places(job_type)
+        return places.busy >= places.slots or self.queue_busy.get(queue, 0) >= self.queue_slots.get(queue, places.slots)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,10 +186,7 @@ def locked(_: Job, around: Surroundings) -> Reason | None:
 
 def behind(job: Job, around: Surroundings) -> Reason | None:
     """Find that others are leased first, or that no slot is free."""
-    places = [runner.places(job.type) for runner in able(job, around.runners)]
-    slots, busy = sum(each.slots for each in places), sum(each.busy for each in places)
-    can = "of the daemon that can run it" if len(places) == 1 else "of the daemons that can run it"
-    full = f"{all_slots(slots, places[0].kind, can)} busy" if busy >= slots > 0 else ""
+    full = _full_words(job, able(job, around.runners))
     if not around.ahead:
         return Reason(kind=WaitKind.BUSY, words=full) if full else None
     pace = ""
@@ -197,6 +194,18 @@ def behind(job: Job, around: Surroundings) -> Reason | None:
         pace = f"about {span_words(around.ahead / around.ended * 60)} at the present pace"
     words = "; ".join(filter(None, (ahead_words(around.ahead, more=around.more_ahead), full, pace)))
     return Reason(kind=WaitKind.BUSY if full else WaitKind.BEHIND, words=words)
+
+
+def _full_words(job: Job, runners: Sequence[Runner]) -> str:
+    places = [runner.places(job.type) for runner in runners]
+    slots, busy = sum(each.slots for each in places), sum(each.busy for each in places)
+    can = "of the daemon that can run it" if len(places) == 1 else "of the daemons that can run it"
+    if busy >= slots > 0:
+        return f"{all_slots(slots, places[0].kind, can)} busy"
+    if runners and all(runner.is_full(job.type, job.queue) for runner in runners):
+        most = count_words(sum(runner.most(job.type, job.queue) for runner in runners), "slot")
+        return f"its queue {job.queue} may fill {most} {can}, and none is free"
+    return ""
 
 
 # What keeps a queued job is asked in this order, and the first answer is the reason. To add one: a field of

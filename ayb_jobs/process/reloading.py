@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from ayb_jobs.config import Config
 from ayb_jobs.config.settings import SECTIONS
-from ayb_jobs.daemon.build import most_of
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.daemon.disabled import DisabledDaemon
+from ayb_jobs.daemon.identity import most_of
 from ayb_jobs.errors import AybJobsError, ConfigError
 from ayb_jobs.events import DaemonReloaded, Emit, ReloadRefused, RestartNeeded
 from ayb_jobs.logs import Logs

@@ -194,6 +194,25 @@ def only_slots_for_others_are_busy(conn: Connection) -> str:
     return mail(conn, run_at=sql.SQL("now() - interval '2 minutes'"))
 
 
+def all_slots_of_its_queue_are_busy(conn: Connection) -> str:
+    """Two daemons, the second of which runs others in all its slots; slots of the first are free."""
+    for name, slots, most in (("a", 9, {"slow": 1, "default": 5}), ("b", 2, {})):
+        record = DaemonRecord(
+            id=name, host="h", pid=1, version="1", concurrency=slots, queues=["default", "slow"], types=["mail"],
+            queue_slots=most,
+        )  # fmt: skip
+        beat(conn, record)
+    mail(conn, "running", worker_id="a", queue="slow")
+    for _ in range(2):
+        mail(conn, "running", worker_id="b")
+    return mail(conn, queue="slow")
+
+
+def a_slot_of_its_queue_is_free(conn: Connection) -> str:
+    all_slots_of_its_queue_are_busy(conn)
+    return mail(conn)
+
+
 def others_come_first(conn: Connection) -> str:
     job_id = all_slots_are_busy(conn)
     for _ in range(12):
@@ -326,6 +345,14 @@ SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
     "busy, asynchronous": (
         all_slots_for_async_handlers_are_busy,
         Told(WaitKind.BUSY, "all 2 slots for async handlers of the daemon that can run it are busy"),
+    ),
+    "busy, its queue's slots": (
+        all_slots_of_its_queue_are_busy,
+        Told(WaitKind.BUSY, "its queue slow may fill 3 slots of the daemons that can run it, and none is free"),
+    ),
+    "a slot of its queue is free": (
+        a_slot_of_its_queue_is_free,
+        Told(WaitKind.ABOUT_TO_START, "nothing keeps it, as far as can be seen; a daemon is about to lease it"),
     ),
     "others are busy": (
         only_slots_for_others_are_busy,
@@ -513,3 +540,23 @@ def test_a_daemon_that_drains_or_stops_by_a_signal_is_not_who_will_run_a_job(
             release.set()
             ending.join()
             daemon.daemon.stop()
+
+
+def test_a_daemon_tells_its_queues_slots_also_when_they_change(database_url: str, conn: Connection) -> None:
+    registry, go_on = Registry(), threading.Event()
+
+    @registry.handler("mail")
+    def _(context: JobContext) -> None:
+        go_on.wait(30)
+
+    mail(conn, queue="slow")
+    mail(conn, queue="slow")
+    with running(database_url, registry, slots={"slow": 1}, queues=["default", "slow"], worker_concurrency=4) as run:
+        eventually(lambda: conn.execute("SELECT FROM _ayb_jobs WHERE state = 'running'").rowcount == 1)
+        (waits,) = (str(row[0]) for row in conn.execute("SELECT id FROM _ayb_jobs WHERE state = 'queued'"))
+        reason = why_job(conn, waits).reason
+        assert reason.kind is WaitKind.BUSY
+        assert reason.words.startswith("its queue slow may fill 1 slot of the daemon that can run it, and none is free")
+        run.daemon.serve(concurrency=4, queues=["default", "slow"], most={"slow": 3})
+        eventually(lambda: waiting.live_runners(conn)[0].queue_slots == {"slow": 3})
+        go_on.set()

@@ -19,16 +19,18 @@ ALIVE_S = 60.0
 BEAT = """
     WITH daemon AS (
         INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside, clock_ahead_s,
-            isolated_types, isolated_slots, async_types, async_slots, drain_requested_at)
+            isolated_types, isolated_slots, async_types, async_slots, capped_queues, capped_slots, drain_requested_at)
         VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s, %(aside)s::jsonb,
             %(clock)s::float8 - extract(epoch FROM clock_timestamp()),
             %(isolated_types)s::text[], %(isolated_slots)s, %(async_types)s::text[], %(async_slots)s,
+            %(capped_queues)s::text[], %(capped_slots)s::int[],
             CASE WHEN %(drains)s THEN now() END)
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
             aside = excluded.aside, clock_ahead_s = excluded.clock_ahead_s,
             isolated_types = excluded.isolated_types, isolated_slots = excluded.isolated_slots,
             async_types = excluded.async_types, async_slots = excluded.async_slots,
+            capped_queues = excluded.capped_queues, capped_slots = excluded.capped_slots,
             drain_requested_at = coalesce(daemon.drain_requested_at, excluded.drain_requested_at)
         RETURNING pauses_confirmed, limits_confirmed, drain_requested_at
     )
@@ -71,6 +73,8 @@ def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | N
         "isolated_slots": daemon.isolated_slots,
         "async_types": list(daemon.async_types),
         "async_slots": daemon.async_slots,
+        "capped_queues": list(daemon.queue_slots),
+        "capped_slots": list(daemon.queue_slots.values()),
         "drains": daemon.drains,
         "clock": time.time(),
         "aside": json.dumps(dict(aside)) if aside else None,

@@ -30,7 +30,21 @@ LIVE_RUNNERS = f"""
         coalesce(greatest(isolated_slots, 0), 0) AS isolated_slots,
         ARRAY(SELECT DISTINCT name FROM unnest(async_types) AS name WHERE name IS NOT NULL) AS async_types,
         coalesce(greatest(async_slots, 0), 0) AS async_slots, busy.isolated AS isolated_busy, busy.async AS async_busy,
-        busy.jobs - busy.isolated - busy.async AS busy
+        busy.jobs - busy.isolated - busy.async AS busy,
+        coalesce((
+            SELECT jsonb_object_agg(capped.queue, greatest(capped.slots, 0))
+            FROM unnest(capped_queues, capped_slots) AS capped (queue, slots)
+            WHERE capped.queue IS NOT NULL AND capped.slots IS NOT NULL
+        ), '{{}}') AS queue_slots,
+        coalesce((
+            SELECT jsonb_object_agg(held.queue, held.jobs)
+            FROM (
+                SELECT job.queue, count(*) AS jobs
+                FROM _ayb_jobs AS job
+                WHERE job.state = 'running' AND job.worker_id = daemon.id AND job.queue = ANY (daemon.capped_queues)
+                GROUP BY job.queue
+            ) AS held
+        ), '{{}}') AS queue_busy
     FROM _ayb_job_workers AS daemon CROSS JOIN LATERAL (
         SELECT count(*) AS jobs, count(*) FILTER (WHERE job.type = ANY (daemon.isolated_types)) AS isolated,
             count(*) FILTER (
