@@ -7,7 +7,6 @@ from enum import StrEnum
 from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, unclaimable
-from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.queue import abandoned, failing, held, late, paused
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
@@ -76,11 +75,13 @@ DISABLED = Verdict(
 )
 
 
-def look_round(conn: Connection, retention: Retention, loops: Sequence[LoopAge] = ()) -> Look:
-    """Ask every check that is cheap. Jobs that wait are told by the first finding if no daemon is alive."""
-    stuck = stuck_loops(loops)
+def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = ()) -> Look:
+    """Ask every check that is cheap. Jobs that wait are told by the first finding if no daemon is alive.
+
+    `own` is what the daemon that is asked finds of itself.
+    """
     if unfit := list(unfit_database(conn)):
-        return Look(verdict=decide([*unfit, *stuck], None), unfit=unfit)
+        return Look(verdict=decide([*unfit, *own], None), unfit=unfit)
     fleet = look_at_fleet(conn)
     figures = _measured(conn, fleet)
     none, waiting, not_done, kept = no_daemon(fleet), unclaimable(conn), overdue(conn), deferred(conn, retention)
@@ -97,7 +98,7 @@ def look_round(conn: Connection, retention: Retention, loops: Sequence[LoopAge] 
         lifeless(fleet),
     ]
     return Look(
-        verdict=decide([*stuck, *filter(None, found), *kept], figures),
+        verdict=decide([*own, *filter(None, found), *kept], figures),
         fleet=fleet,
         unclaimable=waiting,
         overdue=not_done,

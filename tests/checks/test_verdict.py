@@ -1,5 +1,6 @@
 """The one sentence: the words that must come in each situation, and the same at every door."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.checks.loops import LoopAge
+from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.verdict import Figures, Mood, decide, look_round
 from ayb_jobs.config import Retention
 from ayb_jobs.errors import DatabaseError
@@ -441,7 +442,7 @@ def test_a_situation_is_told_in_its_words(conn: Connection, situation: Callable[
 
 def test_a_stuck_loop_speaks_where_it_is_known(conn: Connection) -> None:
     a_daemon(conn)
-    said = look_round(conn, Retention(), [LoopAge("producer", 11.0, 10.0)]).verdict
+    said = look_round(conn, Retention(), stuck_loops([LoopAge("producer", 11.0, 10.0)])).verdict
     assert said.sentence == "Loop producer has made no progress for 11.0 s; 10 s are its limit."
 
 
@@ -509,3 +510,18 @@ def test_an_outage_is_told_without_its_host(db: Database, monkeypatch: pytest.Mo
         monkeypatch.setattr(type(db), "connection", refused)
         told = client.get("/readyz").json()["sentence"]
     assert told == "The database cannot be reached; the log has the details."
+
+
+@pytest.mark.parametrize(("is_stopping", "words"), [(True, "The daemon is stopping."), (False, "No daemon is alive")])
+def test_every_door_says_the_same_if_no_work_can_be_done(
+    db: Database, conn: Connection, database_url: str, is_stopping: bool, words: str
+) -> None:
+    with serving(db, draining=lambda: is_stopping) as server, server.client() as client, visiting(server) as guest:
+        sentence = client.get("/readyz").json()["sentence"]
+        assert sentence.startswith(words)
+        assert guest.get("/").headline == sentence.replace("`", "")
+        told = Cli({"AYB_JOBS_URL": server.url, "AYB_JOBS_ADMIN_TOKEN": ADMIN})("health", "--json")
+        assert (told.code, json.loads(told.out)["sentence"]) == (int(is_stopping), sentence)
+    if not is_stopping:
+        told = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("health", "--json")
+        assert (told.code, json.loads(told.out)["sentence"]) == (1, sentence)

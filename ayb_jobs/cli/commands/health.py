@@ -19,6 +19,7 @@ from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.settings import place_words, settings
 from ayb_jobs.config import Config, Retention
+from ayb_jobs.model.words import as_sentence
 from ayb_jobs.storage.database import Timeouts, connect_to_primary
 from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.fleet.daemons import daemon_was_heard
@@ -34,7 +35,7 @@ CONNECT_S = 3.0
 def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
     """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
 
-    If not, prints each reason and exits with 1. If so, prints ok, and a sentence on stderr that tells how things stand.
+    If not, prints each reason and exits with 1. If so, prints ok. A sentence on stderr tells how things stand.
     With --url, asks the daemon there whether it is ready. A daemon has to be alive if jobs.enabled is true; if nothing
     sets it, only if one was heard of within a day, and stderr names the database and says what was asked. Due jobs that
     no live daemon can run are named, and do not make it fail.
@@ -57,7 +58,7 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
         output.print_table([output.Column(title="STATUS"), output.Column(title="REASON")], rows, form="csv")
     else:
         click.echo("\n".join(map(output.one_line, health.reasons)) or "ok")
-        if health.sentence and not health.reasons:
+        if health.sentence and not {as_sentence(each) for each in health.reasons} & {health.sentence}:
             output.say(output.one_line(health.sentence))
         if health.unclaimable:
             output.say("Due jobs wait that no live daemon can run; see: ayb-jobs why")
@@ -115,9 +116,9 @@ def enabled_by(config: Config) -> str:
 def health_of(found: Look, host: str | None) -> Health:
     """Return what a look at the database means for a probe, which may ask for one host."""
     if unfit := facts(found.unfit):
-        return Health(unfit)
+        return Health(unfit, sentence=found.verdict.sentence)
     if missing := no_daemon(found.fleet, host=host):
-        return Health([missing.fact])
+        return Health([missing.fact], sentence=as_sentence(missing.told))
     notices = [each.fact for each in found.deferred]
     if silent := lifeless(found.fleet):
         notices.append(f"{silent.fact}: {', '.join(silent.evidence['daemons'])}")

@@ -135,7 +135,7 @@ def readiness(services: Services) -> Health:
     counted: Mapping[str, Finding | None] = {"overdueSchedules": look.overdue, "unclaimableJobs": look.unclaimable}
     notices = look.deferred if failed is None or unfit else _notices(services)
     return Health(
-        findings=[*stuck_loops(loops), *unfit, *([stopping()] if services.draining() else [])],
+        findings=_with_own(services, loops, unfit),
         loops=loops,
         verdict=look.verdict,
         notices=() if unfit else notices,
@@ -147,12 +147,16 @@ def _readiness_without_jobs(services: Services, loops: Sequence[LoopAge]) -> Hea
     """Return what keeps a disabled daemon from pruning webhook deliveries. It needs none of our tables for that."""
     try:
         with probing(services.database, DATABASE_S) as conn:
-            unfit, verdict = list(unwritable_database(conn)), DISABLED
+            unfit = list(unwritable_database(conn))
     except AybJobsError as error:
         unfit = [_told(error)]
-        verdict = decide(unfit, None)
-    draining = [stopping()] if services.draining() else []
-    return Health(findings=[*stuck_loops(loops), *unfit, *draining], loops=loops, verdict=verdict)
+    found = _with_own(services, loops, unfit)
+    return Health(findings=found, loops=loops, verdict=decide(found, None) if found else DISABLED)
+
+
+def _with_own(services: Services, loops: Sequence[LoopAge], found: Sequence[Finding]) -> list[Finding]:
+    """Return what was found, and what this daemon finds of itself."""
+    return [*stuck_loops(loops), *found, *([stopping()] if services.draining() else [])]
 
 
 def judge(services: Services) -> Verdict:
@@ -164,9 +168,9 @@ def _look(services: Services, loops: Sequence[LoopAge]) -> tuple[Look, AybJobsEr
     """Look at everything at once; return the error beside a verdict on it if the database does not answer in time."""
     try:
         with probing(services.database, DATABASE_S) as conn:
-            return look_round(conn, services.config.retention, loops), None
+            return look_round(conn, services.config.retention, _with_own(services, loops, [])), None
     except AybJobsError as error:
-        return Look(verdict=decide([_told(error), *stuck_loops(loops)], None)), error
+        return Look(verdict=decide(_with_own(services, loops, [_told(error)]), None)), error
 
 
 def _told(error: AybJobsError) -> Finding:
