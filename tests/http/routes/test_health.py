@@ -81,7 +81,11 @@ def test_a_probe_counts_what_waits_and_names_no_job_type(db: Database, conn: Con
         answer = client.get("/readyz")
     (finding,) = answer.json()["findings"]
     assert (answer.status_code, answer.json()["unclaimableJobs"]) == (200, 1)
-    assert (finding["name"], finding["severity"], finding["evidence"]) == ("jobs.unclaimable", "warning", {"count": 1, "atLeast": False})
+    assert (finding["name"], finding["severity"], finding["evidence"]) == (
+        "jobs.unclaimable",
+        "warning",
+        {"count": 1, "atLeast": False},
+    )
     assert "secret_project" not in answer.text
 
 
