@@ -34,6 +34,18 @@ BEGIN
             END LOOP;
         END LOOP;
     END LOOP;
+    -- Functions whose built-in namesakes take any type, or would have their arguments cast.
+    FOREACH sign IN ARRAY ARRAY[
+        'unnest(text[])', 'unnest(int[])', 'convert_to(text, text)', 'set_bit(bytea, int, int)', 'array_agg(text)',
+        'jsonb_object_agg(text, jsonb)', 'cardinality(text[])', 'pg_notify(varchar, varchar)'
+    ] LOOP
+        EXECUTE format($make$
+            CREATE FUNCTION public.%s RETURNS text LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'trapped %%', current_user;
+            END
+            $$ $make$, sign);
+    END LOOP;
     FOR sign IN
         SELECT DISTINCT proname FROM pg_proc
         WHERE pronamespace = 'pg_catalog'::regnamespace AND pronargs = 1 AND prokind = 'f'

@@ -24,7 +24,7 @@ FIND_END = """
     LEFT JOIN LATERAL (
         SELECT outcome, error, records_processed
         FROM _ayb_job_executions
-        WHERE job_id = asked.id AND (job.state IS NULL OR job.state = 'completed')
+        WHERE job_id = asked.id AND (job.state IS NULL OR job.state::text = 'completed')
         ORDER BY id DESC
         LIMIT 1
     ) AS latest ON true

@@ -2,6 +2,10 @@
 
 Each parameter is a text or a whole number, and is cast here: a text is sent alike by every driver, whatever codecs the
 application has set for JSON, dates or UUIDs. `CAST` stands where `::` behind a parameter would mislead SQLAlchemy.
+
+They run on the application's search path, on which others may have made operators and functions that fit better than
+built-in ones. So operators have just the types that they are made for, and functions that take any type, or would have
+theirs cast, bear their schema. (`unnest` of several arrays is PostgreSQL's own in any case, and only without one.)
 """
 
 from ayb_jobs.storage.channel import MAY_NOTIFY
@@ -25,9 +29,9 @@ ENQUEUE_BEFORE_18 = f"""
     INSERT INTO _ayb_jobs (id, type, payload, queue, priority, max_attempts, run_at, idempotency_key, traceparent)
     VALUES (
         encode(
-            set_bit(set_bit(
+            pg_catalog.set_bit(pg_catalog.set_bit(
                 overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000::numeric)::bigint) FROM 3)
                     FROM 1 FOR 6),
                 52, 1), 53, 1),
             'hex')::uuid,
@@ -39,7 +43,7 @@ ENQUEUE_BEFORE_18 = f"""
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id::text, CASE WHEN run_at <= now() AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
 """
-FIND_BY_KEY = "SELECT id::text FROM _ayb_jobs WHERE idempotency_key = CAST(%(idempotency_key)s AS text)"
+FIND_BY_KEY = "SELECT id::text FROM _ayb_jobs WHERE idempotency_key::text = CAST(%(idempotency_key)s AS text)"
 
 # Everything else takes the column's default; `run_at` is now.
 COPY_DUE_JOBS = """
@@ -127,7 +131,7 @@ INSERT_LIMITED_DEPENDENT_JOBS = (
 # job is made, and the answer names it.
 JOINED = """WITH joined AS MATERIALIZED (
         SELECT batch_id, _ayb_job_batch_join(batch_id) AS became
-        FROM (SELECT DISTINCT id::uuid AS batch_id FROM unnest(CAST(%(batch_ids)s AS text[])) AS id ORDER BY 1) AS batch
+        FROM (SELECT DISTINCT id::uuid AS batch_id FROM pg_catalog.unnest(CAST(%(batch_ids)s AS text[])) AS id ORDER BY 1) AS batch
         WHERE batch_id IS NOT NULL
     ), """
 LIMIT_KEYS = "CAST(%(limit_keys)s AS text[])"
@@ -193,11 +197,11 @@ INSERT_UNIQUE_JOBS = f"""
             id, type, payload_text, queue, priority, max_attempts, run_at, delay, traceparent, unique_key, unique_by, scope
         )
     ), keyed AS (
-        SELECT asked.*, sha256(convert_to(
-            length(type) || ':' || type || coalesce(
+        SELECT asked.*, sha256(pg_catalog.convert_to(
+            length(type)::text || ':' || type || coalesce(
                 'k' || unique_key,
                 'f' || (
-                    SELECT jsonb_object_agg(field, payload -> field)::text
+                    SELECT pg_catalog.jsonb_object_agg(field, payload -> field)::text
                     FROM jsonb_array_elements_text(unique_by::jsonb) AS field
                 )
             ), 'UTF8')) AS hashed
