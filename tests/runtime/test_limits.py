@@ -12,6 +12,7 @@ import pytest
 
 from ayb_jobs import NewJob, Snooze, enqueue_many
 from ayb_jobs.errors import ConfigError
+from ayb_jobs.events import JobsReleased
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.limits import NewLimit
@@ -317,3 +318,31 @@ def test_limits_follow_the_file_until_somebody_changes_them(conn: Connection) ->
     with conn.transaction():
         assert limits.remove_limit(conn, "few")
     assert limits.follow_file(conn, [first], by="file") == ["few"]
+
+
+def test_places_that_were_taken_ahead_of_a_slot_are_given_back_when_handlers_become_slow(
+    database_url: str, conn: Connection
+) -> None:
+    registry, is_slow, go_on = Registry(), threading.Event(), threading.Event()
+
+    @registry.handler("test")
+    def _(context: JobContext) -> None:
+        if is_slow.is_set():
+            go_on.wait(30)
+
+    with conn.transaction():
+        limits.set_limit(conn, NewLimit(name="few", types=["test"], max_running=5), by="ada")
+    states = "SELECT count(*) FROM _ayb_jobs WHERE state = %s"
+    more = "INSERT INTO _ayb_jobs (type) SELECT 'test' FROM generate_series(1, %s)"
+    with running(database_url, registry, worker_concurrency=1, poll_interval_ms=60_000) as daemon:
+        conn.execute(more, (100,))
+        conn.execute("NOTIFY ayb_jobs")
+        eventually(lambda: conn.execute(states, ("completed",)).fetchone() == (100,), within_s=30)
+        is_slow.set()
+        conn.execute(more, (20,))
+        conn.execute("NOTIFY ayb_jobs")
+        eventually(lambda: daemon.recorder.of(JobsReleased), within_s=30)
+        eventually(lambda: conn.execute(states, ("running",)).fetchone() == (1,))
+        go_on.set()
+        eventually(lambda: conn.execute(states, ("completed",)).fetchone() == (120,), within_s=30)
+    assert conn.execute("SELECT DISTINCT attempts FROM _ayb_jobs").fetchall() == [(1,)]

@@ -103,6 +103,13 @@ class Buffer:
                 break
         return taken
 
+    def waited_s(self) -> float | None:
+        """Return for how long the next job has waited; None if there is none."""
+        try:
+            return time.monotonic() - self._jobs[0].arrived
+        except IndexError:
+            return None
+
     def take_paused(self) -> list[Held]:
         """Take out the jobs of what is paused; the others stay in their order."""
         if not self.paused.any:

@@ -32,6 +32,7 @@ LOOK_S = 1.0
 LONGEST_RETRY_S = 60.0
 # A job that waited this long although it was to start at once is released, for others to run.
 STALE_S = 1.0
+AT_LEAST_S = 0.01
 
 
 class Released(NamedTuple):
@@ -153,6 +154,9 @@ class Releaser:
 
     def next_s(self, pause_s: float) -> float:
         """Return the seconds until the next turn: `pause_s`, or fewer if there may be something to release."""
+        for buffer in self._buffers:
+            if not buffer.idle and (waited_s := buffer.waited_s()) is not None:
+                pause_s = min(pause_s, max(AT_LEAST_S, STALE_S - waited_s))
         if self._stale or self._orphans_left:
             return min(pause_s, LOOK_S)
         if self._orphans_until:

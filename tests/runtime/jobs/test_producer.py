@@ -71,7 +71,7 @@ def bench(db: Database, conn: Connection) -> Bench:
 
 
 def test_a_buffer_that_runs_low_asks_for_more(bench: Bench) -> None:
-    assert bench.producer.tick() == POLL_S  # 4 handlers of 1 ms: 200 jobs can start within 50 ms
+    assert 0 < bench.producer.tick() <= releaser.STALE_S  # 4 handlers of 1 ms: 200 jobs can start within 50 ms
     assert len(bench.buffer) == 200
     bench.take_down_to(101)
     assert bench.wakes == 0
@@ -86,7 +86,7 @@ def test_a_turn_that_finds_no_room_leaves_the_question_open(bench: Bench) -> Non
     bench.take_down_to(100)
     assert bench.wakes == 1
     bench.run_s = 0.002  # meanwhile handlers have become slower: now 100 is more than enough
-    assert bench.producer.tick() == POLL_S
+    assert 0 < bench.producer.tick() <= releaser.STALE_S
     assert len(bench.buffer) == 100
     bench.take_down_to(50)
     assert bench.wakes == 2
@@ -159,9 +159,9 @@ def test_what_was_leased_in_a_lost_answer_goes_back_and_a_locked_row_delays_no_o
     (locked,) = conn.execute("SELECT id FROM _ayb_jobs WHERE state = 'running' LIMIT 1").fetchone() or ()
     with closing(connect(database_url, name="operator")) as operator, operator.transaction():
         operator.execute("SELECT FROM _ayb_jobs WHERE id = %s FOR UPDATE", (locked,))
-        assert bench.producer.tick() == LOOK_S
+        assert 0 < bench.producer.tick() <= LOOK_S
         assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,)
-    assert bench.producer.tick() == LOOK_S
+    assert 0 < bench.producer.tick() <= LOOK_S
     assert conn.execute(RUNNING).fetchone() == (len(bench.buffer) + 1,), "it looked again before a second was over"
     monkeypatch.setattr("ayb_jobs.runtime.jobs.releaser.time.monotonic", later(LOOK_S))
     bench.producer.tick()
@@ -188,7 +188,7 @@ def test_what_is_leased_only_after_its_answer_was_lost_goes_back_too(
     assert conn.execute(RUNNING).fetchone() == (held,)
     assert 0 < bench.producer.tick() <= POLL_S
     monkeypatch.setattr("ayb_jobs.runtime.jobs.releaser.time.monotonic", later(120))
-    assert bench.producer.tick() == POLL_S
+    assert 0 < bench.producer.tick() <= POLL_S
     assert not bench.releaser._owes
 
 
@@ -254,7 +254,7 @@ RUNNING = "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'"
 
 
 def test_a_notification_is_followed_by_a_lease_without_another_thread(bench: Bench) -> None:
-    assert bench.producer.notified() == math.inf
+    assert 0 < bench.producer.notified() <= releaser.STALE_S  # it looks after what waits in the buffer
     assert len(bench.buffer) == 200
     assert bench.wakes == 0
 
