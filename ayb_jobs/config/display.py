@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -79,11 +80,22 @@ def _masked(section: Section, key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return dict.fromkeys(value, MASK)
         return [MASK for _ in value] if isinstance(value, list) else shown
-    return json.loads(json.dumps(value, default=_plain))
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:
-    return value.model_dump() if isinstance(value, BaseModel) else str(value)
+    """Return a value in JSON's terms, with the Decimals of payloads."""
+    match value:
+        case BaseModel():
+            return _plain(value.model_dump())
+        case dict():
+            return {str(key): _plain(part) for key, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(part) for part in value]
+        case None | bool() | int() | float() | Decimal():
+            return value
+        case _:
+            return str(value)
 
 
 def _assignment(setting: Shown) -> str:
@@ -105,5 +117,7 @@ def toml_value(value: Any) -> str:
             return f"[{', '.join(map(toml_value, value))}]"
         case float() if value.is_integer():
             return str(int(value))
+        case Decimal():
+            return str(value)
         case _:
             return json.dumps(value)

@@ -1,8 +1,9 @@
 """Where values come from: the only reader of configuration files and of the environment."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -66,13 +67,35 @@ def read_text(path: Path) -> str:
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """Return the tables of a TOML text; raises `Unreadable` with the line that is wrong."""
+    """Return the tables of a TOML text; raises `Unreadable` with the line that is wrong.
+
+    Fractions are floats, but Decimals in payloads, whose digits are kept.
+    """
     try:
-        return tomli.loads(text)
+        tables = tomli.loads(text)
+        exact = tomli.loads(text, parse_float=_fraction)
     except tomli.TOMLDecodeError as error:
         raise Unreadable(f"{name} is not valid TOML: {error}") from None
     except (RecursionError, ValueError) as error:
         raise Unreadable(f"{name} is not valid TOML: {error}") from None
+    for section in ("job_types", "schedules"):
+        for each, payload in _payloads(exact.get(section)):
+            tables[section][each]["payload"] = payload
+    return tables
+
+
+def _payloads(section: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the payloads of a section's tables, whatever else stands there."""
+    for name, table in section.items() if isinstance(section, dict) else ():
+        if isinstance(table, dict) and "payload" in table:
+            yield name, table["payload"]
+
+
+def _fraction(digits: str) -> Decimal | float:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:  # an exponent beyond what a Decimal holds; as a float it is infinite, and refused
+        return float(digits)
 
 
 def read_secret(path: str) -> str:

@@ -7,7 +7,6 @@ long as it says nothing that AYB does not have. As soon as one key is ours, ever
 import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from fastapi import Depends, Query, Request
@@ -16,7 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.edge.problems import InvalidBody, field_problems
-from ayb_jobs.model.digits import exact
+from ayb_jobs.model.digits import exact, plain
 from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.wire.names import api_name
 
@@ -104,19 +103,6 @@ def decode(body: bytes) -> Any:
         raise InvalidInput("the body is nested too deeply") from None
     except ValueError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
-
-
-def plain(value: Any) -> Any:
-    """Return a value with floats for Decimals, as everything but a payload is read."""
-    match value:
-        case Decimal():
-            return float(value)
-        case dict():
-            return {key: plain(part) for key, part in value.items()}
-        case list():
-            return [plain(part) for part in value]
-        case _:
-            return value
 
 
 def instant_of(text: str | None, field: str) -> datetime | None:

@@ -4,12 +4,11 @@ A float keeps 17 digits and no trailing zero, so a fraction is a `Decimal` here.
 """
 
 import json
-import math
 import os
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
-from ayb_jobs.model.values import json_value
+from ayb_jobs.model.values import beyond_floats, json_value
 
 
 class _HoldsDecimal(TypeError):
@@ -36,7 +35,12 @@ def json_text(value: Any) -> str:
         return _with_decimals(value)
 
 
-def _with_decimals(value: Any) -> str:
+def shown_json(value: Any) -> str:
+    """Return what `json_text` does, indented and in ASCII alone, for people."""
+    return _with_decimals(value, ensure_ascii=True, indent=2)
+
+
+def _with_decimals(value: Any, *, ensure_ascii: bool = False, indent: int | None = None) -> str:
     """Write a marked text for each Decimal, and put the numbers in place of them; nobody can guess the mark."""
     mark = os.urandom(16).hex()  # `secrets` is slow to import
     numbers: list[str] = []
@@ -46,10 +50,15 @@ def _with_decimals(value: Any) -> str:
             return json_value(part)
         if not part.is_finite():
             raise ValueError(f"{part} is not a JSON number")
+        if size := beyond_floats(part):
+            raise ValueError(f"{part} is too {size} a number")
         numbers.append(str(part))
         return mark
 
-    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=marked)
+    separators = (",", ":") if indent is None else (",", ": ")
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, allow_nan=False, separators=separators, indent=indent, default=marked
+    )
     first, *others = encoder.encode(value).split(f'"{mark}"')
     return first + "".join(number + rest for number, rest in zip(numbers, others, strict=True))
 
@@ -74,10 +83,22 @@ def _fraction(digits: str) -> Decimal:
         number = Decimal(digits)
     except InvalidOperation:  # an exponent beyond what a Decimal holds
         raise ValueError(f"{digits[:20]} is too large or too small a number") from None
-    if number and not 0 < abs(float(number)) < math.inf:
-        size = "large" if number.adjusted() > 0 else "small"
+    if size := beyond_floats(number):
         raise ValueError(f"{digits[:20]} is too {size} a number")
     return number
+
+
+def plain(value: Any) -> Any:
+    """Return a value with floats for Decimals, as everything but a payload is read."""
+    match value:
+        case Decimal():
+            return float(value)
+        case dict():
+            return {key: plain(part) for key, part in value.items()}
+        case list():
+            return [plain(part) for part in value]
+        case _:
+            return value
 
 
 def _refuse(name: str) -> NoReturn:

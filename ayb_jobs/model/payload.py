@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from decimal import Decimal
 from json.scanner import make_scanner
 from typing import Any
 
@@ -14,6 +16,8 @@ MAX_PAYLOAD_BYTES = 1024 * 1024
 # fourth of the time of `json.loads`.
 DECODER: Any = json.JSONDecoder()
 scan_stored = make_scanner(DECODER)
+EXACT_DECODER: Any = json.JSONDecoder(parse_float=Decimal)
+scan_exactly = make_scanner(EXACT_DECODER)
 # A NUL character as JSON writes it; a backslash before it would make it a text of six characters.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -50,15 +54,24 @@ def _unfit(value: Any, name: str, error: Exception | None) -> InvalidInput:
 
 
 def decode_payload(text: str | None) -> Any:
-    """Return a stored payload as a Python value.
+    """Return a stored payload as a Python value, with a float for each fraction.
 
     Raises `PayloadUndecodable` for what jsonb stores but Python refuses: nesting beyond the recursion limit, numbers of
     more digits than Python converts. None stands for a text that is too large.
     """
+    return _decoded(text, scan_stored)
+
+
+def decode_payload_exactly(text: str | None) -> Any:
+    """Do what `decode_payload` does, with a Decimal for each fraction, so that it is stored again with all digits."""
+    return _decoded(text, scan_exactly)
+
+
+def _decoded(text: str | None, scan: Callable[[str, int], tuple[Any, int]]) -> Any:
     if text is None:
         raise PayloadUndecodable("the payload cannot be decoded: it is too large as text")
     try:
-        value, _ = scan_stored(text, 0)
+        value, _ = scan(text, 0)
     except RecursionError:
         raise PayloadUndecodable("the payload cannot be decoded: it is nested too deeply") from None
     except (StopIteration, ValueError) as error:

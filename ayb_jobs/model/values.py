@@ -59,6 +59,13 @@ def _with_decimals(written: Any, held: Any) -> Any:
     return written
 
 
+def beyond_floats(number: Decimal) -> str | None:
+    """Return `large` or `small` if a finite number is so for a float: a handler would get infinity or zero for it."""
+    if not number or 0 < abs(float(number)) < math.inf:
+        return None
+    return "large" if number.adjusted() > 0 else "small"
+
+
 def fault_of(value: Any, name: str) -> str | None:
     """Return a sentence about the first part of a value that cannot be stored, with its path; None if all can.
 
@@ -78,8 +85,10 @@ def _faults(path: str, value: Any) -> Iterator[str]:
             for number, part in enumerate(value):
                 yield from _faults(f"{path}[{number}]", part)
         case float() | Decimal():
-            if not math.isfinite(value):
+            if not Decimal(value).is_finite():
                 yield f"{path}: {value} cannot be stored; JSON has finite numbers alone"
+            elif isinstance(value, Decimal) and (size := beyond_floats(value)):
+                yield f"{path}: {value} is too {size} a number to be computed with"
         case None | int():
             return
         case _:

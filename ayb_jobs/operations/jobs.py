@@ -17,7 +17,7 @@ from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import settle_lost
 from ayb_jobs.model.new_job import NewJob
-from ayb_jobs.model.payload import decode_payload
+from ayb_jobs.model.payload import decode_payload_exactly
 from ayb_jobs.operations.acting import Actor, changing, record_made
 from ayb_jobs.operations.defaults import FindDefaults
 from ayb_jobs.storage.audit import record_deed, snapshot
@@ -219,7 +219,7 @@ def run_again(
     target = checked_id(job_id)
     with conn.transaction():
         old = jobs.get_job(conn, target)
-        payload = given["payload"] if "payload" in given else decode_payload(old.payload_text)
+        payload = given["payload"] if "payload" in given else decode_payload_exactly(old.payload_text)
         defaults(old.type).bounds.check(payload)
         new = NewJob(
             type=old.type,

@@ -17,6 +17,7 @@ from ayb_jobs.config.display import as_json, as_toml
 from ayb_jobs.config.reference import example as example_file
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.handlers.packs import build_registry
+from ayb_jobs.model.digits import shown_json
 from ayb_jobs.storage.database import unreadable
 
 
@@ -51,7 +52,7 @@ def check_config(
         click.echo(json.dumps({"valid": False, "problems": error.problems}, indent=2))
         ctx.exit(ExitCode.CONFIG)
     told = {"valid": True, "warnings": warnings, "jobTypes": types, "settings": as_json(config)}
-    click.echo(json.dumps(told, indent=2) if options.json else f"{as_toml(config)}\n\n{job_types(types)}")
+    click.echo(shown_json(told) if options.json else f"{as_toml(config)}\n\n{job_types(types)}")
     for warning in warnings:
         say(one_line(f"ayb-jobs: warning: {warning}"))
     say(verdict(len(warnings)))

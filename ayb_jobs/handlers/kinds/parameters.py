@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 from ayb_jobs.config.section import Fault
 from ayb_jobs.errors import Discard
 from ayb_jobs.handlers.suggestion import suggestion
+from ayb_jobs.model.digits import plain
 
 # Whatever psycopg takes for a placeholder: `%%` is a percent sign, and `%(name)s` is the payload's value of that name.
 PLACEHOLDER = re.compile(r"%(?:%|\((?P<name>[^)]*)\)s)?")
@@ -35,12 +36,14 @@ def placeholder_faults(
 def bound(payload: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values to bind: those of the payload, over the defaults. A null in the payload is an SQL NULL.
 
+    A fraction is bound as a float, whichever of the two it comes from, so that a statement sees one type.
+
     Discards the job if its payload is no object, which another attempt would not change.
     """
     given = {} if payload is None else payload
     if not isinstance(given, Mapping):
         raise Discard(f"the payload is a {type(given).__name__}; this job takes an object, such as {{}}")
-    return {name: bindable(given.get(name, default)) for name, default in defaults.items()}
+    return {name: bindable(plain(given.get(name, default))) for name, default in defaults.items()}
 
 
 def bindable(value: Any) -> Any:

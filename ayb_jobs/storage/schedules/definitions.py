@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from psycopg.rows import class_row
 
 from ayb_jobs.errors import Conflict
-from ayb_jobs.model.payload import encode_payload
+from ayb_jobs.model.payload import decode_payload_exactly, encode_payload
 from ayb_jobs.model.schedules.schedule import NewSchedule, defined_values
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.schedules import DEFAULT_MAX_ATTEMPTS, create_schedule, update_schedule
@@ -113,12 +113,14 @@ class _Stored(NamedTuple):
 
     name: str
     current: str
+    payload: str | None
     is_shipped: bool
     is_untouched: bool
 
 
 READ_DEFINITIONS = """
-    SELECT name, _ayb_job_schedule_definition(schedule)::text AS current, definition IS NOT NULL AS is_shipped,
+    SELECT name, _ayb_job_schedule_definition(schedule)::text AS current, payload::text AS payload,
+        definition IS NOT NULL AS is_shipped,
         definition IS NOT DISTINCT FROM _ayb_job_schedule_definition(schedule) AS is_untouched
     FROM _ayb_job_schedules AS schedule
     ORDER BY name
@@ -138,6 +140,7 @@ def list_drift(
             drifts.append(Drift(name=name, kind="missing", fields={}))
             continue
         current = json.loads(stored[name].current)
+        current["payload"] = decode_payload_exactly(stored[name].payload)
         different = {key: (value, current[key]) for key, value in definition.items() if current[key] != value}
         if different:
             drifts.append(
@@ -155,6 +158,6 @@ def _definition(schedule: NewSchedule, default_max_attempts: int) -> dict[str, A
     """Return what `_ayb_job_schedule_definition` makes of the schedule's row."""
     return {
         **defined_values(schedule),
-        "payload": schedule.payload,
+        "payload": decode_payload_exactly(schedule.payload_text),
         "max_attempts": schedule.max_attempts or default_max_attempts,
     }

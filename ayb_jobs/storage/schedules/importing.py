@@ -1,12 +1,12 @@
 """Reading the tables of other schedulers."""
 
-import json
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import class_row
 
 from ayb_jobs.errors import NotFound
+from ayb_jobs.model.digits import exact
 from ayb_jobs.model.schedules.importing.celery_beat import BeatEntry, interval_s
 from ayb_jobs.model.schedules.importing.pg_cron import PgCronJob
 from ayb_jobs.storage.database import Connection
@@ -73,7 +73,7 @@ def _beat_entry(row: BeatRow) -> BeatEntry:
     task = row.task
     texts = {name: task.get(name) or empty for name, empty in (("args", "[]"), ("kwargs", "{}"), ("headers", "{}"))}
     try:
-        decoded = {name: json.loads(text) for name, text in texts.items()}
+        decoded = {name: exact(text) for name, text in texts.items()}
         problem = _problem(row)
     except (ValueError, RecursionError):
         decoded, problem = {}, f"its arguments or headers are not JSON: {texts}"

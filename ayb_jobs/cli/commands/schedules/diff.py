@@ -1,6 +1,5 @@
 """`ayb-jobs schedules diff`."""
 
-import json
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from ayb_jobs.cli.options import Options, common_options, json_option, pass_opti
 from ayb_jobs.cli.settings import settings
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.shipped import shipped_schedules
+from ayb_jobs.model.digits import json_text
 from ayb_jobs.storage.schedules.definitions import list_drift
 
 
@@ -37,7 +37,7 @@ def diff(options: Options) -> int:
             }
             for drift in drifts
         ]
-        output.print_page(options, json.dumps({"items": items, "count": len(items)}, separators=(",", ":")))
+        output.print_page(options, json_text({"items": items, "count": len(items)}))
     else:
         for drift in drifts:
             click.echo(f"{output.one_line(drift.name)}: {drift.kind}")
@@ -52,4 +52,4 @@ def shown(name: str, value: Any) -> str:
     """Return a field's value for people; an address that may hold a secret is not shown."""
     if name == "ping_url":
         return "an address" if value else "none"
-    return output.one_line(json.dumps(value, ensure_ascii=False))
+    return output.one_line(json_text(value))

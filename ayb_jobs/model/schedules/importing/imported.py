@@ -4,10 +4,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
-from ayb_jobs.errors import InvalidInput
+from ayb_jobs.errors import InvalidInput, PayloadUndecodable
 from ayb_jobs.model.checked import MAX_NAME
+from ayb_jobs.model.payload import decode_payload_exactly
 from ayb_jobs.model.schedules.schedule import NewSchedule
 
 
@@ -54,10 +56,10 @@ def imported(
     """Return an entry as a schedule, or without one and with the reason if its values cannot be used."""
     try:
         schedule = NewSchedule(**values)
-        payload = json.loads(schedule.payload_text)
+        payload = decode_payload_exactly(schedule.payload_text)
     except InvalidInput as error:
         return not_imported(source, str(error), notes)
-    except RecursionError:
+    except PayloadUndecodable:
         return not_imported(source, "its payload is nested too deeply", notes)
     return Imported(
         source=source,
@@ -162,5 +164,7 @@ def _value(value: Any) -> str:
             return f"[{', '.join(map(_value, value))}]"
         case str():
             return _text(value)
+        case Decimal():
+            return str(value)
         case _:
             return json.dumps(value)
