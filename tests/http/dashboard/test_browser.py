@@ -202,7 +202,7 @@ def test_live_parts_change_in_place_and_rows_stay_where_they_are(browser: Any, s
             "UPDATE _ayb_jobs SET state = 'canceled', canceled_at = now(), updated_at = now() WHERE id = %s", (job,)
         )
         page.wait_for_selector(f"#job-{job} .st-canceled")
-        page.wait_for_selector("text=show 1 newer")
+        page.wait_for_selector("text=show 1 more")
         assert page.evaluate("window.same === document.querySelector('#rows tr') && window.same.isConnected")
         assert page.locator("#rows tr").count() == 1
         page.click("text=hold still")
@@ -243,6 +243,20 @@ def test_a_button_that_is_pressed_twice_makes_one_job(browser: Any, sick: Sick) 
         make_job(sick.conn, type="pressed_twice")
         page.wait_for_function("read => document.querySelector('#asof time').innerText !== read", arg=read)
         assert page.input_value("#rows input[name=once] >> nth=0") == once
+
+
+def test_a_row_that_left_the_list_says_so_and_what_came_waits_on_every_list(browser: Any, sick: Sick) -> None:
+    job = make_job(sick.conn, type="leaves")
+    with watched(browser, sick) as page:
+        page.goto(sick.at("/jobs?state=waiting&type=leaves"))
+        page.mouse.move(0, 0)
+        sick.conn.execute("UPDATE _ayb_jobs SET state = 'canceled', canceled_at = now() WHERE id = %s", (job,))
+        make_job(sick.conn, type="leaves")
+        page.wait_for_selector(f"#job-{job}.left >> text=no longer on this page")
+        page.wait_for_selector("text=show 1 more")
+        page.goto(sick.at("/queues"))
+        make_job(sick.conn, queue="that_came_since")
+        page.wait_for_selector("#rows-more >> text=show 1 more")
 
 
 def test_a_page_that_nobody_sees_holds_no_stream(browser: Any, sick: Sick) -> None:
@@ -324,7 +338,7 @@ def test_hostile_texts_run_nothing(browser: Any, sick: Sick) -> None:
             page.goto(sick.at(f"/enqueue?from={id_}" if number % 2 else f"/jobs/{id_}"))
         page.goto(sick.at("/jobs?state=failed"))
         make_job(sick.conn, "failed", type=HOSTILE[1])  # a live part takes it in
-        page.wait_for_selector("text=show 1 newer")
+        page.wait_for_selector("text=show 1 more")
     sick.conn.execute("DELETE FROM _ayb_jobs WHERE queue = ANY (%s)", (list(HOSTILE),))
 
 

@@ -32,12 +32,24 @@
     for (const row of old.children) {
       const its = news.get(row.id);
       news.delete(row.id);
-      if (its && !isHeld(row)) morph(row, its);
+      if (isHeld(row)) continue;
+      if (its) morph(row, its);
+      else leave(row);
     }
-    const newer = document.getElementById("newer");
-    if (!newer) return;
-    newer.hidden = news.size === 0;
-    newer.firstElementChild.textContent = `show ${news.size} newer`;
+    const more = document.getElementById(`${old.id}-more`);
+    if (!more) return;
+    more.hidden = news.size === 0;
+    more.firstElementChild.textContent = `show ${news.size} more`;
+  }
+
+  // Marks a row that the page would not have by now: what it tells is old.
+  function leave(row) {
+    if (row.classList.contains("left")) return;
+    row.classList.add("left");
+    const mark = document.createElement("span");
+    mark.className = "small";
+    mark.textContent = "no longer on this page";
+    row.cells[0].append(mark);
   }
 
   // Whether a part that stays as it is would be another by now; the time of the data is apart.
