@@ -19,6 +19,7 @@ def gauges_of_state(conn: Connection, *, queues: Sequence[str], label: Callable[
     pauses = count_pauses(conn)
     return {
         "ayb_jobs_queue_depth": _depths(gauges, label),
+        "ayb_jobs_queue_depth_cut": {(): int(gauges.cut)},
         "ayb_jobs_running": {(): gauges.running},
         "ayb_jobs_oldest_ready_age_seconds": {(): gauges.oldest_ready_s},
         "ayb_jobs_oldest_expired_lease_age_seconds": {(): gauges.oldest_expired_lease_s},

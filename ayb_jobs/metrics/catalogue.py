@@ -69,6 +69,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_unclaimable": Metric(Kind.GAUGE, "Due jobs of types that this daemon does not know.", ("job_type",)),
     "ayb_jobs_slots": Metric(Kind.GAUGE, "Handler slots, by what they do.", ("state",)),
     "ayb_jobs_queue_depth": Metric(Kind.GAUGE, "Queued jobs by queue, due or not; counted up to 100,000.", ("queue",)),
+    "ayb_jobs_queue_depth_cut": Metric(Kind.GAUGE, "1 if more are queued than were counted: depth and age of the oldest are at least so much."),
     "ayb_jobs_running": Metric(Kind.GAUGE, "Jobs that run now, on any daemon."),
     "ayb_jobs_oldest_ready_age_seconds": Metric(Kind.GAUGE, "How long the oldest due job has waited."),
     "ayb_jobs_oldest_expired_lease_age_seconds": Metric(Kind.GAUGE, "How long ago the oldest expired lease ran out."),

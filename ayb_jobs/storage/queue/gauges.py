@@ -18,7 +18,7 @@ class Gauges:
     """The queue at one moment. Ages are in seconds, 0 if there is nothing to be old.
 
     `queued` is by queue; None stands for all queues beyond the number that was asked for. `batches` are those that are
-    sealed and not done, up to 10,000.
+    sealed and not done, up to 10,000. `cut` tells that more are queued than were counted.
     """
 
     queued: dict[str | None, int]
@@ -27,6 +27,7 @@ class Gauges:
     oldest_expired_lease_s: float
     batches: int
     workers: int
+    cut: bool
 
 
 # The partial index of queued jobs answers this alone, and in its own order, so that the count ends at its limit.
@@ -74,6 +75,7 @@ def measure(conn: Connection, *, queues: Sequence[str], most_queues: int) -> Gau
         rest = one_row(cursor.execute(MEASURE_REST, {"alive_s": ALIVE_S}))
     return Gauges(
         queued={queue: count for queue, count, _ in queued},
+        cut=sum(count for _, count, _ in queued) >= COUNTED,
         oldest_ready_s=max((age_s for _, _, age_s in queued), default=0.0),
         **rest,
     )

@@ -24,6 +24,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, Timeouts
 from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
+from ayb_jobs.storage.queue import gauges
 from tests.factories import make_job
 from tests.http.conftest import Server, serving
 
@@ -206,6 +207,18 @@ def test_queues_beyond_a_number_share_a_label_and_our_own_do_not(db: Database, c
         assert value(server, "ayb_jobs_queue_depth", queue="other") == 2 * (300 - (MOST_QUEUES - 1))
         with server.client(None) as client:
             assert client.get("/metrics").text.count("ayb_jobs_queue_depth{") == MOST_QUEUES + 1
+
+
+def test_a_depth_that_was_not_counted_whole_is_marked(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        make_job(conn)
+    for most, depth, is_cut in ((2, 2, 1), (4, 3, 0)):
+        monkeypatch.setattr(gauges, "COUNTED", most)
+        with serving(db) as server:
+            assert value(server, "ayb_jobs_queue_depth", queue="default") == depth
+            assert value(server, "ayb_jobs_queue_depth_cut") == is_cut
 
 
 def test_a_queue_that_is_served_later_has_a_label_of_its_own_too(
