@@ -1,9 +1,9 @@
 """Whether the daemon's loops make progress, for probes and for systemd's watchdog."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from ayb_jobs.checks.loops import LoopAge
-from ayb_jobs.runtime.loop import Loop
 
 # A loop whose turn takes longer than this counts as stuck: no statement of ours may take half as long.
 STUCK_S = 120.0
@@ -13,7 +13,27 @@ FAILING_S = 60.0
 SLOW_LOOPS = {"pruner": 6 * 3600.0, "legacy pruning": 6 * 3600.0}
 
 
-def loop_ages(loops: Sequence[Loop]) -> list[LoopAge]:
+class Looping(Protocol):
+    """What should do its work again and again: a loop of the daemon's, or the server of its API."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def overdue_s(self) -> float:
+        """For how many seconds it has been due without a success."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether its last try failed."""
+
+    @property
+    def waits_for_database(self) -> bool:
+        """Whether that was because there is no database."""
+
+
+def loop_ages(loops: Sequence[Looping]) -> list[LoopAge]:
     """Return for how long each loop has made no progress, and for how long it may."""
     return [
         LoopAge(

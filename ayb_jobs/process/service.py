@@ -6,9 +6,10 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
+from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.config import Config
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.daemon.disabled import DisabledDaemon
@@ -20,7 +21,6 @@ from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.process import sd_notify
 from ayb_jobs.process.called import as_called
-from ayb_jobs.process.progress import loop_ages
 from ayb_jobs.process.reloading import Reloading
 from ayb_jobs.process.serving import served
 from ayb_jobs.process.signals import FOR_EVER_S, Signals, watched_signals
@@ -71,18 +71,18 @@ def run_service(config: Config, read: Callable[[], Config] | None = None) -> int
             started = threading.Event()
             with served(
                 daemon, config=config, registry=registry, events=events, metrics=metrics, started=started
-            ) as dashboard:
+            ) as serving:
                 if not config.jobs.enabled or StartUp(config, url, registry, events, signals).run():
                     collect_rarely()
                     daemon.start()
                     started.set()
                     if logs.for_people and config.jobs.enabled:
                         job_type = min(registry.names(), default=None)
-                        events.emit(FirstSteps(program=as_called(), job_type=job_type, dashboard=dashboard))
+                        events.emit(FirstSteps(program=as_called(), job_type=job_type, dashboard=serving.dashboard))
                     reloading = Reloading(
                         config, read=read or (lambda: config), daemon=daemon, logs=logs, emit=events.emit
                     )
-                    tell_systemd_until_stopped(daemon, signals, reloading)
+                    tell_systemd_until_stopped(daemon, signals, reloading, serving.loops)
                 sd_notify.stopping(config.jobs.shutdown_timeout_s + STOP_S)
                 left = daemon.stop(signals.reason or signals.draining)
         tracing.flush()
@@ -91,7 +91,12 @@ def run_service(config: Config, read: Callable[[], Config] | None = None) -> int
     return EXIT_HANDLERS_LEFT if left else EXIT_OK
 
 
-def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals, reloading: Reloading) -> None:
+def tell_systemd_until_stopped(
+    daemon: Daemon | DisabledDaemon,
+    signals: Signals,
+    reloading: Reloading,
+    loops: Callable[[], Sequence[LoopAge]],
+) -> None:
     """Report readiness, then feed systemd's watchdog for as long as no loop needs a restart; reload when that is asked.
 
     Return once a stop is asked for, or a drain, and then no handler runs any more.
@@ -105,5 +110,5 @@ def tell_systemd_until_stopped(daemon: Daemon | DisabledDaemon, signals: Signals
             sd_notify.reloading()
             reloading.reload()
             sd_notify.ready()
-        if not any(loop.needs_restart for loop in loop_ages(daemon.loops())):
+        if not any(loop.needs_restart for loop in loops()):
             sd_notify.watchdog()

@@ -1,11 +1,12 @@
 """The API beside the daemon: listening at once, answering once the daemon has started or soon."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
+from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.config import Config
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.daemon.disabled import DisabledDaemon
@@ -24,6 +25,13 @@ FIRST_JOB_S = 0.5
 API_LIBRARIES = ("fastapi", "fastapi_offline", "prometheus_client", "graphql", "jinja2", "uvicorn")
 
 
+class Serving(NamedTuple):
+    """What the process has beside its daemon: the dashboard's address, if there is one, and the age of each loop."""
+
+    dashboard: str | None
+    loops: Callable[[], Sequence[LoopAge]]
+
+
 @contextmanager
 def served(
     daemon: Daemon | DisabledDaemon,
@@ -33,17 +41,15 @@ def served(
     events: Events,
     metrics: Metrics,
     started: threading.Event,
-) -> Iterator[str | None]:
-    """Serve the API during the block if `[api]` says so, and give the dashboard's address if there is one.
+) -> Iterator[Serving]:
+    """Serve the API during the block if `[api]` says so, and give what comes of it.
 
     Without the extra `api`, it says what to install.
     """
-    if not config.api.enabled:
-        yield None
-        return
-    if not has_api():
-        events.emit(ApiUnavailable())
-        yield None
+    if not config.api.enabled or not has_api():
+        if config.api.enabled:
+            events.emit(ApiUnavailable())
+        yield Serving(None, lambda: loop_ages(daemon.loops()))
         return
     stopping = threading.Event()
     timeouts = daemon.database.timeouts
@@ -60,7 +66,7 @@ def served(
         registry=registry,
         events=events,
         metrics=metrics,
-        loops=lambda: loop_ages(daemon.loops()) if started.is_set() else (),
+        loops=lambda: loop_ages([*(daemon.loops() if started.is_set() else ()), server]),
         slots=daemon.slots if isinstance(daemon, Daemon) else dict,
         served=daemon.queues if isinstance(daemon, Daemon) else None,
         draining=daemon.draining.is_set,
@@ -77,7 +83,7 @@ def served(
         server.start()
         events.emit(ApiStarted(url=server.url, authenticated=config.api.wants_token))
         try:
-            yield f"{server.url}/" if config.dashboard.enabled else None
+            yield Serving(f"{server.url}/" if config.dashboard.enabled else None, services.loops)
         finally:
             server.stop()
 

@@ -6,10 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.process import sd_notify
+from ayb_jobs.process.service import tell_systemd_until_stopped
+from ayb_jobs.process.signals import watched_signals
 from tests.acceptance.processes import executed, service
 
 
@@ -66,6 +70,30 @@ def test_a_watchdog_meant_for_another_process_is_not_fed(monkeypatch: pytest.Mon
     assert sd_notify.watchdog_interval_s() == 0.2
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert sd_notify.watchdog_interval_s() is None
+
+
+def test_the_watchdog_is_fed_unless_a_loop_needs_a_restart(
+    systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "40000")
+    well, stuck = LoopAge("producer", 1.0, 10.0), LoopAge("producer", 11.0, 10.0)
+    waiting = LoopAge("recoverer", 61.0, 60.0, failing=True, waits_for_database=True)
+    failing = LoopAge("http", 61.0, 60.0, failing=True)
+    looks = [[stuck], [well, failing], [well], [well, stuck], [waiting], []]
+    with watched_signals() as signals:
+
+        def loops() -> list[LoopAge]:
+            sd_notify.status(f"{len(looks)} looks left")
+            look = looks.pop(0)
+            if not looks:
+                signals(signal.SIGTERM, None)
+            return look
+
+        tell_systemd_until_stopped(cast(Any, None), signals, cast(Any, None), loops)
+    sd_notify.status("over")
+    messages = until(systemd, "STATUS=over")[1:-1]
+    left = [message.removeprefix("STATUS=").partition(" ")[0] for message in messages]
+    assert left == ["6", "5", "4", "WATCHDOG=1", "3", "2", "WATCHDOG=1", "1", "WATCHDOG=1"]
 
 
 def test_an_abstract_socket_is_served_too(monkeypatch: pytest.MonkeyPatch) -> None:

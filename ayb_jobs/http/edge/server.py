@@ -24,8 +24,11 @@ class ApiServer:
 
     `app_factory` is called in that thread, so that a daemon need not wait for its imports. `stopping` is set when the
     server stops, for streams that would otherwise go on. `on_failure` is told where the application could not be built
-    or the server ended by itself; the daemon goes on without it.
+    or the server ended by itself; the daemon goes on without it. To health checks it is a loop like the daemon's own.
     """
+
+    name = "http"
+    waits_for_database = False
 
     def __init__(
         self,
@@ -42,7 +45,10 @@ class ApiServer:
         self._stopping = stopping or threading.Event()
         self._on_failure = on_failure
         self._socket: socket.socket | None = None
+        self._first: socket.socket | None = None
         self._server: Any = None
+        self._down_since = 0.0
+        self._has_failed = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -56,14 +62,29 @@ class ApiServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self.port}"
 
+    @property
+    def overdue_s(self) -> float:
+        """For how many seconds it should have served, and does not."""
+        return 0.0 if self._is_up else time.monotonic() - self._down_since
+
+    @property
+    def failing(self) -> bool:
+        """Whether it does not serve, since something ended it or the application could not be built."""
+        return self._has_failed and not self._is_up
+
+    @property
+    def _is_up(self) -> bool:
+        return self._stopping.is_set() or (self._server is not None and self._server.started)
+
     def start(self) -> None:
         """Listen; raises `PortInUse` or `ConfigError`, naming api.host or api.port, if that address cannot be had.
 
         Requests that come before the application is built wait for it.
         """
-        self._socket = listening_socket(self._host, self._port)
+        self._socket = self._first = listening_socket(self._host, self._port)
         self._port = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, args=(self._socket,), name="ayb-http", daemon=True)
+        self._down_since = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="ayb-http", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -77,22 +98,40 @@ class ApiServer:
             with contextlib.suppress(OSError):
                 self._socket.close()
 
-    def _serve(self, listening: socket.socket) -> None:
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._serve()
+            except BaseException:  # noqa: BLE001 - not even an exception from another thread ends this one
+                self._note_down()
+                self._stopping.wait(FIRST_RETRY_S)
+
+    def _serve(self) -> None:
         """Serve until told to stop; whatever ends the server, it is told and started again."""
-        first: socket.socket | None = listening
         retry_s = FIRST_RETRY_S
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
                 # Closed between two tries, so that whoever waits is told at once.
-                with closing(first or listening_socket(self._host, self._port)) as at_work:
-                    first = None
+                with closing(self._listening()) as at_work:
                     self._serve_once(at_work)
             except BaseException as error:  # noqa: BLE001 - jobs go on without HTTP; the daemon is told
+                self._note_down()
                 retry_s = FIRST_RETRY_S if time.monotonic() - began > LONGEST_RETRY_S else retry_s
                 self._on_failure(error)
                 self._stopping.wait(retry_s)
                 retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+
+    def _listening(self) -> socket.socket:
+        first, self._first = self._first, None
+        return first or listening_socket(self._host, self._port)
+
+    def _note_down(self) -> None:
+        """Take note that it does not serve; the time counts from when it last did."""
+        if self._is_up:
+            self._down_since = time.monotonic()
+        self._server = None
+        self._has_failed = True
 
     def _serve_once(self, listening: socket.socket) -> None:
         app = self._app_factory()
@@ -102,9 +141,18 @@ class ApiServer:
         self._server = bounded_server(app, STOP_S)
         if self._stopping.is_set():
             return
-        asyncio.run(self._server.serve(sockets=[listening]))
+        asyncio.run(_serve_to_the_end(self._server, listening))
         if not self._stopping.is_set():
             raise RuntimeError("the server ended by itself")
+
+
+async def _serve_to_the_end(server: Any, listening: socket.socket) -> None:
+    """Serve; whatever ends that, nobody waits on a connection that nobody answers."""
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

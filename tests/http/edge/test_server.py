@@ -107,6 +107,25 @@ def test_a_server_that_something_ends_is_told_and_started_again(monkeypatch: pyt
     server.stop()
 
 
+def test_a_server_outlives_even_what_fails_while_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "FIRST_RETRY_S", 0.01)
+    ends: list[BaseException] = [SystemExit(1), asyncio.CancelledError(), MemoryError()]
+
+    def build() -> Any:
+        if ends:
+            raise ValueError
+        return hello
+
+    def tell(_: BaseException) -> None:
+        raise ends.pop()
+
+    server = ApiServer(build, "127.0.0.1", 0, on_failure=tell)
+    server.start()
+    assert eventually(lambda: answers(server.url))
+    assert not server.failing
+    server.stop()
+
+
 def answers(url: str) -> bool:
     try:
         return httpx.get(url, verify=NO_AUTHORITIES).status_code == 200

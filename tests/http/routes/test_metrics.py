@@ -95,6 +95,7 @@ def value(server: Server, name: str, **labels: str) -> float | None:
         (events.LoopFailed(loop="producer", error=OSError(), retry_s=1), "loop_failures", {"loop": "producer"}, 1),
         (events.LoopErrorRepeated(loop="producer", error=OSError()), "loop_failures", {"loop": "producer"}, 1),
         (events.RequestFailed(request="GET /", error=OSError()), "api_errors", {}, 1),
+        (events.ApiFailed(error=OSError()), "api_failures", {}, 1),
     ],
 )
 def test_each_event_is_counted(
