@@ -13,15 +13,35 @@ SQUARE = 17
 MOST_SLOTS = 60
 
 
-def line(values: Sequence[float], title: str, tone: str = "") -> Markup:
-    """Return a level over time, from zero; `tone` is `bad` or `warn` if this very figure deviates."""
-    if not values or not any(values):
+# Points of a line that are farther apart, as a part of its width, are not joined: nothing was measured between them.
+GAP = 2.5 / 60
+
+
+def line(points: Sequence[tuple[float, float]], title: str, tone: str = "") -> Markup:
+    """Return a level over time, from zero; `tone` is `bad` or `warn` if this very figure deviates.
+
+    A point is when, from 0 to 1 over the width, and how much.
+    """
+    most = max((value for _, value in points), default=0)
+    if not most:
         return _chart([], title)
-    step, most = WIDTH / max(1, len(values) - 1), max(values)
-    heights = [HEIGHT - 1 - value / most * (HEIGHT - 3) for value in values]
-    path = "M" + "L".join(f"{round(n * step, 1):g} {round(height, 1):g}" for n, height in enumerate(heights))
-    area = Markup('<path class="a {}" d="{}V{}H0z"/>').format(tone, path, HEIGHT)
-    return _chart([area, Markup('<path class="l {}" d="{}"/>').format(tone, path)], title)
+    shapes = []
+    for piece in _pieces(points):
+        places = [(round(at * WIDTH, 1), round(HEIGHT - 1 - value / most * (HEIGHT - 3), 1)) for at, value in piece]
+        path = "M" + "L".join(f"{x:g} {y:g}" for x, y in [*places, places[-1]])
+        area = Markup('<path class="a {}" d="{}V{}H{:g}z"/>').format(tone, path, HEIGHT, places[0][0])
+        shapes += [area, Markup('<path class="l {}" d="{}"/>').format(tone, path)]
+    return _chart(shapes, title)
+
+
+def _pieces(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    pieces: list[list[tuple[float, float]]] = []
+    for point in points:
+        if pieces and point[0] - pieces[-1][-1][0] <= GAP:
+            pieces[-1].append(point)
+        else:
+            pieces.append([point])
+    return pieces
 
 
 def bars(values: Sequence[float], title: str, fill: str = "f-bad") -> Markup:

@@ -1,17 +1,24 @@
 """How much waited and ran in the last hour, in words."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from ayb_jobs.http.dashboard.clock import Clock
 from ayb_jobs.model.words import counted, span_words
 from ayb_jobs.storage.queue.minutes import COUNTED, Level
 
 LEAST_S = 0.001
+HOUR = timedelta(hours=1)
 
 
 def count_of(level: Level, name: str) -> str:
     """Return how many jobs were due or ran at one moment; at least so many, if not all were counted."""
     return counted(getattr(level, name), most=COUNTED, cut=level.cut and name == "waiting")
+
+
+def points_of(levels: Sequence[Level], name: str, now: datetime) -> list[tuple[float, float]]:
+    """Return a figure of the hour before `now` as the points of a line."""
+    return [(min(1, max(0, 1 - (now - each.at) / HOUR)), getattr(each, name)) for each in levels]
 
 
 def most_of(levels: Sequence[Level], name: str) -> str:

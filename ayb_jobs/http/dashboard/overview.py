@@ -194,14 +194,18 @@ def _figures(clock: Clock, seen: Standing) -> list[Figure]:
             value=counted(counts.waiting, cut=counts.cut),
             note=later or words.most_words(clock, levels, "waiting"),
             href="/jobs?state=waiting",
-            chart=charts.line([each.waiting for each in levels], words.said(levels, "waiting", "Waiting jobs")),
+            chart=charts.line(
+                words.points_of(levels, "waiting", seen.at), words.said(levels, "waiting", "Waiting jobs")
+            ),
         ),
         Figure(
             name="Running",
             value=counted(counts.running),
             note=f"of {count_words(slots, 'slot')}" if slots else "no live daemon has a slot",
             href="/daemons",
-            chart=charts.line([each.running for each in levels], words.said(levels, "running", "Running jobs")),
+            chart=charts.line(
+                words.points_of(levels, "running", seen.at), words.said(levels, "running", "Running jobs")
+            ),
         ),
         Figure(
             name="Failed in the hour",
@@ -216,7 +220,9 @@ def _figures(clock: Clock, seen: Standing) -> list[Figure]:
             value=span_words(oldest_s) if counts.waiting else "–",
             note=_where(found, oldest_s) or words.longest_words(clock, levels),
             href="/jobs?state=waiting",
-            chart=charts.line([each.oldest_wait_s for each in levels], words.waits(levels), "bad" if late else ""),
+            chart=charts.line(
+                words.points_of(levels, "oldest_wait_s", seen.at), words.waits(levels), "bad" if late else ""
+            ),
             tone="bad" if late else "",
         ),
     ]

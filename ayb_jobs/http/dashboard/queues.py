@@ -9,7 +9,7 @@ from ayb_jobs.checks.glance import QueueView, view_queues
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.clock import Clock
-from ayb_jobs.http.dashboard.levels import most_of
+from ayb_jobs.http.dashboard.levels import most_of, points_of
 from ayb_jobs.http.dashboard.limits import limits_context
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor, query
 from ayb_jobs.http.dashboard.words import SPANS
@@ -55,7 +55,7 @@ def queues(visit: Visitor) -> Response:
             {"kind": each.kind, "name": each.name, "about": _about(each, clock, unconfirmed), "resume": _named(each)}
             for each in others
         ],
-        levels=charts.line([each.waiting for each in levels], f"Waiting jobs in the last hour: at most {most}"),
+        levels=charts.line(points_of(levels, "waiting", at), f"Waiting jobs in the last hour: at most {most}"),
         levels_note=f"the last hour; most: {most}",
         **limits,
     )

@@ -20,7 +20,7 @@ from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.http.dashboard import shared
-from ayb_jobs.http.dashboard.charts import round_top
+from ayb_jobs.http.dashboard.charts import line, round_top
 from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
@@ -581,6 +581,15 @@ def test_nonsense_in_an_address_is_a_page_that_says_so(guest: Guest, path: str) 
 )
 def test_a_scale_ends_at_a_round_figure(most: int, top: float) -> None:
     assert round_top(most) == pytest.approx(top)
+
+
+def test_a_line_stands_where_it_was_measured_and_ends_at_a_gap() -> None:
+    drawn = str(line([(0.5, 1), (0.5 + 1 / 60, 2), (0.75, 2), (1.0, 1)], "Waiting"))
+    assert [path.partition("L")[0] for path in re.findall(r'class="l " d="M([^"]*)"', drawn)] == [
+        "60 16.5",
+        "90 2",
+        "120 16.5",
+    ]
 
 
 def test_an_outage_is_a_page_with_what_the_daemon_knows(
