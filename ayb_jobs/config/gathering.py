@@ -155,7 +155,10 @@ class Gathered:
     def read_last_resorts(self) -> None:
         """Take AYB's database and the commands' token if nothing of ours names a database, or any token."""
         url, folder = self.value(("database", "url")), self.value(("database", "data_dir"))
-        if not url and not folder and (theirs := self.environ.get(ayb.DATABASE_URL)):
+        theirs = self.environ.get(ayb.DATABASE_URL)
+        if theirs and folder and not url:
+            self.fault(("database", "data_dir"), f"and {ayb.DATABASE_URL} name two databases; keep one")
+        elif theirs and not url:
             self._put(("database", "url"), theirs, Origin(Source.ENVIRONMENT, ayb.DATABASE_URL))
         elif not url and not folder and self.aybs_file:
             self.problems.append(Problem(("database", "url"), f"{ayb.NO_DATABASE} ({self.aybs_file})"))

@@ -91,7 +91,12 @@ def test_aybs_variable_names_the_database_if_nothing_of_ours_does(tmp_path: Path
     assert load_config(None, {"AYB_DATABASE_URL": URL}, {"database.url": "flag"}).database.url == "flag"
     ours = loaded(tmp_path, '[database]\nurl = "ours"\n', name="ayb-jobs.toml", AYB_DATABASE_URL=URL)
     assert ours.database.url == "ours"
-    assert load_config(None, {"AYB_DATABASE_URL": URL, "AYB_JOBS_DATABASE_DATA_DIR": "here"}).database.url == ""
+
+
+def test_an_embedded_database_beside_aybs_variable_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^database.data_dir and AYB_DATABASE_URL name two databases") as refused:
+        load_config(None, {"AYB_DATABASE_URL": URL, "AYB_JOBS_DATABASE_DATA_DIR": "here"})
+    assert URL not in str(refused.value)
 
 
 def test_a_file_of_ours_with_a_wrong_section_is_not_taken_for_aybs(tmp_path: Path) -> None:
