@@ -146,3 +146,13 @@ def everything_told(address: str, token: str) -> str:
         ]
         wrong = client.get("/api/admin/jobs", headers={"Authorization": f"Bearer {token}x"})
     return json.dumps(document) + "".join(f"{answer.headers}{answer.text}" for answer in [*answers, wrong])
+
+
+def test_the_commands_token_alone_protects_the_daemon(tmp_path: Path, database_url: str) -> None:
+    with daemon(tmp_path, database_url, api_enabled="true", api_port=0, admin_token=LONG) as process:
+        jobs = f"{process.await_event('api.started')['url']}/api/admin/jobs"
+        assert [
+            httpx.get(jobs, headers=headers).status_code
+            for headers in ({}, {"Authorization": f"Bearer {SHORT}"}, {"Authorization": f"Bearer {LONG}"})
+        ] == [401, 401, 200]
+    assert LONG not in process.log_file.read_text()
