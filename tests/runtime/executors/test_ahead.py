@@ -150,7 +150,7 @@ def test_large_and_small_payloads_come_in_turn(database_url: str, conn: Connecti
 
 
 def test_a_slot_that_fails_drops_no_job_and_takes_no_end_for_that_of_another(
-    database_url: str, conn: Connection
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueue_many(conn, innocents(1000))
     failures = 0
@@ -165,7 +165,7 @@ def test_a_slot_that_fails_drops_no_job_and_takes_no_end_for_that_of_another(
                 raise MemoryError
             return begin(held, job, job_type)
 
-        slot._attempts.begin = fail_now_and_then  # type: ignore[method-assign]
+        monkeypatch.setattr(slot._attempts, "begin", fail_now_and_then)
         eventually(lambda: count(conn, "innocent", "completed") == 1000, within_s=60)
     assert failures == 3
     assert daemon.recorder.of(LoopFailed)
