@@ -110,8 +110,8 @@ called `ayb-jobs`.
 
 **AYB's own settings** are read, too. If there is no `ayb-jobs.toml`, the file may be AYB's `ayb.toml`. `[jobs]` and
 `database.url` are taken from it; the daemon's log and `check-config` name what was ignored. If nothing of ours
-names a database, `AYB_DATABASE_URL` does. An `ayb.toml` without a database is an error, so that no embedded database
-starts in place of AYB's.
+names a database, `AYB_DATABASE_URL` does; beside `database.data_dir` it is an error. So is an `ayb.toml` without a
+database, so that no embedded database starts in place of AYB's.
 
 **`AYB_JOBS_ADMIN_TOKEN`** is the token that commands send to an API. If neither `api.admin_token` nor
 `[api.tokens.NAME]` is set, the API wants that token.
