@@ -64,6 +64,25 @@ def _all_drain(alive: Sequence[HeardDaemon]) -> Finding:
     )
 
 
+def stuck(fleet: Sequence[HeardDaemon], *, host: str | None = None) -> Finding | None:
+    """Find daemons, of a host if one is named, with loops that make no progress; it is grave if every one has some."""
+    looked_at = [daemon for daemon in fleet if host in (None, daemon.host)]
+    found = [daemon for daemon in looked_at if daemon.stuck_loops]
+    if not found:
+        return None
+    loops = sorted({name for daemon in found for name in daemon.stuck_loops})
+    which = f"loop {loops[0]}" if len(loops) == 1 else f"loops {', '.join(loops)}"
+    many = "the daemon" if len(looked_at) == 1 else f"{len(found):,} of {len(looked_at):,} daemons"
+    return Finding(
+        name="daemon.stuck",
+        severity=Severity.FAILING if len(found) == len(looked_at) else Severity.WARNING,
+        fact=f"{which} of {many} {'makes' if len(loops) == 1 else 'make'} no progress",
+        meaning="The work of it is not done there. The daemon tries again and again, or a turn of it hangs.",
+        remedy="Look for loop.failed in the log of the daemon; restart it if it hangs.",
+        evidence={"daemons": [daemon.id for daemon in found], "loops": loops},
+    )
+
+
 def stopping() -> Finding:
     """Return that a daemon was told to stop."""
     return Finding(

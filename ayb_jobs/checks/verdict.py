@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, unclaimable
+from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, stuck, unclaimable
 from ayb_jobs.checks.queue import abandoned, failing, held, late, paused
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
@@ -87,6 +87,7 @@ def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = 
     none, waiting, not_done, kept = no_daemon(fleet), unclaimable(conn), overdue(conn), deferred(conn, retention)
     found = [
         none,
+        None if none else stuck(fleet),
         abandoned(conn),
         None if none else waiting,
         None if none else late(conn, figures.level, counted=COUNTED),

@@ -102,6 +102,10 @@ class Daemon:
         """Return every loop that was not told to stop, for health checks."""
         return tuple(loop for loop in self._parts.loops.values() if not loop.stopped)
 
+    def tell_stuck(self, find: Callable[[], Sequence[str]]) -> None:
+        """Have the daemon's row tell, with each beat, the names that `find` returns: of loops that make no progress."""
+        self._parts.heartbeat.find_stuck = find
+
     def queues(self) -> Sequence[str]:
         """Return the queues that it serves."""
         return self._queues

@@ -32,6 +32,7 @@ def describe(config: Config, registry: Registry, worker_id: str) -> DaemonRecord
         async_types=types["async"],
         async_slots=config.jobs.async_concurrency if types["async"] else 0,
         queue_slots=most_of(config),
+        has_scheduler=config.jobs.scheduler_enabled,
     )
 
 

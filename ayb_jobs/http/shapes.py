@@ -291,6 +291,7 @@ class WorkerShape(Shape):
     drain_requested_at: datetime | None = None
     silent_sec: float
     running: list[str]
+    stuck_loops: list[str] | None = None
 
 
 class WorkerPage(Shape):

@@ -31,6 +31,7 @@ class DaemonRecord:
     async_types: Sequence[str] = ()
     async_slots: int = 0
     queue_slots: Mapping[str, int] = field(default_factory=dict)
+    has_scheduler: bool = True
     drains: bool = False
 
     @property
@@ -44,6 +45,7 @@ class SeenDaemon:
     """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000.
 
     `drain_requested_at` is since when it drains: when an operator asked it to, or a signal had it drain or stop.
+    `stuck_loops` are those of its loops that have made no progress for longer than they may.
     """
 
     daemon: DaemonRecord
@@ -52,6 +54,7 @@ class SeenDaemon:
     drain_requested_at: datetime | None
     silent_s: float
     running: Sequence[str]
+    stuck_loops: Sequence[str] = ()
 
 
 def checked_daemon(text: str) -> str:

@@ -33,6 +33,14 @@ class Looping(Protocol):
         """Whether that was because there is no database."""
 
 
+def stuck_names(ages: Sequence[LoopAge]) -> list[str]:
+    """Return the loops that a daemon's row names as stuck.
+
+    None that waits for the database: whoever reads the row has one, and such a loop goes on within a second.
+    """
+    return [age.name for age in ages if age.needs_restart]
+
+
 def loop_ages(loops: Sequence[Looping]) -> list[LoopAge]:
     """Return for how long each loop has made no progress, and for how long it may."""
     return [

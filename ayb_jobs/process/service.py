@@ -21,6 +21,7 @@ from ayb_jobs.logs import configure_logging
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.process import sd_notify
 from ayb_jobs.process.called import as_called
+from ayb_jobs.process.progress import stuck_names
 from ayb_jobs.process.reloading import Reloading
 from ayb_jobs.process.serving import served
 from ayb_jobs.process.signals import FOR_EVER_S, Signals, watched_signals
@@ -72,6 +73,8 @@ def run_service(config: Config, read: Callable[[], Config] | None = None) -> int
             with served(
                 daemon, config=config, registry=registry, events=events, metrics=metrics, started=started
             ) as serving:
+                if isinstance(daemon, Daemon):
+                    daemon.tell_stuck(lambda: stuck_names(serving.loops()))
                 if not config.jobs.enabled or StartUp(config, url, registry, events, signals).run():
                     collect_rarely()
                     daemon.start()

@@ -20,5 +20,6 @@ def daemon_text(seen: SeenDaemon) -> str:
         "drainRequestedAt": seen.drain_requested_at,
         "silentSec": seen.silent_s,
         "running": seen.running,
+        "stuckLoops": seen.stuck_loops or None,
     }
     return object_text(fields)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from ayb_jobs.checks.finding import facts
-from ayb_jobs.checks.fleet import lifeless, no_daemon
+from ayb_jobs.checks.finding import Severity, facts
+from ayb_jobs.checks.fleet import lifeless, no_daemon, stuck
 from ayb_jobs.checks.verdict import Look, look_round
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.address import database_url
@@ -33,7 +33,7 @@ CONNECT_S = 3.0
 @pass_options
 @click.pass_context
 def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
-    """Tell whether work can be done: the database is writable, its schema is current, and a daemon is alive.
+    """Tell whether work can be done: the database is writable, its schema is current, and a daemon is at work.
 
     If not, prints each reason and exits with 1. If so, prints ok. A sentence on stderr tells how things stand.
     With --url, asks the daemon there whether it is ready. A daemon has to be alive if jobs.enabled is true; if nothing
@@ -120,6 +120,10 @@ def health_of(found: Look, host: str | None) -> Health:
     if missing := no_daemon(found.fleet, host=host):
         return Health([missing.fact], sentence=as_sentence(missing.told))
     notices = [each.fact for each in found.deferred]
+    if hung := stuck(found.fleet, host=host):
+        if hung.severity is Severity.FAILING:
+            return Health([hung.fact], sentence=as_sentence(hung.told))
+        notices.append(f"{hung.fact}: {', '.join(hung.evidence['daemons'])}")
     if silent := lifeless(found.fleet):
         notices.append(f"{silent.fact}: {', '.join(silent.evidence['daemons'])}")
     waiting = int(found.unclaimable.evidence["count"]) if found.unclaimable else 0

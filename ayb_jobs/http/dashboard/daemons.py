@@ -90,6 +90,8 @@ def _daemon(seen: SeenDaemon, running: Sequence[Running]) -> dict[str, Any]:
 def _word_of(seen: SeenDaemon) -> tuple[str, str]:
     if seen.silent_s > ALIVE_S:
         return "gone", f"last heard of {span_words(seen.silent_s)} ago"
+    if seen.stuck_loops:
+        return "failed", f"no progress: {', '.join(seen.stuck_loops)}"
     return ("alive", "alive") if seen.drain_requested_at is None else ("off", "drains")
 
 

@@ -171,6 +171,7 @@ PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] 
     "daemon.none": _daemons,
     "daemon.gone": _daemons,
     "daemon.lifeless": _daemons,
+    "daemon.stuck": _daemons,
     "retention.deferred": lambda _: ("later", "late", "", ""),
 }  # fmt: skip
 

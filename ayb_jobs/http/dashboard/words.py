@@ -28,6 +28,7 @@ FLAGS: Mapping[str, str] = {
     "daemon.none": "daemons",
     "daemon.gone": "daemons",
     "daemon.lifeless": "daemons",
+    "daemon.stuck": "daemons",
 }
 MOODS: Mapping[Mood, tuple[str, str]] = {
     Mood.WELL: ("well", "All well"),

@@ -1,7 +1,7 @@
 """Says that this daemon is alive, tells which due jobs wait although it cannot run them, and forgets the silent."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ayb_jobs.events import Emit, JobsUnclaimable
@@ -23,7 +23,8 @@ class Heartbeat:
 
     `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed,
     and `on_limits` likewise. `on_drain` is called with each beat once the daemon is asked to drain, until it does.
-    `set_aside` returns the jobs that it has set aside, with the errors.
+    `set_aside` returns the jobs that it has set aside, with the errors, and `find_stuck` the names of the loops that
+    make no progress; it may be set at any time.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Heartbeat:
         on_drain: Callable[[], None] = lambda: None,
         set_aside: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        self.find_stuck: Callable[[], Sequence[str]] = tuple
         self._set_aside = set_aside
         self._on_pauses = on_pauses
         self._on_limits = on_limits
@@ -89,7 +91,7 @@ class Heartbeat:
 
     def _beat(self) -> Heard:
         with self._database.connection(patient=True) as conn:
-            heard = beat(conn, self._daemon, aside=self._set_aside())
+            heard = beat(conn, self._daemon, aside=self._set_aside(), stuck_loops=self.find_stuck())
         self._is_known = True
         return heard
 

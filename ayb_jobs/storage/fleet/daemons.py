@@ -19,11 +19,12 @@ ALIVE_S = 60.0
 BEAT = """
     WITH daemon AS (
         INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside, clock_ahead_s,
-            isolated_types, isolated_slots, async_types, async_slots, capped_queues, capped_slots, drain_requested_at)
+            isolated_types, isolated_slots, async_types, async_slots, capped_queues, capped_slots, has_scheduler, stuck_loops,
+            drain_requested_at)
         VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s, %(aside)s::jsonb,
             %(clock)s::float8 - extract(epoch FROM clock_timestamp()),
             %(isolated_types)s::text[], %(isolated_slots)s, %(async_types)s::text[], %(async_slots)s,
-            %(capped_queues)s::text[], %(capped_slots)s::int[],
+            %(capped_queues)s::text[], %(capped_slots)s::int[], %(has_scheduler)s, %(stuck_loops)s::text[],
             CASE WHEN %(drains)s THEN now() END)
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
@@ -31,6 +32,7 @@ BEAT = """
             isolated_types = excluded.isolated_types, isolated_slots = excluded.isolated_slots,
             async_types = excluded.async_types, async_slots = excluded.async_slots,
             capped_queues = excluded.capped_queues, capped_slots = excluded.capped_slots,
+            has_scheduler = excluded.has_scheduler, stuck_loops = excluded.stuck_loops,
             drain_requested_at = coalesce(daemon.drain_requested_at, excluded.drain_requested_at)
         RETURNING pauses_confirmed, limits_confirmed, drain_requested_at
     )
@@ -56,10 +58,13 @@ class Heard(NamedTuple):
     drains: bool
 
 
-def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | None = None) -> Heard:
+def beat(
+    conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | None = None, stuck_loops: Sequence[str] = ()
+) -> Heard:
     """Say that a daemon is alive now, and return what has become of pauses and limits, and whether it is to drain.
 
-    `aside` are the jobs that it has set aside, with the errors.
+    `aside` are the jobs that it has set aside, with the errors. `stuck_loops` are those of its loops that make no
+    progress.
     """
     values = {
         "id": daemon.id,
@@ -75,6 +80,8 @@ def beat(conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | N
         "async_slots": daemon.async_slots,
         "capped_queues": list(daemon.queue_slots),
         "capped_slots": list(daemon.queue_slots.values()),
+        "has_scheduler": daemon.has_scheduler,
+        "stuck_loops": list(stuck_loops),
         "drains": daemon.drains,
         "clock": time.time(),
         "aside": json.dumps(dict(aside)) if aside else None,
@@ -113,6 +120,7 @@ LIST_DAEMONS = """
         greatest(isolated_slots, 0) AS isolated_slots, greatest(async_slots, 0) AS async_slots,
         started_at, heartbeat_at, drain_requested_at,
         greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
+        ARRAY(SELECT name FROM unnest(stuck_loops) AS name WHERE name IS NOT NULL) AS stuck_loops,
         ARRAY(
             SELECT job.id::text FROM _ayb_jobs AS job
             WHERE job.state = 'running' AND job.worker_id = daemon.id
@@ -145,6 +153,7 @@ def as_seen(
     drain_requested_at: datetime | None,
     silent_s: float,
     running: Sequence[str],
+    stuck_loops: Sequence[str],
     **daemon: Any,
 ) -> SeenDaemon:
     """Return a row of `LIST_DAEMONS` as a daemon."""
@@ -155,6 +164,7 @@ def as_seen(
         drain_requested_at=drain_requested_at,
         silent_s=silent_s,
         running=running,
+        stuck_loops=stuck_loops,
     )
 
 

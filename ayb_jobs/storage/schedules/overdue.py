@@ -91,11 +91,13 @@ def list_overdue(conn: Connection, *, limit: int = 1000) -> list[Overdue]:
     return sorted(found, key=lambda each: each.since)[:limit]
 
 
-IS_ANY_ALIVE = """
+# Daemons of older versions do not say whether they have a scheduler; workers, whose version is `sql`, have none.
+IS_ANY_PLANNED = """
     SELECT EXISTS (
         SELECT FROM _ayb_job_workers
         WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
-    ) AS alive
+            AND has_scheduler IS NOT FALSE AND version <> 'sql' AND drain_requested_at IS NULL
+    ) AS planned
 """
 
 
@@ -103,9 +105,9 @@ def _list_too_late(conn: Connection) -> list[Righted]:
     """Return schedules whose next run is too late.
 
     There may be as many timings as schedules, and a living scheduler puts right what is too late. So while a daemon
-    lives, only those count that were fired or written ahead of the clock.
+    with a scheduler lives, only those count that were fired or written ahead of the clock.
     """
-    return list_too_late(conn, ahead_of_clock=one_row(named(conn).execute(IS_ANY_ALIVE)).alive)
+    return list_too_late(conn, ahead_of_clock=one_row(named(conn).execute(IS_ANY_PLANNED)).planned)
 
 
 def _too_late(conn: Connection) -> list[Overdue]:

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.aside import set_aside
 from tests.cli.processes import PROGRAM, environment
 from tests.factories import make_schedule
 
+ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 PLANNED = "* * * * * UTC once"
 NEXT = "SELECT next_run_at, next_run_at <= now() + interval '1 minute', last_fire_at <= now() FROM _ayb_job_schedules"
 
@@ -237,6 +239,29 @@ def test_a_next_run_that_is_too_late_counts_as_overdue(conn: Connection, is_aliv
     assert count_overdue(conn) == len(list_overdue(conn)) == 2
 
 
+@pytest.mark.parametrize(
+    ("daemon", "is_seen"),
+    [
+        (ME, False),
+        (replace(ME, has_scheduler=False), True),
+        (replace(ME, drains=True), True),
+        (replace(ME, version="sql"), True),
+    ],
+    ids=["planned", "without scheduler", "drains", "worker"],
+)
+def test_a_next_run_that_is_too_late_is_left_to_a_scheduler_that_lives(
+    conn: Connection, daemon: DaemonRecord, is_seen: bool
+) -> None:
+    make_schedule(
+        conn, name="late", planned=PLANNED, last_fire_at=SQL("now() - interval '2 hours'"),
+        next_run_at=SQL("now() + interval '2 years'"), created_at=SQL("now() - interval '1 day'"),
+        updated_at=SQL("now() - interval '1 day'"),
+    )  # fmt: skip
+    beat(conn, daemon)
+    assert [each.name for each in list_overdue(conn)] == (["late"] if is_seen else [])
+    assert count_overdue(conn) == is_seen
+
+
 def test_next_runs_are_reckoned_once_for_each_timing(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     reckoned: list[Timing] = []
 
@@ -276,9 +301,6 @@ def test_a_living_daemon_spares_the_reckoning_of_all_next_runs(
 def test_a_next_run_that_somebody_wrote_counts_as_overdue_while_no_scheduler_lives(conn: Connection) -> None:
     make_schedule(conn, planned=PLANNED, last_fire_at=SQL("now()"), next_run_at=SQL("now() + interval '1 day'"))
     assert count_overdue(conn) == len(list_overdue(conn)) == 1
-
-
-ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 
 
 def test_lint_names_a_next_run_that_is_too_late(database_url: str, conn: Connection) -> None:

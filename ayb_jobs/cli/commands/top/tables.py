@@ -115,7 +115,7 @@ def daemons(details: Details, room: int) -> list[Line]:
         Column(title="SERVES", flexible=True),
     ]
     rows = [daemon_row(each) for each in details.daemons]
-    styles = ["warn" if each.drain_requested_at else "" for each in details.daemons]
+    styles = ["bad" if each.stuck_loops else "warn" if each.drain_requested_at else "" for each in details.daemons]
     return table(columns, rows, styles, room, more="see the dashboard's page of daemons")
 
 
@@ -124,7 +124,7 @@ def daemon_row(seen: SeenDaemon) -> list[str]:
     daemon = seen.daemon
     return [
         f"{daemon.host} {daemon.pid}",
-        "drains" if seen.drain_requested_at else "alive",
+        "stuck" if seen.stuck_loops else "drains" if seen.drain_requested_at else "alive",
         f"{len(seen.running):,} of {daemon.slots:,}",
         f"{span_words(seen.silent_s)} ago",
         span_words((seen.heartbeat_at - seen.started_at).total_seconds()),

@@ -1,0 +1,76 @@
+"""A daemon's row names its loops that make no progress, and who looks at the database alone hears of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ayb_jobs.checks.finding import Severity
+from ayb_jobs.checks.fleet import stuck
+from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.model.daemons import DaemonRecord
+from ayb_jobs.process.progress import loop_ages, stuck_names
+from ayb_jobs.runtime.fleet import heartbeat
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat, list_daemons
+from ayb_jobs.storage.fleet.lifelines import look_at_fleet
+from tests.acceptance.processes import daemon
+from tests.cli.conftest import Cli
+from tests.eventually import eventually
+from tests.running import running
+
+ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+PEER = replace(ME, id="peer", host="there")
+
+
+def stuck_loops(conn: Connection) -> list[Sequence[str]]:
+    return [seen.stuck_loops for seen in list_daemons(conn)]
+
+
+def test_a_row_names_the_loops_that_make_no_progress_for_as_long_as_they_do_not(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ayb_jobs.process.progress.FAILING_S", 0.2)
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
+    with running(database_url, Registry(), scheduler_enabled=True) as one:
+        one.daemon.tell_stuck(lambda: stuck_names(loop_ages(one.daemon.loops())))
+        eventually(lambda: stuck_loops(conn) == [[]])
+        conn.execute("ALTER TABLE _ayb_job_schedules RENAME TO _away")
+        eventually(lambda: stuck_loops(conn) == [["scheduler"]])
+        conn.execute("ALTER TABLE _away RENAME TO _ayb_job_schedules")
+        eventually(lambda: stuck_loops(conn) == [[]])
+
+
+def test_health_fails_if_each_daemon_has_a_loop_without_progress(database_url: str, conn: Connection) -> None:
+    health = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})
+    beat(conn, ME, stuck_loops=["producer", "pruner"])
+    said = health("health")
+    assert (said.code, said.out) == (1, "loops producer, pruner of the daemon make no progress\n")
+    beat(conn, PEER)
+    said = health("health")
+    assert (said.code, said.out) == (0, "ok\n")
+    assert "loops producer, pruner of 1 of 2 daemons make no progress: me" in said.err
+    assert stuck(look_at_fleet(conn), host="there") is None
+    here = stuck(look_at_fleet(conn), host="here")
+    assert here is not None
+    assert here.severity is Severity.FAILING
+    beat(conn, PEER, stuck_loops=["pruner"])
+    found = json.loads(health("doctor", "--json").out)["findings"]
+    assert [each["fact"] for each in found if each["name"] == "daemon.stuck"] == [
+        "loops producer, pruner of 2 of 2 daemons make no progress"
+    ]
+    for one in (ME, PEER):
+        beat(conn, one)
+    assert health("health").code == 0
+
+
+@pytest.mark.slow
+def test_a_process_tells_it_once_a_loop_has_failed_for_a_minute(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    with daemon(tmp_path, database_url, scheduler_enabled="true") as process:
+        process.await_event("daemon.started")
+        conn.execute("ALTER TABLE _ayb_job_schedules RENAME TO _away")
+        eventually(lambda: stuck_loops(conn) == [["scheduler"]], within_s=120)
