@@ -199,6 +199,7 @@ def test_a_probe_may_ask_for_its_own_host(database_cli: Cli, conn: Connection) -
     assert json.loads(said.out) == {
         "status": "failing",
         "reasons": ["no daemon is alive on this host: it stopped, or has been silent for 60 s"],
+        "sentence": "No daemon is alive on this host: it stopped, or has been silent for 60 s.",
     }
     beat_from(conn, socket.gethostname())
     assert database_cli.ok("health", "--this-host") == "ok\n"
