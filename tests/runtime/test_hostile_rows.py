@@ -113,7 +113,7 @@ def write_hostile_rows(conn: Connection, table: str, always: dict[str, str] | No
     with suppress(psycopg.errors.DuplicateFunction):
         conn.execute(TAKE)
     taken: int = conn.execute("SELECT pg_temp.take(%s)", (statements,)).fetchall()[0][0]
-    assert taken > ROWS / 20, f"{table} took only {taken} hostile rows"
+    assert taken > ROWS / 30, f"{table} took only {taken} hostile rows"
     return taken
 
 

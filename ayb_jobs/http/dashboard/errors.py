@@ -17,6 +17,7 @@ from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput,
 from ayb_jobs.http.dashboard.login import local
 from ayb_jobs.http.dashboard.shell import HEADERS, Visit, guest_of, query
 from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
+from ayb_jobs.http.edge.server import ApiServer
 from ayb_jobs.model.words import as_sentence
 
 NO_SESSION = 401
@@ -126,9 +127,10 @@ def _unanswered(visit: Visit, error: DatabaseError, sentence: str) -> _Told:
         )
     asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
     loops = tuple(visit.services.loops()) if visit.session else ()
-    lines = (asked, NONE_IS_LOST) if loops or not visit.session else (asked, NOT_STARTED)
+    has_started = any(loop.name != ApiServer.name for loop in loops)
+    lines = (asked, NONE_IS_LOST) if has_started or not visit.session else (asked, NOT_STARTED)
     unknown = f"{sentence} Nothing here is known until it answers."
-    return _Told(status=503, sentence=unknown, lines=lines, loops=loops)
+    return _Told(status=503, sentence=unknown, lines=lines, loops=loops if has_started else ())
 
 
 def _next(visit: Visit) -> str:

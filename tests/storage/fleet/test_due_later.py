@@ -19,12 +19,15 @@ DUE_LATER = """
 """
 STATEMENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "a daemon's look": (unclaimable.COUNT_UNCLAIMABLE, {"types": ["test"], "queues": ["default"], "look": 10_000}),
-    "everybody's look": (unclaimable.COUNT_UNCLAIMABLE_BY_ALL, {"look": 10_000, "alive_s": 60}),
+    "everybody's look": (
+        unclaimable.COUNT_UNCLAIMABLE_BY_ALL,
+        {"look": 10_000, "lanes": 1000, "named": 50, "alive_s": 60},
+    ),
     "the longest wait": (lateness.FIND_LONGEST, {"alive_s": 60}),
-    "paused jobs": (lateness.LIST_PAUSED_JOBS, {}),
+    "paused jobs": (lateness.LIST_PAUSED_JOBS, {"most": 100}),
     "types": (pausable.LIST_TYPES, {"alive_s": 60, "only": None}),
     "queues": (pausable.LIST_QUEUES, {"alive_s": 60, "only": None}),
-    "the level": (minutes.MEASURE_LEVEL, {"most": 10_000}),
+    "the level": (minutes.MEASURE_LEVEL, {"most": 10_000, "lanes": 1000}),
 }
 
 
