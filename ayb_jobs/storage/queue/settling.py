@@ -23,13 +23,22 @@ class RowsLocked(DatabaseError):
     """Somebody else holds a lock on a job that is to be settled."""
 
 
+# The lease that ended, of a row that a trigger changed as a whole or not at all. Of any other this fails, by a cast.
+LEASE_IF_WHOLE = """
+            CASE
+                WHEN job.state = ended.state AND job.lease_id IS NULL
+                    OR job.state = 'running' AND job.lease_id = ended.lease_id AND job.lease_until IS NOT NULL
+                    THEN ended.lease_id
+                ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
+            END
+"""
 # The arrays that hold nothing but nulls come empty, and so do the states and outcomes if every attempt completed: each
 # element costs the server and its client. `id = ANY` beside the join has the primary
 # key searched once for all of a batch. A join alone, or a list whose length the planner knows, may be planned as one
 # that reads the whole table, while that is small or was never analyzed. A row that a trigger put back as it was still
 # has its lease (`lease_left`), and is not settled. One that a trigger changed in part fails the statement by a cast, so
 # that nothing of it stays (`whole_rows`). There is no row in the answer if all were settled and logged.
-SETTLE_JOBS = """
+SETTLE_JOBS = f"""
     WITH impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', '1s', true)
     ), ended AS MATERIALIZED (
@@ -55,12 +64,7 @@ SETTLE_JOBS = """
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
             AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts,
-            CASE
-                WHEN job.state = ended.state AND job.lease_id IS NULL
-                    OR job.state = 'running' AND job.lease_id = ended.lease_id AND job.lease_until IS NOT NULL
-                    THEN ended.lease_id
-                ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
-            END AS lease_id,
+            {LEASE_IF_WHOLE} AS lease_id,
             ended.outcome, ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
     ), logged AS (
         INSERT INTO _ayb_job_executions (id, job_id, job_type, schedule_id, lease_id, attempt, worker_id, outcome,
@@ -114,7 +118,7 @@ COMPLETE_JOBS = """
 """
 
 # `SETTLE_JOBS`, but what completed is deleted: its execution row is all that stays. Each half reads its own jobs alone.
-SETTLE_AND_REMOVE_JOBS = """
+SETTLE_AND_REMOVE_JOBS = f"""
     WITH impatient AS MATERIALIZED (
         SELECT set_config('lock_timeout', '1s', true)
     ), ended AS MATERIALIZED (
@@ -146,12 +150,7 @@ SETTLE_AND_REMOVE_JOBS = """
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state <> 'completed'))
             AND job.id = ended.id AND job.lease_id = ended.lease_id
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts,
-            CASE
-                WHEN job.state = ended.state AND job.lease_id IS NULL
-                    OR job.state = 'running' AND job.lease_id = ended.lease_id AND job.lease_until IS NOT NULL
-                    THEN ended.lease_id
-                ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
-            END AS lease_id,
+            {LEASE_IF_WHOLE} AS lease_id,
             ended.outcome, ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
     ), settled AS (
         SELECT * FROM removed UNION ALL SELECT * FROM updated
