@@ -94,14 +94,14 @@ class Producer:
 
     def slot_freed(self, queue: str) -> None:
         """Look again if a look waits for a slot of this queue: one is free."""
-        if self._slots.most and self._slots.freed([queue]):
+        if self._slots.freed([queue]):
             self._ask(every=True)
 
     def hear(self, event: Event) -> None:
         """Look again once there is room for what ended, or its place under a limit or its queue's slot is free."""
         match event:
             case JobsSettled():
-                freed = bool(self._slots.most) and self._slots.freed({one.job.queue for one in event.settlements})
+                freed = self._slots.freed(one.job.queue for one in event.settlements)
                 limited = self._limits.exist and any(one.job.is_limited for one in event.settlements)
                 self._ask(every=freed or limited)
             case JobsReleased() | LeasesLost() | JobsCanceled():

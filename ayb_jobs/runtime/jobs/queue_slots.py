@@ -49,6 +49,8 @@ class QueueSlots:
 
     def freed(self, queues: Iterable[str]) -> bool:
         """Take note that slots of these queues are free again; tell whether a look waits for one of them."""
+        if not self._full:  # whoever marks one from now on counts afterwards
+            return False
         with self._lock:
             waited_for = self._full.intersection(queues)
             self._full -= waited_for
