@@ -29,8 +29,9 @@ class Services:
     """What the daemon lends its API.
 
     `loops` is asked at each health check, and must not touch the database. `slots` counts the handler slots that are
-    busy, idle and stuck. `served` tells the queues that the daemon serves at the moment. `draining` tells that the
-    daemon is about to stop, so that it is no longer ready. `stopping` ends the streams that are open.
+    busy, idle and stuck. `served` tells the queues that the daemon serves at the moment. `has_started` tells that its
+    loops turn, `draining` that it is about to stop, so that it is no longer ready. `stopping` ends the streams that are
+    open.
     """
 
     database: Database
@@ -41,6 +42,7 @@ class Services:
     loops: Callable[[], Sequence[LoopAge]] = no_loops
     slots: Callable[[], Mapping[str, int]] = no_slots
     served: Callable[[], Sequence[str]] | None = None
+    has_started: Callable[[], bool] = lambda: True
     draining: Callable[[], bool] = lambda: False
     stopping: threading.Event = field(default_factory=threading.Event)
     read_timeout_s: float = 5.0

@@ -69,6 +69,7 @@ def served(
         loops=lambda: loop_ages([*(daemon.loops() if started.is_set() else ()), server]),
         slots=daemon.slots if isinstance(daemon, Daemon) else dict,
         served=daemon.queues if isinstance(daemon, Daemon) else None,
+        has_started=started.is_set,
         draining=daemon.draining.is_set,
         stopping=stopping,
     )

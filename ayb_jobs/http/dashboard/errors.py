@@ -17,7 +17,6 @@ from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput,
 from ayb_jobs.http.dashboard.login import local
 from ayb_jobs.http.dashboard.shell import HEADERS, Visit, guest_of, query
 from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
-from ayb_jobs.http.edge.server import ApiServer
 from ayb_jobs.model.words import as_sentence
 
 NO_SESSION = 401
@@ -126,11 +125,11 @@ def _unanswered(visit: Visit, error: DatabaseError, sentence: str) -> _Told:
             status=503, sentence=sentence, lines=(HELD_UP,) if visit.request.method == "GET" else (changed, HELD_UP)
         )
     asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
-    loops = tuple(visit.services.loops()) if visit.session else ()
-    has_started = any(loop.name != ApiServer.name for loop in loops)
+    has_started = visit.services.has_started()
+    loops = tuple(visit.services.loops()) if visit.session and has_started else ()
     lines = (asked, NONE_IS_LOST) if has_started or not visit.session else (asked, NOT_STARTED)
     unknown = f"{sentence} Nothing here is known until it answers."
-    return _Told(status=503, sentence=unknown, lines=lines, loops=loops if has_started else ())
+    return _Told(status=503, sentence=unknown, lines=lines, loops=loops)
 
 
 def _next(visit: Visit) -> str:
