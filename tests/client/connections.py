@@ -126,15 +126,22 @@ async def _psycopg_async(url: str) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _asyncpg(url: str) -> AsyncIterator[Any]:
+async def by_asyncpg(url: str) -> AsyncIterator[Any]:
+    """A connection of asyncpg's, which commits each statement."""
     conn = await asyncpg.connect(**asyncpg_parts(url))
     try:
+        yield conn
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def _asyncpg(url: str) -> AsyncIterator[Any]:
+    async with by_asyncpg(url) as conn:
         # As many applications do; ours must not be written as text within text.
         await conn.set_type_codec("jsonb", encoder=repr, decoder=eval, schema="pg_catalog")
         async with conn.transaction():
             yield conn
-    finally:
-        await conn.close()
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import asyncpg
 import django.db
 import psycopg
 import pytest
@@ -16,7 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from ayb_jobs import Conflict, NewJob, Unique, enqueue_many, enqueue_many_async
 from ayb_jobs.storage.database import Connection
-from tests.client.connections import DRIVERS, Calling, asyncpg_parts, calling, django_set_up, sqlalchemy_url
+from tests.client.connections import DRIVERS, Calling, by_asyncpg, calling, django_set_up, sqlalchemy_url
 
 AUTOCOMMIT: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "poolclass": NullPool}
 REJECTS = Unique(key="taken", on_conflict="reject")
@@ -82,15 +81,6 @@ async def _psycopg_async(url: str) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _asyncpg(url: str) -> AsyncIterator[Any]:
-    conn = await asyncpg.connect(**asyncpg_parts(url))
-    try:
-        yield conn
-    finally:
-        await conn.close()
-
-
-@asynccontextmanager
 async def _sqlalchemy_async(url: str) -> AsyncIterator[Any]:
     async with create_async_engine(sqlalchemy_url(url, "asyncpg"), **AUTOCOMMIT).connect() as conn:
         yield conn
@@ -121,7 +111,7 @@ def many_async(connection: Callable[[str], Any], url: str, jobs: Jobs) -> int:
 @pytest.mark.parametrize(
     ("put", "connection"),
     [(many, each) for each in (_psycopg, _sqlalchemy, _session, _django)]
-    + [(many_async, each) for each in (_psycopg_async, _asyncpg, _sqlalchemy_async, _async_session)],
+    + [(many_async, each) for each in (_psycopg_async, by_asyncpg, _sqlalchemy_async, _async_session)],
 )
 def test_a_call_that_fails_makes_nothing_if_each_statement_is_committed_by_itself(
     put: Callable[[Callable[[str], Any], str, Jobs], int],

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from ayb_jobs import InvalidInput, JobCanceled, JobFailed, NotFound, WaitTimedOut, wait_for, wait_for_async
 from ayb_jobs.client import ends
 from ayb_jobs.storage.database import Connection, connect
-from tests.client.connections import asyncpg_parts, django_set_up, sqlalchemy_url
+from tests.client.connections import asyncpg_parts, by_asyncpg, django_set_up, sqlalchemy_url
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.pgbouncer import PgBouncer
@@ -58,15 +58,6 @@ async def _psycopg_async(url: str) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _asyncpg(url: str) -> AsyncIterator[Any]:
-    conn = await asyncpg.connect(**asyncpg_parts(url))
-    try:
-        yield conn
-    finally:
-        await conn.close()
-
-
-@asynccontextmanager
 async def _asyncpg_pool(url: str) -> AsyncIterator[Any]:
     async with asyncpg.create_pool(**asyncpg_parts(url), min_size=1, max_size=1) as pool, pool.acquire() as conn:
         yield conn
@@ -95,7 +86,7 @@ SYNC: dict[str, Callable[[str], Any]] = {
 }
 ASYNC: dict[str, Callable[[str], Any]] = {
     "psycopg async": _psycopg_async,
-    "asyncpg": _asyncpg,
+    "asyncpg": by_asyncpg,
     "asyncpg pool": _asyncpg_pool,
     "SQLAlchemy async": _sqlalchemy_async,
     "SQLAlchemy async session": _async_session,
