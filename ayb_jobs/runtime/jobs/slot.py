@@ -106,7 +106,7 @@ class Slot:
 
     def _run_jobs(self) -> bool:
         """Run one job after the other until the slot is to end; return False if something fails outside a handler."""
-        take, run, are_left, worked = self._take, self._run, self._payloads.are_left, self._survival.worked
+        take, run, are_left = self._take, self._run, self._payloads.are_left
         held = None
         try:
             while (held := take()) is not None:
@@ -118,13 +118,18 @@ class Slot:
                 else:
                     run(held, held.job)
                 self._is_at_work = False
-                worked()
+                if self._pause_s:
+                    self._recovered()
         except BaseException as error:  # whatever it is, the slot lives and tells
             self._pause_s = self._survival.failed(held, error)
             self._busy_since = self._current = None
             self._is_at_work = False
             return False
         return True
+
+    def _recovered(self) -> None:
+        self._pause_s = 0.0
+        self._survival.worked()
 
     def _fetch_and_run(self, held: Held) -> None:
         """Run a job whose payload leasing left in the database. If there is no room for it in time, release the job."""
