@@ -7,8 +7,8 @@ from psycopg import sql
 
 from ayb_jobs.storage.database import Connection
 
-# An operator for each pair of these types for which PostgreSQL has none of its own, so that it would take another's
-# after a cast: whoever finds the trap takes that instead. It raises, and names the role that ran it.
+# An operator for each pair of these types, so that whoever finds the trap takes it instead of one of PostgreSQL's own,
+# that would fit after a cast, or that the path comes to later. It raises, and names the role that ran it.
 SET_TRAPS = """
 DO $do$
 DECLARE
@@ -25,12 +25,8 @@ BEGIN
                 END
                 $$ $make$, one, other);
             FOREACH sign IN ARRAY ARRAY['=', '<>', '<', '<=', '>', '>=', '+', '-', '*', '/', '||', '~', '!~'] LOOP
-                IF NOT EXISTS (
-                    SELECT FROM pg_operator WHERE oprname = sign AND oprleft = one::oid AND oprright = other::oid
-                ) THEN
-                    EXECUTE format('CREATE OPERATOR public.%s (FUNCTION = public.trap, LEFTARG = %s, RIGHTARG = %s)',
-                        sign, one, other);
-                END IF;
+                EXECUTE format('CREATE OPERATOR public.%s (FUNCTION = public.trap, LEFTARG = %s, RIGHTARG = %s)',
+                    sign, one, other);
             END LOOP;
         END LOOP;
     END LOOP;
@@ -46,10 +42,20 @@ BEGIN
             END
             $$ $make$, sign);
     END LOOP;
+    FOREACH sign IN ARRAY ARRAY['now()', 'set_config(text, text, boolean)', 'hashtext(text)', 'to_regclass(text)',
+        'current_setting(text)', 'pg_relation_size(regclass)', 'pg_try_advisory_xact_lock(bigint)'
+    ] LOOP
+        EXECUTE format($make$
+            CREATE FUNCTION public.%s RETURNS text LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'trapped %%', current_user;
+            END
+            $$ $make$, sign);
+    END LOOP;
     FOR sign IN
         SELECT DISTINCT proname FROM pg_proc
         WHERE pronamespace = 'pg_catalog'::regnamespace AND pronargs = 1 AND prokind = 'f'
-            AND proargtypes[0] IN ('text'::regtype, 'float8'::regtype)
+            AND proargtypes[0] IN ('text'::regtype, 'float8'::regtype, 'oid'::regtype, 'numeric'::regtype)
     LOOP
         EXECUTE format($make$
             CREATE FUNCTION public.%I(varchar) RETURNS text LANGUAGE plpgsql AS $$
@@ -64,10 +70,11 @@ $do$
 
 
 @contextmanager
-def traps(conn: Connection) -> Iterator[str]:
+def traps(conn: Connection, *, ahead: bool = False) -> Iterator[str]:
     """Make a role that may create objects in `public`, and its traps there; yield its name.
 
-    From here on this connection's own path is `pg_catalog` alone.
+    From here on this connection's own path is `pg_catalog` alone. Other connections find the traps after PostgreSQL's
+    own objects, or `ahead` of them.
     """
     role = f"mallory_{conn.info.dbname}"
     names = {"role": sql.Identifier(role)}
@@ -78,6 +85,9 @@ def traps(conn: Connection) -> Iterator[str]:
         conn.execute("SET search_path = pg_catalog")
         conn.execute(SET_TRAPS)
         conn.execute("RESET ROLE")
+        if ahead:
+            named = sql.Identifier(conn.info.dbname)
+            conn.execute(sql.SQL("ALTER DATABASE {} SET search_path = public, pg_catalog").format(named))
         yield role
     finally:
         conn.execute("RESET ROLE")

@@ -82,18 +82,20 @@ def asked_for(payload: Any) -> View:
     return View(schema, name)
 
 
-FIND_REGISTRY = "SELECT to_regclass('_ayb_matview_refreshes') IS NOT NULL"
+FIND_REGISTRY = "SELECT pg_catalog.to_regclass('_ayb_matview_refreshes') IS NOT NULL"
 FIND_REGISTRATION = """
-    SELECT refresh_mode FROM _ayb_matview_refreshes WHERE schema_name = %(schema)s AND view_name = %(name)s
+    SELECT refresh_mode FROM _ayb_matview_refreshes
+    WHERE schema_name OPERATOR(pg_catalog.=) %(schema)s AND view_name OPERATOR(pg_catalog.=) %(name)s
 """
 FIND_VIEW = """
     SELECT relispopulated, EXISTS (
         SELECT FROM pg_catalog.pg_index
-        WHERE indrelid = pg_class.oid AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
+        WHERE indrelid OPERATOR(pg_catalog.=) kept.oid AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
     )
-    FROM pg_catalog.pg_class
-    JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE nspname = %(schema)s AND relname = %(name)s AND relkind = 'm'
+    FROM pg_catalog.pg_class AS kept
+    JOIN pg_catalog.pg_namespace AS space ON space.oid OPERATOR(pg_catalog.=) relnamespace
+    WHERE nspname OPERATOR(pg_catalog.=) %(schema)s AND relname OPERATOR(pg_catalog.=) %(name)s
+        AND relkind OPERATOR(pg_catalog.=) 'm'
 """
 REGISTER = """
     INSERT INTO _ayb_matview_refreshes (schema_name, view_name, refresh_mode)
@@ -133,7 +135,7 @@ def found_view(conn: Connection, view: View) -> Found:
 
 
 # The key of AYB's session lock; ours ends with the transaction, and works behind a pooler.
-TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext(%s))"
+TRY_LOCK = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext(%s))"
 REFRESH = sql.SQL("REFRESH MATERIALIZED VIEW {view}")
 REFRESH_CONCURRENTLY = sql.SQL("REFRESH MATERIALIZED VIEW CONCURRENTLY {view}")
 
@@ -161,9 +163,9 @@ def check_concurrent(view: View, found: Found) -> None:
 
 NOTE_OUTCOME = """
     UPDATE _ayb_matview_refreshes
-    SET last_refresh_at = now(), last_refresh_duration_ms = %(duration_ms)s, last_refresh_status = %(status)s,
-        last_refresh_error = %(error)s, updated_at = now()
-    WHERE schema_name = %(schema)s AND view_name = %(name)s
+    SET last_refresh_at = pg_catalog.now(), last_refresh_duration_ms = %(duration_ms)s, last_refresh_status = %(status)s,
+        last_refresh_error = %(error)s, updated_at = pg_catalog.now()
+    WHERE schema_name OPERATOR(pg_catalog.=) %(schema)s AND view_name OPERATOR(pg_catalog.=) %(name)s
 """
 
 

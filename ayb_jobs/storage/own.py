@@ -29,51 +29,65 @@ OUR_QUOTED_NAMES = re.compile(rf"(?<!hashtextextended\()'({NAME})'")
 
 # Where our tables are, or would be made, and the part of the path that is safe. Trusted with making objects are we
 # ourselves, superusers, the owners of the database and of our tables: they can do all that an operator of theirs could.
-# It runs on the path as it is found, so that every name in it has its schema and every operator its exact types.
+# It runs on the path as it is found, so that every name and every operator in it has its schema.
 # An operator or a function outlives the right to make it. The built-ins' own schema comes first if it is not named.
 FIND_SURROUNDINGS = """
     WITH ours AS (
         SELECT relowner, relnamespace FROM pg_catalog.pg_class
-        WHERE oid = pg_catalog.to_regclass('_ayb_jobs'::pg_catalog.text)::pg_catalog.oid
+        WHERE oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('_ayb_jobs'::pg_catalog.text)::pg_catalog.oid
     ), trusted AS (
         SELECT oid FROM pg_catalog.pg_roles
-        WHERE rolsuper OR rolname = current_user OR rolname = 'pg_database_owner'::pg_catalog.name
-        UNION ALL SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
-        UNION ALL SELECT relowner FROM ours
+        WHERE rolsuper OR rolname OPERATOR(pg_catalog.=) current_user
+            OR rolname OPERATOR(pg_catalog.=) 'pg_database_owner'::pg_catalog.name
+        UNION ALL
+        SELECT datdba FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+        UNION ALL
+        SELECT relowner FROM ours
     ), anothers AS (
         SELECT made.classid, made.objid FROM pg_catalog.pg_shdepend AS made
-        WHERE made.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-            AND made.deptype = 'o'::pg_catalog."char" AND made.refobjid <> ALL (ARRAY(SELECT oid FROM trusted))
+        WHERE made.dbid OPERATOR(pg_catalog.=) (
+                SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+            )
+            AND made.deptype OPERATOR(pg_catalog.=) 'o'::pg_catalog."char"
+            AND made.refobjid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT oid FROM trusted))
     ), shadowing AS (
-        SELECT oprnamespace AS place FROM anothers JOIN pg_catalog.pg_operator AS made ON made.oid = objid
-        WHERE classid = 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid
+        SELECT oprnamespace AS place FROM anothers
+        JOIN pg_catalog.pg_operator AS made ON made.oid OPERATOR(pg_catalog.=) objid
+        WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid
         UNION ALL
-        SELECT made.pronamespace FROM anothers JOIN pg_catalog.pg_proc AS made ON made.oid = objid
-        JOIN pg_catalog.pg_proc AS built_in ON built_in.proname = made.proname
-        WHERE classid = 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
-            AND built_in.pronamespace = 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid
+        SELECT made.pronamespace FROM anothers
+        JOIN pg_catalog.pg_proc AS made ON made.oid OPERATOR(pg_catalog.=) objid
+        JOIN pg_catalog.pg_proc AS built_in ON built_in.proname OPERATOR(pg_catalog.=) made.proname
+        WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
+            AND built_in.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid
     ), path AS (
-        SELECT space.nspname, place.number, space.oid <> ALL (ARRAY(SELECT shadowing.place FROM shadowing)) AND NOT EXISTS (
-            SELECT FROM pg_catalog.aclexplode(
-                coalesce(space.nspacl, pg_catalog.acldefault('n'::pg_catalog."char", space.nspowner))
-            ) AS held
-            WHERE held.privilege_type = 'CREATE'::pg_catalog.text AND held.grantee <> ALL (ARRAY(SELECT oid FROM trusted))
-        ) AS is_safe
+        SELECT
+            space.nspname, place.number,
+            space.oid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT shadowing.place FROM shadowing)) AND NOT EXISTS (
+                SELECT FROM pg_catalog.aclexplode(
+                    coalesce(space.nspacl, pg_catalog.acldefault('n'::pg_catalog."char", space.nspowner))
+                ) AS held
+                WHERE held.privilege_type OPERATOR(pg_catalog.=) 'CREATE'::pg_catalog.text
+                    AND held.grantee OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT oid FROM trusted))
+            ) AS is_safe
         FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS place (name, number)
-        JOIN pg_catalog.pg_namespace AS space ON space.nspname = place.name
-        WHERE space.nspname <> 'pg_catalog'::pg_catalog.name
+        JOIN pg_catalog.pg_namespace AS space ON space.nspname OPERATOR(pg_catalog.=) place.name
+        WHERE space.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
     )
     SELECT
         pg_catalog.quote_ident(coalesce(
-            (SELECT nspname FROM pg_catalog.pg_namespace WHERE oid = (SELECT relnamespace FROM ours)),
+            (
+                SELECT nspname FROM pg_catalog.pg_namespace
+                WHERE oid OPERATOR(pg_catalog.=) (SELECT relnamespace FROM ours)
+            ),
             pg_catalog.current_schema()
         )::pg_catalog.text),
         coalesce((
             SELECT pg_catalog.string_agg(
                 pg_catalog.quote_ident(nspname::pg_catalog.text), ', '::pg_catalog.text ORDER BY number
-            ) || ', '::pg_catalog.text
+            ) OPERATOR(pg_catalog.||) ', '::pg_catalog.text
             FROM path WHERE is_safe
-        ), ''::pg_catalog.text) || 'pg_temp'::pg_catalog.text
+        ), ''::pg_catalog.text) OPERATOR(pg_catalog.||) 'pg_temp'::pg_catalog.text
 """
 
 

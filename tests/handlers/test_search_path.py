@@ -1,10 +1,19 @@
 """Whatever of ours runs on a handler's connection means PostgreSQL's own operators and functions, and nobody else's."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.resources import files
+
+import psycopg
 import pytest
 
 from ayb_jobs import AsyncJobContext
+from ayb_jobs.config import Config, Handlers
 from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.kinds.batches import Delete, delete_in_batches
+from ayb_jobs.handlers.packs import build_registry, prune_webhook_deliveries
 from ayb_jobs.handlers.registry import Registry
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually
 from tests.factories import make_job
@@ -24,6 +33,15 @@ HEARD = """
         WHEN (NEW.state = 'completed') EXECUTE FUNCTION app.hear('change');
     CREATE CONSTRAINT TRIGGER hear_at_commit AFTER UPDATE ON _ayb_jobs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
         WHEN (NEW.state = 'completed') EXECUTE FUNCTION app.hear('commit');
+"""
+MATVIEW = """
+    CREATE TABLE _ayb_matview_refreshes (
+        id uuid PRIMARY KEY DEFAULT gen_random_uuid(), schema_name varchar(63) NOT NULL, view_name varchar(63) NOT NULL,
+        refresh_mode varchar(20) NOT NULL DEFAULT 'standard', last_refresh_at timestamptz, last_refresh_duration_ms int,
+        last_refresh_status varchar(20), last_refresh_error text, updated_at timestamptz NOT NULL DEFAULT now(),
+        UNIQUE (schema_name, view_name)
+    );
+    CREATE MATERIALIZED VIEW leaderboard AS SELECT 1 AS place;
 """
 
 
@@ -55,7 +73,7 @@ def test_a_transaction_that_completes_its_job_means_built_in_operators_and_leave
 ) -> None:
     conn.execute(HEARD)
     make_job(conn, type=job_type)
-    with traps(conn), running(database_url, handlers(), poll_interval_ms=100):
+    with traps(conn, ahead=True), running(database_url, handlers(), poll_interval_ms=100):
         eventually(lambda: ended(conn))
         assert ended(conn) == [(job_type, "completed", None)]
     assert sorted(conn.execute("SELECT at FROM app.heard").fetchall()) == [("change",), ("commit",)]
@@ -72,8 +90,50 @@ def test_a_transaction_whose_completion_a_trigger_refuses_asks_why_with_built_in
     """)
     make_job(conn, type="plain", max_attempts=1)
     make_job(conn, type="awaited", max_attempts=1)
-    with traps(conn), running(database_url, handlers(), poll_interval_ms=100):
+    with traps(conn, ahead=True), running(database_url, handlers(), poll_interval_ms=100):
         eventually(lambda: ended(conn))
         for _, state, error in ended(conn):
             assert state == "failed"
             assert "left the row as it was" in (error or "")
+
+
+def test_the_jobs_of_the_packs_mean_built_in_operators(database_url: str, conn: Connection) -> None:
+    conn.execute(files("ayb_jobs.lab.demo").joinpath("tables.sql").read_bytes())
+    conn.execute(MATVIEW)
+    registry = build_registry(Config(handlers=Handlers(packs=["ayb", "barycenter"])))
+    for job_type in registry.types():
+        payload = {"view_name": "leaderboard"} if job_type.name == "materialized_view_refresh" else {}
+        make_job(conn, type=job_type.name, payload=payload, max_attempts=1)
+    with traps(conn, ahead=True), running(database_url, registry, poll_interval_ms=100):
+        eventually(lambda: ended(conn), within_s=60)
+        assert [one for one in ended(conn) if one[1] != "completed"] == []
+
+
+def test_the_pruning_of_a_disabled_daemon_means_built_in_operators(database_url: str, conn: Connection) -> None:
+    conn.execute(files("ayb_jobs.lab.demo").joinpath("tables.sql").read_bytes())
+    with traps(conn, ahead=True), closing(Database(database_url)) as database:
+        assert prune_webhook_deliveries(database) > 0
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["walked", "found-by-an-index"])
+@pytest.mark.parametrize("locked", [False, True], ids=["free", "locked"])
+def test_whatever_surrounds_the_condition_of_a_cleanup_means_built_in_operators(
+    database_url: str, conn: Connection, *, indexed: bool, locked: bool
+) -> None:
+    conn.execute("CREATE TABLE things (id int) PARTITION BY RANGE (id)")
+    conn.execute("CREATE TABLE few PARTITION OF things FOR VALUES FROM (0) TO (1000)")
+    conn.execute("INSERT INTO things SELECT generate_series(1, 999)")
+    if indexed:
+        conn.execute("CREATE INDEX ON things (id)")
+    conn.execute("ANALYZE things")
+    delete = Delete(table="things", where="id OPERATOR(pg_catalog.<) 10", batch_size=5)
+    with traps(conn, ahead=True), closing(Database(database_url)) as database, psycopg.connect(database_url) as other:
+        if locked:
+            other.execute("SELECT FROM public.things WHERE id OPERATOR(pg_catalog.=) 3 FOR UPDATE")
+        assert sum(delete_in_batches(lambda: transaction(database), delete, {})) == (8 if locked else 9)
+
+
+@contextmanager
+def transaction(database: Database) -> Iterator[Connection]:
+    with database.work() as conn, conn.transaction():
+        yield conn

@@ -79,19 +79,22 @@ def delete_in_batches(borrow: Borrow, delete: Delete, parameters: Parameters) ->
             yield from table.walk()
 
 
+# The condition of a cleanup is its author's, and means what his search path makes of it. What is ours of a statement
+# names the schema of each operator, so that nobody who may create operators on that path has one of his run here.
 FIND_PARTS = """
     WITH RECURSIVE part AS (
-        SELECT to_regclass(%(table)s)::oid AS oid
+        SELECT pg_catalog.to_regclass(%(table)s)::pg_catalog.oid AS oid
         UNION
-        SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.oid
+        SELECT inhrelid FROM pg_catalog.pg_inherits JOIN part ON inhparent OPERATOR(pg_catalog.=) part.oid
     )
-    SELECT nspname, relname, relkind::text, relkind = 'r' AND amname = 'heap' AS in_blocks,
-           pg_relation_size(pg_class.oid) / current_setting('block_size')::int,
-           (current_setting('block_size')::int - 24) / 28
+    SELECT
+        nspname, relname, relkind::pg_catalog.text,
+        relkind OPERATOR(pg_catalog.=) 'r' AND amname OPERATOR(pg_catalog.=) 'heap' AS in_blocks,
+        pg_catalog.pg_relation_size(held.oid), pg_catalog.current_setting('block_size')::int
     FROM part
-    JOIN pg_class USING (oid)
-    JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    LEFT JOIN pg_am ON pg_am.oid = relam
+    JOIN pg_catalog.pg_class AS held ON held.oid OPERATOR(pg_catalog.=) part.oid
+    JOIN pg_catalog.pg_namespace AS space ON space.oid OPERATOR(pg_catalog.=) relnamespace
+    LEFT JOIN pg_catalog.pg_am AS method ON method.oid OPERATOR(pg_catalog.=) relam
     ORDER BY part.oid
 """
 
@@ -106,8 +109,8 @@ def find_parts(borrow: Borrow, table: str) -> list[Part]:
     if not rows:
         raise TableMissing(f"there is no table {table}")
     return [
-        Part(schema, name, bool(in_blocks), blocks or 0, rows_per_block)
-        for schema, name, kind, in_blocks, blocks, rows_per_block in rows
+        Part(schema, name, bool(in_blocks), (size or 0) // block, (block - 24) // 28)
+        for schema, name, kind, in_blocks, size, block in rows
         if kind != "p"
     ]
 
@@ -121,7 +124,7 @@ DELETE_AT_ONCE = sql.SQL("DELETE FROM ONLY {table} AS {alias} WHERE ({where})")
 
 EXPLAIN_ROWS = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM ONLY {table} AS {alias} WHERE ({where})")
 
-FIND_ROWS = sql.SQL("SELECT ctid::text FROM ONLY {table} AS {alias} WHERE ({where}) LIMIT {limit}")
+FIND_ROWS = sql.SQL("SELECT ctid::pg_catalog.text FROM ONLY {table} AS {alias} WHERE ({where}) LIMIT {limit}")
 
 # CASE keeps the planner from an index on the condition, by which each batch would find the rows of all batches.
 DELETE_PLACES = sql.SQL("""
@@ -129,14 +132,14 @@ DELETE_PLACES = sql.SQL("""
 """)
 
 DELETE_UNLOCKED = sql.SQL("""
-    DELETE FROM ONLY {table} AS {alias} WHERE ctid = ANY (ARRAY (
+    DELETE FROM ONLY {table} AS {alias} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
         SELECT ctid FROM ONLY {table} AS {alias} WHERE {places} AND CASE WHEN ({where}) THEN true END
         FOR UPDATE SKIP LOCKED
     ))
 """)
 
-RANGE = sql.SQL("ctid >= {}::tid AND ctid < {}::tid")
-LISTED = sql.SQL("ctid = ANY ({}::tid[])")
+RANGE = sql.SQL("ctid OPERATOR(pg_catalog.>=) {}::pg_catalog.tid AND ctid OPERATOR(pg_catalog.<) {}::pg_catalog.tid")
+LISTED = sql.SQL("ctid OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.tid[])")
 
 
 class _Table:
@@ -222,7 +225,9 @@ class _Table:
 
 
 # No wait for the disk at each commit: the commit that records the job's end makes all of them durable.
-LIMIT_BATCH = "SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', 'off', true)"
+LIMIT_BATCH = """
+    SELECT pg_catalog.set_config('lock_timeout', %s, true), pg_catalog.set_config('synchronous_commit', 'off', true)
+"""
 
 
 def next_span(span: int, took_s: float, most: int) -> int:
