@@ -334,6 +334,9 @@ def test_into_roots_server_root_alone_may_log_in(home: Path) -> None:
         ("\n", "begins with ''"),
         ("garbage\n/data\n", "begins with 'garbage'"),
         ("-1\n", "begins with '-1'"),
+        ("²\n", "begins with '²'"),
+        ("9" * 5000, "begins with '9999"),
+        ("\0" * 64, r"begins with '\\x00"),
     ],
 )
 def test_a_pid_file_that_is_none_is_said_to_be_the_cause(home: Path, left_over: str, words: str) -> None:

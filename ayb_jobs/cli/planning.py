@@ -60,7 +60,9 @@ def matters(rows: Rows, known: Collection[str], retention_h: Mapping[str, int], 
             decide=True,
         )
     for schedule, fault in rows.unread.items():
-        yield Matter(f"the schedule {schedule} cannot be read and will not fire: {fault}", decide=True)
+        yield Matter(
+            f"the schedule {schedule} cannot be read and will not fire: {fault}. Edit or disable it.", decide=True
+        )
     for state, count in rows.old.items():
         notice = " after a day's notice" if adopted else ""
         yield Matter(

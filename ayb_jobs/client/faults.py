@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ayb_jobs.errors import DatabaseError, InvalidInput, MigrationError
+from ayb_jobs.errors import Conflict, DatabaseError, InvalidInput, MigrationError
 
 # Undefined tables, columns and functions.
 NOT_SET_UP = ("42P01", "42703", "42883")
 NO_RIGHT = "42501"
 TOO_COMPLEX = "54001"
 DATA = "22"
+# What our SQL functions raise of a job that a trigger drops.
+NOT_IN_STATE, NOT_MADE = "55000", "the job was not made:"
 OURS = "_ayb_job"
 
 
@@ -42,6 +44,8 @@ def in_our_words(error: BaseException, level: str) -> Exception | None:
         )
     if state == NO_RIGHT and OURS in words:
         return DatabaseError(f"the database's user lacks a right: {words}; run: ayb-jobs grant ROLE {level}")
+    if state == NOT_IN_STATE and words.startswith(NOT_MADE):
+        return Conflict(words)
     if state == TOO_COMPLEX:
         return InvalidInput("payload is nested too deeply", field="payload")
     if state.startswith(DATA) or (not state and _is_data_error(origin)):

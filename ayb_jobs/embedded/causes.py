@@ -1,9 +1,11 @@
 """What keeps PostgreSQL from being made or started, in words, from what its programs say."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
+PROCESS_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 NO_SPACE = "No space left on device"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where PostgreSQL itself makes its shared memory
 
@@ -21,9 +23,15 @@ def cause(said: str, home: Path) -> str:
     return last_lines(said)
 
 
+def process_number(lines: list[str]) -> int | None:
+    """Return the number of the process that a `postmaster.pid` names, or None if it names none."""
+    first = lines[0].strip() if lines else ""
+    return int(first) if PROCESS_NUMBER.fullmatch(first) else None
+
+
 def pid_file_fault(pid_file: Path, lines: list[str]) -> str | None:
     """Return what is wrong with a `postmaster.pid`, by which PostgreSQL would refuse to start; None if nothing is."""
-    if lines and lines[0].strip().isdigit():
+    if process_number(lines) is not None:
         return None
     holds = f"begins with {lines[0][:40]!r}" if lines else "is empty"
     return (

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from ayb_jobs.embedded.access import access_settings
 from ayb_jobs.embedded.account import Account
-from ayb_jobs.embedded.causes import cause, pid_file_fault
+from ayb_jobs.embedded.causes import cause, pid_file_fault, process_number
 from ayb_jobs.embedded.locks import is_free, lock, locked
 from ayb_jobs.embedded.places import ROOTS_PLACE, find_programs, reachable, socket_folder, temporary_home
 from ayb_jobs.errors import DatabaseError
@@ -132,8 +132,7 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """The server's process id, or None while it is down."""
-        lines = self._pid_file() or []
-        return int(lines[0]) if self.is_running() and lines and lines[0].strip().isdigit() else None
+        return process_number(self._pid_file() or []) if self.is_running() else None
 
     def is_running(self) -> bool:
         """Tell whether the server listens: a pid file alone may be a crash's remainder."""
@@ -240,7 +239,7 @@ class EmbeddedPostgres:
             return
         if fault := pid_file_fault(pid_file, lines):
             raise DatabaseError(f"the embedded PostgreSQL in {self.home} cannot start: {fault}")
-        process = Path("/proc") / str(int(lines[0]))
+        process = Path("/proc") / str(process_number(lines))
         give_up = time.monotonic() + GOING_DOWN_S
         while _is_running_postgres(process):
             if time.monotonic() > give_up:

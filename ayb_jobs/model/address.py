@@ -1,7 +1,7 @@
 """Addresses of a database as other programs write them, and what PostgreSQL's own would be."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import parse_qsl
 
 RIGHT = "write postgresql://USER@HOST/DATABASE"
@@ -10,7 +10,16 @@ OTHERS = {
     "file",
 }  # fmt: skip
 SCHEME = re.compile(r"(?i)(jdbc|sqlite|file|[a-z][a-z0-9+.-]{0,30}(?=://)):")
-ENCLOSED = re.compile(r"""\s*(["'`]).*\1\s*""", re.DOTALL)
+ENCLOSED = re.compile(r"""\s*(?:(["'`]).*\1|[“”„‘’<].*[“”‘’>])\s*""", re.DOTALL)
+UNSEEN = "\u00a0\u200b\u200c\u200d\u2060\ufeff"
+VARIABLE = re.compile(r"\s*(?:\$\{?\w|\$\(|%\w+%\s*$|\{\{)")
+SEMICOLONS = re.compile(
+    r"(?i)\s*(?:host|server|data source|user id|username|database)\s*=[^;'\s]*;\s*(?:[a-z]+(?: id)?\s*=|$)"
+)
+# A name and a password before a host, a host and a port, or a host after two slashes.
+NO_SCHEME = re.compile(r"//|[^\s=/@]+(?::[^\s=]*)?@[^\s=]|[\w.-]+:\d+(?:/|$)")
+NO_SLASHES = re.compile(r"(?i)postgres(?:ql)?:(?!//)")
+HALF_ENCODED = re.compile(r"%(?![0-9a-fA-F]{2})|%00")
 COMMAND = re.compile(r"(?i)\s*(psql\s|(?:export\s+)?[a-z_]+=['\"]?postgres(?:ql)?://)")
 HOST = r"(?:\[[0-9a-fA-F:.%]+\]|[^\s:/?#\[\]@,]*)(?::\d+)?"
 # Up to the last @, since unescaped ones do occur in passwords.
@@ -19,6 +28,7 @@ URL = re.compile(rf"(?i)[a-z][a-z0-9+.-]*://(?:\S*@)?{HOST}(?:,{HOST})*(?:[/?#]|
 AUTHORITY = re.compile(r"(?i)postgres(?:ql)?://([^/?]*)")
 NO_PORT = re.compile(r":(?!\d*(?:,|$))")
 IN_BRACKETS = re.compile(r"\[[^\]]*\]")
+PARAMETER = re.compile(r"[A-Za-z]\w{0,39}", re.ASCII)
 WORDS = re.compile(r"(?:\s*\w+\s*=\s*(?:'(?:[^'\\]|\\.)*'|[^\s'=]\S*|))+\s*")
 
 # Parameters that other programs put into the address, and what to do about each.
@@ -44,18 +54,14 @@ def address_fault(address: str) -> str | None:
 
     The words hold no part of the address but its scheme and the names of its parameters.
     """
-    if ENCLOSED.fullmatch(address):
-        return "is in quotation marks; leave them out"
-    if COMMAND.match(address):
-        return "is a command or an assignment; give the address in it alone, from postgresql:// on"
-    if "://" in address and address != address.strip():
-        where = "begins" if address[0].isspace() else "ends"
-        what = "a line break" if "\n" in address or "\r" in address else "a space"
-        return f"{where} with {what}; leave it out"
+    if fault := _fault_of_the_text(address):
+        return fault
     scheme = SCHEME.match(address)
     if scheme is None:
-        return None
-    return _scheme_fault(scheme[1].lower()) or _authority_fault(address) or _parameter_fault(address)
+        return _fault_without_scheme(address)
+    return (
+        _scheme_fault(scheme[1]) or _authority_fault(address) or _parameter_fault(address) or _encoding_fault(address)
+    )
 
 
 def is_address(address: str) -> bool:
@@ -63,11 +69,58 @@ def is_address(address: str) -> bool:
     return URL.match(address) is not None or WORDS.fullmatch(address) is not None
 
 
+def unknown_parameters(address: str, known: Collection[str]) -> str | None:
+    """Return what to do about parameters of a URL that are not among those `known`; None if there are none.
+
+    What could be the rest of a password is not named.
+    """
+    query = address.partition("?")[2]
+    if "://" not in address or "@" in query:
+        return None
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in known]
+    if not names or not all(map(PARAMETER.fullmatch, names)):
+        return None
+    return f"has parameters that are none of PostgreSQL's: {', '.join(dict.fromkeys(names))}; leave them out"
+
+
+def _fault_of_the_text(address: str) -> str | None:
+    if ENCLOSED.fullmatch(address):
+        return "is in quotation marks or brackets; leave them out"
+    if address.strip(UNSEEN) != address:
+        return "begins or ends with a character that cannot be seen; leave it out"
+    if VARIABLE.match(address):
+        return "names a variable that nobody has replaced by its value; give the address itself"
+    if COMMAND.match(address):
+        return "is a command or an assignment; give the address in it alone, from postgresql:// on"
+    if "://" in address and address != address.strip():
+        where = "begins" if address[0].isspace() else "ends"
+        what = "a line break" if "\n" in address or "\r" in address else "a space"
+        return f"{where} with {what}; leave it out"
+    return None
+
+
+def _fault_without_scheme(address: str) -> str | None:
+    if NO_SLASHES.match(address):
+        return f"lacks the // after the colon; {RIGHT}"
+    if SEMICOLONS.match(address):
+        return f"has the form of ADO.NET, with semicolons; {RIGHT}"
+    if NO_SCHEME.match(address):
+        return f"does not begin with postgresql://; {RIGHT}"
+    return None
+
+
+def _encoding_fault(address: str) -> str | None:
+    return "has a % that begins no sign such as %2F; write %25 for it" if HALF_ENCODED.search(address) else None
+
+
 def _scheme_fault(scheme: str) -> str | None:
+    written, scheme = scheme, scheme.lower()
     kind, _, driver = scheme.partition("+")
     match kind:
         case "postgres" | "postgresql":
-            return f"has the form of SQLAlchemy; leave out +{driver}: {RIGHT}" if driver else None
+            if driver:
+                return f"has the form of SQLAlchemy; leave out +{driver}: {RIGHT}"
+            return None if written == kind else f"begins with {written}://, in capitals; {RIGHT}"
         case "jdbc":
             return f"has the form of JDBC; {RIGHT}"
         case "http" | "https":

@@ -14,7 +14,7 @@ from psycopg.types.string import TextLoader
 
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.forks import keep_from_children
-from ayb_jobs.model.address import RIGHT, address_fault
+from ayb_jobs.model.address import RIGHT, address_fault, unknown_parameters
 from ayb_jobs.model.instants import instant
 from ayb_jobs.storage.encodings import unreadable_encoding
 from ayb_jobs.storage.own import OwnConnection, Surroundings, find_surroundings
@@ -155,8 +155,12 @@ def unreadable(url: str) -> str | None:
     try:
         conninfo_to_dict(url)
     except psycopg.Error:  # its message quotes the text, password and all
-        return f"is neither a URL nor `key=value` words; {RIGHT}"
+        return unknown_parameters(url, _known_parameters()) or f"is neither a URL nor `key=value` words; {RIGHT}"
     return None
+
+
+def _known_parameters() -> set[str]:
+    return {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
 
 
 # Instants are read in ISO style, whatever the database or the role prefers. The server notices that a client is gone as

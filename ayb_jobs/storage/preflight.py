@@ -119,7 +119,8 @@ class Rows:
     """What is in AYB's two tables, or ours, as far as it will mean something to a daemon that starts.
 
     Counts by job type: jobs that wait, of them due ones, and jobs that run under a lease that lives or is over.
-    `old` counts jobs that retention would remove, by state; `unread` are schedules whose timing cannot be read.
+    `old` counts jobs that retention would remove, by state; `schedules` and `unread` are the enabled ones: their
+    job types, and of those whose timing cannot be read the reasons.
     """
 
     waiting: Mapping[str, int]
@@ -141,7 +142,7 @@ COUNT_WAITING = """
     SELECT type::text, count(*) FILTER (WHERE state = 'queued') AS waiting,
         count(*) FILTER (WHERE state = 'queued' AND run_at <= now()) AS due,
         count(*) FILTER (WHERE state = 'running' AND lease_until > now()) AS leased,
-        count(*) FILTER (WHERE state = 'running' AND lease_until IS NULL OR lease_until <= now()) AS expired
+        count(*) FILTER (WHERE state = 'running' AND (lease_until IS NULL OR lease_until <= now())) AS expired
     FROM _ayb_jobs
     WHERE state IN ('queued', 'running')
     GROUP BY type
@@ -169,7 +170,11 @@ def rows_of(conn: Connection, keep_h: Mapping[JobState, int]) -> Rows:
         expired=sum(row.expired for row in counts),
         old=_old(conn, keep_h) if has_jobs else {},
         schedules={row.name: row.job_type for row in schedules if row.enabled},
-        unread={row.name: fault for row in schedules if (fault := _timing_fault(row.cron_expr, row.timezone))},
+        unread={
+            row.name: fault
+            for row in schedules
+            if row.enabled and (fault := _timing_fault(row.cron_expr, row.timezone))
+        },
     )
 
 

@@ -104,6 +104,22 @@ def test_the_check_of_an_adoption_says_what_rows_mean_and_what_has_to_be_decided
         assert conn.execute("SELECT to_regclass('_ayb_jobs_migrations')").fetchone() == (None,)
 
 
+@pytest.mark.parametrize(
+    "insert",
+    [
+        "INSERT INTO _ayb_job_schedules (name, job_type, cron_expr, enabled) VALUES ('odd', 'theirs', 'often', false)",
+        "INSERT INTO _ayb_jobs (type, state, last_error) VALUES ('theirs', 'failed', 'once')",
+        "INSERT INTO _ayb_jobs (type, run_at, lease_until) VALUES ('stale_session_cleanup', 'tomorrow', 'yesterday')",
+    ],
+    ids=["a disabled schedule", "an ended job", "a lease that a waiting job had"],
+)
+def test_rows_that_mean_nothing_to_a_daemon_are_not_told(empty_cli: Cli, empty_database_url: str, insert: str) -> None:
+    make_ayb_database(empty_database_url)
+    with closing(connect(empty_database_url)) as conn:
+        conn.execute(insert.encode())
+    assert json.loads(empty_cli.ok("migrate", "--adopt-check", "--json"))["rows"] == []
+
+
 def test_retention_that_is_set_needs_no_decision(empty_cli: Cli, empty_database_url: str) -> None:
     make_ayb_database(empty_database_url)
     with closing(connect(empty_database_url)) as conn:

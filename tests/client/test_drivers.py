@@ -174,13 +174,11 @@ def test_a_bad_value_is_refused(
 @each_driver
 def test_a_job_that_a_trigger_drops_is_told(driver: str, database_url: str, conn: Connection) -> None:
     conn.execute(DROP_UNWANTED)
-    for key in (None, "k"):
-        with pytest.raises(Conflict, match="drops it"):
-            calling(
-                driver,
-                database_url,
-                partial(lambda key, on: on.enqueue(NewJob(type="unwanted", idempotency_key=key)), key),
-            )
+    keyed: list[dict[str, Any]] = [{}, {"idempotency_key": "k"}, {"unique": Unique(key="k")}]
+    for values in keyed:
+        dropped = NewJob(type="unwanted", **values)
+        with pytest.raises(Conflict, match=r"^the job was not made: .*drops it$"):
+            calling(driver, database_url, partial(lambda dropped, on: on.enqueue(dropped), dropped))
     jobs = [NewJob(type=name, idempotency_key=key) for name in ("unwanted", "wanted") for key in (None, name)]
     assert calling(driver, database_url, lambda on: on.enqueue_many(jobs)) == 2
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ayb_jobs.model.address import address_fault, is_address
+from ayb_jobs.model.address import address_fault, is_address, unknown_parameters
 
 SECRET = "hunter2-canary"
 
@@ -36,6 +36,23 @@ SECRET = "hunter2-canary"
         ("postgres://u:p@h:{}/d", "port that is no number"),
         ("psql postgresql://u:{}@h/d", "command or an assignment"),
         ("DATABASE_URL=postgresql://u:{}@h/d", "command or an assignment"),
+        ("“postgresql://u:{}@h/d”", "quotation marks"),
+        ("<postgresql://u:{}@h/d>", "brackets"),
+        ("\ufeffpostgresql://u:{}@h/d", "cannot be seen"),
+        ("postgresql://u:{}@h/d\u200b", "cannot be seen"),
+        ("$DATABASE_URL", "variable"),
+        ("${{DATABASE_URL:-{}}}", "variable"),
+        ("%DATABASE_URL%", "variable"),
+        ("POSTGRESQL://u:{}@h/d", "in capitals"),
+        ("postgres:u:{}@h/d", "lacks the //"),
+        ("postgresql:/u:{}@h/d", "lacks the //"),
+        ("u:{}@h:5432/d", "does not begin with postgresql://"),
+        ("//u:{}@h/d", "does not begin with postgresql://"),
+        ("h.example.com:5432/{}", "does not begin with postgresql://"),
+        ("Host=h;Username=u;Password={};Database=d", "ADO.NET"),
+        ("Server=h;Port=5432;User Id=u;Password={};", "ADO.NET"),
+        ("postgresql://u:50%{}@h/d", "write %25"),
+        ("postgresql://u:{}%00@h/d", "write %25"),
     ],
 )
 def test_an_address_of_another_program_is_told_with_what_to_write(address: str, words: str) -> None:
@@ -55,11 +72,27 @@ def test_an_address_of_another_program_is_told_with_what_to_write(address: str, 
         "postgresql://h1:5432,h2:5433/d?target_session_attrs=read-write",
         "postgresql:///d?host=/run/postgresql&options=-csearch_path%3Dapp",
         "host=h dbname=d password='a b'",
+        "host=/run/postgresql;x dbname=d",
+        "password='a;b@c' host=h",
+        "user=u@org password=50%;",
         "dbname = d",
+        "service=app",
     ],
 )
 def test_an_address_of_postgresql_has_no_fault(address: str) -> None:
     assert address_fault(address) is None
+
+
+def test_parameters_that_are_none_of_postgresqls_are_named_but_nothing_of_a_password() -> None:
+    said = unknown_parameters(f"postgresql://u:{SECRET}@h/d?pool=5&sslmode=require&search_path=a&pool=6", {"sslmode"})
+    assert said == "has parameters that are none of PostgreSQL's: pool, search_path; leave them out"
+    for address in (
+        f"postgresql://u:1?{SECRET}=x@h/d",
+        f"postgresql://h/d?{SECRET} x",
+        "postgresql://h?sslmode=a",
+        "a?b",
+    ):
+        assert unknown_parameters(address, {"sslmode"}) is None
 
 
 @pytest.mark.parametrize(
