@@ -27,7 +27,7 @@ from ayb_jobs.cli.widths import cell_width, cut
 SLOW_S = 1.0
 DEEPEST = 100
 GAP = "  "  # between the columns of a table
-PAGE = re.compile(r'\{"items":(\[.*\]),"count":\d+(?:,"nextCursor":"[^"]*")?\}', re.DOTALL)
+PAGE = re.compile(r'\{"items":(\[.*\]),"count":\d+(?:,"nextCursor":"[^"]*")?(?:,"atLeast":(true|false))?\}', re.DOTALL)
 
 must_print = streams.must_print
 
@@ -55,9 +55,25 @@ def print_json(text: str) -> None:
 
 
 def print_page(options: Options, text: str) -> None:
-    """Print a list of the API: as it is for --json, as a bare array for `--output json`."""
+    """Print a list of the API: as it is for --json, as a bare array for `--output json`.
+
+    The array cannot tell that there is more than it lists, so stderr does.
+    """
     page = PAGE.fullmatch(text) if options.output == "json" else None
     print_json(page[1] if page else text)
+    if page and page[2] == "true":
+        say_if_more(text, "of them")
+
+
+def so_many(count: int, answer: Mapping[str, Any]) -> str:
+    """Return a count of an answer of the API, with a plus if not all were counted: `10000+`."""
+    return f"{count}+" if answer["atLeast"] else str(count)
+
+
+def say_if_more(page: str, nouns: str) -> None:
+    """Say on stderr if there are more than a page of the API lists."""
+    if decoded(page)["atLeast"]:
+        say(f"There are more {nouns} than are listed here.")
 
 
 def printable_json(text: str) -> str:

@@ -37,6 +37,7 @@ def list_command(kind: PauseKind) -> click.Command:
             output.print_page(options, text)
             return
         print_pausable(options, decoded(text)["items"], when)
+        output.say_if_more(text, f"{kind}s")
 
     return list_
 
@@ -119,7 +120,7 @@ def print_one(options: Options, text: str, words: str, kind: PauseKind) -> None:
 
 def filled_in(words: str, kind: PauseKind, seen: dict[str, Any]) -> str:
     """Return what became of a queue, a type or a key, filled in from its answer."""
-    due = f"{count_words(seen['due'], 'job')} {'is' if seen['due'] == 1 else 'are'}"
+    due = f"{count_words(seen['due'], 'job', cut=seen['atLeast'])} {'is' if seen['due'] == 1 else 'are'}"
     return words.format(kind=kind, name=output.one_line(seen["name"]), running=seen["running"], due_words=due)
 
 
@@ -136,7 +137,8 @@ def print_pausable(options: Options, found: list[dict[str, Any]], when: Callable
         Column(title="REASON", flexible=True),
     ]
     rows = [
-        [one["name"], str(one["due"]), str(one["running"]), str(one["daemons"]), *_pause_of(one, when)] for one in found
+        [one["name"], output.so_many(one["due"], one), str(one["running"]), str(one["daemons"]), *_pause_of(one, when)]
+        for one in found
     ]
     styles = ["yellow" if one.get("paused") else "" for one in found]
     output.print_table(columns, rows, styles, form=options.output)

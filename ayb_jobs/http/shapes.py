@@ -38,7 +38,10 @@ class StepShape(Shape):
 
 
 class ProgressShape(Shape):
-    """How many members of a batch are in each state; `percent` of them have ended."""
+    """How many members of a batch are in each state; `percent` of them have ended.
+
+    `atLeast` tells that not all were counted: there are so many at least, and `percent` is left out.
+    """
 
     queued: int
     running: int
@@ -46,7 +49,8 @@ class ProgressShape(Shape):
     failed: int
     canceled: int
     total: int
-    percent: int
+    percent: int | None = None
+    at_least: bool
 
 
 class JobShape(Shape):
@@ -116,7 +120,8 @@ class EnqueuedShape(Shape):
 class StatsShape(Shape):
     """Jobs by state; how long the oldest due one has waited, in seconds; which of the counts are estimates.
 
-    `unclaimable` counts, by type, the due jobs that no live daemon can run, among the 10,000 that come first.
+    `unclaimable` counts, by type, the due jobs that no live daemon can run, among the 10,000 that come first;
+    `unclaimableAtLeast` tells that there are more than these.
     """
 
     queued: int
@@ -127,6 +132,7 @@ class StatsShape(Shape):
     oldest_queued_age_sec: float | None = None
     estimated: list[JobState] | None = None
     unclaimable: dict[str, int] | None = None
+    unclaimable_at_least: bool | None = None
 
 
 class PauseShape(Shape):
@@ -139,47 +145,58 @@ class PauseShape(Shape):
 
 
 class PausableShape(Shape):
-    """A queue or a job type; `waitingFor` names the live daemons that have not confirmed its pause yet."""
+    """A queue, a job type or a key; `waitingFor` names the live daemons that have not confirmed its pause yet.
+
+    `atLeast` tells that not all due jobs were looked at: at least so many are due.
+    """
 
     name: str
     due: int
     running: int
+    at_least: bool
     daemons: int
     paused: PauseShape | None = None
     waiting_for: list[str] | None = None
 
 
 class PausablePage(Shape):
-    """Queues or job types, by name."""
+    """Queues, job types or keys, by name; `atLeast` tells that there are more."""
 
     items: list[PausableShape]
     count: int
+    at_least: bool
 
 
 class WaitShape(Shape):
     """Why a job waits, or many of one type in one queue, of which `jobId` is the first. `kind` is a word for programs.
 
-    `remedy` is a command, or what else helps. What is about no job has neither id, type nor queue.
+    `remedy` is a command, or what else helps. What is about no job has neither id, type nor queue. `atLeast` tells that
+    not all that wait were looked at: at least so many `jobs` wait.
     """
 
     kind: WaitKind
     reason: str
     remedy: str | None = None
     jobs: int
+    at_least: bool
     job_id: str | None = None
     type: str | None = None
     queue: str | None = None
 
 
 class WaitPage(Shape):
-    """Waits: first what lost its daemon, then what is due, then the rest."""
+    """Waits: first what lost its daemon, then what is due, then the rest; `atLeast` tells that there are more."""
 
     items: list[WaitShape]
     count: int
+    at_least: bool
 
 
 class LimitShape(Shape):
-    """A limit; `waitingFor` names the live daemons that have not confirmed it, `tokens` what its rate allows now."""
+    """A limit; `waitingFor` names the live daemons that have not confirmed it, `tokens` what its rate allows now.
+
+    `atLeast` tells that not all were counted: at least so many wait.
+    """
 
     name: str
     types: list[str]
@@ -192,6 +209,7 @@ class LimitShape(Shape):
     key_burst: int | None = None
     waiting: int
     running: int
+    at_least: bool
     tokens: int | None = None
     set_by: str
     set_at: datetime
@@ -277,7 +295,7 @@ class OutputShape(Shape):
 
 
 class WorkerShape(Shape):
-    """A daemon: what it can run, since when, and what it runs now."""
+    """A daemon: what it can run, since when, and what it runs now; `atLeast` tells that it runs more than is named."""
 
     id: str
     host: str
@@ -291,6 +309,7 @@ class WorkerShape(Shape):
     drain_requested_at: datetime | None = None
     silent_sec: float
     running: list[str]
+    at_least: bool
     stuck_loops: list[str] | None = None
 
 

@@ -104,7 +104,8 @@ class Callback:
 class Batch:
     """A batch and how far its members are: as they are until it is done, and as they were then after that.
 
-    `first_failed_id` is the member that failed first, of those that have failed, and `first_error` its error.
+    `first_failed_id` is the member that failed first, of those that have failed, and `first_error` its error. If it is
+    `cut`, not all members were counted: there are at least so many of each state.
     """
 
     id: str
@@ -121,6 +122,7 @@ class Batch:
     first_failed_id: str | None
     first_error: str | None
     callbacks: Sequence[Callback]
+    cut: bool = False
 
     @property
     def state(self) -> BatchState:
@@ -140,8 +142,10 @@ class Batch:
         return self.completed + self.failed + self.canceled
 
     @property
-    def percent(self) -> int:
-        """How many of a hundred members have ended, rounded down."""
+    def percent(self) -> int | None:
+        """How many of a hundred members have ended, rounded down; None if not all were counted."""
+        if self.cut:
+            return None
         return self.ended * 100 // self.total if self.total else 100 * (self.done_at is not None)
 
     @property
@@ -150,7 +154,12 @@ class Batch:
         if self.done_at is not None:
             return None
         left = self.queued + self.running
-        members = f"{left:,} of its {self.total:,} jobs to end" if left else None
+        members = f"{self._of_all(left)} to end" if left else None
         if self.sealed_at is None:
             return f"to be sealed, and {members}" if members else "to be sealed: more jobs may be added"
         return members or "a daemon that looks at it: all its jobs have ended"
+
+    def _of_all(self, jobs: int) -> str:
+        if self.cut:
+            return f"at least {jobs:,} of its jobs"
+        return f"{jobs:,} of its {self.total:,} jobs"

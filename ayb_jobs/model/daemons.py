@@ -44,6 +44,7 @@ class DaemonRecord:
 class SeenDaemon:
     """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000.
 
+    If it is `cut`, it holds more than these.
     `drain_requested_at` is since when it drains: when an operator asked it to, or a signal had it drain or stop.
     `stuck_loops` are those of its loops that have made no progress for longer than they may.
     """
@@ -54,6 +55,7 @@ class SeenDaemon:
     drain_requested_at: datetime | None
     silent_s: float
     running: Sequence[str]
+    cut: bool = False
     stuck_loops: Sequence[str] = ()
 
 

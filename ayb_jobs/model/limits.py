@@ -102,9 +102,9 @@ def _check_number(name: str, value: Any, least: int) -> None:
 class Limit:
     """A limit as an operator sees it.
 
-    `waiting` counts the jobs that wait under it, up to 10,000, and `running` those that run. `tokens` are the starts
-    that its rate allows now; None if it has none. `waiting_for` names the live daemons that have not confirmed it: they
-    may still start jobs beside it.
+    `waiting` counts the jobs that wait under it, up to 10,000: if it is `cut`, at least so many do. `running` counts
+    those that run. `tokens` are the starts that its rate allows now; None if it has none. `waiting_for` names the live
+    daemons that have not confirmed it: they may still start jobs beside it.
     """
 
     new: NewLimit
@@ -114,6 +114,7 @@ class Limit:
     running: int
     tokens: int | None
     waiting_for: Sequence[str]
+    cut: bool = False
 
     @property
     def words(self) -> str:

@@ -87,7 +87,8 @@ class NewPause:
 class Pausable:
     """A queue, a job type or a key of a limit as an operator sees it.
 
-    `due` counts the jobs that wait and are due, of a type among the first 10,000 alone; `running` those that run.
+    `due` counts the jobs that wait and are due, of a type among the first 10,000 alone; `running` those that run. If it
+    is `cut`, not all due jobs were looked at: at least so many are.
     `daemons` live and serve it: of a key, those that know a type of its limit. `pause` is None if it is not paused;
     `waiting_for` names the live daemons that have not confirmed it yet, and may still start what they hold.
     """
@@ -99,3 +100,4 @@ class Pausable:
     daemons: int
     pause: Pause | None
     waiting_for: Sequence[str]
+    cut: bool = False

@@ -55,11 +55,14 @@ class Reason:
 class Wait:
     """How things stand with a job, or with many of one type in one queue, of which `job_id` is the first.
 
+    If it is `cut`, not all that wait were looked at: there are at least so many `jobs`.
+
     What is about no job, such as schedules that are disabled, has no id.
     """
 
     reason: Reason
     jobs: int = 1
+    cut: bool = False
     job_id: str | None = None
     type: str | None = None
     queue: str | None = None

@@ -11,9 +11,12 @@ from ayb_jobs.wire.text import object_text
 CALLBACKS = {f"on{event.capitalize()}": f"on_{event}" for event in EVENTS}
 
 
-def progress_fields(batch: Batch) -> dict[str, int]:
-    """Return how many members of a batch are in each state, and how many of a hundred have ended."""
-    return {
+def progress_fields(batch: Batch) -> dict[str, Any]:
+    """Return how many members of a batch are in each state, and how many of a hundred have ended.
+
+    If not all members were counted, `percent` is left out.
+    """
+    fields = {
         "queued": batch.queued,
         "running": batch.running,
         "completed": batch.completed,
@@ -21,7 +24,9 @@ def progress_fields(batch: Batch) -> dict[str, int]:
         "canceled": batch.canceled,
         "total": batch.total,
         "percent": batch.percent,
+        "atLeast": batch.cut,
     }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def batch_text(batch: Batch) -> str:

@@ -20,6 +20,7 @@ def daemon_text(seen: SeenDaemon) -> str:
         "drainRequestedAt": seen.drain_requested_at,
         "silentSec": seen.silent_s,
         "running": seen.running,
+        "atLeast": seen.cut,
         "stuckLoops": seen.stuck_loops or None,
     }
     return object_text(fields)

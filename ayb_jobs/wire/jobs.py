@@ -25,7 +25,7 @@ def job_text(
     *,
     wait_reason: str | None = None,
     family: Family = NOBODY,
-    batch_progress: Mapping[str, int] | None = None,
+    batch_progress: Mapping[str, Any] | None = None,
 ) -> str:
     """Return a job's JSON, with why it waits, its parents and children, and how far its batch is, if that is known."""
     return object_text(
@@ -79,11 +79,11 @@ def _relatives(relatives: Sequence[Relative]) -> list[dict[str, Any]] | None:
     return told or None
 
 
-def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int]) -> str:
+def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int], unclaimable_cut: bool) -> str:
     """Return the JSON of the counts.
 
-    `estimated` names those that are estimates. `unclaimable` counts by type the due jobs that no live daemon can run.
-    Both are left out if there are none.
+    `estimated` names those that are estimates. `unclaimable` counts by type the due jobs that no live daemon can run;
+    `unclaimableAtLeast` tells that not all due jobs were looked at. Each is left out if there are none.
     """
     return object_text(
         {
@@ -91,6 +91,7 @@ def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int]) -> str:
             "oldestQueuedAgeSec": stats.oldest_queued_age_s,
             "estimated": sorted(stats.estimated) or None,
             "unclaimable": dict(unclaimable) or None,
+            "unclaimableAtLeast": unclaimable_cut or None,
         }
     )
 

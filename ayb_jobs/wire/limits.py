@@ -27,6 +27,7 @@ def limit_text(seen: Limit) -> str:
             **limit_fields(seen.new),
             "waiting": seen.waiting,
             "running": seen.running,
+            "atLeast": seen.cut,
             "tokens": seen.tokens,
             "setBy": seen.set_by,
             "setAt": seen.set_at,

@@ -10,6 +10,7 @@ def pausable_text(seen: Pausable) -> str:
         "name": seen.name,
         "due": seen.due,
         "running": seen.running,
+        "atLeast": seen.cut,
         "daemons": seen.daemons,
         "paused": None if seen.pause is None else Stored(pause_text(seen.pause)),
         "waitingFor": list(seen.waiting_for) if seen.pause else None,

@@ -12,6 +12,7 @@ def wait_text(wait: Wait) -> str:
             "reason": wait.reason.words,
             "remedy": wait.reason.remedy,
             "jobs": wait.jobs,
+            "atLeast": wait.cut,
             "jobId": wait.job_id,
             "type": wait.type,
             "queue": wait.queue,

@@ -67,7 +67,7 @@ def test_a_fleet_that_drains_as_a_whole_takes_no_jobs_and_that_is_said(conn: Con
     assert found.fact == "no daemon takes jobs: 1 daemon drains, and ends when its handlers have"
     assert no_daemon(look_at_fleet(conn), host="here") is None
     make_job(conn, type="test")
-    assert unclaimable_jobs(conn) == {"test": 1}
+    assert unclaimable_jobs(conn).by_type == {"test": 1}
     conn.execute("UPDATE _ayb_job_workers SET drain_requested_at = NULL")
     assert no_daemon(look_at_fleet(conn)) is None
-    assert unclaimable_jobs(conn) == {}
+    assert unclaimable_jobs(conn).by_type == {}

@@ -447,14 +447,14 @@ def test_jobs_that_wait_are_grouped_with_the_reason_of_the_first(conn: Connectio
     mail(conn, queue="heavy", priority=3)
     mail(conn, queue="heavy", run_at=LATER)
     lost = mail(conn, "running", worker_id="gone")
-    waits = why_waits(conn)
+    waits = why_waits(conn).first
     assert [(wait.reason.kind, wait.jobs) for wait in waits] == [
         (WaitKind.DAEMON_GONE, 1), (WaitKind.UNSERVED, 2), (WaitKind.DELAYED, 1), (WaitKind.SCHEDULES_DISABLED, 0),
     ]  # fmt: skip
     assert [wait.job_id for wait in waits[:2]] == [lost, first]
     assert waits[-1].reason.words == "1 schedule is disabled: `nightly`"
-    assert [wait.reason.kind for wait in why_waits(conn, queue="heavy")] == [WaitKind.UNSERVED, WaitKind.DELAYED]
-    assert why_waits(conn, queue="none") == []
+    assert [wait.reason.kind for wait in why_waits(conn, queue="heavy").first] == [WaitKind.UNSERVED, WaitKind.DELAYED]
+    assert why_waits(conn, queue="none").first == []
 
 
 def test_the_fleet_is_looked_at_once_however_many_groups_wait(
@@ -471,7 +471,7 @@ def test_the_fleet_is_looked_at_once_however_many_groups_wait(
     monkeypatch.setattr(waiting, "live_runners", counted)
     for number in range(5):
         mail(conn, type=f"type_{number}")
-    assert len(why_waits(conn)) == 5
+    assert len(why_waits(conn).first) == 5
     assert len(looks) == 1
 
 
@@ -535,7 +535,7 @@ def test_a_daemon_that_drains_or_stops_by_a_signal_is_not_who_will_run_a_job(
             drains = "no daemon takes jobs: 1 daemon drains, and takes no more"
             eventually(lambda: why_job(conn, job_id).reason.words == drains, within_s=60)
             # A look that was under way may lease it meanwhile, and it is released.
-            eventually(lambda: unclaimable_jobs(conn) == {"mail": 1}, within_s=60)
+            eventually(lambda: unclaimable_jobs(conn).by_type == {"mail": 1}, within_s=60)
         finally:
             release.set()
             ending.join()

@@ -447,7 +447,7 @@ def test_a_locked_job_that_is_to_end_canceled_is_found_to_be_locked(database_url
 def test_a_job_that_is_to_end_canceled_and_lost_its_daemon_is_told_as_lost(conn: Connection) -> None:
     job_id = make_job(conn, "running")
     ask(conn, job_id)
-    assert [(group.jobs, group.first_id) for group in list_waiting(conn)] == [(1, job_id)]
+    assert [(group.jobs, group.first_id) for group in list_waiting(conn).first] == [(1, job_id)]
 
 
 def test_statements_are_canceled_again_after_an_error_of_the_database(

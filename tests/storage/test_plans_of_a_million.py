@@ -54,7 +54,7 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     limited.LEASE_BESIDE_LIMITS: (20_000, LEASE),
     limited.FIND_WAITING_LIMITS: (3000, {"idle": ["few"]}),  # it counts what runs, up to the limit's 2,000
     successors.FIND_STRANDED: (500, FEW),
-    LIST_KEYS: (60_000, {"name": "few", "most": 20}),
+    LIST_KEYS: (60_000, {"name": "few", "most": 20, "counted": 1000}),
 }
 
 

@@ -201,9 +201,9 @@ def test_a_lease_that_began_after_a_pause_keeps_it_from_nothing(conn: Connection
 def test_a_worker_is_known_like_a_daemon_and_its_types_are_no_longer_unclaimable(conn: Connection) -> None:
     make_job(conn)
     make_job(conn)
-    assert unclaimable_jobs(conn) == {"test": 2}
+    assert unclaimable_jobs(conn).by_type == {"test": 2}
     lease(conn, n=1)
-    assert unclaimable_jobs(conn) == {}
+    assert unclaimable_jobs(conn).by_type == {}
     (seen,) = list_daemons(conn)
     assert (seen.daemon.id, seen.daemon.types, seen.daemon.queues, seen.daemon.version) == (
         "w",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ayb_jobs.checks.why import why_job, why_waits
+from ayb_jobs.checks.why import Waits, why_job, why_waits
 from ayb_jobs.cli.backend.acting import EnqueueingBackend
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.operations import bulk
@@ -28,7 +28,8 @@ class DatabaseJobs(EnqueueingBackend):
 
     def job_stats(self) -> str:
         """Return the number of jobs in each state."""
-        return stats_text(job_stats(self._conn), unclaimable=unclaimable_jobs(self._conn))
+        unclaimable = unclaimable_jobs(self._conn)
+        return stats_text(job_stats(self._conn), unclaimable=unclaimable.by_type, unclaimable_cut=unclaimable.cut)
 
     def get_job(self, job_id: str) -> str:
         """Return a job, with why it waits."""
@@ -39,8 +40,8 @@ class DatabaseJobs(EnqueueingBackend):
 
     def why(self, job_id: str | None, queue: str | None) -> str:
         """Return why a job waits, or those of a queue do, or any do."""
-        found = [why_job(self._conn, job_id)] if job_id else why_waits(self._conn, queue=queue)
-        return page_text(map(wait_text, found))
+        found = Waits([why_job(self._conn, job_id)]) if job_id else why_waits(self._conn, queue=queue)
+        return page_text(map(wait_text, found.first), atLeast=found.more)
 
     def list_executions(self, job_id: str, *, limit: int) -> str:
         """Return a page of a job's attempts, the newest first."""

@@ -13,7 +13,8 @@ class DatabasePauses(DatabaseBackend):
 
     def list_pausable(self, kind: PauseKind) -> str:
         """Return the queues, the types or the keys, by name."""
-        return page_text(map(pausable_text, list_pausable(self._conn, kind)))
+        found = list_pausable(self._conn, kind)
+        return page_text(map(pausable_text, found.first), atLeast=found.more)
 
     def get_pausable(self, kind: PauseKind, name: str) -> str:
         """Return a queue, a type or a key."""

@@ -34,9 +34,11 @@ def why(options: Options, job_id: str, queue: str | None) -> None:
     waits = decoded(text)["items"]
     if options.output == "csv":
         print_csv(waits)
+        output.say_if_more(text, "groups of waiting jobs")
         return
     lines = [line for wait in waits for line in lines_of(wait, alone=bool(job_id))]
     click.echo("\n".join(map(output.one_line, lines)) or "No job waits.")
+    output.say_if_more(text, "groups of waiting jobs")
 
 
 def lines_of(wait: dict[str, Any], *, alone: bool) -> list[str]:
@@ -44,14 +46,14 @@ def lines_of(wait: dict[str, Any], *, alone: bool) -> list[str]:
     remedy = [f"  Do: {wait['remedy']}"] if "remedy" in wait else []
     if alone or "jobId" not in wait:
         return [as_sentence(wait["reason"]), *remedy]
-    if wait["jobs"] == 1:
+    if wait["jobs"] == 1 and not wait["atLeast"]:
         return [as_ended(f"{wait['type']} {wait['jobId']} in queue {wait['queue']}: {wait['reason']}"), *remedy]
-    jobs = count_words(wait["jobs"], f"{wait['type']} job")
+    jobs = count_words(wait["jobs"], f"{wait['type']} job", cut=wait["atLeast"])
     return [as_ended(f"{jobs} in queue {wait['queue']}; the first, {wait['jobId']}: {wait['reason']}"), *remedy]
 
 
 def print_csv(waits: list[dict[str, Any]]) -> None:
     """Print waits as a table for programs."""
     keys = ["jobs", "type", "queue", "jobId", "kind", "reason", "remedy"]
-    rows = [[str(wait.get(key, "")) for key in keys] for wait in waits]
+    rows = [[output.so_many(wait["jobs"], wait), *(str(wait.get(key, "")) for key in keys[1:])] for wait in waits]
     output.print_table([output.Column(title=key.upper()) for key in keys], rows, form="csv")

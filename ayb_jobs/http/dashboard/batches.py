@@ -11,6 +11,7 @@ from ayb_jobs.http.dashboard.shell import Fields, Visitor, query
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.batches import Batch, BatchState
 from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.words import counted
 from ayb_jobs.operations import batches as operations
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.queue.batch_views import get_batch, list_batches
@@ -61,14 +62,20 @@ def batches(visit: Visitor) -> Response:
 
 
 def _shown(batch: Batch) -> dict[str, Any]:
-    ended = f"{batch.ended:,} of {batch.total:,}"
+    ended = f"{_counted(batch, 'ended')} of {_counted(batch, 'total')}"
     fill = "f-bad" if batch.failed else "f-warn" if batch.canceled else "f-run"
     return {
         "batch": batch,
         "word": STATES[batch.state],
         "ended": ended,
-        "gauge": charts.gauge(batch.percent, f"{ended} jobs have ended", fill),
+        "failed": _counted(batch, "failed"),
+        "gauge": "" if batch.percent is None else charts.gauge(batch.percent, f"{ended} jobs have ended", fill),
     }
+
+
+def _counted(batch: Batch, name: str) -> str:
+    """Return how many members a batch has of a state, or in all, as far as they were counted."""
+    return counted(getattr(batch, name), most=None, cut=batch.cut)
 
 
 def show(visit: Visitor, batch_id: BatchId) -> Response:
@@ -77,7 +84,7 @@ def show(visit: Visitor, batch_id: BatchId) -> Response:
         at = now(conn)
         batch = get_batch(conn, _checked(batch_id))
     counts = [
-        (word, getattr(batch, name), f"/jobs?{query(state=shown, batch_id=batch.id)}")
+        (word, _counted(batch, name), f"/jobs?{query(state=shown, batch_id=batch.id)}")
         for name, word, shown in (
             ("queued", "wait", "waiting"),
             ("running", "run", "running"),
@@ -115,7 +122,7 @@ def ask_cancel(visit: Visitor, batch_id: BatchId) -> Response:
         now=at,
         title="Cancel this batch?",
         batch=batch,
-        about=f"{batch.description or batch.id}: {batch.queued:,} of its jobs wait, {batch.running:,} run.",
+        about=f"{batch.description or batch.id}: {_counted(batch, 'queued')} of its jobs wait, {_counted(batch, 'running')} run.",
     )
 
 

@@ -11,10 +11,10 @@ from ayb_jobs.http.dashboard.payloads import Progress, progress_of, progress_val
 from ayb_jobs.http.dashboard.shell import Fields, Visitor, query
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.daemons import SeenDaemon, checked_daemon
-from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.model.words import count_words, counted, span_words
 from ayb_jobs.operations import daemons as operations
 from ayb_jobs.storage.clock import now
-from ayb_jobs.storage.fleet.daemons import ALIVE_S, find_daemon, list_daemons
+from ayb_jobs.storage.fleet.daemons import ALIVE_S, MOST_RUNNING, find_daemon, list_daemons
 from ayb_jobs.storage.queue.queues import RunningJob, list_running
 
 DAY_S = 86400.0
@@ -45,12 +45,12 @@ def daemons(visit: Visitor) -> Response:
     with visit.reading() as conn:
         at = now(conn)
         daemons = list_daemons(conn, alive_s=DAY_S)
-        running = [_running(each, visit) for each in list_running(conn)]
+        running = [_running(each, visit) for each in list_running(conn, limit=MOST_RUNNING)]
     alive = [seen for seen in daemons if seen.silent_s <= ALIVE_S]
     known = {seen.daemon.id for seen in alive}
     slots = sum(seen.daemon.slots for seen in alive)
     gone = len(daemons) - len(alive)
-    busy = sum(each.worker_id in known for each in running)
+    busy = counted(sum(len(seen.running) for seen in alive), most=None, cut=any(seen.cut for seen in alive))
     return visit.page(
         "daemons.html",
         now=at,
@@ -58,6 +58,7 @@ def daemons(visit: Visitor) -> Response:
         summary=f"{len(alive)} alive{f', {gone} gone' if gone else ''}; {busy} of {count_words(slots, 'slot')} busy.",
         daemons=[_daemon(seen, running) for seen in sorted(daemons, key=lambda seen: -seen.silent_s // ALIVE_S)],
         orphans=[each for each in running if each.worker_id not in known],
+        is_cut=len(running) >= MOST_RUNNING,
     )
 
 
@@ -72,6 +73,7 @@ def _running(job: RunningJob, visit: Visitor) -> Running:
 def _daemon(seen: SeenDaemon, running: Sequence[Running]) -> dict[str, Any]:
     daemon = seen.daemon
     its = [each for each in running if each.worker_id == daemon.id]
+    more = len(seen.running) - len(its[:MOST_ROWS])
     up = span_words((seen.heartbeat_at - seen.started_at).total_seconds())
     about = (
         f"host {daemon.host}, pid {daemon.pid}, version {daemon.version}, up {up}; serves {', '.join(daemon.queues)}"
@@ -80,9 +82,9 @@ def _daemon(seen: SeenDaemon, running: Sequence[Running]) -> dict[str, Any]:
         "seen": seen,
         "word": _word_of(seen),
         "about": about,
-        "slots": charts.slots(min(len(its), daemon.slots), daemon.slots, sum(each.is_past for each in its)),
+        "slots": charts.slots(min(len(seen.running), daemon.slots), daemon.slots, sum(each.is_past for each in its)),
         "running": its[:MOST_ROWS],
-        "more": max(0, len(its) - MOST_ROWS),
+        "more": counted(more, most=None, cut=seen.cut) if more > 0 else "",
         "drain_href": f"/daemons/drain?{query(id=daemon.id)}" if _takes_jobs(seen) else "",
     }
 
@@ -113,7 +115,7 @@ def ask_drain(visit: Visitor) -> Response:
         now=at,
         title="Drain this daemon?",
         question="Drain this daemon?",
-        about=f"{id_}; {count_words(len(seen.running), 'job runs', 'jobs run')} there.",
+        about=f"{id_}; {count_words(len(seen.running), 'job runs', 'jobs run', cut=seen.cut)} there.",
         effect="It takes no more jobs, and its process ends when its handlers have. Nothing tells them to. "
         "Whoever supervises it may start it again.",
         action="/daemons/drain",

@@ -16,7 +16,7 @@ from ayb_jobs.model.words import as_sentence, counted, span_words
 from ayb_jobs.operations import limits as operations
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.limits import MOST_KEYS, LimitKey, find_limit, list_keys, list_limits
+from ayb_jobs.storage.fleet.limits import COUNTED_OF_KEY, MOST_KEYS, LimitKey, find_limit, list_keys, list_limits
 
 NUMBERS = ("max_running", "key_max_running", "burst", "key_burst")
 FORM = ("name", "types", "key_field", "rate", "key_rate", *NUMBERS)
@@ -51,7 +51,7 @@ def _shown(limit: Limit) -> dict[str, Any]:
         "about": f"{', '.join(new.types)}{f' by {new.key_field}' if new.key_field else ''}: {limit.words}",
         "running": _taken(limit.running, new.max_running),
         "tokens": "–" if limit.tokens is None else f"{limit.tokens:,} of {new.burst:,}",
-        "waiting": counted(limit.waiting),
+        "waiting": counted(limit.waiting, most=None, cut=limit.cut),
         "unconfirmed": ", ".join(limit.waiting_for),
         "keys_href": f"/queues?{query(limit=new.name)}#keys" if has_keys else "",
         "edit_href": f"/queues/limit?{query(name=new.name)}",
@@ -63,7 +63,7 @@ def _key(key: LimitKey, limit: Limit) -> dict[str, Any]:
     return {
         "name": key.key,
         "running": _taken(key.running, limit.new.key_max_running),
-        "waiting": counted(key.waiting, most=1000),
+        "waiting": counted(key.waiting, most=COUNTED_OF_KEY),
         "held": "–" if key.held_s is None else span_words(key.held_s),
     }
 

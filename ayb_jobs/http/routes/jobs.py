@@ -213,7 +213,8 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
 def stats(services: Given) -> Response:
     """Count jobs by state."""
     with reading(services.database, services.read_timeout_s) as conn:
-        return answer(stats_text(job_stats(conn), unclaimable=unclaimable_jobs(conn)))
+        unclaimable = unclaimable_jobs(conn)
+        return answer(stats_text(job_stats(conn), unclaimable=unclaimable.by_type, unclaimable_cut=unclaimable.cut))
 
 
 def show(services: Given, job_id: JobId) -> Response:

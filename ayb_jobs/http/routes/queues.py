@@ -73,7 +73,8 @@ def _add(routes: APIRouter, kind: PauseKind, noun: str) -> None:
 def list_all(kind: PauseKind, services: Given) -> Response:
     """List what has jobs, is served, or is paused."""
     with reading(services.database, services.read_timeout_s) as conn:
-        return answer(page_text(map(pausable_text, list_pausable(conn, kind))))
+        found = list_pausable(conn, kind)
+        return answer(page_text(map(pausable_text, found.first), atLeast=found.more))
 
 
 def show(kind: PauseKind, services: Given, name: Name) -> Response:

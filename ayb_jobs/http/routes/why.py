@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from ayb_jobs.checks.why import why_job, why_waits
+from ayb_jobs.checks.why import Waits, why_job, why_waits
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.parsing import OURS
 from ayb_jobs.http.requests import GUARDED, Given, documented
@@ -33,5 +33,5 @@ def why(
     if job and queue:
         raise InvalidInput("give a job or a queue, not both", field="queue")
     with reading(services.database, services.read_timeout_s) as conn:
-        found = [why_job(conn, checked_id(job))] if job else why_waits(conn, queue=queue or None)
-    return answer(page_text(map(wait_text, found)))
+        found = Waits([why_job(conn, checked_id(job))]) if job else why_waits(conn, queue=queue or None)
+    return answer(page_text(map(wait_text, found.first), atLeast=found.more))

@@ -14,6 +14,8 @@ from ayb_jobs.storage.rows import one_row
 
 # A daemon that was silent for so long is no longer shown as alive.
 ALIVE_S = 60.0
+# So many jobs that a daemon runs are named.
+MOST_RUNNING = 1000
 
 
 BEAT = """
@@ -125,7 +127,7 @@ LIST_DAEMONS = """
             SELECT job.id::text FROM _ayb_jobs AS job
             WHERE job.state = 'running' AND job.worker_id = daemon.id
             ORDER BY job.id
-            LIMIT 1000
+            LIMIT %(most)s + 1
         ) AS running
     FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
@@ -137,13 +139,13 @@ LIST_DAEMONS = """
 def list_daemons(conn: Connection, *, alive_s: float = ALIVE_S) -> list[SeenDaemon]:
     """Return the daemons that were heard of within `alive_s` seconds, in the order of their start."""
     with conn.cursor(row_factory=kwargs_row(as_seen)) as cursor:
-        return cursor.execute(LIST_DAEMONS, {"alive_s": alive_s, "only": None}).fetchall()
+        return cursor.execute(LIST_DAEMONS, {"alive_s": alive_s, "only": None, "most": MOST_RUNNING}).fetchall()
 
 
 def find_daemon(conn: Connection, worker_id: str) -> SeenDaemon | None:
     """Return a live daemon; None if there is none of this id."""
     with conn.cursor(row_factory=kwargs_row(as_seen)) as cursor:
-        return cursor.execute(LIST_DAEMONS, {"alive_s": ALIVE_S, "only": worker_id}).fetchone()
+        return cursor.execute(LIST_DAEMONS, {"alive_s": ALIVE_S, "only": worker_id, "most": MOST_RUNNING}).fetchone()
 
 
 def as_seen(
@@ -163,7 +165,8 @@ def as_seen(
         heartbeat_at=heartbeat_at,
         drain_requested_at=drain_requested_at,
         silent_s=silent_s,
-        running=running,
+        running=running[:MOST_RUNNING],
+        cut=len(running) > MOST_RUNNING,
         stuck_loops=stuck_loops,
     )
 

@@ -20,6 +20,10 @@ from ayb_jobs.storage.fleet.open_leases import READ_OPEN_BEFORE_LIMITS, read_beh
 from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES
 from ayb_jobs.storage.rows import one_row
 
+# So many jobs that wait under a limit are counted, and so many of one of its keys.
+COUNTED = 10_000
+COUNTED_OF_KEY = 1000
+
 FIND_OTHER_LIMIT = """
     SELECT type, name::text
     FROM _ayb_job_limits CROSS JOIN unnest(types) AS type
@@ -109,7 +113,7 @@ LIST_LIMITS = f"""
         held.rate::text, held.burst, held.key_rate::text, held.key_burst, held.set_by::text, held.set_at,
         (
             SELECT count(*) FROM (
-                SELECT FROM _ayb_jobs AS job WHERE job.state = 'queued' AND job.limited_by = held.name LIMIT 10000
+                SELECT FROM _ayb_jobs AS job WHERE job.state = 'queued' AND job.limited_by = held.name LIMIT %(counted)s
             ) AS under
         ) AS waiting,
         (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = held.name) AS running,
@@ -145,10 +149,11 @@ class _Row(NamedTuple):
 
 def list_limits(conn: Connection, *, only: str | None = None) -> list[Limit]:
     """Return the limits by name, or the one of a name."""
+    values = {"alive_s": ALIVE_S, "only": only, "counted": COUNTED}
 
     def read() -> list[_Row]:
         with conn.cursor(row_factory=class_row(_Row)) as cursor:
-            return cursor.execute(LIST_LIMITS, {"alive_s": ALIVE_S, "only": only}, prepare=False).fetchall()
+            return cursor.execute(LIST_LIMITS, values, prepare=False).fetchall()
 
     return [
         Limit(
@@ -158,7 +163,7 @@ def list_limits(conn: Connection, *, only: str | None = None) -> list[Limit]:
                 key_burst=row.key_burst,
             ),
             set_by=row.set_by, set_at=row.set_at, waiting=row.waiting, running=row.running, tokens=row.tokens,
-            waiting_for=[*row.waiting_for, *leases],
+            waiting_for=[*row.waiting_for, *leases], cut=row.waiting >= COUNTED,
         )
         for row, leases in read_behind(conn, READ_OPEN_BEFORE_LIMITS, read)
     ]  # fmt: skip
@@ -209,7 +214,7 @@ LIST_KEYS = """
         FROM (
             SELECT FROM _ayb_jobs
             WHERE state = 'queued' AND limited_by = %(name)s AND limited_key = held.key
-            LIMIT 1000
+            LIMIT %(counted)s
         ) AS under
     ) AS waiting
     ORDER BY held.running DESC, held.key
@@ -218,8 +223,9 @@ LIST_KEYS = """
 
 def list_keys(conn: Connection, name: str, *, most: int = MOST_KEYS) -> list[LimitKey]:
     """Return the keys of a limit of which jobs run, the fullest first."""
+    values = {"name": name, "most": most, "counted": COUNTED_OF_KEY}
     with conn.cursor(row_factory=class_row(LimitKey)) as cursor:
-        return cursor.execute(LIST_KEYS, {"name": name, "most": most}, prepare=False).fetchall()
+        return cursor.execute(LIST_KEYS, values, prepare=False).fetchall()
 
 
 LOCK_LIMITS = "SELECT FROM _ayb_job_limits ORDER BY name FOR UPDATE"
@@ -295,7 +301,7 @@ COUNT_LIMITED = f"""
     SELECT held.name::text,
         (
             SELECT count(*) FROM (
-                SELECT FROM _ayb_jobs AS job WHERE job.state = 'queued' AND job.limited_by = held.name LIMIT 10000
+                SELECT FROM _ayb_jobs AS job WHERE job.state = 'queued' AND job.limited_by = held.name LIMIT %(counted)s
             ) AS under
         ),
         (SELECT count(*) FROM _ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = held.name),
@@ -316,4 +322,6 @@ class LimitCounts(NamedTuple):
 
 def count_limited(conn: Connection, *, most: int) -> dict[str, LimitCounts]:
     """Return the figures of the first `most` limits by name."""
-    return {name: LimitCounts(*counts) for name, *counts in conn.execute(COUNT_LIMITED, {"most": most})}
+    return {
+        name: LimitCounts(*counts) for name, *counts in conn.execute(COUNT_LIMITED, {"most": most, "counted": COUNTED})
+    }

@@ -11,6 +11,10 @@ from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.open_leases import READ_OPEN_BEFORE_PAUSES, read_behind
 from ayb_jobs.storage.fleet.pauses import as_pause
 
+# So many due jobs of one queue or key are counted, and of all types together; so many lanes are walked for types.
+COUNTED = 10_000
+MOST_LANES = 1000
+MOST = 1000
 # The queues are walked over by a loose scan of the index of queued jobs. Types have no index, and are counted among
 # those that come first.
 LIST_QUEUES = """
@@ -21,7 +25,7 @@ LIST_QUEUES = """
         FROM waiting
         WHERE waiting.name IS NOT NULL
     ), first AS MATERIALIZED (
-        SELECT name FROM waiting WHERE name IS NOT NULL LIMIT 1000
+        SELECT name FROM waiting WHERE name IS NOT NULL LIMIT %(most)s + 1
     ), alive AS MATERIALIZED (
         SELECT id, host, pid, version, queues, pauses_confirmed
         FROM _ayb_job_workers
@@ -35,6 +39,7 @@ LIST_QUEUES = """
         UNION SELECT unnest(queues) FROM alive
         UNION SELECT name FROM running
         UNION SELECT name FROM paused
+        UNION SELECT %(only)s::text
     )
     SELECT names.name,
         (
@@ -44,8 +49,8 @@ LIST_QUEUES = """
                     WHERE job.state = 'queued' AND job.queue = names.name AND job.priority = level.priority
                         AND job.run_at <= now()
                     ORDER BY job.run_at, job.id
-                    LIMIT 10000
-                ) AS in_lane LIMIT 10000
+                    LIMIT %(counted)s
+                ) AS in_lane LIMIT %(counted)s
             ) AS due
         ) AS due,
         coalesce((SELECT jobs FROM running WHERE running.name = names.name), 0) AS running,
@@ -54,11 +59,12 @@ LIST_QUEUES = """
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE paused.id > coalesce(alive.pauses_confirmed, -1) ORDER BY alive.id
-        ) AS waiting_for
+        ) AS waiting_for,
+        false AS cut
     FROM names LEFT JOIN paused ON paused.name = names.name
     WHERE names.name IS NOT NULL AND (%(only)s::text IS NULL OR names.name = %(only)s::text)
     ORDER BY names.name
-    LIMIT 1000
+    LIMIT %(most)s + 1
 """
 # Each lane is walked by itself, so that jobs that are due later are not.
 LIST_TYPES = """
@@ -85,14 +91,14 @@ LIST_TYPES = """
         SELECT type AS name, count(*) AS jobs
         FROM (
             SELECT job.type
-            FROM (SELECT queue, priority FROM lanes LIMIT 1000) AS lane CROSS JOIN LATERAL (
+            FROM (SELECT queue, priority FROM lanes LIMIT %(lanes)s) AS lane CROSS JOIN LATERAL (
                 SELECT type
                 FROM _ayb_jobs
                 WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
                 ORDER BY run_at, id
-                LIMIT 10000
+                LIMIT %(counted)s
             ) AS job
-            LIMIT 10000
+            LIMIT %(counted)s
         ) AS front
         GROUP BY type
     ), paused AS MATERIALIZED (
@@ -102,6 +108,7 @@ LIST_TYPES = """
         UNION SELECT name FROM running
         UNION SELECT name FROM due
         UNION SELECT name FROM paused
+        UNION SELECT %(only)s::text
     )
     SELECT names.name,
         coalesce((SELECT jobs FROM due WHERE due.name = names.name), 0) AS due,
@@ -111,11 +118,12 @@ LIST_TYPES = """
         ARRAY(
             SELECT format('%%s (pid %%s on %%s, version %%s)', alive.id, alive.pid, alive.host, alive.version)
             FROM alive WHERE paused.id > coalesce(alive.pauses_confirmed, -1) ORDER BY alive.id
-        ) AS waiting_for
+        ) AS waiting_for,
+        (SELECT sum(jobs) FROM due) >= %(counted)s IS TRUE OR EXISTS (SELECT FROM lanes OFFSET %(lanes)s) AS cut
     FROM names LEFT JOIN paused ON paused.name = names.name
     WHERE names.name IS NOT NULL AND (%(only)s::text IS NULL OR names.name = %(only)s::text)
     ORDER BY names.name
-    LIMIT 1000
+    LIMIT %(most)s + 1
 """
 # The keys that wait are walked over by a loose scan of the index of limited jobs.
 LIST_KEYS = """
@@ -136,7 +144,7 @@ LIST_KEYS = """
             LIMIT 1
         ) AS next
     ), first AS MATERIALIZED (
-        SELECT limit_name, key FROM waiting LIMIT 1000
+        SELECT limit_name, key FROM waiting LIMIT %(most)s + 1
     ), alive AS MATERIALIZED (
         SELECT id, host, pid, version, types, pauses_confirmed, limits_confirmed
         FROM _ayb_job_workers
@@ -163,8 +171,8 @@ LIST_KEYS = """
                     SELECT FROM _ayb_jobs AS job
                     WHERE job.state = 'queued' AND job.limited_by = names.limit_name AND job.limited_key = names.key
                         AND job.priority = level.priority AND job.run_at <= now()
-                    LIMIT 10000
-                ) AS in_lane LIMIT 10000
+                    LIMIT %(counted)s
+                ) AS in_lane LIMIT %(counted)s
             ) AS due
         ) AS due,
         coalesce((SELECT jobs FROM running WHERE (running.limit_name, running.key) = (names.limit_name, names.key)), 0) AS running,
@@ -175,13 +183,14 @@ LIST_KEYS = """
             FROM alive
             WHERE paused.id > coalesce(alive.pauses_confirmed, -1) OR held.id > coalesce(alive.limits_confirmed, -1)
             ORDER BY alive.id
-        ) AS waiting_for
+        ) AS waiting_for,
+        false AS cut
     FROM names
     LEFT JOIN _ayb_job_limits AS held ON held.name = names.limit_name
     LEFT JOIN paused ON paused.name = names.limit_name || '/' || names.key
     WHERE %(only)s::text IS NULL OR names.limit_name || '/' || names.key = %(only)s::text
     ORDER BY 1
-    LIMIT 1000
+    LIMIT %(most)s + 1
 """
 LISTS: Mapping[PauseKind, LiteralString] = {
     PauseKind.QUEUE: LIST_QUEUES,
@@ -201,16 +210,26 @@ class _Row(NamedTuple):
     paused_at: object
     until: object
     waiting_for: Sequence[str]
+    cut: bool
 
 
-def list_pausable(conn: Connection, kind: PauseKind, *, only: str | None = None) -> list[Pausable]:
+class Listed(NamedTuple):
+    """The first queues, types or keys by name, and whether there are `more`."""
+
+    first: Sequence[Pausable]
+    more: bool
+
+
+def list_pausable(conn: Connection, kind: PauseKind, *, only: str | None = None) -> Listed:
     """Return up to 1,000 queues, types or keys by name: those with jobs, that are served, or that are paused."""
+    values = {"alive_s": ALIVE_S, "only": only, "most": MOST, "counted": COUNTED, "lanes": MOST_LANES}
 
     def read() -> list[_Row]:
         with conn.cursor(row_factory=class_row(_Row)) as cursor:
-            return cursor.execute(LISTS[kind], {"alive_s": ALIVE_S, "only": only}, prepare=False).fetchall()
+            return cursor.execute(LISTS[kind], values, prepare=False).fetchall()
 
-    return [_pausable(kind, row, leases) for row, leases in read_behind(conn, READ_OPEN_BEFORE_PAUSES, read)]
+    found = [_pausable(kind, row, leases) for row, leases in read_behind(conn, READ_OPEN_BEFORE_PAUSES, read)]
+    return Listed(found[:MOST], more=len(found) > MOST)
 
 
 def _pausable(kind: PauseKind, row: _Row, leases: Sequence[str]) -> Pausable:
@@ -223,10 +242,11 @@ def _pausable(kind: PauseKind, row: _Row, leases: Sequence[str]) -> Pausable:
         daemons=row.daemons,
         pause=None if row.id is None else as_pause(kind=kind, **columns),
         waiting_for=[*row.waiting_for, *leases],
+        cut=row.cut or row.due >= COUNTED,
     )
 
 
 def find_pausable(conn: Connection, kind: PauseKind, name: str) -> Pausable:
     """Return a queue, a type or a key as it is now, even if nothing is known of it."""
     nothing = Pausable(kind=kind, name=name, due=0, running=0, daemons=0, pause=None, waiting_for=())
-    return next(iter(list_pausable(conn, kind, only=name)), nothing)
+    return next(iter(list_pausable(conn, kind, only=name).first), nothing)

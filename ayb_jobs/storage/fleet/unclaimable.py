@@ -133,12 +133,19 @@ def unclaimable_by_all(conn: Connection) -> Unclaimable:
     return found
 
 
-def unclaimable_jobs(conn: Connection) -> dict[str, int]:
+class UnclaimableTypes(NamedTuple):
+    """How many due jobs no live daemon can run, by type; if `cut`, at least so many of at least these types."""
+
+    by_type: dict[str, int]
+    cut: bool
+
+
+def unclaimable_jobs(conn: Connection) -> UnclaimableTypes:
     """Count, by type, the due jobs that no live daemon can run, among the 10,000 that come first."""
-    counts: dict[str, int] = {}
-    for row in _unclaimable_by_all(conn):
+    rows, counts = _unclaimable_by_all(conn), dict[str, int]()
+    for row in rows:
         counts[row.type] = counts.get(row.type, 0) + row.jobs
-    return counts
+    return UnclaimableTypes(counts, cut=bool(rows) and (rows[0].cut or rows[0].total > sum(counts.values())))
 
 
 def _unclaimable_by_all(conn: Connection) -> list[Any]:

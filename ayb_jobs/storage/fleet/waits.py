@@ -1,5 +1,6 @@
 """Which jobs wait, by type and queue, and the first of each, whose reason tells for them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from psycopg.rows import class_row
@@ -9,16 +10,30 @@ from ayb_jobs.storage.fleet.daemons import ALIVE_S
 
 # So many of each lane are looked at, due and not due; what is behind them waits for the same.
 LOOK = 1000
+MOST_LANES = 200
 MOST_GROUPS = 30
+MOST_DISABLED = 1000
 
 
 class Waiting(NamedTuple):
-    """Jobs of one type in one queue that wait alike: how many were seen, and the first of them."""
+    """Jobs of one type in one queue that wait alike: how many were seen, and the first of them.
+
+    If it is `cut`, not all were looked at: at least so many wait. `more` lanes may not have been looked at, either.
+    """
 
     type: str
     queue: str
     jobs: int
     first_id: str
+    cut: bool
+    more: bool
+
+
+class Listed(NamedTuple):
+    """What waits, as far as it was listed, and whether there is `more`."""
+
+    first: Sequence[Waiting]
+    more: bool
 
 
 # The lanes are walked by a loose scan. What waits for another attempt waits for another reason than what was enqueued
@@ -44,7 +59,7 @@ LIST_WAITING = """
         ) AS next
     ), seen AS (
         SELECT lane.queue, lane.priority, front.*
-        FROM (SELECT queue, priority FROM lanes LIMIT 200) AS lane
+        FROM (SELECT queue, priority FROM lanes LIMIT %(lanes)s) AS lane
         CROSS JOIN LATERAL (
             (
                 SELECT id, type, run_at, 0 AS sort
@@ -62,17 +77,24 @@ LIST_WAITING = """
                 LIMIT %(look)s
             )
         ) AS front
+    ), counted AS (
+        SELECT queue, priority, sort, type, count(*) AS jobs, (array_agg(id ORDER BY run_at, id))[1] AS first_id,
+            sum(count(*)) OVER (PARTITION BY queue, priority, sort > 0) >= %(look)s AS cut
+        FROM seen
+        GROUP BY queue, priority, sort, type
     )
-    SELECT type, queue, count(*) AS jobs, (array_agg(id::text ORDER BY priority, run_at, id))[1] AS first_id
-    FROM seen
+    SELECT type, queue, sum(jobs)::bigint AS jobs, (array_agg(first_id::text ORDER BY priority))[1] AS first_id,
+        bool_or(cut) AS cut, EXISTS (SELECT FROM lanes OFFSET %(lanes)s) AS more
+    FROM counted
     GROUP BY sort, type, queue
-    ORDER BY sort, count(*) DESC, queue, type
-    LIMIT %(most)s
+    ORDER BY sort, sum(jobs) DESC, queue, type
+    LIMIT %(most)s + 1
 """
 
 # The recoverer of a daemon takes a job over within 2 s of the end of its lease.
 LIST_LOST = """
-    SELECT type, queue, count(*) AS jobs, (array_agg(id::text ORDER BY lease_until, id))[1] AS first_id
+    SELECT type, queue, count(*) AS jobs, (array_agg(id::text ORDER BY lease_until, id))[1] AS first_id,
+        sum(count(*)) OVER () >= %(look)s AS cut, false AS more
     FROM (
         SELECT id, type, queue, lease_until
         FROM _ayb_jobs AS job
@@ -86,21 +108,23 @@ LIST_LOST = """
     ) AS lost
     GROUP BY type, queue
     ORDER BY count(*) DESC, queue, type
-    LIMIT %(most)s
+    LIMIT %(most)s + 1
 """
 
 
-def list_waiting(conn: Connection, *, queue: str | None = None) -> list[Waiting]:
+def list_waiting(conn: Connection, *, queue: str | None = None) -> Listed:
     """Return what waits in a queue, or in all: first what lost its daemon, then what is due, then the rest."""
-    values = {"queue": queue, "look": LOOK, "most": MOST_GROUPS, "alive_s": ALIVE_S}
+    values = {"queue": queue, "look": LOOK, "lanes": MOST_LANES, "most": MOST_GROUPS, "alive_s": ALIVE_S}
     with conn.cursor(row_factory=class_row(Waiting)) as cursor:
         lost = cursor.execute(LIST_LOST, values, prepare=False).fetchall()
-        return lost + cursor.execute(LIST_WAITING, values, prepare=False).fetchall()
+        rest = cursor.execute(LIST_WAITING, values, prepare=False).fetchall()
+    more = max(len(lost), len(rest)) > MOST_GROUPS or any(each.more for each in rest)
+    return Listed([*lost[:MOST_GROUPS], *rest[:MOST_GROUPS]], more)
 
 
-LIST_DISABLED = "SELECT name FROM _ayb_job_schedules WHERE NOT enabled ORDER BY name LIMIT 1000"
+LIST_DISABLED = "SELECT name FROM _ayb_job_schedules WHERE NOT enabled ORDER BY name LIMIT %(most)s"
 
 
 def list_disabled(conn: Connection) -> list[str]:
     """Return the names of the schedules that are disabled, up to 1,000."""
-    return [name for (name,) in conn.execute(LIST_DISABLED)]
+    return [name for (name,) in conn.execute(LIST_DISABLED, {"most": MOST_DISABLED})]

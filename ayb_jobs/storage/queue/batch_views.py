@@ -8,7 +8,7 @@ from psycopg.rows import class_row, dict_row
 from ayb_jobs.errors import Conflict, NotFound
 from ayb_jobs.model.batches import Batch, BatchState, Callback
 from ayb_jobs.model.checked import checked_id
-from ayb_jobs.model.job import Job
+from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.storage.database import Connection
 
 # The totals of a batch that is done are those at its end; members may have been retried or removed since. Of a batch
@@ -105,7 +105,13 @@ def find_batch_of(conn: Connection, job: Job) -> Batch | None:
 def _batches(conn: Connection, **values: Any) -> list[Batch]:
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(LIST_BATCHES, values, prepare=False).fetchall()
-    return [Batch(**{**row, "callbacks": [_callback(*each) for each in row["callbacks"]]}) for row in rows]
+    return [
+        Batch(
+            **{**row, "callbacks": [_callback(*each) for each in row["callbacks"]]},
+            cut=row["done_at"] is None and max(row[state] for state in JobState) >= values["most"],
+        )
+        for row in rows
+    ]
 
 
 def _callback(event: str, job_id: str, job_type: str, state: str | None) -> Callback:

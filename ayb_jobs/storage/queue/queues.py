@@ -142,7 +142,7 @@ LIST_RUNNING_JOBS = """
 """
 
 
-def list_running(conn: Connection, *, limit: int = 1000) -> list[RunningJob]:
+def list_running(conn: Connection, *, limit: int) -> list[RunningJob]:
     """Return up to `limit` jobs that run now, those that have run longest first."""
     with conn.cursor(row_factory=class_row(RunningJob)) as cursor:
         return cursor.execute(LIST_RUNNING_JOBS, {"limit": limit}, prepare=False).fetchall()

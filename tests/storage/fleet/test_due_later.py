@@ -17,6 +17,7 @@ DUE_LATER = """
     SELECT 'test', 'queue ' || number % 3, 1 + number % 4, now() + interval '1 day'
     FROM generate_series(1, 20000) AS number
 """
+LISTED = {"alive_s": 60, "only": None, "most": 1000, "counted": 10_000, "lanes": 1000}
 STATEMENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "a daemon's look": (unclaimable.COUNT_UNCLAIMABLE, {"types": ["test"], "queues": ["default"], "look": 10_000}),
     "everybody's look": (
@@ -25,8 +26,8 @@ STATEMENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
     "the longest wait": (lateness.FIND_LONGEST, {"alive_s": 60}),
     "paused jobs": (lateness.LIST_PAUSED_JOBS, {"most": 100}),
-    "types": (pausable.LIST_TYPES, {"alive_s": 60, "only": None}),
-    "queues": (pausable.LIST_QUEUES, {"alive_s": 60, "only": None}),
+    "types": (pausable.LIST_TYPES, LISTED),
+    "queues": (pausable.LIST_QUEUES, LISTED),
     "the level": (minutes.MEASURE_LEVEL, {"most": 10_000, "lanes": 1000}),
 }
 
@@ -59,4 +60,4 @@ def test_due_jobs_behind_those_that_are_due_later_are_counted(conn: Connection) 
     )
     found = unclaimable.count_unclaimable(conn, types=["known"], queues=["queue 2"])
     assert found == unclaimable.Unclaimable(types={"strange": 2}, queues={"other": 1})
-    assert unclaimable.unclaimable_jobs(conn) == {"known": 2, "strange": 2}
+    assert unclaimable.unclaimable_jobs(conn).by_type == {"known": 2, "strange": 2}

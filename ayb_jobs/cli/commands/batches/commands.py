@@ -78,8 +78,10 @@ def print_batch(batch: dict[str, Any], now: datetime) -> None:
 def progress_words(progress: dict[str, Any]) -> str:
     """Say how many members have ended, and how."""
     ended = progress["total"] - progress["queued"] - progress["running"]
-    words = f"{ended:,} of {progress['total']:,} ended ({progress['percent']} %)"
-    others = ", ".join(f"{progress[name]:,} {name}" for name in ("failed", "canceled", "running") if progress[name])
+    percent = f" ({progress['percent']} %)" if "percent" in progress else ""
+    words = f"{output.so_many(ended, progress)} of {output.so_many(progress['total'], progress)} ended{percent}"
+    names = [name for name in ("failed", "canceled", "running") if progress[name]]
+    others = ", ".join(f"{output.so_many(progress[name], progress)} {name}" for name in names)
     return f"{words}: {others}" if others else words
 
 
@@ -106,10 +108,10 @@ def print_batches(options: Options, found: list[dict[str, Any]], when: Callable[
         [
             one["id"],
             one["state"],
-            str(one["progress"]["total"]),
-            f"{one['progress']['percent']} %",
-            str(one["progress"]["failed"]),
-            str(one["progress"]["canceled"]),
+            output.so_many(one["progress"]["total"], one["progress"]),
+            f"{one['progress']['percent']} %" if "percent" in one["progress"] else "",
+            output.so_many(one["progress"]["failed"], one["progress"]),
+            output.so_many(one["progress"]["canceled"], one["progress"]),
             when(one["createdAt"]),
             one.get("description", ""),
         ]

@@ -34,4 +34,5 @@ def stats(options: Options) -> None:
         output.say(f"The oldest due job has waited for {duration(oldest_s)}.")
     if unclaimable := counts.get("unclaimable"):
         listed = ", ".join(f"{output.one_line(name)} {count:,}" for name, count in unclaimable.items())
-        output.say(f"Due, and no live daemon can run them: {listed}.")
+        least = ", and there are more" if counts.get("unclaimableAtLeast") else ""
+        output.say(f"Due, and no live daemon can run them: {listed}{least}.")

@@ -63,7 +63,8 @@ def warn_of_kept_keys(seen: dict[str, Any]) -> None:
     """Say on stderr how many jobs keep the keys that they got from the key field before."""
     if not seen["waiting"]:
         return
-    jobs = count_words(seen["waiting"], "job that waits keeps its key", "jobs that wait keep their keys", most=10_000)
+    waiting, cut = seen["waiting"], seen["atLeast"]
+    jobs = count_words(waiting, "job that waits keeps its key", "jobs that wait keep their keys", cut=cut)
     remedy = "the new key field is for jobs that come; to have it hold for all, remove the limit and set it again"
     output.say(output.one_line(f"ayb-jobs: warning: {jobs}: {remedy}"))
 
@@ -110,7 +111,7 @@ def print_limits(options: Options, found: list[dict[str, Any]]) -> None:
     ]
     rows = [
         [
-            one["name"], allowed(one), one.get("keyField", ""), str(one["waiting"]), str(one["running"]),
+            one["name"], allowed(one), one.get("keyField", ""), output.so_many(one["waiting"], one), str(one["running"]),
             str(one.get("tokens", "")), ", ".join(one["waitingFor"]), ", ".join(one["types"]),
         ]
         for one in found

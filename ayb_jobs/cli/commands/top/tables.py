@@ -125,7 +125,7 @@ def daemon_row(seen: SeenDaemon) -> list[str]:
     return [
         f"{daemon.host} {daemon.pid}",
         "stuck" if seen.stuck_loops else "drains" if seen.drain_requested_at else "alive",
-        f"{len(seen.running):,} of {daemon.slots:,}",
+        f"{counted(len(seen.running), most=None, cut=seen.cut)} of {daemon.slots:,}",
         f"{span_words(seen.silent_s)} ago",
         span_words((seen.heartbeat_at - seen.started_at).total_seconds()),
         ", ".join(daemon.queues),
