@@ -6,7 +6,7 @@ import math
 import re
 import sys
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,12 @@ class Duration(click.ParamType):
 
 
 class Instant(click.ParamType):
-    """An instant in ISO 8601, with its time zone."""
+    """An instant in ISO 8601, with its time zone; its year in UTC is one of `years`."""
 
     name = "when"
+
+    def __init__(self, years: range = range(MINYEAR, MAXYEAR + 1)) -> None:
+        self._years = years
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the instant as the API takes it."""
@@ -118,7 +121,17 @@ class Instant(click.ParamType):
             self.fail(f"{value!r} is not an instant such as 2030-01-31T09:00:00+01:00", param, ctx)
         if instant.tzinfo is None:
             self.fail(f"{value!r} has no time zone; add one, such as +00:00 or Z", param, ctx)
+        try:
+            instant = instant.astimezone(UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is too far away: {self._right}", param, ctx)
+        if instant.year not in self._years:
+            self.fail(f"{value!r} is too far away: {self._right}", param, ctx)
         return instant.isoformat()
+
+    @property
+    def _right(self) -> str:
+        return f"its year in UTC should be from {self._years[0]} to {self._years[-1]}"
 
 
 class Moment(click.ParamType):
@@ -139,5 +152,7 @@ JSON = JsonValue()
 TRUTH = Truth()
 DURATION = Duration()
 INSTANT = Instant()
+# With a year to spare at both ends, so that hours can be added to it and it can be told in any zone.
+CALENDAR_INSTANT = Instant(range(MINYEAR + 1, MAXYEAR))
 MOMENT = Moment()
 LIMIT = WholeNumber(1, MAX_LIMIT, clamp=True)

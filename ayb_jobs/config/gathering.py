@@ -61,6 +61,7 @@ class Gathered:
         self.tree: dict[str, Any] = {}
         self.origins: dict[Path_, Origin] = {}
         self.problems: list[Problem] = []
+        self.file = ""
         self.text = ""
         self.notes: list[str] = []
         self.aybs_file: str | None = None
@@ -69,7 +70,8 @@ class Gathered:
         """Take everything from the file; from AYB's own what is ours too."""
         if file is None:
             return
-        self.put_toml(sources.read_text(file), str(file))
+        self.file = str(file)
+        self.put_toml(sources.read_text(file), self.file)
         if ayb.is_aybs(str(file), self.tree):
             self.aybs_file = str(file)
             theirs, self.tree = self.tree, ayb.ours_of(self.tree)

@@ -247,7 +247,7 @@ class Config:
     """The effective settings.
 
     `origins` tells where each value that is no default came from, by dotted key; `notes` are for an operator to read.
-    `text` is the file's, from which lines are told.
+    `file` is the one that was read, if any, and `text` is its, from which lines are told.
     """
 
     jobs: Jobs = field(default_factory=Jobs)
@@ -264,6 +264,7 @@ class Config:
     queues: Mapping[str, QueueSettings] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    file: str = ""
     text: str = field(default="", repr=False)
 
     def place(self, key: str) -> str:

@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.edge.problems import InvalidBody, field_problems
 from ayb_jobs.model.digits import exact, plain
+from ayb_jobs.model.instants import in_utc
 from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.wire.names import api_name
 
@@ -116,7 +117,7 @@ def instant_of(text: str | None, field: str) -> datetime | None:
         raise wrong from None
     if instant.tzinfo is None:
         raise wrong
-    return instant
+    return in_utc(instant, field)
 
 
 async def only_known_parameters(request: Request) -> None:

@@ -58,6 +58,16 @@ class SeenDaemon:
     cut: bool = False
     stuck_loops: Sequence[str] = ()
 
+    @property
+    def known_s(self) -> float:
+        """How long it was up when it was last heard of."""
+        return (self.heartbeat_at - self.started_at).total_seconds()
+
+    @property
+    def up_s(self) -> float:
+        """How long ago it started: how long it has been up, if it is alive."""
+        return self.known_s + self.silent_s
+
 
 def checked_daemon(text: str) -> str:
     """Return a daemon's id, or a part of one, as the database takes it; raises `InvalidInput`."""

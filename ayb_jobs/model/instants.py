@@ -2,10 +2,25 @@
 
 from datetime import UTC, datetime
 
+from ayb_jobs.errors import InvalidInput
+
 
 def instant_text(value: datetime) -> str:
     """Return an instant in UTC as RFC 3339."""
     return value.isoformat().replace("+00:00", "Z")
+
+
+def in_utc(value: datetime, field: str) -> datetime:
+    """Return an instant in UTC, so that every offset is stored; raises `InvalidInput` if its year is not there in UTC.
+
+    PostgreSQL refuses offsets of sixteen hours and more, which Python and ISO 8601 know.
+    """
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(
+            f"{field} is {value.isoformat()}; in UTC its year is not from 1 to 9999", field=field
+        ) from None
 
 
 def instant(text: str) -> datetime:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_LIMIT_KEY, checked_id, checked_name, checked_text
 from ayb_jobs.model.dependencies import checked_parents, checked_rule
+from ayb_jobs.model.instants import in_utc
 from ayb_jobs.model.job import LAST_PRIORITY, PRIORITIES
 from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.unique import Unique
@@ -82,7 +83,7 @@ class NewJob(_Asked):
         if not isinstance(max_attempts, int) or not 1 <= max_attempts <= MAX_ATTEMPTS:
             raise InvalidInput(f"max_attempts is {max_attempts!r}; at least 1 is needed", field="max_attempts")
         if run_at is not None or delay is not None:
-            _check_times(run_at, delay)
+            run_at = _checked_times(run_at, delay)
         if idempotency_key is not None:
             checked_text(idempotency_key, "idempotency_key", MAX_IDEMPOTENCY_KEY)
         if unique is not None:
@@ -121,7 +122,7 @@ class NewJob(_Asked):
         return encode_payload(self.payload)
 
 
-def _check_times(run_at: datetime | None, delay: timedelta | None) -> None:
+def _checked_times(run_at: datetime | None, delay: timedelta | None) -> datetime | None:
     if run_at is not None and delay is not None:
         raise InvalidInput("give run_at or delay, not both", field="run_at")
     if run_at is not None and not isinstance(run_at, datetime):
@@ -130,6 +131,7 @@ def _check_times(run_at: datetime | None, delay: timedelta | None) -> None:
         raise InvalidInput("run_at has no time zone; add one, such as +00:00", field="run_at")
     if delay is not None and not isinstance(delay, timedelta):
         raise InvalidInput(f"delay is {named(delay)}; a timedelta is needed", field="delay")
+    return None if run_at is None else in_utc(run_at, "run_at")
 
 
 def _check_unique(unique: Unique, delay: timedelta | None, idempotency_key: str | None) -> None:

@@ -39,6 +39,9 @@ class Reloading:
         except AybJobsError as error:
             self._emit(ReloadRefused(problems=[str(error)]))
             return
+        if gone := missing_file(self._config, read):
+            self._emit(ReloadRefused(problems=[gone]))
+            return
         differences = dict(differing(self._config, read))
         changed = {key: value for key, value in differences.items() if is_live(key)}
         if "log.level" in changed:
@@ -50,6 +53,13 @@ class Reloading:
         self._emit(DaemonReloaded(changed=changed))
         if others := sorted(key for key in differences if not is_live(key)):
             self._emit(RestartNeeded(settings=others))
+
+
+def missing_file(before: Config, read: Config) -> str | None:
+    """Say that the file is gone with which the daemon runs: without it, each of its settings would be the default."""
+    if before.file in ("", read.file):
+        return None
+    return f"{before.file} is not there, and the settings came from it; put it back, or restart to do without it"
 
 
 def is_live(key: str) -> bool:

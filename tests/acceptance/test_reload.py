@@ -155,6 +155,20 @@ FAULTY = {
 }
 
 
+def test_a_file_that_is_gone_changes_nothing_and_is_told(tmp_path: Path, database_url: str, conn: Connection) -> None:
+    write(tmp_path, worker_concurrency=2, queues=["default", "added"])
+    file, aside = tmp_path / "ayb-jobs.toml", tmp_path / "aside"
+    with running_service(tmp_path, database_url) as process:
+        file.rename(aside)
+        assert reload(process, "daemon.reload_refused")["problems"] == [
+            "ayb-jobs.toml is not there, and the settings came from it; put it back, or restart to do without it"
+        ]
+        aside.rename(file)
+        assert reload(process)["changed"] == {}
+        assert conn.execute(SEEN).fetchone() == (2, ["default", "added"])
+        assert process.events("daemon.needs_restart") == []
+
+
 def test_a_faulty_file_changes_nothing_and_is_told_in_one_line_that_names_the_field(
     tmp_path: Path, database_url: str, conn: Connection
 ) -> None:

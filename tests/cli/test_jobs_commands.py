@@ -158,6 +158,13 @@ def test_a_job_may_wait_for_an_instant(cli: Cli, conn: Connection) -> None:
     assert get_job(conn, made["id"]).run_at == datetime(2040, 1, 31, 8, tzinfo=UTC)
 
 
+def test_an_instant_that_has_no_year_in_utc_is_refused(cli: Cli) -> None:
+    for arguments in (("enqueue", "mail", "--at"), ("list", "--since")):
+        refused = cli("jobs", *arguments, "9999-12-31T23:59:59-15:00")
+        assert refused.code == 2
+        assert "its year in UTC should be from 1 to 9999" in refused.err
+
+
 def test_a_payload_comes_from_a_file_or_from_standard_input(cli: Cli, conn: Connection, tmp_path: Path) -> None:
     file = tmp_path / "payload.json"
     file.write_text('\ufeff{"from": "file"}', "utf-8")

@@ -106,6 +106,12 @@ def test_a_list_shows_what_matters(run: Run, conn: Conn) -> None:
         (("preview",), 2, "--cron"),
         (("preview", "--cron", "@daily", "--timezone", "Mars"), 2, "time zone"),
         (("preview", "--cron", "@daily", "--from", "yesterday"), 2, "instant"),
+        (
+            ("preview", "--cron", "@daily", "--from", "9999-12-31T00:00:00Z"),
+            2,
+            "its year in UTC should be from 2 to 9998",
+        ),
+        (("timeline", "--from", "9999-12-31T23:59:59-15:00"), 2, "its year in UTC should be from 2 to 9998"),
         (("fires", "nobody"), 1, "nobody"),
         (("import", "crontab", "/nowhere"), 2, "/nowhere"),
         (("import", "pg_cron"), 1, "cron.job"),

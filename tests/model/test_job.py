@@ -1,6 +1,6 @@
 """New jobs are checked at the door; stored ones are read whatever they hold."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -59,6 +59,19 @@ def test_a_payload_that_cannot_be_stored_is_refused(payload: Any) -> None:
     with pytest.raises(InvalidInput) as refused:
         encode_payload(payload)
     assert refused.value.field == "payload"
+
+
+def test_an_instant_is_taken_in_utc_whatever_its_offset() -> None:
+    run_at = datetime(2030, 1, 1, 23, 59, tzinfo=timezone(-timedelta(hours=23, minutes=59)))
+    taken = NewJob(type="t", run_at=run_at).run_at
+    assert taken == run_at
+    assert taken.utcoffset() == timedelta(0)
+
+
+def test_an_instant_that_has_no_year_in_utc_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="its year is not from 1 to 9999") as refused:
+        NewJob(type="t", run_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))))
+    assert refused.value.field == "run_at"
 
 
 @pytest.mark.parametrize("payload", [{}, [], 1, "text", None, {"ä": ["\\u0000", 1.5, True]}])

@@ -74,10 +74,8 @@ def _daemon(seen: SeenDaemon, running: Sequence[Running]) -> dict[str, Any]:
     daemon = seen.daemon
     its = [each for each in running if each.worker_id == daemon.id]
     more = len(seen.running) - len(its[:MOST_ROWS])
-    up = span_words((seen.heartbeat_at - seen.started_at).total_seconds())
-    about = (
-        f"host {daemon.host}, pid {daemon.pid}, version {daemon.version}, up {up}; serves {', '.join(daemon.queues)}"
-    )
+    up = f"was up {span_words(seen.known_s)}" if seen.silent_s > ALIVE_S else f"up {span_words(seen.up_s)}"
+    about = f"host {daemon.host}, pid {daemon.pid}, version {daemon.version}, {up}; serves {', '.join(daemon.queues)}"
     return {
         "seen": seen,
         "word": _word_of(seen),

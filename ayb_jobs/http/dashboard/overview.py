@@ -177,9 +177,10 @@ PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] 
 
 
 def _figures(clock: Clock, seen: Standing) -> list[Figure]:
-    verdict, counts, levels, failures = seen.verdict, seen.counts, seen.levels, seen.failures
+    verdict, counts, failures = seen.verdict, seen.counts, seen.failures
     found = {each.name: each for each in verdict.findings}
     figures = verdict.figures
+    levels = [*seen.levels, figures.level] if figures else seen.levels
     oldest_s = figures.level.oldest_wait_s if figures else 0.0
     slots = figures.slots if figures else 0
     failed = counted(failures.jobs, most=None, cut=failures.cut)

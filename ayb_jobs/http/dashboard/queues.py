@@ -20,7 +20,7 @@ from ayb_jobs.operations import queues as operations
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.fleet.daemons import list_daemons
 from ayb_jobs.storage.fleet.pauses import list_pauses, list_unconfirmed
-from ayb_jobs.storage.queue.minutes import list_levels
+from ayb_jobs.storage.queue.minutes import Level, list_levels
 
 FORM = ("kind", "name", "until", "reason")
 Unconfirmed = Mapping[tuple[PauseKind, str], Sequence[str]]
@@ -44,6 +44,8 @@ def queues(visit: Visitor) -> Response:
         levels = list_levels(conn, span=SPANS["hour"][1] or at - at)
         limits = limits_context(conn, visit.asked("limit"))
     clock = visit.clock(at)
+    waiting = sum(each.state.waiting for each in found.first)
+    levels = [*levels, Level(at, waiting, running=0, oldest_wait_s=0, cut=found.more)]
     most = most_of(levels, "waiting")
     return visit.page(
         "queues.html",

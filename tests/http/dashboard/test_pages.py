@@ -717,6 +717,27 @@ def test_what_was_cut_is_at_least_so_much_at_every_door(guest: Guest, server: Se
     assert any(line.startswith("… at least 188 more: ayb-jobs queues list") for line in shown)
 
 
+def test_a_figure_of_the_hour_is_never_less_than_that_of_now(guest: Guest, conn: Connection) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_job_levels (at, waiting, running, oldest_wait_s) VALUES (now() - interval '1 min', 0, 0, 0)"
+    )
+    make_job(conn, run_at=sql.SQL("now() - interval '10 minutes'"))
+    first = guest.get("/").text
+    assert "most in the hour: 1" in first
+    assert "longest in the hour: 10 min" in first
+    assert "none in the hour" not in first
+    assert "the last hour; most: 1" in guest.get("/queues").text
+
+
+def test_a_daemon_is_up_since_it_started_until_it_falls_silent(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    times = "UPDATE _ayb_job_workers SET started_at = now() - interval '1 hour', heartbeat_at = now() - %s::interval"
+    conn.execute(times, ("10 seconds",))
+    assert "up 1 h" in guest.get("/daemons").text
+    conn.execute(times, ("30 minutes",))
+    assert "was up 30 min" in guest.get("/daemons").text
+
+
 def test_a_form_that_is_sent_twice_makes_one_job(guest: Guest, conn: Connection) -> None:
     old = make_job(conn, "completed", type="send_mail", payload={"to": "a"})
     schedule = make_schedule(conn, job_type="send_mail")

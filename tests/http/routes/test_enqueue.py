@@ -45,6 +45,17 @@ def test_a_job_can_be_due_later_and_go_elsewhere(client: httpx.Client) -> None:
     assert job["runAt"] == "2030-01-31T06:00:00Z"
 
 
+def test_an_instant_is_taken_in_utc_or_refused_by_name(client: httpx.Client, conn: Connection) -> None:
+    job = client.post(URL, json={"type": "t", "runAt": "2030-01-30T23:59:00-23:59"}).json()
+    assert job["runAt"] == "2030-01-31T23:58:00Z"
+    beyond = "9999-12-31T23:59:59-15:00"
+    assert "runAt" in problem(client.post(URL, json={"type": "t", "runAt": beyond}), 400)["data"]
+    pause = client.post("/api/admin/queues/default/pause", json={"until": beyond})
+    assert "until" in problem(pause, 400)["data"]
+    assert "since" in problem(client.get(URL, params={"since": beyond, "queue": "q"}), 400)["data"]
+    assert conn.execute("SELECT count(*) FROM _ayb_job_pauses").fetchone() == (0,)
+
+
 def test_the_same_idempotency_key_gives_the_same_job(client: httpx.Client) -> None:
     first = client.post(URL, json={"type": "t", "payload": 1}, headers={"Idempotency-Key": "once"})
     again = client.post(URL, json={"type": "t", "payload": 2}, headers={"Idempotency-Key": "once"})

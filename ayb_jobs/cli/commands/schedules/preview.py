@@ -10,7 +10,7 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.database import clock_now, database
 from ayb_jobs.cli.options import Options, common_options, pass_options, table_options
 from ayb_jobs.cli.output import Column
-from ayb_jobs.cli.values import INSTANT, WholeNumber
+from ayb_jobs.cli.values import CALENDAR_INSTANT, WholeNumber
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.schedules.cron import Ended, read_cron
@@ -24,7 +24,9 @@ from ayb_jobs.storage.schedules.schedules import get_schedule
 @click.option("--cron", metavar="CRON", help="An expression to try, in place of a schedule's.")
 @click.option("--timezone", metavar="ZONE", help="The time zone, in place of the schedule's; UTC for an expression.")
 @click.option("--dst", type=click.Choice(["once", "skip", "both"]), help="The daylight-saving rule to try.")
-@click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="Fires after then; after now if not given.")
+@click.option(
+    "--from", "from_", type=CALENDAR_INSTANT, metavar="WHEN", help="Fires after then; after now if not given."
+)
 @click.option("--count", type=WholeNumber(1, 1000), default=20, show_default=True, help="So many fires.")
 @common_options
 @table_options

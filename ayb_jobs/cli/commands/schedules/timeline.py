@@ -12,7 +12,7 @@ from ayb_jobs.cli.backend.database import database
 from ayb_jobs.cli.commands.schedules.collisions import collision_json, fires_between, print_collisions
 from ayb_jobs.cli.drawing import Lane, as_svg, as_text
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
-from ayb_jobs.cli.values import INSTANT, WholeNumber
+from ayb_jobs.cli.values import CALENDAR_INSTANT, WholeNumber
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.schedules.preview import Collision, collisions
@@ -25,7 +25,7 @@ MOST_HOURS = 24 * 31
 
 @click.command
 @click.option("--hours", type=WholeNumber(1, MOST_HOURS), default=24, show_default=True, help="How far ahead.")
-@click.option("--from", "from_", type=INSTANT, metavar="WHEN", help="From then; from this hour if not given.")
+@click.option("--from", "from_", type=CALENDAR_INSTANT, metavar="WHEN", help="From then; from this hour if not given.")
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="Write the drawing as SVG; - for stdout.")
 @common_options
 @json_option

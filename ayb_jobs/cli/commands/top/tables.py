@@ -32,7 +32,7 @@ def rates(details: Details) -> list[Line]:
     """Return what ended in the last full minute, and the completed jobs of each before it."""
     last = details.minutes[-1]
     ended = f"{last.completed:,} completed, {last.failed:,} failed, {last.retried:,} tried again"
-    return [Line(f"Last minute: {ended}  {bars([each.completed for each in details.minutes])}")]
+    return [Line(f"Last full minute: {ended}  {bars([each.completed for each in details.minutes])}")]
 
 
 def bars(values: Sequence[int]) -> str:
@@ -127,7 +127,7 @@ def daemon_row(seen: SeenDaemon) -> list[str]:
         "stuck" if seen.stuck_loops else "drains" if seen.drain_requested_at else "alive",
         f"{counted(len(seen.running), most=None, cut=seen.cut)} of {daemon.slots:,}",
         f"{span_words(seen.silent_s)} ago",
-        span_words((seen.heartbeat_at - seen.started_at).total_seconds()),
+        span_words(seen.up_s),
         ", ".join(daemon.queues),
     ]
 
