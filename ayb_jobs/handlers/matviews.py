@@ -15,6 +15,7 @@ from psycopg import sql
 
 from ayb_jobs.errors import AybJobsError, Discard
 from ayb_jobs.handlers.context import JobContext
+from ayb_jobs.handlers.owners import refuse_anothers
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.statements import ended_with
 from ayb_jobs.model.lifecycle import storable_error
@@ -111,6 +112,7 @@ def registered_mode(conn: Connection, view: View) -> str:
     """
     if not conn.execute(FIND_REGISTRY).fetchall()[0][0]:
         raise RefreshRefused("there is no table _ayb_matview_refreshes, in which AYB registers materialized views")
+    refuse_anothers(conn, "_ayb_matview_refreshes")
     found = conn.execute(FIND_REGISTRATION, view._asdict()).fetchone()
     if found is not None:
         return str(found[0])

@@ -10,7 +10,7 @@ from ayb_jobs.errors import ConfigError, InvalidInput
 from ayb_jobs.handlers.isolation import isolation_faults
 from ayb_jobs.handlers.job_type import AnyHandler, Executor, JobType, isolated, within
 from ayb_jobs.handlers.kinds.batches import TableMissing, delete_in_batches
-from ayb_jobs.handlers.kinds.cleanup import CleanupSettings, deletes_of
+from ayb_jobs.handlers.kinds.cleanup import BUILT_IN_CLEANUP, CLEANUP, CleanupSettings, deletes_of
 from ayb_jobs.handlers.kinds.kind import Kind
 from ayb_jobs.handlers.kinds.table import KINDS, kind_of
 from ayb_jobs.handlers.matviews import matview_registry
@@ -21,6 +21,8 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.retention import longest_retention_hours
 
 P = ParamSpec("P")
+# The kinds as the packs use them.
+BUILT_IN = [BUILT_IN_CLEANUP if kind is CLEANUP else kind for kind in KINDS]
 
 
 def build_registry(config: Config, kinds: Sequence[Kind] = KINDS) -> Registry:
@@ -29,7 +31,7 @@ def build_registry(config: Config, kinds: Sequence[Kind] = KINDS) -> Registry:
     problems = list(add_modules(registry, config.handlers.modules))
     for name in dict.fromkeys(config.handlers.packs):
         problems += add_types(registry, types_in_python(name), f"pack {name}")
-        problems += add_settings(registry, pack(name).job_types, source=f"pack {name}")
+        problems += add_settings(registry, pack(name).job_types, source=f"pack {name}", kinds=BUILT_IN)
     problems += add_settings(registry, config.job_types, source="[job_types]", kinds=kinds)
     problems += isolation_faults(registry)
     problems += schedules_beyond_bounds(registry, config.schedules)
@@ -175,7 +177,7 @@ def prune_webhook_deliveries(database: Database, stopping: Callable[[], bool] = 
     deleted.
     """
     settings = pack("ayb").job_types["webhook_delivery_prune"]
-    deletes = deletes_of(settings) if isinstance(settings, CleanupSettings) else []
+    deletes = deletes_of(settings, built_in=True) if isinstance(settings, CleanupSettings) else []
     with database.connection() as conn:
         kept_h = max(DELIVERIES_KEPT_H, longest_retention_hours(conn) or 0.0)
     deleted = 0

@@ -25,6 +25,7 @@ from ayb_jobs import (
 from ayb_jobs.client import steps
 from ayb_jobs.errors import Conflict
 from ayb_jobs.storage.database import Connection
+from tests.client.connections import DRIVERS, Calling, calling
 from tests.traps import traps
 
 
@@ -91,3 +92,27 @@ def test_every_asynchronous_call_means_built_in_operators(trapped: str) -> None:
             assert await request_cancel_async(own, first.id) == "canceled"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("driver", [one for one in DRIVERS if not one.startswith("psycopg")])
+@pytest.mark.usefixtures("ids_by_server")
+def test_the_calls_by_every_driver_mean_built_in_operators(database_url: str, conn: Connection, driver: str) -> None:
+    def calls(on: Calling) -> None:
+        on.enqueue_many(
+            [NewJob(type="earlier", idempotency_key="earlier")]
+        )  # asyncpg asks what an array is, by a statement that is not ours
+        with traps(conn):
+            trapped_calls(on)
+
+    def trapped_calls(on: Calling) -> None:
+        first = on.enqueue(NewJob(type="later", idempotency_key="first"))
+        assert on.enqueue(NewJob(type="later", idempotency_key="first")).id == first.id
+        for each in asked(first.id):
+            on.enqueue(each)
+        assert on.enqueue_many(asked(first.id)) > 0
+        on.batch([each for each in asked(first.id) if each.unique is None], on_done=NewJob(type="done"))
+        on.request_cancel(first.id)
+        with pytest.raises(Conflict, match="is canceled"):
+            on.request_cancel(first.id)
+
+    calling(driver, database_url, calls)

@@ -6,11 +6,13 @@ from importlib.resources import files
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from ayb_jobs import AsyncJobContext
 from ayb_jobs.config import Config, Handlers
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.kinds.batches import Delete, delete_in_batches
+from ayb_jobs.handlers.owners import AnothersTable, refuse_anothers
 from ayb_jobs.handlers.packs import build_registry, prune_webhook_deliveries
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.connections import Database
@@ -113,6 +115,81 @@ def test_the_pruning_of_a_disabled_daemon_means_built_in_operators(database_url:
     conn.execute(files("ayb_jobs.lab.demo").joinpath("tables.sql").read_bytes())
     with traps(conn, ahead=True), closing(Database(database_url)) as database:
         assert prune_webhook_deliveries(database) > 0
+
+
+SQUAT = """
+    CREATE FUNCTION public.run() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'trapped %', current_user;
+    END
+    $$;
+    CREATE TABLE public._ayb_sessions (expires_at timestamptz DEFAULT '2000-01-01');
+    CREATE TABLE public._ayb_webhook_deliveries (delivered_at timestamptz DEFAULT '2000-01-01');
+    CREATE TABLE public._ayb_matview_refreshes (
+        schema_name text, view_name text, refresh_mode text, UNIQUE (schema_name, view_name)
+    );
+    CREATE TABLE public.sessions (expires_at bigint DEFAULT 0) PARTITION BY LIST (expires_at);
+    CREATE TABLE public.some PARTITION OF public.sessions DEFAULT;
+    CREATE VIEW public.refresh_tokens AS SELECT 0::bigint AS expires_at;
+"""
+SQUATTED = ["_ayb_sessions", "_ayb_webhook_deliveries", "_ayb_matview_refreshes", "some", "refresh_tokens"]
+JOBS = {
+    "stale_session_cleanup": {}, "webhook_delivery_prune": {}, "materialized_view_refresh": {"view_name": "scores"},
+    "cleanup_expired_sessions": {}, "cleanup_expired_refresh_tokens": {},
+}  # fmt: skip
+
+
+def test_a_built_in_job_leaves_alone_what_another_role_has_made_under_its_tables_name(
+    database_url: str, conn: Connection
+) -> None:
+    conn.execute("CREATE MATERIALIZED VIEW scores AS SELECT 1 AS place")
+    registry = build_registry(Config(handlers=Handlers(packs=["ayb", "barycenter"])))
+    for job_type, payload in JOBS.items():
+        make_job(conn, type=job_type, payload=payload, max_attempts=1)
+    with traps(conn) as mallory:
+        conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(mallory)))
+        conn.execute(SQUAT)
+        for table in SQUATTED:
+            when = "INSTEAD OF DELETE" if table == "refresh_tokens" else "BEFORE DELETE OR INSERT"
+            squat = "CREATE TRIGGER run {} ON public.{} FOR EACH ROW EXECUTE FUNCTION public.run()"
+            if table not in {"_ayb_matview_refreshes", "refresh_tokens"}:
+                conn.execute(sql.SQL("INSERT INTO public.{} DEFAULT VALUES").format(sql.Identifier(table)))
+            conn.execute(sql.SQL(squat).format(sql.SQL(when), sql.Identifier(table)))
+        conn.execute("RESET ROLE")
+        with running(database_url, registry, poll_interval_ms=100):
+            eventually(lambda: ended(conn), within_s=60)
+        assert [job_type for job_type, *_ in ended(conn)] == sorted(JOBS)
+        for _, state, error in ended(conn):
+            assert state == "failed"
+            assert f"belongs to the role {mallory}, who could run code as postgres by a trigger" in (error or "")
+        with closing(Database(database_url)) as database, pytest.raises(AnothersTable):
+            prune_webhook_deliveries(database)
+
+
+def test_a_built_in_job_takes_the_tables_of_a_role_that_the_daemon_belongs_to_or_that_owns_ours(
+    database_url: str, conn: Connection
+) -> None:
+    app, worker = (f"{name}_{conn.info.dbname}" for name in ("app", "worker"))
+    conn.execute(files("ayb_jobs.lab.demo").joinpath("tables.sql").read_bytes())
+    for role in (app, worker):
+        conn.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+    try:
+        conn.execute(sql.SQL("ALTER TABLE _ayb_sessions OWNER TO {}").format(sql.Identifier(app)))
+        conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(worker)))
+        with pytest.raises(AnothersTable, match=f"belongs to the role {app}"):
+            refuse_anothers(conn, "_ayb_sessions")
+        conn.execute("RESET ROLE")
+        for trust in ("ALTER TABLE _ayb_jobs OWNER TO {app}", "GRANT {app} TO {worker}"):
+            conn.execute("BEGIN")
+            conn.execute(sql.SQL(trust).format(app=sql.Identifier(app), worker=sql.Identifier(worker)))
+            conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(worker)))
+            refuse_anothers(conn, "public", "_ayb_sessions")
+            conn.execute("ROLLBACK")
+    finally:
+        conn.execute("RESET ROLE")
+        for role in (app, worker):
+            conn.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(role)))
+            conn.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 @pytest.mark.parametrize("indexed", [False, True], ids=["walked", "found-by-an-index"])

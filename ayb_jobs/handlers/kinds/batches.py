@@ -20,6 +20,7 @@ from psycopg import Cursor, errors, sql
 from psycopg.rows import TupleRow
 
 from ayb_jobs.errors import NotFound
+from ayb_jobs.handlers.owners import refuse_anothers
 from ayb_jobs.storage.database import Connection
 
 # How long one batch should take: long enough that its overhead is small, short enough that nobody waits for it.
@@ -45,12 +46,13 @@ class Delete:
     """Which rows to delete: those of `table` for which `where` holds, at most `batch_size` in one transaction.
 
     `table` is a name as the database stores it, with its schema and a dot before it where wanted. `where` is SQL that
-    its author trusts; it may have parameters such as `%(hours)s`.
+    its author trusts; it may have parameters such as `%(hours)s`. A `built_in` one takes no table of an untrusted role.
     """
 
     table: str
     where: str
     batch_size: int
+    built_in: bool = False
 
 
 class Part(NamedTuple):
@@ -67,9 +69,9 @@ def delete_in_batches(borrow: Borrow, delete: Delete, parameters: Parameters) ->
     """Delete the rows, yielding after each committed batch how many it deleted, which may be none.
 
     `borrow` lends a connection for one transaction at a time. Whoever stops iterating stops the deleting.
-    Raises `TableMissing` where there is no such table.
+    Raises `TableMissing` where there is no such table, `AnothersTable` if it is not one for a built-in job.
     """
-    for part in find_parts(borrow, delete.table):
+    for part in find_parts(borrow, delete):
         table = _Table(borrow, delete, parameters, part)
         if not part.in_blocks:
             yield table.delete_at_once()
@@ -99,15 +101,18 @@ FIND_PARTS = """
 """
 
 
-def find_parts(borrow: Borrow, table: str) -> list[Part]:
+def find_parts(borrow: Borrow, delete: Delete) -> list[Part]:
     """Return the table, or its partitions and inheriting tables. Raises `TableMissing` where there is none.
 
     A block of n bytes has a header of 24, and a row takes at least 28: no block ever holds more rows than that.
     """
     with borrow() as conn:
-        rows = conn.execute(FIND_PARTS, {"table": identifier(table).as_string(conn)}).fetchall()
-    if not rows:
-        raise TableMissing(f"there is no table {table}")
+        rows = conn.execute(FIND_PARTS, {"table": identifier(delete.table).as_string(conn)}).fetchall()
+        if not rows:
+            raise TableMissing(f"there is no table {delete.table}")
+        if delete.built_in:
+            for schema, name, *_ in rows:
+                refuse_anothers(conn, schema, name)
     return [
         Part(schema, name, bool(in_blocks), (size or 0) // block, (block - 24) // 28)
         for schema, name, kind, in_blocks, size, block in rows

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -63,20 +64,23 @@ class CleanupSettings(JobTypeSettings):
         yield from placeholder_faults((*path, "where"), where, self.payload)
 
 
-def cleanup_handler(settings: CleanupSettings) -> Handler:
-    """Return what runs a cleanup with these settings."""
-    return partial(run_deletes, deletes_of(settings), settings.payload, set[str]())
+def cleanup_handler(settings: CleanupSettings, *, built_in: bool = False) -> Handler:
+    """Return what runs a cleanup with these settings; a `built_in` one takes no table of an untrusted role."""
+    return partial(run_deletes, deletes_of(settings, built_in=built_in), settings.payload, set[str]())
 
 
 CLEANUP = Kind(name="cleanup", settings=CleanupSettings, keys="`delete_from` and `where`", handler=cleanup_handler)
+BUILT_IN_CLEANUP = replace(CLEANUP, handler=partial(cleanup_handler, built_in=True))
 
 
-def deletes_of(settings: CleanupSettings) -> list[Delete]:
+def deletes_of(settings: CleanupSettings, *, built_in: bool = False) -> list[Delete]:
     """Return the deletes of a cleanup, in order."""
     tables = [(delete.delete_from, delete.where) for delete in settings.deletes]
     if settings.delete_from:
         tables.append((settings.delete_from, settings.where))
-    return [Delete(table=table, where=where, batch_size=settings.batch_size) for table, where in tables]
+    return [
+        Delete(table=table, where=where, batch_size=settings.batch_size, built_in=built_in) for table, where in tables
+    ]
 
 
 def run_deletes(deletes: Sequence[Delete], defaults: Mapping[str, Any], missing: set[str], ctx: JobContext) -> Result:
