@@ -1,11 +1,14 @@
 """Work and the end of the job in one commit."""
 
+import asyncio
 import threading
 
 import pytest
+from psycopg import sql
 
 from ayb_jobs.errors import InvalidInput, LeaseLost
 from ayb_jobs.events import ExecutionsDropped, JobsSettled, LeasesLost
+from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.storage.database import Connection
@@ -62,6 +65,38 @@ def test_a_handler_that_raises_after_its_transaction_has_completed_all_the_same(
         make_job(conn)
         eventually(lambda: daemon.recorder.of(JobsSettled))
     assert conn.execute("SELECT outcome FROM _ayb_job_executions").fetchall() == [("completed",)]
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_a_block_whose_isolation_is_too_high_for_an_extended_lease_fails_and_says_what_to_do(
+    database_url: str, conn: Connection, level: str, kind: str
+) -> None:
+    conn.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = {}").format(
+        sql.Identifier(conn.info.dbname), sql.Literal(level)
+    ))  # fmt: skip
+    extend = "UPDATE _ayb_jobs SET lease_until = lease_until + interval '1 second' WHERE type = %s"
+    registry = Registry()
+
+    @registry.handler("plain")
+    def run(ctx: JobContext) -> None:
+        with ctx.transaction() as own:
+            own.execute("SELECT 1")
+            conn.execute(extend, ("plain",))
+
+    @registry.handler("async")
+    async def run_async(ctx: AsyncJobContext) -> None:
+        async with ctx.transaction() as own:
+            await own.execute("SELECT 1")
+            await asyncio.to_thread(conn.execute, extend, ("async",))
+
+    with running(database_url, registry, poll_interval_ms=50) as daemon:
+        make_job(conn, type=kind, max_attempts=1)
+        eventually(lambda: daemon.recorder.of(JobsSettled))
+    row = conn.execute("SELECT state, coalesce(last_error, '') FROM _ayb_jobs").fetchone()
+    assert row is not None
+    expected = ("completed", False) if level == "read committed" else ("failed", True)
+    assert (row[0], "SET default_transaction_isolation = 'read committed'" in row[1]) == expected
 
 
 def test_where_the_block_raises_nothing_is_done_and_the_attempt_fails(database_url: str, conn: Connection) -> None:

@@ -4,8 +4,11 @@ The statement is sent while the path is a safe one (see `own`), and puts the han
 each name and each operator in it has its meaning. Triggers, those that wait for the commit too, find the handler's.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from psycopg import AsyncConnection, Connection
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import LockNotAvailable, SerializationFailure
 from psycopg.rows import TupleRow, tuple_row
 
 from ayb_jobs.model.lifecycle import Settlement
@@ -15,6 +18,24 @@ from ayb_jobs.storage.queue.settling import SETTLE_JOBS, RowsLocked, Settled, re
 
 IMPATIENT = "SELECT set_config('lock_timeout', '1s', true)"
 SETTLE_WITHIN = SETTLE_JOBS.replace(IMPATIENT, f"{IMPATIENT}, set_config('search_path', %(path)s, true)")
+# The lease keeper and `ctx.progress()` change the job's row while the block runs.
+ROW_CHANGED = (
+    "ctx.transaction() completes the job at its end, and the job's row was changed since the block began, as each time"
+    " that its lease is extended. A transaction at repeatable read or serializable cannot go on from that; the daemon's"
+    " role should read what is committed: ALTER ROLE … SET default_transaction_isolation = 'read committed'"
+)
+
+
+@contextmanager
+def _worded() -> Iterator[None]:
+    """Raise `RowsLocked` for a lock that was not to be had, and say of an isolation that is too high what to do."""
+    try:
+        yield
+    except LockNotAvailable as error:
+        raise RowsLocked from error
+    except SerializationFailure as error:
+        error.add_note(ROW_CHANGED)
+        raise
 
 
 def settle_within(
@@ -23,11 +44,8 @@ def settle_within(
     """Do what `settle_jobs` does to one attempt that ends now; our tables are in `schema`, and `path` is put back."""
     values = {**settled_values([settlement], worker_id, settlement.ended), "path": path}
     with conn.cursor(row_factory=tuple_row) as cursor:
-        try:
-            with whole_rows():
-                cursor.execute(qualified(SETTLE_WITHIN, schema).encode(), values)
-        except LockNotAvailable as error:
-            raise RowsLocked from error
+        with whole_rows(), _worded():
+            cursor.execute(qualified(SETTLE_WITHIN, schema).encode(), values)
         return read_settled([settlement], cursor.fetchone())
 
 
@@ -37,9 +55,6 @@ async def settle_within_on(
     """Do what `settle_within` does, on an asynchronous connection."""
     values = {**settled_values([settlement], worker_id, settlement.ended), "path": path}
     async with conn.cursor(row_factory=tuple_row) as cursor:
-        try:
-            with whole_rows():
-                await cursor.execute(qualified(SETTLE_WITHIN, schema).encode(), values)
-        except LockNotAvailable as error:
-            raise RowsLocked from error
+        with whole_rows(), _worded():
+            await cursor.execute(qualified(SETTLE_WITHIN, schema).encode(), values)
         return read_settled([settlement], await cursor.fetchone())
