@@ -20,6 +20,7 @@ from ayb_jobs.cli.suggestions import flag_that_was_meant
 from ayb_jobs.errors import AybJobsError, ConfigError
 from ayb_jobs.model.project import Project
 from ayb_jobs.redact import Redactor, passwords
+from ayb_jobs.runtime.garbage import import_without_searches
 
 # In the order of the help.
 COMMANDS = {
@@ -101,7 +102,10 @@ def main(arguments: Sequence[str] | None = None, *, project: Project | None = No
 
     `project` is what a framework sets beneath the configuration.
     """
-    streams = secure() if arguments is None else (sys.stdout, sys.stderr)
+    streams = (sys.stdout, sys.stderr)
+    if arguments is None:
+        import_without_searches()
+        streams = secure()
     options = Options(project=project)
     code = run(arguments, options, streams[0])
     unwritten = finish(streams)

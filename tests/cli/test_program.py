@@ -57,6 +57,20 @@ def test_a_command_imports_what_it_needs_alone(database_url: str) -> None:
     assert not imported & {"psycopg_pool", "pydantic", "croniter", "structlog", "fastapi", "graphql", "rich"}
 
 
+def test_a_daemons_imports_are_not_searched_for_cycles() -> None:
+    code = """
+import gc, os, sys
+from ayb_jobs.cli.main import main
+at_the_end = 2  # the generation that Python searches when it ends
+gc.callbacks.append(lambda phase, told: told["generation"] == at_the_end or os.write(2, b"search"))
+sys.argv = ["ayb-jobs", "run", "--help"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Run the daemon" in done.stdout
+    assert not done.stderr
+
+
 @pytest.mark.parametrize("where", ["before", "between", "after"])
 def test_common_options_may_stand_anywhere(database_url: str, where: str) -> None:
     flags = ["--database-url", database_url, "--json"]
