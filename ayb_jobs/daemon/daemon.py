@@ -19,6 +19,10 @@ from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.schedules.fires import Served
 
+# What a first lease needs. The other loops start once it is done, or after FIRST_LOOK_S: a dozen threads that connect
+# at once would take the processor from it.
+FIRST_LOOPS = ("lease keeper", "watchdog", "completer", "producer")
+FIRST_LOOK_S = 0.5
 # What is written at the very end (endings, releases) may take this long beyond the shutdown timeout.
 FLUSH_S = 5.0
 # How long handlers may take over being canceled or killed.
@@ -83,10 +87,18 @@ class Daemon:
         return self._parts.database
 
     def start(self) -> None:
-        """Start every thread."""
+        """Start every thread; return once it has looked for jobs, or soon."""
+        loops = dict(self._parts.loops)
+        first = [loops.pop(name) for name in FIRST_LOOPS]
         self._parts.executors.start()
-        for loop in self._parts.loops.values():
+        for loop in first:
             loop.start()
+        self._tell_started()
+        self._parts.loops["producer"].await_first_turn(FIRST_LOOK_S)
+        for loop in loops.values():
+            loop.start()
+
+    def _tell_started(self) -> None:
         jobs, daemon = self._config.jobs, self._parts.daemon
         self._events.emit(
             DaemonStarted(

@@ -41,6 +41,7 @@ class Loop:
         self._emit = emit
         self._bell = bell or Bell()
         self._stopped = threading.Event()
+        self._has_turned = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._failures = Failures(name)
         self._first_after_s = first_after_s
@@ -51,6 +52,10 @@ class Loop:
         self._due = time.monotonic() + self._first_after_s
         self._thread.start()
 
+    def await_first_turn(self, timeout_s: float) -> bool:
+        """Wait until the first turn is over, whatever came of it, or the loop was told to stop; tell whether it is."""
+        return self._has_turned.wait(timeout_s)
+
     def wake(self) -> None:
         """Have the next turn come at once."""
         self._bell.ring()
@@ -58,6 +63,7 @@ class Loop:
     def stop(self) -> None:
         """Let the turn that runs be the last. Does not wait for it."""
         self._stopped.set()
+        self._has_turned.set()
         self._bell.ring()
 
     def join(self, timeout_s: float | None = None) -> bool:
@@ -91,7 +97,10 @@ class Loop:
             self._bell.wait(self._first_after_s)
         while not self._stopped.is_set():
             try:
-                self._bell.wait(self._turn())
+                pause_s = self._turn()
+                if not self._has_turned.is_set():
+                    self._has_turned.set()
+                self._bell.wait(pause_s)
             except BaseException:  # not even an exception from another thread ends this one
                 self._stopped.wait(LONGEST_RETRY_S)
 

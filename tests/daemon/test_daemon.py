@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -14,11 +14,13 @@ from psycopg import sql
 
 from ayb_jobs.client.enqueueing import enqueue
 from ayb_jobs.config import Api, Retention
+from ayb_jobs.daemon import daemon as daemon_module
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.errors import Discard
 from ayb_jobs.events import (
     DaemonStopping,
     JobOverran,
+    JobsLeased,
     JobsReleased,
     JobsSettled,
     JobsUnclaimable,
@@ -33,6 +35,7 @@ from ayb_jobs.model.job import Lease
 from ayb_jobs.model.lifecycle import MAX_ERROR
 from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.results import Cancel, Result, Snooze
+from ayb_jobs.runtime.fleet.heartbeat import Heartbeat
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.leases import Touched, release_jobs
@@ -101,6 +104,34 @@ def test_a_handlers_ending_decides(
     assert found[0] == state
     assert (found[1] or "").startswith(error or "")
     assert bool(found[1]) == bool(error)
+
+
+def loops_alive() -> set[str]:
+    return {thread.name for thread in threading.enumerate()} & {"heartbeat", "lifeline", "recoverer", "notifier"}
+
+
+def test_a_daemon_looks_for_jobs_before_other_loops_start(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eventually(lambda: not loops_alive())  # those of earlier tests
+    monkeypatch.setattr(daemon_module, "FIRST_LOOK_S", 60.0)
+    alive: list[set[str]] = []
+    registry = registry_of(lambda _: None)
+    monkeypatch.setattr(Heartbeat, "announce", lambda _: alive.append(loops_alive()))
+    make_job(conn)
+    with running(database_url, registry) as run:
+        assert run.recorder.of(JobsLeased)
+        eventually(lambda: len(loops_alive()) == 4)
+    assert alive == [set()]
+
+
+def test_the_other_loops_start_although_the_first_look_hangs(database_url: str, conn: Connection) -> None:
+    eventually(lambda: not loops_alive())
+    with ExitStack() as stack, conn.transaction():
+        conn.execute("LOCK TABLE _ayb_jobs IN ACCESS EXCLUSIVE MODE")
+        run = stack.enter_context(running(database_url, registry_of(lambda _: None)))
+        eventually(lambda: len(loops_alive()) == 4)
+        assert not run.recorder.of(JobsLeased)
 
 
 def test_an_error_tells_where_it_came_from(database_url: str, conn: Connection) -> None:

@@ -32,6 +32,33 @@ def test_a_loop_turns_until_stopped() -> None:
     assert loop.join(5)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_first_turn_is_waited_for_until_it_is_over(*, fails: bool) -> None:
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def tick() -> float:
+        under_way.set()
+        go_on.wait()
+        if fails:
+            raise ValueError("it broke")
+        return 3600.0
+
+    loop = Loop("test", tick, lambda _: None)
+    loop.start()
+    assert under_way.wait(10)
+    assert not loop.await_first_turn(0.0)
+    go_on.set()
+    assert loop.await_first_turn(10.0)
+    loop.stop()
+    assert loop.join(5)
+
+
+def test_nobody_waits_for_the_first_turn_of_a_loop_that_was_told_to_stop() -> None:
+    loop = Loop("test", lambda: 0.0, lambda _: None)
+    loop.stop()
+    assert loop.await_first_turn(10.0)
+
+
 def test_waking_cuts_the_wait_short() -> None:
     turns: list[int] = []
     loop = Loop("test", counted(turns, 3600.0), lambda _: None)
