@@ -1,24 +1,25 @@
 """How a daemon starts, reads its settings, serves and stops."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from ayb_jobs.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SettingsNoted:
     """The settings came in a way that an operator should know of."""
 
     note: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EmbeddedDatabaseUsed:
     """No database is configured, so the embedded one is used; its data is kept in `home`."""
 
     home: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SchemaMigrated:
     """The schema was brought up to date by these migrations. `notices` are for an operator to read."""
 
@@ -26,7 +27,7 @@ class SchemaMigrated:
     notices: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DaemonStarted:
     """The daemon's parts are running."""
 
@@ -37,12 +38,12 @@ class DaemonStarted:
     scheduler: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DaemonDisabled:
     """The daemon runs with `jobs.enabled = false`: no slots, no scheduler."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FirstSteps:
     """What a person at a terminal can try once the daemon has started.
 
@@ -54,7 +55,7 @@ class FirstSteps:
     dashboard: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ApiStarted:
     """HTTP is served at `url`; if no token is configured, `authenticated` is false and every caller may do all."""
 
@@ -62,19 +63,19 @@ class ApiStarted:
     authenticated: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ApiUnavailable:
     """HTTP is asked for, and what it needs is not installed; jobs run without it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ApiFailed:
     """HTTP could not be served, or ended by itself; jobs go on without it."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RequestFailed:
     """Answering a request failed for a reason that is no fault of the caller's."""
 
@@ -82,35 +83,35 @@ class RequestFailed:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TracingUnavailable:
     """Traces were asked for and cannot be made, for the reason given; jobs run without."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DaemonReloaded:
     """The settings were read again. `changed` are those that are in force from now on, with their values."""
 
     changed: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RestartNeeded:
     """These settings differ from those in force, and need a restart."""
 
     settings: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReloadRefused:
     """The settings could not be read again, and nothing was changed."""
 
     problems: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DaemonDraining:
     """The daemon takes no more jobs, and ends when its handlers have."""
 
@@ -118,7 +119,7 @@ class DaemonDraining:
     running: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DaemonStopping:
     """The daemon was told to stop, and waits up to `timeout_s` for the handlers that run."""
 
@@ -127,7 +128,7 @@ class DaemonStopping:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DaemonStopped:
     """The daemon has stopped. `abandoned` handlers were still running, and `unsettled` endings could not be written.
 

@@ -1,23 +1,24 @@
 """What happens to jobs and to the handlers that run them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.model.tally import Tally, tallied_by_type
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JobsLeased:
     """The producer leased these jobs."""
 
     jobs: Sequence[LeasedJob]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class JobsSettled:
     """The completer settled these attempts."""
 
@@ -30,7 +31,7 @@ class JobsSettled:
         return tallied_by_type(self.settlements)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LeasesLost:
     """These jobs are no longer ours, or may soon not be.
 
@@ -41,7 +42,7 @@ class LeasesLost:
     during: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SettlementRefused:
     """The database refuses what is to be written about the end of this attempt. It is tried again after `retry_s`."""
 
@@ -50,14 +51,14 @@ class SettlementRefused:
     retry_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RemovalRefused:
     """The database refuses to remove jobs as they complete. They are kept for a while, and left to the pruner."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecutionsDropped:
     """The database dropped the rows of so many attempts that ended, one of them of `job_id`. The jobs are settled."""
 
@@ -65,28 +66,28 @@ class ExecutionsDropped:
     job_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JobsReleased:
     """These jobs were released unstarted, with their attempt."""
 
     job_ids: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JobsCanceled:
     """These jobs were to be released, and ended canceled instead, as somebody had asked."""
 
     job_ids: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JobRecovered:
     """A lost lease was found; the job was queued again, failed if its attempts or crashes were used up, or canceled."""
 
     job: RecoveredJob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ChildrenResolved:
     """Jobs that waited for others were freed, or canceled since one of these failed or was canceled."""
 
@@ -94,14 +95,14 @@ class ChildrenResolved:
     canceled: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BatchesDone:
     """All members of these batches have ended. Their callbacks are enqueued."""
 
     batches: Sequence[EndedBatch]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JobOverran:
     """A handler runs past its timeout; `abandoned` once it was told to stop and did not."""
 
@@ -110,7 +111,7 @@ class JobOverran:
     abandoned: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EventLoopBlocked:
     """One step of an asynchronous handler has taken `seconds` already, and goes on: all others wait for it.
 
@@ -123,7 +124,7 @@ class EventLoopBlocked:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JobsUnclaimable:
     """Due jobs that this daemon cannot run: of types that it does not know, and of queues that it does not serve.
 
@@ -131,10 +132,10 @@ class JobsUnclaimable:
     """
 
     counts: Mapping[str, int]
-    queues: Mapping[str, int] = field(default_factory=dict)
+    queues: Mapping[str, int] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AddressGone:
     """The address of a job type (its host alone) answered that it is gone for good; the job was discarded."""
 

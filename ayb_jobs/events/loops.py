@@ -1,10 +1,11 @@
 """How the loops fare: what fails and recovers, which rows are set aside, what retention removes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from ayb_jobs.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoopFailed:
     """A loop's turn failed; it tries again after `retry_s`.
 
@@ -19,7 +20,7 @@ class LoopFailed:
     failing_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoopRecovered:
     """A loop that failed works again, after `failures` failed turns in a row."""
 
@@ -27,7 +28,7 @@ class LoopRecovered:
     failures: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoopErrorRepeated:
     """A failing loop failed again: counted, not told. It tries again after `retry_s`."""
 
@@ -36,7 +37,7 @@ class LoopErrorRepeated:
     retry_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RowsSetAside:
     """A loop cannot handle these rows. The others go on, and the first of these is tried again after `retry_s`.
 
@@ -50,7 +51,7 @@ class RowsSetAside:
     retry_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AsideFull:
     """A loop has set more rows aside than the `most` it remembers, and tries the oldest of them again sooner."""
 
@@ -59,7 +60,7 @@ class AsideFull:
     most: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RowsPruned:
     """Retention removed rows of a table."""
 
@@ -67,7 +68,7 @@ class RowsPruned:
     rows: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RowsUnprunable:
     """The database refuses to remove these rows, such as for a foreign key of the application's."""
 
@@ -76,7 +77,7 @@ class RowsUnprunable:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RetentionDeferred:
     """Retention will remove jobs that were there before the database was adopted, in `begins_in_s` seconds."""
 
@@ -85,19 +86,19 @@ class RetentionDeferred:
     begins_in_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NotificationsUnavailable:
     """Notifications cannot reach this daemon, so that polling alone finds jobs."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NotificationsAvailable:
     """Notifications reach this daemon again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AlertsUndelivered:
     """An address (its host alone) takes no alerts or pings, for the reason given. Told when that begins."""
 
@@ -105,7 +106,7 @@ class AlertsUndelivered:
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AlertsDelivered:
     """An address that took no alerts or pings takes them again."""
 

@@ -1,13 +1,13 @@
 """What happens to schedules."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.schedules.fires import Advance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SchedulesFired:
     """The scheduler advanced these schedules; `now` is the database's clock at that.
 
@@ -19,7 +19,7 @@ class SchedulesFired:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScheduleBroken:
     """A schedule cannot fire, for the reason given, until it is edited. Told once."""
 
@@ -28,7 +28,7 @@ class ScheduleBroken:
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScheduleRepaired:
     """A schedule that was broken was edited, and fires again."""
 
@@ -36,7 +36,7 @@ class ScheduleRepaired:
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScheduleEnded:
     """A schedule has no further fire, since the last year that its expression names is over."""
 
@@ -44,7 +44,7 @@ class ScheduleEnded:
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SchedulePutRight:
     """A schedule's next run was later than its expression says, as after the clock was set back; it is earlier now."""
 
@@ -54,7 +54,7 @@ class SchedulePutRight:
     next_run_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScheduleOverdue:
     """A schedule did not do what was expected of it: `reason` is broken, unserved, no_success, not_fired or too_late.
 
@@ -67,7 +67,7 @@ class ScheduleOverdue:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScheduleRecovered:
     """A schedule that was overdue does again what is expected of it."""
 
