@@ -57,6 +57,8 @@ LEASES = "storage/queue/leases.py"
 SETTLING = "storage/queue/settling.py"
 RECOVERY = "storage/queue/recovery.py"
 LIMITS = "../migrations/0024_limits.sql"
+PAUSED_KEYS = "../migrations/0037_paused_keys.sql"
+SPENDING = "../migrations/0038_unspent_rates.sql"
 HELD = "SELECT job.id, job.lease_id\n        FROM _ayb_jobs AS job\n        JOIN "
 RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_without_lease"
 
@@ -105,6 +107,64 @@ BUGS = [
         "limit_exceeded",
     ),
     bug(
+        "nobody locks a limit",
+        LIMITS,
+        "it.name = p_name FOR NO KEY UPDATE;",
+        "it.name = p_name;",
+        "none",
+        "limit_exceeded",
+        daemons=4,
+    ),
+    bug(
+        "a key of a limit has a place too many",
+        LIMITS,
+        "coalesce(held.key_max_running, 2147483647) - coalesce(running.jobs, 0),\n",
+        "coalesce(held.key_max_running, 2147483646) + 1 - coalesce(running.jobs, 0),\n",
+        "none",
+        "limit_exceeded",
+    ),
+    bug(
+        "a burst is one too many",
+        LIMITS,
+        "extract(epoch FROM at + held.burst * held.every -",
+        "extract(epoch FROM at + (held.burst + 1) * held.every -",
+        "none",
+        "rate_exceeded",
+    ),
+    bug(
+        "tokens are spent by halves",
+        SPENDING,
+        "+ cardinality(picked_keys) * held.every;$new$",
+        "+ cardinality(picked_keys) * held.every / 2;$new$",
+        "none",
+        "rate_exceeded",
+    ),
+    bug(
+        "the tokens of a key are spent by halves",
+        LIMITS,
+        "SELECT p_name, spent.key, at + count(*) * held.key_every\n",
+        "SELECT p_name, spent.key, at + count(*) * held.key_every / 2\n",
+        "none",
+        "rate_exceeded",
+    ),
+    bug(
+        "a paused key has places",
+        PAUSED_KEYS,
+        "'WHERE found.free > 0 AND found.key <> ALL (paused_keys)'",
+        "'WHERE found.free > 0'",
+        "none",
+        "paused_but_started",
+    ),
+    bug(
+        "a child that holds is canceled with its parent",
+        "storage/queue/dependencies.py",
+        " AND rule <> 'hold'\n",
+        "\n",
+        "none",
+        "child_not_held",
+        ("AND rule = 'cancel' AND", "AND rule <> 'run' AND"),
+    ),
+    bug(
         "a pause of which nobody said when it ends has ended",
         "storage/fleet/pauses.py",
         "%(by)s, %(until)s)",
@@ -119,6 +179,7 @@ BUGS = [
         "unique_key = NULL",
         "none",
         "unique_broken",
+        seconds=15,
     ),
     bug(
         "a rate is not looked at",

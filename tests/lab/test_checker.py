@@ -129,6 +129,48 @@ def test_one_more_than_a_limit_allows_is_told_and_one_after_the_other_is_not() -
     assert "limit_exceeded" not in broken(replace(SOUND, events=apart, job_limits=[FEW]))
 
 
+def test_the_keys_of_a_limit_are_judged_one_by_one() -> None:
+    def keyed(events: list[Event], key: str) -> list[Event]:
+        return [event._replace(limited_key=key) for event in events]
+
+    each = JobLimit("each", frozenset({"test"}), key_max_running=1)
+    one, other = keyed([INSERTED, LEASED, COMPLETED], "a"), keyed(OTHER, "b")
+    beside = [one[0], other[0], one[1], other[1], one[2], other[2]]
+    assert "limit_exceeded" not in broken(replace(SOUND, events=beside, job_limits=[each]))
+    assert "limit_exceeded" in broken(replace(SOUND, events=keyed(beside, "a"), job_limits=[each]))
+
+
+def test_handlers_that_run_at_once_beyond_a_limit_are_told_though_the_rows_are_right() -> None:
+    again = [event._replace(seq=event.seq + 3, at=event.at + 2) for event in OTHER]
+    story = replace(SOUND, events=[INSERTED, LEASED, COMPLETED, *again], job_limits=[FEW])
+    late, after = (Run("other", "second", 1, "daemon", at, 4.9, "ok") for at in (4.1, 4.5))
+    assert "limit_exceeded" in broken(replace(story, runs=[RAN._replace(ended=4.3), late]))
+    assert "limit_exceeded" not in broken(replace(story, runs=[RAN._replace(ended=4.3), after]))
+
+
+def test_a_handler_that_outlives_a_lease_which_a_fault_cost_it_holds_no_place() -> None:
+    again = [event._replace(seq=event.seq + 3, at=event.at + 2) for event in OTHER]
+    runs = [RAN._replace(ended=4.3), Run("other", "second", 1, "daemon", 4.1, 4.9, "ok")]
+    story = replace(SOUND, events=[INSERTED, LEASED, LOST, *again], runs=runs, job_limits=[FEW])
+    assert "limit_exceeded" in broken(story)
+    assert "limit_exceeded" not in broken(replace(story, faults=[Fault("pause", "daemon", 2.2, 4.2)]))
+
+
+def test_a_handler_of_a_paused_key_is_told_and_one_of_another_key_is_not() -> None:
+    paused = JobPause(frozenset({"test"}), 2.05, 2.5, "a")
+    for key, told in (("a", {"paused_but_started"}), ("b", set[str]())):
+        events = [event._replace(limited_key=key) for event in (INSERTED, LEASED, COMPLETED)]
+        assert broken(replace(SOUND, events=events, job_pauses=[paused])) == told
+
+
+def test_what_a_worker_leases_is_no_daemons_work() -> None:
+    snapshot = Snapshot(at=4.0, rows={"completed": 1}, inserted=1, deleted=0, metrics={"ayb_jobs_leased": 0.0})
+    assert broken(replace(SOUND, snapshots=[snapshot])) == {"metrics_do_not_add_up"}
+    by_worker = replace(SOUND, snapshots=[snapshot], workers=frozenset({"daemon"}))
+    assert broken(by_worker) == set()
+    assert by_worker.working == {}
+
+
 def test_a_handler_that_begins_within_a_pause_is_told_and_one_before_or_after_it_is_not() -> None:
     paused = JobPause(frozenset({"test"}), 2.05, 2.5)
     assert broken(replace(SOUND, job_pauses=[paused])) == {"paused_but_started"}
@@ -160,8 +202,25 @@ def test_starts_beyond_a_rate_are_told_and_its_burst_is_not() -> None:
     assert "rate_exceeded" not in broken(replace(SOUND, events=[INSERTED, *starts], job_limits=[rate]))
     rate = rate._replace(interval_s=0.2)
     assert "rate_exceeded" in broken(replace(SOUND, events=[INSERTED, *starts], job_limits=[rate]))
-    rate = rate._replace(burst=20)
+    rate = rate._replace(burst=21)
     assert "rate_exceeded" not in broken(replace(SOUND, events=[INSERTED, *starts], job_limits=[rate]))
+
+
+def test_the_spans_of_a_rate_begin_with_the_statement_that_leased_and_not_before_the_lease_ahead_of_it() -> None:
+    def starts(*spans: tuple[float, float]) -> Evidence:
+        leased = [
+            LEASED._replace(lease_id=f"lease {n}", was_lease_id=f"lease {n - 1}", leased_at=began, at=at)
+            for n, (began, at) in enumerate(spans)
+        ]
+        rate = JobLimit("rated", frozenset({"test"}), interval_s=0.1, burst=1)
+        return replace(SOUND, events=[INSERTED, *leased], job_limits=[rate])
+
+    assert "rate_exceeded" in broken(starts((2.0, 2.01), (2.02, 2.09)))
+    assert "rate_exceeded" not in broken(starts((2.0, 2.05), (2.05, 2.11)))
+    # Both waited for a third one that held the limit: the second spent its token behind the first.
+    assert "rate_exceeded" in broken(starts((2.0, 2.5), (2.001, 2.51), (2.1, 2.59)))
+    # Two of one statement.
+    assert "rate_exceeded" in broken(starts((2.0, 2.01), (2.0, 2.011)))
 
 
 def test_a_job_that_waits_for_a_place_of_nobody_is_told() -> None:
@@ -302,6 +361,20 @@ def test_a_child_that_begins_after_its_parent_completed_is_sound() -> None:
 def test_a_child_that_begins_before_its_parent_has_ended_or_although_it_failed_is_found() -> None:
     assert broken(waiting("canceled", 9, INSERTED, LEASED, COMPLETED, rule="run")) == {"child_before_parent"}
     assert broken(waiting("canceled", 1, INSERTED, LEASED, COMPLETED)) == {"child_before_parent"}
+
+
+def test_a_child_that_is_canceled_is_told_unless_its_rule_or_somebody_says_so() -> None:
+    canceled = LEASED._replace(state="canceled", attempts=0, lease_id=None, lease_until=None)
+    held = replace(waiting("canceled", 1, INSERTED, canceled, rule="hold"), runs=[])
+    assert broken(held) == {"child_not_held"}
+    assert broken(replace(waiting("canceled", 1, INSERTED, canceled), runs=[])) == set()
+    assert broken(replace(held, operations=[ENQUEUED, Operation("cancel", "key", "ok", "job", 1.9, 2.1)])) == set()
+    assert broken(waiting("canceled", 1, INSERTED, LEASED, COMPLETED, rule="hold")) == {"child_before_parent"}
+
+
+def test_a_child_that_is_held_is_not_stuck() -> None:
+    assert broken(replace(waiting("canceled", 1, INSERTED, rule="hold"), runs=[])) == {"never_ended"}
+    assert broken(replace(waiting("canceled", 1, INSERTED, rule="run"), runs=[])) == {"child_stuck", "never_ended"}
 
 
 def test_a_child_that_waits_for_what_has_ended_is_stuck() -> None:

@@ -10,13 +10,9 @@ the table of legal transitions.
 """
 
 from ayb_jobs.lab.checker.evidence import (
-    BatchLife,
-    Dependency,
     Event,
     Evidence,
     Fault,
-    JobLimit,
-    JobPause,
     Limits,
     Operation,
     Run,
@@ -25,6 +21,7 @@ from ayb_jobs.lab.checker.evidence import (
     Violation,
 )
 from ayb_jobs.lab.checker.figures import Figures, figures
+from ayb_jobs.lab.checker.flow import BatchLife, Dependency, JobLimit, JobPause
 from ayb_jobs.lab.checker.invariants import INVARIANTS, check
 from ayb_jobs.lab.checker.timeline import timeline
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeVar
 
+from ayb_jobs.lab.checker.flow import BatchLife, Dependency, JobLimit, JobPause
+
 Change = Literal["insert", "update", "delete"]
 Answer = Literal["ok", "fail", "unknown"]
 Ending = Literal["ok", "error", "stopped", "unknown"]
@@ -22,7 +24,8 @@ class Event(NamedTuple):
 
     `writer` is the application name of the connection that wrote it without its run, and names one start of one daemon.
     A job that is to end canceled still has its lease here; `asks_cancel` marks the change that asked for it. Its
-    payload names the unique key that it `claims`, which only a job that waits holds if `claims_waiting`.
+    payload names the unique key that it `claims`, which only a job that waits holds if `claims_waiting`. Its key under
+    its limit is `limited_key`. The transaction that leased it last began `leased_at`.
     """
 
     seq: int
@@ -49,6 +52,8 @@ class Event(NamedTuple):
     asks_cancel: bool = False
     claims: str | None = None
     claims_waiting: bool = False
+    limited_key: str | None = None
+    leased_at: float | None = None
 
     @property
     def leases(self) -> bool:
@@ -107,44 +112,6 @@ class RunElsewhere(NamedTuple):
     attempt: int
     started: float
     ended: float | None
-
-
-class Dependency(NamedTuple):
-    """A job that was enqueued to wait for another, and what the other one's failure means to it: `cancel` or `run`."""
-
-    child_id: str
-    parent_id: str
-    rule: str
-
-
-class BatchLife(NamedTuple):
-    """A batch: whether it was sealed, its members, and the callbacks that were enqueued: events with their jobs."""
-
-    id: str
-    is_sealed: bool
-    members: Sequence[str]
-    callbacks: Sequence[tuple[str, str]]
-
-
-class JobLimit(NamedTuple):
-    """A limit that held from before the first lease on: of some types, `max_running` run at once over all daemons.
-
-    If there is an `interval_s`, starts are so far apart on average, but for a `burst`.
-    """
-
-    name: str
-    types: frozenset[str]
-    max_running: int | None = None
-    interval_s: float | None = None
-    burst: int = 1
-
-
-class JobPause(NamedTuple):
-    """A pause of some types: when all living daemons had confirmed it, and when it was about to end."""
-
-    types: frozenset[str]
-    began: float
-    ended: float
 
 
 class Fault(NamedTuple):
@@ -228,7 +195,8 @@ class Evidence:
     `probes` are the keys of jobs that were enqueued one by one while the fleet was idle. `every_second` names schedules
     that catch up on all they missed, and the seconds between their fires. `committed` tells how often each job of the
     type `transactional` left its effect, which its handler commits together with the job's completion. Jobs of
-    `types_elsewhere` have no `runs`, but runs `elsewhere`.
+    `types_elsewhere` have no `runs`, but runs `elsewhere`. `workers` are the writers that are no daemons: they lease
+    and settle by SQL, and do nothing else.
     """
 
     events: Sequence[Event]
@@ -247,6 +215,7 @@ class Evidence:
     job_pauses: Sequence[JobPause] = ()
     elsewhere: Sequence[RunElsewhere] = ()
     types_elsewhere: frozenset[str] = frozenset()
+    workers: frozenset[str] = frozenset()
 
     @cached_property
     def by_job(self) -> Mapping[str, Sequence[Event]]:
@@ -271,6 +240,11 @@ class Evidence:
         for run in self.runs:
             runs.setdefault(run.lease_id, run)
         return runs
+
+    @cached_property
+    def runs_by_job(self) -> Mapping[str, Sequence[Run]]:
+        """The runs of each job."""
+        return _grouped((run.job_id, run) for run in self.runs)
 
     @cached_property
     def outages(self) -> Sequence[Fault]:
@@ -298,7 +272,7 @@ class Evidence:
         """From its first write to the first fault that struck it: when each start of a daemon was surely at work."""
         first: dict[str, float] = {}
         for event in self.events:
-            if event.leases:
+            if event.leases and event.writer not in self.workers:
                 first.setdefault(event.writer, event.at)
         end = self.events[-1].at if self.events else 0.0
         return {

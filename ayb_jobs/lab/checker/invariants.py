@@ -28,6 +28,7 @@ INVARIANTS: Mapping[str, Callable[[Evidence], Findings]] = {
         of_jobs.acknowledged_cancel_undone,
         of_families.child_before_parent,
         of_families.child_stuck,
+        of_families.child_not_held,
         of_batches.callback_not_once,
         of_limits.limit_exceeded,
         of_limits.rate_exceeded,

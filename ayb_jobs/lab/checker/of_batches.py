@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from ayb_jobs.lab.checker.evidence import BatchLife, Evidence, Findings
+from ayb_jobs.lab.checker.evidence import Evidence, Findings
+from ayb_jobs.lab.checker.flow import BatchLife
 
 ENDED = {"completed", "failed", "canceled"}
 

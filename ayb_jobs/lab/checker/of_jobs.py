@@ -61,7 +61,7 @@ def _may_take(event: Event, lease: LeaseLife, evidence: Evidence) -> bool:
     if event.state == "canceled" and event.schedule_id is not None:
         return True
     ran_out = event.was_lease_until is not None and event.at >= event.was_lease_until - evidence.limits.clock_s
-    return event.recovers and (ran_out or _was_struck(lease, evidence, before=event.at))
+    return event.recovers and (ran_out or was_struck(lease, evidence, before=event.at))
 
 
 def _settled_by_its_run(event: Event, evidence: Evidence) -> Findings:
@@ -183,11 +183,12 @@ def unexplained_run(evidence: Evidence) -> Findings:
         lease = evidence.leases.get(run.lease_id)
         if lease is None or lease.end is None or not lease.end.recovers:
             continue
-        if not _was_struck(lease, evidence, before=lease.ended):
+        if not was_struck(lease, evidence, before=lease.ended):
             yield f"the run by {run.writer} came to nothing although no fault struck it", run.job_id
 
 
-def _was_struck(lease: LeaseLife, evidence: Evidence, *, before: float) -> bool:
+def was_struck(lease: LeaseLife, evidence: Evidence, *, before: float) -> bool:
+    """Tell whether a fault may have cost a lease: one of its holder, or an outage of the database beyond its margin."""
     limits = evidence.limits
     mine = evidence.faults_by_target.get(lease.holder, ())
     if any((fault.ends_target or fault.ended >= lease.given.at) and fault.began <= before for fault in mine):

@@ -2,17 +2,24 @@
 
 from collections import defaultdict
 
-from ayb_jobs.lab.checker.evidence import Event, Evidence, Findings
+from ayb_jobs.lab.checker.evidence import Event, Evidence, Findings, Run
+from ayb_jobs.lab.checker.flow import JobPause
 
 
 def paused_but_started(evidence: Evidence) -> Findings:
     """Once all living daemons have confirmed a pause, no handler of what is paused begins until it ends."""
-    types = {job_id: events[0].job_type for job_id, events in evidence.by_job.items()}
     for pause in evidence.job_pauses:
         for run in evidence.runs:
-            if pause.began < run.started < pause.ended and types.get(run.job_id) in pause.types:
+            if pause.began < run.started < pause.ended and _is_paused(evidence, run, pause):
                 after_s = run.started - pause.began
                 yield f"it began on {run.writer} {after_s:.3f} s after its pause was in force", run.job_id
+
+
+def _is_paused(evidence: Evidence, run: Run, pause: JobPause) -> bool:
+    lease = evidence.leases.get(run.lease_id)
+    if lease is None or lease.given.job_type not in pause.types:
+        return False
+    return pause.key is None or lease.given.limited_key == pause.key
 
 
 def unique_broken(evidence: Evidence) -> Findings:

@@ -30,6 +30,8 @@ from ayb_jobs.storage.queue.jobs import cancel_job
 
 NAME = "torture-client"
 CANCELED = 0.02
+# The share of jobs whose parents are canceled, of those that are then held.
+FORSAKEN = 0.3
 RECENT = 50
 RUNNING = """
     SELECT idempotency_key, id::text FROM _ayb_jobs
@@ -133,6 +135,8 @@ class Client:
                 continue
             self._history.note("enqueue", key, "ok", made.id)
             self._recent.append((key, made.id))
+            if job.on_parent_failure == "hold" and self._chance.random() < FORSAKEN:
+                self._cancel_parents(job)
             return job.type
 
     def _next_job(self, job_type: str | None = None) -> tuple[str, NewJob]:
@@ -190,6 +194,11 @@ class Client:
         if running is not None:
             key, job_id = running
             self._cancel(key, job_id, cancel_running_job)
+
+    def _cancel_parents(self, child: NewJob) -> None:
+        """Cancel those that a job waits for and that do not run yet, so that it is held."""
+        for key, job_id in [known for known in self._recent if known[1] in child.depends_on]:
+            self._cancel(key, job_id, cancel_job)
 
     def _cancel(self, key: str, job_id: str, cancel: Callable[[Connection, str], object]) -> None:
         self._history.note("cancel", key, "ask", job_id)

@@ -28,8 +28,12 @@ def _file() -> int:
 
 def note(context: JobContext | AsyncJobContext, what: str) -> None:
     """Write that a run has started, or how it ended. In the file before this returns, so that a kill cannot take it."""
-    job = context.job
-    line = {"job": job.id, "lease": job.lease_id, "attempt": job.attempt, "what": what, "at": time.monotonic()}
+    write(context.job.id, context.job.lease_id, context.job.attempt, what)
+
+
+def write(job_id: str, lease_id: str, attempt: int, what: str) -> None:
+    """Write the same of an attempt that no context tells of."""
+    line = {"job": job_id, "lease": lease_id, "attempt": attempt, "what": what, "at": time.monotonic()}
     os.write(_file(), json.dumps(line).encode() + b"\n")
 
 

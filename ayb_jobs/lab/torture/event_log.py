@@ -78,7 +78,8 @@ READ = """
         coalesce((became).schedule_id, (was).schedule_id)::text,
         extract(epoch FROM coalesce((became).scheduled_for, (was).scheduled_for))::float8, writer,
         (became).canceling_lease_id IS NOT NULL AND (was).lease_until IS NOT DISTINCT FROM (became).lease_until,
-        (became).payload ->> 'unique', coalesce((became).payload ->> 'unique' LIKE 'waiting%', false)
+        (became).payload ->> 'unique', coalesce((became).payload ->> 'unique' LIKE 'waiting%', false),
+        coalesce((became).limited_key, (was).limited_key), extract(epoch FROM (became).last_run_at)::float8
     FROM _ayb_job_events
     ORDER BY seq
 """
@@ -92,9 +93,8 @@ def read(conn: Connection, offset_s: float) -> list[Event]:
 
 
 def _events(rows: Iterator[tuple[object, ...]], offset_s: float) -> Iterator[Event]:
-    instants = [
-        Event._fields.index(name) for name in ("at", "was_lease_until", "lease_until", "run_at", "scheduled_for")
-    ]
+    names = ("at", "was_lease_until", "lease_until", "run_at", "scheduled_for", "leased_at")
+    instants = [Event._fields.index(name) for name in names]
     for row in rows:
         values = list(row)
         for index in instants:

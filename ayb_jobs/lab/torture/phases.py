@@ -16,10 +16,12 @@ from ayb_jobs.lab.torture.clients import Client
 from ayb_jobs.lab.torture.counters import counters
 from ayb_jobs.lab.torture.fleet import Daemon, Setting
 from ayb_jobs.lab.torture.fork_server import ForkServer
+from ayb_jobs.lab.torture.holding import let_go
 from ayb_jobs.lab.torture.nemesis import Nemesis
 from ayb_jobs.lab.torture.pausing import Pauses
 from ayb_jobs.lab.torture.retrying import RetryingConnection
 from ayb_jobs.lab.torture.tides import Tides
+from ayb_jobs.lab.torture.workers import Workers
 from ayb_jobs.lab.torture.workload import JOB_LIMITS, TRANSACTION
 from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import connect, shares_sessions
@@ -119,7 +121,8 @@ class Run:
             lease_s=self._setting.lease_s,
         )
         self._tides = Tides(self._database, self._clients)
-        self._pauses = Pauses(self._database, self._daemons)
+        self._workers = Workers(self._setting, seed=seed, die="kill" in faults)
+        self._pauses = Pauses(self._database, daemons=self._daemons, workers=self._workers, tides=self._tides)
         self._snapshots: list[Snapshot] = []
         self._began = time.monotonic()
 
@@ -127,9 +130,10 @@ class Run:
         """Go through the phases, and return what was written down."""
         self._setting.write_config()
         try:
-            self._warm_up()
-            self._strike()
-            self._drain()
+            with self._workers.running():
+                self._warm_up()
+                self._strike()
+                self._drain()
             self._compare_counters()
             probes = self._probe()
             self._compare_counters()
@@ -162,6 +166,7 @@ class Run:
     def _has_struck(self, *, is_over: bool) -> bool:
         self._tides.turn()
         self._pauses.turn()
+        self._workers.turn()
         counts = self._nemesis.counted and self._nemesis.running()
         return is_over and self._enqueued() >= self._most_jobs and not counts
 
@@ -232,6 +237,7 @@ class Run:
                     "faults": len(self._nemesis.faults),
                 }
                 self._progress(phase, {"elapsed_s": elapsed, **numbers})
+                self._database.ask(lambda conn: let_go(conn, self._history))
                 if hurry:
                     self._database.ask(lambda conn: conn.execute(HURRY))
             if over(time.monotonic()):
@@ -256,7 +262,8 @@ class Run:
             events=events,
             operations=history.read(self._folder / "history.jsonl"),
             runs=effects.read(self._folder),
-            faults=list(self._nemesis.faults),
+            faults=[*self._nemesis.faults, *self._workers.faults],
+            workers=frozenset(self._workers.writers),
             snapshots=self._snapshots,
             probes=probes,
             transactional=TRANSACTION,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ayb_jobs.lab.torture.clients import Client
 from ayb_jobs.lab.torture.retrying import RetryingConnection
-from ayb_jobs.lab.torture.workload import FEW, RATED
+from ayb_jobs.lab.torture.workload import FEW, KEY_RATED, KEYED, RATED
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.limits import count_unconfirmed, remove_limit, set_limit
@@ -18,20 +18,27 @@ from ayb_jobs.storage.fleet.limits import count_unconfirmed, remove_limit, set_l
 LIMITS = (
     NewLimit(name=FEW, types=[FEW], max_running=2),
     NewLimit(name=RATED, types=[RATED], rate="20/s", burst=2),
+    NewLimit(name=KEYED, types=[KEYED], key_field="tenant", key_max_running=1),
+    NewLimit(name=KEY_RATED, types=[KEY_RATED], key_rate="10/s", key_burst=2),
 )
 IN_FORCE_S, GONE_S = 8.0, 4.0
 LEFT = """
     SELECT count(*)
     FROM _ayb_jobs
-    WHERE type IN ('torture_few', 'torture_rated') AND state IN ('queued', 'running')
+    WHERE type IN ('torture_few', 'torture_rated', 'torture_keyed', 'torture_key_rated')
+        AND state IN ('queued', 'running')
 """
 
 
 class Tides:
-    """Has limits come and go, a step further in each `turn`. `came` is how often they have come."""
+    """Has limits come and go, a step further in each `turn`. `came` is how often they have come.
+
+    While they are `in_force`, jobs of their types may be enqueued.
+    """
 
     def __init__(self, database: RetryingConnection, clients: Sequence[Client]) -> None:
         self.came = 0
+        self.in_force = False
         self._database = database
         self._clients = clients
         self._waits_for: Callable[[], bool] = lambda: True
@@ -55,6 +62,7 @@ class Tides:
             yield after(GONE_S)
 
     def _allow(self, *, allowed: bool) -> None:
+        self.in_force = allowed
         for client in self._clients:
             client.allow_limited(allowed=allowed)
 

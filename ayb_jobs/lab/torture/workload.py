@@ -29,15 +29,21 @@ TICK = "torture_tick"
 TRANSACTION = "torture_transaction"
 FEW = "torture_few"
 RATED = "torture_rated"
+KEYED = "torture_keyed"
+KEY_RATED = "torture_key_rated"
 # Jobs of this type are in a queue of this name. Now the one is paused, now the other.
 PAUSED = "torture_paused"
 UNIQUE = "torture_unique"
 # So many of these are enqueued together, since few that come one by one meet no limit.
-VOLLEYS, VOLLEY = frozenset({FEW, RATED}), 10
+VOLLEYS, VOLLEY = frozenset({FEW, RATED, KEYED, KEY_RATED}), 10
+# The keys of limits: the one limit takes them from the payload, the other from what the enqueuer gives.
+TENANTS = ("a", "b", "c")
 # What `LIMITS` of `tides.py` says.
 JOB_LIMITS = (
     JobLimit(FEW, frozenset({FEW}), max_running=2),
     JobLimit(RATED, frozenset({RATED}), interval_s=1 / 20, burst=2),
+    JobLimit(KEYED, frozenset({KEYED}), key_max_running=1),
+    JobLimit(KEY_RATED, frozenset({KEY_RATED}), key_interval_s=1 / 10, key_burst=2),
 )
 LEAVE_EFFECT = "INSERT INTO _ayb_job_torture_effects (job_id) VALUES (%s)"
 
@@ -55,6 +61,8 @@ def tick(context: JobContext) -> None:
 
 @registry.handler(FEW)
 @registry.handler(RATED)
+@registry.handler(KEYED)
+@registry.handler(KEY_RATED)
 @registry.handler(PAUSED)
 @registry.handler(UNIQUE)
 @registry.handler("torture_work")
@@ -155,14 +163,17 @@ def new_job(
         shares[-1] = 0
     kind, max_attempts, seconds, delay_s = chance.choices(_MIX, shares)[0]
     takes_s = chance.uniform(*seconds) * (lease_s if kind is _LONG else 1)
+    tenant = chance.choice(TENANTS)
+    further = {"key": key} if kind == elsewhere.STATEMENT else {"tenant": tenant} if kind == KEYED else {}
     return NewJob(
         type="torture_work" if kind is _LONG else kind,
-        payload=({"s": takes_s} if takes_s else {}) | ({"key": key} if kind == elsewhere.STATEMENT else {}),
+        payload=({"s": takes_s} if takes_s else {}) | further,
         max_attempts=max_attempts,
         queue=PAUSED if kind == PAUSED else "default",
         priority=chance.choice((1, 2, 2, 3)),
         delay=timedelta(seconds=chance.uniform(0.2, delay_s)) if delay_s else None,
         idempotency_key=key,
+        limit_key=tenant if kind == KEY_RATED else None,
         **_parents(chance, earlier),
     )
 
@@ -172,7 +183,7 @@ def _parents(chance: random.Random, earlier: Sequence[str]) -> dict[str, Any]:
         return {}
     return {
         "depends_on": chance.sample(earlier, min(len(earlier), chance.randint(1, 3))),
-        "on_parent_failure": chance.choice(("cancel", "run")),
+        "on_parent_failure": chance.choice(("cancel", "run", "hold")),
     }
 
 
@@ -205,6 +216,12 @@ def paused_jobs() -> list[NewJob]:
     return [job] * (3 * VOLLEY)
 
 
+def jobs_of_key(tenant: str) -> list[NewJob]:
+    """Return jobs of a key that is about to be paused."""
+    job = NewJob(type=KEYED, payload={"s": 0.02, "tenant": tenant}, max_attempts=MANY, priority=1)
+    return [job] * VOLLEY
+
+
 # The share of calls that make a batch, with so many jobs at most, and the share of its jobs that add another to it.
 BATCHED = 0.02
 MOST_MEMBERS = 6
@@ -235,6 +252,8 @@ _MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
     (_LONG, MANY, (1.4, 1.4), 0.0),
     (FEW, MANY, (0.05, 0.2), 0.0),
     (RATED, MANY, _QUICK, 0.0),
+    (KEYED, MANY, (0.02, 0.1), 0.0),
+    (KEY_RATED, MANY, _QUICK, 0.0),
     ("torture_async", MANY, (0.0, 0.3), 0.0),
     (elsewhere.COMMAND, MANY, _QUICK, 0.0),
     (elsewhere.REQUEST, MANY, _QUICK, 0.0),
@@ -242,5 +261,5 @@ _MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
     (PAUSED, MANY, (0.0, 0.1), 0.0),
     (ISOLATED, MANY, (0.0, 0.2), 0.0),
 )
-_WANTED = (46, 24, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 2, 1, 2, 1, 1, 3)
+_WANTED = (46, 24, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 0.7, 0.7, 2, 1, 2, 1, 1, 3)
 _SHARES = tuple(share if kind not in elsewhere.MISSING else 0 for (kind, *_), share in zip(_MIX, _WANTED, strict=True))
