@@ -29,23 +29,24 @@ def schedules(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 class Actor:
-    """One connection, in a thread of its own."""
+    """One connection, in a thread of its own. Its steps that it has not taken are `left`."""
 
     def __init__(self, conn: Connection, pool: ThreadPoolExecutor, watcher: Connection) -> None:
         self._conn = conn
         self._pool = pool
         self._watcher = watcher
         self._under_way: Future[object] | None = None
+        self.left: list[Step] = []
 
     def begin(self, steps: Sequence[Step]) -> None:
         """Have these steps to take."""
-        self._left = list(steps)
+        self.left = list(steps)
 
     def take(self) -> None:
         """Take the next step, unless the one before waits; return when it has ended, or waits for a lock."""
-        if self.is_waiting() or not self._left:
+        if self.is_waiting() or not self.left:
             return
-        self._under_way = self._pool.submit(self._left.pop(0), self._conn)
+        self._under_way = self._pool.submit(self.left.pop(0), self._conn)
         give_up = time.monotonic() + LONGEST_S
         while not self._under_way.done() and not self._waits_for_a_lock():
             assert time.monotonic() < give_up, "a step neither ends nor waits"
@@ -59,7 +60,7 @@ class Actor:
     def finish(self) -> bool:
         """Take a step that was missed, if there is one and none waits; tell whether anything is left."""
         self.take()
-        return bool(self._left) or self.is_waiting()
+        return bool(self.left) or self.is_waiting()
 
     def _waits_for_a_lock(self) -> bool:
         row = self._watcher.execute(WAITS, (self._conn.info.backend_pid,)).fetchone()

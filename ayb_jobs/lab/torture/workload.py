@@ -188,8 +188,8 @@ def _parents(chance: random.Random, earlier: Sequence[str]) -> dict[str, Any]:
 
 
 # The share of calls that enqueue a job with a unique key, of so many keys for each scope.
-CLAIMING = 0.06
-KEYS = 5
+CLAIMING = 0.15
+KEYS = 2
 CONFLICTS: Mapping[Scope, Sequence[OnConflict]] = {
     "unfinished": ("return", "reject"),
     "waiting": ("return", "reject", "replace", "debounce"),
