@@ -52,7 +52,7 @@ def outage(error: DatabaseError) -> Finding:
     if any(words in message for words in NO_CONNECTION_FREE):
         return _unreachable("the database has no connection free")
     if message.startswith("cannot connect"):
-        return _unreachable("the database cannot be reached; the log has the details")
+        return _unreachable("cannot connect to the database; the log has the details")
     return _unreachable(message)
 
 

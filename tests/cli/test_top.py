@@ -82,7 +82,7 @@ def a_glance(*findings: Finding, name: str = "mail", queues: int = 1) -> Glance:
         ),
         overdue=[
             Overdue(
-                schedule_id="s", name=name, reason="not_fired", since=AT, last_success_at=None, next_run_at=AT,
+                at=AT, schedule_id="s", name=name, reason="not_fired", since=AT, last_success_at=None, next_run_at=AT,
                 expect_success_within_s=None, last_error=None,
             )
         ],

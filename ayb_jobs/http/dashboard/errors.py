@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
+from ayb_jobs.checks.database import outage
 from ayb_jobs.checks.loops import LoopAge
 from ayb_jobs.checks.verdict import DISABLED, Mood, Verdict
 from ayb_jobs.errors import AybJobsError, Conflict, DatabaseError, InvalidInput, NotFound, TookTooLong
@@ -29,6 +30,7 @@ NOT_STARTED = "This daemon has not started: it waits for its database, and runs 
 IN_STEPS = ("/jobs/bulk", "/batches/")
 IN_STEPS_CHANGED = "What was changed until then stays changed; the list shows it."
 NOTHING_CHANGED = "Nothing was changed."
+UNTIL_THEN = "Nothing here is known until it answers."
 NONE_IS_LOST = "No job is lost. What runs goes on; how it ends is recorded as soon as that is possible."
 
 
@@ -116,20 +118,24 @@ def _removed(visit: Visit) -> str:
 
 
 def _unanswered(visit: Visit, error: DatabaseError, sentence: str) -> _Told:
-    """Tell that the database does not answer: it is away, or takes longer than a page waits."""
+    """Tell that the database does not answer: it is away, or takes longer than a page waits.
+
+    Said as `/readyz` says it. The error itself, which may name a host, is for those who may read the pages.
+    """
+    told = as_sentence(outage(error).told)
+    answer = (f"What was answered: {sentence}",) if visit.session and told != sentence else ()
     if isinstance(error, TookTooLong):
         path = visit.request.url.path
         in_steps = path.startswith(IN_STEPS) or path.endswith("/delete")
         changed = IN_STEPS_CHANGED if in_steps else NOTHING_CHANGED
         return _Told(
-            status=503, sentence=sentence, lines=(HELD_UP,) if visit.request.method == "GET" else (changed, HELD_UP)
+            status=503, sentence=told, lines=(HELD_UP,) if visit.request.method == "GET" else (changed, HELD_UP)
         )
     asked = f"Asked at {visit.clock().at(datetime.now(UTC))}. {GOES_ON}"
     has_started = visit.services.has_started()
     loops = tuple(visit.services.loops()) if visit.session and has_started else ()
-    lines = (asked, NONE_IS_LOST) if has_started or not visit.session else (asked, NOT_STARTED)
-    unknown = f"{sentence} Nothing here is known until it answers."
-    return _Told(status=503, sentence=unknown, lines=lines, loops=loops)
+    lost = NONE_IS_LOST if has_started or not visit.session else NOT_STARTED
+    return _Told(status=503, sentence=told, lines=(*answer, f"{UNTIL_THEN} {asked}", lost), loops=loops)
 
 
 def _next(visit: Visit) -> str:

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Response
 from markupsafe import Markup
 
 from ayb_jobs.checks.finding import Finding
-from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.checks.verdict import Mood, Verdict
 from ayb_jobs.http.dashboard import charts, grouping
 from ayb_jobs.http.dashboard import levels as words
@@ -97,19 +96,19 @@ def _deviations(seen: Standing) -> tuple[Deviation | None, list[Deviation]]:
 
 def _deviations_of(finding: Finding, seen: Standing) -> Iterator[Deviation]:
     if finding.name == "schedules.overdue":
-        yield from _overdue(seen.overdue, seen.at)
+        yield from _overdue(seen.overdue)
     else:
         yield _deviation(finding)
 
 
-def _overdue(late: Sequence[Overdue], at: datetime) -> Iterator[Deviation]:
+def _overdue(late: Sequence[Overdue]) -> Iterator[Deviation]:
     """Yield the schedules that are overdue, each with what to press."""
     for each in late[:MOST_OVERDUE]:
         can_run = each.reason in {"no_success", "not_fired"}
         yield Deviation(
             icon="overdue",
             tone="overdue",
-            sentence=as_sentence(words_of(each, at)),
+            sentence=as_sentence(each.told),
             meaning="Its work was not done in time." if each.last_error is None else each.last_error[:300],
             word="Run it now" if can_run else "Show it",
             href=f"/schedules/{each.schedule_id}",

@@ -6,7 +6,6 @@ from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Path, Response
 
-from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.http.acting import acting, acting_in_steps
 from ayb_jobs.http.dashboard.preview import preview_of
@@ -85,7 +84,7 @@ def _form(
         title=schedule.name if schedule else "New schedule",
         schedule=schedule,
         word=word_of(schedule, late, [kind_of(each) for each in squares]) if schedule else None,
-        overdue=f"{words_of(late, at)}." if late else "",
+        overdue=f"{late.told}." if late else "",
         typed=typed,
         said=said,
         wrong=Blank(wrong or {}),

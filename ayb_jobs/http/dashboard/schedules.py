@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.charts import Stroke
@@ -17,7 +16,7 @@ from ayb_jobs.http.dashboard.shell import Visitor
 from ayb_jobs.model.schedules.cron import fires
 from ayb_jobs.model.schedules.preview import collisions
 from ayb_jobs.model.schedules.schedule import Schedule
-from ayb_jobs.model.words import count_words, span_words
+from ayb_jobs.model.words import count_words, counted, span_words
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.schedules.durations import typical_seconds
 from ayb_jobs.storage.schedules.grid import FiredSquare, list_squares
@@ -25,6 +24,7 @@ from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
 from ayb_jobs.storage.schedules.schedules import list_schedules
 
 MOST_ROWS = 200
+MOST_LATE = 1000
 # The day shows so many schedules. One that fires more often than this in a day is told in words beside it.
 MOST_LANES = 40
 MOST_FIRES = 300
@@ -74,7 +74,7 @@ def schedules(visit: Visitor) -> Response:
         at = now(conn)
         found = list_schedules(conn)
         squares = list_squares(conn)
-        late = {each.schedule_id: each for each in list_overdue(conn)}
+        late = {each.schedule_id: each for each in list_overdue(conn, limit=MOST_LATE)}
         typical_s = typical_seconds(conn)
     clock = visit.clock(at)
     shown = found[:MOST_ROWS]
@@ -86,7 +86,7 @@ def schedules(visit: Visitor) -> Response:
         now=at,
         title="Schedules",
         summary=_summary(found, late),
-        rows=[_row(each, squares.get(each.id, ()), late.get(each.id), typical_s.get(each.id), at) for each in shown],
+        rows=[_row(each, squares.get(each.id, ()), late.get(each.id), typical_s.get(each.id)) for each in shown],
         kinds=KINDS,
         key_square=partial(_key_square),
         coming=coming[:COMING],
@@ -101,19 +101,19 @@ def _key_square(kind: str) -> Any:
 def _summary(found: Sequence[Schedule], late: Mapping[str, Overdue]) -> str:
     off = sum(not each.enabled for each in found)
     parts = [count_words(len(found), "schedule")]
-    parts += [f"{len(late)} overdue"] if late else []
+    parts += [f"{counted(len(late), most=MOST_LATE)} overdue"] if late else []
     parts += [f"{off} off"] if off else []
     parts += [f"the first {MOST_ROWS} are listed"] if len(found) > MOST_ROWS else []
     return ", ".join(parts)
 
 
 def _row(
-    schedule: Schedule, fired: Sequence[FiredSquare], late: Overdue | None, typical_s: float | None, at: datetime
+    schedule: Schedule, fired: Sequence[FiredSquare], late: Overdue | None, typical_s: float | None
 ) -> dict[str, Any]:
     kinds = [kind_of(each) for each in fired]
     note = f"runs about {span_words(typical_s)}" if typical_s is not None else ""
     if late is not None:
-        note = words_of(late, at).partition("` ")[2]
+        note = late.told.partition("` ")[2]
     elif schedule.state in {"broken", "ended", "dormant"}:
         note = {"broken": "", "ended": "no fire is left", "dormant": "its next fire is years away"}[schedule.state]
     return {

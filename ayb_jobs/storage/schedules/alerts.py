@@ -33,7 +33,7 @@ ALL = Among()
 
 # The row locks let one daemon alone note each change.
 LOCK_NEWLY_OVERDUE = """
-    SELECT schedule_id::text, overdue.name, reason, since, last_success_at, overdue.next_run_at,
+    SELECT now() AS at, schedule_id::text, overdue.name, reason, since, last_success_at, overdue.next_run_at,
         overdue.expect_success_within_s, left(overdue.last_error, 2000) AS last_error,
         (
             SELECT pause.kind || ' ' || pause.name

@@ -7,6 +7,7 @@ from typing import Literal
 
 from psycopg.rows import class_row
 
+from ayb_jobs.model.words import quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import named, one_row
 from ayb_jobs.storage.schedules.leaps import Righted, list_too_late
@@ -17,11 +18,12 @@ Reason = Literal["broken", "unserved", "no_success", "not_fired", "too_late"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """A schedule that is overdue: why, and since when. `last_error` is set if it is broken.
+    """A schedule that is overdue `at` an instant: why, and since when. `last_error` is set if it is broken.
 
     `paused` is such as `queue reports`, if its jobs do not start for now.
     """
 
+    at: datetime
     schedule_id: str
     name: str
     reason: Reason
@@ -33,37 +35,56 @@ class Overdue:
     paused: str | None = None
 
     @property
-    def words(self) -> str:
-        """What is wrong, as a sentence for people, and whether a pause may be why."""
-        return f"{self._fault}; its {self.paused} is paused" if self.paused else self._fault
-
-    @property
-    def _fault(self) -> str:
+    def told(self) -> str:
+        """What the schedule did not do; without an instant, since each reader has a zone of their own."""
+        name = quoted(self.name)
         match self.reason:
             case "broken":
-                return f"it cannot fire: {self.last_error}"
+                return f"{name} cannot fire"
             case "unserved":
-                return f"a job of it has been due since {self.since:%F %T} UTC, and no live daemon can run it"
+                return f"{name} has a job that no live daemon can run"
             case "no_success":
-                last = f"{self.last_success_at:%F %T} UTC" if self.last_success_at else "never"
-                return f"no success within {self.expect_success_within_s:g} s; the last was {last}"
+                within = span_words(self.expect_success_within_s or 0)
+                if self.last_success_at is None:
+                    return f"{name} has never succeeded; it is expected within {within}"
+                silent = span_words((self.at - self.last_success_at).total_seconds())
+                return f"{name} has not succeeded for {silent}; it is expected within {within}"
             case "not_fired":
-                return f"it was due at {self.next_run_at:%F %T} UTC, and no scheduler fired it"
+                return f"{name} is due, and no scheduler has fired it"
+            case "too_late":
+                return f"{name} is to fire later than its expression says"
+
+    @property
+    def words(self) -> str:
+        """The same with its error and instants, and whether a pause may be why, for those who get nothing else."""
+        return f"{self.told}{self._detail}{f'; its {self.paused} is paused' if self.paused else ''}"
+
+    @property
+    def _detail(self) -> str:
+        match self.reason:
+            case "broken":
+                return f": {self.last_error}"
+            case "unserved":
+                return f"; it has been due since {self.since:%F %T} UTC"
+            case "no_success":
+                return f"; the last success was at {self.last_success_at:%F %T} UTC" if self.last_success_at else ""
+            case "not_fired":
+                return f"; it was due at {self.next_run_at:%F %T} UTC"
             case "too_late":
                 return (
-                    f"its next run is {self.next_run_at:%F %T} UTC, later than its expression says: the database's clock"
-                    " was set back, or somebody wrote it; a scheduler puts it right within a minute"
+                    f", at {self.next_run_at:%F %T} UTC: the database's clock was set back, or somebody wrote it;"
+                    " a scheduler puts it right within a minute"
                 )
 
 
 # A schedule that no scheduler has planned yet: what keeps it from firing is found out here.
 LIST_UNPLANNED = """
-    SELECT id::text, name, cron_expr, timezone, updated_at, next_run_at, expect_success_within_s
+    SELECT now() AS at, id::text, name, cron_expr, timezone, updated_at, next_run_at, expect_success_within_s
     FROM _ayb_job_schedules
     WHERE enabled AND last_error IS NULL AND planned IS DISTINCT FROM concat_ws(' ', cron_expr, timezone, dst)
 """
 LIST_OVERDUE = """
-    SELECT schedule_id::text, name, reason, since, last_success_at, next_run_at, expect_success_within_s,
+    SELECT now() AS at, schedule_id::text, name, reason, since, last_success_at, next_run_at, expect_success_within_s,
         left(last_error, 2000) AS last_error,
         (
             SELECT pause.kind || ' ' || pause.name
@@ -113,6 +134,7 @@ def _list_too_late(conn: Connection) -> list[Righted]:
 def _too_late(conn: Connection) -> list[Overdue]:
     return [
         Overdue(
+            at=planned.now,
             schedule_id=planned.id,
             name=planned.name,
             reason="too_late",
@@ -130,6 +152,7 @@ def _unreadable(conn: Connection) -> list[Overdue]:
     read = lru_cache(maxsize=None)(unreadable)  # many schedules may have one timing
     return [
         Overdue(
+            at=row.at,
             schedule_id=row.id,
             name=row.name,
             reason="broken",

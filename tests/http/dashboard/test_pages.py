@@ -596,13 +596,17 @@ def test_an_outage_is_a_page_with_what_the_daemon_knows(
     server: Server, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any) -> None:
-        raise DatabaseError("the database cannot be reached")
+        raise DatabaseError("cannot connect to the database: secret.example.org")
 
     monkeypatch.setattr(Database, "work", refused)
     monkeypatch.setattr(Database, "connection", refused)
     page = guest.get("/jobs?state=failed")
     assert page.status == 503
-    assert page.headline == "The database cannot be reached. Nothing here is known until it answers."
+    with server.client() as client:
+        assert page.headline == client.get("/readyz").json()["sentence"]
+    assert page.headline == "Cannot connect to the database; the log has the details."
+    assert "What was answered: Cannot connect to the database: secret.example.org." in page.text
+    assert "Nothing here is known until it answers." in page.text
     assert "No job is lost." in page.text
     assert "Not known" in page.text
     assert page.links["Ask again"] == "/jobs?state=failed"

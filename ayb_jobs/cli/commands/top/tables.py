@@ -5,7 +5,6 @@ from datetime import datetime
 from itertools import zip_longest
 
 from ayb_jobs.checks.glance import MOST, Details, QueueView
-from ayb_jobs.checks.schedules import words_of
 from ayb_jobs.cli.commands.top.lines import Failures, Line, Queue, Running, Target
 from ayb_jobs.cli.output import GAP, Column, fitted, one_line, widths_that_fit
 from ayb_jobs.model.daemons import SeenDaemon
@@ -178,7 +177,7 @@ def schedules(details: Details, at: datetime, room: int) -> list[Line]:
         Column(title="FIRES", key=True, right=True),
         Column(title="WHAT", flexible=True),
     ]
-    rows = [[each.name, "overdue", as_sentence(words_of(each, at))] for each in details.overdue]
+    rows = [[each.name, "overdue", as_sentence(each.told)] for each in details.overdue]
     coming = [
         [each.name, f"in {span_words((each.next_run_at - at).total_seconds())}", each.job_type]
         for each in details.coming
