@@ -28,7 +28,6 @@ BEGIN
 END
 $$;
 
-ALTER FUNCTION _ayb_job_text(jsonb) SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION _ayb_job_schedule_definition(_ayb_job_schedules) SET search_path = pg_catalog, pg_temp;
 
 -- AYB serves every view whose name does not begin with `_ayb_` to its end users. Beside AYB's own tables the view is

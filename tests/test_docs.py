@@ -69,7 +69,7 @@ def source() -> str:
 def sql_functions() -> set[str]:
     """The functions in SQL that applications call."""
     texts = [path.read_text() for path in (ROOT / "migrations").glob("*.sql")]
-    return {name for text in texts for name in re.findall(r"FUNCTION %1\$s\.(ayb_jobs_\w+)\(", text)}
+    return {name for text in texts for name in re.findall(r"FUNCTION PLACE\.(ayb_jobs_\w+)\(", text)}
 
 
 @each_document

@@ -56,9 +56,7 @@ LEASING = "storage/queue/limited.py"
 LEASES = "storage/queue/leases.py"
 SETTLING = "storage/queue/settling.py"
 RECOVERY = "storage/queue/recovery.py"
-LIMITS = "../migrations/0024_limits.sql"
-PAUSED_KEYS = "../migrations/0037_paused_keys.sql"
-SPENDING = "../migrations/0038_unspent_rates.sql"
+LIMITS = "../migrations/0019_limits.sql"
 HELD = "SELECT job.id, job.lease_id\n        FROM _ayb_jobs AS job\n        JOIN "
 RECOVERED_FROM_A_LIVING_WORKER = "stale_write_accepted unexplained_run run_without_lease"
 
@@ -133,8 +131,8 @@ BUGS = [
     ),
     bug(
         "tokens are spent by halves",
-        SPENDING,
-        "+ cardinality(picked_keys) * held.every;$new$",
+        LIMITS,
+        "+ cardinality(picked_keys) * held.every;",
         "+ cardinality(picked_keys) * held.every / 2;$new$",
         "none",
         "rate_exceeded",
@@ -149,9 +147,9 @@ BUGS = [
     ),
     bug(
         "a paused key has places",
-        PAUSED_KEYS,
-        "'WHERE found.free > 0 AND found.key <> ALL (paused_keys)'",
-        "'WHERE found.free > 0'",
+        LIMITS,
+        "WHERE found.free > 0 AND found.key <> ALL (paused_keys)",
+        "WHERE found.free > 0",
         "none",
         "paused_but_started",
     ),

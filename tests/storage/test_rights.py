@@ -220,22 +220,6 @@ def test_an_update_leaves_rights_to_those_who_used_the_queue(
         assert conn.execute(granted.encode(), (role, role)).fetchone() == (True, False)
 
 
-def test_an_update_to_batches_keeps_jobs_in_every_state_and_what_leases_under_limits(
-    empty_database_url: str, role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with closing(connect(empty_database_url)) as conn:
-        migrate_to(conn, 26, tmp_path, monkeypatch)
-        conn.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON _ayb_jobs TO {role}".encode())
-        conn.execute(f"GRANT EXECUTE ON FUNCTION ayb_jobs.ayb_jobs_enqueue TO {role}".encode())
-        made = {make_job(conn, state): state for state in ("queued", "running", "completed", "failed", "canceled")}
-        migrate(conn)
-        found = conn.execute("SELECT id::text, state FROM _ayb_jobs WHERE batch_id IS NULL").fetchall()
-        assert dict(found) == made
-        for function in ("_ayb_job_lease_limited", "ayb_jobs.ayb_jobs_enqueue", "ayb_jobs.ayb_jobs_batch"):
-            may = "SELECT has_function_privilege(%s, %s::regproc, 'EXECUTE')"
-            assert conn.execute(may.encode(), (role, function)).fetchone() == (True,), function
-
-
 def test_an_update_gives_who_only_read_nothing_that_enqueues(
     empty_database_url: str, role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The schema of before flow control, with rows in every state, brought up to date: nothing is lost, all goes on."""
+"""The schema of version 0.1.0, with rows in every state, brought up to date: nothing is lost, all goes on."""
 
 import time
 from contextlib import closing
@@ -18,7 +18,7 @@ from tests.eventually import eventually
 from tests.factories import leased_job, make_job, make_schedule
 from tests.running import running
 
-LAST_BEFORE = 12  # what follows makes unique keys, limits, pauses, dependencies, batches
+LAST_BEFORE = 7
 COLUMNS = """
     SELECT table_name::text, array_agg(column_name::text ORDER BY column_name)
     FROM information_schema.columns
@@ -73,7 +73,7 @@ def end_attempt(conn: Connection, job_id: str) -> bool:
     return settle_jobs(conn, [settle_result(job, None, now, now)], worker_id="factory", now=now).leases == {row[0]}
 
 
-def test_rows_in_every_state_outlive_the_upgrade_to_flow_control(
+def test_rows_in_every_state_outlive_the_upgrade_from_the_first_version(
     each_empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = each_empty_database_url
@@ -98,4 +98,4 @@ def test_rows_in_every_state_outlive_the_upgrade_to_flow_control(
             ended = {name: state for name, (state, _) in ROWS.items()} | {"due later": "queued"}
             ended |= dict.fromkeys(("due", "urgent", "retried", "lease alive", "lease expired"), "completed")
             eventually(lambda: states(conn, ids) == ended, within_s=20)
-    assert migrations.shipped_migrations()[LAST_BEFORE].name == "0013_unique"
+    assert migrations.shipped_migrations()[LAST_BEFORE].name == "0008_schedules"

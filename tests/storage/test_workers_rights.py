@@ -5,9 +5,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from ayb_jobs.storage import migrate as module
 from ayb_jobs.storage.database import connect
-from ayb_jobs.storage.migrations import shipped_migrations
 from ayb_jobs.storage.queue.jobs import get_job
 from tests.cli.conftest import Cli
 from tests.factories import make_job
@@ -78,20 +76,6 @@ def test_nothing_that_others_put_on_the_path_gets_into_the_functions(empty_datab
             assert worker.execute("SELECT count(*) FROM traps.caught").fetchone() == (0,)
         with closing(connect(empty_database_url)) as owner:
             assert get_job(owner, job_id).state == "failed"
-
-
-def test_who_could_call_the_functions_before_an_upgrade_can_call_those_that_follow(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    all_of_them = shipped_migrations()
-    with made_role(empty_database_url) as role:
-        with monkeypatch.context() as patched:
-            patched.setattr(module, "shipped_migrations", lambda: [one for one in all_of_them if one.version < 26])
-            migrate_and_grant(empty_database_url, role, "enqueue")
-        migrate_and_grant(empty_database_url, role)
-        with closing(connect(empty_database_url)) as owner:
-            assert names(owner, EXECUTABLE, role=role) == FUNCTIONS
-            assert names(owner, EXECUTABLE, role="public") == []
 
 
 def test_grant_names_the_functions(empty_database_url: str) -> None:

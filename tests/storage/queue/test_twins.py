@@ -46,9 +46,9 @@ def body(function: str) -> str:
     found = [
         part
         for text in texts
-        for part in re.findall(rf"FUNCTION %1\$s\.{function}\(.*?\$body\$(.*?)\$body\$", text, re.DOTALL)
+        for part in re.findall(rf"FUNCTION (?:TABLES|PLACE)\.{function}\(.*?\$body\$(.*?)\$body\$", text, re.DOTALL)
     ]
-    return re.sub(r"%\d\$s\.", "", found[-1])
+    return re.sub(r"\b(?:TABLES|PLACE)\.", "", found[-1])
 
 
 def assignments(text: str) -> list[str]:

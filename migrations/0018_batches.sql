@@ -41,40 +41,30 @@ CREATE TABLE _ayb_job_batch_callbacks (
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
-    new_id text := CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'uuidv7()' ELSE $id$
-        encode(
-            set_bit(set_bit(
-                overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                    FROM 1 FOR 6),
-                52, 1), 53, 1),
-            'hex')::uuid $id$ END;
-    limited regproc := format('%s._ayb_job_lease_limited', tables)::regproc;
-    changed text;
 BEGIN
     -- Makes a batch. `p_callbacks` holds an object for each event, with the columns of the callback.
-    EXECUTE format($create$
-        CREATE FUNCTION %1$s._ayb_job_batch_open(p_description text, p_callbacks jsonb, p_traceparent text) RETURNS uuid
+    EXECUTE replace($create$
+        CREATE OR REPLACE FUNCTION TABLES._ayb_job_batch_open(p_description text, p_callbacks jsonb, p_traceparent text) RETURNS uuid
             LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
         DECLARE
-            made uuid := %2$s;
+            made uuid := TABLES._ayb_job_id();
         BEGIN
-            INSERT INTO %1$s._ayb_job_batches (id, description, traceparent) VALUES (made, p_description, p_traceparent);
-            INSERT INTO %1$s._ayb_job_batch_callbacks
+            INSERT INTO TABLES._ayb_job_batches (id, description, traceparent) VALUES (made, p_description, p_traceparent);
+            INSERT INTO TABLES._ayb_job_batch_callbacks
                 (batch_id, event, job_id, type, payload, queue, priority, max_attempts)
-            SELECT made, event, %2$s, it ->> 'type', coalesce(it -> 'payload', '{}'), coalesce(it ->> 'queue', 'default'),
+            SELECT made, event, TABLES._ayb_job_id(), it ->> 'type', coalesce(it -> 'payload', '{}'), coalesce(it ->> 'queue', 'default'),
                 coalesce((it ->> 'priority')::smallint, 2::smallint), coalesce((it ->> 'max_attempts')::int, 3)
             FROM jsonb_each(coalesce(p_callbacks, '{}')) AS callback (event, it);
             RETURN made;
         END
         $body$
-    $create$, tables, new_id);
+    $create$, 'TABLES.', tables || '.');
 
+    -- Keeps a batch from its end until the caller's transaction has ended: `open` if it takes members, else why not.
     -- Sequential scans are off here and below: the tables may be small or never analyzed when a plan is made, and grow
     -- while it is kept.
-    -- Keeps a batch from its end until the caller's transaction has ended: `open` if it takes members, else why not.
-    EXECUTE format($create$
-        CREATE FUNCTION %1$s._ayb_job_batch_join(p_batch uuid) RETURNS text
+    EXECUTE replace($create$
+        CREATE OR REPLACE FUNCTION TABLES._ayb_job_batch_join(p_batch uuid) RETURNS text
             LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
             SET enable_seqscan = off AS $body$
         DECLARE
@@ -82,40 +72,36 @@ BEGIN
         BEGIN
             SELECT CASE WHEN batch.done_at IS NOT NULL THEN 'done' WHEN batch.canceled_at IS NOT NULL THEN 'canceled' ELSE 'open' END
             INTO became
-            FROM %1$s._ayb_job_batches AS batch WHERE batch.id = p_batch FOR SHARE;
+            FROM TABLES._ayb_job_batches AS batch WHERE batch.id = p_batch FOR SHARE;
             RETURN coalesce(became, 'missing');
         END
         $body$
-    $create$, tables);
+    $create$, 'TABLES.', tables || '.');
 
     -- Seals a batch, behind all who add to it; tells whether there is one. An end that comes later is looked for by the
-    -- daemon that brings it, and one that came before by whoever hears this.
-    EXECUTE format($create$
-        CREATE FUNCTION %1$s._ayb_job_batch_seal(p_batch uuid) RETURNS boolean
+    -- daemon that brings it, and one that came before by whoever hears this. It asks for a member that waits or runs in
+    -- the order of the batch's index, which finds one if there is one. Without an order the server may walk over all
+    -- jobs that wait, of which most are in other batches.
+    EXECUTE replace($create$
+        CREATE OR REPLACE FUNCTION TABLES._ayb_job_batch_seal(p_batch uuid) RETURNS boolean
             LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-            SET enable_seqscan = off AS $body$
+            SET enable_seqscan = off SET enable_sort = off AS $body$
         BEGIN
-            UPDATE %1$s._ayb_job_batches AS batch SET sealed_at = now() WHERE batch.id = p_batch AND batch.sealed_at IS NULL;
+            UPDATE TABLES._ayb_job_batches AS batch SET sealed_at = now() WHERE batch.id = p_batch AND batch.sealed_at IS NULL;
             IF NOT FOUND THEN
-                RETURN EXISTS (SELECT FROM %1$s._ayb_job_batches AS batch WHERE batch.id = p_batch);
+                RETURN EXISTS (SELECT FROM TABLES._ayb_job_batches AS batch WHERE batch.id = p_batch);
             END IF;
-            IF pg_notification_queue_usage() < 0.5 AND NOT EXISTS (
-                SELECT FROM %1$s._ayb_jobs AS job WHERE job.batch_id = p_batch AND job.state = 'queued'
-                UNION ALL
-                SELECT FROM %1$s._ayb_jobs AS job WHERE job.batch_id = p_batch AND job.state = 'running'
-            ) THEN
+            IF pg_notification_queue_usage() < 0.5 AND coalesce(
+                (SELECT job.id FROM TABLES._ayb_jobs AS job
+                WHERE job.batch_id = p_batch AND job.state = 'queued' ORDER BY job.id DESC LIMIT 1),
+                (SELECT job.id FROM TABLES._ayb_jobs AS job
+                WHERE job.batch_id = p_batch AND job.state = 'running' ORDER BY job.id DESC LIMIT 1)
+            ) IS NULL THEN
                 PERFORM pg_notify('ayb_jobs', 'batch');
             END IF;
             RETURN true;
         END
         $body$
-    $create$, tables);
-
-    -- Leasing under a limit answers with the batch, too.
-    changed := replace(replace(pg_get_functiondef(limited),
-        'traceparent text)', 'traceparent text, batch_id uuid)'),
-        'job.traceparent::text;', 'job.traceparent::text, job.batch_id;');
-    EXECUTE format('DROP FUNCTION %s', limited::regprocedure);
-    EXECUTE changed;
+    $create$, 'TABLES.', tables || '.');
 END
 $make$;

@@ -1,8 +1,13 @@
--- A schedule whose jobs no live daemon can run is overdue.
+-- Schedules that end, that nobody serves, and that are enabled again.
 
--- `unserved`: a job of it has been due for over a minute, and no live daemon knows its type and serves its queue. A beat
--- far ahead of the clock is no sign of life. Instants at the far end of what PostgreSQL holds are cut before anything is
--- added to them: plain SQL may write any, and none of them may keep others from being looked at.
+-- When a scheduler found that no fire is left, since the last of the years that the expression names is over; null
+-- otherwise. Such a schedule has no next run and no error. It is planned anew once its timing is another.
+ALTER TABLE _ayb_job_schedules ADD COLUMN ended_at timestamptz;
+
+-- Nothing is expected of a schedule that has ended, or that is dormant: its next fire is more than five years away.
+-- `unserved`: a job of it has been due for over a minute, and no live daemon knows its type and serves its queue. A
+-- beat far ahead of the clock is no sign of life. Instants at the far end of what PostgreSQL holds are cut before
+-- anything is added to them: plain SQL may write any, and none of them may keep others from being looked at.
 CREATE OR REPLACE VIEW _ayb_job_overdue AS
     WITH watched AS (
         SELECT
@@ -56,3 +61,17 @@ CREATE OR REPLACE VIEW _ayb_job_overdue AS
         success_at AS last_success_at, next_run_at, expect_success_within_s, last_error
     FROM judged
     WHERE reason IS NOT NULL;
+
+-- A schedule that is enabled again never fires for the past, whoever enables it, and whether or not a daemon was alive
+-- while it was disabled: a next run that has come is forgotten, so that the next scheduler computes another and records
+-- what was passed over. A statement that enables it and gives it a next run, as AYB's do, is left alone.
+CREATE FUNCTION _ayb_job_schedule_enabled() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.next_run_at := NULL;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER trg_ayb_job_schedules_enabled BEFORE UPDATE OF enabled ON _ayb_job_schedules FOR EACH ROW
+    WHEN (NEW.enabled AND NOT OLD.enabled AND NEW.next_run_at <= now() AND NEW.next_run_at = OLD.next_run_at)
+    EXECUTE FUNCTION _ayb_job_schedule_enabled();

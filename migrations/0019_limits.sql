@@ -1,7 +1,9 @@
 -- Limits: how many jobs of some types may run at once, and how many may start in some time, over all daemons and for
 -- each key. A limit's row is its lock: whoever leases under it holds the row, and looks in a statement that begins
--- later. What counts is rows in the state running, so that nothing can leak. `every` is the time between two starts, and
--- `tat` when the next one would be due if none had come early. Limits are numbered, under the lock of the pauses.
+-- later. What counts is rows in the state running, so that nothing can leak. `every` is the time between two starts,
+-- and `tat` when the next one would be due if none had come early. `worker_after` is the key behind which a worker's
+-- next look begins, since workers in other languages keep nothing between their calls. Limits are numbered, under the
+-- lock of the pauses.
 CREATE TABLE _ayb_job_limits (
     name varchar(100) PRIMARY KEY CHECK (name <> ''),
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -19,6 +21,7 @@ CREATE TABLE _ayb_job_limits (
     definition jsonb,
     set_by varchar(100) NOT NULL,
     set_at timestamptz NOT NULL DEFAULT now(),
+    worker_after varchar(200) NOT NULL DEFAULT '',
     CHECK ((rate IS NULL) = (every IS NULL)),
     CHECK ((key_rate IS NULL) = (key_every IS NULL)),
     CHECK (burst * every <= interval '36500 days'),
@@ -57,29 +60,35 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, limited_key)
 -- behind the lock holds all that was committed before the lock was had. A client that is stopped holds no lock: it
 -- sends one statement. If somebody else holds the lock for a second, nothing is leased, and no job is to blame.
 -- Sequential scans are off, because the table may be small or never analyzed when a plan is made.
+--
+-- A rate never spends beyond its burst from now on. What is further ahead was spent at a slower rate, before it was
+-- raised, or by a clock that has gone back since, as after a failover. It counts as a spent burst, and is written so,
+-- for only what is written comes nearer with time. A job that a trigger keeps as it is has not started, so it spends
+-- nothing. A paused key has no place: its jobs are not looked at, however many wait, and nobody waits for its next
+-- token.
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
     -- whether the caller can lease `job` now, if its key has a free place
-    can_start text := format($filter$
+    can_start text := $filter$
         job.run_at <= now() AND job.type = ANY (p_types) AND job.queue = ANY (p_queues)
         AND job.id <> ALL (p_aside) AND (p_only IS NULL OR job.id = ANY (p_only))
         AND NOT EXISTS (
-            SELECT FROM %1$s._ayb_job_pauses AS pause
+            SELECT FROM TABLES._ayb_job_pauses AS pause
             WHERE (pause.until IS NULL OR pause.until > now()) AND (
                 pause.kind = 'queue' AND pause.name = job.queue
                 OR pause.kind = 'type' AND pause.name = job.type)
         )
-    $filter$, tables);
+    $filter$;
 BEGIN
-    EXECUTE format($create$
-        CREATE FUNCTION %1$s._ayb_job_lease_limited(
+    EXECUTE replace(replace($create$
+        CREATE OR REPLACE FUNCTION TABLES._ayb_job_lease_limited(
             p_name text, p_room int, p_types text[], p_queues text[], p_aside uuid[], p_only uuid[], p_after text,
             p_worker_id text, p_lease_s float8, p_careful boolean, p_path text
         ) RETURNS TABLE (
             last_key text, wait_s float8, more boolean, picked uuid[], id uuid, lease_id uuid, execution_id bigint, type text,
             payload text, queue text, priority int, attempts int, max_attempts int, crashes int, run_at text,
-            scheduled_for text, schedule_id uuid, timeout_s float8, traceparent text
+            scheduled_for text, schedule_id uuid, timeout_s float8, traceparent text, batch_id uuid
         ) LANGUAGE plpgsql VOLATILE
             SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $body$
         #variable_conflict use_column
@@ -88,6 +97,7 @@ BEGIN
             at timestamptz;
             spare int := p_room;
             picked_keys text[];
+            paused_keys text[];
             open_keys bigint;
             keys_left boolean := false;
             patience text := current_setting('lock_timeout');
@@ -97,7 +107,7 @@ BEGIN
             PERFORM set_config('lock_timeout', '1s', true);
             BEGIN
                 SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat INTO held
-                FROM %1$s._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
+                FROM TABLES._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
                 -- locked
                 IF NOT FOUND THEN
                     PERFORM set_config('lock_timeout', patience, true);
@@ -110,9 +120,17 @@ BEGIN
             END;
             PERFORM set_config('lock_timeout', patience, true);
             at := clock_timestamp();
+            IF held.every IS NOT NULL AND held.tat > at + held.burst * held.every THEN
+                held.tat := at + held.burst * held.every;
+                UPDATE TABLES._ayb_job_limits AS it SET tat = held.tat WHERE it.name = p_name;
+            END IF;
+            paused_keys := ARRAY(
+                SELECT substr(pause.name, length(p_name) + 2) FROM TABLES._ayb_job_pauses AS pause
+                WHERE pause.kind = 'key' AND starts_with(pause.name, p_name || '/')
+                    AND (pause.until IS NULL OR pause.until > now()));
             IF held.max_running IS NOT NULL THEN
                 spare := least(spare, held.max_running - (
-                    SELECT count(*) FROM %1$s._ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = p_name));
+                    SELECT count(*) FROM TABLES._ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = p_name));
             END IF;
             IF held.every IS NOT NULL THEN
                 spare := least(spare, greatest(0, floor(
@@ -126,27 +144,27 @@ BEGIN
             IF spare > 0 THEN
                 WITH RECURSIVE running AS MATERIALIZED (
                     SELECT job.limited_key AS key, count(*)::int AS jobs
-                    FROM %1$s._ayb_jobs AS job
+                    FROM TABLES._ayb_jobs AS job
                     WHERE job.state = 'running' AND job.limited_by = p_name
                     GROUP BY job.limited_key
                 ), keys (key, wrapped) AS (
                     (SELECT start.* FROM (
-                        (SELECT job.limited_key AS key, false AS wrapped FROM %1$s._ayb_jobs AS job
+                        (SELECT job.limited_key AS key, false AS wrapped FROM TABLES._ayb_jobs AS job
                         WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key > p_after
                         ORDER BY job.limited_key LIMIT 1)
                         UNION ALL
-                        (SELECT job.limited_key, true FROM %1$s._ayb_jobs AS job
+                        (SELECT job.limited_key, true FROM TABLES._ayb_jobs AS job
                         WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key <= p_after
                         ORDER BY job.limited_key LIMIT 1)
                     ) AS start LIMIT 1)
                     UNION ALL
                     SELECT next.* FROM keys CROSS JOIN LATERAL (
-                        (SELECT job.limited_key, keys.wrapped FROM %1$s._ayb_jobs AS job
+                        (SELECT job.limited_key, keys.wrapped FROM TABLES._ayb_jobs AS job
                         WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key > keys.key
                             AND (NOT keys.wrapped OR job.limited_key <= p_after)
                         ORDER BY job.limited_key LIMIT 1)
                         UNION ALL
-                        (SELECT job.limited_key, true FROM %1$s._ayb_jobs AS job
+                        (SELECT job.limited_key, true FROM TABLES._ayb_jobs AS job
                         WHERE NOT keys.wrapped AND job.state = 'queued' AND job.limited_by = p_name
                             AND job.limited_key <= p_after
                         ORDER BY job.limited_key LIMIT 1)
@@ -166,20 +184,20 @@ BEGIN
                         FROM seen
                         LEFT JOIN running ON running.key = seen.key
                         LEFT JOIN LATERAL (
-                            SELECT kept.tat FROM %1$s._ayb_job_limit_keys AS kept
+                            SELECT kept.tat FROM TABLES._ayb_job_limit_keys AS kept
                             WHERE held.key_every IS NOT NULL AND kept.limit_name = p_name AND kept.limit_key = seen.key
                         ) AS rate ON true
                     ) AS found CROSS JOIN LATERAL (
                         SELECT FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
-                            SELECT FROM %1$s._ayb_jobs AS job
+                            SELECT FROM TABLES._ayb_jobs AS job
                             WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = found.key
-                                AND job.priority = level.priority AND %2$s
+                                AND job.priority = level.priority AND CAN_START
                             ORDER BY job.run_at, job.id
                             LIMIT 1
                         ) AS first
                         LIMIT 1
                     ) AS startable
-                    WHERE found.free > 0
+                    WHERE found.free > 0 AND found.key <> ALL (paused_keys)
                     LIMIT greatest(16, 2 * spare)
                 ), share AS MATERIALIZED (
                     SELECT ceil(2.0 * spare / greatest(1, count(*)))::int AS each FROM open
@@ -190,9 +208,9 @@ BEGIN
                         FROM (
                             SELECT next.* FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
                                 SELECT job.id, job.priority, job.run_at
-                                FROM %1$s._ayb_jobs AS job
+                                FROM TABLES._ayb_jobs AS job
                                 WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = open.key
-                                    AND job.priority = level.priority AND %2$s
+                                    AND job.priority = level.priority AND CAN_START
                                 ORDER BY job.run_at, job.id
                                 LIMIT least(open.free, spare, share.each)
                                 FOR NO KEY UPDATE SKIP LOCKED
@@ -223,49 +241,59 @@ BEGIN
             IF picked IS NOT NULL THEN
                 PERFORM set_config('search_path', p_path, true);  -- the application's triggers go by it
                 RETURN QUERY
-                UPDATE %1$s._ayb_jobs AS job
+                UPDATE TABLES._ayb_jobs AS job
                 SET state = 'running', attempts = least(greatest(job.attempts, 0), 2147483646) + 1,
                     lease_id = encode(batch || tidsend(job.ctid), 'hex')::uuid,
                     lease_until = now() + p_lease_s * interval '1 second', worker_id = p_worker_id,
-                    execution_id = nextval('%1$s._ayb_job_execution_ids'), progress = NULL, last_run_at = now(),
+                    execution_id = nextval('TABLES._ayb_job_execution_ids'), progress = NULL, last_run_at = now(),
                     updated_at = now(), unique_key = CASE WHEN job.unique_waiting THEN NULL ELSE job.unique_key END
                 WHERE job.id = ANY (picked)
                 RETURNING NULL::text, NULL::float8, NULL::boolean, NULL::uuid[], job.id,
                     CASE WHEN job.state = 'running' THEN job.lease_id END, job.execution_id, job.type::text,
-                    CASE WHEN pg_column_size(job.payload) <= 16384 THEN
-                        left(CASE WHEN p_careful THEN %1$s._ayb_job_text(job.payload) ELSE job.payload::text END, 16385)
+                    CASE WHEN pg_column_size(job.payload) <= 16384 AND NOT TABLES._ayb_job_has_long_numbers(job.payload) THEN
+                        left(CASE WHEN p_careful THEN TABLES._ayb_job_text(job.payload) ELSE job.payload::text END, 16385)
                     END,
                     job.queue::text, job.priority::int, job.attempts, job.max_attempts, job.crashes, job.run_at::text,
-                    job.scheduled_for::text, job.schedule_id, job.timeout_s, job.traceparent::text;
+                    job.scheduled_for::text, job.schedule_id, job.timeout_s, job.traceparent::text, job.batch_id;
                 PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
+                IF held.every IS NOT NULL OR held.key_every IS NOT NULL THEN
+                    picked_keys := ARRAY(
+                        SELECT chosen.key FROM unnest(picked, picked_keys) AS chosen (id, key)
+                        JOIN TABLES._ayb_jobs AS job ON job.id = chosen.id
+                        WHERE job.state = 'running' AND job.lease_id IS NOT NULL);
+                END IF;
                 IF held.every IS NOT NULL THEN
-                    held.tat := greatest(held.tat, at) + cardinality(picked) * held.every;
-                    UPDATE %1$s._ayb_job_limits AS it SET tat = held.tat WHERE it.name = p_name;
+                    held.tat := greatest(held.tat, at) + cardinality(picked_keys) * held.every;
+                    UPDATE TABLES._ayb_job_limits AS it SET tat = held.tat WHERE it.name = p_name;
                 END IF;
                 IF held.key_every IS NOT NULL THEN
-                    INSERT INTO %1$s._ayb_job_limit_keys AS kept (limit_name, limit_key, tat)
+                    INSERT INTO TABLES._ayb_job_limit_keys AS kept (limit_name, limit_key, tat)
                     SELECT p_name, spent.key, at + count(*) * held.key_every
                     FROM unnest(picked_keys) AS spent (key)
                     GROUP BY spent.key
                     ON CONFLICT (limit_name, limit_key) DO UPDATE
-                    SET tat = greatest(kept.tat, at) + (excluded.tat - at);
+                    SET tat = greatest(least(kept.tat, at + held.key_burst * held.key_every), at) + (excluded.tat - at);
                 END IF;
             END IF;
             IF held.every IS NOT NULL THEN
                 wait_s := extract(epoch FROM held.tat - (held.burst - 1) * held.every - clock_timestamp());
             END IF;
+            IF held.key_every IS NOT NULL AND coalesce(cardinality(picked), 0) < spare THEN
+                UPDATE TABLES._ayb_job_limit_keys AS kept SET tat = at + held.key_burst * held.key_every
+                WHERE kept.limit_name = p_name AND kept.tat > at + held.key_burst * held.key_every;
+            END IF;
             -- No key starts before its limit may, and none while all places are taken.
             IF held.key_every IS NOT NULL AND coalesce(wait_s, 0) <= 0 AND coalesce(cardinality(picked), 0) < spare THEN
                 SELECT extract(epoch FROM spent.tat - (held.key_burst - 1) * held.key_every - clock_timestamp()) INTO wait_s
                 FROM (
-                    SELECT kept.limit_key AS key, kept.tat FROM %1$s._ayb_job_limit_keys AS kept
-                    WHERE kept.limit_name = p_name AND kept.tat > at + (held.key_burst - 1) * held.key_every
+                    SELECT kept.limit_key AS key, kept.tat FROM TABLES._ayb_job_limit_keys AS kept
+                    WHERE kept.limit_name = p_name AND kept.limit_key <> ALL (paused_keys) AND kept.tat > at + (held.key_burst - 1) * held.key_every
                     ORDER BY kept.tat
                 ) AS spent CROSS JOIN LATERAL (
                     SELECT FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
-                        SELECT FROM %1$s._ayb_jobs AS job
+                        SELECT FROM TABLES._ayb_jobs AS job
                         WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = spent.key
-                            AND job.priority = level.priority AND %2$s
+                            AND job.priority = level.priority AND CAN_START
                         ORDER BY job.run_at, job.id
                         LIMIT 1
                     ) AS first
@@ -277,6 +305,38 @@ BEGIN
             RETURN NEXT;
         END
         $body$
-    $create$, tables, can_start);
+    $create$, 'CAN_START', can_start), 'TABLES.', tables || '.');
+
+    -- Puts those of these jobs under their limits that wait or run beside them. A list or an object in the payload is
+    -- no key: its text may be a gigabyte, though it is stored in a page.
+    EXECUTE replace($create$
+        CREATE OR REPLACE FUNCTION TABLES._ayb_job_put_under(p_ids uuid[]) RETURNS void LANGUAGE sql VOLATILE
+            SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $body$
+    WITH limited_types AS MATERIALIZED (
+        SELECT type, limits.name, limits.key_field
+        FROM TABLES._ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
+    ), due AS MATERIALIZED (
+        SELECT id, type
+        FROM TABLES._ayb_jobs
+        WHERE id = ANY (p_ids) AND state IN ('queued', 'running') AND priority <= 4
+            AND type = ANY (ARRAY(SELECT type FROM limited_types))
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE TABLES._ayb_jobs AS job
+    SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
+    FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
+        SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
+        FROM (
+            SELECT coalesce(
+                keyed.limit_key,
+                CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
+                    THEN keyed.payload ->> limited_types.key_field END,
+                '') AS long
+            FROM TABLES._ayb_jobs AS keyed WHERE keyed.id = due.id
+        ) AS given
+    ) AS key
+    WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
+        $body$
+    $create$, 'TABLES.', tables || '.');
 END
 $make$;

@@ -13,17 +13,9 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_ayb_jobs_unique ON _ayb_jobs (unique_key)
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
-    new_id text := CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'uuidv7()' ELSE $id$
-        encode(
-            set_bit(set_bit(
-                overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                    FROM 1 FOR 6),
-                52, 1), 53, 1),
-            'hex')::uuid $id$ END;
 BEGIN
-    EXECUTE format($create$
-        CREATE OR REPLACE FUNCTION %1$s._ayb_job_enqueue(
+    EXECUTE replace($create$
+        CREATE OR REPLACE FUNCTION TABLES._ayb_job_enqueue(
             p_type text, p_payload jsonb, p_queue text, p_priority int, p_max_attempts int, p_run_at timestamptz,
             p_delay interval, p_traceparent text, p_unique_key text, p_unique_by text[], p_scope text,
             p_on_conflict text, p_max_wait interval
@@ -45,10 +37,10 @@ BEGIN
                 RAISE EXCEPTION 'there is no unique key' USING ERRCODE = '22023', COLUMN = 'unique_key';
             END IF;
             FOR attempt IN 1..100 LOOP
-                new_id := %2$s;
+                new_id := TABLES._ayb_job_id();
                 IF replaces THEN
                     -- A holder that is leased meanwhile has lost its key when we get its row, so that we insert.
-                    INSERT INTO %1$s._ayb_jobs AS job
+                    INSERT INTO TABLES._ayb_jobs AS job
                         (id, type, payload, queue, priority, max_attempts, run_at, traceparent, unique_key, unique_waiting)
                     VALUES (new_id, p_type, p_payload, p_queue, p_priority, p_max_attempts,
                         coalesce(p_run_at, now() + p_delay, now()), p_traceparent, hashed, p_scope = 'waiting')
@@ -60,7 +52,7 @@ BEGIN
                     WHERE job.state = 'queued'
                     RETURNING job.id, job.run_at INTO job_id, due;
                 ELSE
-                    INSERT INTO %1$s._ayb_jobs AS job
+                    INSERT INTO TABLES._ayb_jobs AS job
                         (id, type, payload, queue, priority, max_attempts, run_at, traceparent, unique_key, unique_waiting)
                     VALUES (new_id, p_type, p_payload, p_queue, p_priority, p_max_attempts,
                         coalesce(p_run_at, now() + p_delay, now()), p_traceparent, hashed, p_scope = 'waiting')
@@ -76,7 +68,7 @@ BEGIN
                     RETURN;
                 END IF;
                 -- A statement of its own: the holder may have been committed while the insert ran, unseen by it.
-                SELECT job.id, job.state INTO job_id, holder_state FROM %1$s._ayb_jobs AS job
+                SELECT job.id, job.state INTO job_id, holder_state FROM TABLES._ayb_jobs AS job
                 WHERE job.unique_key = hashed AND job.unique_key IS NOT NULL AND job.state IN ('queued', 'running')
                     AND (NOT replaces OR job.state = 'running');
                 IF FOUND THEN
@@ -86,9 +78,9 @@ BEGIN
                 END IF;
                 -- It has ended since, or waits again: the key can be had.
             END LOOP;
-            RAISE EXCEPTION 'the job was not made: a trigger or a rule on _ayb_jobs drops it' USING ERRCODE = '55000';
+            RAISE EXCEPTION 'the job was not made: a trigger or a rule on TABLES._ayb_jobs drops it' USING ERRCODE = '55000';
         END
         $body$
-    $create$, tables, new_id);
+    $create$, 'TABLES.', tables || '.');
 END
 $make$;

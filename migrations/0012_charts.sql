@@ -12,10 +12,12 @@ CREATE TABLE _ayb_job_minutes (
     PRIMARY KEY (at, job_type)
 );
 
--- How much was due and ran, and for how long the job had been due that waited longest: measured once in a minute.
+-- How much was due and ran, and for how long the job had been due that waited longest: measured once in a minute. `cut`
+-- says that there were more lanes of queue and priority than are looked at, so that it is at least so much.
 CREATE TABLE _ayb_job_levels (
     at timestamptz PRIMARY KEY,
     waiting bigint NOT NULL,
     running bigint NOT NULL,
-    oldest_wait_s double precision NOT NULL
+    oldest_wait_s double precision NOT NULL,
+    cut boolean NOT NULL DEFAULT false
 );
