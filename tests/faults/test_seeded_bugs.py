@@ -133,7 +133,7 @@ BUGS = [
         "tokens are spent by halves",
         LIMITS,
         "+ cardinality(picked_keys) * held.every;",
-        "+ cardinality(picked_keys) * held.every / 2;$new$",
+        "+ cardinality(picked_keys) * held.every / 2;",
         "none",
         "rate_exceeded",
     ),
