@@ -75,5 +75,6 @@ def _words(error: BaseException) -> str:
 
 
 def _is_data_error(error: BaseException) -> bool:
-    """Tell whether a driver refused a value before it was sent."""
-    return any(cls.__name__ == "DataError" for cls in type(error).__mro__)
+    """Tell whether a driver refused a value before it was sent; psycopg2 has no error of its own for a NUL."""
+    is_nul = isinstance(error, ValueError) and "NUL (0x00)" in str(error)
+    return is_nul or any(cls.__name__ == "DataError" for cls in type(error).__mro__)

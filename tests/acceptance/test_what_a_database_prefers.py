@@ -87,6 +87,7 @@ def test_daemons_neither_fail_nor_complain_whatever_a_database_prefers(
                     daemon(
                         folder, database_url, handlers_modules="preferring", api_enabled="true", api_port=port,
                         poll_interval_ms=60_000, scheduler_enabled="true",
+                        lease_duration_s=30,
                     )
                 )
             )  # fmt: skip

@@ -14,11 +14,12 @@ from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.job_type import AnyHandler
 from ayb_jobs.handlers.kinds.kind import Kind
 from ayb_jobs.handlers.kinds.payloads import payload_with_defaults
-from ayb_jobs.handlers.requests.answers import SUCCESS, Gone, refused
+from ayb_jobs.handlers.requests.answers import MOST_LATER_S, SUCCESS, Gone, refused
 from ayb_jobs.model.digits import exact
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.payload import encode_json
 from ayb_jobs.model.results import MAX_RESULT_BYTES, Result, Returned
+from ayb_jobs.storage.queue.executions import put_off_s
 from ayb_jobs.tracing import current_traceparent, known_traceparent
 from ayb_jobs.wire.text import Stored, object_text
 
@@ -112,7 +113,7 @@ async def post(address: Address, ctx: AsyncJobContext) -> Result:
     if answer.status in SUCCESS:
         return result_of(answer.headers, answer.body) if answer.is_whole else None
     try:
-        return refused(
+        later = refused(
             answer.status,
             answer.reason,
             answer.headers,
@@ -122,6 +123,18 @@ async def post(address: Address, ctx: AsyncJobContext) -> Result:
     except Gone:
         ctx.services.emit(AddressGone(job_type=ctx.job.type, host=address.host))
         raise
+    if await ctx.in_thread(lambda: has_been_put_off(ctx)):
+        raise AttemptFailed(
+            f"it answered {answer.status} {answer.reason} and has put this job off for a day already",
+            retry_after_s=later.seconds,
+        )
+    return later
+
+
+def has_been_put_off(ctx: AsyncJobContext) -> bool:
+    """Tell whether the receiver has put a job off for so long that its answer counts as a failed attempt."""
+    with ctx.services.database.connection() as conn:
+        return put_off_s(conn, ctx.job.id) >= MOST_LATER_S
 
 
 def body_of(job: LeasedJob, payload: str) -> str:

@@ -13,7 +13,7 @@ CLIENT_ERRORS = range(400, 500)
 TIMEOUT, NOT_FOUND, GONE, UNAVAILABLE = 408, 404, 410, 503
 # A receiver that cannot take the job now. With a time it says when it can.
 LATER = frozenset({409, 425, 429})
-# A time that is farther ahead is a receiver's mistake, and would hide the job.
+# A time that is farther ahead is a receiver's mistake, and would hide the job. So would one time after the other.
 MOST_LATER_S = 24 * 3600.0
 # So much of the body stands in the error.
 MOST_TOLD = 2048

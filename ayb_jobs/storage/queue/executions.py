@@ -144,3 +144,22 @@ def renumber_attempts(conn: Connection, leases: Sequence[Lease]) -> None:
     catch_up_execution_ids(conn)
     values = {"ids": [lease.job_id for lease in leases], "lease_ids": [lease.lease_id for lease in leases]}
     conn.execute(RENUMBER_ATTEMPTS, values, prepare=False)
+
+
+PUT_OFF = """
+    WITH ended AS MATERIALIZED (
+        SELECT id, outcome, started_at FROM _ayb_job_executions WHERE job_id = %(job_id)s::uuid
+    )
+    SELECT extract(epoch FROM now() - min(started_at))::float8
+    FROM ended
+    WHERE id > coalesce((SELECT max(id) FROM ended WHERE outcome <> 'snoozed'), 0)
+"""
+
+
+def put_off_s(conn: Connection, job_id: str) -> float:
+    """Return for how many seconds a job has been put off by one snooze after the other; 0 if its last attempt failed.
+
+    By the database's clock.
+    """
+    row = conn.execute(PUT_OFF, {"job_id": job_id}).fetchone()
+    return float(row[0] or 0) if row else 0.0

@@ -39,6 +39,12 @@ from tests.receiver import Receiver
 from tests.running import running
 
 SECRET, OLD_SECRET = "whsec_bmV3IHNlY3JldCwgbmV3IHNlY3JldCwgbmV3", "whsec_b2xkIHNlY3JldCwgb2xkIHNlY3JldCwgb2xk"
+ATTEMPTS = """
+    INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)
+    SELECT nextval('_ayb_job_execution_ids'), %(job_id)s, 'resize', 1, outcome, now() - make_interval(hours => %(hours)s), now()
+    FROM unnest(%(outcomes)s::text[]) WITH ORDINALITY AS each (outcome, number) ORDER BY number
+"""
+HAS_ANSWER = "SELECT 1 FROM _ayb_job_executions WHERE job_id = %s AND worker_id IS NOT NULL"
 JOB = "SELECT state, attempts, max_attempts, last_error FROM _ayb_jobs WHERE id = %s"
 
 
@@ -163,6 +169,34 @@ def test_a_receiver_that_names_no_time_ahead_uses_attempts_up(
     job_id = make_job(conn, type="resize", max_attempts=1)
     with running(database_url, registry):
         assert ended(conn, job_id, "failed")[:2] == ("failed", 1)
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "hours", "state"),
+    [
+        (["snoozed", "snoozed"], 25, "failed"),
+        (["failed", "snoozed"], 25, "failed"),
+        (["snoozed"], 23, "queued"),
+        (["snoozed", "failed"], 25, "queued"),
+        (["snoozed", "lost"], 25, "queued"),
+        ([], 0, "queued"),
+    ],
+    ids=str,
+)
+def test_a_receiver_that_puts_a_job_off_for_more_than_a_day_uses_up_its_attempts(
+    database_url: str, conn: Connection, receiver: Receiver, tmp_path: Path, outcomes: list[str], hours: int, state: str
+) -> None:
+    receiver.status, receiver.headers = 429, {"Retry-After": "3600"}
+    registry = types(tmp_path, resize={"http": receiver.url, "allow_private": True})
+    job_id = make_job(conn, type="resize", max_attempts=1)
+    conn.execute(ATTEMPTS, {"job_id": job_id, "outcomes": outcomes, "hours": hours})
+    with running(database_url, registry):
+        eventually(lambda: conn.execute(HAS_ANSWER, (job_id,)).fetchone())
+    row = conn.execute(JOB, (job_id,)).fetchone()
+    assert row is not None
+    assert row[:3] == ((state, 1, 1) if state == "failed" else (state, 1, 2))
+    assert (row[3] or "").startswith("it answered 429 Too Many Requests and has put" if state == "failed" else "")
     assert len(receiver.requests) == 1
 
 
