@@ -120,13 +120,15 @@ class Attempts:
     def dropped(self, held: Held, error: BaseException) -> None:
         """Hand over an ending of a job whose handler's surroundings failed with `error`, unless it has one.
 
-        If its handler may have begun, its attempt failed; else it goes back. If not even that can be handed over, its
-        lease is extended no longer, so that the job is recovered.
+        Its attempt failed, so that a job which can never begin comes to an end. If its handler has not begun, it goes
+        back for what is not the job's fault: want of memory, the end of what runs handlers, a lost lease. If not even
+        that can be handed over, its lease is extended no longer, so that the job is recovered.
         """
         if held.handed_over:
             return
         try:
-            if held.context is None and not held.sent:
+            is_blameless = held.lost or isinstance(error, MemoryError) or not isinstance(error, Exception)
+            if is_blameless and held.context is None and not held.sent:
                 self.give_up(held)
                 return
             now = time.monotonic()
