@@ -73,9 +73,13 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderLimit:
-    """The limit that a job waits under; how many of its key run, and whether its key's rate allows a start."""
+    """The limit that a job waits under, or will once a daemon meets it, and what is known of its key there.
+
+    So many of the key run, and its rate may allow a start.
+    """
 
     limit: Limit
+    key: str
     key_running: int
     key_may_start: bool
 

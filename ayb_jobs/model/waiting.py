@@ -144,10 +144,10 @@ def _drain_words(draining: int) -> str:
 
 
 def limited(job: Job, around: Surroundings) -> Reason | None:
-    """Find that its limit has no place for it, or that a rate allows no start yet."""
+    """Find that its limit has no place for it, that a rate allows no start yet, or that its limit was removed."""
     if around.under is None:
-        return None
-    limit, key = around.under.limit, job.limit_key or ""
+        return None if job.limit is None else _removed(job.limit)
+    limit, key = around.under.limit, around.under.key
     new, whose = limit.new, f"its key {key}" if key else "jobs without a key"
     why = []
     if new.max_running is not None and limit.running >= new.max_running:
@@ -165,6 +165,11 @@ def limited(job: Job, around: Surroundings) -> Reason | None:
         words=f"it waits under the limit {new.name}: {'; '.join(why)}",
         remedy="ayb-jobs limits list",
     )
+
+
+def _removed(limit: str) -> Reason:
+    words = f"its limit {limit} was removed, and no daemon has freed it yet; workers in other languages do not"
+    return Reason(kind=WaitKind.LIMITED, words=words)
 
 
 def set_aside(_: Job, around: Surroundings) -> Reason | None:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -23,9 +23,10 @@ from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import waiting
 from ayb_jobs.storage.fleet.daemons import beat
-from ayb_jobs.storage.fleet.limits import set_limit
+from ayb_jobs.storage.fleet.limits import remove_limit, set_limit
 from ayb_jobs.storage.fleet.pauses import pause
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
+from ayb_jobs.storage.queue.limited import lease_limited
 from ayb_jobs.storage.queue.put_under import put_under
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
@@ -238,13 +239,39 @@ def others_of_its_limit_and_key_come_first(conn: Connection) -> str:
     return mail(conn, priority=6, limited_by="few", limited_key="x")
 
 
-def its_limit_is_used_up(conn: Connection) -> str:
-    a_daemon(conn)
-    conn.execute(
-        "INSERT INTO _ayb_job_limits (name, types, key_max_running, set_by) VALUES ('few', '{mail}', 1, 'ann')"
-    )
-    mail(conn, "running", worker_id="a", lease_until=LATER, priority=6, limited_by="few", limited_key="x")
-    return mail(conn, priority=6, limited_by="few", limited_key="x")
+def under_a_limit(**given: Any) -> Callable[[Connection], str]:
+    """Return what makes a limit, has it start one job of the key x, and enqueues another one of it."""
+
+    def situation(conn: Connection) -> str:
+        a_daemon(conn, slots=9)
+        with conn.transaction():
+            set_limit(conn, NewLimit(name="few", types=["mail"], **given), by="ann")
+        first, second = (mail(conn, limit_key="x") for _ in range(2))
+        put_under(conn, [first, second])
+        (started,) = lease_limited(
+            conn, "few", room=1, types=["mail"], queues=["default"], worker_id="a", lease_s=60
+        ).leased
+        return second if started.id == first else first
+
+    return situation
+
+
+def not_yet_under_its_limit(conn: Connection) -> str:
+    """No daemon has met it, and its key is in its payload."""
+    under_a_limit(key_max_running=1, key_field="tenant")(conn)
+    return mail(conn, payload={"tenant": "x"})
+
+
+def of_another_key(conn: Connection) -> str:
+    under_a_limit(key_max_running=1, key_field="tenant")(conn)
+    return mail(conn, payload={"tenant": "y"})
+
+
+def its_limit_was_removed(conn: Connection) -> str:
+    job_id = under_a_limit(max_running=9)(conn)
+    with conn.transaction():
+        remove_limit(conn, "few")
+    return job_id
 
 
 def its_daemon_is_gone(conn: Connection) -> str:
@@ -371,9 +398,45 @@ SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
         others_of_its_limit_and_key_come_first,
         Told(WaitKind.BEHIND, "2 due jobs are ahead of it"),
     ),
-    "limited": (
-        its_limit_is_used_up,
+    "limited: all places": (
+        under_a_limit(max_running=1),
+        Told(WaitKind.LIMITED, "it waits under the limit few: 1 run of 1 at once"),
+    ),
+    "limited: the places of its key": (
+        under_a_limit(key_max_running=1),
         Told(WaitKind.LIMITED, "it waits under the limit few: 1 run of 1 at once for its key x"),
+    ),
+    "limited: all tokens": (
+        under_a_limit(rate="1/h"),
+        Told(WaitKind.LIMITED, "it waits under the limit few: its rate of 1/h allows no start yet"),
+    ),
+    "limited: the tokens of its key": (
+        under_a_limit(key_rate="1/h"),
+        Told(WaitKind.LIMITED, "it waits under the limit few: the rate of 1/h for its key x allows no start yet"),
+    ),
+    "limited by all": (
+        under_a_limit(max_running=1, key_max_running=1, rate="1/h", key_rate="2/h"),
+        Told(
+            WaitKind.LIMITED,
+            "it waits under the limit few: 1 run of 1 at once; 1 run of 1 at once for its key x; "
+            "its rate of 1/h allows no start yet; the rate of 2/h for its key x allows no start yet",
+        ),
+    ),
+    "a token is left": (
+        under_a_limit(rate="1/h", burst=2, key_rate="1/h", key_burst=2),
+        Told(WaitKind.ABOUT_TO_START, "nothing keeps it, as far as can be seen; a daemon is about to lease it"),
+    ),
+    "not yet under its limit": (
+        not_yet_under_its_limit,
+        Told(WaitKind.LIMITED, "it waits under the limit few: 1 run of 1 at once for its key x"),
+    ),
+    "not yet under a limit that has a place": (
+        of_another_key,
+        Told(WaitKind.ABOUT_TO_START, "nothing keeps it, as far as can be seen; a daemon is about to lease it"),
+    ),
+    "its limit was removed": (
+        its_limit_was_removed,
+        Told(WaitKind.LIMITED, "its limit few was removed, and no daemon has freed it yet"),
     ),
     "daemon gone": (
         its_daemon_is_gone,

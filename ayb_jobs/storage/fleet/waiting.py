@@ -9,14 +9,14 @@ from psycopg.rows import class_row
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.model.pauses import key_name
-from ayb_jobs.model.surroundings import MOST_AHEAD, LastAttempt, Runner, SetAside, Surroundings, UnderLimit
+from ayb_jobs.model.surroundings import MOST_AHEAD, LastAttempt, Runner, SetAside, Surroundings
 from ayb_jobs.model.waiting import Held, Reason, able, lost_reason, wait_reason
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.blockers import find_blocker
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.lifelines import IS_LIFELESS
-from ayb_jobs.storage.fleet.limits import find_limit
 from ayb_jobs.storage.fleet.pauses import find_pause
+from ayb_jobs.storage.fleet.under_limit import find_under
 from ayb_jobs.storage.rows import one_row
 
 # A beat far ahead of the clock is none: the clock was set back since, or plain SQL wrote it. It may write any array
@@ -198,30 +198,6 @@ def _around(conn: Connection, job: Job, fleet: Fleet) -> Surroundings | None:
         locked_by=find_locker(conn, job),
         blocked=None if job.blocked_run_at is None else find_blocker(conn, job.id),
     )
-
-
-LOOK_AT_KEY = """
-    SELECT
-        (
-            SELECT count(*) FROM _ayb_jobs AS job
-            WHERE job.state = 'running' AND job.limited_by = %(name)s AND job.limited_key = %(key)s
-        ),
-        NOT EXISTS (
-            SELECT FROM _ayb_job_limit_keys AS kept JOIN _ayb_job_limits AS held ON held.name = kept.limit_name
-            WHERE kept.limit_name = %(name)s AND kept.limit_key = %(key)s
-                AND kept.tat - (held.key_burst - 1) * held.key_every > now()
-        )
-"""
-
-
-def find_under(conn: Connection, job: Job) -> UnderLimit | None:
-    """Return how things stand with the limit that a job waits under; None if it waits under none."""
-    limit = find_limit(conn, job.limit) if job.limit else None
-    if limit is None:
-        return None
-    row = conn.execute(LOOK_AT_KEY, {"name": job.limit, "key": job.limit_key or ""}).fetchone()
-    running, may_start = row or (0, True)
-    return UnderLimit(limit=limit, key_running=running, key_may_start=may_start)
 
 
 # Daemons remember what they were refused, and tell it in their rows. For workers by SQL the database remembers it.
