@@ -45,27 +45,27 @@ BEGIN
     EXECUTE replace($create$
         CREATE OR REPLACE FUNCTION TABLES._ayb_job_free_successors(p_schedule_ids uuid[]) RETURNS void LANGUAGE sql VOLATILE
             SET search_path = pg_catalog, pg_temp AS $body$
-    WITH found AS MATERIALIZED (
-        SELECT successor.id
-        FROM TABLES._ayb_jobs AS successor
-        WHERE successor.schedule_id = ANY (p_schedule_ids) AND
-            successor.state = 'queued' AND successor.run_at = timestamptz '9999-12-31 00:00:00+00' AND successor.blocked_run_at IS NULL
-            AND NOT EXISTS (
-                SELECT FROM TABLES._ayb_jobs AS earlier
-                WHERE earlier.schedule_id = successor.schedule_id AND earlier.state = 'running'
+            WITH found AS MATERIALIZED (
+                SELECT successor.id
+                FROM TABLES._ayb_jobs AS successor
+                WHERE successor.schedule_id = ANY (p_schedule_ids) AND
+                    successor.state = 'queued' AND successor.run_at = timestamptz '9999-12-31 00:00:00+00' AND successor.blocked_run_at IS NULL
+                    AND NOT EXISTS (
+                        SELECT FROM TABLES._ayb_jobs AS earlier
+                        WHERE earlier.schedule_id = successor.schedule_id AND earlier.state = 'running'
+                    )
+                ORDER BY successor.id
+                FOR NO KEY UPDATE OF successor SKIP LOCKED
+            ), freed AS (
+                UPDATE TABLES._ayb_jobs AS job
+                SET run_at = greatest(now(), job.scheduled_for), updated_at = now()
+                FROM found
+                WHERE job.id = found.id
+                RETURNING job.id, job.run_at
             )
-        ORDER BY successor.id
-        FOR NO KEY UPDATE OF successor SKIP LOCKED
-    ), freed AS (
-        UPDATE TABLES._ayb_jobs AS job
-        SET run_at = greatest(now(), job.scheduled_for), updated_at = now()
-        FROM found
-        WHERE job.id = found.id
-        RETURNING job.id, job.run_at
-    )
-    SELECT count(*), CASE WHEN pg_notification_queue_usage() < 0.5 AND count(*) > 0 THEN pg_notify('ayb_jobs', '')::text END
-    FROM freed
-    WHERE run_at < timestamptz '9999-12-31 00:00:00+00'
+            SELECT count(*), CASE WHEN pg_notification_queue_usage() < 0.5 AND count(*) > 0 THEN pg_notify('ayb_jobs', '')::text END
+            FROM freed
+            WHERE run_at < timestamptz '9999-12-31 00:00:00+00'
         $body$
     $create$, 'TABLES.', tables || '.');
 
