@@ -24,6 +24,19 @@ class Clock:
         except (InvalidInput, OverflowError, ValueError):
             return instant.astimezone(UTC)
 
+    def midnight(self, *, days: int = 0) -> datetime:
+        """Return when today begins in the zone, or the day so many days later; the first time, if it comes twice.
+
+        Where the clocks skip it, the day begins as they are put forward.
+        """
+        day = self.local(self.now).replace(hour=0, minute=0, second=0, microsecond=0, fold=0) + timedelta(days=days)
+        return day.astimezone(UTC)
+
+    def minute(self, instant: datetime) -> float:
+        """Return which minute of its day the zone's clock shows."""
+        local = self.local(instant)
+        return local.hour * 60 + local.minute + local.second / 60
+
     def at(self, instant: datetime | None) -> str:
         """Return the time of day, with the day if it is another: `14:31:58`, `26 Nov 09:12`, `3 Jan 2025`."""
         if instant is None:

@@ -22,6 +22,7 @@ from ayb_jobs.http.dashboard import (
 )
 from ayb_jobs.http.dashboard.assets import Assets
 from ayb_jobs.http.dashboard.errors import PageRoute
+from ayb_jobs.http.dashboard.packing import VARY, takes_gzip
 from ayb_jobs.http.dashboard.session import Sessions
 from ayb_jobs.http.dashboard.shared import Shared
 from ayb_jobs.http.dashboard.shell import Pages, Visitor
@@ -84,4 +85,7 @@ async def asset(name: str, request: Request) -> Response:
     if name not in assets.content:
         raise Refused(404, f"there is nothing at /static/{name}")
     kind = assets.TYPES[name.rpartition(".")[2]]
-    return Response(assets.content[name], media_type=kind, headers={"Cache-Control": FOR_EVER})
+    headers = {"Cache-Control": FOR_EVER, "Vary": VARY}
+    if takes_gzip(request):
+        return Response(assets.packed[name], media_type=kind, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(assets.content[name], media_type=kind, headers=headers)

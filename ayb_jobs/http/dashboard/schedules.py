@@ -33,6 +33,8 @@ MOST_GATHERINGS = 10
 COMING = 8
 NAMED = 5
 DAY = timedelta(days=1)
+# When a day begins, and when the next one does.
+Day = tuple[datetime, datetime]
 KINDS = (
     ("completed", "completed"),
     ("late", "late"),
@@ -151,25 +153,23 @@ def _said(kinds: Sequence[str]) -> str:
 def _day(enabled: Sequence[Schedule], typical_s: Mapping[str, float], clock: Clock) -> dict[str, Any]:
     """Return the day's lanes, and what fires together in it."""
     local = clock.local(clock.now)
-    start = clock.now - (local - local.replace(hour=0, minute=0, second=0, microsecond=0))
-    start = start.replace(microsecond=0)
-    found = {each.name: _fires(each, start) for each in enabled[:MOST_LANES]}
+    day = start, end = clock.midnight(), clock.midnight(days=1)
+    found = {each.name: _fires(each, day) for each in enabled[:MOST_LANES]}
     drawn = {name: times for name, times in found.items() if times and len(times) <= MOST_FIRES}
     frequent = [name for name, times in found.items() if len(times) > MOST_FIRES]
     met = [each for each in collisions(drawn) if len(each.schedules) >= GATHERING]
-    bands = _bands(drawn, start)
-    minute = (clock.now - start).total_seconds() / 60
+    bands = _bands(drawn, clock)
     by_name = {each.name: each for each in enabled}
     lanes = []
     for name, times in drawn.items():
         usual_s = typical_s.get(by_name[name].id, 0.0)
-        strokes = [_stroke(time, start, usual_s, clock.now) for time in times]
+        strokes = [_stroke(time, clock, usual_s) for time in times]
         title = f"{name}: {count_words(len(times), 'fire')} today, the first at {clock.short(times[0])}"
-        lanes.append({"name": name, "svg": charts.day(strokes, bands, minute, title)})
+        lanes.append({"name": name, "svg": charts.day(strokes, bands, clock.minute(clock.now), title)})
     return {
         "lanes": lanes,
         "gatherings": met[:MOST_GATHERINGS],
-        "today": f"{local:%A} {local.day} {local:%B}, {clock.zone}",
+        "today": f"{local:%A} {local.day} {local:%B}, {clock.zone}{_shifted(end - start)}",
         "left_out": _left_out(frequent, len(enabled)),
     }
 
@@ -184,27 +184,37 @@ def _left_out(frequent: Sequence[str], enabled: int) -> str:
     return " ".join(parts)
 
 
-def _bands(drawn: Mapping[str, Sequence[datetime]], start: datetime) -> list[int]:
-    by_minute: dict[int, set[str]] = {}
+def _shifted(length: timedelta) -> str:
+    """Say what the axis, which has the clock's 24 hours, shows on a day on which the clock is put forward or back."""
+    if length == DAY:
+        return ""
+    span = span_words(abs(length - DAY).total_seconds())
+    if length < DAY:
+        return f"; the clocks skip {span} of it"
+    return f"; {span} of it comes twice, drawn one over the other"
+
+
+def _bands(drawn: Mapping[str, Sequence[datetime]], clock: Clock) -> list[int]:
+    by_minute: dict[datetime, set[str]] = {}
     for name, times in drawn.items():
         for time in times:
-            by_minute.setdefault(int((time - start).total_seconds() // 60), set()).add(name)
-    return sorted(minute for minute, names in by_minute.items() if len(names) >= GATHERING)
+            by_minute.setdefault(time.replace(second=0, microsecond=0), set()).add(name)
+    return sorted({int(clock.minute(minute)) for minute, names in by_minute.items() if len(names) >= GATHERING})
 
 
-def _stroke(time: datetime, start: datetime, usual_s: float, at: datetime) -> Stroke:
-    return Stroke(round((time - start).total_seconds() / 60, 1), min(1440.0, usual_s / 60), time <= at)
+def _stroke(time: datetime, clock: Clock, usual_s: float) -> Stroke:
+    return Stroke(round(clock.minute(time), 1), min(1440.0, usual_s / 60), time <= clock.now)
 
 
-def _fires(schedule: Schedule, start: datetime) -> tuple[datetime, ...]:
+def _fires(schedule: Schedule, day: Day) -> tuple[datetime, ...]:
     beside = schedule.next_run_at if schedule.cron.startswith("@every") else None
-    return _fires_of(schedule.cron, schedule.timezone, schedule.dst, beside, start)
+    return _fires_of(schedule.cron, schedule.timezone, schedule.dst, beside, day)
 
 
 @lru_cache(maxsize=2048)
-def _fires_of(cron: str, timezone: str, dst: str, beside: datetime | None, start: datetime) -> tuple[datetime, ...]:
+def _fires_of(cron: str, timezone: str, dst: str, beside: datetime | None, day: Day) -> tuple[datetime, ...]:
     """Return a day's fires, one more than are drawn if there are more; none of a timing that cannot be read."""
-    end = start + DAY
+    start, end = day
     found: list[datetime] = []
     try:
         ahead = fires(cron, timezone, start - timedelta(microseconds=1), dst, beside=beside)

@@ -26,6 +26,25 @@ class Session:
     caller: Caller
     form_key: str
 
+    def shown_key(self) -> str:
+        """Return the form key as a page shows it, each time another text.
+
+        Pages are compressed. If a key were the same text beside words that an address chose, the lengths of many pages
+        would tell it.
+        """
+        key = self.form_key.encode()
+        mask = secrets.token_bytes(len(key))
+        return _text(mask + _masked(mask, key))
+
+    def takes_key(self, shown: str) -> bool:
+        """Tell whether a form bears the key of this session."""
+        try:
+            raw = _bytes(shown)
+        except ValueError:
+            return False
+        half = len(raw) // 2
+        return hmac.compare_digest(_masked(raw[:half], raw[half:]), self.form_key.encode())
+
 
 class Sessions:
     """Makes and reads session cookies. Where no token is asked for, everybody on this machine has a session."""
@@ -65,6 +84,10 @@ class Sessions:
 def _sign(secret: bytes, purpose: str, text: str) -> bytes:
     key = hmac.digest(secret, f"ayb-jobs dashboard {purpose}".encode(), sha256)
     return hmac.digest(key, text.encode(), sha256)
+
+
+def _masked(mask: bytes, value: bytes) -> bytes:
+    return bytes(one ^ other for one, other in zip(mask, value, strict=False))
 
 
 def _text(value: bytes) -> str:

@@ -1,6 +1,5 @@
 """What every page shares: who visits, what they may do, how things stand, and how a page is rendered."""
 
-import hmac
 import secrets
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
@@ -23,6 +22,7 @@ from ayb_jobs.http.dashboard.assets import Assets
 from ayb_jobs.http.dashboard.clock import COOKIE as ZONE_COOKIE
 from ayb_jobs.http.dashboard.clock import Clock, chosen_zone
 from ayb_jobs.http.dashboard.forms import once_key, read_form
+from ayb_jobs.http.dashboard.packing import VARY, packed
 from ayb_jobs.http.dashboard.session import COOKIE, Session, Sessions
 from ayb_jobs.http.dashboard.shared import Shared
 from ayb_jobs.http.dashboard.standing import Standing
@@ -183,6 +183,7 @@ class Visit:
             "here": self.here,
             "told": self._told(),
             "asset": self.pages.assets.address,
+            "shown_key": "" if self.session is None else self.session.shown_key(),
             "once": secrets.token_urlsafe(12),
             "iso": instant_text,
             "query": query,
@@ -196,7 +197,9 @@ class Visit:
             "title": "",
         }
         text = templates().get_template(template).render(shared | context)
-        return Response(text, status, {**HEADERS, "Vary": "Cookie"}, media_type="text/html")
+        content, encoding = packed(self.request, text.encode())
+        headers = {**HEADERS, **encoding, "Vary": f"Cookie, {VARY}"}
+        return Response(content, status, headers, media_type="text/html")
 
     def _told(self) -> str:
         word, count = self.asked("told"), self.asked("count")
@@ -249,9 +252,9 @@ async def form_of(request: Request) -> Mapping[str, str]:
         raise Refused(403, "forms of other sites may not be sent here")
     visit = await guest_of(request)
     fields = read_form(await request.body())
-    key = "" if visit.session is None else visit.session.form_key
-    if not hmac.compare_digest(fields.get("form_key", "").encode(), key.encode()) or not key:
-        raise Refused(403 if key else 401, "this form is older than your session; open its page again")
+    session = visit.session
+    if session is None or not session.takes_key(fields.get("form_key", "")):
+        raise Refused(401 if session is None else 403, "this form is older than your session; open its page again")
     return fields
 
 

@@ -1,9 +1,6 @@
 """The dashboard in a real browser: it keeps its own policy, loads nothing from elsewhere, and all can use it."""
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,31 +9,16 @@ from urllib.parse import quote
 import pytest
 from psycopg import ClientCursor
 
-from ayb_jobs import NewJob
-from ayb_jobs.client.steps import open_batch
-from ayb_jobs.client.sync_drivers import Psycopg, run
-from ayb_jobs.config import Api, ApiToken, Config, Dashboard, Jobs
 from ayb_jobs.errors import DatabaseError
-from ayb_jobs.events import Events
-from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.http.dashboard import session
-from ayb_jobs.metrics import Metrics
-from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.throwaway import Databases
+from ayb_jobs.storage.database import Connection
 from tests.factories import make_job, make_schedule
-from tests.http.conftest import ADMIN, READ, registry
 from tests.http.dashboard import browsing
 from tests.http.dashboard.hostile import hostile_texts
+from tests.http.dashboard.sick import PAGES, Sick, watched
 
 AXE = Path(__file__).parents[3] / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = (
-    "/", "/jobs", "/jobs?state=waiting", "/jobs?state=failed&type=sync_tenant", "/jobs?state=failed&since=x", "JOB", "FAILED",
-    "/jobs/bulk?action=retry&type=sync_tenant", "JOB/cancel", "/failures", "/schedules", "SCHEDULE", "/schedules/new",
-    "/executions?over=day", "/batches", "BATCH", "BATCH/cancel", "/queues", "/queues?limit=mail-per-tenant", "/queues/pause", "/queues/limit", "/queues/limit?name=stripe",
-    "/queues/limit/remove?name=stripe", "/daemons", "/daemons/drain?id=api-1:4001:c4ca4238a0b9", "/audit", "/enqueue", "/zone", "/jobs/none",
-)  # fmt: skip
 # Pages that together show every kind of part; the slow suite looks at all pages in the dark and at every width.
 PARTS_OF_ALL_KINDS = ("/", "/jobs?state=failed&type=sync_tenant", "JOB", "SCHEDULE", "/executions?over=day", "/queues?limit=mail-per-tenant", "/enqueue", "/jobs/none")  # fmt: skip
 # The hostile texts are shared out, so that each part takes a minute or two.
@@ -47,64 +29,6 @@ pytestmark = [
     browsing.NEEDS_A_BROWSER,
     pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: npm install --no-save axe-core@4"),
 ]
-
-
-class Sick:
-    """A server on a database in which much is wrong, and a connection to that."""
-
-    def __init__(self, url: str, conn: Connection) -> None:
-        self.url = url
-        self.conn = conn
-        job, failed = [
-            conn.execute(
-                "SELECT id::text FROM _ayb_jobs WHERE state = %s ORDER BY length(type) DESC, id LIMIT 1", (state,)
-            ).fetchone()
-            for state in ("queued", "failed")
-        ]
-        schedule = conn.execute("SELECT id::text FROM _ayb_job_schedules WHERE name = 'nightly_report'").fetchone()
-        assert job
-        assert failed
-        assert schedule
-        self.job, self.failed, self.schedule = job[0], failed[0], schedule[0]
-        new = NewBatch(description="mails of the spring, " * 9, on_done=NewJob(type="tell_anna"))
-        self.batch = run(open_batch(new), Psycopg(conn).fetch)
-        conn.execute("UPDATE _ayb_jobs SET batch_id = %s WHERE type = 'charge_card'", (self.batch,))
-
-    def at(self, path: str) -> str:
-        """Return a page's address."""
-        path = path.replace("JOB", f"/jobs/{self.job}").replace("FAILED", f"/jobs/{self.failed}")
-        path = path.replace("SCHEDULE", f"/schedules/{self.schedule}")
-        return self.url + path.replace("BATCH", f"/batches/{self.batch}")
-
-
-@pytest.fixture(scope="module")
-def sick(databases: Databases) -> Iterator[Sick]:
-    tokens = {"anna": ApiToken(token=READ, scope="read")}
-    config = Config(
-        jobs=Jobs(enabled=True),
-        api=Api(port=0, admin_token=ADMIN, tokens=tokens),
-        dashboard=Dashboard(environment="production", environment_color="plum"),
-    )
-    with databases.migrated() as url, closing(Database(url, work_connections=4)) as db, closing(connect(url)) as conn:
-        conn.execute(files("ayb_jobs.lab.demo").joinpath("sick.sql").read_bytes())
-        services = Services(database=db, config=config, registry=registry(), events=Events(), metrics=Metrics())
-        server = ApiServer(app_factory(services), "127.0.0.1", 0, stopping=services.stopping, on_failure=print)
-        server.start()
-        try:
-            yield Sick(server.url, conn)
-        finally:
-            server.stop()
-
-
-@contextmanager
-def watched(browser: Any, sick: Sick, token: str = ADMIN, **options: Any) -> Iterator[Any]:
-    """Give a logged-in page; whatever it complains of, or asks for elsewhere, fails the test at the end."""
-    with browsing.watched(browser, sick.url, **options) as page:
-        page.goto(f"{sick.url}/login")
-        page.fill("#token", token)
-        page.click("text=Log in >> nth=-1")
-        page.wait_for_selector("#sentence")
-        yield page
 
 
 def grave(page: Any, scheme: str) -> list[str]:
@@ -152,30 +76,6 @@ def test_every_page_keeps_its_policy_fits_and_can_be_used_by_all(browser: Any, s
             page.emulate_media(color_scheme="light")
             page.set_viewport_size({"width": 320, "height": 800})
     assert wrong == {}
-
-
-def test_pages_are_whole_without_javascript(browser: Any, sick: Sick) -> None:
-    with watched(browser, sick, java_script_enabled=False) as page:
-        for path in PARTS_OF_ALL_KINDS:
-            page.goto(sick.at(path))
-            assert page.inner_text("h1").strip(), path
-        page.goto(sick.at("/jobs?state=failed&type=charge_card"))
-        page.click("text=Retry 1 that match …")
-        page.click("button:has-text('Retry 1 job')")
-        assert "1 job was queued again." in page.inner_text(".told")
-        page.goto(sick.at("/queues/limit"))
-        page.fill("#name", "shown")
-        page.fill("#types", "prune_carts")
-        page.fill("#max_running", "2")
-        page.click("button:has-text('Set it')")
-        assert "The limit is set." in page.inner_text(".told")
-        page.goto(sick.at("/queues/limit/remove?name=shown"))
-        page.click("button:has-text('Remove this limit')")
-        assert "The limit is removed." in page.inner_text(".told")
-        page.goto(sick.at("SCHEDULE"))
-        page.fill("#cron", "15 4 * * *")
-        page.click("button:has-text('Preview')")
-        assert "04:15" in page.inner_text("#preview")
 
 
 def test_places_of_a_limit_change_in_place(browser: Any, sick: Sick) -> None:
@@ -340,15 +240,6 @@ def test_hostile_texts_run_nothing(browser: Any, sick: Sick) -> None:
         make_job(sick.conn, "failed", type=HOSTILE[1])  # a live part takes it in
         page.wait_for_selector("text=show 1 more")
     sick.conn.execute("DELETE FROM _ayb_jobs WHERE queue = ANY (%s)", (list(HOSTILE),))
-
-
-def test_a_token_to_read_shows_no_button(browser: Any, sick: Sick) -> None:
-    with watched(browser, sick, READ) as page:
-        for path in ("/", "JOB", "/schedules", "SCHEDULE", "/jobs?state=failed"):
-            page.goto(sick.at(path))
-            words = page.eval_on_selector_all("main button", "all => all.map(each => each.innerText)")
-            assert set(words) <= {"Show"}, path
-        assert "anna may read" in page.inner_text(".top .who")
 
 
 @pytest.mark.slow

@@ -642,10 +642,43 @@ def test_the_overview_is_light(
         make_job(conn, "failed", type=f"type_{number}", last_error=f"Error{number}: something went wrong here")
     total = 0
     for path in ("/", *(path for path in [*assets(guest)])):
-        total += len(gzip.compress(guest.client.get(path).content))
+        with guest.client.stream("GET", path) as answer:
+            assert answer.headers["content-encoding"] == "gzip"
+            total += sum(map(len, answer.iter_raw()))
     with capsys.disabled():
-        print(f"\noverview, compressed: {total:,} bytes")
+        print(f"\noverview with its files, as sent: {total:,} bytes")
     assert total <= 60_000
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_gzip"),
+    [
+        ("gzip, br", True),
+        ("br, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0", False),
+        ("br", False),
+        ("", False),
+    ],
+)
+def test_pages_and_files_are_compressed_for_those_who_read_that(guest: Guest, accepted: str, is_gzip: bool) -> None:
+    for path in ("/", *assets(guest)):
+        answer = guest.client.get(path, headers={"Accept-Encoding": accepted})
+        assert (answer.headers.get("content-encoding") == "gzip") is is_gzip
+        assert "Accept-Encoding" in answer.headers["vary"]
+        with guest.client.stream("GET", path, headers={"Accept-Encoding": accepted}) as sent:
+            raw = b"".join(sent.iter_raw())
+        assert raw.startswith(b"\x1f\x8b") is is_gzip
+        assert len(gzip.decompress(raw) if is_gzip else raw) == len(answer.content)
+
+
+def test_the_key_of_forms_is_another_text_on_each_page_and_holds_on_all(guest: Guest, conn: Connection) -> None:
+    keys = {form_key(guest) for _ in range(3)}
+    assert len(keys) == 3
+    for key in keys:
+        job = make_job(conn, "failed")
+        assert guest.send(f"/jobs/{job}/retry", {"form_key": key}).status == 200
+        assert guest.send(f"/jobs/{job}/cancel", {"form_key": key[:-4]}).status == 403
 
 
 def assets(guest: Guest) -> list[str]:

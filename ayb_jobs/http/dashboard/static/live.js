@@ -69,8 +69,10 @@
     const fresh = new DOMParser().parseFromString(text, "text/html"), asof = fresh.getElementById("asof");
     if (!asof) return false;
     document.title = fresh.title;
-    const once = document.querySelector("input[name=once]");
-    if (once) for (const each of fresh.querySelectorAll("input[name=once]")) each.setAttribute("value", once.value);
+    for (const name of ["once", "form_key"]) {
+      const kept = document.querySelector(`input[name=${name}]`);
+      if (kept) for (const each of fresh.querySelectorAll(`input[name=${name}]`)) each.setAttribute("value", kept.value);
+    }
     const parts = [...document.querySelectorAll("[data-live]")].filter((part) => fresh.getElementById(part.id));
     const kept = parts.some((part) => part.id !== "asof" && isKept(part, fresh.getElementById(part.id)));
     if (kept) asof.replaceWith(document.getElementById("asof").cloneNode(true));
