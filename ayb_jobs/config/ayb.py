@@ -12,7 +12,9 @@ DATABASE_URL = "AYB_DATABASE_URL"
 
 # Sections that only AYB's file has, and sections that only ours has.
 THEIRS = frozenset({"server", "admin", "auth", "email", "storage", "logging"})
-OURS = frozenset({"handlers", "api", "log", "retention", "alerts", "job_types", "schedules"})
+OURS = frozenset(
+    {"handlers", "api", "log", "retention", "alerts", "job_types", "schedules", "limits", "queues", "dashboard"}
+)
 JOBS = frozenset(
     {
         "enabled",

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from ayb_jobs.config import Config, load_config
+from ayb_jobs.config.ayb import OURS
+from ayb_jobs.config.checking import MAPPINGS
 from ayb_jobs.config.gathering import environment_names
 from ayb_jobs.config.settings import SECTIONS
 from ayb_jobs.errors import ConfigError
@@ -102,6 +104,12 @@ def test_an_embedded_database_beside_aybs_variable_is_refused() -> None:
 def test_a_file_of_ours_with_a_wrong_section_is_not_taken_for_aybs(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, "[server]\n[api]\nport = 1\n", name="ayb-jobs.toml")
     assert problem.startswith("server is not a section; known are alerts, api, ")
+
+
+def test_every_section_that_only_we_have_tells_our_file_from_aybs(tmp_path: Path) -> None:
+    assert {"jobs", "database"} | OURS == {*SECTIONS, *MAPPINGS}
+    config = loaded(tmp_path, '[jobs]\nenabled = true\n[limits.mails]\nmax_running = 2\ntypes = ["mail"]\n')
+    assert (list(config.limits), config.notes) == (["mails"], ())
 
 
 def test_faults_come_in_the_order_of_the_file(tmp_path: Path) -> None:
