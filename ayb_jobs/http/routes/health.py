@@ -18,6 +18,7 @@ from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.checks.verdict import DISABLED, Look, Verdict, decide, look_round
 from ayb_jobs.errors import AybJobsError, DatabaseError
+from ayb_jobs.events import RequestFailed
 from ayb_jobs.http.edge.auth import Authenticator
 from ayb_jobs.http.requests import Given
 from ayb_jobs.http.services import Services
@@ -170,6 +171,8 @@ def _look(services: Services, loops: Sequence[LoopAge]) -> tuple[Look, AybJobsEr
         with probing(services.database, DATABASE_S) as conn:
             return look_round(conn, services.config.retention, _with_own(services, loops, [])), None
     except AybJobsError as error:
+        if not isinstance(error, DatabaseError):
+            services.events.emit(RequestFailed(request="a look at how things stand", error=error.__cause__ or error))
         return Look(verdict=decide(_with_own(services, loops, [_told(error)]), None)), error
 
 

@@ -203,6 +203,7 @@ class Failing(NamedTuple):
     cut: bool
 
 
+# The bounds are for rows that somebody wrote by hand.
 LIST_FAILING = """
     WITH newest AS MATERIALIZED (
         SELECT type, updated_at FROM _ayb_jobs WHERE state = 'failed' ORDER BY created_at DESC, id DESC LIMIT %(look)s
@@ -215,7 +216,7 @@ LIST_FAILING = """
     SELECT failed.type, failed.jobs AS failed, coalesce(ended.completed, 0)::bigint AS completed,
         (SELECT count(*) FROM newest) >= %(look)s OR (SELECT count(*) FROM failed) > %(most)s AS cut
     FROM failed CROSS JOIN LATERAL (
-        SELECT sum(completed) AS completed
+        SELECT least(greatest(sum(completed), 0), 1000000000000000) AS completed
         FROM _ayb_job_minutes
         WHERE at > now() - %(span)s::interval AND at <= now() AND job_type = failed.type
     ) AS ended

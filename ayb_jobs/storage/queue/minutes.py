@@ -211,10 +211,13 @@ def delete_levels(conn: Connection, ats: Sequence[str]) -> Deleted:
     return Deleted(*one_row(conn.execute(DELETE_LEVELS, {"ats": list(ats)}, prepare=False)))
 
 
+# The bounds are for rows that somebody wrote by hand.
 LIST_MINUTES = """
     SELECT date_bin(%(step)s::interval, at, date_trunc('minute', now()) + interval '1 minute' - %(span)s::interval) AS at,
-        sum(completed)::bigint AS completed, sum(failed)::bigint AS failed, sum(retried)::bigint AS retried,
-        sum(records)::bigint AS records
+        least(greatest(sum(completed), 0), 1000000000000000)::bigint AS completed,
+        least(greatest(sum(failed), 0), 1000000000000000)::bigint AS failed,
+        least(greatest(sum(retried), 0), 1000000000000000)::bigint AS retried,
+        least(greatest(sum(records), 0), 1000000000000000)::bigint AS records
     FROM _ayb_job_minutes
     WHERE at > date_trunc('minute', now()) - %(span)s::interval AND at <= now()
         AND (%(job_type)s::text IS NULL OR job_type = %(job_type)s::text)

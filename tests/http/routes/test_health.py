@@ -195,6 +195,25 @@ def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, mon
         assert "overdueSchedules" not in answer.json()
         assert answer.json()["unclaimableJobs"] == 0
         assert "ayb_jobs_database_up 0.0" in client.get("/metrics").text
+        (told,) = [each for each in server.told if isinstance(each, RequestFailed)]
+    assert "interval out of range" in str(told.error)
+
+
+def test_minutes_that_add_up_beyond_all_bounds_hide_nothing(db: Database, conn: Connection) -> None:
+    make_job(conn, "failed", type="a", last_error="no", updated_at=sql.SQL("now()"))
+    for figure in ("-9223372036854775808", "9223372036854775807"):
+        conn.execute("DELETE FROM _ayb_job_minutes")
+        conn.execute(
+            f"""INSERT INTO _ayb_job_minutes (at, job_type, completed, failed, retried, records)
+                SELECT now() - n * interval '1 minute', 'a', {figure}, {figure}, {figure}, {figure}
+                FROM generate_series(0, 9) AS n"""
+        )
+        with serving(db) as server, server.client() as client:
+            assert "gave no usable answer" not in client.get("/readyz").json()["sentence"]
+            sums = client.get("/api/admin/stats/minutes").json()["items"]
+            assert {each["completed"] for each in sums} <= {0, 10**15}
+            assert sums
+            assert [each for each in server.told if isinstance(each, RequestFailed)] == []
 
 
 def test_a_probe_puts_each_question_to_the_database_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
