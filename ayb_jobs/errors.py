@@ -55,6 +55,10 @@ class TookTooLong(DatabaseError):
     """A statement took longer than a request may; nothing was written."""
 
 
+class RightMissing(DatabaseError):
+    """The database's user lacks a right that the statement needs."""
+
+
 class MigrationError(DatabaseError):
     """The schema is not the one that is needed."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.errors import DatabaseError
+from ayb_jobs.errors import DatabaseError, MigrationError, RightMissing
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fitness import ask_writing, database_fitness
 
@@ -47,6 +47,15 @@ def unwritable_database(conn: Connection) -> Iterator[Finding]:
 def outage(error: DatabaseError) -> Finding:
     """Return an error of the database as a finding that tells strangers no host and no user."""
     message = str(error)
+    if lacks_what_work_needs(error):
+        return Finding(
+            name="database.unusable",
+            severity=Severity.FAILING,
+            fact=message,
+            meaning="What needs it fails until it is there. The daemon tries again by itself.",
+            remedy="ayb-jobs grant ROLE --daemon" if isinstance(error, RightMissing) else "ayb-jobs migrate",
+            evidence={},
+        )
     if "read-only" in message:
         return _unwritable()
     if any(words in message for words in NO_CONNECTION_FREE):
@@ -54,6 +63,11 @@ def outage(error: DatabaseError) -> Finding:
     if message.startswith("cannot connect"):
         return _unreachable("cannot connect to the database; the log has the details")
     return _unreachable(message)
+
+
+def lacks_what_work_needs(error: Exception) -> bool:
+    """Tell whether the database answers, and a table or a right of ours is missing there."""
+    return isinstance(error, MigrationError | RightMissing)
 
 
 def unanswered(error: Exception) -> Finding:

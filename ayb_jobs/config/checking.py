@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from ayb_jobs.config import faults
 from ayb_jobs.config.gathering import Gathered, Path_
-from ayb_jobs.config.kinds import Kind, known_keys, mixed, settings_of
+from ayb_jobs.config.kinds import Kind, kind_meant, known_keys, mixed, settings_of
 from ayb_jobs.config.section import Section, is_secret
 from ayb_jobs.config.settings import SECTIONS, Config
 from ayb_jobs.config.tables import JobTypeSettings, LimitSettings, QueueSettings, ScheduleSettings
@@ -111,7 +111,8 @@ class _Checking:
         path = (*prefix, *map(str, loc[:depth]))
         if what == "extra_forbidden":
             known = known_keys(self._kinds) if owner is JobTypeSettings else owner.model_fields
-            self._found.fault(path, f"is not a setting; {faults.suggestion(path[-1], known)}")
+            right = kind_meant(path[-1], self._kinds) if issubclass(owner, JobTypeSettings) else None
+            self._found.fault(path, f"is not a setting; {right or faults.suggestion(path[-1], known)}")
         elif what == "missing" and info:
             self._found.fault(path, f"is missing; it should be {faults.wanted(info)}")
         elif info is None:

@@ -70,4 +70,4 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     near = begun if len(begun) == 1 else difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]}?"
-    return f"known are {', '.join(names)}" if len(names) <= 30 else "see `ayb-jobs check-config` for all names"  # noqa: PLR2004 - a line should stay a line
+    return f"known are {', '.join(names)}" if len(names) <= 30 else "docs/configuration.md has all names"  # noqa: PLR2004 - a line should stay a line

@@ -54,6 +54,12 @@ def own_keys(kind: Kind, kinds: Iterable[Kind]) -> list[str]:
     return [key for key in kind.settings.model_fields if key not in others and key not in JobTypeSettings.model_fields]
 
 
+def kind_meant(key: str, kinds: Sequence[Kind]) -> str | None:
+    """Say which key makes a job type one of the kind that is called `key`; None if no kind is called so."""
+    own = next((own_keys(kind, kinds) for kind in kinds if kind.name == key), [])
+    return f"did you mean {own[0]}?" if own else None
+
+
 def known_keys(kinds: Iterable[Kind]) -> set[str]:
     """Return every key that a job type may have."""
     return {key for kind in kinds for key in kind.settings.model_fields} | set(JobTypeSettings.model_fields)

@@ -80,12 +80,6 @@ def _is_address(host: str, family: socket.AddressFamily) -> bool:
     return True
 
 
-def is_http(url: str) -> bool:
-    """Tell whether a URL can be posted to."""
-    scheme, _, rest = url.partition("://")
-    return scheme in ("http", "https") and bool(rest)
-
-
 def url_host(url: str) -> str:
     """Return the host of a URL, which may be shown even if the rest is secret; empty if there is none."""
     try:

@@ -16,7 +16,6 @@ from ayb_jobs.config.section import (
     can_be_listened_on,
     has_http,
     how_to_make_a_token,
-    is_http,
     is_loopback,
     is_showable,
     setting,
@@ -32,6 +31,7 @@ from ayb_jobs.config.tables import (
     ScheduleTable,
 )
 from ayb_jobs.model.address import address_fault
+from ayb_jobs.model.web_address import is_http, is_origin
 from ayb_jobs.redact import passwords
 
 
@@ -159,6 +159,7 @@ class Api(Section):
             right = "an address such as 127.0.0.1, 0.0.0.0 or ::1, or the name of a host"
             yield ("host",), f"is {self.host!r}; it should be {right}"
             return
+        yield from self._unknown_doors()
         tokens: dict[tuple[str, ...], str] = {("admin_token",): self.admin_token}
         tokens |= {("tokens", name, "token"): inner.token for name, inner in self.tokens.items()}
         given = {path: token for path, token in tokens.items() if token}
@@ -172,6 +173,17 @@ class Api(Section):
                 yield path, f"has {len(token)} characters; {how_to_make_a_token(self.host)}"
         if not given:
             yield ("admin_token",), f"is missing; {how_to_make_a_token(self.host)}"
+
+    def _unknown_doors(self) -> Iterator[Fault]:
+        """Refuse hosts and origins that no browser sends as such."""
+        for name in self.allowed_hosts:
+            if not can_be_listened_on(name.strip("[]")):
+                right = "a name such as ops.example.com, without scheme, port and path"
+                yield ("allowed_hosts",), f"holds {name!r}; it should be {right}"
+        for origin in self.allowed_origins:
+            if not is_origin(origin):
+                right = "a scheme and a host, such as https://ops.example.com"
+                yield ("allowed_origins",), f"holds {origin!r}; it should be {right}"
 
 
 class Dashboard(Section):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors
 
-from ayb_jobs.errors import DatabaseError, MigrationError
+from ayb_jobs.errors import DatabaseError, MigrationError, RightMissing
 
 NOT_SET_UP = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 
@@ -143,7 +143,7 @@ def worded_faults() -> Iterator[None]:
 def not_ours_to_use(error: psycopg.Error) -> DatabaseError:
     """Return the error for a table that is missing, or that the daemon's role may not use."""
     if isinstance(error, errors.InsufficientPrivilege):
-        return DatabaseError(f"the database's user lacks a right: {_words(error)}")
+        return RightMissing(f"the database's user lacks a right: {_words(error)}")
     return MigrationError(
         f"the database is not set up for this version of ayb-jobs ({_words(error)}); run: ayb-jobs migrate"
     )

@@ -25,6 +25,7 @@ from tests.cli.conftest import Cli, Said
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
+LISTS_OF_URLS = ("webhooks", "allowed_origins")
 SIGNING = "whsec_c2lnbmluZ3NpZ25pbmdzaWduaW5nc2lnbg"
 
 
@@ -90,7 +91,7 @@ def test_every_setting_can_be_set_in_the_environment(name: str, tmp_path: Path) 
         secret.write_text(f"{SIGNING if 'webhook' in key else 'a secret'}\n")
         text = str(secret)
     elif isinstance(value, list):
-        text = "ayb" if key == "packs" else "https://a.example, https://b.example" if key == "webhooks" else "a"
+        text = "ayb" if key == "packs" else "https://a.example, https://b.example" if key in LISTS_OF_URLS else "a"
     else:
         special = {
             "level": "debug",
@@ -257,6 +258,24 @@ cron = "61 * * * *"
             '[handlers]\nmodules = ["jobs/mail.py"]',
             "handlers.modules names 'jobs/mail.py'; it should be a dotted module name",
         ),
+        ('[job_types.a]\nsql = "DELETE FROM a"', "job_types.a.sql is not a setting; did you mean statements?"),
+        (
+            '[job_types.a]\nexec = ["a"]\ncleanup = "b"',
+            "job_types.a.cleanup is not a setting; did you mean delete_from?",
+        ),
+        ('[api]\nallowed_hosts = ["*"]', "api.allowed_hosts holds '*'; it should be a name such as ops.example.com"),
+        (
+            '[api]\nallowed_hosts = ["https://a.example"]',
+            "api.allowed_hosts holds 'https://a.example'; it should be a name",
+        ),
+        ('[api]\nallowed_hosts = ["a.example:8091"]', "api.allowed_hosts holds 'a.example:8091'; it should be a name"),
+        ('[api]\nallowed_origins = ["null"]', "api.allowed_origins holds 'null'; it should be a scheme and a host"),
+        ('[api]\nallowed_origins = ["*"]', "api.allowed_origins holds '*'; it should be a scheme and a host"),
+        (
+            '[api]\nallowed_origins = ["https://a.example/jobs"]',
+            "api.allowed_origins holds 'https://a.example/jobs'; it",
+        ),
+        ('[alerts]\nwebhooks = ["http://a:99999/"]', "alerts.webhooks holds what is not an http:// or https:// URL"),
         ('[alerts]\nwebhooks = ["hooks.example"]', "alerts.webhooks holds what is not an http:// or https:// URL"),
         ('[api.tokens.ops]\nscope = "read"', "api.tokens.ops.token is missing"),
         ('[database]\ndirect_url = "host=x"', "database.direct_url is set although `database.url` is empty"),

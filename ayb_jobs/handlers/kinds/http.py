@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Literal
 
 from ayb_jobs.config import JobTypeSettings
-from ayb_jobs.config.section import NEEDS_HTTP, Fault, has_http, is_http, setting, url_host, webhook_secret_faults
+from ayb_jobs.config.section import NEEDS_HTTP, Fault, has_http, setting, url_host, webhook_secret_faults
 from ayb_jobs.errors import AttemptFailed, InvalidInput
 from ayb_jobs.events import AddressGone
 from ayb_jobs.handlers.async_context import AsyncJobContext
@@ -19,6 +19,7 @@ from ayb_jobs.model.digits import exact
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.payload import encode_json
 from ayb_jobs.model.results import MAX_RESULT_BYTES, Result, Returned
+from ayb_jobs.model.web_address import is_http
 from ayb_jobs.storage.queue.executions import put_off_s
 from ayb_jobs.tracing import current_traceparent, known_traceparent
 from ayb_jobs.wire.text import Stored, object_text
@@ -58,7 +59,7 @@ class HttpSettings(JobTypeSettings):
         if not self.http:
             yield ("http",), "is missing; give an address such as https://app.internal/jobs/resize"
             return
-        if not is_http(self.http) or not url_host(self.http):
+        if not is_http(self.http):
             yield ("http",), "is not an http:// or https:// URL"
         elif "@" in self.http.split("://", 1)[1].split("/", 1)[0]:
             yield ("http",), "holds a user or a password; leave them out, and have the receiver verify the signature"

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from ayb_jobs.checks.database import outage, unanswered, unfit_database, unwritable_database
+from ayb_jobs.checks.database import lacks_what_work_needs, outage, unanswered, unfit_database, unwritable_database
 from ayb_jobs.checks.finding import Finding, facts, shown
 from ayb_jobs.checks.fleet import stopping, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
@@ -132,7 +132,7 @@ def readiness(services: Services) -> Health:
     if not services.enabled:
         return _readiness_without_jobs(services, loops)
     look, failed = _look(services, loops)
-    unfit = look.unfit if failed is None else _unfit(services)
+    unfit = look.unfit if failed is None else _unfit(services, failed)
     counted: Mapping[str, Finding | None] = {"overdueSchedules": look.overdue, "unclaimableJobs": look.unclaimable}
     notices = look.deferred if failed is None or unfit else _notices(services)
     return Health(
@@ -180,12 +180,14 @@ def _told(error: AybJobsError) -> Finding:
     return outage(error) if isinstance(error, DatabaseError) else unanswered(error)
 
 
-def _unfit(services: Services) -> list[Finding]:
+def _unfit(services: Services, failed: AybJobsError) -> list[Finding]:
+    """Return what keeps work from being done, after a look that `failed`."""
     try:
         with probing(services.database, DATABASE_S) as conn:
-            return list(unfit_database(conn))
+            unfit = list(unfit_database(conn))
     except DatabaseError as error:
         return [outage(error)]
+    return unfit or ([_told(failed)] if lacks_what_work_needs(failed) else [])
 
 
 def _counted(services: Services) -> Iterator[tuple[str, Finding | None]]:

@@ -11,6 +11,7 @@ from ayb_jobs.model.checked import MAX_NAME, checked_name, checked_text
 from ayb_jobs.model.job import PRIORITIES
 from ayb_jobs.model.new_job import MAX_ATTEMPTS
 from ayb_jobs.model.payload import encode_payload
+from ayb_jobs.model.web_address import is_http
 
 MAX_CATCHUP = 1000
 MAX_PING_URL = 1000
@@ -91,7 +92,7 @@ def _check_flag(name: str, value: Any) -> None:
 
 def _check_url(name: str, value: Any) -> None:
     _check_text(name, value)
-    if not checked_text(value, name, MAX_PING_URL).startswith(("http://", "https://")):
+    if not is_http(checked_text(value, name, MAX_PING_URL)):
         raise InvalidInput(f"{name} is not an http:// or https:// address", field=name)
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from ayb_jobs.config.section import url_host
+from ayb_jobs.model.web_address import is_http
 from ayb_jobs.redact import without_address
 
 NOT_INSTALLED = "the extra `http` is not installed; install it with: pip install 'ayb-jobs[http]'"
@@ -30,7 +30,7 @@ def post(
     A `message` is sent with its id, the time, and a signature by each of its secrets.
     `timeout_s` bounds the whole exchange. Redirects are not followed, proxies of the environment are not used.
     """
-    if not _is_http(url):  # it may have been written by plain SQL
+    if not is_http(url):  # it may have been written by plain SQL
         return "it is not an http:// or https:// address"
     try:
         # An extra, and slow to import: only who has an address to post to pays for it.
@@ -47,13 +47,6 @@ def post(
             str(error) if isinstance(error, http_client.Answered) else f"it cannot be reached: {without_address(error)}"
         )
     return None
-
-
-def _is_http(url: str) -> bool:
-    try:
-        return urlsplit(url).scheme.lower() in ("http", "https")
-    except ValueError:
-        return False
 
 
 def host_of(url: str) -> str:

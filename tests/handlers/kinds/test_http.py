@@ -469,6 +469,9 @@ def problems(folder: Path, text: str, environ: dict[str, str] | None = None) -> 
     [
         ("allow_private = true", "http is missing; give an address such as https://app.internal/jobs/resize"),
         ('http = "ftp://a/"', "http is not an http:// or https:// URL"),
+        ('http = "http://a:99999/"', "http is not an http:// or https:// URL"),
+        ('http = "https://a b/"', "http is not an http:// or https:// URL"),
+        ('http = "https://a/\\r\\nX: y"', "http is not an http:// or https:// URL"),
         ('http = "http://"', "http is not an http:// or https:// URL"),
         ('http = "https://["', "http is not an http:// or https:// URL"),
         ('http = "https://me:secret@a/"', "http holds a user or a password; leave them out"),

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import httpx
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from ayb_jobs.checks import verdict
 from ayb_jobs.checks.finding import facts
@@ -25,6 +26,7 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat, find_silent, forget_daemons
 from ayb_jobs.storage.own import OwnCursor
+from ayb_jobs.storage.rights import grant
 from tests.factories import make_job
 from tests.http.conftest import serving
 
@@ -197,6 +199,38 @@ def test_a_figure_that_the_database_cannot_compute_is_left_out(db: Database, mon
         assert "ayb_jobs_database_up 0.0" in client.get("/metrics").text
         (told,) = [each for each in server.told if isinstance(each, RequestFailed)]
     assert "interval out of range" in str(told.error)
+
+
+@pytest.mark.parametrize("table", ["_ayb_jobs", "_ayb_job_pauses"])
+def test_a_daemon_whose_table_is_gone_is_not_ready(db: Database, conn: Connection, table: str) -> None:
+    conn.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.Identifier(table)))
+    fact, remedy = why_not_ready(db)
+    assert f'is not set up for this version of ayb-jobs (relation "public.{table}" does not exist)' in fact
+    assert remedy == "ayb-jobs migrate"
+
+
+def test_a_daemon_that_lost_a_right_is_not_ready(conn: Connection, database_url: str) -> None:
+    role = sql.Identifier(f"daemon_{conn.info.dbname}")
+    conn.execute(sql.SQL("CREATE ROLE {}").format(role))
+    try:
+        grant(conn, "public", f"daemon_{conn.info.dbname}", ["daemon"])
+        conn.execute(sql.SQL("REVOKE ALL ON _ayb_jobs FROM {}").format(role))
+        as_role = make_conninfo(database_url, options=f"-c role=daemon_{conn.info.dbname}")
+        with closing(Database(as_role, name="test")) as database:
+            fact, remedy = why_not_ready(database)
+    finally:
+        conn.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        conn.execute(sql.SQL("DROP ROLE {}").format(role))
+    assert "lacks a right: permission denied for table _ayb_jobs" in fact
+    assert remedy == "ayb-jobs grant ROLE --daemon"
+
+
+def why_not_ready(db: Database) -> tuple[str, str]:
+    with serving(db) as server, server.client(None) as client:
+        answer = client.get("/readyz")
+    assert answer.status_code == 503
+    (finding,) = answer.json()["findings"]
+    return finding["fact"], finding["remedy"]
 
 
 def test_minutes_that_add_up_beyond_all_bounds_hide_nothing(db: Database, conn: Connection) -> None:

@@ -190,10 +190,10 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
     [
         ("ftp://example.com/", "it is not an http:// or https:// address"),
         ("http://[", "it is not an http:// or https:// address"),
-        ("http://", "it cannot be reached"),
-        ("http://127.0.0.1:99999/", "it cannot be reached"),
+        ("http://", "it is not an http:// or https:// address"),
+        ("http://127.0.0.1:99999/", "it is not an http:// or https:// address"),
         ("http://nobody.invalid/secret", "it cannot be reached"),
-        ("http://a b.example.com/secret", "it cannot be reached"),
+        ("http://a b.example.com/secret", "it is not an http:// or https:// address"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_worded_without_it(url: str, words: str) -> None:
