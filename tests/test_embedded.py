@@ -14,6 +14,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from ayb_jobs.embedded import EmbeddedPostgres
+from ayb_jobs.embedded.account import Account
 from ayb_jobs.embedded.causes import SHARED_MEMORY
 from ayb_jobs.embedded.places import socket_folder
 from ayb_jobs.errors import DatabaseError
@@ -288,6 +289,18 @@ def test_a_socket_folder_that_another_has_made_is_refused(home: Path) -> None:
             pass
     finally:
         folder.rmdir()
+
+
+def test_of_the_servers_files_only_its_users_own_plain_ones_are_read(tmp_path: Path) -> None:
+    account = Account.for_home(None)
+    paths = {kind: tmp_path / kind for kind in ("own", "link", "pipe", "folder", "another's")}
+    paths["own"].write_text("words")
+    os.chown(paths["own"], account.uid, -1)
+    paths["link"].symlink_to(paths["own"])
+    os.mkfifo(paths["pipe"])
+    paths["folder"].mkdir()
+    paths["another's"].symlink_to("/etc/hostname") if account.user is None else paths["another's"].write_text("no")
+    assert {kind: account.read(path) for kind, path in paths.items()} == dict.fromkeys(paths) | {"own": "words"}
 
 
 @pytest.mark.usefixtures("_data")

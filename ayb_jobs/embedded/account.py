@@ -103,9 +103,12 @@ class Account:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != self.uid:
+            os.close(file)
+            return None
         with os.fdopen(file, errors="replace") as text:
-            found = os.fstat(text.fileno())
-            return text.read() if stat.S_ISREG(found.st_mode) and found.st_uid == self.uid else None
+            return text.read()
 
     def remove(self, *paths: Path) -> None:
         """Remove files and folders as this user, who could not remove more by putting a link in their place."""

@@ -108,6 +108,8 @@ class Settings:
             key = self.scope.evaluate(node.slice)
             if not (isinstance(key, str) and is_schedule(key)):
                 why = f"a part of it is set here (`{shown(node)}`), and the rest cannot be read"
+                if isinstance(key, Unknown):  # any of them may be meant
+                    self.change(node.value, f"a part of it may be set here (`{shown(node)}`)")
                 self.lose(key if isinstance(key, str) else name, UNREADABLE, why)
                 return {}
             name = f"{ast.unparse(node.value)}.{key}"

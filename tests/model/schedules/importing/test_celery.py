@@ -105,6 +105,11 @@ def test_each_way_to_set_the_schedule_is_read(text: str) -> None:
         (f"beat_schedule = {{'b': {ONE}}}\nX and beat_schedule.clear()", "b", "a part of an expression"),
         (f"beat_schedule = {{'b': {ONE}}}\nfrom .local import beat_schedule", "b", "overwrites"),
         (f"beat_schedule = {{'b': {ONE}}}\nfor e in beat_schedule.values():\n    e['args'] = [1]", "b", "in a loop"),
+        (
+            f"beat_schedule = {{'b': {ONE}}}\nfor k in beat_schedule:\n    beat_schedule[k]['args'] = [1]",
+            "b",
+            "may be set",
+        ),
         (f"beat_schedule = {{'a': {ONE}}}\nmore(beat_schedule)", "more(beat_schedule)", "this call"),
         (f"beat_schedule = {{'a': {ONE}}}\nx = s.add_periodic_task(5, t.s(), name='b')", "b", "add_periodic_task"),
         (f"beat_schedule = {{'a': {ONE}}}\n@periodic_task(run_every=5)\ndef b(): ...", "b", "is a periodic_task"),
