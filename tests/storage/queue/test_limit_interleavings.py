@@ -1,130 +1,128 @@
-"""Every interleaving of two producers' leases and commits with a settling or a recovery, under a limit of one.
+"""Every interleaving of two producers with whoever ends a job, under each kind of limit that allows one job more.
 
 Each actor has two steps, what it does and its commit. A step that waits for a lock is left waiting, and the others go
-on. The same walk over a copy of the function without its lock finds the race: so the walk would see one.
+on. The same walk with a function that does not lock the limit finds the race: so the walk would see one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from itertools import permutations
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 
+from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.limits import NewLimit
-from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import limits
-from tests.eventually import eventually
+from ayb_jobs.storage.queue.limited import lease_limited
+from ayb_jobs.storage.queue.settling import settle_jobs
+from ayb_jobs.storage.rows import one_row
 from tests.factories import make_job
+from tests.interleaving import Actor, Step, actors, begun, commit, play, schedules
+from tests.recovering import recover
+from tests.sql_workers import settle
+
+
+class Kind(NamedTuple):
+    """A limit, and what of its jobs may be `allowed` at most: those that run, or those that have started."""
+
+    new: NewLimit
+    counted: str
+    allowed: int
+
 
 RUNNING = "SELECT count(*) FROM _ayb_jobs WHERE state = 'running'"
-IS_BLOCKED = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
-LEASE = """
-    SELECT count(id) FROM {function}(
-        'few', 9, '{{test}}', '{{default}}', '{{}}', NULL, '', 'w', 60, false, current_setting('search_path'))
-"""
-END = {
-    "settled": "UPDATE _ayb_jobs SET state = 'completed', lease_id = NULL, lease_until = NULL WHERE id = %s",
-    "recovered": "UPDATE _ayb_jobs SET state = 'queued', lease_id = NULL, lease_until = NULL WHERE id = %s",
+STARTED = "SELECT coalesce(sum(attempts), 0) FROM _ayb_jobs"
+KINDS = {
+    "a place": Kind(NewLimit(name="few", types=["test"], max_running=1), RUNNING, 1),
+    "a place of a key": Kind(NewLimit(name="few", types=["test"], key_max_running=1), RUNNING, 1),
+    "a token": Kind(NewLimit(name="few", types=["test"], rate="1/h", burst=2), STARTED, 2),
+    "a token of a key": Kind(NewLimit(name="few", types=["test"], key_rate="1/h", key_burst=2), STARTED, 2),
 }
+FUNCTION = "SELECT pg_get_functiondef('_ayb_job_lease_limited'::regproc)"
+LOCK = "it.name = p_name FOR NO KEY UPDATE;"
+LOSE = "UPDATE _ayb_jobs SET lease_until = now() - interval '1 second' WHERE id = %s"
 
 
-class Actor:
-    """A session with a thread of its own, which takes its steps in their order."""
-
-    def __init__(self, url: str, act: Callable[[Connection], object]) -> None:
-        self._conn = connect(url)
-        self._thread = ThreadPoolExecutor(1)
-        self._act = act
-        self._last: Future[object] = Future()
-
-    def begin(self) -> None:
-        """Act in a transaction that stays open."""
-
-        def act() -> object:
-            self._conn.execute("BEGIN")
-            return self._act(self._conn)
-
-        self._last = self._thread.submit(act)
-
-    def commit(self) -> None:
-        self._last = self._thread.submit(self._conn.execute, "COMMIT")
-
-    def settle_down(self, observer: Connection) -> None:
-        """Wait until its step has ended, or waits for a lock."""
-        pid = self._conn.info.backend_pid
-        eventually(lambda: self._last.done() or observer.execute(IS_BLOCKED, (pid,)).fetchone() == (True,))
-
-    def finish(self) -> None:
-        self._last.result(20)
-
-    def close(self) -> None:
-        self._thread.shutdown()
-        self._conn.close()
+def lease(conn: Connection, room: int = 9) -> list[LeasedJob]:
+    return lease_limited(conn, "few", room=room, types=["test"], queues=["default"], worker_id="w", lease_s=60).leased
 
 
-def interleavings(actors: int) -> Iterator[Sequence[int]]:
-    """Yield each order of two steps of each actor, but those that only swap the two producers."""
-    seen = set()
-    for order in permutations([number for number in range(actors) for _ in range(2)]):
-        if order not in seen and order.index(0) < order.index(1):
-            seen.add(order)
-            yield order
+def settled(job: LeasedJob, conn: Connection) -> None:
+    now = time.monotonic()
+    assert settle_jobs(conn, [settle_result(job, None, now, now)], worker_id="w", now=now).leases == {job.lease_id}
 
 
-def most_running(url: str, conn: Connection, function: str, end: str) -> int:
-    """Return the most jobs that ever ran at once after any step, over all interleavings."""
-    most = 0
-    with ExitStack() as stack:
-        job: list[str] = [""]
-
-        def lease(on: Connection) -> object:
-            return on.execute(LEASE.format(function=function).encode()).fetchone()
-
-        acts: list[Callable[[Connection], object]] = [lease, lease, lambda on: on.execute(END[end].encode(), (job[0],))]
-        actors = [stack.enter_context(closing(Actor(url, act))) for act in acts]
-        for order in interleavings(len(actors)):
-            conn.execute("DELETE FROM _ayb_jobs")
-            under: dict[str, Any] = {"limited_by": "few", "limited_key": "", "priority": 6}
-            job[0] = make_job(conn, "running", **under)
-            for _ in range(3):
-                make_job(conn, **under)
-            begun = set[int]()
-            for number in order:
-                (actors[number].commit if number in begun else actors[number].begin)()
-                begun.add(number)
-                actors[number].settle_down(conn)
-                most = max(most, running(conn))
-            for actor in actors:
-                actor.finish()
-            most = max(most, running(conn))
-    return most
+def settled_by_a_worker(job: LeasedJob, conn: Connection) -> None:
+    assert settle(conn, job.id, job.lease_id) == "completed"
 
 
-def running(conn: Connection) -> int:
-    row = conn.execute(RUNNING.encode()).fetchone()
-    assert row is not None
-    return int(row[0])
+def recovered(job: LeasedJob, conn: Connection) -> None:
+    assert [each.id for each in recover(conn, backoff=Backoff(base_s=0.0, jitter_s=0.0, apart_s=0.0)).jobs] == [job.id]
 
 
-@pytest.mark.parametrize("end", END)
-def test_no_interleaving_of_producers_and_an_ending_exceeds_the_limit(
-    database_url: str, conn: Connection, end: str
+End = Callable[[LeasedJob, Connection], None]
+
+
+def orders() -> list[list[int]]:
+    """Return each order of two steps of three actors, but those that only swap the two producers."""
+    return [order for order in schedules([2, 2, 2]) if order.index(0) < order.index(1)]
+
+
+def begin(conn: Connection, end: End) -> LeasedJob:
+    """Have one job run under the limit, and three wait; return the one that runs."""
+    conn.execute("TRUNCATE _ayb_jobs, _ayb_job_limit_keys CASCADE")
+    conn.execute("UPDATE _ayb_job_limits SET tat = '-infinity'")
+    for _ in range(4):
+        make_job(conn, limited_by="few", limited_key="a", priority=6)
+    (job,) = lease(conn, room=1)
+    if end is recovered:
+        conn.execute(LOSE, (job.id,))
+    return job
+
+
+def most(conn: Connection, cast: Sequence[Actor], kind: Kind, end: End) -> int:
+    """Return the most that ever ran, or had started, after any step of any interleaving; the first that is too many."""
+    found = 0
+    for order in orders():
+        job = begin(conn, end)
+        acts: list[Step] = [lease, lease, partial(end, job)]
+        for actor, act in zip(cast, acts, strict=True):
+            actor.begin([begun(act), commit])
+        for number in order:
+            cast[number].take()
+            found = max(found, one_row(conn.execute(kind.counted.encode()))[0])
+        play([], cast, [actor.left for actor in cast])
+        found = max(found, one_row(conn.execute(kind.counted.encode()))[0])
+        if found > kind.allowed:
+            break
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [*((name, settled) for name in KINDS), ("a place", recovered), ("a place", settled_by_a_worker)],
+)
+def test_no_interleaving_of_producers_and_an_ending_exceeds_a_limit(
+    database_url: str, conn: Connection, name: str, end: End
 ) -> None:
     with conn.transaction():
-        limits.set_limit(conn, NewLimit(name="few", types=["test"], max_running=1), by="ada")
-    assert most_running(database_url, conn, "_ayb_job_lease_limited", end) == 1
+        limits.set_limit(conn, KINDS[name].new, by="ada")
+    with actors(database_url, 3) as cast:
+        assert most(conn, cast, KINDS[name], end) == KINDS[name].allowed
 
 
-def test_the_same_walk_finds_the_race_of_leasing_without_the_lock(database_url: str, conn: Connection) -> None:
+@pytest.mark.parametrize("name", KINDS)
+def test_the_same_walk_finds_the_race_of_leasing_without_the_lock(
+    database_url: str, conn: Connection, name: str
+) -> None:
     with conn.transaction():
-        limits.set_limit(conn, NewLimit(name="few", types=["test"], max_running=1), by="ada")
-    row = conn.execute("SELECT pg_get_functiondef('_ayb_job_lease_limited'::regproc)").fetchone()
-    assert row is not None
-    unlocked = row[0].replace("_ayb_job_lease_limited(", "unlocked_lease(", 1)
-    unlocked = unlocked.replace("it.name = p_name FOR NO KEY UPDATE;", "it.name = p_name;", 1)
-    assert "-- locked" in unlocked
-    assert "p_name;\n" in unlocked
-    conn.execute(unlocked.encode())
-    assert most_running(database_url, conn, "public.unlocked_lease", "settled") == 2
+        limits.set_limit(conn, KINDS[name].new, by="ada")
+    text = str(one_row(conn.execute(FUNCTION))[0])
+    assert LOCK in text
+    conn.execute(text.replace(LOCK, "it.name = p_name;").encode())
+    with actors(database_url, 3) as cast:
+        assert most(conn, cast, KINDS[name], settled) > KINDS[name].allowed
