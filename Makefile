@@ -11,7 +11,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo demo-sick bench check inner test test-slow test-lowest test-newest lint format lock wheel clean
+.PHONY: help install run demo demo-sick bench screenshots check inner test test-slow test-lowest test-newest lint format lock wheel clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ demo-sick: $(INSTALLED) ## Look at a database in which much is wrong
 
 bench: $(INSTALLED) ## Measure this machine, on a database that is thrown away
 	@$(BIN)/ayb-jobs bench
+
+# With FOLDER=shots, every page at every width, light and dark, into that folder.
+FOLDER :=
+screenshots: $(INSTALLED) ## Take the pictures of the dashboard anew
+	@$(BIN)/python docs/pictures/dashboard.py $(FOLDER)
 
 check: $(INSTALLED) ## The inner loop, under a minute: format, lint, types, and the tests that need no database
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint inner

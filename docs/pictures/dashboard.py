@@ -1,10 +1,11 @@
-"""Takes docs/pictures/dashboard-*.png: pages of the dashboard on a database in which much is wrong.
+"""Takes docs/pictures/dashboard-*.png: the dashboard on databases that are empty, healthy, and sick.
 
-    .venv/bin/python docs/pictures/dashboard.py
-    .venv/bin/python docs/pictures/dashboard.py FOLDER
+    make screenshots
+    make screenshots FOLDER=shots
 
-The second takes every page, light and dark, for people who want to look at all of them. The pages are the real ones,
-served on an embedded database that is thrown away at the end. Chromium has to be installed: `apt-get install chromium`.
+The second takes every page on each of them, at 320, 800 and 1,440 px, light and dark, for people who want to look at
+all. The pages are the real ones, served on an embedded database that is thrown away at the end. Chromium has to be
+installed: `apt-get install chromium`.
 """
 
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -24,89 +26,126 @@ from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.http import ApiServer, Services, app_factory
 from ayb_jobs.metrics import Metrics
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.database import connect
+from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
 
 HERE = Path(__file__).parent
-WIDTH = 1280
-# Each picture: its page, and the browser's colour scheme.
+ALIVE = """
+    INSERT INTO _ayb_job_workers (id, host, pid, version, concurrency, queues, types)
+    VALUES ('api-1:4001:c4ca4238a0b9', 'api-1', 4001, '1.0.0', 12, '{default}', '{stale_session_cleanup}')
+"""
+STATES = {
+    "empty": ALIVE.encode(),
+    "healthy": (HERE / "healthy.sql").read_bytes(),
+    "sick": files("ayb_jobs.lab.demo").joinpath("sick.sql").read_bytes(),
+}
+KEEP_ALIVE = "UPDATE _ayb_job_workers SET heartbeat_at = now() + interval '50 seconds' WHERE heartbeat_at > now() - interval '5 minutes'"
+
+
+class Picture(NamedTuple):
+    """What is on a picture: a page of a database in one state, and how wide and in which colours it is shown.
+
+    `height` is how much of it is shown; None for all of it.
+    """
+
+    state: str
+    path: str
+    width: int = 1280
+    scheme: str = "light"
+    height: int | None = None
+    link: str = ""
+
+
 PICTURES = {
-    "dashboard-light.png": ("/", "light"),
-    "dashboard-dark.png": ("/schedules", "dark"),
+    "dashboard-light.png": Picture("sick", "/"),
+    "dashboard-dark.png": Picture("sick", "/schedules", scheme="dark"),
+    "dashboard-healthy.png": Picture("healthy", "/", height=620),
+    "dashboard-empty.png": Picture("empty", "/"),
+    "dashboard-narrow.png": Picture("sick", "/jobs?state=failed", width=320, height=900),
 }
-# A page that is reached by a link: where that is, and which it is there.
-LINKED = {
-    "job": ("/jobs?state=failed", "#rows a"),
-    "schedule": ("/schedules", "main td.w a"),
-    "batch": ("/batches", "main td.w a"),
-}
+WIDTHS = (320, 800, 1440)
 PAGES = {
     "overview": "/", "jobs": "/jobs", "failed": "/jobs?state=failed", "bulk": "/jobs/bulk?action=retry", "enqueue": "/enqueue",
     "failures": "/failures", "schedules": "/schedules", "new-schedule": "/schedules/new", "executions": "/executions?over=day",
     "batches": "/batches", "queues": "/queues", "limit": "/queues?limit=stripe", "pause": "/queues/pause", "daemons": "/daemons",
     "audit": "/audit", "none": "/jobs/none",
 }  # fmt: skip
+# A page that is reached by a link: where that is, and which it is there.
+LINKED = {
+    "job": ("/jobs?state=failed", "#rows a"),
+    "schedule": ("/schedules", "main td.w a"),
+    "batch": ("/batches", "main td.w a"),
+}
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the pages and take each picture."""
-    with served() as url, sync_playwright() as playwright:
+    """Serve each database, and take its pictures."""
+    folder = Path(arguments[0]) if arguments else None
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    with EmbeddedPostgres.throwaway() as server, sync_playwright() as playwright:
         flags = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
-        if arguments:
-            take_all(browser, url, Path(arguments[0]))
-        else:
-            for name, (path, scheme) in PICTURES.items():
-                take(browser, url + path, HERE / name, scheme)
+        for state in STATES:
+            with closing(connect(server.url())) as conn, served(conn, server.url(), state) as url:
+                for file, picture in (every(folder, state) if folder else shown(state)).items():
+                    conn.execute(KEEP_ALIVE)
+                    take(browser, url, file, picture)
         browser.close()
 
 
-def take_all(browser: Browser, url: str, folder: Path) -> None:
-    """Take a picture of every page, light and dark."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for scheme in ("light", "dark"):
-        for name, path in PAGES.items():
-            take(browser, url + path, folder / f"{name}-{scheme}.png", scheme)
-        for name, (path, link) in LINKED.items():
-            take(browser, url + path, folder / f"{name}-{scheme}.png", scheme, link)
+def shown(state: str) -> dict[Path, Picture]:
+    """Return the pictures of the documentation."""
+    return {HERE / name: picture for name, picture in PICTURES.items() if picture.state == state}
 
 
-def take(browser: Browser, address: str, file: Path, scheme: str, link: str = "") -> None:
+def every(folder: Path, state: str) -> dict[Path, Picture]:
+    """Return a picture of every page at every width, light and dark."""
+    linked = {} if state == "empty" else LINKED
+    pages = {**{name: (path, "") for name, path in PAGES.items()}, **linked}
+    return {
+        folder / f"{name}-{state}-{width}-{scheme}.png": Picture(state, path, width, scheme, link=link)
+        for name, (path, link) in pages.items()
+        for width in WIDTHS
+        for scheme in ("light", "dark")
+        if not link or state == "sick" or name == "schedule"
+    }
+
+
+def take(browser: Browser, url: str, file: Path, picture: Picture) -> None:
     """Take a picture of a page, or of the first that a link leads to from there."""
-    page = browser.new_page(viewport={"width": WIDTH, "height": 800}, color_scheme=scheme)
-    page.goto(address)
-    if link:
-        page.click(f"{link} >> nth=0")
+    size = {"width": picture.width, "height": picture.height or 800}
+    page = browser.new_page(viewport=size, color_scheme=picture.scheme)
+    page.goto(url + picture.path)
+    if picture.link:
+        page.click(f"{picture.link} >> nth=0")
     if page.locator("#asof").count():
         page.wait_for_selector("#asof >> text=hold still")
-    page.screenshot(path=file, full_page=True)
+    page.screenshot(path=file, full_page=picture.height is None)
     page.close()
 
 
 @contextmanager
-def served() -> Iterator[str]:
-    """Serve the dashboard on such a database, and give its address."""
+def served(conn: Connection, url: str, state: str) -> Iterator[str]:
+    """Serve the dashboard on a database in such a state, and give its address."""
     config = Config(
         jobs=Jobs(enabled=True),
         api=Api(port=0),
         dashboard=Dashboard(environment="production", environment_color="plum"),
     )
-    with EmbeddedPostgres.throwaway() as server:
-        with closing(connect(server.url())) as conn:
-            migrate(conn)
-            conn.execute(files("ayb_jobs.lab.demo").joinpath("sick.sql").read_bytes())
-        with closing(Database(server.url(), work_connections=4)) as database:
-            services = Services(
-                database=database, config=config, registry=build_registry(config), events=Events(), metrics=Metrics()
-            )
-            api = ApiServer(
-                app_factory(services), config.api.host, 0, stopping=services.stopping, on_failure=raise_again
-            )
-            api.start()
-            try:
-                yield api.url
-            finally:
-                api.stop()
+    conn.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    migrate(conn)
+    conn.execute(STATES[state])
+    with closing(Database(url, work_connections=4)) as database:
+        services = Services(
+            database=database, config=config, registry=build_registry(config), events=Events(), metrics=Metrics()
+        )
+        api = ApiServer(app_factory(services), config.api.host, 0, stopping=services.stopping, on_failure=raise_again)
+        api.start()
+        try:
+            yield api.url
+        finally:
+            api.stop()
 
 
 def raise_again(error: BaseException) -> None:
