@@ -82,6 +82,27 @@ def test_handlers_get_large_payloads_whole_and_never_more_together_than_the_budg
     assert most <= 2
 
 
+def test_a_large_payload_is_not_fetched_before_there_is_room(conn: Connection, db: Database) -> None:
+    for _ in range(3):
+        make_job(conn, payload=of_size(4 * MB))
+    first, second, third = lease(conn)
+    fetching = Payloads(database=db, budget_bytes=9 * MB)
+    held = [fetching.fetch(job, lambda: False) for job in (first, second)]
+    looks: list[bool] = []
+
+    def give_up() -> bool:
+        looks.append(True)
+        return len(looks) > 1
+
+    assert fetching.fetch(third, give_up) is None
+    assert len(looks) == 2
+    assert held[0] is not None
+    fetching.put_back(held[0])
+    fetched = fetching.fetch(third, lambda: False)
+    assert fetched is not None
+    assert len(fetched.job.payload_text or "") == 4 * MB + 2
+
+
 def test_a_payload_that_nobody_could_use_fails_its_job_alone(database_url: str, conn: Connection) -> None:
     registry = Registry()
     registry.handler("test")(lambda ctx: len(str(ctx.payload)))
