@@ -1,8 +1,8 @@
 """Values that never change behave as those of `dataclass` do, and cost a start next to nothing."""
 
 import copy
-from collections.abc import Hashable
-from dataclasses import FrozenInstanceError, dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -77,6 +77,55 @@ def test_it_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError, match="name"):
         del fact.name
     assert fact == Fact(name="a")
+
+
+@pytest.mark.parametrize("default", [{}, [], set(), field(default_factory=dict)])
+def test_a_default_that_all_would_share_is_refused(default: Any) -> None:
+    kind: Any = type("Shared", (), {"__annotations__": {"values": Any}, "values": default})
+    with pytest.raises(TypeError, match=r"Shared\.values"):
+        frozen(kind)
+
+
+def test_the_functions_of_dataclasses_take_it() -> None:
+    assert replace(ANY_FACT(name="a"), count=3) == Fact(name="a", count=3)
+    with pytest.raises(TypeError, match="size"):
+        replace(ANY_FACT(name="a"), size=3)
+    assert asdict(Fact(name="a")) == asdict(Model(name="a"))
+    for ours, theirs in zip(fields(Fact), fields(Model), strict=True):
+        assert repr(ours) == repr(theirs)
+    assert is_dataclass(Fact)
+
+
+@frozen
+class Checked:
+    """A value that is looked at once it is made."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ValueError("count is too small")
+
+
+def test_it_is_checked_once_it_is_made() -> None:
+    assert Checked(count=0).count == 0
+    with pytest.raises(ValueError, match="too small"):
+        Checked(count=-1)
+    with pytest.raises(ValueError, match="too small"):
+        replace(Checked(count=0), count=-1)
+
+
+@frozen
+class Telling:
+    """A value with a function."""
+
+    tell: Callable[[str], str] = str.upper
+    count: Callable[..., int] = lambda *given: len(given)
+
+
+def test_a_default_that_is_a_function_is_no_method() -> None:
+    assert Telling().tell("a") == "A"
+    assert Telling().count(1, 2) == 2
 
 
 def test_copies_are_equal() -> None:

@@ -1,7 +1,6 @@
 """The settings that come in tables with names of their own: tokens, job types, schedules."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, create_model
@@ -9,6 +8,7 @@ from pydantic import Field, create_model
 from ayb_jobs.config.schemas import bounds_of, kind_of
 from ayb_jobs.config.section import Fault, Section, payload_faults, setting
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.bounds import Bounds
 from ayb_jobs.model.limits import MOST, NewLimit
 from ayb_jobs.model.schedules.fields import FIELDS, SECRET, check_value
@@ -166,7 +166,7 @@ class LimitSettings(Section):
             yield (error.field or "types",), f"cannot be used: {error}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pack:
     """Job types and schedules that belong together, by name."""
 

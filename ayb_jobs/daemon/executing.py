@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import NamedTuple, get_args
@@ -11,6 +10,7 @@ from typing import NamedTuple, get_args
 from ayb_jobs.config import Config, Jobs
 from ayb_jobs.errors import ConfigError
 from ayb_jobs.events import Emit
+from ayb_jobs.frozen import frozen
 from ayb_jobs.handlers.isolation import isolation_faults
 from ayb_jobs.handlers.job_type import Executor
 from ayb_jobs.handlers.registry import Registry
@@ -31,7 +31,7 @@ from ayb_jobs.storage.async_database import AsyncDatabase
 from ayb_jobs.storage.database import Timeouts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Surroundings:
     """What all executors of a daemon share. `ring` wakes the producer, `ring_watch` who watches the event loop."""
 
@@ -56,7 +56,7 @@ class Wanted(NamedTuple):
     backlog: Backlog
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Executors:
     """All that runs handlers; nothing runs yet. `isolated` are places with child processes, if any type needs one."""
 
@@ -154,7 +154,7 @@ def build_executors(around: Surroundings) -> Executors:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Places:
     """Slots, the buffer that feeds them, what counts their room, and how one more is made."""
 

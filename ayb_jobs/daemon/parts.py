@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ayb_jobs.daemon.executing import Executors
+from ayb_jobs.frozen import frozen
 from ayb_jobs.handlers.commands.spawner import Spawner
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.bell import Bell
@@ -38,7 +39,7 @@ class Bells:
     loop_watch: Bell = field(default_factory=Bell)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Parts:
     """What a daemon starts and stops. `alerting` names the loops that a stop does not wait for."""
 

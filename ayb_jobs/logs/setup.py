@@ -4,13 +4,13 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TextIO
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from ayb_jobs.config import Log
+from ayb_jobs.frozen import frozen
 from ayb_jobs.logs.rendering import Renderer
 from ayb_jobs.logs.sink import Sink
 from ayb_jobs.logs.subscriber import LogSubscriber
@@ -23,7 +23,7 @@ SILENCED = "psycopg.pool"
 TALKATIVE = ("uvicorn", "asyncio", "psycopg", "opentelemetry", "httpx")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Logs:
     """A running log: `logger` for handlers, `subscriber` for `Events.subscribe`; `for_people` if it is no JSON."""
 

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from ayb_jobs import events
 from ayb_jobs.events import Event
+from ayb_jobs.frozen import frozen
 from ayb_jobs.metrics.catalogue import CATALOGUE, RUN_BUCKETS, Labels
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.job import JobState
@@ -49,7 +50,7 @@ class Histogram:
         self.sum += sum(ordered)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Snapshot:
     """The numbers at one moment, by metric and label values."""
 

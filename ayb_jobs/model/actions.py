@@ -1,11 +1,13 @@
 """What people and programs change by hand: as it is told (`ActionTaken`), and as the audit trail keeps it (`Deed`)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
+
+from ayb_jobs.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ActionTaken:
     """Somebody changed something through a door of ours.
 
@@ -17,10 +19,10 @@ class ActionTaken:
     action: str
     target: str | None
     count: int = 1
-    enqueued: Mapping[str, int] = field(default_factory=dict)
+    enqueued: Mapping[str, int] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Deed:
     """One row of the audit trail. `before` and `after` are JSON as stored, None if there was nothing."""
 

@@ -1,11 +1,11 @@
 """How long a retry waits: AYB's rule, min(5 s × 2^(n−1), 5 min) plus a random 0–1 s after attempt n."""
 
-from dataclasses import dataclass
+from ayb_jobs.frozen import frozen
 
 LONGEST_APART_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Backoff:
     """An exponential backoff, in seconds.
 

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import checked_text
 from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.model.values import named
@@ -30,7 +30,7 @@ class BatchState(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewBatch:
     """A batch that is asked for. Raises `InvalidInput` for what cannot be stored.
 
@@ -90,7 +90,7 @@ class EndedBatch(NamedTuple):
         return BatchState.FAILED if self.failed or self.canceled else BatchState.SUCCEEDED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Callback:
     """What a batch enqueues at an event. `state` is that of its job, None if that is not made, or gone."""
 
@@ -100,7 +100,7 @@ class Callback:
     state: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Batch:
     """A batch and how far its members are: as they are until it is done, and as they were then after that.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import checked_text
 
 MAX_ID = 255
@@ -40,7 +41,7 @@ class DaemonRecord:
         return self.concurrency + self.isolated_slots + self.async_slots
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SeenDaemon:
     """A daemon as the database knows it; `running` are the ids of the jobs that it holds, at most 1,000.
 

@@ -1,11 +1,11 @@
 """Jobs that wait for others: which jobs a new one depends on, and what a failed one means to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.values import named
 
 # What becomes of a job if one that it depends on failed or was canceled: it is canceled; it runs all the same; or it
@@ -22,7 +22,7 @@ class Edge(NamedTuple):
     parent_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Relative:
     """A parent or a child of a job. `state` is None if it is gone. `is_open`: the child still waits for the parent."""
 
@@ -32,7 +32,7 @@ class Relative:
     is_open: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Family:
     """The first parents and children of a job, those first that are waited for, and how many there are of each."""
 
@@ -42,7 +42,7 @@ class Family:
     child_count: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Blocked:
     """What a blocked job waits for: a parent, and how many there are beside it. `parent` is None if none is left."""
 

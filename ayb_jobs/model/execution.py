@@ -1,12 +1,12 @@
 """What is known of one attempt at a job, while it runs and after."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.lifecycle import Outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Output:
     """The end of what the command of one attempt wrote."""
 
@@ -14,7 +14,7 @@ class Output:
     output: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Execution:
     """One attempt at a job. `outcome` and `ended_at` are None while it runs."""
 

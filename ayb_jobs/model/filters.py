@@ -1,10 +1,11 @@
 """Which jobs are meant: the filter that lists, counts and bulk changes share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_NAME, checked_id, checked_text
 from ayb_jobs.model.instants import instant_text
 
@@ -13,7 +14,7 @@ MAX_ERROR = 1000
 _LONGEST = {"type": MAX_NAME, "queue": MAX_NAME, "key": MAX_IDEMPOTENCY_KEY, "error": MAX_ERROR, "alike": MAX_ERROR}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Filter:
     """Which jobs: those that match everything that is given. Raises `InvalidInput` for a text that no job can have.
 

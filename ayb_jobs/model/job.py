@@ -1,10 +1,10 @@
 """What a job is: as leased (`LeasedJob`), as recovery finds it (`LostLease`), and as an operator sees it (`Job`)."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.instants import instant
 
 PRIORITIES = range(1, 5)
@@ -75,7 +75,7 @@ class LeasedJob(NamedTuple):
         return None if self.scheduled_for_text is None else instant(self.scheduled_for_text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LostLease:
     """A running job that its daemon lost, as recovery read it.
 
@@ -93,7 +93,7 @@ class LostLease:
     is_canceling: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RecoveredJob:
     """A job taken from whoever lost it: queued again, failed if its chances are used up, or canceled."""
 
@@ -105,7 +105,7 @@ class RecoveredJob:
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Job:
     """A row of the queue, as an operator sees it. `payload_text` is the payload's JSON as stored.
 

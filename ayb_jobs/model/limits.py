@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import checked_name
 
 MOST = 1_000_000
@@ -30,7 +31,7 @@ def rate_interval(rate: str, field_name: str) -> timedelta:
     return timedelta(microseconds=-(-microseconds // starts))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewLimit:
     """A limit that is asked for. Raises `InvalidInput` for values of no use.
 
@@ -98,7 +99,7 @@ def _check_number(name: str, value: Any, least: int) -> None:
         raise InvalidInput(f"{name} is {value!r}; give a whole number from {least} to {MOST}", field=name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Limit:
     """A limit as an operator sees it.
 

@@ -2,11 +2,11 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import MAX_LIMIT_KEY, MAX_NAME, checked_name, checked_text
 
 MAX_REASON = 1000
@@ -47,7 +47,7 @@ def resume_command(kind: str, name: str) -> str:
     return f"ayb-jobs {kind}s resume {shlex.quote(name)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pause:
     """Who paused what, when, why, and until when; None if until it is resumed."""
 
@@ -67,7 +67,7 @@ class Pause:
         return f"its {self.kind} {self.name} is paused{until}, by {self.paused_by} at {self.paused_at:%F %T %Z}{reason}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewPause:
     """A pause that is asked for. Raises `InvalidInput` for values of no use."""
 
@@ -83,7 +83,7 @@ class NewPause:
             raise InvalidInput("until has no time zone; add one, such as +00:00", field="until")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pausable:
     """A queue, a job type or a key of a limit as an operator sees it.
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.storage.audit import Kind, record_deed, snapshot
 from ayb_jobs.storage.database import Connection
@@ -16,7 +16,7 @@ def nobody(_: ActionTaken) -> None:
     """Hear nothing: on the command line the answer is all there is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Actor:
     """Who acts, as the audit trail names them, and who is told once an operation's transaction has ended.
 

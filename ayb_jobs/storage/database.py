@@ -1,7 +1,6 @@
 """Opens a connection to PostgreSQL, with every setting that this program relies on."""
 
 import math
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from psycopg.types.string import TextLoader
 
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.forks import keep_from_children
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.address import RIGHT, address_fault, unknown_parameters
 from ayb_jobs.model.instants import instant
 from ayb_jobs.storage.encodings import unreadable_encoding
@@ -46,7 +46,7 @@ class _ClampedInstant(Loader):
         return instant(bytes(data).decode())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Timeouts:
     """How long to wait for a connection and for a statement, in seconds."""
 

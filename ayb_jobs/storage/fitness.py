@@ -1,10 +1,10 @@
 """Whether a database can be worked on: its engine, its encoding, writable, with the schema that we need."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ayb_jobs.errors import MigrationError
+from ayb_jobs.frozen import frozen
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.encodings import unfit_encoding
 from ayb_jobs.storage.engines import unfit_engine
@@ -12,7 +12,7 @@ from ayb_jobs.storage.migrate import SchemaStatus, schema_status
 from ayb_jobs.storage.rows import one_row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Fitness:
     """What decides whether work can be done on a database.
 

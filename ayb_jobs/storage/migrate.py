@@ -10,13 +10,13 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import psycopg
 from psycopg.errors import Diagnostic
 
 from ayb_jobs.errors import DatabaseError, MigrationError
+from ayb_jobs.frozen import frozen
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.migrations import Migration, shipped_migrations
 from ayb_jobs.storage.own import qualified, surroundings_of
@@ -30,7 +30,7 @@ POLL_S = 0.2
 RAISED_BY_A_FILE = "00000"  # the SQLSTATE of RAISE NOTICE; PostgreSQL's own notices ("already exists") bear others
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Applied:
     """What a run of `migrate` did: nothing if the schema was current. `notices` are for an operator to read."""
 
@@ -38,7 +38,7 @@ class Applied:
     notices: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SchemaStatus:
     """The schema's version and the one this program needs."""
 

@@ -1,13 +1,13 @@
 """The migrations that come with this program: plain SQL files, numbered."""
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import ayb_jobs
+from ayb_jobs.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Migration:
     """One numbered file; `checksum` is the SHA-256 of its text."""
 

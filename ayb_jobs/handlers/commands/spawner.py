@@ -13,13 +13,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ayb_jobs.children import end
 from ayb_jobs.errors import AttemptFailed
 from ayb_jobs.forks import keep_from_children
+from ayb_jobs.frozen import frozen
 
 SCRIPT = Path(__file__).with_name("spawner_main.py")
 # A program takes its time to be loaded, mostly the kernel's: more of them at once than a few is no faster.
@@ -31,7 +31,7 @@ TELLS = 4096
 DIED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class User:
     """Whom a command runs as, by numbers."""
 
@@ -40,7 +40,7 @@ class User:
     groups: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Request:
     """What to start: a program's path, its arguments from its own name on, and what it finds around it.
 

@@ -13,13 +13,13 @@ Rows that somebody else has locked are left for the next run.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from psycopg import Cursor, errors, sql
 from psycopg.rows import TupleRow
 
 from ayb_jobs.errors import NotFound
+from ayb_jobs.frozen import frozen
 from ayb_jobs.handlers.owners import refuse_anothers
 from ayb_jobs.storage.database import Connection
 
@@ -41,7 +41,7 @@ class TableMissing(NotFound):
     """There is no such table."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Delete:
     """Which rows to delete: those of `table` for which `where` holds, at most `batch_size` in one transaction.
 

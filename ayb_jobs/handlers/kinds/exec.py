@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -11,6 +10,7 @@ import psycopg
 from ayb_jobs.config import JobTypeSettings
 from ayb_jobs.config.section import Fault, setting
 from ayb_jobs.errors import AttemptFailed, AybJobsError, Discard
+from ayb_jobs.frozen import frozen
 from ayb_jobs.handlers.commands.command import Command, Ended
 from ayb_jobs.handlers.commands.environment import find_program, find_user, kept, of_job
 from ayb_jobs.handlers.commands.output import Lines, Tail
@@ -95,7 +95,7 @@ class ExecSettings(JobTypeSettings):
             yield ("exec",), "needs Linux, which alone can end all that a command has started"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Program:
     """The command of a job type: what is the same for all of its jobs."""
 

@@ -1,7 +1,6 @@
 """Job types that post to an address: a request for each attempt, signed by Standard Webhooks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from ayb_jobs.config import JobTypeSettings
 from ayb_jobs.config.section import NEEDS_HTTP, Fault, has_http, setting, url_host, webhook_secret_faults
 from ayb_jobs.errors import AttemptFailed, InvalidInput
 from ayb_jobs.events import AddressGone
+from ayb_jobs.frozen import frozen
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.job_type import AnyHandler
 from ayb_jobs.handlers.kinds.kind import Kind
@@ -67,7 +67,7 @@ class HttpSettings(JobTypeSettings):
             yield ("http",), NEEDS_HTTP
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Address:
     """The address of a job type: what is the same for all of its jobs."""
 

@@ -1,14 +1,14 @@
 """What a kind of job types is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ayb_jobs.config import JobTypeSettings
+from ayb_jobs.frozen import frozen
 from ayb_jobs.handlers.job_type import AnyHandler, Executor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Kind:
     """One kind: its name, its settings, and how a job of it is run.
 

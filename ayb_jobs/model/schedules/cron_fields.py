@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.schedules.day_rule import MAX_YEAR, DayRule
 
 NICKNAMES = {
@@ -63,7 +64,7 @@ def field_texts(text: str) -> FieldTexts | None:
             return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CronFields:
     """What an expression says.
 

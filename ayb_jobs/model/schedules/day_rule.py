@@ -1,8 +1,9 @@
 """Days that no list of numbers can say: the last, the nearest working day, the second Friday, some years'."""
 
 from calendar import monthrange
-from dataclasses import dataclass
 from datetime import date
+
+from ayb_jobs.frozen import frozen
 
 MAX_YEAR = 9999
 _SATURDAY = 6
@@ -11,7 +12,7 @@ _SATURDAY = 6
 _MOST_MONTHS = 12 * 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DayRule:
     """Days that no list of numbers can say. Weekdays count from Sunday, 0.
 

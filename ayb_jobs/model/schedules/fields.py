@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import MAX_NAME, checked_name, checked_text
 from ayb_jobs.model.job import PRIORITIES
 from ayb_jobs.model.new_job import MAX_ATTEMPTS
@@ -49,7 +49,7 @@ class Dst(StrEnum):
     BOTH = "both"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rule:
     """What a field means, what it is if nothing is said of it, and what it takes.
 

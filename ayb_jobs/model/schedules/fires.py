@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice, takewhile
 from typing import NamedTuple
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.schedules.cron import Ended, fires, next_fire, next_fire_beside
 from ayb_jobs.model.schedules.fields import MAX_CATCHUP, Catchup, Overlap
 
@@ -61,7 +61,7 @@ class Fire(NamedTuple):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DueSchedule:
     """A due schedule as the scheduler holds it. `due_at` is its `next_run_at`; the rest is as in `Schedule`.
 
@@ -86,7 +86,7 @@ class DueSchedule:
     starved: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Advance:
     """What a scheduler's turn does to one schedule: the fires it decides, and the fire that is next.
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.payload import encode_payload
 from ayb_jobs.model.schedules.cron import check_cron
 from ayb_jobs.model.schedules.fields import DEFINED, FIELDS, check_value
@@ -50,7 +51,7 @@ class NewSchedule:
         return encode_payload(self.payload)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Schedule:
     """A schedule as an operator sees it. `payload_text` is the payload's JSON as stored.
 

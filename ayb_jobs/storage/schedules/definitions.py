@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from psycopg.rows import class_row
 
 from ayb_jobs.errors import Conflict
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.payload import decode_payload_exactly, encode_payload
 from ayb_jobs.model.schedules.schedule import NewSchedule, defined_values
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.schedules.schedules import DEFAULT_MAX_ATTEMPTS, create_schedule, update_schedule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Upserted:
     """Names of shipped schedules: those made, those that followed a changed definition, those left as edited."""
 
@@ -23,7 +23,7 @@ class Upserted:
     kept: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Drift:
     """How a schedule differs from its definition: by field, what is defined and what the database holds.
 

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg.rows import dict_row
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.lifecycle import storable_error
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
@@ -16,7 +16,7 @@ MOST_ATTEMPTS = 12
 BATCH = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Alert:
     """What is told. `kind` is `overdue`, `recovered` or `failed` (a scheduled job failed for good)."""
 

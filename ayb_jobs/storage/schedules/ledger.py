@@ -1,19 +1,19 @@
 """The ledger of fires: reading it, and letting old rows go."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from psycopg.rows import class_row
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import Deleted, one_row
 
 PRUNE_BATCH = 5000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LedgerRow:
     """What became of one nominal fire. `job_id` is the job made for it, which may have been pruned since."""
 

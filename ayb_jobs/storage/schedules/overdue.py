@@ -1,12 +1,12 @@
 """Which schedules did not do what was expected of them; true even if no scheduler is alive."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Literal
 
 from psycopg.rows import class_row
 
+from ayb_jobs.frozen import frozen
 from ayb_jobs.model.words import quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import named, one_row
@@ -16,7 +16,7 @@ from ayb_jobs.storage.schedules.schedules import unreadable
 Reason = Literal["broken", "unserved", "no_success", "not_fired", "too_late"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Overdue:
     """A schedule that is overdue `at` an instant: why, and since when. `last_error` is set if it is broken.
 

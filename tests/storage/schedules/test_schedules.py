@@ -80,7 +80,7 @@ def test_only_what_is_given_is_changed(conn: Conn) -> None:
     before = create_schedule(conn, new(payload={"a": 1}, timezone="Europe/Berlin", priority=1))
     after = update_schedule(conn, "nightly", {"payload": {"b": 2}})
     assert after.payload_text == '{"b": 2}'
-    changed = {name for name in before.__slots__ if getattr(before, name) != getattr(after, name)}
+    changed = {name for name in vars(before) if getattr(before, name) != getattr(after, name)}
     assert changed == {"payload_text", "updated_at"}
 
 
