@@ -126,11 +126,11 @@ class Completer:
             if (early_s := self._early_s()) > 0:
                 return early_s
             self._batch = self._next_batch()
-        if self._batch:
+        more = bool(self._batch)
+        if more:
             self._settle_batch()
-            return 0.0
-        self._release_returned()
-        return self._sleep()
+        self._release_returned()  # also while there are always more endings: nobody else runs these jobs meanwhile
+        return 0.0 if more else self._sleep()
 
     def _sleep(self) -> float:
         self._asleep = True

@@ -46,6 +46,8 @@ class Watchdog:
         """Look once; return the seconds until the next look."""
         now = time.monotonic()
         for held in self._in_flight.all():
+            if held.ended or held.handed_over:
+                continue  # however long its ending waits for the database, it did not overrun; writing tells of its lease
             if not held.lost and now - held.extended >= self._lease_s * GIVE_UP_AT:
                 self._in_flight.lose(held)
                 self._emit(LeasesLost(job_ids=[held.job.id], during="watch"))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ayb_jobs.events import JobsSettled
+from ayb_jobs.events import JobsReleased, JobsSettled
 from ayb_jobs.model.job import PRIORITIES
 from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.runtime.jobs import completer as module
@@ -68,3 +68,12 @@ def test_at_a_stop_nothing_waits(completing: Completing) -> None:
     completing.completer.hurry()
     assert completing.completer.tick() == 0
     assert len(completing.of(JobsSettled)) == 2
+
+
+def test_a_job_is_given_back_at_once_though_endings_never_cease(completing: Completing) -> None:
+    held = completing.lease_one()
+    completing.completer.release(held)
+    completing.end_one()
+    assert completing.completer.tick() == 0
+    assert [event.job_ids for event in completing.of(JobsReleased)] == [[held.job.id]]
+    assert len(completing.of(JobsSettled)) == 1

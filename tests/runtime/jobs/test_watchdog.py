@@ -2,11 +2,14 @@
 
 import time
 
-from ayb_jobs.events import LeasesLost
+import pytest
+
+from ayb_jobs.events import JobOverran, LeasesLost
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.watchdog import Watchdog
 from ayb_jobs.storage.connections import Database
@@ -67,3 +70,46 @@ def test_a_lease_that_was_extended_of_late_is_left_alone() -> None:
     assert look(in_flight) == []
     assert held.context is not None
     assert held.context.stop_reason is None
+
+
+def overrun(in_flight: InFlight, *, extended_ago_s: float = 0.0) -> Held:
+    """Hold a job whose handler was to end long ago."""
+    held = hold(in_flight, running=True, extended_ago_s=extended_ago_s)
+    assert held.context is not None
+    held.context.deadline = time.monotonic() - LEASE_S
+    return held
+
+
+def look_twice(in_flight: InFlight) -> tuple[list[bool], list[Settlement]]:
+    """Have a watchdog look twice: what it told of handlers that overran, and the endings that it wrote for them."""
+    recorder = Recorder()
+    settled: list[Settlement] = []
+    watchdog = Watchdog(
+        in_flight=in_flight,
+        settle=lambda _, settlement: settled.append(settlement),
+        emit=recorder,
+        backoff=Backoff(),
+        chance=lambda: 0.0,
+        lease_s=LEASE_S,
+    )
+    watchdog.tick()
+    watchdog.tick()
+    return [event.abandoned for event in recorder.of(JobOverran)], settled
+
+
+def test_a_handler_that_does_not_stop_is_settled_without_it() -> None:
+    in_flight = InFlight()
+    held = overrun(in_flight)
+    told, settled = look_twice(in_flight)
+    assert told == [False, True]
+    assert [settlement.job for settlement in settled] == [held.job]
+
+
+@pytest.mark.parametrize("done", ["ended", "handed_over"])
+def test_a_handler_that_is_done_never_overruns_however_long_its_ending_waits_for_the_database(done: str) -> None:
+    in_flight = InFlight()
+    held = overrun(in_flight, extended_ago_s=LEASE_S * 0.7)
+    setattr(held, done, True)
+    assert look_twice(in_flight) == ([], [])
+    assert held.context is not None
+    assert (held.lost, held.context.stop_reason) == (False, None)
