@@ -17,6 +17,8 @@ FOREIGN = re.compile(r"AYB_JOBS_(CONFIG|URL|ADMIN_TOKEN|TEST_.*|FAILPOINT.*)")
 # Kubernetes sets such variables in every container for a service called `ayb-jobs` or `ayb-jobs-api`.
 SERVICE_LINK = re.compile(r"AYB_JOBS_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)")
 SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+# A device such as /dev/zero has no end.
+MOST_BYTES = 16 << 20
 DEFAULT_FILE = Path("ayb-jobs.toml")
 
 
@@ -58,7 +60,11 @@ def config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 def read_text(path: Path) -> str:
     """Return a file's text; raises `Unreadable` saying what is wrong with it."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise Unreadable(f"{path} is larger than {MOST_BYTES >> 20} MiB, which no file of settings is")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unreadable(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:

@@ -511,6 +511,12 @@ def test_what_is_no_address_is_not_shown(tmp_path: Path) -> None:
     assert 'url = "***"' in as_toml(config)
 
 
+def test_a_file_without_an_end_is_refused(tmp_path: Path) -> None:
+    assert "/dev/zero is larger than 16 MiB" in only_problem('[api]\nadmin_token_file = "/dev/zero"', tmp_path)
+    with pytest.raises(ConfigError, match="/dev/zero is larger than 16 MiB"):
+        load_config(Path("/dev/zero"), {})
+
+
 def test_no_secret_is_shown_in_a_fault(tmp_path: Path) -> None:
     broken = SECRETS.replace("[alerts]", '[alerts]\nwebhook_secrets = "canary-ten"').replace('["https', '[3, "https')
     broken = broken.replace("[api]", '[api]\nhost = "0.0.0.0"').replace("-four-canary-four", "").replace("@daily", "x")
