@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from psycopg import sql
+from psycopg.errors import CheckViolation
 
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
@@ -161,6 +162,37 @@ def test_a_pause_until_the_end_of_time_holds_and_is_confirmed(each_empty_databas
         assert watch.tick() > 3600
         assert paused.any
         assert beat(conn, worker).confirmed
+
+
+WORKER = DaemonRecord(id="w", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
+
+
+def test_a_type_is_paused_whatever_characters_the_reason_of_its_job_holds(db: Database, conn: Connection) -> None:
+    paused = Paused()
+    paused.ask_for("test", "revoked:\x00 \ud800")
+    PauseWatch(database=db, worker_id="w", paused=paused, in_flight=InFlight(), on_change=lambda: None).tick()
+    assert not paused.asked
+    found = pauses.find_pause(conn, queue="", type="test")
+    assert found is not None
+    assert found.reason == "revoked:\ufffd ?"
+
+
+def test_a_type_that_cannot_be_paused_keeps_no_other_pause_from_being_confirmed(db: Database, conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_pauses ADD CONSTRAINT of_the_application CHECK (name <> 'kept')")
+    beat(conn, WORKER)
+    paused = Paused()
+    watch = PauseWatch(database=db, worker_id="w", paused=paused, in_flight=InFlight(), on_change=lambda: None)
+    paused.ask_for("kept", "why")
+    paused.ask_for("test", "why")
+    pause(conn, QUEUE, "a")
+    with pytest.raises(CheckViolation):
+        watch.tick()
+    assert pauses.find_pause(conn, queue="", type="test") is not None
+    assert paused.any
+    assert beat(conn, WORKER).confirmed
+    conn.execute("ALTER TABLE _ayb_job_pauses DROP CONSTRAINT of_the_application")
+    watch.tick()
+    assert pauses.find_pause(conn, queue="", type="kept") is not None
 
 
 def test_a_beat_finds_pauses_that_began_and_ended_unheard(db: Database, conn: Connection) -> None:

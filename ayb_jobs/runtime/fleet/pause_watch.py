@@ -1,10 +1,13 @@
 """Watches the pauses, and confirms each once nothing of it can start here any more."""
 
 from collections.abc import Callable
+from functools import partial
 
+from ayb_jobs.model.lifecycle import storable_error
 from ayb_jobs.model.pauses import MAX_REASON, NewPause, PauseKind
 from ayb_jobs.operations import queues
 from ayb_jobs.operations.acting import Actor
+from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.paused import Paused
 from ayb_jobs.storage.connections import Database
@@ -33,8 +36,14 @@ class PauseWatch:
         self._on_change = on_change
 
     def tick(self) -> float:
-        """Pause what is asked for and look once; return the seconds until the next look."""
-        self._pause_asked()
+        """Pause what is asked for and look once; return the seconds until the next look.
+
+        What cannot be paused keeps no other pause from being obeyed and confirmed.
+        """
+        _, next_s = do_each([self._pause_asked, self._look])
+        return next_s
+
+    def _look(self) -> float:
         with self._database.connection(patient=True) as conn:
             seen = watch_pauses(conn, worker_id=self._worker_id)
         if self._paused.become(seen.queues, seen.types, seen.keys, seen.leases):
@@ -46,15 +55,17 @@ class PauseWatch:
                 confirm_pauses(conn, worker_id=self._worker_id, newest=seen.newest)
         return self._next_s(seen)
 
-    def _pause_asked(self) -> None:
+    def _pause_asked(self) -> float:
         """Pause the types that jobs asked to pause, but for those that are paused already."""
-        while self._paused.asked:
-            name, reason = self._paused.asked[0]
-            new = NewPause(kind=PauseKind.TYPE, name=name, reason=reason[:MAX_REASON])
-            with self._database.connection(patient=True) as conn:
-                if find_pause(conn, queue="", type=name) is None:
-                    queues.pause(conn, new, actor=Actor(name=f"daemon {self._worker_id}"))
-            self._paused.asked.popleft()
+        do_each(partial(self._pause_one, *asked) for asked in tuple(self._paused.asked))
+        return 0.0
+
+    def _pause_one(self, name: str, reason: str) -> None:
+        new = NewPause(kind=PauseKind.TYPE, name=name, reason=storable_error(reason)[:MAX_REASON])
+        with self._database.connection(patient=True) as conn:
+            if find_pause(conn, queue="", type=name) is None:
+                queues.pause(conn, new, actor=Actor(name=f"daemon {self._worker_id}"))
+        self._paused.asked.remove((name, reason))
 
     def _may_start(self, leases: frozenset[str]) -> bool:
         """Tell whether any job of what is paused is held, or on its way here, whose handler has not begun."""
