@@ -52,8 +52,13 @@ class Pinger:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         if waiting:
-            with self._database.transaction() as conn:
-                targets = ping_targets(conn, sorted({schedule_id for schedule_id, _ in waiting}))
+            try:
+                with self._database.transaction() as conn:
+                    targets = ping_targets(conn, sorted({schedule_id for schedule_id, _ in waiting}))
+            except Exception:
+                for (schedule_id, path), tries in waiting.items():
+                    self._put_back(schedule_id, path, tries)
+                raise
             end = time.monotonic() + TURN_S
             for (schedule_id, path), tries in waiting.items():
                 target = targets.get(schedule_id)

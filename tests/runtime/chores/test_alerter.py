@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.errors import UndefinedTable
 from psycopg.rows import TupleRow
 from standardwebhooks import Webhook as StandardWebhook
 from standardwebhooks import WebhookVerificationError
@@ -372,6 +373,18 @@ def test_runs_are_pinged_as_they_start_and_succeed(conn: Conn, database: Databas
     pinger.tick()
     pinger.tick()
     assert receiver.paths() == ["/nightly/start", "/nightly"]
+
+
+def test_a_ping_outlives_a_failure_of_the_database(conn: Conn, database: Database, receiver: Receiver) -> None:
+    schedule_id = add(conn)
+    pinger = Pinger(database, lambda _: None, base=receiver.url, timeout_s=5)
+    pinger(JobsLeased(jobs=[leased(schedule_id)]))
+    conn.execute("ALTER TABLE _ayb_job_schedules RENAME TO away")
+    with pytest.raises(UndefinedTable):
+        pinger.tick()
+    conn.execute("ALTER TABLE away RENAME TO _ayb_job_schedules")
+    pinger.tick()
+    assert receiver.paths() == ["/nightly/start"]
 
 
 def test_a_ping_that_fails_is_tried_three_times(conn: Conn, database: Database, receiver: Receiver) -> None:
