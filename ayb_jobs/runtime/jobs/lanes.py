@@ -77,7 +77,9 @@ class Lanes:
         """
         ends = {(job.queue, job.priority): (job.run_at_text, job.id) for job in jobs}
         for lane, (run_at, job_id) in ends.items():
-            place = self._places[lane]
+            place = self._places.get(lane)
+            if place is None:
+                continue  # a trigger of the application's has moved the job
             self._lanes[place] = self._bottom[place]._replace(floor_run_at=run_at, floor_id=job_id)
 
     def walked(self, until: str) -> None:

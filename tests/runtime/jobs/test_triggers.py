@@ -280,3 +280,19 @@ def test_a_completion_does_not_depend_on_the_removal_whatever_a_trigger_on_it_ra
     (refused,) = completing.of(RemovalRefused)
     assert "refused" in str(refused.error.__cause__ or refused.error)
     assert not completing.of(SettlementRefused)
+
+
+def test_jobs_that_a_trigger_moves_to_another_queue_as_they_are_leased_run(database_url: str, conn: Connection) -> None:
+    conn.execute(
+        """
+        CREATE FUNCTION move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.queue := 'moved'; RETURN NEW; END $$;
+        CREATE TRIGGER move BEFORE UPDATE ON _ayb_jobs FOR EACH ROW
+            WHEN (OLD.state = 'queued' AND NEW.state = 'running') EXECUTE FUNCTION move();
+        """
+    )
+    registry = Registry()
+    registry.handler("test")(lambda _: None)
+    for _ in range(GOOD):
+        make_job(conn)
+    with running(database_url, registry):
+        eventually(lambda: count(conn, "completed") == GOOD, within_s=20)
