@@ -48,6 +48,7 @@ BEGIN
                     SET payload = excluded.payload, queue = excluded.queue, priority = excluded.priority,
                         max_attempts = excluded.max_attempts, traceparent = excluded.traceparent,
                         unique_waiting = excluded.unique_waiting, updated_at = now(),
+                        limit_key = NULL, limited_by = NULL, limited_key = NULL,  -- whoever meets it puts it under its limit anew
                         run_at = least(excluded.run_at, job.created_at + p_max_wait)
                     WHERE job.state = 'queued'
                     RETURNING job.id, job.run_at INTO job_id, due;

@@ -50,7 +50,8 @@ class NewLimit:
     key_burst: int = 1
 
     def __post_init__(self) -> None:
-        checked_name(self.name, "name")
+        if "/" in checked_name(self.name, "name"):  # the pause of a key is named LIMIT/KEY
+            raise InvalidInput("name has a slash; a limit's name is without", field="name")
         if isinstance(self.types, str) or not self.types:
             raise InvalidInput("types is empty; name the job types that it limits", field="types")
         for job_type in self.types:

@@ -239,16 +239,16 @@ def retry_job(conn: Connection, job_id: str) -> Job:
 
     Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state, or another job has its unique key.
     """
-    try:
-        with conn.transaction():
-            return _changed(conn, RETRY_JOB, job_id, RETRYING.rule)
-    except UniqueViolation as error:
-        if error.diag.constraint_name != UNIQUE_INDEX:
-            raise
-    twin = conn.execute(FIND_TWIN, {"id": checked_id(job_id)}).fetchone()
-    if twin is None:  # it has ended meanwhile
-        return _changed(conn, RETRY_JOB, job_id, RETRYING.rule)
-    raise Conflict(f"job {job_id} has the unique key of job {twin[0]}, which has not ended")
+    while True:
+        try:
+            with conn.transaction():
+                return _changed(conn, RETRY_JOB, job_id, RETRYING.rule)
+        except UniqueViolation as error:
+            if error.diag.constraint_name != UNIQUE_INDEX:
+                raise
+        twin = conn.execute(FIND_TWIN, {"id": checked_id(job_id)}).fetchone()
+        if twin is not None:  # else it has ended meanwhile
+            raise Conflict(f"job {job_id} has the unique key of job {twin[0]}, which has not ended")
 
 
 CANCEL_JOB = f"""

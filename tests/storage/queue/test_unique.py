@@ -13,17 +13,21 @@ from psycopg import sql
 
 from ayb_jobs import Conflict, Enqueued, InvalidInput, NewJob, Unique, enqueue, enqueue_many, retry_job
 from ayb_jobs.model.filters import Filter
+from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.operations.bulk import BulkAction, change
 from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.queue import bulk
 from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leasing import lease_jobs
+from ayb_jobs.storage.queue.put_under import put_under
 from tests.eventually import eventually
 from tests.factories import make_job
 
 LANES = [Lane("default", 2)]
+UNDER = "SELECT priority, limited_by, limited_key FROM _ayb_jobs"
 WAITS_FOR_A_LOCK = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
@@ -128,6 +132,18 @@ def test_replacing_gives_a_waiting_job_new_values(conn: Connection) -> None:
     job = get_job(conn, first.id)
     assert (job.payload_text, job.queue, job.priority, job.max_attempts) == ('{"n": 2}', "slow", 1, 9)
     assert job.run_at == job.updated_at > job.created_at
+
+
+def test_a_replaced_job_comes_under_its_limit_anew(conn: Connection) -> None:
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="syncs", types=["sync"], key_field="n", max_running=1), by="test")
+    first = enqueue(conn, sync({"n": 1}, on_conflict="replace"))
+    put_under(conn, [first.id])
+    assert conn.execute(UNDER).fetchone() == (6, "syncs", "1")
+    enqueue(conn, sync({"n": 2}, on_conflict="replace"))
+    assert conn.execute(UNDER).fetchone() == (2, None, None)
+    put_under(conn, [first.id])
+    assert conn.execute(UNDER).fetchone() == (6, "syncs", "2")
 
 
 @pytest.mark.parametrize("commits", [True, False])
