@@ -29,6 +29,7 @@ from ayb_jobs.storage.drift import made_columns, made_indexes
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
+from ayb_jobs.storage.fleet.trouble import list_long_runs
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.rows import one_row
 from ayb_jobs.storage.server import sql_name, sql_text
@@ -448,6 +449,14 @@ def test_notifications_that_do_not_arrive_are_told(database_url: str, monkeypatc
     found = unheard(database_url)
     assert found is not None
     assert found.name == "notify.unheard"
+
+
+def test_a_lease_that_runs_down_is_as_long_as_it_was(conn: Connection) -> None:
+    runs_are_longer_than_leases(conn)
+    conn.execute("UPDATE _ayb_jobs SET last_run_at = now() - interval '2 hours', lease_until = now()")
+    assert list_long_runs(conn) == []
+    conn.execute("UPDATE _ayb_jobs SET last_run_at = lease_until - interval '1 minute'")
+    assert [each.lease_s for each in list_long_runs(conn)] == [60.0]
 
 
 def test_what_a_role_may_not_see_is_named_as_not_checked(conn: Connection, database_url: str, role: str) -> None:

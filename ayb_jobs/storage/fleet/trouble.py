@@ -90,12 +90,13 @@ class LongRun(NamedTuple):
     lease_s: float
 
 
-# An attempt's first lease is not on record: what runs tells how long leases are.
+# How long a lease is stands nowhere. From the start of what runs to the end of its lease it is that long or longer,
+# also if its daemon is gone and the lease runs down.
 LIST_LONG_RUNS = """
     WITH leases AS (
-        SELECT max(extract(epoch FROM lease_until - now()))::float8 AS lease_s
+        SELECT min(extract(epoch FROM lease_until - last_run_at))::float8 AS lease_s
         FROM _ayb_jobs
-        WHERE state = 'running' AND lease_id IS NOT NULL AND isfinite(lease_until)
+        WHERE state = 'running' AND lease_id IS NOT NULL AND isfinite(lease_until) AND isfinite(last_run_at)
     ), runs AS (
         SELECT job_type AS type, count(*) FILTER (WHERE outcome = 'lost') AS lost,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS run_s
