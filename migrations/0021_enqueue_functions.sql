@@ -239,11 +239,11 @@ BEGIN
                     canceling_lease_id = coalesce(canceling_lease_id, lease_id, gen_random_uuid()), lease_id = NULL,
                     updated_at = CASE WHEN cancel_requested_at IS NULL THEN now() ELSE updated_at END
                 WHERE job.id = ayb_jobs_cancel.id
-            RETURNING CASE WHEN job.state = 'canceled' OR job.cancel_requested_at IS NOT NULL THEN job.state END INTO found_state;
-            IF found_state IS NULL THEN
-                RAISE EXCEPTION 'job % stays as it was: a trigger or a rule on its table keeps it so', ayb_jobs_cancel.id
-                    USING ERRCODE = '55000';
-            END IF;
+                RETURNING CASE WHEN job.state = 'canceled' OR job.cancel_requested_at IS NOT NULL THEN job.state END INTO found_state;
+                IF found_state IS NULL THEN
+                    RAISE EXCEPTION 'job % stays as it was: a trigger or a rule on its table keeps it so', ayb_jobs_cancel.id
+                        USING ERRCODE = '55000';
+                END IF;
                 IF pg_notification_queue_usage() < 0.5 THEN
                     PERFORM pg_notify('ayb_jobs', 'canceled');
                 END IF;

@@ -7,14 +7,20 @@ T = TypeVar("T")
 
 
 def do_each(actions: Iterable[Callable[[], T]]) -> list[T]:
-    """Do each of these in turn, and return what they returned; raise the first error once all were tried."""
+    """Do each of these in turn, and return what they returned.
+
+    Raise the first error once all were tried; it has a note of each other one.
+    """
     done: list[T] = []
-    first: Exception | None = None
+    failures: list[Exception] = []
     for action in actions:
         try:
             done.append(action())
         except Exception as error:  # raised below
-            first = first or error
-    if first is not None:
-        raise first
-    return done
+            failures.append(error)
+    if not failures:
+        return done
+    first, *others = failures
+    for other in others:
+        first.add_note(f"beside it: {type(other).__name__}: {other}")
+    raise first

@@ -14,7 +14,7 @@ from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.process.progress import loop_ages, stuck_names
 from ayb_jobs.runtime.fleet import heartbeat
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import beat, list_daemons
+from ayb_jobs.storage.fleet.daemons import Troubles, beat, list_daemons
 from ayb_jobs.storage.fleet.lifelines import look_at_fleet
 from tests.acceptance.processes import daemon
 from tests.cli.conftest import Cli
@@ -45,7 +45,7 @@ def test_a_row_names_the_loops_that_make_no_progress_for_as_long_as_they_do_not(
 
 def test_health_fails_if_each_daemon_has_a_loop_without_progress(database_url: str, conn: Connection) -> None:
     health = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})
-    beat(conn, ME, stuck_loops=["producer", "pruner"])
+    beat(conn, ME, Troubles({}, ["producer", "pruner"]))
     said = health("health")
     assert (said.code, said.out) == (1, "loops producer, pruner of the daemon make no progress\n")
     beat(conn, PEER)
@@ -56,14 +56,21 @@ def test_health_fails_if_each_daemon_has_a_loop_without_progress(database_url: s
     here = stuck(look_at_fleet(conn), host="here")
     assert here is not None
     assert here.severity is Severity.FAILING
-    beat(conn, PEER, stuck_loops=["pruner"])
+    beat(conn, PEER, Troubles({}, ["pruner"]))
     found = json.loads(health("doctor", "--json").out)["findings"]
     assert [each["fact"] for each in found if each["name"] == "daemon.stuck"] == [
         "loops producer, pruner of 2 of 2 daemons make no progress"
     ]
     for one in (ME, PEER):
-        beat(conn, one)
+        beat(conn, one, Troubles({}, ()))
     assert health("health").code == 0
+
+
+def test_a_sign_of_life_of_who_knows_no_troubles_leaves_them_as_they_were_told(conn: Connection) -> None:
+    beat(conn, ME, Troubles({"a job": "odd"}, ["pruner"]))
+    beat(conn, ME)
+    told = conn.execute("SELECT aside, stuck_loops FROM _ayb_job_workers").fetchone()
+    assert told == ({"a job": "odd"}, ["pruner"])
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from ayb_jobs.model.waiting import REASONS, Reason, WaitKind
 from ayb_jobs.runtime.fleet.aside_board import AsideBoard
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import waiting
-from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.daemons import Troubles, beat
 from ayb_jobs.storage.fleet.limits import remove_limit, set_limit
 from ayb_jobs.storage.fleet.pauses import pause
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
@@ -39,7 +39,7 @@ def a_daemon(conn: Connection, name: str = "a", *, slots: int = 2, aside: dict[s
     record = DaemonRecord(
         id=name, host="h", pid=1, version="1", concurrency=slots, queues=["default", "slow"], types=["mail"]
     )
-    beat(conn, record, aside=aside)
+    beat(conn, record, Troubles(aside or {}, ()))
 
 
 def paused(conn: Connection, new: NewPause) -> None:

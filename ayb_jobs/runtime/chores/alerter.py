@@ -11,7 +11,7 @@ from ayb_jobs.runtime.bell import Bell
 from ayb_jobs.runtime.chores.courier import Address, Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
 from ayb_jobs.runtime.chores.transactions import Transactions
-from ayb_jobs.runtime.narrowing import Patience, narrowed
+from ayb_jobs.runtime.narrowing import Narrowed, Patience, narrowed
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.schedules.alerts import (
@@ -101,17 +101,20 @@ class Alerter:
                 else:
                     step.patience.begin_anew()
             waiting = find_waiting(conn, list(self._couriers))
+        are_left = False
         for step in refused:
-            noted += [(step, each) for each in self._narrowed(step, failures)]
+            written = self._narrowed(step, failures)
+            noted += [(step, each) for each in written.done]
+            are_left = are_left or bool(written.left)
         for step, each in noted:
             self._tell(step, each)
         for key in self._couriers if refused else waiting:
             self._couriers[key]()
         if failures:
             raise failures[0]
-        return 0.0 if any(each.begun for _, each in noted) else WATCH_S
+        return 0.0 if are_left or any(each.begun for _, each in noted) else WATCH_S
 
-    def _narrowed(self, step: Step, failures: list[Exception]) -> Sequence[Noted]:
+    def _narrowed(self, step: Step, failures: list[Exception]) -> Narrowed[str, Noted]:
         """Note what the database accepts, and set aside the schedules of which it does not."""
 
         def note(ids: Sequence[str]) -> Noted:
@@ -124,10 +127,10 @@ class Alerter:
             written = narrowed(ids, note, blames=step.patience.blames)
         except Exception as error:  # raised by the caller, once the other steps stand
             failures.append(error)
-            return ()
+            return Narrowed((), ())
         step.patience.begin_anew()
         step.aside.put_all(written.refused)
-        return written.done
+        return written
 
     def _tell(self, step: Step, noted: Noted) -> None:
         step.aside.put_all([(schedule_id, RowUnchanged()) for schedule_id in noted.unchanged])

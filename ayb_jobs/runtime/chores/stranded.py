@@ -32,6 +32,8 @@ class Stranded:
         written = narrowed(found, self._free, blames=self._patience.blames)
         self._patience.begin_anew()
         self._aside.put_all(written.refused)
+        if written.left:
+            self._next_look = 0.0
 
     def _free(self, schedule_ids: Sequence[str]) -> int:
         with self._database.transaction() as conn:

@@ -10,7 +10,7 @@ from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.fleet.forgetting import forget_each
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.faults import is_outage
-from ayb_jobs.storage.fleet.daemons import Heard, beat, find_silent, forget_daemons
+from ayb_jobs.storage.fleet.daemons import Heard, Troubles, beat, find_silent, forget_daemons
 from ayb_jobs.storage.fleet.unclaimable import count_unclaimable
 from ayb_jobs.storage.table_locks import TableLocked
 
@@ -91,7 +91,7 @@ class Heartbeat:
 
     def _beat(self) -> Heard:
         with self._database.connection(patient=True) as conn:
-            heard = beat(conn, self._daemon, aside=self._set_aside(), stuck_loops=self.find_stuck())
+            heard = beat(conn, self._daemon, Troubles(self._set_aside(), self.find_stuck()))
         self._is_known = True
         return heard
 

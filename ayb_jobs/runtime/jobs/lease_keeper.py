@@ -48,9 +48,9 @@ class LeaseKeeper:
     def tick(self) -> float:
         """Extend what was not extended for a quarter of a lease; return the seconds until the next turn."""
         began = time.monotonic()
-        due = self._due(began)
+        due, next_at = self._due(began)
         if not due:
-            return min(self._turn_s, self._aside.waits.next_s())
+            return min(next_at - began, self._aside.waits.next_s())
         result = narrowed(leases_of(due), self._extend, blames=was_refused)
         failpoints.reach(failpoints.EXTENDED)
         refused: dict[str, Exception] = {lease.lease_id: error for lease, error in result.refused}
@@ -68,7 +68,8 @@ class LeaseKeeper:
         kept = {held.job.id: refused[held.job.lease_id] for held in due if held.job.lease_id in refused.keys() - done}
         self._aside.put_all(list(kept.items()))
         self._lose([held for held in due if held.job.lease_id not in done | locked | refused.keys()])
-        return min(LOCKED_S, self._turn_s) if locked or refused else self._turn_s
+        next_s = max(0.0, next_at - time.monotonic())
+        return min(LOCKED_S, next_s) if locked or refused else next_s
 
     def _extend(self, leases: Sequence[Lease]) -> Touched:
         with self._database.connection() as conn:
@@ -83,7 +84,8 @@ class LeaseKeeper:
             canceling=heard.done | heard.locked | heard.unchanged,
         )
 
-    def _due(self, now: float) -> list[Held]:
+    def _due(self, now: float) -> tuple[list[Held], float]:
+        """Return what is to be extended now, and when the next is to be, of whose lease a third is over then."""
         # Taken a little early rather than a whole turn late.
         age_s = 0.0 if self._suspicious else self._turn_s * 0.75
         self._suspicious = False
@@ -91,7 +93,10 @@ class LeaseKeeper:
         if len(self._aside.waits):
             self._aside.waits.keep({held.job.id for held in kept})
         waiting = set(self._aside.ids())
-        return [held for held in kept if now - held.extended >= age_s and held.job.id not in waiting]
+        known = [held for held in kept if held.job.id not in waiting]
+        young = [held.extended for held in known if now - held.extended < age_s]
+        next_at = min([now, *young]) + self._turn_s
+        return [held for held in known if now - held.extended >= age_s], next_at
 
     def _lose(self, missing: list[Held]) -> None:
         # What the completer has settled, or is about to settle, was not lost; if it was, settling tells.

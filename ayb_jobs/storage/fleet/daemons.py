@@ -30,11 +30,12 @@ BEAT = """
             CASE WHEN %(drains)s THEN now() END)
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
-            aside = excluded.aside, clock_ahead_s = excluded.clock_ahead_s,
+            aside = CASE WHEN %(tells)s THEN excluded.aside ELSE daemon.aside END, clock_ahead_s = excluded.clock_ahead_s,
             isolated_types = excluded.isolated_types, isolated_slots = excluded.isolated_slots,
             async_types = excluded.async_types, async_slots = excluded.async_slots,
             capped_queues = excluded.capped_queues, capped_slots = excluded.capped_slots,
-            has_scheduler = excluded.has_scheduler, stuck_loops = excluded.stuck_loops,
+            has_scheduler = excluded.has_scheduler,
+            stuck_loops = CASE WHEN %(tells)s THEN excluded.stuck_loops ELSE daemon.stuck_loops END,
             drain_requested_at = coalesce(daemon.drain_requested_at, excluded.drain_requested_at)
         RETURNING pauses_confirmed, limits_confirmed, drain_requested_at
     )
@@ -60,14 +61,19 @@ class Heard(NamedTuple):
     drains: bool
 
 
-def beat(
-    conn: Connection, daemon: DaemonRecord, *, aside: Mapping[str, str] | None = None, stuck_loops: Sequence[str] = ()
-) -> Heard:
+class Troubles(NamedTuple):
+    """The jobs that a daemon has set aside, with the errors, and those of its loops that make no progress."""
+
+    aside: Mapping[str, str]
+    stuck_loops: Sequence[str]
+
+
+def beat(conn: Connection, daemon: DaemonRecord, troubles: Troubles | None = None) -> Heard:
     """Say that a daemon is alive now, and return what has become of pauses and limits, and whether it is to drain.
 
-    `aside` are the jobs that it has set aside, with the errors. `stuck_loops` are those of its loops that make no
-    progress.
+    Whoever does not know of its troubles leaves them as they were told.
     """
+    aside, stuck_loops = troubles or Troubles({}, ())
     values = {
         "id": daemon.id,
         "host": daemon.host[:255],
@@ -84,6 +90,7 @@ def beat(
         "capped_slots": list(daemon.queue_slots.values()),
         "has_scheduler": daemon.has_scheduler,
         "stuck_loops": list(stuck_loops),
+        "tells": troubles is not None,
         "drains": daemon.drains,
         "clock": time.time(),
         "aside": json.dumps(dict(aside)) if aside else None,

@@ -30,6 +30,7 @@ from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.alerter import WATCH_S, Alerter, alert_chores
 from ayb_jobs.runtime.chores.courier import Courier, FailPings, Webhook
 from ayb_jobs.runtime.chores.pinger import Pinger
+from ayb_jobs.runtime.narrowing import MOST_REFUSED
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.schedules.deliveries import MOST_ATTEMPTS, target_id
@@ -181,6 +182,25 @@ def test_a_schedule_whose_row_a_trigger_keeps_as_it_is_is_set_aside_and_told_onc
     assert [alerter.tick(), alerter.tick()] == [WATCH_S, WATCH_S]
     assert [type(event) for event in events] == [RowsSetAside]
     assert conn.execute("SELECT count(*) FROM _ayb_job_alerts").fetchone() == (0,)
+
+
+def test_many_schedules_that_are_refused_keep_none_behind_them_from_being_told(conn: Conn, database: Database) -> None:
+    for number in range(2 * MOST_REFUSED):
+        add(conn, f"bad {number}", expect_success_within_s=3600)
+    add(conn, "good", expect_success_within_s=3600)
+    make_overdue(conn)
+    conn.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_job_schedules
+            FOR EACH ROW WHEN (old.name <> 'good') EXECUTE FUNCTION refuse();
+    """)
+    events: list[Any] = []
+    alerter = Alerter(database, events.append)
+    turns = 1
+    while alerter.tick() < WATCH_S:
+        turns += 1
+    assert turns > 1, "all were refused in one turn"
+    assert [event.name for event in events if isinstance(event, ScheduleOverdue)] == ["good"]
 
 
 def refuse(conn: Conn, trigger: str, schedule_id: str, what: str) -> None:

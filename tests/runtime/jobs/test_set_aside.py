@@ -1,5 +1,6 @@
 """What is set aside keeps no loop busy, and nothing else waiting."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -78,6 +79,20 @@ def test_an_ending_that_waits_for_the_database_outlives_one_that_was_refused(
     settle_all(completing)
     assert conn.execute("SELECT DISTINCT state FROM _ayb_jobs").fetchall() == [("completed",)]
     assert len(in_flight) == 0
+
+
+def test_a_lease_is_extended_when_a_third_of_it_is_over_whenever_it_was_taken(db: Database, conn: Connection) -> None:
+    completing = Completing(db, conn)
+    keeper = LeaseKeeper(
+        database=db, in_flight=completing.in_flight, emit=completing.told.append, lease_s=300.0, wake=lambda: None
+    )
+    old, young = completing.lease_one(), completing.lease_one()
+    old.extended, young.extended = time.monotonic() - 90.0, time.monotonic() - 60.0
+    assert keeper.tick() <= 40.0
+    assert old.extended > young.extended
+    young.extended -= 20.0  # the next turn comes when it is due, and takes it
+    assert keeper.tick() > 90.0
+    assert young.extended > old.extended
 
 
 def settle_all(completing: Completing) -> None:
