@@ -5,7 +5,7 @@
 -- next look begins, since workers in other languages keep nothing between their calls. Limits are numbered, under the
 -- lock of the pauses.
 CREATE TABLE _ayb_job_limits (
-    name varchar(100) PRIMARY KEY CHECK (name <> '' AND strpos(name, '/') = 0),
+    name varchar(100) PRIMARY KEY CHECK (name <> ''),
     id bigint GENERATED ALWAYS AS IDENTITY,
     types varchar(100)[] NOT NULL CHECK (cardinality(types) > 0 AND array_position(types, NULL) IS NULL),
     key_field varchar(100),

@@ -22,7 +22,7 @@ BYTES_PER_S = 100_000_000
 LEAST_S = 1.0
 
 MADE = re.compile(
-    r"\bCREATE\s+(?:OR REPLACE\s+)?(?:UNIQUE\s+)?(TABLE|INDEX|VIEW|SEQUENCE|FUNCTION)\s+(?:IF NOT EXISTS\s+)?(?:%1\$s\.)?(\w+)(?:\s+ON\s+(\w+))?"
+    r"\bCREATE\s+(?:OR REPLACE\s+)?(?:UNIQUE\s+)?(TABLE|INDEX|VIEW|SEQUENCE|FUNCTION)\s+(?:IF NOT EXISTS\s+)?(?:TABLES\.|PLACE\.)?(\w+)(?:\s+ON\s+(\w+))?"
 )
 ALTERED = re.compile(r"\bALTER\s+TABLE\s+(_ayb\w+)([^;]*)")
 ADDED = re.compile(r"\bADD COLUMN\s+(?:IF NOT EXISTS\s+)?(\w+)")

@@ -43,7 +43,12 @@ class Session:
         """Return the first row. Raises what the database says; then it asks on a new connection."""
         try:
             if self._conn is None:
-                self._conn = psycopg.connect(self._url, autocommit=True, connect_timeout=CONNECT_WITHIN_S)
+                self._conn = psycopg.connect(
+                    self._url,
+                    autocommit=True,
+                    connect_timeout=CONNECT_WITHIN_S,
+                    prepare_threshold=None,  # a pooler may hand each statement to another session
+                )
             return self._conn.execute(statement, values).fetchone()
         except psycopg.Error:
             if self._conn is not None:

@@ -282,7 +282,7 @@ def test_daemons_are_listed_while_they_are_heard_of_with_what_each_runs(client: 
     assert page["count"] == 2
     assert page["items"][0].keys() == {
         "id", "host", "pid", "version", "concurrency", "queues", "types", "startedAt", "heartbeatAt", "silentSec",
-        "running",
+        "running", "atLeast",
     }  # fmt: skip
 
 
