@@ -147,6 +147,16 @@ class Daemon:
         while not self.works and time.monotonic() < give_up:
             time.sleep(0.01)
 
+    def await_ears(self) -> None:
+        """Wait until it has logged something, or a while: before that any signal ends it at once."""
+        give_up = time.monotonic() + STARTED_WITHIN_S
+        while self.alive and self._unread is None and not self._has_logged and time.monotonic() < give_up:
+            time.sleep(0.01)
+
+    @property
+    def _has_logged(self) -> bool:
+        return self.log.exists() and self.log.stat().st_size > 0
+
     @property
     def works(self) -> bool:
         """Whether its handlers have begun to work. Raises `DatabaseError` where the process ended by itself."""

@@ -169,7 +169,8 @@ class Nemesis:
         daemon.start()
 
     def stop_gracefully(self, daemon: Daemon, kind: str) -> None:
-        """Ask a daemon to stop, and wait for its end."""
+        """Ask a daemon to stop, once it can hear that, and wait for its end."""
+        daemon.await_ears()
         began = time.monotonic()
         daemon.send(signal.SIGTERM)
         code = daemon.await_end()
