@@ -26,7 +26,7 @@ def owned() -> Iterator[tuple[str, Connection]]:
     """The address of a server, for the role that the document makes, and its owner's connection."""
     with EmbeddedPostgres.throwaway() as server, closing(connect(server.url())) as owner:
         migrate(owner)
-        (revoke,) = blocks(DOCUMENT, "sql")
+        (revoke,) = [block for block in blocks(DOCUMENT, "sql") if "REVOKE" in block.text]
         owner.execute(revoke.text.encode())
         owner.execute("CREATE ROLE worker LOGIN")
         grant(owner, "public", "worker", ["daemon"])
