@@ -28,6 +28,7 @@ NOT_SHOWN = {
     "database.read_only": HIDES,
     "database.unavailable": HIDES,
     "database.unfit": HIDES,
+    "database.unusable": HIDES,
     "jobs.disabled": OF_THE_CONFIGURATION,
     "loop.failing": OF_A_DAEMON,
     "loop.stuck": OF_A_DAEMON,
