@@ -1,7 +1,6 @@
 """Checks what was gathered, and makes the settings of it, or reports all faults at once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -50,8 +49,8 @@ class _Checking:
             raise ConfigError([f"{'.'.join(path)} {about}" for path, about in self._found.problems])
         origins = {".".join(path): origin for path, origin in self._found.origins.items()}
         notes = tuple(self._found.notes)
-        made = Config(**sections, **mappings, origins=origins, notes=notes)  # type: ignore[arg-type]  # none is None without a problem
-        return replace(made, file=self._found.file, text=self._found.text)
+        made: dict[str, Any] = {**sections, **mappings}  # none is None without a problem
+        return Config(**made, origins=origins, notes=notes, file=self._found.file, text=self._found.text)
 
     def _check_limits(self, limits: dict[str, LimitSettings | None]) -> None:
         """Refuse two limits on one job type."""
