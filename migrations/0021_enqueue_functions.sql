@@ -6,7 +6,6 @@ DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
     place text := CASE WHEN tables IN ('public', 'ayb_jobs') THEN 'ayb_jobs' ELSE quote_ident('ayb_jobs_' || trim('"' FROM tables)) END;
-    made text[] := ARRAY['ayb_jobs_enqueue', 'ayb_jobs_cancel', 'ayb_jobs_retry', 'ayb_jobs_batch', 'ayb_jobs_seal_batch'];
     holder record;
 BEGIN
     IF to_regnamespace(place) IS NULL THEN
@@ -379,15 +378,5 @@ BEGIN
         END
         $body$
     $create$, 'TABLES.', tables || '.'), 'PLACE.', place || '.');
-
-    -- PUBLIC may execute every new function, and default privileges may name others.
-    FOR holder IN
-        SELECT proc.oid::regprocedure AS name, held.grantee
-        FROM pg_proc AS proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS held
-        WHERE pronamespace = to_regnamespace(place) AND proname = ANY (made) AND held.grantee <> proowner
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', holder.name,
-            CASE holder.grantee WHEN 0 THEN 'PUBLIC' ELSE holder.grantee::regrole::text END);
-    END LOOP;
 END
 $make$;

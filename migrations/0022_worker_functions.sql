@@ -5,7 +5,9 @@ DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
     place text := CASE WHEN tables IN ('public', 'ayb_jobs') THEN 'ayb_jobs' ELSE quote_ident('ayb_jobs_' || trim('"' FROM tables)) END;
-    made text[] := ARRAY['ayb_jobs_lease', 'ayb_jobs_extend', 'ayb_jobs_settle'];
+    made text[] := ARRAY[
+        'ayb_jobs_enqueue', 'ayb_jobs_cancel', 'ayb_jobs_retry', 'ayb_jobs_batch', 'ayb_jobs_seal_batch',
+        'ayb_jobs_lease', 'ayb_jobs_extend', 'ayb_jobs_settle'];
     holder record;
 BEGIN
     IF to_regproc(place || '.ayb_jobs_enqueue') IS NULL THEN
@@ -122,56 +124,56 @@ BEGIN
                         ) ELSE '{}' END;
                         refused := 0;
                         LOOP
-                        EXIT WHEN spare <= 0 OR refused >= 1000;
-                        kept := '{}';
-                        BEGIN
-                            SELECT array_agg(look.id) FILTER (WHERE look.lease_id IS NOT NULL), max(look.last_key),
-                                array_agg(chosen.id) FILTER (WHERE chosen.id IS NOT NULL)
-                            INTO ids, key, kept
-                            FROM TABLES._ayb_job_lease_limited(
-                                found.name, spare, ayb_jobs_lease.types, ayb_jobs_lease.queues, passed_over, NULL, found.worker_after,
-                                ayb_jobs_lease.worker, ayb_jobs_lease.lease_s, true, current_setting('search_path')
-                            ) AS look LEFT JOIN LATERAL unnest(look.picked) AS chosen (id) ON true;
-                            UPDATE TABLES._ayb_job_limits AS it SET worker_after = key
-                            WHERE it.name = found.name AND key <> found.worker_after;
-                            leased := leased || ids;
-                            kept := ARRAY(SELECT unnest(kept) EXCEPT SELECT unnest(ids));
-                            FOREACH kept_id IN ARRAY kept LOOP
-                                PERFORM TABLES._ayb_job_refuse(kept_id, ayb_jobs_lease.worker);
-                                has_refusals := true;
-                                again := array_remove(again, kept_id);
-                                refused := refused + 1;
-                            END LOOP;
-                            passed_over := passed_over || kept;
-                        EXCEPTION WHEN others THEN
-                            -- Which job it is cannot be told, so each is tried by itself.
-                            FOR kept_id IN
-                                SELECT job.id FROM TABLES._ayb_jobs AS job
-                                WHERE job.state = 'queued' AND job.limited_by = found.name AND job.run_at <= now()
-                                    AND job.type = ANY (ayb_jobs_lease.types) AND job.queue = ANY (ayb_jobs_lease.queues)
-                                    AND job.id <> ALL (passed_over)
-                                ORDER BY job.priority, job.run_at, job.id
-                                LIMIT 1000
-                            LOOP
-                                EXIT WHEN spare <= 0;
-                                BEGIN
-                                    SELECT array_agg(look.id) FILTER (WHERE look.lease_id IS NOT NULL) INTO ids
-                                    FROM TABLES._ayb_job_lease_limited(
-                                        found.name, 1, ayb_jobs_lease.types, ayb_jobs_lease.queues, '{}', ARRAY[kept_id],
-                                        found.worker_after, ayb_jobs_lease.worker, ayb_jobs_lease.lease_s, true,
-                                        current_setting('search_path')
-                                    ) AS look;
-                                    leased := leased || ids;
-                                    spare := ayb_jobs_lease.n - cardinality(leased);
-                                EXCEPTION WHEN others THEN
-                                    PERFORM TABLES._ayb_job_refuse(kept_id, ayb_jobs_lease.worker, SQLERRM, SQLSTATE);
+                            EXIT WHEN spare <= 0 OR refused >= 1000;
+                            kept := '{}';
+                            BEGIN
+                                SELECT array_agg(look.id) FILTER (WHERE look.lease_id IS NOT NULL), max(look.last_key),
+                                    array_agg(chosen.id) FILTER (WHERE chosen.id IS NOT NULL)
+                                INTO ids, key, kept
+                                FROM TABLES._ayb_job_lease_limited(
+                                    found.name, spare, ayb_jobs_lease.types, ayb_jobs_lease.queues, passed_over, NULL, found.worker_after,
+                                    ayb_jobs_lease.worker, ayb_jobs_lease.lease_s, true, current_setting('search_path')
+                                ) AS look LEFT JOIN LATERAL unnest(look.picked) AS chosen (id) ON true;
+                                UPDATE TABLES._ayb_job_limits AS it SET worker_after = key
+                                WHERE it.name = found.name AND key <> found.worker_after;
+                                leased := leased || ids;
+                                kept := ARRAY(SELECT unnest(kept) EXCEPT SELECT unnest(ids));
+                                FOREACH kept_id IN ARRAY kept LOOP
+                                    PERFORM TABLES._ayb_job_refuse(kept_id, ayb_jobs_lease.worker);
                                     has_refusals := true;
                                     again := array_remove(again, kept_id);
-                                END;
-                            END LOOP;
-                        END;
-                        spare := ayb_jobs_lease.n - cardinality(leased);
-                        EXIT WHEN cardinality(kept) = 0;
+                                    refused := refused + 1;
+                                END LOOP;
+                                passed_over := passed_over || kept;
+                            EXCEPTION WHEN others THEN
+                                -- Which job it is cannot be told, so each is tried by itself.
+                                FOR kept_id IN
+                                    SELECT job.id FROM TABLES._ayb_jobs AS job
+                                    WHERE job.state = 'queued' AND job.limited_by = found.name AND job.run_at <= now()
+                                        AND job.type = ANY (ayb_jobs_lease.types) AND job.queue = ANY (ayb_jobs_lease.queues)
+                                        AND job.id <> ALL (passed_over)
+                                    ORDER BY job.priority, job.run_at, job.id
+                                    LIMIT 1000
+                                LOOP
+                                    EXIT WHEN spare <= 0;
+                                    BEGIN
+                                        SELECT array_agg(look.id) FILTER (WHERE look.lease_id IS NOT NULL) INTO ids
+                                        FROM TABLES._ayb_job_lease_limited(
+                                            found.name, 1, ayb_jobs_lease.types, ayb_jobs_lease.queues, '{}', ARRAY[kept_id],
+                                            found.worker_after, ayb_jobs_lease.worker, ayb_jobs_lease.lease_s, true,
+                                            current_setting('search_path')
+                                        ) AS look;
+                                        leased := leased || ids;
+                                        spare := ayb_jobs_lease.n - cardinality(leased);
+                                    EXCEPTION WHEN others THEN
+                                        PERFORM TABLES._ayb_job_refuse(kept_id, ayb_jobs_lease.worker, SQLERRM, SQLSTATE);
+                                        has_refusals := true;
+                                        again := array_remove(again, kept_id);
+                                    END;
+                                END LOOP;
+                            END;
+                            spare := ayb_jobs_lease.n - cardinality(leased);
+                            EXIT WHEN cardinality(kept) = 0;
                         END LOOP;
                     END LOOP;
                     CONTINUE;
@@ -492,7 +494,9 @@ BEGIN
                     PERFORM pg_notify('ayb_jobs', '');
                 END IF;
                 IF ended.state <> 'queued' AND EXISTS (
-                    SELECT FROM TABLES._ayb_job_dependencies AS edge WHERE edge.parent_id = ayb_jobs_settle.id AND edge.is_open UNION ALL SELECT FROM TABLES._ayb_jobs AS member WHERE member.id = ayb_jobs_settle.id AND member.batch_id IS NOT NULL
+                    SELECT FROM TABLES._ayb_job_dependencies AS edge WHERE edge.parent_id = ayb_jobs_settle.id AND edge.is_open
+                    UNION ALL
+                    SELECT FROM TABLES._ayb_jobs AS member WHERE member.id = ayb_jobs_settle.id AND member.batch_id IS NOT NULL
                 ) THEN
                     PERFORM pg_notify('ayb_jobs', 'ended ' || ayb_jobs_settle.id);
                 END IF;
@@ -502,7 +506,7 @@ BEGIN
         $body$
     $create$, 'TABLES.', tables || '.'), 'PLACE.', place || '.');
 
-    -- PUBLIC may execute every new function, and default privileges may name others.
+    -- PUBLIC may execute every new function, those of the file before as well, and default privileges may name others.
     FOR holder IN
         SELECT proc.oid::regprocedure AS name, held.grantee
         FROM pg_proc AS proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS held
