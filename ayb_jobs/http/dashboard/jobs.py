@@ -270,16 +270,17 @@ def confirm(visit: Visitor) -> Response:
             examples = browse_jobs(conn, Shown.LATER, wanted, limit=5).jobs
     words = words_of(action, asked, visit.clock(at), one=found == (1, True))
     count = _how_many(found)
+    is_none = found == (0, True)
     return visit.page(
         "confirm.html",
         now=at,
-        title=f"{VERBS[action]} {count}?",
+        title=f"No job to {VERBS[action].lower()}" if is_none else f"{VERBS[action]} {count}?",
         word=VERBS[action],
         count=count,
         words=words[:1].upper() + words[1:],
         alike=asked.typed["alike"],
         effect=EFFECTS[action],
-        is_none=found == (0, True),
+        is_none=is_none,
         is_many=not found.whole,
         examples=examples,
         fields={"action": action, "counted": instant_text(at), **asked.said},

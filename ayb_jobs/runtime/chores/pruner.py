@@ -1,10 +1,11 @@
 """Removes what retention no longer keeps, such as finished jobs and old executions, in short batches."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ayb_jobs.config import Retention
 from ayb_jobs.events import Emit, RetentionDeferred, RowsPruned, RowsUnprunable
@@ -21,8 +22,6 @@ from ayb_jobs.storage.queue.jobs import Position
 from ayb_jobs.storage.queue.minutes import delete_levels, delete_minutes, find_old_levels, find_old_minutes
 from ayb_jobs.storage.queue.outputs import delete_outputs, find_old_outputs, prune_outputs
 from ayb_jobs.storage.queue.pruning import (
-    PrunedExecutions,
-    PrunedJobs,
     delete_executions,
     delete_jobs,
     find_old_executions,
@@ -78,45 +77,36 @@ LIMIT_KEYS_KEPT = timedelta(hours=1)
 REFUSALS_KEPT = timedelta(hours=1)
 
 
-class PrunedBelongings(NamedTuple):
-    """How many rows of jobs that are gone one batch removed, and the job behind which the next one goes on."""
-
-    rows: int
-    next: str | None
-    kept: int = 0
-
-
-class Unprunable:
-    """Deletes rows one by one if need be, and counts those of one table that the database refuses to delete."""
+class Removal:
+    """Deletes a table's old rows one by one if need be; counts what is gone and what the database refuses to delete."""
 
     def __init__(self, database: Database, patience: Patience) -> None:
         self._database = database
         self._patience = patience
-        self.rows = 0
+        self.removed = 0
+        self.refused = 0
         self.error: BaseException | None = None
 
-    def kept(self, rows: int) -> None:
-        """Count rows that a trigger kept, without an error."""
-        if rows:
-            self.rows += rows
+    def count(self, removed: int, kept: int) -> None:
+        """Count rows that are gone, and rows that a trigger kept without an error."""
+        self.removed += removed
+        self.refused += kept
+        if kept:
             self.error = self.error or RowUnchanged()
 
-    def deleted(self, ids: Sequence[Key], delete: Callable[[Connection, Sequence[Key]], Deleted]) -> int:
-        """Delete rows, passing over those that the database refuses; return how many are gone."""
+    def delete(self, ids: Sequence[Key], delete: Callable[[Connection, Sequence[Key]], Deleted]) -> None:
+        """Delete rows, passing over those that the database refuses."""
 
-        def delete_some(some: Sequence[Key]) -> Deleted:
+        def delete_some(some: Sequence[Key]) -> None:
             with self._database.transaction() as conn:
-                return delete(conn, some)
+                deleted = delete(conn, some)
+            self.count(deleted.rows, deleted.kept)
 
-        rows = 0
         for start in range(0, len(ids), BATCH):
             written = narrowed(ids[start : start + BATCH], delete_some, blames=self._patience.blames)
-            rows += sum(each.rows for each in written.done)
-            self.kept(sum(each.kept for each in written.done))
             for _, error in written.refused:
-                self.rows += 1
+                self.refused += 1
                 self.error = error
-        return rows
 
 
 # Few enough for `narrowed` to try each by itself.
@@ -184,110 +174,121 @@ class Pruner:
         turn_s = min([TURN_S, *(each.begins_in_s + 1 for each in deferred)])
         return turn_s, {each.state for each in deferred}
 
-    def _walk(
-        self, table: str, batch: Callable[[Any, Unprunable], PrunedJobs | PrunedBelongings | PrunedExecutions]
-    ) -> None:
-        """Remove a table's old rows batch by batch; each is told behind what it goes on."""
-        unprunable = Unprunable(self._database, self._patience)
-        removed, after = 0, None
-        while not self._stopping.is_set():
-            done = batch(after, unprunable)
-            removed += done.rows
-            unprunable.kept(done.kept)
-            after = done.next
-            if after is None:
-                break
-        self._report(table, removed, unprunable)
+    @contextmanager
+    def _removal(self, table: str) -> Iterator[Removal]:
+        """Tell what became of a table's old rows, even if a later batch fails: what is gone is gone."""
+        removal = Removal(self._database, self._patience)
+        try:
+            yield removal
+        finally:
+            if removal.removed:
+                self._emit(RowsPruned(table=table, rows=removal.removed))
+            if removal.error is not None:
+                self._emit(RowsUnprunable(table=table, rows=removal.refused, error=removal.error))
+
+    def _walk(self, table: str, batch: Callable[[Key | None, Removal], Key | None]) -> None:
+        """Remove a table's old rows batch by batch; each batch tells behind what the next one goes on."""
+        after: Key | None = None
+        with self._removal(table) as removal:
+            while not self._stopping.is_set():
+                after = batch(after, removal)
+                if after is None:
+                    break
 
     def _prune_jobs(self, state: JobState, keep: timedelta) -> None:
         self._walk(f"{state} jobs", partial(self._jobs_batch, state, keep))
 
     def _jobs_batch(
-        self, state: JobState, keep: timedelta, after: Position | None, unprunable: Unprunable
-    ) -> PrunedJobs:
+        self, state: JobState, keep: timedelta, after: Position | None, removal: Removal
+    ) -> Position | None:
         try:
             with self._database.connection() as conn:
-                return prune_jobs(conn, state=state, keep=keep, after=after)
+                pruned = prune_jobs(conn, state=state, keep=keep, after=after)
         except Exception as error:
             if not self._patience.blames(error):
                 raise
+        else:
+            removal.count(pruned.rows, pruned.kept)
+            return pruned.next
         with self._database.connection() as conn:
             old = find_old_jobs(conn, state=state, keep=keep, after=after)
-        return PrunedJobs(unprunable.deleted(old.ids, partial(delete_jobs, state=state)), old.next)
+        removal.delete(old.ids, partial(delete_jobs, state=state))
+        return old.next
 
     def _prune_steps(self) -> None:
         """Remove the steps of jobs that are gone."""
         self._walk("steps", self._steps_batch)
 
-    def _steps_batch(self, after: str | None, unprunable: Unprunable) -> PrunedBelongings:
+    def _steps_batch(self, after: str | None, removal: Removal) -> str | None:
         with self._database.connection() as conn:
             orphaned = find_orphaned_steps(conn, after=after)
-        return PrunedBelongings(unprunable.deleted(orphaned.job_ids, delete_steps), orphaned.next)
+        removal.delete(orphaned.job_ids, delete_steps)
+        return orphaned.next
 
     def _prune_edges(self) -> None:
         """Remove what is known of the parents of jobs that are gone."""
         self._walk("dependencies", self._edges_batch)
 
-    def _edges_batch(self, after: str | None, unprunable: Unprunable) -> PrunedBelongings:
+    def _edges_batch(self, after: str | None, removal: Removal) -> str | None:
         with self._database.connection() as conn:
             orphaned = find_orphaned_edges(conn, after=after)
-        return PrunedBelongings(unprunable.deleted(orphaned.child_ids, delete_edges), orphaned.next)
+        removal.delete(orphaned.child_ids, delete_edges)
+        return orphaned.next
 
     def _prune_batches(self) -> None:
         """Remove batches that are done, and of which no member is left."""
         self._walk("batches", self._batches_batch)
 
-    def _batches_batch(self, after: str | None, unprunable: Unprunable) -> PrunedBelongings:
+    def _batches_batch(self, after: str | None, removal: Removal) -> str | None:
         with self._database.connection() as conn:
             old = find_old_batches(conn, after=after)
-        return PrunedBelongings(unprunable.deleted(old.ids, delete_batches), old.next)
+        removal.delete(old.ids, delete_batches)
+        return old.next
 
     def _prune_executions(self, keep: timedelta) -> None:
         self._walk("executions", partial(self._executions_batch, keep))
 
-    def _executions_batch(self, keep: timedelta, after: int | None, unprunable: Unprunable) -> PrunedExecutions:
+    def _executions_batch(self, keep: timedelta, after: int | None, removal: Removal) -> int | None:
         try:
             with self._database.connection() as conn:
-                return prune_executions(conn, keep=keep, after=after)
+                pruned = prune_executions(conn, keep=keep, after=after)
         except Exception as error:
             if not self._patience.blames(error):
                 raise
+        else:
+            removal.count(pruned.rows, pruned.kept)
+            return pruned.next
         with self._database.connection() as conn:
             old = find_old_executions(conn, keep=keep, after=after)
-        return PrunedExecutions(unprunable.deleted(old.ids, delete_executions), old.next if old.ids else None)
+        removal.delete(old.ids, delete_executions)
+        return old.next if old.ids else None
 
     def _prune_old(self, old: Old[Key], keep: timedelta) -> None:
-        unprunable = Unprunable(self._database, self._patience)
-        if old.prune is None:
-            self._report(old.table, self._prune_one_by_one(old, keep, unprunable), unprunable)
-            return
-        removed, batch = 0, Deleted(rows=PRUNE_BATCH)
+        with self._removal(old.table) as removal:
+            if old.prune is None or not self._all_in_batches(old.prune, keep, removal):
+                self._prune_one_by_one(old, keep, removal)
+
+    def _all_in_batches(self, prune: Callable[..., Deleted], keep: timedelta, removal: Removal) -> bool:
+        """Remove rows batch by batch; tell whether that was all, or rows that cannot be deleted may hide others."""
         try:
-            while batch.rows == PRUNE_BATCH and not self._stopping.is_set():
+            while not self._stopping.is_set():
                 with self._database.connection() as conn:
-                    batch = old.prune(conn, keep=keep, batch=PRUNE_BATCH)
-                removed += batch.rows
-            if batch.kept:  # there may be more behind those that were kept
-                removed += self._prune_one_by_one(old, keep, unprunable)
+                    batch = prune(conn, keep=keep, batch=PRUNE_BATCH)
+                removal.count(batch.rows, 0)  # those that were kept are found again, and counted then
+                if batch.rows < PRUNE_BATCH:
+                    return not batch.kept
         except Exception as error:
             if not self._patience.blames(error):
                 raise
-            removed += self._prune_one_by_one(old, keep, unprunable)
-        self._report(old.table, removed, unprunable)
+            return False
+        return True
 
-    def _prune_one_by_one(self, old: Old[Key], keep: timedelta, unprunable: Unprunable) -> int:
-        removed, after = 0, None
+    def _prune_one_by_one(self, old: Old[Key], keep: timedelta, removal: Removal) -> None:
+        after = None
         while not self._stopping.is_set():
             with self._database.connection() as conn:
                 keys = old.find(conn, keep=keep, after=after)
             if not keys:
                 break
-            removed += unprunable.deleted(keys, old.delete)
+            removal.delete(keys, old.delete)
             after = keys[-1]
-        return removed
-
-    def _report(self, table: str, rows: int, unprunable: Unprunable) -> None:
-        if rows:
-            self._emit(RowsPruned(table=table, rows=rows))
-        if unprunable.error is not None:
-            self._emit(RowsUnprunable(table=table, rows=unprunable.rows, error=unprunable.error))

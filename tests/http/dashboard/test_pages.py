@@ -216,6 +216,18 @@ def test_a_group_of_failures_is_retried_by_the_same_condition(guest: Guest, conn
     ]
 
 
+@pytest.mark.parametrize("action", ["retry", "cancel"])
+def test_a_press_that_would_change_nothing_says_so_and_has_no_button(
+    guest: Guest, conn: Connection, action: str
+) -> None:
+    make_job(conn, "completed")
+    asked = guest.get(f"/jobs/bulk?action={action}&type=mail")
+    assert asked.headline == f"No job to {action}"
+    assert "mail jobs" in asked.text
+    assert "None matches now." in asked.text
+    assert "/jobs/bulk" not in [form.action for form in asked.forms]
+
+
 def test_a_filter_that_is_wrong_is_told_at_its_field_and_does_nothing(guest: Guest, conn: Connection) -> None:
     make_job(conn, "failed")
     page = guest.get("/jobs?state=failed&since=yesterday")

@@ -34,6 +34,18 @@ def test_a_list_of_jobs_cuts_what_is_too_large_and_says_so(client: httpx.Client,
     assert "cut" in job["progress"]
 
 
+def test_a_list_cuts_at_a_bound_of_its_own_far_below_that_of_one_job(client: httpx.Client, conn: Connection) -> None:
+    """A page has up to 500 jobs, so what is small for one job is too large in a list."""
+    stored = SQL("to_jsonb((SELECT string_agg(md5(n::text), '') FROM generate_series(1, 600) AS n))")
+    make_job(conn, "failed", last_error="x" * 17_001, payload=stored, progress=stored)
+    (listed,) = json.loads(shown(client, "/api/admin/jobs"))["items"]
+    too_large = "cut: too large for a list; show the job to see it"
+    assert (listed["payload"], listed["progress"]) == (too_large, too_large)
+    assert listed["lastError"] == "x" * 17_000 + " … cut: it has 17001 bytes; show the job to see more"
+    whole = client.get(f"/api/admin/jobs/{listed['id']}").json()
+    assert (len(whole["payload"]), len(whole["progress"]), len(whole["lastError"])) == (19_200, 19_200, 17_001)
+
+
 def test_one_job_shows_more_of_itself_within_a_bound(client: httpx.Client, conn: Connection) -> None:
     small = make_job(
         conn, "failed", last_error=SQL("repeat('x', 500000)"), payload=SQL("to_jsonb(repeat('x', 2000000))")

@@ -178,7 +178,7 @@ OLD_ROWS = {
         "at",
         (
             "(at, waiting, running, oldest_wait_s)"
-            " SELECT '2020-01-01'::timestamptz - number * interval '30 years', 1, 1, 1"
+            " SELECT '2020-01-01'::timestamptz - number * interval '2 years', 1, 1, 1"
         ),
     ),
     "_ayb_job_limit_keys": (
@@ -217,6 +217,30 @@ def test_rows_whose_deletion_a_trigger_refuses_are_passed_over_counted_and_told(
     assert [(event.table, event.rows) for event in bench.of(RowsPruned)] == [(name, 100)]
     (told,) = bench.of(RowsUnprunable)
     assert (told.table, told.rows, "a trigger" in str(told.error)) == (name, 60, True)
+
+
+@pytest.mark.parametrize("table", OLD_ROWS)
+def test_rows_that_are_gone_are_told_even_if_a_later_batch_fails(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr(pruner, "PRUNE_BATCH", 50)
+    make_schedule(conn)
+    name, _, values = OLD_ROWS[table]
+    conn.execute(f"INSERT INTO {table} {values} FROM generate_series(1, 2100) AS number")
+    conn.execute(f"""
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF (SELECT count(*) FROM {table}) < 2100 THEN RAISE 'a deadlock' USING ERRCODE = '40P01'; END IF;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER fail BEFORE DELETE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION fail();
+    """)
+    bench = Bench(db)
+    with pytest.raises(Exception, match="a deadlock"):
+        bench.pruner.tick()
+    ((left,),) = conn.execute(f"SELECT count(*) FROM {table}").fetchall()
+    assert 0 < left < 2100
+    assert [(event.table, event.rows) for event in bench.of(RowsPruned)] == [(name, 2100 - left)]
 
 
 def test_refusals_that_no_worker_comes_back_for_go_and_those_that_one_may_stay(db: Database, conn: Connection) -> None:
