@@ -50,6 +50,7 @@ BEGIN
                 FROM TABLES._ayb_jobs AS successor
                 WHERE successor.schedule_id = ANY (p_schedule_ids) AND
                     successor.state = 'queued' AND successor.run_at = timestamptz '9999-12-31 00:00:00+00' AND successor.blocked_run_at IS NULL
+                    AND successor.scheduled_for IS NOT NULL
                     AND NOT EXISTS (
                         SELECT FROM TABLES._ayb_jobs AS earlier
                         WHERE earlier.schedule_id = successor.schedule_id AND earlier.state = 'running'

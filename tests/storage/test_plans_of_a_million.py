@@ -77,7 +77,7 @@ def million(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Co
 def pages(conn: Connection, statement: str, values: Mapping[str, Any]) -> int:
     """Return how many pages a statement touches; what it changes is undone."""
     with conn.transaction(force_rollback=True):
-        conn.execute("SET LOCAL enable_seqscan = off" if "schedule.overlap" in statement else "SELECT 1")
+        conn.execute("SET LOCAL enable_seqscan = off" if statement == successors.FIND_STRANDED else "SELECT 1")
         given = {name: as_text(value) for name, value in values.items()}
         lines = [row[0] for row in conn.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}".encode(), given)]
     print("\n".join(lines))

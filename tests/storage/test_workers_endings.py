@@ -209,7 +209,8 @@ def test_the_successor_of_a_canceled_job_of_a_schedule_starts(conn: Connection) 
     schedule = make_schedule(conn, overlap="cancel_running")
     running = make_job(conn, schedule_id=schedule)
     (job,) = lease(conn)
-    successor = make_job(conn, schedule_id=schedule, run_at="9999-12-31 00:00:00+00")
+    never = "9999-12-31 00:00:00+00"
+    successor = make_job(conn, schedule_id=schedule, run_at=never, scheduled_for=sql.SQL("now()"))
     cancel_running_job(conn, running)
     assert settle(conn, running, job.lease_id) == "canceled"
     assert [job.id for job in lease(conn)] == [successor]

@@ -7,18 +7,18 @@ from ayb_jobs.events import Emit
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
-from ayb_jobs.storage.queue.successors import find_stranded, free_successors
+from ayb_jobs.storage.queue.successors import find_stranded, free_stranded
 
 LOOK_S = 10.0
 BATCH = 500
 
 
 class Stranded:
-    """Looks in `tick`, every ten seconds at most. Schedules whose job the database refuses to free are set aside."""
+    """Looks in `tick`, every ten seconds at most. Jobs that the database refuses to free are set aside."""
 
     def __init__(self, database: Transactions, emit: Emit) -> None:
         self._database = database
-        self._aside = Aside(emit, part="successors", table="_ayb_job_schedules")
+        self._aside = Aside(emit, part="successors", table="_ayb_jobs")
         self._patience = Patience()
         self._next_look = 0.0
 
@@ -35,6 +35,6 @@ class Stranded:
         if written.left:
             self._next_look = 0.0
 
-    def _free(self, schedule_ids: Sequence[str]) -> int:
+    def _free(self, ids: Sequence[str]) -> int:
         with self._database.transaction() as conn:
-            return free_successors(conn, schedule_ids)
+            return free_stranded(conn, ids)

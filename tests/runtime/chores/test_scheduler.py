@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
-from typing import Any, Self
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString, Self
 
 import psycopg
 import pytest
@@ -20,9 +20,11 @@ from ayb_jobs.model.schedules.fires import Advance, Fire, FireOutcome, advance, 
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.pruner import Pruner
 from ayb_jobs.runtime.chores.scheduler import Scheduler
+from ayb_jobs.runtime.chores.stranded import Stranded
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.queue.canceling import cancel_running_job, end_canceled_leases
+from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.schedules import fires as statements
 from ayb_jobs.storage.schedules.fires import LOCK_DUE, Served, fire, lock_due
 from ayb_jobs.storage.schedules.ledger import prune_fires
@@ -466,7 +468,8 @@ def running_and_due(bench: Bench) -> str:
     """Make a schedule that is due while its job runs, and return that job's id."""
     schedule_id = bench.add(cron="0 0 1 1 *", overlap="cancel_running")
     bench.conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now()")
-    return make_job(bench.conn, "running", schedule_id=schedule_id, scheduled_for=sql.SQL("now() - interval '1 h'"))
+    earlier = sql.SQL("now() - interval '1 h'")
+    return make_job(bench.conn, "running", type="report", schedule_id=schedule_id, scheduled_for=earlier)
 
 
 def test_a_successor_that_is_committed_while_the_earlier_job_ends_is_freed(bench: Bench, database_url: str) -> None:
@@ -509,10 +512,37 @@ def test_a_successor_whose_earlier_job_plain_sql_ended_is_found_by_the_scheduler
     another.tick()
     assert bench.conn.execute(waiting).fetchone() == (1,)
     bench.conn.execute(ends, (job_id,))
-    another._stranded._next_look = 0.0
-    another.tick()
+    look_for_stranded(bench)
     assert bench.conn.execute(waiting).fetchone() == (0,)
     assert ("queued", True) in bench.jobs_and_whether_due()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM _ayb_job_schedules",
+        "UPDATE _ayb_job_schedules SET overlap = 'allow'",
+        "UPDATE _ayb_job_schedules SET enabled = false",
+        "UPDATE _ayb_jobs SET schedule_id = NULL",
+    ],
+)
+def test_a_successor_waits_and_starts_whatever_becomes_of_its_schedule(bench: Bench, change: LiteralString) -> None:
+    job_id = running_and_due(bench)
+    bench.scheduler.tick()
+    bench.conn.execute(change)
+    parked = make_job(bench.conn, run_at="9999-12-31 00:00:00+00")
+    look_for_stranded(bench)
+    assert bench.jobs_and_whether_due() == [("running", True), ("queued", False), ("queued", False)]
+    end = "UPDATE _ayb_jobs SET state = 'canceled', lease_until = NULL, cancel_requested_at = NULL WHERE id = %s"
+    bench.conn.execute(end, (job_id,))
+    look_for_stranded(bench)
+    assert bench.jobs_and_whether_due() == [("canceled", True), ("queued", True), ("queued", False)]
+    assert get_job(bench.conn, parked).run_at == datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def look_for_stranded(bench: Bench) -> None:
+    """Have a scheduler look for jobs that nobody freed."""
+    Stranded(bench.database, bench.events.append).tick()
 
 
 def test_recovery_frees_the_successor_of_a_job_whose_daemon_is_lost(bench: Bench) -> None:
