@@ -58,7 +58,8 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, limited_key)
 
 -- Leases jobs under one limit. Each statement of a volatile function has a snapshot of its own, so what is counted
 -- behind the lock holds all that was committed before the lock was had. A client that is stopped holds no lock: it
--- sends one statement. If somebody else holds the lock for a second, nothing is leased, and no job is to blame.
+-- sends one statement. If somebody else holds the lock for longer than `p_wait_s`, or if the limit was removed, no row
+-- comes back, not even the last one, which tells how the look went.
 -- Sequential scans are off, because the table may be small or never analyzed when a plan is made.
 --
 -- A rate never spends beyond its burst from now on. What is further ahead was spent at a slower rate, before it was
@@ -84,7 +85,7 @@ BEGIN
     EXECUTE replace(replace($create$
         CREATE OR REPLACE FUNCTION TABLES._ayb_job_lease_limited(
             p_name text, p_room int, p_types text[], p_queues text[], p_aside uuid[], p_only uuid[], p_after text,
-            p_worker_id text, p_lease_s float8, p_careful boolean, p_path text
+            p_worker_id text, p_lease_s float8, p_careful boolean, p_wait_s float8, p_path text
         ) RETURNS TABLE (
             last_key text, wait_s float8, more boolean, picked uuid[], id uuid, lease_id uuid, execution_id bigint, type text,
             payload text, queue text, priority int, attempts int, max_attempts int, crashes int, run_at text,
@@ -94,6 +95,7 @@ BEGIN
         #variable_conflict use_column
         DECLARE
             held record;
+            had boolean;
             at timestamptz;
             spare int := p_room;
             picked_keys text[];
@@ -104,21 +106,19 @@ BEGIN
             batch bytea := substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10);
         BEGIN
             last_key := p_after;
-            PERFORM set_config('lock_timeout', '1s', true);
+            PERFORM set_config('lock_timeout', greatest(1, round(1000 * p_wait_s)) || 'ms', true);
             BEGIN
                 SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat INTO held
                 FROM TABLES._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
                 -- locked
-                IF NOT FOUND THEN
-                    PERFORM set_config('lock_timeout', patience, true);
-                    RETURN;
-                END IF;
+                had := FOUND;
             EXCEPTION WHEN lock_not_available THEN
-                PERFORM set_config('lock_timeout', patience, true);
-                RETURN NEXT;
-                RETURN;
+                had := false;
             END;
             PERFORM set_config('lock_timeout', patience, true);
+            IF NOT had THEN
+                RETURN;
+            END IF;
             at := clock_timestamp();
             IF held.every IS NOT NULL AND held.tat > at + held.burst * held.every THEN
                 held.tat := at + held.burst * held.every;

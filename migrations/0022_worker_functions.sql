@@ -46,6 +46,7 @@ BEGIN
             kept_id uuid;
             first_limit text;
             held_limit text;
+            wait_s float8 := 0.05;  -- for one limit; the next ones are taken if they are free
             passed_over uuid[] := '{}';
             has_refusals boolean := EXISTS (SELECT FROM TABLES._ayb_job_refusals);
             again uuid[] := '{}';  -- what was refused before, and may be tried again
@@ -132,8 +133,12 @@ BEGIN
                                 INTO ids, key, kept
                                 FROM TABLES._ayb_job_lease_limited(
                                     found.name, spare, ayb_jobs_lease.types, ayb_jobs_lease.queues, passed_over, NULL, found.worker_after,
-                                    ayb_jobs_lease.worker, ayb_jobs_lease.lease_s, true, current_setting('search_path')
+                                    ayb_jobs_lease.worker, ayb_jobs_lease.lease_s, true, wait_s, current_setting('search_path')
                                 ) AS look LEFT JOIN LATERAL unnest(look.picked) AS chosen (id) ON true;
+                                IF key IS NULL THEN
+                                    wait_s := 0;
+                                    EXIT;
+                                END IF;
                                 UPDATE TABLES._ayb_job_limits AS it SET worker_after = key
                                 WHERE it.name = found.name AND key <> found.worker_after;
                                 leased := leased || ids;
@@ -161,7 +166,7 @@ BEGIN
                                         FROM TABLES._ayb_job_lease_limited(
                                             found.name, 1, ayb_jobs_lease.types, ayb_jobs_lease.queues, '{}', ARRAY[kept_id],
                                             found.worker_after, ayb_jobs_lease.worker, ayb_jobs_lease.lease_s, true,
-                                            current_setting('search_path')
+                                            0, current_setting('search_path')
                                         ) AS look;
                                         leased := leased || ids;
                                         spare := ayb_jobs_lease.n - cardinality(leased);

@@ -17,7 +17,7 @@ from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.runtime.fleet import limit_watch
-from ayb_jobs.runtime.jobs import limited_look
+from ayb_jobs.runtime.jobs import held_limits, limited_look
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.limits import Limits
@@ -30,6 +30,7 @@ from tests.eventually import eventually
 from tests.factories import make_job
 from tests.producing import producing
 from tests.running import running
+from tests.sql_workers import lease
 
 # Whether each daemon knows that no limit stands any more.
 CONFIRMED = "SELECT bool_and(limits_confirmed = 0) FROM _ayb_job_workers"
@@ -196,6 +197,56 @@ def test_a_limit_that_is_locked_keeps_only_its_own_jobs_waiting(database_url: st
                 eventually(partial(same, conn, done, ended))
         eventually(lambda: len(conn.execute(done).fetchall()) == 9)
     assert [event for event in one.recorder.events if type(event).__name__ == "RowsSetAside"] == []
+
+
+def test_a_transaction_that_holds_many_limits_keeps_no_other_job_waiting(database_url: str, conn: Connection) -> None:
+    handlers = Handlers()
+    for number in range(30):
+        limit(conn, name=f"limit {number}", types=[f"type {number}"], max_running=5)
+        handlers.registry.handler(f"type {number}")(lambda _: None)
+    kinds = "SELECT count(*) FROM _ayb_jobs WHERE state = 'completed' AND type LIKE %s"
+    with closing(connect(database_url)) as holder, running(database_url, handlers.registry):
+        with holder.transaction():
+            assert lease(holder, *(f"type {number}" for number in range(30))) == []
+            conn.execute("INSERT INTO _ayb_jobs (type) SELECT 'type ' || number FROM generate_series(0, 29) AS number")
+            conn.execute("NOTIFY ayb_jobs")
+            under = "SELECT count(*) FROM _ayb_jobs WHERE limited_by IS NOT NULL"
+            eventually(lambda: conn.execute(under).fetchone() == (30,), within_s=5)
+            for turn in range(1, 4):
+                make_job(conn, type="plain")
+                conn.execute("NOTIFY ayb_jobs")
+                eventually(partial(counted, conn, kinds, "plain", turn), within_s=5)
+            assert counted(conn, kinds, "type %", 0)
+        eventually(partial(counted, conn, kinds, "type %", 30))
+
+
+def test_looks_at_limits_that_are_held_wait_for_a_small_part_of_the_time(
+    db: Database, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def noted(*given: Any, **named: Any) -> Any:
+        waits.append(named["wait_s"])
+        return lease_limited(*given, **named)
+
+    monkeypatch.setattr(limited_look, "lease_limited", noted)
+    in_flight = InFlight()
+    look = producing(db, Buffer(lambda: None), in_flight, limits=Limits(exist=True), mean_run_s=lambda: 0.001).look
+    limit(conn, max_running=5)
+    make_job(conn)
+    with closing(connect(database_url)) as holder, holder.transaction():
+        holder.execute("SELECT FROM _ayb_job_limits FOR UPDATE")
+        began = time.monotonic()
+        while waits.count(held_limits.WAIT_S) < 3:
+            assert look.fill() <= limited_look.SWEEP_S
+        assert time.monotonic() - began >= 2 * held_limits.CALM_S
+        assert 3 < len(waits) <= 3 + (time.monotonic() - began) / held_limits.RETRY_S
+        assert len(in_flight) == 0
+    eventually(lambda: [look.fill(), len(in_flight)][1] == 1)
+
+
+def counted(conn: Connection, query: LiteralString, kind: str, jobs: int) -> bool:
+    return conn.execute(query, (kind,)).fetchone() == (jobs,)
 
 
 def same(conn: Connection, query: LiteralString, rows: Sequence[tuple[str]]) -> bool:

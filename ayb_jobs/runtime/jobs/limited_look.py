@@ -15,6 +15,7 @@ from ayb_jobs.events import Emit
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.each import do_each
+from ayb_jobs.runtime.jobs.held_limits import RETRY_S, HeldLimits
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.narrowing import Patience, narrowed
@@ -63,6 +64,7 @@ class LimitedLook:
         self._take = take
         self._after: dict[str, str] = {}
         self._idle: set[str] = set()  # the limits whose last look found nothing
+        self._held = HeldLimits()
         self._first = 0
         self._aside = Aside(emit, part="limits", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._patience = Patience()
@@ -77,6 +79,7 @@ class LimitedLook:
         if not any((waiting.limits, waiting.removed, waiting.full)):
             self._after.clear()
             self._idle.clear()
+            self._held.clear()
             return Filled(poll_s, waits=False)
         filled = do_each([partial(self._free, waiting.removed), partial(self._fill_limits, waiting.limits)])
         self._patience.begin_anew()
@@ -115,6 +118,8 @@ class LimitedLook:
 
     def _fill_from(self, name: str, queues: Sequence[str], most: Callable[[], int]) -> float:
         """Lease under one limit from these queues; return the seconds until its next look."""
+        if rest_s := self._held.rest_s(name):
+            return rest_s
         for _ in range(MOST_STEPS):
             room = min(most(), BATCH)
             if room <= 0:
@@ -125,6 +130,8 @@ class LimitedLook:
                 if not self._patience.blames(error):
                     raise
                 found = self._lease_carefully(name, queues, room)
+            if found.missed:
+                return RETRY_S
             came_round = not found.leased and found.after == self._after.get(name)
             self._after[name] = found.after
             self._aside.put_all([(job_id, RowUnchanged()) for job_id in found.unchanged])
@@ -146,7 +153,12 @@ class LimitedLook:
                 after=self._after.get(name, ""),
                 aside=self._aside.ids(),
                 only=only,
+                wait_s=self._held.wait_s(),
             )
+        if found.missed:
+            self._held.missed(name)
+            return found
+        self._held.had(name)
         for job in found.leased:
             self._aside.forget(job.id)
         if found.leased:

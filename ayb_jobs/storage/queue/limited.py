@@ -245,7 +245,7 @@ LEASE_LIMITED = """
     FROM _ayb_job_lease_limited(
         %(name)s::text, %(room)s::int, %(types)s::text[], %(queues)s::text[], %(aside)s::uuid[], %(only)s::uuid[],
         %(after)s::text, %(worker_id)s::text, %(lease_s)s::float8, %(careful)s::boolean,
-        current_setting('search_path')
+        %(wait_s)s::float8, current_setting('search_path')
     )
 """
 
@@ -255,7 +255,8 @@ class Limited(NamedTuple):
 
     `after` is the key to go on behind, and `more` tells whether there may be more to lease at once. `wait_s` is how
     long until a rate, the limit's or a key's, allows the next start; None if no job waits for one. `unchanged` are jobs
-    that a trigger kept from being leased, without an error.
+    that a trigger kept from being leased, without an error. `missed` tells that there was no look: somebody holds the
+    limit, or it was removed.
     """
 
     leased: list[LeasedJob]
@@ -263,6 +264,7 @@ class Limited(NamedTuple):
     wait_s: float | None = None
     more: bool = False
     unchanged: Sequence[str] = ()
+    missed: bool = False
 
 
 def lease_limited(
@@ -277,11 +279,12 @@ def lease_limited(
     after: str = "",
     aside: Sequence[str] = (),
     only: Sequence[str] | None = None,
+    wait_s: float = 1.0,
 ) -> Limited:
     """Lease up to `room` due jobs of these types and queues under a limit: no more than it has places and tokens for.
 
-    Keys share alike: those whose jobs run least come first. It waits for whoever looks under the same limit, for a
-    second at most: then nothing is leased.
+    Keys share alike: those whose jobs run least come first. It waits for whoever looks under the same limit, for
+    `wait_s` at most: then nothing is leased.
     """
     values: dict[str, Any] = {
         "name": name,
@@ -293,10 +296,11 @@ def lease_limited(
         "after": after,
         "worker_id": worker_id,
         "lease_s": lease_s,
+        "wait_s": wait_s,
     }
     rows = with_care(conn, lambda care: conn.execute(LEASE_LIMITED, values | {"careful": care}).fetchall())
-    if not rows:  # the limit was removed
-        return Limited([], after)
+    if not rows:
+        return Limited([], after, missed=True)
     told = rows[-1]
     jobs = [LeasedJob._make(row[4:]) for row in rows[:-1]]
     leased = [job for job in jobs if job.lease_id]

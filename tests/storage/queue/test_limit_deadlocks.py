@@ -29,7 +29,7 @@ from tests.storage.queue.test_limited import LANES
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 HUNT_S = 10.0
-LIMITS = {"one": 4, "two": 6, "two/x": 5}
+LIMITS = {"one": 4, "two": 6, "twofold": 5}
 LOAD = "INSERT INTO _ayb_jobs (type, limit_key) SELECT %s, number %% 5 FROM generate_series(1, 2000) AS number"
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 # A look waits for a second at most, which hides a circle that is found no sooner.
@@ -75,12 +75,12 @@ def work_by_sql(conn: Connection, chance: random.Random) -> None:
 
 
 def pause_key(conn: Connection, chance: random.Random) -> None:
-    """Pause a key that two limits share by its name, and resume it."""
+    """Pause a key, and resume it."""
     del chance
     with conn.transaction():
-        pauses.pause(conn, NewPause(kind=PauseKind.KEY, name="two/x/1"), by="ada")
+        pauses.pause(conn, NewPause(kind=PauseKind.KEY, name="two/1"), by="ada")
     with conn.transaction():
-        pauses.resume(conn, PauseKind.KEY, "two/x/1")
+        pauses.resume(conn, PauseKind.KEY, "two/1")
     time.sleep(0.05)
 
 
