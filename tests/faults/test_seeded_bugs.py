@@ -224,10 +224,18 @@ BUGS = [
         "a request that was answered is sent again",
         "handlers/kinds/http.py",
         "        answer = await clients[key].post(",
-        "        await clients[key].post(address.url, body.encode(), headers=headers, timeout_s=timeout_s)\n"
+        "        await clients[key].post(address.url, body.encode(), headers=headers)\n"
         "        answer = await clients[key].post(",
         "none",
         "ran_elsewhere_without_lease",
+    ),
+    bug(
+        "a cleanup completes without its first table",
+        "handlers/kinds/cleanup.py",
+        "in batches(deletes, parameters,",
+        "in batches(deletes[1:], parameters,",
+        "none",
+        "completed_without_its_run",
     ),
     bug(
         "settling is not fenced",

@@ -1,6 +1,5 @@
-"""Requests with one deadline over the whole exchange, no redirects, no cookies, and no proxy of the environment."""
+"""Requests with no redirects, no cookies, and no proxy of the environment. Whoever waits for one bounds its time."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ CHUNK = 64 * 1024
 KEEP_ALIVE_S = 4.0
 
 
-# What an address can make an exchange raise, beside `TimeoutError`.
+# What an address can make an exchange raise.
 FAULTS = (aiohttp.ClientError, OSError, ValueError)
 
 
@@ -43,16 +42,13 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
         self._targets: dict[str, URL] = {}  # as many as there are job types
 
-    async def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout_s: float | None) -> Answer:
-        """Post to an address, and return the answer.
+    async def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
+        """Post to an address, and return the answer; name resolution and TLS included, canceling ends it at any time.
 
-        `timeout_s` counts from the call until the answer has been read: name resolution and TLS included. Raises
-        `TimeoutError`, `PrivateAddress`, `aiohttp.ClientError`, `OSError` or `ValueError`.
+        Raises `PrivateAddress`, `aiohttp.ClientError`, `OSError` or `ValueError`.
         """
-        async with (
-            asyncio.timeout(timeout_s),
-            self._opened().post(self._target(url), data=body, headers=headers, allow_redirects=False) as response,
-        ):
+        opened = self._opened()
+        async with opened.post(self._target(url), data=body, headers=headers, allow_redirects=False) as response:
             read, is_whole = await read_bounded(response)
             return Answer(
                 status=response.status,

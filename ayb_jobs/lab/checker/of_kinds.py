@@ -6,7 +6,7 @@ from ayb_jobs.lab.checker.evidence import Evidence, Findings
 
 
 def ran_elsewhere_without_lease(evidence: Evidence) -> Findings:
-    """A command, a request or a statement runs under a lease of its job, and once for each."""
+    """A command, a request, a statement or a cleanup runs under a lease of its job, and once for each."""
     given: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     for event in evidence.events:
         if event.leases:

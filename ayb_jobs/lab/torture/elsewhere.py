@@ -1,4 +1,4 @@
-"""Jobs that run outside of their daemon: commands, requests and statements, each with a log of its own."""
+"""Jobs that run outside of their daemon: commands, requests, statements and cleanups, each with a log of its own."""
 
 import json
 import os
@@ -19,7 +19,10 @@ from ayb_jobs.storage.database import Connection
 COMMAND = "torture_exec"
 REQUEST = "torture_http"
 STATEMENT = "torture_sql"
-TYPES = frozenset({COMMAND, REQUEST, STATEMENT})
+CLEANUP = "torture_cleanup"
+TYPES = frozenset({COMMAND, REQUEST, STATEMENT, CLEANUP})
+# What is bound to the key in their payload.
+KEYED = frozenset({STATEMENT, CLEANUP})
 # What cannot be had here is left out.
 MISSING = frozenset(({COMMAND} if sys.platform != "linux" else set()) | (set() if has_http() else {REQUEST}))
 LOG = "elsewhere.jsonl"
@@ -51,6 +54,7 @@ def config(port: int) -> str:
         COMMAND: f'exec = ["/bin/sh", "-c", {json.dumps(SCRIPT)}]\npass_env = ["{FOLDER}"]\n',
         REQUEST: f'http = "http://127.0.0.1:{port}/"\nallow_private = true\n',
         STATEMENT: f'statements = [{json.dumps(NOTE_STATEMENT)}]\npayload = {{ key = "" }}\n',
+        CLEANUP: 'delete_from = "_ayb_job_torture_rubbish"\nwhere = "key = %(key)s"\npayload = { key = "" }\n',
     }
     return "".join(f"[job_types.{name}]\n{text}" for name, text in types.items() if name not in MISSING)
 
@@ -103,7 +107,10 @@ STATEMENTS = """
 
 
 def read_statements(conn: Connection, offset_s: float) -> list[RunElsewhere]:
-    """Return the runs of statements that were committed; `offset_s` makes the database's clock the reader's."""
+    """Return the runs of statements and cleanups that were committed.
+
+    `offset_s` makes the database's clock the reader's.
+    """
     return [
         RunElsewhere(job_id, attempt, at + offset_s, at + offset_s) for job_id, attempt, at in conn.execute(STATEMENTS)
     ]

@@ -22,6 +22,7 @@ INSTALL = r"""
     CREATE TABLE _ayb_job_torture_elsewhere (
         job_id uuid NOT NULL, attempt int NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp()
     );
+    CREATE TABLE _ayb_job_torture_rubbish (key text PRIMARY KEY);
     CREATE TABLE _ayb_job_torture_edges (child_id uuid NOT NULL, parent_id uuid NOT NULL, rule text NOT NULL);
     CREATE OR REPLACE FUNCTION _ayb_job_log_event() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
@@ -41,16 +42,35 @@ INSTALL = r"""
         RETURN NULL;
     END
     $$;
+    CREATE OR REPLACE FUNCTION _ayb_job_leave_rubbish() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+    BEGIN
+        INSERT INTO _ayb_job_torture_rubbish VALUES (NEW.idempotency_key) ON CONFLICT DO NOTHING;
+        RETURN NULL;
+    END
+    $$;
+    CREATE OR REPLACE FUNCTION _ayb_job_log_cleanup() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+    BEGIN
+        INSERT INTO _ayb_job_torture_elsewhere (job_id, attempt)
+        SELECT id, attempts FROM _ayb_jobs WHERE idempotency_key = OLD.key;
+        RETURN NULL;
+    END
+    $$;
     CREATE OR REPLACE TRIGGER _ayb_job_log_event AFTER INSERT OR UPDATE OR DELETE ON _ayb_jobs
         FOR EACH ROW EXECUTE FUNCTION _ayb_job_log_event();
     CREATE OR REPLACE TRIGGER _ayb_job_log_edge AFTER INSERT ON _ayb_job_dependencies
         FOR EACH ROW EXECUTE FUNCTION _ayb_job_log_edge();
+    CREATE OR REPLACE TRIGGER _ayb_job_leave_rubbish AFTER INSERT ON _ayb_jobs
+        FOR EACH ROW WHEN (NEW.type = 'torture_cleanup') EXECUTE FUNCTION _ayb_job_leave_rubbish();
+    CREATE TRIGGER _ayb_job_log_cleanup AFTER DELETE ON _ayb_job_torture_rubbish
+        FOR EACH ROW EXECUTE FUNCTION _ayb_job_log_cleanup();
 """
 UNINSTALL = """
     DROP TRIGGER IF EXISTS _ayb_job_log_event ON _ayb_jobs;
     DROP TRIGGER IF EXISTS _ayb_job_log_edge ON _ayb_job_dependencies;
-    DROP FUNCTION IF EXISTS _ayb_job_log_event, _ayb_job_log_edge;
-    DROP TABLE IF EXISTS _ayb_job_events, _ayb_job_torture_effects, _ayb_job_torture_elsewhere, _ayb_job_torture_edges;
+    DROP TRIGGER IF EXISTS _ayb_job_leave_rubbish ON _ayb_jobs;
+    DROP TABLE IF EXISTS _ayb_job_events, _ayb_job_torture_effects, _ayb_job_torture_elsewhere, _ayb_job_torture_edges,
+        _ayb_job_torture_rubbish;
+    DROP FUNCTION IF EXISTS _ayb_job_log_event, _ayb_job_log_edge, _ayb_job_leave_rubbish, _ayb_job_log_cleanup;
 """
 
 

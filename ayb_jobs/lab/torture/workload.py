@@ -164,7 +164,7 @@ def new_job(
     kind, max_attempts, seconds, delay_s = chance.choices(_MIX, shares)[0]
     takes_s = chance.uniform(*seconds) * (lease_s if kind is _LONG else 1)
     tenant = chance.choice(TENANTS)
-    further = {"key": key} if kind == elsewhere.STATEMENT else {"tenant": tenant} if kind == KEYED else {}
+    further = {"key": key} if kind in elsewhere.KEYED else {"tenant": tenant} if kind == KEYED else {}
     return NewJob(
         type="torture_work" if kind is _LONG else kind,
         payload=({"s": takes_s} if takes_s else {}) | further,
@@ -258,8 +258,9 @@ _MIX: tuple[tuple[str, int, tuple[float, float], float], ...] = (
     (elsewhere.COMMAND, MANY, _QUICK, 0.0),
     (elsewhere.REQUEST, MANY, _QUICK, 0.0),
     (elsewhere.STATEMENT, MANY, _QUICK, 0.0),
+    (elsewhere.CLEANUP, MANY, _QUICK, 0.0),
     (PAUSED, MANY, (0.0, 0.1), 0.0),
     (ISOLATED, MANY, (0.0, 0.2), 0.0),
 )
-_WANTED = (46, 24, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 0.7, 0.7, 2, 1, 2, 1, 1, 3)
+_WANTED = (46, 23, 4, 4, 3, 3, 3, 1.5, 1.5, 0.5, 0.7, 0.7, 0.7, 0.7, 2, 1, 2, 1, 1, 1, 3)
 _SHARES = tuple(share if kind not in elsewhere.MISSING else 0 for (kind, *_), share in zip(_MIX, _WANTED, strict=True))
