@@ -37,12 +37,14 @@ class Ahead:
         """Take note of how long a handler ran."""
         self._mean_s = seconds if self._mean_s is None else self._mean_s + NEWEST * (seconds - self._mean_s)
 
+    def runs_within(self, seconds: float) -> int:
+        """Return how many handlers run within this time on average; 0 if that is not known."""
+        return int(seconds / self._mean_s) if self._mean_s else 0
+
     def order(self, child: Child, most: int) -> None:
         """Order what can start soon, once half of it is done; `most` is how many more the child may run."""
-        if not self._mean_s:
-            return
-        wanted = min(int(AHEAD_S / self._mean_s), MOST_AHEAD, most)
-        if len(self._jobs) > wanted // 2:
+        wanted = min(self.runs_within(AHEAD_S), MOST_AHEAD, most)
+        if not wanted or len(self._jobs) > wanted // 2:
             return
         taken = self._buffer.take_ahead(wanted - len(self._jobs), self._can_be_sent)
         for number, held in enumerate(taken):

@@ -120,7 +120,7 @@ def die_with(lifeline: int) -> None:
 def limit_memory(mib: int) -> None:
     """Let this process have so much memory, so that more raises `MemoryError` in it; 0 is no limit."""
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="utf-8")
     if mib:
         with suppress(ValueError, OSError):  # the process may have less already
             resource.setrlimit(resource.RLIMIT_DATA, (mib * MIB, mib * MIB))

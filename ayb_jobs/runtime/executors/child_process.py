@@ -154,8 +154,8 @@ class Child:
         except (OSError, ValueError):
             return None
 
-    def kill(self) -> None:
-        """Kill the process and all that it has forked, and let go of it. May come twice."""
+    def kill(self, wait_s: float = END_S) -> None:
+        """Kill the process and all that it has forked, and let go of it once it is gone. May come twice."""
         if self._lifeline.closed:
             return
         # The fork server has not yet waited for it, so that its number is nobody else's.
@@ -166,7 +166,7 @@ class Child:
             ours.close()
         with suppress(OSError):
             self._told.shutdown(socket.SHUT_WR)
-            self._told.settimeout(END_S)
+            self._told.settimeout(wait_s)
             while self._told.recv(16):  # until the server has waited for it
                 pass
         self._told.close()

@@ -5,7 +5,7 @@ kernel gives it back has not begun, and what it does not give back has. The orde
 no packet: its packet says only that it comes over the other socket.
 """
 
-import json
+import marshal
 import socket
 from contextlib import suppress
 from typing import NamedTuple
@@ -24,13 +24,13 @@ class Run(NamedTuple):
 
 
 def pack(run: Run) -> bytes:
-    """Return an order as bytes."""
-    return json.dumps((run.job, run.timeout_s)).encode()
+    """Return an order as bytes, in the form that Python reads fastest: both ends run the same one."""
+    return marshal.dumps((tuple(run.job), run.timeout_s))
 
 
 def unpack(packed: bytes) -> Run:
     """Return the order that `pack` made these bytes of."""
-    job, timeout_s = json.loads(packed)
+    job, timeout_s = marshal.loads(packed)  # noqa: S302 - a child reads what its daemon wrote
     return Run(LeasedJob._make(job), timeout_s)
 
 

@@ -16,9 +16,10 @@ from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.runtime.executors.ahead import AHEAD_S, Ahead
 from ayb_jobs.runtime.executors.child import Settings, Stop
 from ayb_jobs.runtime.executors.child_endings import outcome
-from ayb_jobs.runtime.executors.child_process import Child
+from ayb_jobs.runtime.executors.child_process import END_S, Child
 from ayb_jobs.runtime.executors.forking import ForkServer
 from ayb_jobs.runtime.executors.orders import Run
+from ayb_jobs.runtime.executors.successor import SOON_S, Successor
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.storage.queue.settling import Settled
 
@@ -36,8 +37,8 @@ class Processes:
     """Runs one slot's isolated handlers, one at a time, in a child that it keeps.
 
     While handlers are short, the child is ordered to run some more ahead of their turn. It is replaced after
-    `most_runs` handlers, and if it holds more than half of the memory that it may have. All but `kill` is called in the
-    slot's thread.
+    `most_runs` handlers, and if it holds more than half of the memory that it may have. If handlers are short, the one
+    that takes its place is begun before. All but `kill` is called in the slot's thread.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Processes:
         self._most_runs = most_runs
         self._emit = emit
         self._child: Child | None = None
+        self._successor: Successor | None = None
         self._began = 0.0
         self._kill_at: float | None = None
         self._closed = threading.Event()
@@ -86,13 +88,23 @@ class Processes:
     def _begin_child(self) -> None:
         told = False
         while self._child is None and not self._closed.is_set():
+            successor, self._successor = self._successor, None
             try:
-                self._child = Child(self._fork_server, self._settings, self._closed, woken=self._woken)
+                self._child = successor.take() if successor is not None else self._new_child()
             except Exception as error:  # whatever it is, the slot lives and tells
                 if not told and not self._closed.is_set():
                     self._emit(LoopFailed(loop=self._name, error=error, retry_s=RETRY_S))
                 told = True
                 self._closed.wait(RETRY_S)
+
+    def _new_child(self) -> Child:
+        return Child(self._fork_server, self._settings, self._closed, woken=self._woken)
+
+    def _begin_successor(self, child: Child) -> None:
+        """Begin the child that is to take this one's place, if that is soon: meanwhile many handlers can run."""
+        if self._successor is None and self._most_runs - child.runs <= self._ahead.runs_within(SOON_S):
+            with suppress(RuntimeError):  # no thread can begin: then the next one is begun once it is needed
+                self._successor = Successor(self._new_child)
 
     def run(self, job_type: JobType, context: JobContext) -> object:
         """Run a handler in the child, and return what it returns; raises what it raises, and `ChildDied`."""
@@ -106,9 +118,12 @@ class Processes:
         self._ring()
 
     def close(self) -> None:
-        """End the child. Nothing may run any more."""
+        """End the children. Nothing may run any more."""
         self._closed.set()
         self._drop()
+        successor, self._successor = self._successor, None
+        if successor is not None and (child := successor.take()) is not None:
+            child.kill()
         for descriptor in (self._woken, self._wake):
             with suppress(OSError):
                 os.close(descriptor)
@@ -141,6 +156,7 @@ class Processes:
             child.order(Run(context.job, context.remaining_s()))
         if not self._is_large(child):
             self._ahead.order(child, self._most_runs - child.runs - 1)
+            self._begin_successor(child)
         context.when_stopped(partial(self._told, child, context))
         try:
             message = self._await_end(child, context)
@@ -162,7 +178,7 @@ class Processes:
         if child.runs >= self._most_runs or self._is_large(child):
             self._ahead.take_back(child)
             if not self._ahead:  # else one has begun, and ends first
-                self._drop()
+                self._drop(wait_s=0.0)
 
     def _told(self, child: Child, context: JobContext, reason: StopReason) -> None:
         """Tell the handler that it is to stop, in the thread that asks for it."""
@@ -231,11 +247,11 @@ class Processes:
     def _is_large(self, child: Child) -> bool:
         return 0 < self._settings.memory_mib < 2 * child.memory_mib
 
-    def _drop(self) -> bool:
+    def _drop(self, wait_s: float = END_S) -> bool:
         """Kill the child, and take back what it has not begun; tell whether that is the slot's job, too."""
         child, self._child = self._child, None
         if child is not None:
-            child.kill()
+            child.kill(wait_s)
         return self._ahead.take_back(child)
 
     def _lose_child(self) -> None:

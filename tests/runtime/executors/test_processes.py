@@ -21,6 +21,7 @@ from ayb_jobs.handlers.kinds.table import KINDS
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.new_job import NewJob
+from ayb_jobs.runtime.executors import processes
 from ayb_jobs.storage.database import Connection
 from tests.eventually import eventually
 from tests.running import running
@@ -116,6 +117,32 @@ def test_a_child_is_replaced_after_so_many_jobs(database_url: str, conn: Connect
     with running(database_url, REGISTRY, process_concurrency=1, process_max_jobs=2):
         eventually(lambda: count(conn, "where", "completed") == 4)
     assert len(set(pids(conn))) == 2
+
+
+def test_the_child_that_takes_the_place_of_another_is_begun_before(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "SOON_S", 600)
+
+    def place() -> int:
+        job_id = enqueue(conn, NewJob(type="where")).id
+        eventually(lambda: has_state(conn, job_id, "completed"), within_s=30)
+        return pids(conn)[-1]
+
+    with running(database_url, REGISTRY, process_concurrency=1, process_max_jobs=3):
+        first = place()
+        assert place() == first
+        server = parent_of(first)
+        eventually(lambda: len(children_of(server)) == 2, within_s=30)
+        (second,) = children_of(server) - {first}
+        assert [place() for _ in range(3)] == [first, second, second]
+        eventually(lambda: len(children_of(server) - {first}) == 2, within_s=30)
+        children = children_of(server)
+    assert all(is_gone(pid) for pid in children)
+
+
+def children_of(pid: int) -> set[int]:
+    return {int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def test_no_more_run_at_once_than_process_concurrency(database_url: str, conn: Connection) -> None:
