@@ -1,7 +1,8 @@
 -- What daemons tell and are told beside their heartbeat. All of it is null if an older version, or a worker, wrote the
 -- row.
 
--- `aside`: the jobs that a daemon has set aside since the database refuses a change of them, by id with the error.
+-- `aside`: the rows that a daemon has set aside since the database refuses a change of them, by table and id with the
+-- error; `endings` are the jobs of which it refuses to store how an attempt ended.
 -- `drain_requested_at`: when it was asked to take no more jobs and end. `clock_ahead_s`: how far its clock is ahead of
 -- the database's. `isolated_*` and `async_*`: the types whose handlers do not run in the slots that `concurrency`
 -- counts, and how many of them run at once, in child processes and on the event loop. `capped_*`: the queues that may

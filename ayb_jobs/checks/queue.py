@@ -126,7 +126,7 @@ def abandoned(conn: Connection) -> Finding | None:
     has, its, it = ("has", "its", "it") if found.jobs == 1 else ("have", "their", "them")
     return Finding(
         name="jobs.abandoned",
-        severity=Severity.FAILING,
+        severity=Severity.WARNING,
         fact=f"{count_words(found.jobs, 'running job', most=10_000)} {has} lost {its} daemon, and no daemon has taken {it} over for "
         f"{span_words(found.since_s)}",
         meaning="A daemon that is alive takes them over within 2 s, so that none works, or somebody holds their rows.",

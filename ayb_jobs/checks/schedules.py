@@ -4,8 +4,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from ayb_jobs.checks.finding import Finding, Severity, warning
+from ayb_jobs.model.waiting import first_line
 from ayb_jobs.model.words import count_words, one_line, quoted
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.schedules.deliveries import count_undelivered
 from ayb_jobs.storage.schedules.overdue import Overdue, list_overdue
 from ayb_jobs.storage.schedules.schedules import list_schedules
 
@@ -34,6 +36,24 @@ def _named(late: Sequence[Overdue]) -> str:
     if len(late) == 1:
         return what
     return f"{count_words(len(late), 'schedule', most=MOST)} did not do what is expected of them; {what}"
+
+
+def undelivered(conn: Connection) -> Finding | None:
+    """Find alerts of the last day that their address has not taken, though it was tried more than once."""
+    found = count_undelivered(conn)
+    if not found.alerts:
+        return None
+    what = count_words(found.alerts, "alert of the last day was", "alerts of the last day were", most=MOST)
+    fact = f"{what} not taken by {'its' if found.alerts == 1 else 'their'} address"
+    return Finding(
+        name="alerts.undelivered",
+        severity=Severity.WARNING,
+        fact=fact,
+        named=f"{fact}: {one_line(first_line(found.last_error))}" if found.last_error else fact,
+        meaning="Whoever is to be told of overdue schedules and failed jobs has not heard.",
+        remedy="See to the addresses of [alerts]; each is tried again at growing intervals, a dozen times.",
+        evidence={"count": found.alerts},
+    )
 
 
 def never(conn: Connection) -> Iterator[Finding]:

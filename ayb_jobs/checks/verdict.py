@@ -8,8 +8,9 @@ from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, stuck, unclaimable
 from ayb_jobs.checks.queue import abandoned, failing, held, late, paused
+from ayb_jobs.checks.refused import refused
 from ayb_jobs.checks.retention import deferred
-from ayb_jobs.checks.schedules import overdue
+from ayb_jobs.checks.schedules import overdue, undelivered
 from ayb_jobs.config import Retention
 from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.storage.database import Connection
@@ -65,6 +66,7 @@ class Look:
     verdict: Verdict
     unfit: Sequence[Finding] = ()
     fleet: Sequence[HeardDaemon] = ()
+    refused: Finding | None = None
     unclaimable: Finding | None = None
     overdue: Finding | None = None
     deferred: Sequence[Finding] = ()
@@ -85,15 +87,18 @@ def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = 
     fleet = look_at_fleet(conn)
     figures = _measured(conn, fleet)
     none, waiting, not_done, kept = no_daemon(fleet), unclaimable(conn), overdue(conn), deferred(conn, retention)
+    refusals = refused(fleet, ended=figures.pace.ended)
     found = [
         none,
         None if none else stuck(fleet),
+        refusals,
         abandoned(conn),
         None if none else waiting,
         None if none else late(conn, figures.level, counted=COUNTED),
         None if none else paused(conn),
         None if none else held(conn),
         not_done,
+        undelivered(conn),
         failing(conn),
         gone(conn),
         lifeless(fleet),
@@ -101,6 +106,7 @@ def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = 
     return Look(
         verdict=decide([*own, *filter(None, found), *kept], figures),
         fleet=fleet,
+        refused=refusals,
         unclaimable=waiting,
         overdue=not_done,
         deferred=kept,

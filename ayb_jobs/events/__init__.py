@@ -39,6 +39,7 @@ from ayb_jobs.events.jobs import (
     LeasesLost,
     RemovalRefused,
     SettlementRefused,
+    SettlementsTakenUp,
 )
 from ayb_jobs.events.listening import (
     Emit,
@@ -57,8 +58,10 @@ from ayb_jobs.events.loops import (
     NotificationsAvailable,
     NotificationsUnavailable,
     RetentionDeferred,
+    RowsPrunable,
     RowsPruned,
     RowsSetAside,
+    RowsTakenUp,
     RowsUnprunable,
 )
 from ayb_jobs.events.schedules import (
@@ -113,8 +116,10 @@ __all__ = [
     "RequestFailed",
     "RestartNeeded",
     "RetentionDeferred",
+    "RowsPrunable",
     "RowsPruned",
     "RowsSetAside",
+    "RowsTakenUp",
     "RowsUnprunable",
     "ScheduleBroken",
     "ScheduleEnded",
@@ -126,6 +131,7 @@ __all__ = [
     "SchemaMigrated",
     "SettingsNoted",
     "SettlementRefused",
+    "SettlementsTakenUp",
     "Single",
     "TracingUnavailable",
 ]

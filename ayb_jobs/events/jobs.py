@@ -52,6 +52,13 @@ class SettlementRefused:
 
 
 @frozen
+class SettlementsTakenUp:
+    """Endings that the database refused are settled after all, or their leases were lost."""
+
+    job_ids: Sequence[str]
+
+
+@frozen
 class RemovalRefused:
     """The database refuses to remove jobs as they complete. They are kept for a while, and left to the pruner."""
 
@@ -146,6 +153,7 @@ class AddressGone:
 # Those that are rare, or come one at a time.
 AboutJobs = (
     SettlementRefused
+    | SettlementsTakenUp
     | RemovalRefused
     | ExecutionsDropped
     | JobsReleased

@@ -52,6 +52,14 @@ class RowsSetAside:
 
 
 @frozen
+class RowsTakenUp:
+    """Rows that were set aside are not any more: they were handled after all, or are gone."""
+
+    table: str
+    row_ids: Sequence[str]
+
+
+@frozen
 class AsideFull:
     """A loop has set more rows aside than the `most` it remembers, and tries the oldest of them again sooner."""
 
@@ -75,6 +83,13 @@ class RowsUnprunable:
     table: str
     rows: int
     error: BaseException
+
+
+@frozen
+class RowsPrunable:
+    """Retention removed all that is old of a table, of which it could not the last time."""
+
+    table: str
 
 
 @frozen
@@ -118,9 +133,11 @@ AboutLoops = (
     | LoopRecovered
     | LoopErrorRepeated
     | RowsSetAside
+    | RowsTakenUp
     | AsideFull
     | RowsPruned
     | RowsUnprunable
+    | RowsPrunable
     | RetentionDeferred
     | NotificationsUnavailable
     | NotificationsAvailable

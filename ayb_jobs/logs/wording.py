@@ -73,6 +73,8 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "loop.recovered", {"loop": event.loop, "failures": event.failures}
         case events.RowsSetAside():
             return "row.set_aside", aside_fields(event)
+        case events.RowsTakenUp() | events.SettlementsTakenUp() | events.RowsPrunable():
+            return None
         case events.AsideFull():
             return "rows.aside_full", {"loop": event.part, "table": event.table, "rows": event.most}
         case events.NotificationsAvailable():

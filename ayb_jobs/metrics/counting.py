@@ -144,6 +144,8 @@ class Metrics:
                 self._add("ayb_jobs_event_loop_blocked", self._type(event.job.type) if event.job else "")
             case events.RowsUnprunable():
                 self._numbers.counts["ayb_jobs_rows_unprunable"][(event.table,)] = event.rows
+            case events.RowsPrunable():
+                self._numbers.counts["ayb_jobs_rows_unprunable"][(event.table,)] = 0
             case events.RowsPruned():
                 self._add("ayb_jobs_rows_pruned", event.table, by=event.rows)
             case events.JobsUnclaimable():
@@ -172,6 +174,8 @@ class Metrics:
                 self._failed(event.error)
             case (
                 events.AsideFull()
+                | events.RowsTakenUp()
+                | events.SettlementsTakenUp()
                 | events.RetentionDeferred()
                 | events.LoopRecovered()
                 | events.NotificationsUnavailable()

@@ -9,6 +9,12 @@ from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import checked_text
 
 MAX_ID = 255
+# Where a daemon's row tells of the jobs of which the database refuses to store the ending, beside tables' names.
+ENDINGS = "endings"
+# The same for tables of which retention could not remove what is old.
+OLD_ROWS = "old rows"
+# So many rows of a table it tells of; the others are in the log.
+MOST_ASIDE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

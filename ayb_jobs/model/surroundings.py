@@ -65,10 +65,14 @@ class Runner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """Who set a job aside ("daemon …", "worker …"), and what the database said."""
+    """Who set a job aside ("daemon …", "worker …"), and what the database said.
+
+    If it `is_ending`, the job's handler has ended, and the database refuses to store how.
+    """
 
     who: str
     error: str
+    is_ending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

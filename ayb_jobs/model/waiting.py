@@ -16,6 +16,7 @@ from ayb_jobs.model.words import count_words, span_words
 # A statement under way holds a row for less than this; who holds it longer keeps the job waiting.
 LOCKED_S = 2.0
 MOST_ERROR = 200
+WHAT_IT_SAYS = "See to what the database says, such as a trigger."
 
 
 class WaitKind(StrEnum):
@@ -178,7 +179,7 @@ def set_aside(_: Job, around: Surroundings) -> Reason | None:
         return None
     said = first_line(around.aside.error)
     words = f"{around.aside.who} set it aside, and tries it again from time to time: {said}"
-    return Reason(kind=WaitKind.SET_ASIDE, words=words, remedy="See to what the database says, such as a trigger.")
+    return Reason(kind=WaitKind.SET_ASIDE, words=words, remedy=WHAT_IT_SAYS)
 
 
 def locked(_: Job, around: Surroundings) -> Reason | None:
@@ -240,7 +241,9 @@ class Held:
 
 
 def lost_reason(job: Job, held: Held) -> Reason | None:
-    """Return why a running job waits to be recovered; None while a daemon runs it."""
+    """Return why a running job waits to be settled or recovered; None while a daemon runs it."""
+    if held.aside is not None and held.aside.is_ending and not held.daemon_is_gone:
+        return _unsettled(held.aside)
     if held.lease_expired:
         at = "" if job.lease_until is None else f" at {instant_text(job.lease_until)}"
         if held.aside is not None:
@@ -253,6 +256,14 @@ def lost_reason(job: Job, held: Held) -> Reason | None:
     if held.daemon_is_gone:
         return Reason(kind=WaitKind.DAEMON_GONE, words=abandoned_words(job))
     return None
+
+
+def _unsettled(aside: SetAside) -> Reason:
+    words = (
+        f"its handler has ended, and the database refuses to store how; {aside.who} tries it again from time to time: "
+        f"{first_line(aside.error)}"
+    )
+    return Reason(kind=WaitKind.SET_ASIDE, words=words, remedy=WHAT_IT_SAYS)
 
 
 def no_reason(job: Job) -> Reason:

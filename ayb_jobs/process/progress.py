@@ -36,9 +36,9 @@ class Looping(Protocol):
 def stuck_names(ages: Sequence[LoopAge]) -> list[str]:
     """Return the loops that a daemon's row names as stuck.
 
-    None that waits for the database: whoever reads the row has one, and such a loop goes on within a second.
+    Among them are those that wait for the database: it took the row, and is still not there for them.
     """
-    return [age.name for age in ages if age.needs_restart]
+    return [age.name for age in ages if age.is_stuck]
 
 
 def loop_ages(loops: Sequence[Looping]) -> list[LoopAge]:

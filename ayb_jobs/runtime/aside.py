@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import islice
 
-from ayb_jobs.events import AsideFull, Emit, RowsSetAside
+from ayb_jobs.events import AsideFull, Emit, RowsSetAside, RowsTakenUp
 from ayb_jobs.storage.faults import may_pass
 
 FIRST_RETRY_S = 15.0
@@ -74,14 +74,16 @@ class Waits:
         for waiting in list(self._waiting.values()):
             waiting.at = 0.0
 
-    def forget(self, row_id: str) -> None:
-        """Forget a row that was handled after all."""
-        self._waiting.pop(row_id, None)
+    def forget(self, row_id: str) -> bool:
+        """Forget a row that was handled after all; tell whether it waited."""
+        return self._waiting.pop(row_id, None) is not None
 
-    def keep(self, row_ids: AbstractSet[str]) -> None:
-        """Forget every row but these."""
-        for row_id in self._waiting.keys() - row_ids:
+    def keep(self, row_ids: AbstractSet[str]) -> list[str]:
+        """Forget every row but these; return the others."""
+        others = list(self._waiting.keys() - row_ids)
+        for row_id in others:
             del self._waiting[row_id]
+        return others
 
     def forget_oldest(self, most: int) -> int:
         """Forget the rows that wait longest, so that `most` are left; return how many were forgotten."""
@@ -133,7 +135,13 @@ class Aside:
 
     def forget(self, row_id: str) -> None:
         """Forget a row that was handled after all."""
-        self.waits.forget(row_id)
+        if self.waits.forget(row_id):
+            self._emit(RowsTakenUp(table=self._table, row_ids=(row_id,)))
+
+    def keep(self, row_ids: AbstractSet[str]) -> None:
+        """Forget every row but these: the others are gone."""
+        if others := self.waits.keep(row_ids):
+            self._emit(RowsTakenUp(table=self._table, row_ids=others))
 
     def _tell(self, rows: Sequence[tuple[str, float, str]]) -> None:
         self._emit(

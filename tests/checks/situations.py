@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, LiteralString
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
@@ -127,6 +128,19 @@ def failed_long_ago(conn: Connection) -> None:
 def leases_ran_out(conn: Connection) -> None:
     a_daemon(conn)
     make_job(conn, "running", type="mail", lease_until=ago("40 seconds"))
+
+
+def endings_are_refused(conn: Connection) -> None:
+    a_daemon(conn)
+    jobs = [make_job(conn, "running", type="mail", worker_id="a", lease_until=later()) for _ in range(3)]
+    conn.execute(
+        "UPDATE _ayb_job_workers SET aside = %s", (Jsonb({"endings": dict.fromkeys(jobs, "no room\nDETAIL: none")}),)
+    )
+
+
+def a_schedule_is_refused(conn: Connection) -> None:
+    a_daemon(conn)
+    conn.execute("UPDATE _ayb_job_workers SET aside = %s", (Jsonb({"_ayb_job_schedules": {"1": "not on Sundays"}}),))
 
 
 def one_is_gone(conn: Connection) -> None:
@@ -329,6 +343,8 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     few_fail: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
     failed_long_ago: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
     leases_ran_out: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
+    endings_are_refused: "No job ends: the database refuses to store how 3 jobs ended: no room.",
+    a_schedule_is_refused: "The database refuses to change 1 schedule: not on Sundays.",
     one_is_gone: "Daemon `secret` was last heard of 6 min ago.",
     a_hostile_name: "1 due job waits that no live daemon can run: none knows type `???[31m<b>`.",
     a_limit_that_is_held: "Key `seven` of limit `tenants` is at 2 of 2, and none of these started within 1 min; 3 due jobs "

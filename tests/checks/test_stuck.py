@@ -67,10 +67,10 @@ def test_health_fails_if_each_daemon_has_a_loop_without_progress(database_url: s
 
 
 def test_a_sign_of_life_of_who_knows_no_troubles_leaves_them_as_they_were_told(conn: Connection) -> None:
-    beat(conn, ME, Troubles({"a job": "odd"}, ["pruner"]))
+    beat(conn, ME, Troubles({"_ayb_jobs": {"a job": "odd"}}, ["pruner"]))
     beat(conn, ME)
     told = conn.execute("SELECT aside, stuck_loops FROM _ayb_job_workers").fetchone()
-    assert told == ({"a job": "odd"}, ["pruner"])
+    assert told == ({"_ayb_jobs": {"a job": "odd"}}, ["pruner"])
 
 
 @pytest.mark.slow

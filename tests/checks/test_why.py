@@ -11,7 +11,7 @@ from psycopg import sql
 
 from ayb_jobs import NewJob, enqueue
 from ayb_jobs.checks.why import why_job, why_waits
-from ayb_jobs.events import RowsSetAside
+from ayb_jobs.events import RowsSetAside, RowsTakenUp
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.daemons import DaemonRecord
@@ -39,7 +39,7 @@ def a_daemon(conn: Connection, name: str = "a", *, slots: int = 2, aside: dict[s
     record = DaemonRecord(
         id=name, host="h", pid=1, version="1", concurrency=slots, queues=["default", "slow"], types=["mail"]
     )
-    beat(conn, record, Troubles(aside or {}, ()))
+    beat(conn, record, Troubles({"_ayb_jobs": aside or {}}, ()))
 
 
 def paused(conn: Connection, new: NewPause) -> None:
@@ -543,11 +543,16 @@ def test_the_board_tells_what_is_set_aside_until_it_is_handled(monkeypatch: pyte
     monkeypatch.setattr("ayb_jobs.runtime.fleet.aside_board.time.monotonic", lambda: clock[0])
     rung: list[None] = []
     board = AsideBoard(ring=lambda: rung.append(None))
-    for table in ("_ayb_jobs", "_ayb_job_schedules"):
-        board.hear(RowsSetAside(part="p", table=table, row_ids=(table,), error="no\x00", retry_s=5.0))
-    assert board.rows() == {"_ayb_jobs": "no\N{REPLACEMENT CHARACTER}"}
+    for row_id in ("1", "2", "3"):
+        board.hear(RowsSetAside(part="p", table="_ayb_jobs", row_ids=(row_id,), error="no\x00", retry_s=5.0))
+    board.hear(RowsTakenUp(table="_ayb_jobs", row_ids=["2"]))
+    assert board.rows() == {"_ayb_jobs": dict.fromkeys(["1", "3"], "no\N{REPLACEMENT CHARACTER}")}
     assert len(rung) == 1
-    clock[0] = 66.0
+    clock[0] = 2.0
+    board.hear(RowsTakenUp(table="_ayb_jobs", row_ids=["1", "3"]))
+    assert len(rung) == 2  # all is well again, and who asks is to hear of it
+    board.hear(RowsSetAside(part="p", table="_ayb_jobs", row_ids=("4",), error="no", retry_s=5.0))
+    clock[0] = 68.0
     assert board.rows() == {}
 
 

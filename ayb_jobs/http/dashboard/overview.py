@@ -16,6 +16,7 @@ from ayb_jobs.http.dashboard import levels as words
 from ayb_jobs.http.dashboard.clock import Clock
 from ayb_jobs.http.dashboard.shell import Visitor, query
 from ayb_jobs.http.dashboard.standing import Standing
+from ayb_jobs.model.daemons import ENDINGS
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.storage.schedules.overdue import Overdue
 
@@ -150,6 +151,12 @@ def _unclaimable(evidence: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return "unknown", "unknown", f"Show {count:,}{of_them}", f"/jobs?{narrowed}"
 
 
+def _refused(evidence: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    if ENDINGS in evidence["rows"]:
+        return "failed", "failed", "Show what runs", f"/jobs?{query(state='running')}"
+    return "failed", "failed", "Show the daemons", "/daemons"
+
+
 def _daemons(_: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return "gone", "gone", "Show the daemons", "/daemons"
 
@@ -171,6 +178,7 @@ PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] 
     "daemon.gone": _daemons,
     "daemon.lifeless": _daemons,
     "daemon.stuck": _daemons,
+    "rows.refused": _refused,
     "retention.deferred": lambda _: ("later", "late", "", ""),
 }  # fmt: skip
 

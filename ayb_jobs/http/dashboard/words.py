@@ -20,6 +20,7 @@ SECTIONS = (
 FLAGS: Mapping[str, str] = {
     "jobs.failing": "failures",
     "schedules.overdue": "schedules",
+    "alerts.undelivered": "schedules",
     "jobs.unclaimable": "queues",
     "jobs.late": "queues",
     "jobs.paused": "queues",
@@ -29,6 +30,7 @@ FLAGS: Mapping[str, str] = {
     "daemon.gone": "daemons",
     "daemon.lifeless": "daemons",
     "daemon.stuck": "daemons",
+    "rows.refused": "daemons",
 }
 MOODS: Mapping[Mood, tuple[str, str]] = {
     Mood.WELL: ("well", "All well"),

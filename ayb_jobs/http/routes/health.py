@@ -136,7 +136,7 @@ def readiness(services: Services) -> Health:
     counted: Mapping[str, Finding | None] = {"overdueSchedules": look.overdue, "unclaimableJobs": look.unclaimable}
     notices = look.deferred if failed is None or unfit else _notices(services)
     return Health(
-        findings=_with_own(services, loops, unfit),
+        findings=[*_with_own(services, loops, unfit), *([look.refused] if look.refused else [])],
         loops=loops,
         verdict=look.verdict,
         notices=() if unfit else notices,

@@ -50,11 +50,11 @@ class ClockWatch:
         now = time.monotonic()
         if not self.hurries and now < self._next_look:
             return False
-        self._next_look = now + PAUSE_S
         end = now + TURN_S
         changed = self._look_at_page(end)
         while self.hurries and time.monotonic() < end:
             changed = self._look_at_page(end) or changed
+        self._next_look = now + PAUSE_S  # not before: the turn fails until a look succeeds
         return changed
 
     def _look_at_page(self, end: float) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from ayb_jobs.config import Retention
-from ayb_jobs.events import Emit, RetentionDeferred, RowsPruned, RowsUnprunable
+from ayb_jobs.events import Emit, RetentionDeferred, RowsPrunable, RowsPruned, RowsUnprunable
 from ayb_jobs.model.job import JobState
 from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.narrowing import Patience, narrowed
@@ -133,6 +133,7 @@ class Pruner:
         self._emit = emit
         self._stopping = stopping
         self._patience = Patience()
+        self._kept: set[str] = set()
 
     def tick(self) -> float:
         """Remove all that is old; return the seconds until the next turn. What fails keeps nothing else from going."""
@@ -184,7 +185,11 @@ class Pruner:
             if removal.removed:
                 self._emit(RowsPruned(table=table, rows=removal.removed))
             if removal.error is not None:
+                self._kept.add(table)
                 self._emit(RowsUnprunable(table=table, rows=removal.refused, error=removal.error))
+        if removal.error is None and table in self._kept:
+            self._kept.discard(table)
+            self._emit(RowsPrunable(table=table))
 
     def _walk(self, table: str, batch: Callable[[Key | None, Removal], Key | None]) -> None:
         """Remove a table's old rows batch by batch; each batch tells behind what the next one goes on."""

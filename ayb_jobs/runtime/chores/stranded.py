@@ -26,14 +26,14 @@ class Stranded:
         """Free what is found, if it is time to look."""
         if time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + LOOK_S
+        began = time.monotonic()
         with self._database.transaction() as conn:
             found = find_stranded(conn, limit=BATCH, aside=self._aside.ids())
         written = narrowed(found, self._free, blames=self._patience.blames)
         self._patience.begin_anew()
         self._aside.put_all(written.refused)
-        if written.left:
-            self._next_look = 0.0
+        if not written.left:
+            self._next_look = began + LOOK_S
 
     def _free(self, ids: Sequence[str]) -> int:
         with self._database.transaction() as conn:

@@ -15,6 +15,8 @@ from ayb_jobs.storage.fleet.unclaimable import count_unclaimable
 from ayb_jobs.storage.table_locks import TableLocked
 
 BEAT_S = 20.0
+# As long as troubles are told of: whoever asks is soon to hear that they are over.
+HURRIED_BEAT_S = 2.0
 LOOK_S = 60.0
 
 
@@ -23,8 +25,8 @@ class Heartbeat:
 
     `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed,
     and `on_limits` likewise. `on_drain` is called with each beat once the daemon is asked to drain, until it does.
-    `set_aside` returns the jobs that it has set aside, with the errors, and `find_stuck` the names of the loops that
-    make no progress; it may be set at any time.
+    `set_aside` returns the rows that it has set aside, by table and id with the errors, and `find_stuck` the names of
+    the loops that make no progress; it may be set at any time.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Heartbeat:
         on_pauses: Callable[[], None] = lambda: None,
         on_limits: Callable[[], None] = lambda: None,
         on_drain: Callable[[], None] = lambda: None,
-        set_aside: Callable[[], Mapping[str, str]] = dict,
+        set_aside: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
     ) -> None:
         self.find_stuck: Callable[[], Sequence[str]] = tuple
         self._set_aside = set_aside
@@ -51,6 +53,8 @@ class Heartbeat:
         self._kept = Aside(emit, part="heartbeat", table="_ayb_job_workers")
         self._next_look = 0.0
         self._is_known = False
+        self._told_troubles = False
+        self._look_failure: Exception | None = None
 
     def describe(self, daemon: DaemonRecord) -> None:
         """Tell this of the daemon from the next beat on."""
@@ -84,15 +88,14 @@ class Heartbeat:
         if not heard.limits_confirmed or heard.limits != self._limits:
             self._on_limits()
         self._pauses, self._limits = heard.total, heard.limits
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + LOOK_S  # a look that fails comes again in a minute
-            self._look()
-        return BEAT_S
+        self._look_in_time()
+        return HURRIED_BEAT_S if self._told_troubles else BEAT_S
 
     def _beat(self) -> Heard:
         with self._database.connection(patient=True) as conn:
-            heard = beat(conn, self._daemon, Troubles(self._set_aside(), self.find_stuck()))
-        self._is_known = True
+            troubles = Troubles(self._set_aside(), self.find_stuck())
+            heard = beat(conn, self._daemon, troubles)
+        self._is_known, self._told_troubles = True, any(troubles)
         return heard
 
     def forget(self) -> None:
@@ -101,6 +104,19 @@ class Heartbeat:
             return
         with self._database.connection(patient=True) as conn:
             forget_daemons(conn, [self._daemon.id])
+
+    def _look_in_time(self) -> None:
+        """Look round once a minute. From a look that fails until one succeeds every turn fails, behind its beat."""
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_S
+            try:
+                self._look()
+            except Exception as error:
+                self._look_failure = error
+            else:
+                self._look_failure = None
+        if self._look_failure is not None:
+            raise self._look_failure.with_traceback(None)
 
     def _look(self) -> None:
         """Tell which jobs are unclaimable, and forget daemons that have been silent for a day."""

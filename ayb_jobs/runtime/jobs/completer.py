@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 from ayb_jobs import failpoints
-from ayb_jobs.events import Emit, JobsSettled, LeasesLost, SettlementRefused
+from ayb_jobs.events import Emit, JobsSettled, LeasesLost
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.redact import redact
-from ayb_jobs.runtime.aside import Aside, Waits
+from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight, leases_of
+from ayb_jobs.runtime.jobs.refused_endings import FIRST_RETRY_S, LONGEST_RETRY_S, RefusedEndings
 from ayb_jobs.runtime.jobs.releaser import release_each, tell_released
 from ayb_jobs.runtime.jobs.writing import Writing, Written
 from ayb_jobs.runtime.narrowing import Patience, narrowed
@@ -31,9 +32,6 @@ PACE_S = 0.02
 FEW = 50
 # How often jobs are tried again whose rows somebody else has locked.
 LOCKED_S = 1.0
-# After how many seconds an ending is tried again that the database refuses, first and at most.
-FIRST_RETRY_S = 1.0
-LONGEST_RETRY_S = 60.0
 REFUSED = "the database refused to store how the attempt ended"
 
 
@@ -71,8 +69,7 @@ class Completer:
         self._locked: list[Settlement] = []
         self._locked_returned: list[Held] = []
         self._look_at_locked = 0.0
-        self._refused: dict[str, Settlement] = {}
-        self._refused_waits = Waits(first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        self._refused = RefusedEndings(emit)
         self._aside = Aside(emit, part="completer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._patience = Patience()
         self._asleep = True
@@ -105,7 +102,7 @@ class Completer:
 
     def hurry(self) -> None:
         """Try everything again at once that waits: this daemon stops."""
-        self._refused_waits.end_all()
+        self._refused.end_waits()
         self._aside.waits.end_all()
         self._look_at_locked = 0.0
         self._hurried = True
@@ -137,7 +134,7 @@ class Completer:
         if self._ended:  # an ending put in between saw us awake and did not wake us
             return 0.0
         pause_s = LOCKED_S if self._locked or self._locked_returned else 60.0
-        return min(pause_s, self._refused_waits.next_s()) if self._refused else pause_s
+        return min(pause_s, self._refused.next_s())
 
     def _early_s(self) -> float:
         """Return for how long more endings should be waited for."""
@@ -174,9 +171,8 @@ class Completer:
         lease_ids = [ended.job.lease_id for ended in gone]
         self._in_flight.remove(lease_ids)
         self._batch = [] if gone is self._batch else self._without(set(lease_ids))
-        for lease_id in lease_ids if self._refused else ():
-            self._refused.pop(lease_id, None)
-            self._refused_waits.forget(lease_id)
+        if self._refused:
+            self._refused.take_up(lease_ids)
         if written.settled:
             self._emit(JobsSettled(settlements=written.settled, now=time.monotonic()))
         if written.lost:
@@ -212,12 +208,11 @@ class Completer:
         return free, [ended for ended in endings if ended.job.lease_id in locked]
 
     def _try_refused_again(self) -> None:
-        due = [self._refused[lease_id] for lease_id in self._refused_waits.due()]
-        result = narrowed(due, self._write_and_finish, blames=is_no_outage)
+        result = narrowed(self._refused.due(), self._write_and_finish, blames=is_no_outage)
         for ended, refusal in result.refused:
             self._refuse(ended, refusal)
         if any(result.done):
-            self._refused_waits.end_all()  # what refused them may be gone
+            self._refused.end_waits()  # what refused them may be gone
 
     def _narrow_down(self, error: Exception) -> None:
         """Settle what can be settled of the batch that `error` kept from it, and set aside what cannot."""
@@ -252,11 +247,8 @@ class Completer:
         self._set_refused_aside(ended, error)
 
     def _set_refused_aside(self, ended: Settlement, error: Exception) -> None:
-        lease_id = ended.job.lease_id
-        self._batch = self._without({lease_id})
-        self._refused[lease_id] = ended
-        retry_s = self._refused_waits.put(lease_id)
-        self._emit(SettlementRefused(job=ended.job, error=error, retry_s=retry_s))
+        self._batch = self._without({ended.job.lease_id})
+        self._refused.put(ended, error)
 
     def _release_returned(self) -> None:
         if not self._returned:

@@ -91,7 +91,7 @@ class LeaseKeeper:
         self._suspicious = False
         kept = [held for held in self._in_flight.all() if not held.lost or held.never_begins]
         if len(self._aside.waits):
-            self._aside.waits.keep({held.job.id for held in kept})
+            self._aside.keep({held.job.id for held in kept})
         waiting = set(self._aside.ids())
         known = [held for held in kept if held.job.id not in waiting]
         young = [held.extended for held in known if now - held.extended < age_s]

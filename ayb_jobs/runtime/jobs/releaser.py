@@ -184,7 +184,7 @@ class Releaser:
         began = time.monotonic()
         with self._database.connection() as conn:
             orphans = find_orphans(conn, worker_id=self._worker_id, held=leases_of(self._in_flight.all()))
-        self._aside.waits.keep({one.job_id for one in orphans} | {held.job.id for held in self._stale})
+        self._aside.keep({one.job_id for one in orphans} | {held.job.id for held in self._stale})
         released = self._release(orphans)
         self._orphans_left = bool(released.locked or released.refused)
         if began >= self._orphans_until:

@@ -62,9 +62,9 @@ class Heard(NamedTuple):
 
 
 class Troubles(NamedTuple):
-    """The jobs that a daemon has set aside, with the errors, and those of its loops that make no progress."""
+    """The rows that a daemon has set aside, by table and id with the errors, and its loops that make no progress."""
 
-    aside: Mapping[str, str]
+    aside: Mapping[str, Mapping[str, str]]
     stuck_loops: Sequence[str]
 
 
@@ -93,7 +93,7 @@ def beat(conn: Connection, daemon: DaemonRecord, troubles: Troubles | None = Non
         "tells": troubles is not None,
         "drains": daemon.drains,
         "clock": time.time(),
-        "aside": json.dumps(dict(aside)) if aside else None,
+        "aside": json.dumps(aside) if aside else None,
     }
     with conn.cursor(row_factory=args_row(Heard)) as cursor:
         return one_row(cursor.execute(BEAT, values))

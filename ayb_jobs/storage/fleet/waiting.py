@@ -203,16 +203,18 @@ def _around(conn: Connection, job: Job, fleet: Fleet) -> Surroundings | None:
 # Daemons remember what they were refused, and tell it in their rows. For workers by SQL the database remembers it.
 FIND_SET_ASIDE = """
     (
-        SELECT 'daemon ' || id AS who, aside ->> %(id)s AS error
-        FROM _ayb_job_workers
-        WHERE aside ? %(id)s
+        SELECT 'daemon ' || daemon.id AS who, told.error #>> '{}' AS error, told.is_ending
+        FROM _ayb_job_workers AS daemon CROSS JOIN LATERAL (
+            VALUES (aside -> 'endings' -> %(id)s::text, true), (aside -> '_ayb_jobs' -> %(id)s::text, false)
+        ) AS told (error, is_ending)
+        WHERE jsonb_typeof(told.error) = 'string'
             AND heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
-        ORDER BY heartbeat_at DESC
+        ORDER BY told.is_ending DESC, heartbeat_at DESC
         LIMIT 1
     )
     UNION ALL
     (
-        SELECT 'worker ' || worker_id, left(error, 500)
+        SELECT 'worker ' || worker_id, left(error, 500), false
         FROM _ayb_job_refusals
         WHERE job_id = %(id)s::uuid AND retry_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
     )

@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from ayb_jobs.frozen import frozen
 from ayb_jobs.model.lifecycle import storable_error
@@ -181,3 +182,29 @@ def settle_delivery(conn: Connection, alert_id: str, target: str, error: str | N
 def target_id(target: str) -> str:
     """Return what an address is called in the database, where a secret in it must not be."""
     return hashlib.sha256(target.encode()).hexdigest()
+
+
+class Undelivered(NamedTuple):
+    """How many alerts their addresses did not take, and what went wrong with the latest of them."""
+
+    alerts: int
+    last_error: str | None
+
+
+# One that failed once may be late for a moment's reason.
+COUNT_UNDELIVERED = """
+    SELECT count(*) AS alerts, (array_agg(left(failed.last_error, 500) ORDER BY failed.at DESC))[1] AS last_error
+    FROM (
+        SELECT delivery.last_error, alert.at
+        FROM _ayb_job_alert_deliveries AS delivery JOIN _ayb_job_alerts AS alert ON alert.id = delivery.alert_id
+        WHERE delivery.delivered_at IS NULL AND delivery.attempts > 1 AND delivery.last_error IS NOT NULL
+            AND alert.at > now() - interval '1 day'
+        LIMIT 10000
+    ) AS failed
+"""
+
+
+def count_undelivered(conn: Connection) -> Undelivered:
+    """Count the alerts of the last day that were tried more than once in vain, up to 10,000."""
+    with conn.cursor(row_factory=class_row(Undelivered)) as cursor:
+        return one_row(cursor.execute(COUNT_UNDELIVERED))
