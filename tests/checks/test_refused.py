@@ -183,14 +183,14 @@ def test_a_look_that_fails_in_every_turn_is_not_healthy(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
+    monkeypatch.setattr(heartbeat, "LOOK_S", 0.0)
+    monkeypatch.setattr(stranded, "LOOK_S", 0.0)
 
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("no look")
 
     with running(database_url, registry(), scheduler_enabled=True) as one:
         monkeypatch.setattr(heartbeat, "find_silent", fails)
-        monkeypatch.setattr(heartbeat, "LOOK_S", 0.0)
         monkeypatch.setattr(stranded, "find_stranded", fails)
-        monkeypatch.setattr(stranded, "LOOK_S", 0.0)
         names = {"heartbeat", "scheduler"}
         eventually(lambda: all(each.overdue_s > 3 for each in one.daemon.loops() if each.name in names), within_s=60)
