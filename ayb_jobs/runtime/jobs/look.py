@@ -134,11 +134,12 @@ class Look:
         limit = min(self._room(), BATCH)
         if limit <= 0:
             return poll_s
-        self._had_no_room = False
+        # Whoever makes room while this look is under way need not ask: the room is measured at its end, if more waits.
+        self.backlog.waits = self._had_no_room = False
         sweeping, by_turn = self._sweeps.wait_s() == 0, self._lanes.by_turn
         leased = self._lease(limit, sweeping=sweeping)
         more = leased >= limit or by_turn or self._has_filled
-        self._has_backlog = more
+        self._has_backlog = self._had_no_room = more
         self.backlog.waits = more or bool(self._leasing.slots.full)
         if more:
             return 0.0 if self._room() > 0 else poll_s
@@ -202,20 +203,19 @@ class Look:
         sent = time.monotonic()
         with self._releaser.answer_expected(), self._database.connection() as conn:
             jobs, put_under, kept = self._lease_on(conn, lanes, limit)
+        failpoints.reach(failpoints.LEASED)
+        leased = [job for job in jobs if job.lease_id]
+        if leased:
+            self._take(leased, sent)
         met = len(jobs) + put_under + len(kept)
         self._has_put_under |= put_under > 0
-        failpoints.reach(failpoints.LEASED)
         if sweeping:
             self._sweeps.swept(time.monotonic() - sent)
         self._lanes.looked(jobs, limit, full=met == limit, sweeping=sweeping)
         # More may stand behind what took the last free slot of its queue.
         self._has_filled = self._lanes.has_filled(jobs, kept=met > len(jobs))
-        if jobs:
-            leased = [job for job in jobs if job.lease_id]
-            if leased:
-                self._take(leased, sent)
-            if len(leased) < len(jobs):
-                self._careful.refuse([job.id for job in jobs if not job.lease_id])
+        if len(leased) < len(jobs):
+            self._careful.refuse([job.id for job in jobs if not job.lease_id])
         if kept:
             self._careful.refuse(kept)
         return met

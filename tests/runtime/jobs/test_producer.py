@@ -14,7 +14,7 @@ from ayb_jobs.events import LoopErrorRepeated
 from ayb_jobs.runtime.jobs import look, releaser
 from ayb_jobs.runtime.jobs.backlog import Backlog
 from ayb_jobs.runtime.jobs.buffer import Buffer
-from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.producer import Producer
 from ayb_jobs.runtime.jobs.releaser import LOOK_S, Releaser
@@ -100,6 +100,32 @@ def test_an_empty_queue_is_not_asked_again_before_the_next_poll(bench: Bench, co
     bench.producer.tick()
     bench.backlog.room_made()
     assert bench.wakes == 0
+
+
+def test_a_slot_that_asks_for_more_while_a_look_is_under_way_causes_another_only_if_more_waits(
+    bench: Bench, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.execute("DELETE FROM _ayb_jobs WHERE id <> (SELECT min(id::text)::uuid FROM _ayb_jobs)")
+    monkeypatch.setattr(bench.look, "_put", run_at_once(bench))
+    assert bench.producer.notified() == math.inf
+    assert len(bench.in_flight) == 1
+    assert bench.wakes == 0, "a lone job was followed by a look for another"
+    conn.execute("INSERT INTO _ayb_jobs (type) SELECT 'test' FROM generate_series(1, 300)")
+    assert bench.producer.tick() == 0.0
+    assert 0 < bench.producer.tick() <= POLL_S
+    assert len(bench.in_flight) == 301
+
+
+def run_at_once(bench: Bench) -> Callable[[Sequence[Held]], bool]:
+    """Return what puts jobs into the buffer, whose slots then take all of them and ask for more at once."""
+
+    def put(jobs: Sequence[Held]) -> bool:
+        bench.buffer.put(jobs)
+        bench.take_down_to(0)
+        bench.backlog.room_made()
+        return True
+
+    return put
 
 
 def test_a_turn_that_one_executor_asked_for_takes_no_look_of_another(db: Database, conn: Connection) -> None:
