@@ -118,8 +118,9 @@ BEGIN
     -- obeys. Each of its looks obeys all that were there before, so it confirms them here. What it runs already of a
     -- type that has become limited counts from here on; what it has leased and not committed cannot yet, so that the
     -- limit is not confirmed. Locks are read before the rows that are judged by them: in one statement the rows would
-    -- be the older ones. The row is written every ten seconds, or if anything in it changes. Returns whether the worker
-    -- is to take no more jobs. Without queues, only the row of a known worker is kept fresh.
+    -- be the older ones. The row is written every ten seconds, or if anything in it changes. No call waits for another
+    -- one of the same worker that is not committed, or leases would run out meanwhile: it leaves the row as it is. Returns
+    -- whether the worker is to take no more jobs. Without queues, only the row of a known worker is kept fresh.
     EXECUTE replace($create$
         CREATE OR REPLACE FUNCTION TABLES._ayb_job_worker_beat(p_worker text, p_queues text[], p_types text[], p_room int) RETURNS boolean
             LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $body$
@@ -127,6 +128,7 @@ BEGIN
             seen record;
             running_id uuid;
             is_open boolean;
+            patience text := current_setting('lock_timeout');
             newest_pause bigint := coalesce((SELECT max(it.id) FROM TABLES._ayb_job_pauses AS it), 0);
             newest_limit bigint := coalesce((SELECT max(it.id) FROM TABLES._ayb_job_limits AS it), 0);
         BEGIN
@@ -171,18 +173,28 @@ BEGIN
                     newest_limit := seen.limits_confirmed;
                 END IF;
             END IF;
-            INSERT INTO TABLES._ayb_job_workers AS it
-                (id, host, pid, version, concurrency, queues, types, pauses_confirmed, limits_confirmed)
-            VALUES (
-                p_worker, coalesce(host(inet_client_addr()), 'local'), 0, 'sql',
-                coalesce(p_room + (SELECT count(*)::int FROM TABLES._ayb_jobs AS job WHERE job.state = 'running' AND job.worker_id = p_worker),
-                    seen.concurrency),
-                p_queues, p_types, newest_pause, newest_limit
-            )
-            ON CONFLICT (id) DO UPDATE
-            SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
-                pauses_confirmed = excluded.pauses_confirmed, limits_confirmed = excluded.limits_confirmed
-            WHERE it.version = 'sql';
+            PERFORM FROM TABLES._ayb_job_workers AS it WHERE it.id = p_worker FOR NO KEY UPDATE SKIP LOCKED;
+            IF NOT FOUND AND seen.version IS NOT NULL THEN
+                RETURN seen.drain_requested_at IS NOT NULL;
+            END IF;
+            PERFORM set_config('lock_timeout', '50ms', true);
+            BEGIN
+                INSERT INTO TABLES._ayb_job_workers AS it
+                    (id, host, pid, version, concurrency, queues, types, pauses_confirmed, limits_confirmed)
+                VALUES (
+                    p_worker, coalesce(host(inet_client_addr()), 'local'), 0, 'sql',
+                    coalesce(p_room + (SELECT count(*)::int FROM TABLES._ayb_jobs AS job WHERE job.state = 'running' AND job.worker_id = p_worker),
+                        seen.concurrency),
+                    p_queues, p_types, newest_pause, newest_limit
+                )
+                ON CONFLICT (id) DO UPDATE
+                SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
+                    pauses_confirmed = excluded.pauses_confirmed, limits_confirmed = excluded.limits_confirmed
+                WHERE it.version = 'sql';
+            EXCEPTION WHEN lock_not_available THEN
+                NULL;  -- another call has made it, and is not committed
+            END;
+            PERFORM set_config('lock_timeout', patience, true);
             RETURN seen.drain_requested_at IS NOT NULL;
         END
         $body$

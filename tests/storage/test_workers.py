@@ -188,6 +188,28 @@ def test_a_lease_that_is_not_committed_keeps_pauses_and_limits_from_being_in_for
     assert settle(conn, job.id, job.lease_id) == "completed"
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "new"])
+def test_a_lease_that_is_not_committed_keeps_no_other_call_of_its_worker_waiting(
+    conn: Connection, database_url: str, *, is_known: bool
+) -> None:
+    for _ in range(3):
+        make_job(conn)
+    (first,) = lease(conn, n=1)
+    conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '11 seconds'")
+    if not is_known:
+        conn.execute("DELETE FROM _ayb_job_workers")
+    conn.execute("SET statement_timeout = '5s'")
+    conn.execute("SET lock_timeout = '7s'")
+    with closing(connect(database_url)) as other, other.transaction():
+        (second,) = lease(other, n=1)
+        assert extend(conn, (first.id, first.lease_id)) == {first.lease_id: "extended"}
+        (third,) = lease(conn, n=1)
+        assert len({first.id, second.id, third.id}) == 3
+        assert extend(conn, (third.id, third.lease_id)) == {third.lease_id: "extended"}
+    assert conn.execute("SHOW lock_timeout").fetchone() == ("7s",)
+    assert len(list_daemons(conn)[0].running) == 3
+
+
 def test_a_lease_that_began_after_a_pause_keeps_it_from_nothing(conn: Connection, database_url: str) -> None:
     pause(conn, PauseKind.TYPE, "test")
     assert lease(conn, "test", "other") == []
