@@ -72,10 +72,11 @@ def never_sealed(conn: Connection) -> Iterator[Finding]:
     found = find_forgotten(conn)
     if found is not None:
         it, is_ = ("it", "is") if found.batches == 1 else ("them", "are")
+        made = f", made {span_words(found.age_s)} ago" if found.age_s is not None else ""
         yield warning(
             "batches.unsealed",
             f"{count_words(found.batches, 'batch', 'batches', most=1000)} {is_} not sealed, and none of the jobs waits or runs: "
-            f"{found.first}, made {span_words(found.age_s)} ago{'' if found.batches == 1 else ', and others'}",
+            f"{found.first}{made}{'' if found.batches == 1 else ', and others'}",
             "A batch ends, and its callbacks come, once it is sealed. Until then retention leaves its jobs.",
             f"ayb-jobs batches seal {found.first}, or cancel {it}: ayb-jobs batches cancel {found.first}",
             found._asdict(),

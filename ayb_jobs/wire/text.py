@@ -34,7 +34,7 @@ def value_text(value: Any) -> str:
         return encode_basestring_ascii(value)
     if type(value) is int:
         return str(value)
-    return f'"{instant_text(value)}"' if isinstance(value, datetime) else json.dumps(value)
+    return f'"{instant_text(value)}"' if isinstance(value, datetime) else json.dumps(value, allow_nan=False)
 
 
 def page_text(items: Iterable[str], **further: str | int | None) -> str:

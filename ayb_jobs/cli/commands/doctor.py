@@ -102,7 +102,7 @@ def doctor(ctx: click.Context, options: Options, *, fix: bool) -> None:
             if fix:
                 report = fixed(conn, url, retention, report)
     if options.json:
-        output.print_json(json.dumps(report.as_json(), default=str))
+        output.print_json(json.dumps(report.as_json(), default=str, allow_nan=False))
     else:
         show(report)
     ctx.exit(ExitCode.FAILED if report.findings else ExitCode.OK)

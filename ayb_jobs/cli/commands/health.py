@@ -52,7 +52,7 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
         told: dict[str, Any] = {"status": "failing" if health.reasons else "ok", "reasons": health.reasons}
         told |= {"sentence": health.sentence} if health.sentence else {}
         told |= {"unclaimableJobs": health.unclaimable} if health.unclaimable else {}
-        output.print_json(json.dumps(told | ({"notices": health.notices} if health.notices else {})))
+        output.print_json(json.dumps(told | ({"notices": health.notices} if health.notices else {}), allow_nan=False))
     elif options.output == "csv":
         rows = [["failing", reason] for reason in health.reasons] or [["ok", ""]]
         output.print_table([output.Column(title="STATUS"), output.Column(title="REASON")], rows, form="csv")

@@ -55,7 +55,7 @@ def problem_text(status: int, message: str, fields: Mapping[str, tuple[str, str]
     body: dict[str, object] = {"code": status, "message": message}
     if fields:
         body["data"] = {name: {"code": code, "message": text} for name, (code, text) in fields.items()}
-    return json.dumps(body).encode()
+    return json.dumps(body, allow_nan=False).encode()
 
 
 def problem(

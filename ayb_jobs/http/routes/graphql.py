@@ -66,7 +66,9 @@ async def execute(request: Request, services: Given, caller: Reader, raw: RawBod
     def run() -> str:
         asked = read_body(raw, Document)
         execute = executor(introspection=with_token)
-        return json.dumps(execute(services, caller, asked.query, asked.variables, asked.operation_name))
+        return json.dumps(
+            execute(services, caller, asked.query, asked.variables, asked.operation_name), allow_nan=False
+        )
 
     return answer(await run_sync(run, limiter=limiter))
 

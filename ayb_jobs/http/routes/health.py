@@ -71,7 +71,7 @@ class Health:
             **notices,
             "findings": [shown(finding) for finding in told],
         }
-        return json.dumps(answer)
+        return json.dumps(answer, allow_nan=False)
 
 
 def router() -> APIRouter:

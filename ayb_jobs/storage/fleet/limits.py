@@ -203,7 +203,8 @@ class LimitKey(NamedTuple):
 LIST_KEYS = """
     SELECT held.key, held.running, waiting.jobs AS waiting, held.held_s
     FROM (
-        SELECT limited_key::text AS key, count(*) AS running, extract(epoch FROM now() - min(last_run_at))::float8 AS held_s
+        SELECT limited_key::text AS key, count(*) AS running,
+            extract(epoch FROM now() - min(last_run_at) FILTER (WHERE isfinite(last_run_at)))::float8 AS held_s
         FROM _ayb_jobs
         WHERE state = 'running' AND limited_by = %(name)s
         GROUP BY limited_key

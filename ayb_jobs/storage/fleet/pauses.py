@@ -190,7 +190,7 @@ def confirm_pauses(conn: Connection, *, worker_id: str, newest: int) -> None:
 
 
 COUNT_PAUSES = """
-    SELECT kind, count(*), extract(epoch FROM now() - min(paused_at))::float8
+    SELECT kind, count(*), greatest(extract(epoch FROM now() - min(paused_at) FILTER (WHERE isfinite(paused_at))), 0)::float8
     FROM _ayb_job_pauses
     WHERE until IS NULL OR until > now()
     GROUP BY kind

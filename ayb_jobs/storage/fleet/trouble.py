@@ -20,13 +20,14 @@ def list_versions(conn: Connection) -> dict[str, int]:
     return dict(conn.execute(LIST_VERSIONS).fetchall())
 
 
+# The span between two ends of the calendar is more than an interval holds.
 LIST_OFTEN_LOST = """
     SELECT job_type, seconds
     FROM (
         SELECT job_type, percentile_cont(0.9) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS seconds,
             count(*) FILTER (WHERE outcome = 'lost') AS lost
         FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
-        WHERE isfinite(started_at) AND isfinite(ended_at)
+        WHERE started_at BETWEEN '0001-01-01' AND '9999-12-31' AND ended_at BETWEEN '0001-01-01' AND '9999-12-31'
         GROUP BY job_type
     ) AS types
     WHERE lost >= 3
@@ -96,12 +97,13 @@ LIST_LONG_RUNS = """
     WITH leases AS (
         SELECT min(extract(epoch FROM lease_until - last_run_at))::float8 AS lease_s
         FROM _ayb_jobs
-        WHERE state = 'running' AND lease_id IS NOT NULL AND isfinite(lease_until) AND isfinite(last_run_at)
+        WHERE state = 'running' AND lease_id IS NOT NULL AND lease_until BETWEEN '0001-01-01' AND '9999-12-31'
+            AND last_run_at BETWEEN '0001-01-01' AND '9999-12-31'
     ), runs AS (
         SELECT job_type AS type, count(*) FILTER (WHERE outcome = 'lost') AS lost,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS run_s
         FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
-        WHERE isfinite(started_at) AND isfinite(ended_at)
+        WHERE started_at BETWEEN '0001-01-01' AND '9999-12-31' AND ended_at BETWEEN '0001-01-01' AND '9999-12-31'
         GROUP BY job_type
     )
     SELECT type, run_s, lease_s

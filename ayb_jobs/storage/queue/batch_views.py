@@ -121,7 +121,7 @@ def _callback(event: str, job_id: str, job_type: str, state: str | None) -> Call
 # What nobody has sealed an hour after it was made, although none of its members waits or runs: it never ends by itself.
 FIND_FORGOTTEN = """
     SELECT count(*) AS batches, (array_agg(forgotten.id::text ORDER BY forgotten.id))[1] AS first,
-        extract(epoch FROM now() - min(forgotten.created_at))::float8 AS age_s
+        extract(epoch FROM now() - min(forgotten.created_at) FILTER (WHERE isfinite(forgotten.created_at)))::float8 AS age_s
     FROM (
         SELECT batch.id, batch.created_at
         FROM _ayb_job_batches AS batch
@@ -147,7 +147,7 @@ class Forgotten(NamedTuple):
 
     batches: int
     first: str
-    age_s: float
+    age_s: float | None
 
 
 def find_forgotten(conn: Connection) -> Forgotten | None:

@@ -92,7 +92,8 @@ _COLUMNS = """
     CASE
         WHEN NOT isfinite(job.last_run_at) THEN NULL
         WHEN job.state = 'running' THEN extract(epoch FROM now() - job.last_run_at)
-        WHEN job.state IN ('completed', 'failed') AND isfinite(coalesce(job.completed_at, job.updated_at))
+        WHEN job.state IN ('completed', 'failed') AND job.last_run_at BETWEEN '0001-01-01' AND '9999-12-31'
+            AND coalesce(job.completed_at, job.updated_at) BETWEEN '0001-01-01' AND '9999-12-31'
             THEN extract(epoch FROM coalesce(job.completed_at, job.updated_at) - job.last_run_at)
     END::float8 AS ran_s,
     CASE WHEN job.state = 'queued' AND isfinite(job.run_at) THEN extract(epoch FROM now() - job.run_at) END::float8 AS waited_s,

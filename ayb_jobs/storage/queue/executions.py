@@ -150,7 +150,7 @@ PUT_OFF = """
     WITH ended AS MATERIALIZED (
         SELECT id, outcome, started_at FROM _ayb_job_executions WHERE job_id = %(job_id)s::uuid
     )
-    SELECT extract(epoch FROM now() - min(started_at))::float8
+    SELECT extract(epoch FROM now() - min(started_at) FILTER (WHERE isfinite(started_at)))::float8
     FROM ended
     WHERE id > coalesce((SELECT max(id) FROM ended WHERE outcome <> 'snoozed'), 0)
 """

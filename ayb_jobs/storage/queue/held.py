@@ -29,7 +29,8 @@ class HeldLimit(NamedTuple):
 # What runs is few, so it is counted whole. Of a key and of a whole limit the due jobs are found by their index.
 LIST_HELD = """
     WITH held AS MATERIALIZED (
-        SELECT limited_by AS name, limited_key AS key, count(*) AS jobs, min(last_run_at) AS first, max(last_run_at) AS last
+        SELECT limited_by AS name, limited_key AS key, count(*) AS jobs,
+            min(last_run_at) FILTER (WHERE isfinite(last_run_at)) AS first, max(last_run_at) AS last
         FROM _ayb_jobs
         WHERE state = 'running' AND limited_by IS NOT NULL
         GROUP BY limited_by, limited_key
@@ -67,7 +68,7 @@ LIST_HELD = """
         ) AS due
     )
     SELECT name::text, key::text, types::text[], jobs AS running, most,
-        extract(epoch FROM now() - first)::float8 AS held_s, waiting, waited_s::float8
+        greatest(extract(epoch FROM now() - first), 0)::float8 AS held_s, waiting, waited_s::float8
     FROM behind
     WHERE waited_s >= %(since_s)s
     ORDER BY waited_s DESC, name, key

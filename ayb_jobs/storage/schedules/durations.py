@@ -11,7 +11,8 @@ TYPICAL_SECONDS = """
         FROM (
             SELECT started_at, ended_at
             FROM _ayb_job_executions AS execution
-            WHERE execution.schedule_id = schedule.id AND outcome = 'completed' AND isfinite(started_at) AND isfinite(ended_at)
+            WHERE execution.schedule_id = schedule.id AND outcome = 'completed'
+                AND started_at BETWEEN '0001-01-01' AND '9999-12-31' AND ended_at BETWEEN '0001-01-01' AND '9999-12-31'
             ORDER BY ended_at DESC
             LIMIT 20
         ) AS latest
