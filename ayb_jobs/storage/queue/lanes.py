@@ -6,12 +6,13 @@ from the bottom, which comes now and then (`runtime.jobs.sweep`).
 """
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from psycopg.errors import ProgramLimitExceeded
 from psycopg.pq import TransactionStatus
 
+from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.storage.array_text import text_array
 from ayb_jobs.storage.arrays import numbers_array, plain_array
 from ayb_jobs.storage.database import Connection
@@ -21,7 +22,7 @@ NO_FLOOR = ("-infinity", "00000000-0000-0000-0000-000000000000")
 # More than any limit: a lane's share of a batch, and the room of its queue, if nothing is known of them.
 ANY_NUMBER = 1_000_000
 # The text of instants sorts as they do, in a zone without summer time, which the loops' connections are set to.
-BY_TURN = attrgetter("priority", "run_at_text", "id")
+BY_TURN = itemgetter(*map(LeasedJob._fields.index, ("priority", "run_at_text", "id")))
 
 
 class Lane(NamedTuple):

@@ -8,7 +8,7 @@ statistics say that nothing runs, and then reads all of it for each batch.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.model.job import LeasedJob, as_leased
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.lanes import (
     ANY_NUMBER,
@@ -111,7 +111,7 @@ def lease_jobs(
         values = lane_values(lanes, types, limit)
     values |= {"worker_id": worker_id, "lease_s": lease_s}
     rows = with_care(conn, lambda care: conn.execute(careful if care else plain, values).fetchall())
-    return sorted(map(LeasedJob._make, rows), key=BY_TURN)
+    return list(map(as_leased, sorted(rows, key=BY_TURN)))
 
 
 # What `payload_text` holds at most if it is the whole payload.
