@@ -94,11 +94,15 @@ class LogSubscriber:
             burst.count(Counter(name.partition(".")[2] for name, _ in lines[allowed:]), now)
 
     def _settled(self, event: events.JobsSettled) -> None:
-        """Write a batch of endings. Tens of thousands come each second, so that the usual one costs a comparison."""
-        others = [ending for ending in event.settlements if ending.outcome is not Outcome.COMPLETED]
-        completed = len(event.settlements) - len(others)
+        """Write a batch of endings. Tens of thousands come each second: tallies tell whether to look at each."""
+        completed = sum(tally.ended(Outcome.COMPLETED) for tally in event.tallies.values())
         if completed:
             self._completed(event, completed)
+        if completed < len(event.settlements):
+            self._not_completed(event)
+
+    def _not_completed(self, event: events.JobsSettled) -> None:
+        others = [ending for ending in event.settlements if ending.outcome is not Outcome.COMPLETED]
         for burst, good in ((self._successes, True), (self._failures, False)):
             lines = [settled_line(ending) for ending in others if went_well(ending) is good]
             if lines:

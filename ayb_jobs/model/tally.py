@@ -20,6 +20,10 @@ class Tally(NamedTuple):
         """Return how many jobs came to this state."""
         return sum(count for (after, _), count in self.counts.items() if after is state)
 
+    def ended(self, outcome: Outcome) -> int:
+        """Return how many attempts ended so."""
+        return sum(count for (_, how), count in self.counts.items() if how is outcome)
+
 
 def tallied_by_type(settlements: Sequence[Settlement]) -> Mapping[str, Tally]:
     """Add up endings column by column: next to no step of Python's own for each job if all are of one type."""

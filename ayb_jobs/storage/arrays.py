@@ -50,4 +50,4 @@ def numbers_array(numbers: Sequence[float | None]) -> str:
     """Write an array of numbers and nulls; an empty one if all are null, since `unnest` makes up for it."""
     if numbers.count(None) == len(numbers):
         return "{}"
-    return plain_array(["NULL" if number is None else str(number) for number in numbers])
+    return plain_array(["NULL" if number is None else f"{number}" for number in numbers])

@@ -4,7 +4,7 @@ import threading
 import time
 
 from ayb_jobs.events import AlertsDelivered, AlertsUndelivered, Emit, JobsLeased, JobsSettled
-from ayb_jobs.model.job import JobState
+from ayb_jobs.model.lifecycle import COMPLETED
 from ayb_jobs.runtime.chores.courier import TURN_S, ping_address
 from ayb_jobs.runtime.chores.posting import host_of, post
 from ayb_jobs.runtime.chores.transactions import Transactions
@@ -36,7 +36,7 @@ class Pinger:
             case JobsLeased():
                 self._note("/start", {job.schedule_id for job in event.jobs})
             case JobsSettled():
-                completed = {each.job.schedule_id for each in event.settlements if each.state is JobState.COMPLETED}
+                completed = {each.job.schedule_id for each in event.settlements if each.state is COMPLETED}
                 self._note("", completed)
             case _:
                 pass
