@@ -193,13 +193,14 @@ def slots_for(
     executors = executors_for(buffer)
     buffer.resize(len(executors))
     numbers = count(1)
+    find = {job_type.name: job_type for job_type in around.registry.types()}.get
 
     def make(executor: Threads | Processes) -> Slot:
         return Slot(
             name=f"{name}-{next(numbers)}",
             buffer=buffer,
-            find=around.registry.get,
-            executors={"process" if isinstance(executor, Processes) else "thread": executor.run},
+            find=find,
+            execute=executor.run,
             attempts=around.attempts,
             payloads=around.payloads,
             emit=around.emit,

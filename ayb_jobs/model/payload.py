@@ -53,21 +53,12 @@ def _unfit(value: Any, name: str, error: Exception | None) -> InvalidInput:
     return InvalidInput(fault or f"{name} is not JSON: {error}", field=name)
 
 
-def decode_payload(text: str | None) -> Any:
+def decode_payload(text: str | None, scan: Callable[[str, int], tuple[Any, int]] = scan_stored) -> Any:
     """Return a stored payload as a Python value, with a float for each fraction.
 
     Raises `PayloadUndecodable` for what jsonb stores but Python refuses: nesting beyond the recursion limit, numbers of
     more digits than Python converts. None stands for a text that is too large.
     """
-    return _decoded(text, scan_stored)
-
-
-def decode_payload_exactly(text: str | None) -> Any:
-    """Do what `decode_payload` does, with a Decimal for each fraction, so that it is stored again with all digits."""
-    return _decoded(text, scan_exactly)
-
-
-def _decoded(text: str | None, scan: Callable[[str, int], tuple[Any, int]]) -> Any:
     if text is None:
         raise PayloadUndecodable("the payload cannot be decoded: it is too large as text")
     try:
@@ -77,3 +68,8 @@ def _decoded(text: str | None, scan: Callable[[str, int], tuple[Any, int]]) -> A
     except (StopIteration, ValueError) as error:
         raise PayloadUndecodable(f"the payload cannot be decoded: {error}") from None
     return value
+
+
+def decode_payload_exactly(text: str | None) -> Any:
+    """Do what `decode_payload` does, with a Decimal for each fraction, so that it is stored again with all digits."""
+    return decode_payload(text, scan_exactly)

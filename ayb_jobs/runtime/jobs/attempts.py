@@ -84,9 +84,11 @@ class Attempts:
         if held.abandoned or context.settled:
             self._tell_late(held)
             return
-        if isinstance(result, Cancel):
+        if result is not None and isinstance(result, Cancel):
             result = Cancel(masked(result.reason, self.services.mask))
-        self._hand_over(held, settle_result(held.job, result, held.started, ended, reported=context.records_processed))
+        # What `_hand_over` does: each job comes by here.
+        self._settle(held, settle_result(held.job, result, held.started, ended, reported=context.records_processed))
+        held.handed_over = True
 
     def raised(self, held: Held, context: JobContext, error: BaseException, started: float, ended: float) -> None:
         """Hand over what a handler raised."""

@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from ayb_jobs import failpoints
 from ayb_jobs.events import Emit, JobsSettled, LeasesLost
 from ayb_jobs.model.backoff import Backoff
+from ayb_jobs.model.job import LAST_PRIORITY
 from ayb_jobs.model.lifecycle import Settlement, settle_failure
 from ayb_jobs.redact import redact
 from ayb_jobs.runtime.aside import Aside
@@ -81,7 +82,7 @@ class Completer:
         held.ended = True
         if settlement.error is not None:
             settlement = settlement._replace(error=self._redact(settlement.error))
-        if settlement.job.is_limited:
+        if settlement.job.priority > LAST_PRIORITY:  # it `is_limited`; asked so, it costs no call
             self._hurried = self._asleep = True
         self._ended.append(settlement)
         if self._asleep:

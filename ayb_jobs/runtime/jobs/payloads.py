@@ -35,7 +35,8 @@ class Payloads:
     @staticmethod
     def are_left(job: LeasedJob) -> bool:
         """Tell whether leasing left this job's payload in the database, or cut it."""
-        return job.payload_text is None or len(job.payload_text) > LONGEST_LEASED_PAYLOAD
+        text = job.payload_text
+        return text is None or len(text) > LONGEST_LEASED_PAYLOAD
 
     def fetch(self, job: LeasedJob, give_up: Callable[[], bool]) -> Fetched | None:
         """Return the job with its payload, once there is room for it; None if its lease is lost, or `give_up` says so.

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 from ayb_jobs import failpoints
@@ -30,7 +30,7 @@ NEWEST = 0.1
 class Slot:
     """One place for a handler: a thread that takes jobs from the buffer until it is closed.
 
-    `executors` are what can run a handler, by name. `take` waits for the next job; if not given, the buffer does.
+    `execute` runs its handlers. `take` waits for the next job; if not given, the buffer does.
     Whatever fails, the thread goes on: it tells the failure, gives the job an ending, and pauses for a moment.
     """
 
@@ -40,7 +40,7 @@ class Slot:
         name: str,
         buffer: Buffer,
         find: Callable[[str], JobType | None],
-        executors: Mapping[str, Executor],
+        execute: Executor,
         attempts: Attempts,
         payloads: Payloads,
         emit: Emit,
@@ -49,7 +49,7 @@ class Slot:
         self._buffer = buffer
         self._take = take or buffer.take
         self._find = find
-        self._executors = executors
+        self._execute = execute
         self._attempts = attempts
         self._paused = attempts.paused
         self._payloads = payloads
@@ -173,7 +173,7 @@ class Slot:
         self._current = held
         try:
             failpoints.reach(failpoints.BEGUN)
-            result = as_result(self._executors[job_type.executor](job_type, context) if job_type else unknown(job))
+            result = as_result(self._execute(job_type, context) if job_type else unknown(job))
             failpoints.reach(failpoints.ENDED)
         except BaseException as error:  # even SystemExit ends an attempt, not the daemon
             self._attempts.raised(held, context, error, held.started, self._note_end(held.started))

@@ -46,7 +46,7 @@ class Scene:
             name="slot",
             buffer=self.buffer,
             find=lambda _: find(self),
-            executors={"thread": Threads().run},
+            execute=Threads().run,
             attempts=Attempts(
                 services=ContextServices(database=Database(NEVER_REACHED), lease_s=60, logger=silent_logger()),
                 backoff=Backoff(),
