@@ -37,6 +37,8 @@ class Tail:
 
     def text(self, mask: Callable[[str], str]) -> str:
         """Return the text, from the beginning of a line on, without secrets and controls, in at most 64 KiB."""
+        if not self._kept:
+            return ""
         if len(self._kept) > MOST_KEPT:
             self._cut()
         text = self._kept.decode("utf-8", "replace")

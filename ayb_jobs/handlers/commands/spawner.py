@@ -117,10 +117,6 @@ class Process:
         """Its process id."""
         return self.popen.pid
 
-    def died(self) -> bool:
-        """Tell whether it has ended by itself."""
-        return self.popen.poll() is not None
-
 
 class Spawner:
     """Starts commands by way of its processes. Threads may share it.
@@ -182,9 +178,6 @@ class Spawner:
     def _least_busy(self) -> Process:
         """Return the process that has the fewest commands, and count one more."""
         with self._lock:
-            for died in [process for process in self._processes if process.died()]:
-                self._processes.remove(died)
-                died.requests.close()
             process = min(self._processes, key=lambda process: process.commands, default=None)
             if process is None or (process.commands and len(self._processes) < MOST_PROCESSES):
                 process = self._another(process)

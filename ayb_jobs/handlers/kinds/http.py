@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Literal
 
 from ayb_jobs.config import JobTypeSettings
@@ -16,13 +17,13 @@ from ayb_jobs.handlers.kinds.kind import Kind
 from ayb_jobs.handlers.kinds.payloads import payload_with_defaults
 from ayb_jobs.handlers.requests.answers import MOST_LATER_S, SUCCESS, Gone, refused
 from ayb_jobs.model.digits import exact
+from ayb_jobs.model.instants import instant, instant_text
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.payload import encode_json
 from ayb_jobs.model.results import MAX_RESULT_BYTES, Result, Returned
 from ayb_jobs.model.web_address import is_http
 from ayb_jobs.storage.queue.executions import put_off_s
 from ayb_jobs.tracing import current_traceparent, known_traceparent
-from ayb_jobs.wire.text import Stored, object_text
 
 
 class HttpSettings(JobTypeSettings):
@@ -137,20 +138,22 @@ def has_been_put_off(ctx: AsyncJobContext) -> bool:
 
 def body_of(job: LeasedJob, payload: str) -> str:
     """Return the JSON that is posted: what a webhook is by the standard, and of which job it is."""
-    about = object_text(
-        {
-            "id": job.id,
-            "attempt": job.attempt,
-            "maxAttempts": job.max_attempts,
-            "queue": job.queue,
-            "runAt": job.run_at,
-            "scheduledFor": job.scheduled_for,
-            "scheduleId": job.schedule_id,
-        }
+    about = (
+        f'"id":"{job.id}","attempt":{job.attempt},"maxAttempts":{job.max_attempts},'
+        f'"queue":{quoted(job.queue)},"runAt":"{rfc_3339(job.run_at_text)}"'
     )
-    return object_text(
-        {"type": job.type, "timestamp": datetime.now(UTC), "data": Stored(payload), "job": Stored(about)}
-    )
+    if job.scheduled_for_text is not None:
+        about += f',"scheduledFor":"{rfc_3339(job.scheduled_for_text)}"'
+    if job.schedule_id is not None:
+        about += f',"scheduleId":"{job.schedule_id}"'
+    now = instant_text(datetime.now(UTC))
+    return f'{{"type":{quoted(job.type)},"timestamp":"{now}","data":{payload},"job":{{{about}}}}}'
+
+
+@lru_cache(maxsize=256)
+def rfc_3339(stored: str) -> str:
+    """Return an instant in UTC as RFC 3339, from PostgreSQL's text. Jobs that were enqueued together share theirs."""
+    return instant_text(instant(stored))
 
 
 def headers_of(job: LeasedJob) -> Mapping[str, str]:

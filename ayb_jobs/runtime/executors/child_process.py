@@ -25,6 +25,7 @@ LOOK_S = 0.1
 # How long the end of a child that was killed is waited for: one that waits for a disk cannot end.
 END_S = 5.0
 READ_BYTES = 64 * 1024
+decoded = json.JSONDecoder().decode
 
 
 class Child:
@@ -107,8 +108,8 @@ class Child:
             else:
                 return None
         try:
-            message = json.loads(self._lines.popleft())
-        except ValueError:
+            message = decoded(self._lines.popleft().decode())
+        except ValueError:  # neither JSON nor UTF-8, perhaps
             raise ChildDied(self.death()) from None
         if isinstance(message, dict):
             return message
