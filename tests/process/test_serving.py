@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+import socket
 import threading
 from asyncio import CancelledError
 from contextlib import suppress
@@ -109,6 +110,8 @@ def test_a_server_that_cannot_serve_again_needs_a_restart_in_the_end(monkeypatch
 
     server = ApiServer(build, "127.0.0.1", 0)
     server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10):
+        pass
     (age,) = eventually(lambda: [age for age in loop_ages([server]) if age.needs_restart])
     assert (age.name, age.failing) == ("http", True)
     server.stop()

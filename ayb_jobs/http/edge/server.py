@@ -1,8 +1,9 @@
-"""The API's own thread: listening at once, answering as soon as the application is built."""
+"""The API's own thread: it listens at once, and builds the application once somebody asks for something."""
 
 import asyncio
 import contextlib
 import errno
+import select
 import socket
 import threading
 import time
@@ -22,7 +23,8 @@ LONGEST_RETRY_S = 60.0
 class ApiServer:
     """Serves an application at one address, in a thread of its own.
 
-    `app_factory` is called in that thread, so that a daemon need not wait for its imports. `stopping` is set when the
+    `app_factory` is called in that thread once a first client has connected: what it imports takes half a second, and a
+    third of the memory of a daemon whose API nobody asks. `stopping` is set when the
     server stops, for streams that would otherwise go on. `on_failure` is told where the application could not be built
     or the server ended by itself; the daemon goes on without it. To health checks it is a loop like the daemon's own.
     """
@@ -48,7 +50,9 @@ class ApiServer:
         self._first: socket.socket | None = None
         self._server: Any = None
         self._down_since = 0.0
-        self._has_failed = False
+        self._has_failed = self._awaits_client = False
+        self._told: socket.socket | None = None
+        self._tell: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -74,7 +78,9 @@ class ApiServer:
 
     @property
     def _is_up(self) -> bool:
-        return self._stopping.is_set() or (self._server is not None and self._server.started)
+        if self._stopping.is_set() or self._awaits_client:
+            return True
+        return self._server is not None and self._server.started
 
     def start(self) -> None:
         """Listen; raises `PortInUse` or `ConfigError`, naming api.host or api.port, if that address cannot be had.
@@ -83,6 +89,7 @@ class ApiServer:
         """
         self._socket = self._first = listening_socket(self._host, self._port)
         self._port = self._socket.getsockname()[1]
+        self._told, self._tell = socket.socketpair()
         self._down_since = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="ayb-http", daemon=True)
         self._thread.start()
@@ -90,13 +97,17 @@ class ApiServer:
     def stop(self) -> None:
         """Stop listening, let running requests end for up to 5 s, and wait for the thread. May come twice."""
         self._stopping.set()
+        if self._tell is not None:
+            with contextlib.suppress(OSError):  # closed by an earlier stop
+                self._tell.send(b"!")
         if self._server is not None:
             self._server.stop()
         if self._thread is not None:
             self._thread.join(STOP_S + 2)
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
+        for one in (self._socket, self._told, self._tell):
+            if one is not None:
+                with contextlib.suppress(OSError):
+                    one.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -134,6 +145,10 @@ class ApiServer:
         self._has_failed = True
 
     def _serve_once(self, listening: socket.socket) -> None:
+        if not self._has_failed:
+            self._await_client(listening)
+        if self._stopping.is_set():
+            return
         app = self._app_factory()
         # uvicorn, like FastAPI, takes time to import, which must not delay the first job.
         from ayb_jobs.http.edge.serving import bounded_server  # noqa: PLC0415 - see above
@@ -144,6 +159,19 @@ class ApiServer:
         asyncio.run(_serve_to_the_end(self._server, listening))
         if not self._stopping.is_set():
             raise RuntimeError("the server ended by itself")
+
+    def _await_client(self, listening: socket.socket) -> None:
+        """Wait until somebody connects, or a stop is asked for."""
+        waiting = select.poll()  # unlike select, it takes descriptors of any number
+        for one in (listening, self._told):
+            if one is not None:
+                waiting.register(one, select.POLLIN)
+        self._awaits_client = True
+        try:
+            waiting.poll()
+        finally:
+            self._down_since = time.monotonic()
+            self._awaits_client = False
 
 
 async def _serve_to_the_end(server: Any, listening: socket.socket) -> None:

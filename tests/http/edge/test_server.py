@@ -58,6 +58,33 @@ def test_it_serves_at_the_address_that_it_tells(host: str) -> None:
         httpx.get(server.url, verify=NO_AUTHORITIES)
 
 
+def test_nothing_is_built_before_somebody_asks_and_meanwhile_it_is_healthy() -> None:
+    built = threading.Event()
+
+    def build() -> Any:
+        built.set()
+        return hello
+
+    server = ApiServer(build, "127.0.0.1", 0)
+    server.start()
+    try:
+        eventually(lambda: server._awaits_client)
+        assert (built.is_set(), server.failing, server.overdue_s) == (False, False, 0.0)
+        assert httpx.get(server.url, timeout=10, verify=NO_AUTHORITIES).text == "hello"
+        assert built.is_set()
+    finally:
+        server.stop()
+
+
+def test_a_server_that_nobody_has_asked_stops_at_once() -> None:
+    before = api_threads()
+    server = ApiServer(lambda: hello, "127.0.0.1", 0)
+    server.start()
+    eventually(lambda: server._awaits_client)
+    server.stop()
+    assert api_threads() == before
+
+
 def test_requests_that_come_early_wait_for_the_application() -> None:
     may_build = threading.Event()
 
@@ -84,6 +111,7 @@ def test_an_application_that_cannot_be_built_is_told_and_nobody_waits() -> None:
 
     server = ApiServer(build, "127.0.0.1", 0, on_failure=failures.append)
     server.start()
+    knock(server)
     eventually(lambda: failures)
     with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):  # at once, not by the client's patience
         httpx.get(server.url, timeout=60, verify=NO_AUTHORITIES)
@@ -102,6 +130,7 @@ def test_a_server_that_something_ends_is_told_and_started_again(monkeypatch: pyt
 
     server = ApiServer(build, "127.0.0.1", 0, on_failure=failures.append)
     server.start()
+    knock(server)
     eventually(lambda: len(failures) == 3)
     assert eventually(lambda: answers(server.url))
     server.stop()
@@ -121,9 +150,16 @@ def test_a_server_outlives_even_what_fails_while_it_tells(monkeypatch: pytest.Mo
 
     server = ApiServer(build, "127.0.0.1", 0, on_failure=tell)
     server.start()
+    knock(server)
     assert eventually(lambda: answers(server.url))
     assert not server.failing
     server.stop()
+
+
+def knock(server: ApiServer) -> None:
+    """Connect, and ask for nothing."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10):
+        pass
 
 
 def answers(url: str) -> bool:
@@ -143,6 +179,7 @@ def test_stopping_before_the_application_is_built_ends_the_thread() -> None:
 
     server = ApiServer(build, "127.0.0.1", 0)
     server.start()
+    knock(server)
     assert api_threads() != before
     threading.Timer(0.2, may_build.set).start()
     server.stop()
