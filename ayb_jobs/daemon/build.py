@@ -36,6 +36,7 @@ from ayb_jobs.runtime.fleet.lifeline import LifelineKeeper
 from ayb_jobs.runtime.fleet.limit_watch import LimitWatch
 from ayb_jobs.runtime.fleet.pause_watch import PauseWatch
 from ayb_jobs.runtime.fleet.recoverer import Recoverer
+from ayb_jobs.runtime.hearing import Hearing
 from ayb_jobs.runtime.jobs.attempts import Attempts, Endings
 from ayb_jobs.runtime.jobs.batch_resolver import BatchResolver
 from ayb_jobs.runtime.jobs.completer import Completer
@@ -93,7 +94,7 @@ def build(
     direct_url = config.database.direct_url or url
     lease_s = jobs.lease_duration_s
     daemon = describe(config, registry, worker_id)
-    bells = Bells()
+    bells, hearing = Bells(), Hearing()
     database = open_database(config, url)
     in_flight = InFlight()
     mask = Redactor(config.secrets())
@@ -179,7 +180,6 @@ def build(
         ring=bells.producer.ring,
         announce=heartbeat.announce,
     )
-    events.subscribe(producer.hear)
     # Beside what runs.
     lease_keeper = LeaseKeeper(
         database=database, in_flight=in_flight, emit=emit, lease_s=lease_s, wake=bells.lease_keeper.ring
@@ -192,11 +192,11 @@ def build(
         chance=random.random,
         lease_s=lease_s,
         stopping_s=partial(stopping_s, registry),
+        wake=bells.watchdog.ring,
     )
-    resolver = Resolver(database=database, emit=emit, wake=bells.resolver.ring)
-    events.subscribe(resolver.hear)
-    batch_resolver = BatchResolver(database=database, emit=emit, wake=bells.batch_resolver.ring)
-    events.subscribe(batch_resolver.hear)
+    resolver = Resolver(database=database, emit=emit, wake=bells.resolver.ring, hearing=hearing)
+    batch_resolver = BatchResolver(database=database, emit=emit, wake=bells.batch_resolver.ring, hearing=hearing)
+    heartbeat.on_edges, heartbeat.on_batches = resolver.seen, batch_resolver.seen
     # The fleet.
     pauses = PauseWatch(
         database=database, worker_id=worker_id, paused=paused, in_flight=in_flight, on_change=producer.begin_anew
@@ -219,8 +219,10 @@ def build(
         max_crashes=jobs.max_crashes,
         lease_s=lease_s,
         wake=bells.lifeline.ring,
+        on_dead=(resolver.told, batch_resolver.told),
     )
-    events.subscribe(lifeline.hear)
+    for hear in (producer.hear, watchdog.hear, resolver.hear, batch_resolver.hear, lifeline.hear):
+        events.subscribe(hear)
     recoverer = Recoverer(database=database, emit=emit, backoff=backoff, max_crashes=jobs.max_crashes, lease_s=lease_s)
     notifier = Notifier(
         url=direct_url,
@@ -239,6 +241,7 @@ def build(
             DRAIN_ASKED: bells.heartbeat.ring,
         },
         on_ended=(resolver.ended, batch_resolver.ended),
+        hearing=hearing,
     )
     # Chores.
     pruner = Pruner(database=database, retention=config.retention, emit=emit, stopping=draining)
@@ -247,7 +250,7 @@ def build(
 
     loops = [
         Loop("lease keeper", lease_keeper.tick, emit, bell=bells.lease_keeper),
-        Loop("watchdog", watchdog.tick, emit),
+        Loop("watchdog", watchdog.tick, emit, bell=bells.watchdog),
         Loop("completer", completer.tick, emit, bell=bells.completer),
         Loop("producer", producer.tick, emit, bell=bells.producer),
         Loop("resolver", resolver.tick, emit, bell=bells.resolver),

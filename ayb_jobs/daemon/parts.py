@@ -29,6 +29,7 @@ class Bells:
     producer: Bell = field(default_factory=Bell)
     completer: Bell = field(default_factory=Bell)
     lease_keeper: Bell = field(default_factory=Bell)
+    watchdog: Bell = field(default_factory=Bell)
     heartbeat: Bell = field(default_factory=Bell)
     lifeline: Bell = field(default_factory=Bell)
     resolver: Bell = field(default_factory=Bell)

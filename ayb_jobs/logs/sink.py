@@ -1,6 +1,7 @@
 """Writes lines to a file descriptor from a thread of its own, so that nobody ever waits for a log."""
 
 import contextlib
+import math
 import os
 import select
 import threading
@@ -18,7 +19,8 @@ class Sink:
     """Takes lines at once and writes them when it can.
 
     Lines that find the queue full, or whose write fails, are dropped and counted; once writing works again
-    `on_dropped` is called with their number. `on_tick` is called about once a second. Both run in the writing thread.
+    `on_dropped` is called with their number. `on_tick` is called about once a second, from a line that is written until
+    a second has passed without one. Both run in the writing thread.
     With `fd` None every line is dropped.
     """
 
@@ -57,14 +59,16 @@ class Sink:
         return self._ended and not self._dropped
 
     def _run(self) -> None:
-        next_tick = time.monotonic() + TICK_S
+        next_tick, is_quiet = math.inf, True
         closing = False
         while not closing:
-            lines, closing = self._take(max(0.0, next_tick - time.monotonic()))
+            lines, closing = self._take(next_tick - time.monotonic())
             self._write(lines)
+            if lines:
+                next_tick, is_quiet = min(next_tick, time.monotonic() + TICK_S), False
             if closing or time.monotonic() >= next_tick:
                 _quietly(self.on_tick)
-                next_tick = time.monotonic() + TICK_S
+                next_tick, is_quiet = math.inf if is_quiet else time.monotonic() + TICK_S, True
         lines, _ = self._take(0)  # what the last tick said, and what came after the end
         self._write(lines)
         self._ended = True
@@ -72,11 +76,11 @@ class Sink:
             os.close(self._fd)
 
     def _take(self, wait_s: float) -> tuple[list[str], bool]:
-        """Return lines that wait, and whether the end was among them; an empty list after `wait_s` seconds."""
+        """Return lines that wait, and whether the end was among them; no lines after `wait_s` seconds without one."""
         lines: list[str] = []
         closing = False
         try:
-            item = self._lines.get(timeout=wait_s)
+            item = self._lines.get(timeout=None if wait_s == math.inf else max(0.0, wait_s))
             while True:
                 if item is None:
                     closing = True

@@ -8,6 +8,7 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from ayb_jobs.events import Emit, NotificationsAvailable, NotificationsUnavailable
+from ayb_jobs.runtime.hearing import Hearing
 from ayb_jobs.storage.database import Timeouts
 from ayb_jobs.storage.listener import Listener, NotificationsBlocked
 
@@ -33,6 +34,7 @@ class Notifier:
     After each, `on_any` is called, then `look`, which returns the seconds until it wants to be called again although
     nothing is heard. For notifications that say a word of `on_word`, what stands there is called first; `on_ended` get
     the ids of jobs that ended elsewhere. All else is called once it listens: what was said before was not heard.
+    `hearing` says whether it does.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Notifier:
         on_any: Callable[[], None] = lambda: None,
         on_word: Mapping[str, Callable[[], None]] = MappingProxyType({}),
         on_ended: Sequence[Callable[[str], None]] = (),
+        hearing: Hearing | None = None,
     ) -> None:
         self._url = url
         self._name = name
@@ -55,6 +58,7 @@ class Notifier:
         self._on_any = on_any
         self._on_word = on_word
         self._on_ended = on_ended
+        self._hearing = hearing or Hearing()
         self._listener: Listener | None = None
         self._last_answer = 0.0
         self._look_again = math.inf
@@ -98,6 +102,7 @@ class Notifier:
         self._interrupt.close()
 
     def _disconnect(self) -> None:
+        self._hearing.now = False
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -116,6 +121,7 @@ class Notifier:
     def _connect(self) -> Listener:
         listener = Listener(self._url, name=self._name, timeouts=self._timeouts)
         self._listener = listener
+        self._hearing.now = True
         self._last_answer = -math.inf  # to be probed at once
         # Whatever was said while nobody listened was not heard.
         for act in self._on_word.values():

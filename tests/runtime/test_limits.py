@@ -16,7 +16,7 @@ from ayb_jobs.events import JobsReleased
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.limits import NewLimit
-from ayb_jobs.runtime.fleet import limit_watch
+from ayb_jobs.runtime.fleet import heartbeat
 from ayb_jobs.runtime.jobs import held_limits, limited_look
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
@@ -142,7 +142,7 @@ def test_removing_a_limit_lets_go_what_waits_under_it(database_url: str, conn: C
 def test_a_job_that_is_queued_again_under_a_limit_that_was_removed_runs(
     database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limit_watch, "RETRIED_S", 0.1)
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
     handlers = Handlers()
     limit(conn, max_running=1)
     with running(database_url, registry=handlers.registry):

@@ -39,7 +39,8 @@ class Chore(NamedTuple):
 
 def alert_chores(settings: Alerts, database: Transactions, events: Events) -> dict[str, Chore]:
     """Return the chores of alerting by name: one for each address, so that a slow one delays no other."""
-    pinger = Pinger(database, events.emit, base=settings.ping_url, timeout_s=settings.timeout_s)
+    bell = Bell()
+    pinger = Pinger(database, events.emit, base=settings.ping_url, timeout_s=settings.timeout_s, wake=bell.ring)
     events.subscribe(pinger)
     addresses: dict[str, Address] = {
         f"webhook {number}": Webhook(url, secrets=settings.webhook_secrets, timeout_s=settings.timeout_s)
@@ -49,7 +50,7 @@ def alert_chores(settings: Alerts, database: Transactions, events: Events) -> di
     couriers = {name: Chore(Courier(database, at, events.emit).tick, Bell()) for name, at in addresses.items()}
     rings = {address.key: couriers[name].bell.ring for name, address in addresses.items()}
     alerter = Alerter(database, events.emit, rings)
-    return {"alerter": Chore(alerter.tick, Bell()), "pinger": Chore(pinger.tick, Bell()), **couriers}
+    return {"alerter": Chore(alerter.tick, Bell()), "pinger": Chore(pinger.tick, bell), **couriers}
 
 
 class Step(NamedTuple):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from ayb_jobs.events import AlertsDelivered, AlertsUndelivered, Emit, JobsLeased, JobsSettled
 from ayb_jobs.model.lifecycle import COMPLETED
@@ -10,22 +11,35 @@ from ayb_jobs.runtime.chores.posting import host_of, post
 from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.storage.schedules.alerts import ping_targets
 
+# So often at most: a schedule that fires all the time costs one ping of each kind in a turn.
 PING_S = 1.0
+# It is woken once a ping waits.
+FOR_EVER_S = 3600.0 * 24
 MOST_TRIES = 3
 
 
 class Pinger:
     """Pings a schedule's address when a job of it starts and when one succeeds.
 
-    Subscribe it to the events. Only the latest of each kind waits for each schedule, so that a dead address costs
-    nothing but its own timeouts.
+    Subscribe it to the events, and call `tick` once it calls `wake`. Only the latest of each kind waits for each
+    schedule, so that a dead address costs nothing but its own timeouts.
     """
 
-    def __init__(self, database: Transactions, emit: Emit, *, base: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        database: Transactions,
+        emit: Emit,
+        *,
+        base: str,
+        timeout_s: float,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
         self._emit = emit
         self._base = base
         self._timeout_s = timeout_s
+        self._wake = wake
+        self._rests = True
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], int] = {}
         self._failing: set[str] = set()
@@ -46,11 +60,19 @@ class Pinger:
             for schedule_id in schedule_ids:
                 if schedule_id is not None:
                     self._waiting[schedule_id, path] = 0
+            wakes = self._rests and bool(self._waiting)
+            self._rests = self._rests and not wakes
+        if wakes:
+            self._wake()
 
     def tick(self) -> float:
-        """Send what waits, each ping up to three times; return the seconds until the next turn."""
+        """Send what waits, each ping up to three times; return the seconds until the next turn.
+
+        It rests once a turn finds nothing: so a second lies between two turns that send.
+        """
         with self._lock:
             waiting, self._waiting = self._waiting, {}
+            self._rests = not waiting
         if waiting:
             try:
                 with self._database.transaction() as conn:
@@ -67,7 +89,7 @@ class Pinger:
                     self._ping(url, schedule_id, path, tries)
                 elif url:
                     self._put_back(schedule_id, path, tries)
-        return PING_S
+        return PING_S if waiting else FOR_EVER_S
 
     def _put_back(self, schedule_id: str, path: str, tries: int) -> None:
         with self._lock:

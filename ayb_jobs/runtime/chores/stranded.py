@@ -9,12 +9,12 @@ from ayb_jobs.runtime.chores.transactions import Transactions
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.queue.successors import find_stranded, free_stranded
 
-LOOK_S = 10.0
+LOOK_S = 20.0
 BATCH = 500
 
 
 class Stranded:
-    """Looks in `tick`, every ten seconds at most. Jobs that the database refuses to free are set aside."""
+    """Looks in `tick`, every twenty seconds at most. Jobs that the database refuses to free are set aside."""
 
     def __init__(self, database: Transactions, emit: Emit) -> None:
         self._database = database

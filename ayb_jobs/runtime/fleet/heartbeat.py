@@ -24,9 +24,11 @@ class Heartbeat:
     """Keeps the daemon's row fresh in its `tick`, whatever becomes of the other loops.
 
     `on_pauses` is called if the pauses are not those of the last beat, or not those that the daemon confirmed,
-    and `on_limits` likewise. `on_drain` is called with each beat once the daemon is asked to drain, until it does.
+    and `on_limits` likewise, or if jobs wait under limits that are no more. `on_drain` is called with each beat once
+    the daemon is asked to drain, until it does.
     `set_aside` returns the rows that it has set aside, by table and id with the errors, and `find_stuck` the names of
-    the loops that make no progress; it may be set at any time.
+    the loops that make no progress. `on_edges` and `on_batches` are called while jobs wait for others, or sealed
+    batches for their members: those may have come without a notification. These three may be set at any time.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Heartbeat:
         set_aside: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
     ) -> None:
         self.find_stuck: Callable[[], Sequence[str]] = tuple
+        self.on_edges: Callable[[], None] = lambda: None
+        self.on_batches: Callable[[], None] = lambda: None
         self._set_aside = set_aside
         self._on_pauses = on_pauses
         self._on_limits = on_limits
@@ -85,8 +89,12 @@ class Heartbeat:
             self._on_drain()
         if not heard.confirmed or heard.total != self._pauses:
             self._on_pauses()
-        if not heard.limits_confirmed or heard.limits != self._limits:
+        if not heard.limits_confirmed or heard.limits != self._limits or heard.left_under:
             self._on_limits()
+        if heard.edges:
+            self.on_edges()
+        if heard.batches:
+            self.on_batches()
         self._pauses, self._limits = heard.total, heard.limits
         self._look_in_time()
         return HURRIED_BEAT_S if self._told_troubles else BEAT_S

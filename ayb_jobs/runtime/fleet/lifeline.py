@@ -7,7 +7,7 @@ the fence refuses whatever the living peer writes.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ayb_jobs.events import Emit, Event, JobsLeased
 from ayb_jobs.model.backoff import Backoff
@@ -34,7 +34,10 @@ FOR_EVER_S = 3600.0 * 24 * 365
 
 
 class LifelineKeeper:
-    """Keeps the lifeline and looks at the others' in its `tick`."""
+    """Keeps the lifeline and looks at the others' in its `tick`.
+
+    `on_dead` are called once a peer was found dead: whoever finds what it left undone.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class LifelineKeeper:
         max_crashes: int,
         lease_s: float,
         wake: Callable[[], None],
+        on_dead: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._database = database
         self._url = url
@@ -63,6 +67,7 @@ class LifelineKeeper:
         )
         self._lease_s = lease_s
         self._wake = wake
+        self._on_dead = on_dead
         self._line: Lifeline | None = None
         self._held = False
         self._judging_from = 0.0
@@ -146,6 +151,8 @@ class LifelineKeeper:
         if dead:
             self._take_over({worker_id: sign.lease_until for worker_id, sign in dead.items() if sign.lease_until})
             self._bury(dead)
+            for look in self._on_dead:
+                look()
         now = time.monotonic()
         self._buried = {worker_id: until for worker_id, until in self._buried.items() if now < until}
 

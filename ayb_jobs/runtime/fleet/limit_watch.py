@@ -13,14 +13,14 @@ from ayb_jobs.storage.faults import RowUnchanged
 from ayb_jobs.storage.fleet.limits import confirm_limits, watch_limits
 from ayb_jobs.storage.queue.put_under import find_running_beside, put_under
 
-# It is woken: by a notification, or by the heartbeat, which finds that other limits stand than were confirmed.
+# It is woken: by a notification, or by the heartbeat, which finds that other limits stand than were confirmed, or that
+# jobs wait under some that are no more. One that ran or failed under a limit that was removed may be queued again, and
+# nobody says so.
 FOR_EVER_S = 3600.0 * 24
 # How soon it looks again for what keeps it from confirming.
 CONFIRM_S = 0.05
 # How often it looks whether jobs still wait under limits that were removed.
 LEFT_S = 5.0
-# A job that ran or failed under a limit that was removed may be queued again, and nobody says so.
-RETRIED_S = 15.0
 # How soon a job that the database did not let count is tried again.
 FIRST_RETRY_S = 1.0
 
@@ -61,9 +61,7 @@ class LimitWatch:
             self._on_change()
         if seen.confirmed != seen.newest and not self._confirm(seen.newest):
             return CONFIRM_S
-        if seen.types:
-            return FOR_EVER_S
-        return LEFT_S if seen.any else RETRIED_S
+        return LEFT_S if seen.any and not seen.types else FOR_EVER_S
 
     def _confirm(self, newest: int) -> bool:
         held = self._in_flight.all()

@@ -21,6 +21,7 @@ from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.job import JobState
+from ayb_jobs.runtime.hearing import Hearing
 from ayb_jobs.runtime.jobs.careful_writing import CarefulWriting
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.queue.batches import (
@@ -35,7 +36,9 @@ from ayb_jobs.storage.queue.batches import (
 # Batches that one statement looks at or ends.
 BATCH = 200
 SWEEP_S = 1.0
+# Where no notification is heard. Else the heartbeat sees what comes without one.
 IDLE_S = 10.0
+FOR_EVER_S = 3600.0 * 24
 # Members of a batch that is known to go on are followed by one look if they end in close succession: a busy daemon
 # spends a tenth of its time on such looks at most, as long as they are no further apart than the second of these.
 APART_S = 0.01
@@ -53,10 +56,13 @@ class BatchResolver:
     Subscribe `hear` to the events. A sweep of any daemon makes up for a look that an error or a crash prevented.
     """
 
-    def __init__(self, *, database: Database, emit: Emit, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, *, database: Database, emit: Emit, wake: Callable[[], None], hearing: Hearing | None = None
+    ) -> None:
         self._database = database
         self._emit = emit
         self._wake = wake
+        self._hearing = hearing or Hearing()
         self._writing = CarefulWriting(emit, part="batch resolver", table="_ayb_job_batches", locked=BatchesLocked)
         self._touched: dict[str, None] = {}
         self._ended: dict[str, None] = {}
@@ -118,6 +124,11 @@ class BatchResolver:
         self._told = True
         self._wake()
 
+    def seen(self) -> None:
+        """Look unless it is known that batches wait for their members: there are sealed ones."""
+        if not self._waits:
+            self.told()
+
     def tick(self) -> float:
         """Look once at all that is known to have changed; return the seconds until the next look."""
         self._asleep = False
@@ -155,8 +166,11 @@ class BatchResolver:
         elif self._swept == FIRST:
             self._waits = False
         self._swept = page[-1] if len(page) == BATCH else FIRST
-        self._next_sweep = time.monotonic() + (SWEEP_S if self._waits else IDLE_S)
+        self._next_sweep = time.monotonic() + (SWEEP_S if self._waits else self._idle_s())
         self._look(page)
+
+    def _idle_s(self) -> float:
+        return FOR_EVER_S if self._hearing.now else IDLE_S
 
     def _look(self, ids: Sequence[str]) -> None:
         """End those batches of which no member is unfinished; those that cannot be ended are skipped."""

@@ -13,6 +13,7 @@ from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.dependencies import Edge
 from ayb_jobs.model.job import JobState
+from ayb_jobs.runtime.hearing import Hearing
 from ayb_jobs.runtime.jobs.careful_writing import CarefulWriting
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.queue.dependencies import (
@@ -29,7 +30,9 @@ BATCH = 200
 # A sweep looks at so many edges a second, while there are any.
 SWEPT = 1000
 SWEEP_S = 1.0
+# Where no notification is heard. Else the heartbeat sees what comes without one.
 IDLE_S = 10.0
+FOR_EVER_S = 3600.0 * 24
 # Ends that are remembered until they are looked at; the sweep finds those beyond.
 MOST_ENDED = 100_000
 # Children are told in the order of their commits, which is nearly that of their ids.
@@ -44,10 +47,13 @@ class Resolver:
     Subscribe `hear` to the events. A sweep of any daemon makes up for a look that an error or a crash prevented.
     """
 
-    def __init__(self, *, database: Database, emit: Emit, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, *, database: Database, emit: Emit, wake: Callable[[], None], hearing: Hearing | None = None
+    ) -> None:
         self._database = database
         self._emit = emit
         self._wake = wake
+        self._hearing = hearing or Hearing()
         self._writing = CarefulWriting(emit, part="resolver", table="_ayb_jobs", locked=ChildrenLocked)
         self._ended: deque[str] = deque(maxlen=MOST_ENDED)
         self._waits = True
@@ -79,6 +85,11 @@ class Resolver:
         """Look at the newest children: one was enqueued, or what was said may not have been heard."""
         self._told = self._waits = True
         self._wake()
+
+    def seen(self) -> None:
+        """Look unless it is known that jobs wait for others: there are some."""
+        if not self._waits:
+            self.told()
 
     def ended(self, job_id: str) -> None:
         """Look at the children of a job that ended outside. Anybody may say so; what is no id is ignored."""
@@ -132,7 +143,10 @@ class Resolver:
             self._waits = self._told
         self._swept = page.last if page.is_full and page.last is not None else NO_EDGE
         self._resolve(page.ripe)
-        self._next_sweep = time.monotonic() + (SWEEP_S if self._waits else IDLE_S)
+        self._next_sweep = time.monotonic() + (SWEEP_S if self._waits else self._idle_s())
+
+    def _idle_s(self) -> float:
+        return FOR_EVER_S if self._hearing.now else IDLE_S
 
     def _resolve(self, edges: Sequence[Edge]) -> None:
         """Close the edges whose parent has ended; children that cannot be changed are skipped."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ayb_jobs.config.tables import STOPPING_S
-from ayb_jobs.events import Emit, JobOverran, LeasesLost
+from ayb_jobs.events import Emit, Event, JobOverran, JobsLeased, LeasesLost
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.lifecycle import Outcome, Settlement, settle_failure
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
@@ -15,12 +15,15 @@ from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 # Beyond two thirds of a lease another daemon may soon start the job.
 GIVE_UP_AT = 2 / 3
 TURN_S = 0.5
+# While no job is held it rests, until it hears that some were leased.
+FOR_EVER_S = 3600.0 * 24
 
 
 class Watchdog:
     """Looks at every held job in its `tick`.
 
-    `stopping_s` tells how long a handler of a job type may take to end once it was told to stop.
+    Subscribe `hear` to the events: it calls `wake` when the first jobs are held after a rest. `stopping_s` tells how
+    long a handler of a job type may take to end once it was told to stop.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Watchdog:
         chance: Callable[[], float],
         lease_s: float,
         stopping_s: Callable[[str], float] = lambda _: STOPPING_S,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._in_flight = in_flight
         self._settle = settle
@@ -41,11 +45,24 @@ class Watchdog:
         self._chance = chance
         self._lease_s = lease_s
         self._stopping_s = stopping_s
+        self._wake = wake
+        self._rests = False
+
+    def hear(self, event: Event) -> None:
+        """Look again from now on if jobs were leased."""
+        if self._rests and isinstance(event, JobsLeased):
+            self._rests = False
+            self._wake()
 
     def tick(self) -> float:
         """Look once; return the seconds until the next look."""
+        self._rests = True  # before it looks: what is leased from here on is heard of
         now = time.monotonic()
-        for held in self._in_flight.all():
+        held_jobs = self._in_flight.all()
+        if not held_jobs:
+            return FOR_EVER_S
+        self._rests = False
+        for held in held_jobs:
             if held.ended or held.handed_over:
                 continue  # however long its ending waits for the database, it did not overrun; writing tells of its lease
             if not held.lost and now - held.extended >= self._lease_s * GIVE_UP_AT:

@@ -18,6 +18,7 @@ ALIVE_S = 60.0
 MOST_RUNNING = 1000
 
 
+# What an idle daemon would have to ask now and then is asked here at once.
 BEAT = """
     WITH daemon AS (
         INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside, clock_ahead_s,
@@ -42,7 +43,19 @@ BEAT = """
     SELECT coalesce(max(id), 0) IS NOT DISTINCT FROM (SELECT pauses_confirmed FROM daemon), count(*),
         (SELECT coalesce(max(id), 0) FROM _ayb_job_limits) IS NOT DISTINCT FROM (SELECT limits_confirmed FROM daemon),
         (SELECT count(*) FROM _ayb_job_limits),
-        (SELECT drain_requested_at IS NOT NULL FROM daemon)
+        (SELECT drain_requested_at IS NOT NULL FROM daemon),
+        NOT EXISTS (SELECT FROM _ayb_job_limits)
+            AND EXISTS (SELECT FROM _ayb_jobs WHERE state = 'queued' AND limited_by IS NOT NULL),
+        EXISTS (
+            SELECT FROM (
+                SELECT child_id FROM _ayb_job_dependencies WHERE is_open ORDER BY child_id, parent_id LIMIT 1
+            ) AS edge
+        ),
+        EXISTS (
+            SELECT FROM (
+                SELECT id FROM _ayb_job_batches WHERE done_at IS NULL AND sealed_at IS NOT NULL ORDER BY id LIMIT 1
+            ) AS batch
+        )
     FROM _ayb_job_pauses
 """
 
@@ -51,7 +64,7 @@ class Heard(NamedTuple):
     """What a daemon hears as it beats.
 
     Whether it has confirmed the newest pause and the newest limit, how many there are of both, and whether it is to
-    drain.
+    drain. Whether jobs wait under limits that are no more, for other jobs (`edges`), or in a sealed batch.
     """
 
     confirmed: bool
@@ -59,6 +72,9 @@ class Heard(NamedTuple):
     limits_confirmed: bool
     limits: int
     drains: bool
+    left_under: bool
+    edges: bool
+    batches: bool
 
 
 class Troubles(NamedTuple):

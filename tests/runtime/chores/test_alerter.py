@@ -29,7 +29,7 @@ from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.runtime.chores.alerter import WATCH_S, Alerter, alert_chores
 from ayb_jobs.runtime.chores.courier import Courier, FailPings, Webhook
-from ayb_jobs.runtime.chores.pinger import Pinger
+from ayb_jobs.runtime.chores.pinger import PING_S, Pinger
 from ayb_jobs.runtime.narrowing import MOST_REFUSED
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.fleet.daemons import beat
@@ -393,6 +393,25 @@ def test_runs_are_pinged_as_they_start_and_succeed(conn: Conn, database: Databas
     pinger.tick()
     pinger.tick()
     assert receiver.paths() == ["/nightly/start", "/nightly"]
+
+
+def test_the_pinger_rests_until_a_ping_waits_and_a_second_lies_between_two_turns_that_send(
+    conn: Conn, database: Database, receiver: Receiver
+) -> None:
+    schedule_id, woken = add(conn), list[str]()
+    pinger = Pinger(database, lambda _: None, base=receiver.url, timeout_s=5, wake=lambda: woken.append("ping"))
+    assert pinger.tick() > 60
+    pinger(JobsLeased(jobs=[leased(None)]))
+    assert woken == []
+    for _ in range(2):
+        pinger(JobsLeased(jobs=[leased(schedule_id)]))
+    assert woken == ["ping"]
+    assert pinger.tick() == PING_S
+    pinger(JobsLeased(jobs=[leased(schedule_id)]))
+    assert woken == ["ping"], "it was woken before the second was over"
+    assert pinger.tick() == PING_S
+    assert pinger.tick() > 60
+    assert receiver.paths() == ["/nightly/start"] * 2
 
 
 def test_a_ping_outlives_a_failure_of_the_database(conn: Conn, database: Database, receiver: Receiver) -> None:

@@ -1,6 +1,6 @@
 """Peers take over from the dead at once, and from the living never."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import pytest
@@ -27,7 +27,9 @@ def worker(name: str) -> DaemonRecord:
 
 
 @contextmanager
-def keeper(db: Database, name: str, emit: Emit = lambda _: None) -> Iterator[LifelineKeeper]:
+def keeper(
+    db: Database, name: str, emit: Emit = lambda _: None, on_dead: Sequence[Callable[[], None]] = ()
+) -> Iterator[LifelineKeeper]:
     made = LifelineKeeper(
         database=db,
         url=db.url,
@@ -37,6 +39,7 @@ def keeper(db: Database, name: str, emit: Emit = lambda _: None) -> Iterator[Lif
         max_crashes=3,
         lease_s=300.0,
         wake=lambda: None,
+        on_dead=on_dead,
     )
     with closing(made):
         yield made
@@ -49,8 +52,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_dead_peers_jobs_are_due_again_after_two_looks(db: Database, conn: Connection) -> None:
     seen: list[object] = []
+    looks: list[str] = []
     job_id = make_job(conn, "running", worker_id="dead", max_attempts=3)
-    with keeper(db, "alive", seen.append) as alive:
+    with keeper(db, "alive", seen.append, [lambda: looks.append("dead")]) as alive:
         with keeper(db, "dead") as dead:
             dead.tick()
             alive.tick()
@@ -65,6 +69,7 @@ def test_a_dead_peers_jobs_are_due_again_after_two_looks(db: Database, conn: Con
     assert [event.job.id for event in seen if isinstance(event, JobRecovered)] == [job_id]
     assert conn.execute("SELECT id FROM _ayb_job_workers").fetchall() == [("alive",)]
     assert conn.execute("SELECT outcome FROM _ayb_job_executions").fetchall() == [("lost",)]
+    assert looks == ["dead"], "those who find what it left undone were not told once"
 
 
 def test_a_peer_that_lost_its_connection_and_took_it_again_keeps_its_jobs(db: Database, conn: Connection) -> None:

@@ -17,6 +17,7 @@ from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import settle_failure, settle_result
+from ayb_jobs.runtime.hearing import Hearing
 from ayb_jobs.runtime.jobs import batch_resolver as module
 from ayb_jobs.runtime.jobs.batch_resolver import BatchResolver
 from ayb_jobs.storage.connections import Database
@@ -37,7 +38,8 @@ class Resolving:
     def __init__(self, db: Database) -> None:
         self.told: list[Any] = []
         self.woken = 0
-        self.resolver = BatchResolver(database=db, emit=self.told.append, wake=self._wake)
+        self.hearing = Hearing()
+        self.resolver = BatchResolver(database=db, emit=self.told.append, wake=self._wake, hearing=self.hearing)
 
     def _wake(self) -> None:
         self.woken += 1
@@ -63,6 +65,20 @@ def test_jobs_without_a_batch_cost_nothing(resolving: Resolving, conn: Connectio
     make_job(conn)
     resolving.hear_of(lease(conn))
     assert resolving.woken == 0
+
+
+def test_one_that_hears_notifications_looks_when_the_heartbeat_has_seen_something(
+    resolving: Resolving, conn: Connection
+) -> None:
+    resolving.hearing.now = True
+    assert resolving.tick() > 3600
+    made(conn, 1)
+    conn.execute("UPDATE _ayb_jobs SET state = 'completed', completed_at = now()")
+    assert resolving.tick() > 3600, "it looked before it was due"
+    resolving.resolver.seen()
+    assert (resolving.woken, resolving.told) == (1, [])
+    resolving.tick()
+    assert [type(event) for event in resolving.told] == [BatchesDone]
 
 
 def test_an_attempt_that_failed_with_others_left_is_no_end(resolving: Resolving, conn: Connection) -> None:

@@ -11,6 +11,7 @@ from ayb_jobs import NewJob, enqueue, enqueue_many
 from ayb_jobs.events import ChildrenResolved, JobRecovered, JobsCanceled, RowsSetAside
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.job import RecoveredJob
+from ayb_jobs.runtime.hearing import Hearing
 from ayb_jobs.runtime.jobs import resolver as module
 from ayb_jobs.runtime.jobs.resolver import Resolver
 from ayb_jobs.storage.connections import Database
@@ -28,7 +29,8 @@ class Resolving:
     def __init__(self, db: Database) -> None:
         self.told: list[Any] = []
         self.woken = 0
-        self.resolver = Resolver(database=db, emit=self.told.append, wake=self._wake)
+        self.hearing = Hearing()
+        self.resolver = Resolver(database=db, emit=self.told.append, wake=self._wake, hearing=self.hearing)
 
     def _wake(self) -> None:
         self.woken += 1
@@ -48,6 +50,19 @@ def test_while_no_job_waits_for_another_an_end_costs_nothing(resolving: Resolvin
     resolving.resolver.hear(failed("01890000-0000-7000-8000-0000000000ff"))
     assert resolving.woken == 0
     assert resolving.resolver.tick() > 5
+
+
+def test_one_that_hears_notifications_looks_when_the_heartbeat_has_seen_something(
+    resolving: Resolving, conn: Connection
+) -> None:
+    resolving.hearing.now = True
+    assert resolving.resolver.tick() > 3600
+    child_of(conn, make_job(conn, "completed"))
+    assert resolving.resolver.tick() > 3600, "it looked before it was due"
+    resolving.resolver.seen()
+    assert (resolving.woken, resolving.told) == (1, [])
+    resolving.resolver.tick()
+    assert [type(event) for event in resolving.told] == [ChildrenResolved]
 
 
 def test_one_that_was_told_and_finds_that_no_job_waits_costs_nothing_again(resolving: Resolving) -> None:

@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from ayb_jobs.events import JobOverran, LeasesLost
+from ayb_jobs.events import JobOverran, JobsLeased, LeasesLost
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
-from ayb_jobs.runtime.jobs.watchdog import Watchdog
+from ayb_jobs.runtime.jobs.watchdog import TURN_S, Watchdog
 from ayb_jobs.storage.connections import Database
 from tests.factories import leased_job
 from tests.running import Recorder, silent_logger
@@ -45,6 +45,29 @@ def look(in_flight: InFlight) -> list[str]:
         lease_s=LEASE_S,
     ).tick()
     return [job_id for event in recorder.of(LeasesLost) for job_id in event.job_ids]
+
+
+def test_it_rests_while_nothing_is_held_and_is_woken_once_by_what_is_leased() -> None:
+    in_flight, woken = InFlight(), list[str]()
+    watchdog = Watchdog(
+        in_flight=in_flight,
+        settle=lambda *_: None,
+        emit=lambda _: None,
+        backoff=Backoff(),
+        chance=lambda: 0.0,
+        lease_s=LEASE_S,
+        wake=lambda: woken.append("leased"),
+    )
+    assert watchdog.tick() > LEASE_S
+    held = hold(in_flight, running=True, extended_ago_s=0.0)
+    for _ in range(2):
+        watchdog.hear(JobsLeased(jobs=[held.job]))
+    assert woken == ["leased"]
+    assert watchdog.tick() <= TURN_S
+    watchdog.hear(JobsLeased(jobs=[held.job]))
+    assert woken == ["leased"], "it was woken although it looks twice a second"
+    in_flight.remove([held.job.lease_id])
+    assert watchdog.tick() > LEASE_S
 
 
 def test_a_handler_is_told_before_its_lease_runs_out() -> None:
