@@ -2,8 +2,8 @@
 -- each key. A limit's row is its lock: whoever leases under it holds the row, and looks in a statement that begins
 -- later. What counts is rows in the state running, so that nothing can leak. `every` is the time between two starts,
 -- and `tat` when the next one would be due if none had come early. `worker_after` is the key behind which a worker's
--- next look begins, since workers in other languages keep nothing between their calls. Limits are numbered, under the
--- lock of the pauses.
+-- next look begins, since workers in other languages keep nothing between their calls. Below the attempt numbered
+-- `running_from` none counts that runs. Limits are numbered, under the lock of the pauses.
 CREATE TABLE _ayb_job_limits (
     name varchar(100) PRIMARY KEY CHECK (name <> ''),
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -22,6 +22,7 @@ CREATE TABLE _ayb_job_limits (
     set_by varchar(100) NOT NULL,
     set_at timestamptz NOT NULL DEFAULT now(),
     worker_after varchar(200) NOT NULL DEFAULT '',
+    running_from bigint NOT NULL DEFAULT 0,
     CHECK ((rate IS NULL) = (every IS NULL)),
     CHECK ((key_rate IS NULL) = (key_every IS NULL)),
     CHECK (burst * every <= interval '36500 days'),
@@ -53,7 +54,7 @@ ALTER TABLE _ayb_jobs
 -- Whether a job is limited at all stands first: each change of each job asks.
 CREATE INDEX idx_ayb_jobs_limited ON _ayb_jobs (limited_by, limited_key, priority, run_at, id)
     WHERE limited_by IS NOT NULL AND state = 'queued';
-CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, limited_key)
+CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, execution_id)
     WHERE limited_by IS NOT NULL AND state = 'running';
 
 -- Leases jobs under one limit. Each statement of a volatile function has a snapshot of its own, so what is counted
@@ -67,6 +68,13 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, limited_key)
 -- for only what is written comes nearer with time. A job that a trigger keeps as it is has not started, so it spends
 -- nothing. A paused key has no place: its jobs are not looked at, however many wait, and nobody waits for its next
 -- token.
+--
+-- While an old transaction keeps what is dead in the indexes, no look walks all of it. What runs is counted from
+-- `running_from` on: attempts under a limit are numbered behind its lock, by a sequence without a cache, so that whatever
+-- is leased later has a higher number than what a look has seen. The mark is written now and then, since each version of
+-- the row costs the next looks time. What runs already and is put under a limit sets it back. The keys are walked
+-- downwards, so that a key is met at its last job, not at the first ones, which are dead. Of the keys `p_floor_keys` the
+-- jobs are looked for behind a place for each priority: four of `p_floor_run_ats` and `p_floor_ids` for each key.
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
@@ -85,11 +93,12 @@ BEGIN
     EXECUTE replace(replace($create$
         CREATE OR REPLACE FUNCTION TABLES._ayb_job_lease_limited(
             p_name text, p_room int, p_types text[], p_queues text[], p_aside uuid[], p_only uuid[], p_after text,
-            p_worker_id text, p_lease_s float8, p_careful boolean, p_wait_s float8, p_path text
+            p_worker_id text, p_lease_s float8, p_careful boolean, p_wait_s float8, p_path text,
+            p_floor_keys text[] DEFAULT '{}', p_floor_run_ats timestamptz[] DEFAULT '{}', p_floor_ids uuid[] DEFAULT '{}'
         ) RETURNS TABLE (
             last_key text, wait_s float8, more boolean, picked uuid[], id uuid, lease_id uuid, execution_id bigint, type text,
             payload text, queue text, priority int, attempts int, max_attempts int, crashes int, run_at text,
-            scheduled_for text, schedule_id uuid, timeout_s float8, traceparent text, batch_id uuid
+            scheduled_for text, schedule_id uuid, timeout_s float8, traceparent text, batch_id uuid, limited_key text
         ) LANGUAGE plpgsql VOLATILE
             SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $body$
         #variable_conflict use_column
@@ -99,6 +108,12 @@ BEGIN
             at timestamptz;
             spare int := p_room;
             picked_keys text[];
+            running_keys text[];
+            running_jobs int[];
+            running_all bigint;
+            running_first bigint;
+            last_number bigint;
+            nobody uuid := '00000000-0000-0000-0000-000000000000';
             paused_keys text[];
             open_keys bigint;
             keys_left boolean := false;
@@ -108,7 +123,8 @@ BEGIN
             last_key := p_after;
             PERFORM set_config('lock_timeout', greatest(1, round(1000 * p_wait_s)) || 'ms', true);
             BEGIN
-                SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat INTO held
+                SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat, it.running_from
+                INTO held
                 FROM TABLES._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
                 -- locked
                 had := FOUND;
@@ -128,10 +144,29 @@ BEGIN
                 SELECT substr(pause.name, length(p_name) + 2) FROM TABLES._ayb_job_pauses AS pause
                 WHERE pause.kind = 'key' AND starts_with(pause.name, p_name || '/')
                     AND (pause.until IS NULL OR pause.until > now()));
-            IF held.max_running IS NOT NULL THEN
-                spare := least(spare, held.max_running - (
-                    SELECT count(*) FROM TABLES._ayb_jobs AS job WHERE job.state = 'running' AND job.limited_by = p_name));
+            last_number := (SELECT ids.last_value FROM TABLES._ayb_job_execution_ids AS ids);
+            IF held.running_from > last_number THEN  -- somebody has set the numbers back
+                held.running_from := 0;
+                UPDATE TABLES._ayb_job_limits AS it SET running_from = 0 WHERE it.name = p_name;
             END IF;
+            SELECT array_agg(of_key.key), array_agg(of_key.jobs), coalesce(sum(of_key.jobs), 0),
+                coalesce(min(of_key.first), last_number)
+            INTO running_keys, running_jobs, running_all, running_first
+            FROM (
+                SELECT counted.key, count(*)::int AS jobs, min(counted.number) AS first
+                FROM (
+                    SELECT job.limited_key AS key, job.execution_id AS number FROM TABLES._ayb_jobs AS job
+                    WHERE job.state = 'running' AND job.limited_by = p_name AND job.execution_id >= held.running_from
+                    UNION ALL
+                    SELECT job.limited_key, 0 FROM TABLES._ayb_jobs AS job
+                    WHERE job.state = 'running' AND job.limited_by = p_name AND job.execution_id IS NULL
+                ) AS counted
+                GROUP BY counted.key
+            ) AS of_key;
+            IF running_first > held.running_from + 1000 THEN
+                UPDATE TABLES._ayb_job_limits AS it SET running_from = running_first WHERE it.name = p_name;
+            END IF;
+            spare := least(spare, held.max_running - running_all);
             IF held.every IS NOT NULL THEN
                 spare := least(spare, greatest(0, floor(
                     extract(epoch FROM at + held.burst * held.every - greatest(held.tat, at)) / extract(epoch FROM held.every))));
@@ -142,56 +177,57 @@ BEGIN
             -- first jobs, by priority; of all keys those first whose key runs least. If none came, the next walk goes
             -- on behind the last key of this one.
             IF spare > 0 THEN
-                WITH RECURSIVE running AS MATERIALIZED (
-                    SELECT job.limited_key AS key, count(*)::int AS jobs
-                    FROM TABLES._ayb_jobs AS job
-                    WHERE job.state = 'running' AND job.limited_by = p_name
-                    GROUP BY job.limited_key
-                ), keys (key, wrapped) AS (
+                WITH RECURSIVE keys (key, wrapped) AS (
                     (SELECT start.* FROM (
                         (SELECT job.limited_key AS key, false AS wrapped FROM TABLES._ayb_jobs AS job
-                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key > p_after
-                        ORDER BY job.limited_key LIMIT 1)
+                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key < p_after
+                        ORDER BY job.limited_key DESC LIMIT 1)
                         UNION ALL
                         (SELECT job.limited_key, true FROM TABLES._ayb_jobs AS job
-                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key <= p_after
-                        ORDER BY job.limited_key LIMIT 1)
+                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key >= p_after
+                        ORDER BY job.limited_key DESC LIMIT 1)
                     ) AS start LIMIT 1)
                     UNION ALL
                     SELECT next.* FROM keys CROSS JOIN LATERAL (
                         (SELECT job.limited_key, keys.wrapped FROM TABLES._ayb_jobs AS job
-                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key > keys.key
-                            AND (NOT keys.wrapped OR job.limited_key <= p_after)
-                        ORDER BY job.limited_key LIMIT 1)
+                        WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key < keys.key
+                            AND (NOT keys.wrapped OR job.limited_key >= p_after)
+                        ORDER BY job.limited_key DESC LIMIT 1)
                         UNION ALL
                         (SELECT job.limited_key, true FROM TABLES._ayb_jobs AS job
                         WHERE NOT keys.wrapped AND job.state = 'queued' AND job.limited_by = p_name
-                            AND job.limited_key <= p_after
-                        ORDER BY job.limited_key LIMIT 1)
+                            AND job.limited_key >= p_after
+                        ORDER BY job.limited_key DESC LIMIT 1)
                         LIMIT 1
                     ) AS next
                 ), seen AS MATERIALIZED (
                     SELECT first.key, row_number() OVER () AS place FROM (SELECT keys.key FROM keys LIMIT 1000) AS first
                 ), open AS MATERIALIZED (
-                    SELECT found.* FROM (
+                    SELECT found.key, found.place, found.jobs, found.free, found.places, startable.* FROM (
                         SELECT seen.key, seen.place, coalesce(running.jobs, 0) AS jobs,
                             least(
                                 coalesce(held.key_max_running, 2147483647) - coalesce(running.jobs, 0),
                                 CASE WHEN held.key_every IS NOT NULL THEN greatest(0, floor(
                                     extract(epoch FROM at + held.key_burst * held.key_every - greatest(rate.tat, at))
                                     / extract(epoch FROM held.key_every)))
-                                END)::int AS free
+                                END)::int AS free,
+                            4 * (floor.number::int - 1) AS places
                         FROM seen
-                        LEFT JOIN running ON running.key = seen.key
+                        LEFT JOIN unnest(running_keys, running_jobs) AS running (key, jobs) ON running.key = seen.key
+                        LEFT JOIN unnest(p_floor_keys) WITH ORDINALITY AS floor (key, number) ON floor.key = seen.key
                         LEFT JOIN LATERAL (
                             SELECT kept.tat FROM TABLES._ayb_job_limit_keys AS kept
                             WHERE held.key_every IS NOT NULL AND kept.limit_name = p_name AND kept.limit_key = seen.key
                         ) AS rate ON true
                     ) AS found CROSS JOIN LATERAL (
-                        SELECT FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
-                            SELECT FROM TABLES._ayb_jobs AS job
+                        SELECT level.priority, first.run_at, first.id
+                        FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
+                            SELECT job.run_at, job.id FROM TABLES._ayb_jobs AS job
                             WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = found.key
                                 AND job.priority = level.priority AND CAN_START
+                                AND (job.run_at, job.id) > (
+                                    coalesce(p_floor_run_ats[found.places + level.priority - 4], '-infinity'),
+                                    coalesce(p_floor_ids[found.places + level.priority - 4], nobody))
                             ORDER BY job.run_at, job.id
                             LIMIT 1
                         ) AS first
@@ -206,11 +242,18 @@ BEGIN
                     FROM open CROSS JOIN share CROSS JOIN LATERAL (
                         SELECT locked.id, row_number() OVER (ORDER BY locked.priority, locked.run_at, locked.id) AS rank
                         FROM (
-                            SELECT next.* FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
+                            SELECT next.* FROM generate_series(open.priority, 8) AS level (priority) CROSS JOIN LATERAL (
                                 SELECT job.id, job.priority, job.run_at
                                 FROM TABLES._ayb_jobs AS job
                                 WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key = open.key
                                     AND job.priority = level.priority AND CAN_START
+                                    AND (job.run_at, job.id) >= (
+                                        CASE WHEN level.priority > open.priority
+                                            THEN coalesce(p_floor_run_ats[open.places + level.priority - 4], '-infinity')
+                                            ELSE open.run_at END,
+                                        CASE WHEN level.priority > open.priority
+                                            THEN coalesce(p_floor_ids[open.places + level.priority - 4], nobody)
+                                            ELSE open.id END)
                                 ORDER BY job.run_at, job.id
                                 LIMIT least(open.free, spare, share.each)
                                 FOR NO KEY UPDATE SKIP LOCKED
@@ -254,7 +297,8 @@ BEGIN
                         left(CASE WHEN p_careful THEN TABLES._ayb_job_text(job.payload) ELSE job.payload::text END, 16385)
                     END,
                     job.queue::text, job.priority::int, job.attempts, job.max_attempts, job.crashes, job.run_at::text,
-                    job.scheduled_for::text, job.schedule_id, job.timeout_s, job.traceparent::text, job.batch_id;
+                    job.scheduled_for::text, job.schedule_id, job.timeout_s, job.traceparent::text, job.batch_id,
+                    job.limited_key::text;
                 PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
                 IF held.every IS NOT NULL OR held.key_every IS NOT NULL THEN
                     picked_keys := ARRAY(
@@ -307,7 +351,8 @@ BEGIN
         $body$
     $create$, 'CAN_START', can_start), 'TABLES.', tables || '.');
 
-    -- Puts those of these jobs under their limits that wait or run beside them. A list or an object in the payload is
+    -- Puts those of these jobs under their limits that wait or run beside them. What runs has an old number, so that its
+    -- limit's mark goes back with it, behind the limit's lock. A list or an object in the payload is
     -- no key: its text may be a gigabyte, though it is stored in a page.
     EXECUTE replace($create$
         CREATE OR REPLACE FUNCTION TABLES._ayb_job_put_under(p_ids uuid[]) RETURNS void LANGUAGE sql VOLATILE
@@ -316,11 +361,16 @@ BEGIN
                 SELECT type, limits.name, limits.key_field
                 FROM TABLES._ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
             ), due AS MATERIALIZED (
-                SELECT id, type
+                SELECT id, type, state
                 FROM TABLES._ayb_jobs
                 WHERE id = ANY (p_ids) AND state IN ('queued', 'running') AND priority <= 4
                     AND type = ANY (ARRAY(SELECT type FROM limited_types))
                 FOR NO KEY UPDATE SKIP LOCKED
+            ), counted AS (
+                UPDATE TABLES._ayb_job_limits SET running_from = 0
+                WHERE name = ANY (ARRAY(
+                    SELECT limited_types.name FROM due JOIN limited_types ON limited_types.type = due.type
+                    WHERE due.state = 'running'))
             )
             UPDATE TABLES._ayb_jobs AS job
             SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()

@@ -272,11 +272,13 @@ def test_resolving_finds_edges_and_jobs_by_their_ids(
     assert "idx_ayb_jobs_ready" not in found
 
 
-LOOK_UNDER = re.compile(r"(WITH RECURSIVE running AS MATERIALIZED.*?)INTO picked[^;]*?(FROM chosen;)", re.DOTALL)
+LOOK_UNDER = re.compile(r"(WITH RECURSIVE keys .*?)INTO picked[^;]*?(FROM chosen;)", re.DOTALL)
 VALUES_UNDER = {
     "p_name": "'few'::text", "p_after": "''::text", "p_types": "'{test}'::text[]", "p_queues": "'{default}'::text[]",
     "p_aside": "'{}'::uuid[]", "p_only": "NULL::uuid[]", "spare": "50", "at": "now()",
     "held.key_max_running": "4", "held.key_every": "interval '1 s'", "held.key_burst": "1", "paused_keys": "'{}'::text[]",
+    "running_keys": "'{}'::text[]", "running_jobs": "'{}'::int[]", "p_floor_keys": "'{}'::text[]",
+    "p_floor_run_ats": "('{}'::timestamptz[])", "p_floor_ids": "('{}'::uuid[])", "nobody": f"'{NOBODY}'::uuid",
 }  # fmt: skip
 
 
@@ -295,7 +297,6 @@ def test_a_look_under_a_limit_walks_its_own_indexes(table_to_change: Connection)
     lines = "\n".join(line[0] for line in table_to_change.execute(f"EXPLAIN {text}".replace("%", "%%").encode()))
     assert "Seq Scan on _ayb_jobs" not in lines
     assert "Index Scan using idx_ayb_jobs_limited on _ayb_jobs job" in lines
-    assert re.search(r"Index (Only )?Scan using idx_ayb_jobs_limited_running on _ayb_jobs job", lines)
 
 
 ENDS: Mapping[LiteralString, Mapping[str, Any]] = {

@@ -7,6 +7,7 @@ or token in all is passed over without its lock, so that waiting jobs cost an id
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.jobs.held_limits import RETRY_S, HeldLimits
+from ayb_jobs.runtime.jobs.key_floors import KeyFloors
 from ayb_jobs.runtime.jobs.leasing import Leasing
 from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.narrowing import Patience, narrowed
@@ -63,6 +65,7 @@ class LimitedLook:
         self._room = room
         self._take = take
         self._after: dict[str, str] = {}
+        self._floors: defaultdict[tuple[str, ...], KeyFloors] = defaultdict(KeyFloors)
         self._idle: set[str] = set()  # the limits whose last look found nothing
         self._held = HeldLimits()
         self._first = 0
@@ -78,6 +81,7 @@ class LimitedLook:
             waiting = find_waiting_limits(conn, idle=self._idle)
         if not any((waiting.limits, waiting.removed, waiting.full)):
             self._after.clear()
+            self._floors.clear()
             self._idle.clear()
             self._held.clear()
             return Filled(poll_s, waits=False)
@@ -136,10 +140,13 @@ class LimitedLook:
             self._after[name] = found.after
             self._aside.put_all([(job_id, RowUnchanged()) for job_id in found.unchanged])
             if came_round or not found.more:
-                return SWEEP_S if found.wait_s is None or found.wait_s <= 0 else found.wait_s
+                next_s = SWEEP_S if found.wait_s is None or found.wait_s <= 0 else found.wait_s
+                return min(next_s, self._floors[name, *queues].wait_s())
         return SWEEP_S
 
     def _lease(self, name: str, queues: Sequence[str], room: int, only: Sequence[str] | None = None) -> Limited:
+        floors = self._floors[name, *queues]
+        given = floors.now() if only is None else {}
         sent = time.monotonic()
         with self._releaser.answer_expected(), self._database.connection() as conn:
             found = lease_limited(
@@ -154,11 +161,14 @@ class LimitedLook:
                 aside=self._aside.ids(),
                 only=only,
                 wait_s=self._held.wait_s(),
+                floors=given,
             )
         if found.missed:
             self._held.missed(name)
             return found
         self._held.had(name)
+        if only is None:
+            floors.looked(found, time.monotonic() - sent)
         for job in found.leased:
             self._aside.forget(job.id)
         if found.leased:

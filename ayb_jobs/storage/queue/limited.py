@@ -8,13 +8,15 @@ leaks.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ayb_jobs.model.job import LeasedJob
+from ayb_jobs.storage.array_text import text_array
 from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.lanes import BY_TURN, CAREFUL_TEXT, PLAIN_TEXT, Lane, turn_values, with_care
+from ayb_jobs.storage.queue.lanes import BY_TURN, CAREFUL_TEXT, NO_FLOOR, PLAIN_TEXT, Lane, turn_values, with_care
 
 # The steps of `LEASE_BY_TURN`, but for jobs of limited types: those that it meets are put under their limits. They
 # count in the limit of the batch, so that one look never walks farther than another. A key that is too long is
@@ -240,12 +242,15 @@ def find_waiting_limits(conn: Connection, *, idle: Iterable[str] = ()) -> Waitin
     )
 
 
+# Those of jobs under limits.
+LIMITED_PRIORITIES = range(5, 9)
 LEASE_LIMITED = """
     SELECT *
     FROM _ayb_job_lease_limited(
         %(name)s::text, %(room)s::int, %(types)s::text[], %(queues)s::text[], %(aside)s::uuid[], %(only)s::uuid[],
         %(after)s::text, %(worker_id)s::text, %(lease_s)s::float8, %(careful)s::boolean,
-        %(wait_s)s::float8, current_setting('search_path')
+        %(wait_s)s::float8, current_setting('search_path'), %(floor_keys)s::text[], %(floor_run_ats)s::timestamptz[],
+        %(floor_ids)s::uuid[]
     )
 """
 
@@ -256,7 +261,7 @@ class Limited(NamedTuple):
     `after` is the key to go on behind, and `more` tells whether there may be more to lease at once. `wait_s` is how
     long until a rate, the limit's or a key's, allows the next start; None if no job waits for one. `unchanged` are jobs
     that a trigger kept from being leased, without an error. `missed` tells that there was no look: somebody holds the
-    limit, or it was removed.
+    limit, or it was removed. `keys` are those of the leased jobs, by id.
     """
 
     leased: list[LeasedJob]
@@ -265,6 +270,10 @@ class Limited(NamedTuple):
     more: bool = False
     unchanged: Sequence[str] = ()
     missed: bool = False
+    keys: Mapping[str, str] = MappingProxyType({})
+
+
+Floors = Mapping[int, tuple[str, str]]
 
 
 def lease_limited(
@@ -280,12 +289,15 @@ def lease_limited(
     aside: Sequence[str] = (),
     only: Sequence[str] | None = None,
     wait_s: float = 1.0,
+    floors: Mapping[str, Floors] = MappingProxyType({}),
 ) -> Limited:
     """Lease up to `room` due jobs of these types and queues under a limit: no more than it has places and tokens for.
 
     Keys share alike: those whose jobs run least come first. It waits for whoever looks under the same limit, for
-    `wait_s` at most: then nothing is leased.
+    `wait_s` at most: then nothing is leased. `floors` are keys of which jobs are looked for only behind a place, with
+    the place's `run_at` and id for each priority.
     """
+    places = [of_key.get(priority, NO_FLOOR) for of_key in floors.values() for priority in LIMITED_PRIORITIES]
     values: dict[str, Any] = {
         "name": name,
         "room": room,
@@ -297,15 +309,25 @@ def lease_limited(
         "worker_id": worker_id,
         "lease_s": lease_s,
         "wait_s": wait_s,
+        "floor_keys": list(floors),
+        "floor_run_ats": text_array([run_at for run_at, _ in places]),
+        "floor_ids": plain_array([job_id for _, job_id in places]),
     }
     rows = with_care(conn, lambda care: conn.execute(LEASE_LIMITED, values | {"careful": care}).fetchall())
     if not rows:
         return Limited([], after, missed=True)
     told = rows[-1]
-    jobs = [LeasedJob._make(row[4:]) for row in rows[:-1]]
+    jobs = [LeasedJob._make(row[4:-1]) for row in rows[:-1]]
     leased = [job for job in jobs if job.lease_id]
     unchanged = set(told[3] or ()).difference(job.id for job in leased)
-    return Limited(sorted(leased, key=BY_TURN), told[0], told[1], bool(told[2]), sorted(unchanged))
+    return Limited(
+        sorted(leased, key=BY_TURN),
+        told[0],
+        told[1],
+        bool(told[2]),
+        sorted(unchanged),
+        keys={row[4]: row[-1] for row in rows[:-1]},
+    )
 
 
 # The first jobs that wait under a limit, whatever their keys: one of them is what the database refuses to lease.

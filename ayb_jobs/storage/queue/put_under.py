@@ -8,17 +8,22 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import one_row
 
 # The step `put_under` of `LEASE_BESIDE_LIMITS`, for jobs that are known already. What runs of a type when it becomes
-# limited counts as well.
+# limited counts as well: it has an old number, so the limit's mark goes back with it, behind the limit's lock.
 PUT_UNDER = """
     WITH limited_types AS MATERIALIZED (
         SELECT type, limits.name, limits.key_field
         FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
     ), due AS MATERIALIZED (
-        SELECT id, type
+        SELECT id, type, state
         FROM _ayb_jobs
         WHERE id = ANY (%(ids)s::uuid[]) AND state IN ('queued', 'running') AND priority <= 4
             AND type = ANY (ARRAY(SELECT type FROM limited_types))
         FOR NO KEY UPDATE SKIP LOCKED
+    ), counted AS (
+        UPDATE _ayb_job_limits SET running_from = 0
+        WHERE name = ANY (ARRAY(
+            SELECT limited_types.name FROM due JOIN limited_types ON limited_types.type = due.type
+            WHERE due.state = 'running'))
     )
     UPDATE _ayb_jobs AS job
     SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()

@@ -417,14 +417,14 @@ def test_a_walk_goes_on_behind_the_last_key_that_it_tried(conn: Connection, data
     """Rows that somebody else has locked can start, but cannot be leased."""
     limit(conn, key_max_running=1)
     conn.execute(
-        "INSERT INTO _ayb_jobs (type, limit_key) SELECT 'test', 'a' || lpad(i::text, 3, '0') FROM generate_series(1, 20) AS i"
+        "INSERT INTO _ayb_jobs (type, limit_key) SELECT 'test', 'b' || lpad(i::text, 3, '0') FROM generate_series(1, 20) AS i"
     )
-    free = make_job(conn, limit_key="b")
+    free = make_job(conn, limit_key="a")
     beside(conn)
     with another(database_url) as other, other.transaction():
-        other.execute("SELECT FROM _ayb_jobs WHERE limited_key < 'b' FOR UPDATE")
+        other.execute("SELECT FROM _ayb_jobs WHERE limited_key > 'b' FOR UPDATE")
         first = under(conn, room=4)
-        assert (first.leased, first.after, first.more) == ([], "a016", True)
+        assert (first.leased, first.after, first.more) == ([], "b005", True)
         assert [job.id for job in under(conn, room=4, after=first.after).leased] == [free]
 
 
