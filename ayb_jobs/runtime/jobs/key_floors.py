@@ -19,6 +19,8 @@ WORTH_IT = 50
 # About as many keys as a look meets.
 MOST = 100
 MOST_COUNTED = 10_000
+# A look may have waited for its limit, which is no cost of walking.
+LONGEST_S = 1.0
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class KeyFloors:
 
     def looked(self, found: Limited, cost_s: float) -> None:
         """Note what the look has leased that got the newest floors, and what it cost."""
-        until = time.monotonic() + cost_s * (1 / SHARE - 1)
+        until = time.monotonic() + min(cost_s * (1 / SHARE - 1), LONGEST_S)
         for name in self._count(found):
             known = self._keys.pop(name, None)
             self._keys[name] = known if known and name in self._given else _Key(until)

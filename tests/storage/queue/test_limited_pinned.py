@@ -9,7 +9,7 @@ import pytest
 
 from ayb_jobs.lab.bench.pinned import old_transaction
 from ayb_jobs.runtime.jobs import key_floors
-from ayb_jobs.runtime.jobs.key_floors import MOST, WORTH_IT, KeyFloors
+from ayb_jobs.runtime.jobs.key_floors import LONGEST_S, MOST, WORTH_IT, KeyFloors
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leasing import lease_jobs
@@ -154,7 +154,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def looked(conn: Connection, floors: KeyFloors, cost_s: float = 1.0) -> set[str]:
+def looked(conn: Connection, floors: KeyFloors, cost_s: float = 0.05) -> set[str]:
     """Look with these floors; return the ids of what was leased."""
     found = under(conn, floors=floors.now())
     floors.looked(found, cost_s)
@@ -175,10 +175,11 @@ def test_a_floor_hides_what_is_below_it_no_longer_than_twenty_looks(conn: Connec
     hidden = {make_limited(conn, key, run_at=LONG_AGO) for key in "ab"}
     for _ in range(19):
         assert not hidden & looked(conn, floors)
-        assert floors.wait_s() == 19 - clock.now
+        assert floors.wait_s() == pytest.approx(0.95 - clock.now)
         served = make_limited(conn)
         assert looked(conn, floors) == {served}
-        clock.now += 1.0
+        clock.now += 0.05
+    clock.now = 0.951
     assert looked(conn, floors) == hidden
 
 
@@ -190,8 +191,17 @@ def test_a_floor_hides_no_job_of_a_higher_priority(conn: Connection, clock: Cloc
     urgent = make_limited(conn, priority=5, run_at=LONG_AGO)
     usual = make_limited(conn, run_at=LONG_AGO)
     assert looked(conn, floors) == {urgent}
-    clock.now = 20.0
+    clock.now = 1.0
     assert looked(conn, floors) == {usual}
+
+
+def test_a_floor_lasts_for_a_second_at_most(conn: Connection, clock: Clock) -> None:
+    limit(conn, key_max_running=1000)
+    conn.execute(LOAD_KEY, ("a", WORTH_IT))
+    floors = KeyFloors()
+    looked(conn, floors, cost_s=60.0)
+    assert list(floors.now()) == ["a"]
+    assert floors.wait_s() == LONGEST_S
 
 
 def test_a_key_of_few_jobs_has_no_floor(conn: Connection, clock: Clock) -> None:
