@@ -33,6 +33,11 @@ CANCELING_RUNNING = ByHand(JobState.RUNNING, JobState.CANCELED, "only queued and
 RETRYING = ByHand(JobState.FAILED, JobState.QUEUED, "only failed jobs can be retried")
 
 
+def stays(job_id: str) -> str:
+    """Say that a job could be changed, and was not."""
+    return f"job {job_id} stays as it was: a trigger or a rule on its table keeps it so"
+
+
 class Outcome(StrEnum):
     """How an attempt ended, as its execution row tells it."""
 

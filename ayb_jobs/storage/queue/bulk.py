@@ -142,12 +142,13 @@ RETRY_JOBS = f"""
         SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now()
         FROM free
         WHERE _ayb_jobs.id = free.id
+        RETURNING CASE WHEN _ayb_jobs.state = 'queued' THEN _ayb_jobs.id END AS id
     ),
     woken AS (
-        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM free LIMIT 1
+        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM retried WHERE id IS NOT NULL LIMIT 1
     )
-    SELECT matching.created_at::text AS place, matching.id, free.id IS NOT NULL AS is_changed
-    FROM matching LEFT JOIN free ON free.id = matching.id LEFT JOIN woken ON true
+    SELECT matching.created_at::text AS place, matching.id, retried.id IS NOT NULL AS is_changed
+    FROM matching LEFT JOIN retried ON retried.id = matching.id LEFT JOIN woken ON true
 """
 
 
@@ -160,7 +161,7 @@ def retry_jobs(
 ) -> Batch:
     """Queue up to `limit` failed jobs again, as `retry_job` does, the oldest first.
 
-    Jobs that somebody holds stay, and so do those whose unique key another job has.
+    Jobs that somebody holds stay, those whose unique key another job has, and those that a trigger keeps as they are.
     """
     return _batch(conn, RETRY_JOBS, _values(wanted, limit, after))
 
@@ -174,8 +175,10 @@ CANCEL_JOBS = f"""
         SET state = 'canceled', canceled_at = now(), updated_at = now()
         FROM matching
         WHERE _ayb_jobs.id = matching.id
+        RETURNING CASE WHEN _ayb_jobs.state = 'canceled' THEN _ayb_jobs.id END AS id
     )
-    SELECT created_at::text AS place, id, true AS is_changed FROM matching
+    SELECT matching.created_at::text AS place, matching.id, canceled.id IS NOT NULL AS is_changed
+    FROM matching LEFT JOIN canceled ON canceled.id = matching.id
 """
 
 
@@ -186,7 +189,7 @@ def cancel_jobs(
     limit: int = 1000,
     after: Position | None = None,
 ) -> Batch:
-    """Cancel up to `limit` queued jobs, the oldest first. Jobs that somebody holds stay."""
+    """Cancel up to `limit` queued jobs, the oldest first. Jobs that somebody holds, or a trigger keeps, stay."""
     return _batch(conn, CANCEL_JOBS, _values(wanted, limit, after))
 
 
@@ -201,11 +204,13 @@ CANCEL_RUNNING_JOBS = f"""
             updated_at = now()
         FROM matching
         WHERE _ayb_jobs.id = matching.id
+        RETURNING CASE WHEN _ayb_jobs.cancel_requested_at IS NOT NULL THEN _ayb_jobs.id END AS id
     ),
     told AS (
-        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text END FROM matching LIMIT 1
+        SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text END FROM asked WHERE id IS NOT NULL LIMIT 1
     )
-    SELECT created_at::text AS place, id, true AS is_changed FROM matching LEFT JOIN told ON true
+    SELECT matching.created_at::text AS place, matching.id, asked.id IS NOT NULL AS is_changed
+    FROM matching LEFT JOIN asked ON asked.id = matching.id LEFT JOIN told ON true
 """
 
 
@@ -216,7 +221,7 @@ def cancel_running_jobs(
     limit: int = 1000,
     after: Position | None = None,
 ) -> Batch:
-    """Have up to `limit` running jobs end canceled, the oldest first. Jobs that somebody holds stay."""
+    """Have up to `limit` running jobs end canceled, the oldest first. What somebody holds or a trigger keeps stays."""
     return _batch(conn, CANCEL_RUNNING_JOBS, _values(wanted, limit, after))
 
 

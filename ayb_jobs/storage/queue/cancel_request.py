@@ -16,7 +16,7 @@ REQUEST_CANCEL = f"""
             lease_id = NULL,
             updated_at = CASE WHEN cancel_requested_at IS NULL THEN now() ELSE updated_at END
         WHERE id = (SELECT found.id FROM found WHERE found.state::text IN ('queued', 'running'))
-        RETURNING state
+        RETURNING CASE WHEN state::text = 'canceled' OR cancel_requested_at IS NOT NULL THEN state END AS state
     )
     SELECT found.state, canceled.state,
         CASE WHEN canceled.state::text = 'running' AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text END

@@ -13,8 +13,8 @@ from psycopg.rows import dict_row
 
 from ayb_jobs.errors import Conflict, NotFound
 from ayb_jobs.model.checked import checked_id
-from ayb_jobs.model.job import Job, Lease
-from ayb_jobs.model.lifecycle import CANCELING_RUNNING, Settlement
+from ayb_jobs.model.job import Job, JobState, Lease
+from ayb_jobs.model.lifecycle import CANCELING_RUNNING, Settlement, stays
 from ayb_jobs.storage.arrays import numbers_array, plain_array
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
@@ -40,7 +40,7 @@ CANCEL_RUNNING_JOB = f"""
         RETURNING {JOB_COLUMNS}
     )
     SELECT found.state AS found_state, found.cancel_requested_at IS NOT NULL AS was_asked, canceled.*,
-        CASE WHEN canceled.state = 'running' AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text END AS told
+        CASE WHEN canceled.state = 'running' AND canceled.cancel_requested_at IS NOT NULL AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text END AS told
     FROM found LEFT JOIN canceled ON true
 """
 
@@ -64,8 +64,10 @@ def cancel_running_job(conn: Connection, job_id: str) -> Asked:
         raise NotFound(f"there is no job {job_id}")
     found_state, was_asked = row.pop("found_state"), row.pop("was_asked")
     row.pop("told")
-    if row["id"] is None:
+    if found_state not in (JobState.QUEUED, JobState.RUNNING):
         raise Conflict(f"job {job_id} is {found_state}; {CANCELING_RUNNING.rule}")
+    if row["state"] != JobState.CANCELED and row["cancel_requested_at"] is None:
+        raise Conflict(stays(job_id))
     return Asked(as_job(**row), was_asked)
 
 

@@ -12,7 +12,7 @@ from ayb_jobs.errors import Conflict, InvalidInput, NotFound, PayloadUndecodable
 from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.filters import EVERY, Filter
 from ayb_jobs.model.job import Job, JobState
-from ayb_jobs.model.lifecycle import CANCELING, RETRYING
+from ayb_jobs.model.lifecycle import CANCELING, RETRYING, ByHand, stays
 from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
@@ -229,7 +229,7 @@ RETRY_JOB = f"""
         RETURNING {JOB_COLUMNS}
     )
     SELECT found.state AS found_state, retried.*,
-        CASE WHEN retried.id IS NOT NULL AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END AS woken
+        CASE WHEN retried.state = 'queued' AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END AS woken
     FROM found LEFT JOIN retried ON true
 """
 
@@ -242,7 +242,7 @@ def retry_job(conn: Connection, job_id: str) -> Job:
     while True:
         try:
             with conn.transaction():
-                return _changed(conn, RETRY_JOB, job_id, RETRYING.rule)
+                return _changed(conn, RETRY_JOB, job_id, RETRYING)
         except UniqueViolation as error:
             if error.diag.constraint_name != UNIQUE_INDEX:
                 raise
@@ -270,19 +270,24 @@ def cancel_job(conn: Connection, job_id: str) -> Job:
 
     Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
     """
-    return _changed(conn, CANCEL_JOB, job_id, CANCELING.rule)
+    return _changed(conn, CANCEL_JOB, job_id, CANCELING)
 
 
-def _changed(conn: Connection, statement: LiteralString, job_id: str, rule: str) -> Job:
-    """Return the job that a statement changed, or raise what it found: no such job, or one in the wrong state."""
+def _changed(conn: Connection, statement: LiteralString, job_id: str, by_hand: ByHand) -> Job:
+    """Return the job that a statement changed, or raise what it found: no such job, or one in the wrong state.
+
+    Or a job that stays as it was.
+    """
     with conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(statement, {"id": checked_id(job_id)}).fetchone()
     if row is None:
         raise NotFound(f"there is no job {job_id}")
     found_state = row.pop("found_state")
     row.pop("woken", None)
-    if row["id"] is None:
-        raise Conflict(f"job {job_id} is {found_state}; {rule}")
+    if found_state != by_hand.begins:
+        raise Conflict(f"job {job_id} is {found_state}; {by_hand.rule}")
+    if row["state"] != by_hand.ends:
+        raise Conflict(stays(job_id))
     return as_job(**row)
 
 

@@ -92,7 +92,9 @@ def change_many(options: Options, backend: JobsBackend, asked: Asked, wanted: Fi
         confirm(action.partition("_")[0], f"{how_many(count)} {before}")
     changed = change_counted(backend, action, wanted, count)
     if left := count - decoded(changed)["count"]:
-        output.say(f"{left:,} stayed as they are: somebody holds them, or another job has their unique key")
+        output.say(
+            f"{left:,} stayed as they are: somebody holds them, another job has their unique key, or a trigger keeps them"
+        )
     show(options, changed, f"{how_many(decoded(changed)['count'])} {after}")
 
 
@@ -101,7 +103,7 @@ def change_counted(backend: JobsBackend, action: str, wanted: Filter, count: int
     changed, done = 0, count == 0
     while not done and changed < count:
         told = decoded(backend.change_jobs(action, wanted, dry_run=False))
-        changed, done = changed + told["count"], told["done"]
+        changed, done = changed + told["count"], told["done"] or not told["count"]
     return bulk_text(action, count=changed, done=True, dry_run=False)
 
 
