@@ -23,9 +23,12 @@ from psycopg.rows import TupleRow
 
 # Our names where no schema stands before them. In quotes they are names too, such as of a sequence, if nothing else is
 # in the quotes; but for the keys of locks, which are hashed.
-NAME = r"(?:_ayb_jobs|_ayb_jobs?_\w+|job_execution)"
-OUR_NAMES = re.compile(rf"""(?<![\w."'$])({NAME})\b(?!')""")
-OUR_QUOTED_NAMES = re.compile(rf"(?<!hashtextextended\()'({NAME})'")
+# What must not stand before a name is looked at behind its first characters: those are found many times faster, and a
+# daemon sends some sixty statements as it starts.
+OUR_NAMES = re.compile(
+    r"""(?:_ayb_job(?<![\w."'$]_ayb_job)(?:s|s?_\w+)|job_execution(?<![\w."'$]job_execution))\b(?!')"""
+)
+OUR_QUOTED_NAMES = re.compile(r"'(?<!hashtextextended\(')(_ayb_jobs|_ayb_jobs?_\w+|job_execution)'")
 
 # Where our tables are, or would be made, and the part of the path that is safe. Trusted with making objects are we
 # ourselves, superusers, the owners of the database and of our tables: they can do all that an operator of theirs could.
@@ -121,7 +124,7 @@ def qualified(statement: str, schema: str | None) -> str:
         return statement
     before = schema.replace("\\", "\\\\")
     statement = OUR_QUOTED_NAMES.sub(rf"'{before}.\1'", statement)
-    return OUR_NAMES.sub(rf"{before}.\1", statement)
+    return OUR_NAMES.sub(rf"{before}.\g<0>", statement)
 
 
 SET_PATH = "SELECT pg_catalog.set_config('search_path', %(path)s, %(for_transaction)s)"
