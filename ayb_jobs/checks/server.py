@@ -7,7 +7,7 @@ from datetime import datetime
 from ayb_jobs.checks.finding import Finding, warning
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.zones import find_zone, utc_offset
-from ayb_jobs.model.words import count_words, quoted, span_words
+from ayb_jobs.model.words import quoted, span_words
 from ayb_jobs.storage import server
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.listener import notifications_arrive
@@ -19,6 +19,8 @@ MANY_DEAD = 10_000
 FULL = 0.8
 HALF = 0.5
 SKEW_S = 2.0
+# So many tables are named in one sentence.
+NAMED = 5
 # How each kind of holder is named, and what ends it.
 HOLDERS: Mapping[str, tuple[str, str]] = {
     "session": ("the session with pid", "End its transaction, or: SELECT pg_terminate_backend({name})"),
@@ -125,15 +127,16 @@ def public(conn: Connection) -> Iterator[Finding]:
 
 
 def rights(conn: Connection) -> Iterator[Finding]:
-    """Find tables on which this role lacks what a daemon needs."""
+    """Find tables, sequences and functions on which this role lacks what a daemon needs."""
     denied = server.list_denied(conn)
     if denied:
+        further = f", and {len(denied) - NAMED:,} more" if len(denied) > NAMED else ""
         yield warning(
             "rights.missing",
-            f"this role lacks rights on {count_words(len(denied), 'table')} of ours: {', '.join(denied)}",
+            f"this role lacks rights on {', '.join(denied[:NAMED])}{further}",
             "A daemon that runs as this role fails where it needs them.",
             "ayb-jobs grant ROLE --daemon",
-            {"tables": denied},
+            {"objects": denied},
         )
 
 

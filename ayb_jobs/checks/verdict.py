@@ -61,12 +61,14 @@ class Look:
     """What one look at the database found, each question asked once, and the verdict on it.
 
     If the database is `unfit`, nothing else was asked. `fleet` are the daemons that were heard of within a minute.
+    `lacking` is what a daemon that asks lacks itself for its work.
     """
 
     verdict: Verdict
     unfit: Sequence[Finding] = ()
     fleet: Sequence[HeardDaemon] = ()
     refused: Finding | None = None
+    lacking: Sequence[Finding] = ()
     unclaimable: Finding | None = None
     overdue: Finding | None = None
     deferred: Sequence[Finding] = ()

@@ -48,7 +48,10 @@ def _texts() -> list[str]:
 LIST_MISSING_INDEXES = """
     SELECT name
     FROM unnest(%(names)s::text[]) AS name
-    WHERE NOT EXISTS (SELECT FROM pg_class WHERE relkind = 'i' AND relname = name)
+    WHERE NOT EXISTS (
+        SELECT FROM pg_class
+        WHERE relkind = 'i' AND relname = name AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+    )
     ORDER BY name
 """
 
@@ -63,7 +66,8 @@ LIST_MISSING_COLUMNS = """
     FROM unnest(%(tables)s::text[], %(columns)s::text[]) AS made (relation, name)
     WHERE NOT EXISTS (
         SELECT FROM pg_class AS relation JOIN pg_attribute AS attribute ON attribute.attrelid = relation.oid
-        WHERE relation.relname = made.relation AND relation.relkind IN ('r', 'p') AND attname = made.name AND NOT attisdropped
+        WHERE relation.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+            AND relation.relname = made.relation AND relation.relkind IN ('r', 'p') AND attname = made.name AND NOT attisdropped
     )
     ORDER BY 1
 """

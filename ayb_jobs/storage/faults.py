@@ -79,9 +79,17 @@ def may_be_the_rows(error: BaseException) -> bool:
     """
     if isinstance(error, UnicodeError | RowUnchanged):
         return True
-    if not isinstance(error, psycopg.Error) or is_outage(error):
+    if not isinstance(error, psycopg.Error) or is_outage(error) or is_our_statements(error):
         return False
     return not may_pass(error)
+
+
+def is_our_statements(error: BaseException) -> bool:
+    """Tell whether the server refused the statement itself, of any rows: a table or a right of ours is missing.
+
+    What a trigger's own statements lack has a context.
+    """
+    return isinstance(error, (*NOT_SET_UP, errors.InsufficientPrivilege)) and error.diag.context is None
 
 
 def may_pass(error: BaseException) -> bool:

@@ -128,7 +128,8 @@ LIST_INVALID = """
     JOIN pg_class AS relation ON relation.oid = entry.indexrelid
     JOIN pg_class AS owner ON owner.oid = entry.indrelid
     JOIN pg_namespace AS space ON space.oid = relation.relnamespace
-    WHERE NOT entry.indisvalid AND left(owner.relname, 8) = '_ayb_job'
+    WHERE NOT entry.indisvalid AND owner.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+        AND left(owner.relname, 8) = '_ayb_job'
     ORDER BY 1
 """
 
@@ -141,7 +142,8 @@ def list_invalid_indexes(conn: Connection) -> list[str]:
 LIST_OWNERS = """
     SELECT DISTINCT relowner::regrole::text
     FROM pg_class
-    WHERE left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p', 'v', 'S')
+    WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+        AND left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p', 'v', 'S')
     ORDER BY 1
 """
 
@@ -156,7 +158,8 @@ LIST_OPEN = """
     FROM pg_class AS relation
     JOIN pg_namespace AS space ON space.oid = relation.relnamespace
     CROSS JOIN LATERAL aclexplode(coalesce(space.nspacl, acldefault('n', space.nspowner))) AS held
-    WHERE left(relation.relname, 8) = '_ayb_job' AND held.privilege_type = 'CREATE' AND held.grantee = 0
+    WHERE relation.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+        AND left(relation.relname, 8) = '_ayb_job' AND held.privilege_type = 'CREATE' AND held.grantee = 0
 """
 
 
@@ -195,12 +198,14 @@ def list_shadowing(conn: Connection) -> list[tuple[str, str]]:
 LIST_PUBLIC = """
     SELECT oid::regclass::text
     FROM pg_class
-    WHERE left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p', 'v', 'S')
+    WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+        AND left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p', 'v', 'S')
         AND EXISTS (SELECT FROM aclexplode(relacl) AS held WHERE held.grantee = 0)
     UNION
     SELECT oid::regprocedure::text
     FROM pg_proc
-    WHERE left(proname, 8) = '_ayb_job'
+    WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+        AND left(proname, 8) = '_ayb_job'
         AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) AS held WHERE held.grantee = 0)
     ORDER BY 1
 """
@@ -211,17 +216,35 @@ def list_public(conn: Connection) -> list[str]:
     return [name for (name,) in conn.execute(LIST_PUBLIC)]
 
 
+# Of a list of rights PostgreSQL asks whether the role has any. Whoever makes a trigger needs its function, not who
+# sets it off.
 LIST_DENIED = """
+    WITH place AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+    SELECT relname::text AS name
+    FROM pg_class
+    WHERE relnamespace = (SELECT oid FROM place) AND left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p')
+        AND NOT (
+            has_table_privilege(oid, 'SELECT') AND (
+                relname LIKE '%migrations' OR has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE')
+                AND has_table_privilege(oid, 'DELETE')
+            )
+        )
+    UNION ALL
     SELECT relname::text
     FROM pg_class
-    WHERE left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p')
-        AND NOT (has_table_privilege(oid, 'SELECT') AND (relname LIKE '%migrations' OR has_table_privilege(oid, 'INSERT, UPDATE, DELETE')))
-    ORDER BY relname
+    WHERE relnamespace = (SELECT oid FROM place) AND left(relname, 8) = '_ayb_job' AND relkind = 'S'
+        AND NOT (has_sequence_privilege(oid, 'USAGE') AND has_sequence_privilege(oid, 'SELECT') AND has_sequence_privilege(oid, 'UPDATE'))
+    UNION ALL
+    SELECT format('%s()', proname)
+    FROM pg_proc
+    WHERE pronamespace = (SELECT oid FROM place) AND left(proname, 8) = '_ayb_job' AND prorettype <> 'trigger'::regtype
+        AND NOT has_function_privilege(oid, 'EXECUTE')
+    ORDER BY name
 """
 
 
 def list_denied(conn: Connection) -> list[str]:
-    """Return our tables on which this role lacks what a daemon needs."""
+    """Return our tables, sequences and functions on which this role lacks what a daemon needs."""
     return [name for (name,) in conn.execute(LIST_DENIED)]
 
 
@@ -314,17 +337,8 @@ def list_zone_offsets(conn: Connection) -> list[ZoneAt]:
 
 
 def vacuum(conn: Connection, table: str) -> None:
-    """Vacuum and analyze one of our tables; outside of a transaction."""
-    conn.execute(VACUUM[table])
-
-
-VACUUM = {
-    name: f"VACUUM (ANALYZE) {name}".encode()
-    for name in (
-        "_ayb_jobs", "_ayb_job_executions", "_ayb_job_schedules", "_ayb_job_fires", "_ayb_job_workers", "_ayb_job_audit",
-        "_ayb_job_minutes", "_ayb_job_levels", "_ayb_job_alerts",
-    )
-}  # fmt: skip
+    """Vacuum and analyze one of our tables; outside of a transaction. `table` is as `list_tables` names it."""
+    conn.execute(f"VACUUM (ANALYZE) {sql_name(conn, table)}".encode())
 
 
 def reindex(conn: Connection, index: str) -> None:

@@ -126,6 +126,17 @@ def autovacuum_is_off(conn: Connection) -> None:
     conn.execute("ALTER TABLE _ayb_jobs SET (autovacuum_enabled = off)")
 
 
+def many_are_dead_of_a_small_table(conn: Connection) -> None:
+    conn.execute("ALTER TABLE _ayb_job_dependencies SET (autovacuum_enabled = off)")
+    conn.execute(
+        "INSERT INTO _ayb_job_dependencies (child_id, parent_id, rule) SELECT gen_random_uuid(), gen_random_uuid(), 'run'"
+        " FROM generate_series(1, 12000)"
+    )
+    conn.execute("DELETE FROM _ayb_job_dependencies")
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    conn.execute("ALTER TABLE _ayb_job_dependencies RESET (autovacuum_enabled)")
+
+
 def many_are_dead(conn: Connection) -> None:
     conn.execute("ALTER TABLE _ayb_job_executions SET (autovacuum_enabled = off)")
     conn.execute(
@@ -287,6 +298,7 @@ FAULTS: dict[Callable[[Connection], None], str] = {
     everybody_creates: "schema.open",
     autovacuum_is_off: "table.autovacuum_off",
     many_are_dead: "table.bloated",
+    many_are_dead_of_a_small_table: "table.bloated",
     commits_are_not_waited_for: "server.asynchronous_commit",
     attempts_are_lost: "types.often_lost",
     one_attempt_alone: "types.one_attempt",

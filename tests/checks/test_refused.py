@@ -14,6 +14,7 @@ from ayb_jobs.checks.refused import refused
 from ayb_jobs.checks.verdict import Mood, look_round
 from ayb_jobs.checks.why import why_job
 from ayb_jobs.config import Retention
+from ayb_jobs.events import RowsSetAside, SettlementRefused
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.runtime.chores import pruner, stranded
@@ -194,3 +195,18 @@ def test_a_look_that_fails_in_every_turn_is_not_healthy(
         monkeypatch.setattr(stranded, "find_stranded", fails)
         names = {"heartbeat", "scheduler"}
         eventually(lambda: all(each.overdue_s > 3 for each in one.daemon.loops() if each.name in names), within_s=60)
+
+
+@pytest.mark.parametrize(
+    "lost", ["ALTER TABLE _ayb_job_executions RENAME COLUMN outcome TO away", "DROP TABLE _ayb_job_executions CASCADE"]
+)
+def test_a_loop_of_which_the_statement_itself_is_refused_fails(
+    conn: Connection, database_url: str, lost: LiteralString
+) -> None:
+    job_id = make_job(conn, type="test", run_at=sql.SQL("now() + interval '1 hour'"))
+    with running(database_url, registry()) as one:
+        conn.execute(lost)
+        conn.execute("UPDATE _ayb_jobs SET run_at = now() WHERE id = %s", (job_id,))
+        eventually(lambda: any(each.failing and each.overdue_s > 2 for each in one.daemon.loops()), within_s=60)
+        assert not one.recorder.of(RowsSetAside)
+        assert not one.recorder.of(SettlementRefused)

@@ -5,17 +5,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from ayb_jobs.checks.database import lacks_what_work_needs, outage, unanswered, unfit_database, unwritable_database
-from ayb_jobs.checks.finding import Finding, facts, shown
+from ayb_jobs.checks.finding import Finding, Severity, facts, shown
 from ayb_jobs.checks.fleet import stopping, unclaimable
 from ayb_jobs.checks.loops import LoopAge, stuck_loops
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
+from ayb_jobs.checks.server import rights
 from ayb_jobs.checks.verdict import DISABLED, Look, Verdict, decide, look_round
 from ayb_jobs.errors import AybJobsError, DatabaseError
 from ayb_jobs.events import RequestFailed
@@ -136,7 +137,7 @@ def readiness(services: Services) -> Health:
     counted: Mapping[str, Finding | None] = {"overdueSchedules": look.overdue, "unclaimableJobs": look.unclaimable}
     notices = look.deferred if failed is None or unfit else _notices(services)
     return Health(
-        findings=[*_with_own(services, loops, unfit), *([look.refused] if look.refused else [])],
+        findings=[*_with_own(services, loops, unfit), *look.lacking, *([look.refused] if look.refused else [])],
         loops=loops,
         verdict=look.verdict,
         notices=() if unfit else notices,
@@ -169,7 +170,9 @@ def _look(services: Services, loops: Sequence[LoopAge]) -> tuple[Look, AybJobsEr
     """Look at everything at once; return the error beside a verdict on it if the database does not answer in time."""
     try:
         with probing(services.database, DATABASE_S) as conn:
-            return look_round(conn, services.config.retention, _with_own(services, loops, [])), None
+            lacking = [replace(each, severity=Severity.FAILING) for each in rights(conn)]
+            look = look_round(conn, services.config.retention, [*_with_own(services, loops, []), *lacking])
+            return replace(look, lacking=lacking), None
     except AybJobsError as error:
         if not isinstance(error, DatabaseError):
             services.events.emit(RequestFailed(request="a look at how things stand", error=error.__cause__ or error))

@@ -150,24 +150,22 @@ def delete_jobs(conn: Connection, ids: Sequence[str], *, state: JobState) -> Del
     return Deleted(*one_row(conn.execute(DELETE_JOBS, {"ids": list(ids), "state": state}, prepare=False)))
 
 
+# Behind 10,000 others there may be some: whoever asks is about to delete them.
 HOLDS_OLD_JOBS = """
-    SELECT EXISTS (
-        SELECT
-        FROM (
-            SELECT state, coalesce(completed_at, canceled_at, updated_at) AS ended_at
-            FROM _ayb_jobs
-            WHERE state <> 'running' AND created_at < now() - %(keep)s::interval
-                AND (%(rare_state)s::text IS NULL OR state = %(rare_state)s::text)
-            ORDER BY created_at, id
-            LIMIT 10000
-        ) AS oldest
-        WHERE state = %(state)s::text AND ended_at < now() - %(keep)s::interval
-    )
+    SELECT coalesce(bool_or(state = %(state)s::text AND ended_at < now() - %(keep)s::interval), false) OR count(*) = 10000
+    FROM (
+        SELECT state, coalesce(completed_at, canceled_at, updated_at) AS ended_at
+        FROM _ayb_jobs
+        WHERE state <> 'running' AND created_at < now() - %(keep)s::interval
+            AND (%(rare_state)s::text IS NULL OR state = %(rare_state)s::text)
+        ORDER BY created_at, id
+        LIMIT 10000
+    ) AS oldest
 """
 
 
 def holds_old_jobs(conn: Connection, *, state: JobState, keep: timedelta) -> bool:
-    """Tell whether `prune_jobs` would find anything to remove among the 10,000 oldest."""
+    """Tell whether `prune_jobs` may find anything to remove; the 10,000 oldest are looked at."""
     rare_state = None if state is JobState.COMPLETED else state
     row = conn.execute(
         HOLDS_OLD_JOBS, {"state": state, "rare_state": rare_state, "keep": keep}, prepare=False

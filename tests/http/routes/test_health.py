@@ -2,9 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, NoReturn
 
 import httpx
@@ -209,20 +209,54 @@ def test_a_daemon_whose_table_is_gone_is_not_ready(db: Database, conn: Connectio
     assert remedy == "ayb-jobs migrate"
 
 
-def test_a_daemon_that_lost_a_right_is_not_ready(conn: Connection, database_url: str) -> None:
-    role = sql.Identifier(f"daemon_{conn.info.dbname}")
-    conn.execute(sql.SQL("CREATE ROLE {}").format(role))
+@pytest.fixture
+def role(conn: Connection) -> Iterator[str]:
+    """Return a role with a daemon's rights."""
+    name = f"daemon_{conn.info.dbname}"
+    conn.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
     try:
-        grant(conn, "public", f"daemon_{conn.info.dbname}", ["daemon"])
-        conn.execute(sql.SQL("REVOKE ALL ON _ayb_jobs FROM {}").format(role))
-        as_role = make_conninfo(database_url, options=f"-c role=daemon_{conn.info.dbname}")
-        with closing(Database(as_role, name="test")) as database:
-            fact, remedy = why_not_ready(database)
+        grant(conn, "public", name, ["daemon"])
+        yield name
     finally:
-        conn.execute(sql.SQL("DROP OWNED BY {}").format(role))
-        conn.execute(sql.SQL("DROP ROLE {}").format(role))
+        conn.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+        conn.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+@contextmanager
+def as_role(database_url: str, role: str) -> Iterator[Database]:
+    with closing(Database(make_conninfo(database_url, options=f"-c role={role}"), name="test")) as database:
+        yield database
+
+
+def test_a_daemon_that_lost_a_right_is_not_ready(conn: Connection, database_url: str, role: str) -> None:
+    conn.execute(sql.SQL("REVOKE ALL ON _ayb_jobs FROM {}").format(sql.Identifier(role)))
+    with as_role(database_url, role) as database:
+        fact, remedy = why_not_ready(database)
     assert "lacks a right: permission denied for table _ayb_jobs" in fact
     assert remedy == "ayb-jobs grant ROLE --daemon"
+
+
+LOST = {
+    "_ayb_job_executions": "REVOKE INSERT ON _ayb_job_executions FROM {}",
+    "_ayb_jobs": "REVOKE UPDATE ON _ayb_jobs FROM {}",
+    "_ayb_job_execution_ids": "REVOKE USAGE ON SEQUENCE _ayb_job_execution_ids FROM {}",
+    "_ayb_job_id()": "REVOKE EXECUTE ON FUNCTION _ayb_job_id FROM {}",
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_daemon_that_lost_one_right_of_several_is_not_ready(
+    conn: Connection, database_url: str, role: str, lost: str
+) -> None:
+    with as_role(database_url, role) as database:
+        with serving(database) as server, server.client(None) as client:
+            assert "rights.missing" not in client.get("/readyz").text
+        conn.execute(sql.SQL(LOST[lost]).format(sql.Identifier(role)))
+        with serving(database) as server, server.client(None) as client:
+            answer = client.get("/readyz")
+    assert answer.status_code == 503
+    (found,) = [each for each in answer.json()["findings"] if each["name"] == "rights.missing"]
+    assert (found["fact"], found["severity"]) == (f"this role lacks rights on {lost}", "failing")
 
 
 def why_not_ready(db: Database) -> tuple[str, str]:
@@ -264,7 +298,7 @@ def test_a_probe_puts_each_question_to_the_database_once(db: Database, monkeypat
         assert client.get("/readyz").json()["findings"] == []
     assert [each for each, times in Counter(asked).items() if times > 1] == []
     assert len([each for each in asked if "is_lifeless" in each]) == 1
-    assert len(asked) <= 22
+    assert len(asked) <= 24
 
 
 def worker(name: str) -> DaemonRecord:

@@ -276,6 +276,18 @@ def test_ends_that_lie_ahead_keep_nothing_old(db: Database, conn: Connection, en
     assert conn.execute("SELECT count(*) FROM _ayb_job_executions WHERE id >= 0").fetchone() == (0,)
 
 
+def test_a_days_notice_is_given_although_many_other_jobs_are_older(db: Database, conn: Connection) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, created_at, run_at) SELECT 'a', now() - interval '9 years', '2090-01-01'"
+        " FROM generate_series(1, 10001)"
+    )
+    make_old(conn, 3)
+    bench = Bench(db, Retention())
+    bench.pruner.tick()
+    assert bench.of(RowsPruned) == []
+    assert [event.state for event in bench.of(RetentionDeferred)] == ["completed"]
+
+
 def test_what_was_there_before_the_adoption_goes_only_after_a_days_notice(db: Database, conn: Connection) -> None:
     make_old(conn, 3)
     adopt(conn, "1 hour")
