@@ -14,10 +14,10 @@ LONGEST_PAUSE_S = 1.0
 GROWTH = 1.5
 IN_TRANSACTION = "the connection is in a transaction; end it first: a job made in it does not exist yet, and a wait would hold it open"
 
-# The log of attempts is asked only once the job has completed, or is gone.
+# The log of attempts is asked only once the job has completed, or is gone. On a standby nobody can listen.
 FIND_END = """
     SELECT job.state, job.last_error, returned.result::text, latest.outcome, latest.error, latest.records_processed,
-        pg_backend_pid()
+        CASE WHEN pg_is_in_recovery() THEN 0 ELSE pg_backend_pid() END
     FROM (SELECT CAST(%(id)s AS text)::uuid AS id) AS asked
     LEFT JOIN _ayb_jobs AS job ON job.id = asked.id
     LEFT JOIN _ayb_job_results AS returned ON returned.job_id = asked.id

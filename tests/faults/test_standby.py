@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ayb_jobs import WaitTimedOut, wait_for
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.lab.checker import Fault, check
 from ayb_jobs.lab.checker.evidence import DATABASE
@@ -53,6 +54,18 @@ def test_a_daemon_on_a_standby_waits_and_says_so_until_it_is_promoted(tmp_path: 
         eventually(lambda: readiness(port) == (200, []), within_s=20)
         assert [line["loop"] for line in running.events("loop.failed")] == ["start-up"]
         assert len(running.events("loop.recovered")) == 1
+
+
+def test_a_result_is_waited_for_on_a_standby_too(cluster: Cluster) -> None:
+    with closing(connect(cluster.primary.url())) as conn, closing(connect(cluster.standby.url())) as reader:
+        migrate(conn)
+        job_id = make_job(conn)
+        eventually(lambda: reader.execute("SELECT to_regclass('_ayb_jobs')").fetchone() != (None,))
+        eventually(lambda: reader.execute(STATES).fetchall() == [("queued",)])
+        with pytest.raises(WaitTimedOut):
+            wait_for(reader, job_id, timeout_s=0.1)
+        conn.execute("UPDATE _ayb_jobs SET state = 'completed', completed_at = now()")
+        assert wait_for(reader, job_id, timeout_s=20) is None
 
 
 class Promotions:
