@@ -88,6 +88,8 @@ BEGIN
                     USING ERRCODE = '22023', COLUMN = 'max_attempts';
             ELSIF ayb_jobs_enqueue.run_at IS NOT NULL AND ayb_jobs_enqueue.delay IS NOT NULL THEN
                 RAISE EXCEPTION 'give run_at or delay, not both' USING ERRCODE = '22023', COLUMN = 'run_at';
+            ELSIF ayb_jobs_enqueue.delay NOT BETWEEN interval '-36525 days' AND interval '36525 days' THEN
+                RAISE EXCEPTION 'delay is more than 100 years' USING ERRCODE = '22023', COLUMN = 'delay';
             ELSIF length(ayb_jobs_enqueue.idempotency_key) > 255 THEN
                 RAISE EXCEPTION 'idempotency_key has % characters; at most 255 are allowed', length(ayb_jobs_enqueue.idempotency_key)
                     USING ERRCODE = '22023', COLUMN = 'idempotency_key';
@@ -96,6 +98,8 @@ BEGIN
                     USING ERRCODE = '22023', COLUMN = 'traceparent';
             ELSIF pg_column_size(p_payload) > 1048576 OR octet_length(p_payload::text) > 1048576 THEN
                 RAISE EXCEPTION 'payload has more than 1048576 bytes' USING ERRCODE = '22023', COLUMN = 'payload';
+            ELSIF array_ndims(ayb_jobs_enqueue.depends_on) > 1 THEN
+                RAISE EXCEPTION 'depends_on is an array of arrays; it takes ids of jobs' USING ERRCODE = '22023', COLUMN = 'depends_on';
             ELSIF array_position(ayb_jobs_enqueue.depends_on, NULL) IS NOT NULL THEN
                 RAISE EXCEPTION 'depends_on holds a null; it takes ids of jobs' USING ERRCODE = '22023', COLUMN = 'depends_on';
             ELSIF cardinality(ayb_jobs_enqueue.depends_on) > 10000 THEN
@@ -140,6 +144,8 @@ BEGIN
                         USING ERRCODE = '22023', COLUMN = 'unique_key';
                 ELSIF cardinality(ayb_jobs_enqueue.unique_by) = 0 THEN
                     RAISE EXCEPTION 'unique_by names no field of the payload' USING ERRCODE = '22023', COLUMN = 'unique_by';
+                ELSIF array_ndims(ayb_jobs_enqueue.unique_by) > 1 THEN
+                    RAISE EXCEPTION 'unique_by is an array of arrays; it takes names of fields' USING ERRCODE = '22023', COLUMN = 'unique_by';
                 ELSIF array_position(ayb_jobs_enqueue.unique_by, NULL) IS NOT NULL THEN
                     RAISE EXCEPTION 'unique_by holds a null; it takes names of fields' USING ERRCODE = '22023', COLUMN = 'unique_by';
                 ELSIF p_scope NOT IN ('unfinished', 'waiting') THEN
@@ -151,6 +157,8 @@ BEGIN
                 ELSIF p_on_conflict IN ('replace', 'debounce') AND p_scope <> 'waiting' THEN
                     RAISE EXCEPTION 'on_conflict % needs the scope waiting; a job that runs cannot be replaced', p_on_conflict
                         USING ERRCODE = '22023', COLUMN = 'unique_scope';
+                ELSIF ayb_jobs_enqueue.max_wait NOT BETWEEN interval '-36525 days' AND interval '36525 days' THEN
+                    RAISE EXCEPTION 'max_wait is more than 100 years' USING ERRCODE = '22023', COLUMN = 'max_wait';
                 ELSIF p_on_conflict = 'debounce' AND ayb_jobs_enqueue.delay IS NULL THEN
                     RAISE EXCEPTION 'debounce needs a delay: how long to wait after the last call' USING ERRCODE = '22023', COLUMN = 'delay';
                 ELSIF ayb_jobs_enqueue.max_wait IS NOT NULL AND p_on_conflict <> 'debounce' THEN

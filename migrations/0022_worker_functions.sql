@@ -57,9 +57,13 @@ BEGIN
             ELSIF length(ayb_jobs_lease.worker) > 100 THEN
                 RAISE EXCEPTION 'worker has % characters; at most 100 are allowed', length(ayb_jobs_lease.worker)
                     USING ERRCODE = '22023', COLUMN = 'worker';
+            ELSIF array_ndims(ayb_jobs_lease.types) > 1 THEN
+                RAISE EXCEPTION 'types is an array of arrays; it takes names of job types' USING ERRCODE = '22023', COLUMN = 'types';
             ELSIF coalesce(cardinality(ayb_jobs_lease.types), 0) = 0 OR array_position(ayb_jobs_lease.types, NULL) IS NOT NULL THEN
                 RAISE EXCEPTION 'types names no job type, or a null; it takes the names of the types that the worker runs'
                     USING ERRCODE = '22023', COLUMN = 'types';
+            ELSIF array_ndims(ayb_jobs_lease.queues) > 1 THEN
+                RAISE EXCEPTION 'queues is an array of arrays; it takes names of queues' USING ERRCODE = '22023', COLUMN = 'queues';
             ELSIF coalesce(cardinality(ayb_jobs_lease.queues), 0) = 0 OR array_position(ayb_jobs_lease.queues, NULL) IS NOT NULL THEN
                 RAISE EXCEPTION 'queues names no queue, or a null; it takes names of queues'
                     USING ERRCODE = '22023', COLUMN = 'queues';
@@ -302,7 +306,12 @@ BEGIN
             told_leases uuid[];
             told_became text[];
         BEGIN
-            IF ayb_jobs_extend.ids IS NULL OR ayb_jobs_extend.lease_ids IS NULL
+            IF array_ndims(ayb_jobs_extend.ids) > 1 THEN
+                RAISE EXCEPTION 'ids is an array of arrays; it takes ids of jobs' USING ERRCODE = '22023', COLUMN = 'ids';
+            ELSIF array_ndims(ayb_jobs_extend.lease_ids) > 1 THEN
+                RAISE EXCEPTION 'lease_ids is an array of arrays; it takes ids of leases'
+                    USING ERRCODE = '22023', COLUMN = 'lease_ids';
+            ELSIF ayb_jobs_extend.ids IS NULL OR ayb_jobs_extend.lease_ids IS NULL
                 OR cardinality(ayb_jobs_extend.ids) <> cardinality(ayb_jobs_extend.lease_ids)
                 OR array_position(ayb_jobs_extend.ids, NULL) IS NOT NULL OR array_position(ayb_jobs_extend.lease_ids, NULL) IS NOT NULL
             THEN

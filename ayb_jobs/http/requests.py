@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.openapi.constants import REF_TEMPLATE
 from pydantic import BaseModel
 
 from ayb_jobs.errors import InvalidInput
@@ -93,10 +94,15 @@ def documented(
 
 
 def documented_body(model: type[BaseModel], *, most: int = 0, required: bool = True) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a route's body; it may be an array of up to `most` as well."""
-    schema = model.model_json_schema()
+    """Return what the OpenAPI document says of a route's body; it may be an array of up to `most` as well.
+
+    What the schema refers to is in its `$defs`, until the whole document is made.
+    """
+    schema = model.model_json_schema(ref_template=REF_TEMPLATE)
+    definitions = schema.pop("$defs", {})
     if most:
         schema = {"anyOf": [schema, {"type": "array", "items": schema, "maxItems": most}]}
+    schema["$defs"] = definitions
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -1,11 +1,13 @@
 """Names, texts and ids as the database takes them; whatever it would refuse raises `InvalidInput`."""
 
 import uuid
+from datetime import timedelta
 
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.values import named
 
 MAX_NAME = 100
+LONGEST_SPAN = timedelta(days=36525)
 MAX_IDEMPOTENCY_KEY = 255
 MAX_LIMIT_KEY = 200
 
@@ -40,3 +42,9 @@ def checked_id(value: str, field_name: str = "id") -> str:
         return str(uuid.UUID(value))
     except ValueError:
         raise InvalidInput(f"{field_name} {value!r} is not a UUID", field=field_name) from None
+
+
+def check_span(span: timedelta, field: str) -> None:
+    """Raise `InvalidInput` if a time from now may be none that the database can store."""
+    if not -LONGEST_SPAN <= span <= LONGEST_SPAN:
+        raise InvalidInput(f"{field} is more than 100 years", field=field)

@@ -5,7 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from ayb_jobs.errors import InvalidInput
-from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_LIMIT_KEY, checked_id, checked_name, checked_text
+from ayb_jobs.model.checked import (
+    MAX_IDEMPOTENCY_KEY,
+    MAX_LIMIT_KEY,
+    check_span,
+    checked_id,
+    checked_name,
+    checked_text,
+)
 from ayb_jobs.model.dependencies import checked_parents, checked_rule
 from ayb_jobs.model.instants import in_utc
 from ayb_jobs.model.job import LAST_PRIORITY, PRIORITIES
@@ -131,6 +138,8 @@ def _checked_times(run_at: datetime | None, delay: timedelta | None) -> datetime
         raise InvalidInput("run_at has no time zone; add one, such as +00:00", field="run_at")
     if delay is not None and not isinstance(delay, timedelta):
         raise InvalidInput(f"delay is {named(delay)}; a timedelta is needed", field="delay")
+    if delay is not None:
+        check_span(delay, "delay")
     return None if run_at is None else in_utc(run_at, "run_at")
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Literal, get_args
 
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.checked import check_span
 from ayb_jobs.model.values import named
 
 Scope = Literal["unfinished", "waiting"]
@@ -51,6 +52,8 @@ class Unique:
             raise InvalidInput("max_wait goes with on_conflict debounce alone", field="max_wait")
         if self.max_wait is not None and not isinstance(self.max_wait, timedelta):
             raise InvalidInput(f"max_wait is {named(self.max_wait)}; a timedelta is needed", field="max_wait")
+        if self.max_wait is not None:
+            check_span(self.max_wait, "max_wait")
 
     @property
     def replaces(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -72,6 +73,8 @@ def test_a_job_is_stored_as_it_was_asked_for(conn: Connection, notified: Callabl
         ("'t', max_attempts => 0", {"type": "t", "max_attempts": 0}),
         ("'t', idempotency_key => repeat('x', 256)", {"type": "t", "idempotency_key": "x" * 256}),
         ("'t', limit_key => repeat('x', 201)", {"type": "t", "limit_key": "x" * 201}),
+        ("'t', delay => '178000000 years'", {"type": "t", "delay": timedelta.max}),
+        ("'t', delay => '-178000000 years'", {"type": "t", "delay": timedelta.min}),
         ("'t', limit_key => 'a', unique_key => 'b'", {"type": "t", "limit_key": "a", "unique": Unique(key="b")}),
     ],
 )
@@ -91,6 +94,8 @@ def test_a_bad_value_is_refused_as_by_python(conn: Connection, arguments: str, v
         ("'t', run_at => now(), delay => interval '1 s'", "give run_at or delay, not both"),
         ("'t', to_jsonb(repeat('x', 1048577))", "payload has more than 1048576 bytes"),
         ("'t', traceparent => repeat('x', 56)", "traceparent has 56 characters"),
+        ("'t', depends_on => ARRAY[ARRAY[gen_random_uuid()]]", "depends_on is an array of arrays"),
+        ("'t', unique_by => '{{a}}'", "unique_by is an array of arrays"),
     ],
 )
 def test_what_cannot_go_together_or_is_too_large_is_refused(conn: Connection, arguments: str, words: str) -> None:

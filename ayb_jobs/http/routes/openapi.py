@@ -58,13 +58,14 @@ def asset(name: str) -> Response:
 
 
 def describe(app: FastAPI) -> None:
-    """Complete the document: how to show a token, and no 422, which this API never answers."""
+    """Complete the document: how to show a token, what bodies refer to, and no 422, which this API never answers."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
             _remove_422(document)
+            _collect_definitions(document)
             document.setdefault("components", {})["securitySchemes"] = {
                 "token": {"type": "http", "scheme": "bearer", "description": "An admin token, or one with a scope"}
             }
@@ -81,3 +82,11 @@ def _remove_422(document: dict[str, Any]) -> None:
             operation["responses"].pop("422", None)
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _collect_definitions(document: dict[str, Any]) -> None:
+    """Move what the schemas of bodies refer to, to where references of the whole document point."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                document["components"]["schemas"] |= content["schema"].pop("$defs", {})

@@ -1,5 +1,6 @@
 """docs/api.md says what is: its curl lines are run, its tables held against the code."""
 
+import json
 import os
 import re
 import shutil
@@ -54,6 +55,16 @@ def test_every_call_has_a_curl_line(server: Server) -> None:
         paths = client.get("/openapi.json").json()["paths"]
     told = {(method(line), shape(line)) for line in LINES}
     assert {(name.upper(), path.replace("{id}", "*")) for path, calls in paths.items() for name in calls} == told
+
+
+def test_whatever_the_document_refers_to_stands_in_it(server: Server) -> None:
+    with server.client() as client:
+        document = client.get("/openapi.json").json()
+    refers = set(re.findall(r'"\$ref": "([^"]*)"', json.dumps(document)))
+    there = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert "#/components/schemas/CallbackBody" in refers
+    assert refers <= there
+    assert "$defs" not in json.dumps(document)
 
 
 def method(line: str) -> str:

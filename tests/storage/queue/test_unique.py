@@ -288,6 +288,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "on_conflict replace needs the scope waiting; a job that runs cannot be replaced",
     ),
     ({"key": "k", "on_conflict": "debounce"}, "debounce needs a delay: how long to wait after the last call"),
+    ({"key": "k", "on_conflict": "debounce", "max_wait": timedelta(36526)}, "max_wait is more than 100 years"),
     ({"key": "k", "max_wait": timedelta(1)}, "max_wait goes with on_conflict debounce alone"),
 ]
 

@@ -2,7 +2,7 @@
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
@@ -53,6 +53,8 @@ _MOST_VALUES = 10_000
 # What a value may weigh: names let a line double what the line before has made, and forty lines a million million.
 _MOST_WEIGHT = 100_000
 _CHARACTERS_OF_ONE = 10
+# Names let values be nested more deeply than any expression: each line may put the line before into a list.
+_MOST_DEPTH = 100
 _MOST_BITS = 1024
 
 
@@ -196,10 +198,14 @@ def _bounded(value: Any, node: ast.AST) -> Any:
 
 def is_bounded(value: Any) -> bool:
     """Tell whether a value is small enough to be walked and written, even if it holds another value many times."""
-    left, waiting = _MOST_WEIGHT, [value]
+    left, waiting = _MOST_WEIGHT, [(value, 0)]
     while waiting and left > 0:
         left -= 1
-        match waiting.pop():
+        held_value, depth = waiting.pop()
+        if depth > _MOST_DEPTH:
+            return False
+        inner: Iterable[Any] = ()
+        match held_value:
             case str() | bytes() as text:
                 left -= len(text) // _CHARACTERS_OF_ONE
             case bool():
@@ -207,13 +213,14 @@ def is_bounded(value: Any) -> bool:
             case int() as number if number.bit_length() > _MOST_BITS:
                 return False
             case dict() as held:
-                waiting += [each for pair in held.items() for each in pair]
+                inner = (each for pair in held.items() for each in pair)
             case Crontab(fields):
-                waiting.append(dict(fields))
+                inner = (dict(fields),)
             case list() | tuple() | frozenset() as held:
-                waiting += held
+                inner = held
             case _:
                 pass
+        waiting += [(each, depth + 1) for each in inner]
     return left > 0
 
 

@@ -335,6 +335,16 @@ def test_a_value_that_each_line_doubles_is_named_as_too_large(first: str, double
     assert len(notes) < 500
 
 
+@pytest.mark.parametrize("deeper", ["v = [v]", "v = (v,)", "v = {'k': v}", "v = dict(k=v)", "v = {'k': [v]}"])
+@pytest.mark.parametrize("place", ["'args': [v]", "'kwargs': {'k': v}", "'options': {'headers': v}"])
+def test_a_value_that_each_line_nests_deeper_is_named(deeper: str, place: str) -> None:
+    entry = f"{{'task': 't', 'schedule': 60, {place}}}"
+    text = "\n".join(["v = 1", *[deeper] * 3000, f"beat_schedule = {{'a': {entry}, 'b': {ONE}}}"])
+    found = read(text)
+    assert found["b"].schedule is not None
+    assert "is too large" in found["a"].notes[-1] or "is not a plain value" in found["a"].notes[-1]
+
+
 @pytest.mark.parametrize("filled_in", ["v0['x'] = v0", "v0['x'] = list(range(9000))"])
 def test_a_value_that_grows_in_another_is_named_as_too_large(filled_in: str) -> None:
     lines = ["v0 = {}", *(f"v{number + 1} = {{'a': v{number}, 'b': v{number}}}" for number in range(12)), filled_in]
