@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import psycopg
@@ -133,6 +134,7 @@ def _set_up(conn: C, url: str, limits: Timeouts) -> C:
     return conn
 
 
+@lru_cache(maxsize=64)  # to read and write one takes longer than a statement, and a daemon opens some ten connections
 def conninfo(url: str, name: str, limits: Timeouts, *, writable: bool) -> str:
     """Return the connection string with our settings added; what its author set is kept.
 
