@@ -183,3 +183,15 @@ WHERE execution.id = ordered.id;
 -- What is seen of a restore that left the sequence behind, and of rights that everybody was given.
 SELECT setval('_ayb_job_execution_ids', 1);
 GRANT SELECT ON _ayb_job_audit TO PUBLIC;
+
+-- An alert that its address has not taken.
+WITH alert AS (
+    INSERT INTO _ayb_job_alerts (kind, schedule_id, about, message, at)
+    SELECT 'overdue', id, 'sick', format('schedule %s is overdue', name), now() - interval '20 minutes'
+    FROM _ayb_job_schedules
+    ORDER BY name
+    LIMIT 1
+    RETURNING id
+)
+INSERT INTO _ayb_job_alert_deliveries (alert_id, target, attempts, try_at, last_error)
+SELECT id, 'sick', 5, now() + interval '4 minutes', 'https://hooks.example answered 503' FROM alert;
