@@ -7,7 +7,8 @@
 -- the database's. `isolated_*` and `async_*`: the types whose handlers do not run in the slots that `concurrency`
 -- counts, and how many of them run at once, in child processes and on the event loop. `capped_*`: the queues that may
 -- fill some of its slots only, and how many each. `has_scheduler`, and `stuck_loops`: which of its loops have made no
--- progress for longer than they may.
+-- progress for longer than they may. `stuck_slots` and `stuck_async_slots`: how many of its slots are held by handlers
+-- that were told to stop and did not; their jobs have been settled.
 ALTER TABLE _ayb_job_workers
     ADD COLUMN aside jsonb,
     ADD COLUMN drain_requested_at timestamptz,
@@ -19,4 +20,6 @@ ALTER TABLE _ayb_job_workers
     ADD COLUMN capped_queues text[],
     ADD COLUMN capped_slots int[],
     ADD COLUMN has_scheduler boolean,
-    ADD COLUMN stuck_loops text[];
+    ADD COLUMN stuck_loops text[],
+    ADD COLUMN stuck_slots int,
+    ADD COLUMN stuck_async_slots int;

@@ -83,6 +83,26 @@ def stuck(fleet: Sequence[HeardDaemon], *, host: str | None = None) -> Finding |
     )
 
 
+def stuck_handlers(fleet: Sequence[HeardDaemon]) -> Finding | None:
+    """Find slots that are held by handlers that were told to stop and did not; it is grave if no other slot is left."""
+    looked_at = [daemon for daemon in fleet if not daemon.drains and not daemon.is_lifeless]
+    found = [daemon for daemon in looked_at if daemon.stuck_slots]
+    if not found:
+        return None
+    held, slots = (sum(getattr(each, name) for each in found) for name in ("stuck_slots", "slots"))
+    many = "the daemon" if len(looked_at) == 1 else f"{len(found):,} of {len(looked_at):,} daemons"
+    by = "a handler that was told to stop and did not" if held == 1 else "handlers that were told to stop and did not"
+    none_left = held >= sum(daemon.slots for daemon in looked_at)
+    return Finding(
+        name="handlers.stuck",
+        severity=Severity.FAILING if none_left else Severity.WARNING,
+        fact=f"{held:,} of the {count_words(slots, 'slot')} of {many} {'is' if held == 1 else 'are'} held by {by}",
+        meaning="Nothing else starts in such a slot until the handler ends, or the process. Its job has been settled.",
+        remedy='Restart the daemon. A type with isolation = "process" has its handler killed instead.',
+        evidence={"daemons": [daemon.id for daemon in found], "stuck": held, "slots": slots},
+    )
+
+
 def stopping() -> Finding:
     """Return that a daemon was told to stop."""
     return Finding(

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, stuck, unclaimable
+from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, stuck, stuck_handlers, unclaimable
 from ayb_jobs.checks.queue import abandoned, failing, held, late, paused
 from ayb_jobs.checks.refused import refused
 from ayb_jobs.checks.retention import deferred
@@ -69,6 +69,7 @@ class Look:
     fleet: Sequence[HeardDaemon] = ()
     refused: Finding | None = None
     lacking: Sequence[Finding] = ()
+    stuck_handlers: Finding | None = None
     unclaimable: Finding | None = None
     overdue: Finding | None = None
     deferred: Sequence[Finding] = ()
@@ -90,9 +91,11 @@ def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = 
     figures = _measured(conn, fleet)
     none, waiting, not_done, kept = no_daemon(fleet), unclaimable(conn), overdue(conn), deferred(conn, retention)
     refusals = refused(fleet, ended=figures.pace.ended)
+    held_slots = None if none else stuck_handlers(fleet)
     found = [
         none,
         None if none else stuck(fleet),
+        held_slots,
         refusals,
         abandoned(conn),
         None if none else waiting,
@@ -109,6 +112,7 @@ def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = 
         verdict=decide([*own, *filter(None, found), *kept], figures),
         fleet=fleet,
         refused=refusals,
+        stuck_handlers=held_slots,
         unclaimable=waiting,
         overdue=not_done,
         deferred=kept,

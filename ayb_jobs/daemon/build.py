@@ -197,6 +197,7 @@ def build(
     resolver = Resolver(database=database, emit=emit, wake=bells.resolver.ring, hearing=hearing)
     batch_resolver = BatchResolver(database=database, emit=emit, wake=bells.batch_resolver.ring, hearing=hearing)
     heartbeat.on_edges, heartbeat.on_batches = resolver.seen, batch_resolver.seen
+    heartbeat.count_stuck = executors.stuck
     # The fleet.
     pauses = PauseWatch(
         database=database, worker_id=worker_id, paused=paused, in_flight=in_flight, on_change=producer.begin_anew

@@ -72,6 +72,11 @@ class Executors:
         """Every slot, those with processes too."""
         return [slot for places in self._places for slot in places.slots if not slot.has_ended]
 
+    def stuck(self) -> tuple[int, int]:
+        """Return how many slots, and how many asynchronous ones, are held by handlers that did not stop when told."""
+        in_loop = 0 if self.event_loop is None else self.event_loop.stuck
+        return sum(slot.state == "stuck" for slot in self.slots), in_loop
+
     @property
     def buffers(self) -> Sequence[Buffer]:
         """What feeds the slots."""

@@ -311,6 +311,7 @@ class WorkerShape(Shape):
     running: list[str]
     at_least: bool
     stuck_loops: list[str] | None = None
+    stuck_slots: int | None = None
 
 
 class WorkerPage(Shape):

@@ -53,7 +53,8 @@ class SeenDaemon:
 
     If it is `cut`, it holds more than these.
     `drain_requested_at` is since when it drains: when an operator asked it to, or a signal had it drain or stop.
-    `stuck_loops` are those of its loops that have made no progress for longer than they may.
+    `stuck_loops` are those of its loops that have made no progress for longer than they may, and so many `stuck_slots`
+    are held by handlers that were told to stop and did not.
     """
 
     daemon: DaemonRecord
@@ -64,6 +65,7 @@ class SeenDaemon:
     running: Sequence[str]
     cut: bool = False
     stuck_loops: Sequence[str] = ()
+    stuck_slots: int = 0
 
     @property
     def known_s(self) -> float:

@@ -22,5 +22,6 @@ def daemon_text(seen: SeenDaemon) -> str:
         "running": seen.running,
         "atLeast": seen.cut,
         "stuckLoops": seen.stuck_loops or None,
+        "stuckSlots": seen.stuck_slots or None,
     }
     return object_text(fields)

@@ -143,6 +143,17 @@ def a_schedule_is_refused(conn: Connection) -> None:
     conn.execute("UPDATE _ayb_job_workers SET aside = %s", (Jsonb({"_ayb_job_schedules": {"1": "not on Sundays"}}),))
 
 
+def some_handlers_are_stuck(conn: Connection) -> None:
+    a_daemon(conn)
+    conn.execute("UPDATE _ayb_job_workers SET stuck_slots = 1")
+
+
+def all_slots_are_held(conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, type="mail", run_at=ago("2 minutes"))
+    conn.execute("UPDATE _ayb_job_workers SET stuck_slots = 2")
+
+
 def one_is_gone(conn: Connection) -> None:
     a_daemon(conn)
     conn.execute(
@@ -345,6 +356,8 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     leases_ran_out: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
     endings_are_refused: "No job ends: the database refuses to store how 3 jobs ended: no room.",
     a_schedule_is_refused: "The database refuses to change 1 schedule: not on Sundays.",
+    some_handlers_are_stuck: "1 of the 2 slots of the daemon is held by a handler that was told to stop and did not.",
+    all_slots_are_held: "2 of the 2 slots of the daemon are held by handlers that were told to stop and did not.",
     one_is_gone: "Daemon `secret` was last heard of 6 min ago.",
     a_hostile_name: "1 due job waits that no live daemon can run: none knows type `???[31m<b>`.",
     a_limit_that_is_held: "Key `seven` of limit `tenants` is at 2 of 2, and none of these started within 1 min; 3 due jobs "

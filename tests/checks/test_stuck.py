@@ -1,14 +1,22 @@
 """A daemon's row names its loops that make no progress, and who looks at the database alone hears of them."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from ayb_jobs.checks.finding import Severity
 from ayb_jobs.checks.fleet import stuck
+from ayb_jobs.checks.verdict import look_round
+from ayb_jobs.checks.why import why_job
+from ayb_jobs.config import Retention
+from ayb_jobs.daemon import build
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.process.progress import loop_ages, stuck_names
@@ -19,6 +27,7 @@ from ayb_jobs.storage.fleet.lifelines import look_at_fleet
 from tests.acceptance.processes import daemon
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
+from tests.factories import make_job
 from tests.running import running
 
 ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
@@ -71,6 +80,59 @@ def test_a_sign_of_life_of_who_knows_no_troubles_leaves_them_as_they_were_told(c
     beat(conn, ME)
     told = conn.execute("SELECT aside, stuck_loops FROM _ayb_job_workers").fetchone()
     assert told == ({"_ayb_jobs": {"a job": "odd"}}, ["pruner"])
+
+
+@pytest.fixture
+def ends() -> Iterator[threading.Event]:
+    """What handlers wait for that hear nothing."""
+    ends = threading.Event()
+    yield ends
+    ends.set()
+
+
+@pytest.mark.parametrize("kind", ["thread", "async"])
+def test_slots_that_deaf_handlers_hold_are_told_and_count_as_busy(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch, ends: threading.Event, kind: str
+) -> None:
+    monkeypatch.setattr(build, "STOPPING_S", 0.1)
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
+    monkeypatch.setattr(heartbeat, "HURRIED_BEAT_S", 0.1)
+    registry, beside = Registry(), 0 if kind == "thread" else 2
+    if kind == "thread":
+        registry.handler("deaf", timeout_s=0.2)(lambda _: ends.wait(60))
+    else:
+
+        @registry.handler("deaf", timeout_s=0.2)
+        async def deaf(_: object) -> None:
+            while not ends.is_set():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+
+    def found() -> tuple[Severity, str] | None:
+        told = look_round(conn, Retention()).stuck_handlers
+        return None if told is None else (told.severity, told.fact)
+
+    with running(database_url, registry, worker_concurrency=2, async_concurrency=2):
+        make_job(conn, type="deaf", max_attempts=1)
+        one = f"1 of the {2 + beside} slots of the daemon is held by a handler that was told to stop and did not"
+        assert eventually(found, within_s=30) == (Severity.WARNING, one)
+        make_job(conn, type="deaf", max_attempts=1)
+        both = f"2 of the {2 + beside} slots of the daemon are held by handlers that were told to stop and did not"
+        grave = Severity.WARNING if beside else Severity.FAILING
+        eventually(lambda: found() == (grave, both), within_s=30)
+        waits = make_job(conn, type="deaf", run_at=sql.SQL("now() - interval '2 minutes'"))
+        eventually(
+            lambda: conn.execute("SELECT state FROM _ayb_jobs WHERE id = %s", (waits,)).fetchone() == ("queued",)
+        )
+        reason = why_job(conn, waits).reason
+        assert reason is not None
+        assert reason.words.endswith("of the daemon that can run it are busy")
+        late = {each.name: each for each in look_round(conn, Retention()).verdict.findings}["jobs.late"]
+        assert ": all 2 slots" in late.told
+        said = Cli({"AYB_JOBS_DATABASE_URL": database_url, "AYB_JOBS_ENABLED": "true"})("health")
+        assert (said.code, said.out) == ((0, "ok\n") if beside else (1, f"{both}\n"))
+        ends.set()
+        eventually(lambda: found() is None, within_s=30)
 
 
 @pytest.mark.slow

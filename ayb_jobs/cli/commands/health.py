@@ -124,8 +124,9 @@ def health_of(found: Look, host: str | None) -> Health:
         if hung.severity is Severity.FAILING:
             return Health([hung.fact], sentence=as_sentence(hung.told))
         notices.append(f"{hung.fact}: {', '.join(hung.evidence['daemons'])}")
-    if found.refused and found.refused.severity is Severity.FAILING:
-        return Health([found.refused.fact], sentence=as_sentence(found.refused.told))
+    for grave in filter(None, (found.refused, found.stuck_handlers)):
+        if grave.severity is Severity.FAILING:
+            return Health([grave.fact], sentence=as_sentence(grave.told))
     if silent := lifeless(found.fleet):
         notices.append(f"{silent.fact}: {', '.join(silent.evidence['daemons'])}")
     waiting = int(found.unclaimable.evidence["count"]) if found.unclaimable else 0

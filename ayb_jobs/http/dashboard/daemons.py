@@ -92,6 +92,8 @@ def _word_of(seen: SeenDaemon) -> tuple[str, str]:
         return "gone", f"last heard of {span_words(seen.silent_s)} ago"
     if seen.stuck_loops:
         return "failed", f"no progress: {', '.join(seen.stuck_loops)}"
+    if seen.stuck_slots:
+        return "failed", f"{count_words(seen.stuck_slots, 'slot')} held by handlers that did not stop"
     return ("alive", "alive") if seen.drain_requested_at is None else ("off", "drains")
 
 

@@ -178,6 +178,7 @@ PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] 
     "daemon.gone": _daemons,
     "daemon.lifeless": _daemons,
     "daemon.stuck": _daemons,
+    "handlers.stuck": _daemons,
     "rows.refused": _refused,
     "retention.deferred": lambda _: ("later", "late", "", ""),
 }  # fmt: skip

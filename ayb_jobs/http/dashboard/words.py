@@ -30,6 +30,7 @@ FLAGS: Mapping[str, str] = {
     "daemon.gone": "daemons",
     "daemon.lifeless": "daemons",
     "daemon.stuck": "daemons",
+    "handlers.stuck": "daemons",
     "rows.refused": "daemons",
 }
 MOODS: Mapping[Mood, tuple[str, str]] = {

@@ -137,7 +137,11 @@ def readiness(services: Services) -> Health:
     counted: Mapping[str, Finding | None] = {"overdueSchedules": look.overdue, "unclaimableJobs": look.unclaimable}
     notices = look.deferred if failed is None or unfit else _notices(services)
     return Health(
-        findings=[*_with_own(services, loops, unfit), *look.lacking, *([look.refused] if look.refused else [])],
+        findings=[
+            *_with_own(services, loops, unfit),
+            *look.lacking,
+            *filter(None, (look.refused, look.stuck_handlers)),
+        ],
         loops=loops,
         verdict=look.verdict,
         notices=() if unfit else notices,

@@ -7,7 +7,7 @@ SELECT format('api-%s:%s:%s', n, 4000 + n, left(md5(n::text), 12)), 'api-' || n,
     now() - interval '6 days', now() + CASE n WHEN 3 THEN interval '-6 minutes' ELSE interval '50 seconds' END
 FROM generate_series(1, 3) AS n;
 
-UPDATE _ayb_job_workers SET version = '0.4.9', clock_ahead_s = 41, stuck_loops = '{pruner}',
+UPDATE _ayb_job_workers SET version = '0.4.9', clock_ahead_s = 41, stuck_loops = '{pruner}', stuck_slots = 2,
     aside = '{"_ayb_job_schedules": {"5": "a trigger says: no reports on Sundays"}}'
 WHERE id LIKE 'api-2:%';
 

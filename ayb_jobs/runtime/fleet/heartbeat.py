@@ -27,8 +27,9 @@ class Heartbeat:
     and `on_limits` likewise, or if jobs wait under limits that are no more. `on_drain` is called with each beat once
     the daemon is asked to drain, until it does.
     `set_aside` returns the rows that it has set aside, by table and id with the errors, and `find_stuck` the names of
-    the loops that make no progress. `on_edges` and `on_batches` are called while jobs wait for others, or sealed
-    batches for their members: those may have come without a notification. These three may be set at any time.
+    the loops that make no progress, and `count_stuck` how many slots, and asynchronous ones, are held by handlers that
+    did not stop when told. `on_edges` and `on_batches` are called while jobs wait for others, or sealed
+    batches for their members: those may have come without a notification. These four may be set at any time.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Heartbeat:
         set_aside: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
     ) -> None:
         self.find_stuck: Callable[[], Sequence[str]] = tuple
+        self.count_stuck: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.on_edges: Callable[[], None] = lambda: None
         self.on_batches: Callable[[], None] = lambda: None
         self._set_aside = set_aside
@@ -101,7 +103,7 @@ class Heartbeat:
 
     def _beat(self) -> Heard:
         with self._database.connection(patient=True) as conn:
-            troubles = Troubles(self._set_aside(), self.find_stuck())
+            troubles = Troubles(self._set_aside(), self.find_stuck(), *self.count_stuck())
             heard = beat(conn, self._daemon, troubles)
         self._is_known, self._told_troubles = True, any(troubles)
         return heard

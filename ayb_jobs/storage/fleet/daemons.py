@@ -23,11 +23,12 @@ BEAT = """
     WITH daemon AS (
         INSERT INTO _ayb_job_workers AS daemon (id, host, pid, version, concurrency, queues, types, aside, clock_ahead_s,
             isolated_types, isolated_slots, async_types, async_slots, capped_queues, capped_slots, has_scheduler, stuck_loops,
-            drain_requested_at)
+            stuck_slots, stuck_async_slots, drain_requested_at)
         VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(concurrency)s, %(queues)s, %(types)s, %(aside)s::jsonb,
             %(clock)s::float8 - extract(epoch FROM clock_timestamp()),
             %(isolated_types)s::text[], %(isolated_slots)s, %(async_types)s::text[], %(async_slots)s,
             %(capped_queues)s::text[], %(capped_slots)s::int[], %(has_scheduler)s, %(stuck_loops)s::text[],
+            %(stuck_slots)s, %(stuck_async_slots)s,
             CASE WHEN %(drains)s THEN now() END)
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
@@ -37,6 +38,8 @@ BEAT = """
             capped_queues = excluded.capped_queues, capped_slots = excluded.capped_slots,
             has_scheduler = excluded.has_scheduler,
             stuck_loops = CASE WHEN %(tells)s THEN excluded.stuck_loops ELSE daemon.stuck_loops END,
+            stuck_slots = CASE WHEN %(tells)s THEN excluded.stuck_slots ELSE daemon.stuck_slots END,
+            stuck_async_slots = CASE WHEN %(tells)s THEN excluded.stuck_async_slots ELSE daemon.stuck_async_slots END,
             drain_requested_at = coalesce(daemon.drain_requested_at, excluded.drain_requested_at)
         RETURNING pauses_confirmed, limits_confirmed, drain_requested_at
     )
@@ -78,10 +81,15 @@ class Heard(NamedTuple):
 
 
 class Troubles(NamedTuple):
-    """The rows that a daemon has set aside, by table and id with the errors, and its loops that make no progress."""
+    """The rows that a daemon has set aside, by table and id with the errors, and its loops that make no progress.
 
-    aside: Mapping[str, Mapping[str, str]]
-    stuck_loops: Sequence[str]
+    And how many of its slots, and of those of asynchronous handlers, are held by handlers that did not stop when told.
+    """
+
+    aside: Mapping[str, Mapping[str, str]] = {}
+    stuck_loops: Sequence[str] = ()
+    stuck_slots: int = 0
+    stuck_async_slots: int = 0
 
 
 def beat(conn: Connection, daemon: DaemonRecord, troubles: Troubles | None = None) -> Heard:
@@ -89,7 +97,7 @@ def beat(conn: Connection, daemon: DaemonRecord, troubles: Troubles | None = Non
 
     Whoever does not know of its troubles leaves them as they were told.
     """
-    aside, stuck_loops = troubles or Troubles({}, ())
+    told = troubles or Troubles()
     values = {
         "id": daemon.id,
         "host": daemon.host[:255],
@@ -105,11 +113,13 @@ def beat(conn: Connection, daemon: DaemonRecord, troubles: Troubles | None = Non
         "capped_queues": list(daemon.queue_slots),
         "capped_slots": list(daemon.queue_slots.values()),
         "has_scheduler": daemon.has_scheduler,
-        "stuck_loops": list(stuck_loops),
+        "stuck_loops": list(told.stuck_loops),
+        "stuck_slots": told.stuck_slots,
+        "stuck_async_slots": told.stuck_async_slots,
         "tells": troubles is not None,
         "drains": daemon.drains,
         "clock": time.time(),
-        "aside": json.dumps(aside) if aside else None,
+        "aside": json.dumps(told.aside) if told.aside else None,
     }
     with conn.cursor(row_factory=args_row(Heard)) as cursor:
         return one_row(cursor.execute(BEAT, values))
@@ -146,6 +156,7 @@ LIST_DAEMONS = """
         started_at, heartbeat_at, drain_requested_at,
         greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
         ARRAY(SELECT name FROM unnest(stuck_loops) AS name WHERE name IS NOT NULL) AS stuck_loops,
+        coalesce(greatest(stuck_slots, 0), 0)::bigint + coalesce(greatest(stuck_async_slots, 0), 0) AS stuck_slots,
         ARRAY(
             SELECT job.id::text FROM _ayb_jobs AS job
             WHERE job.state = 'running' AND job.worker_id = daemon.id
@@ -179,6 +190,7 @@ def as_seen(
     silent_s: float,
     running: Sequence[str],
     stuck_loops: Sequence[str],
+    stuck_slots: int,
     **daemon: Any,
 ) -> SeenDaemon:
     """Return a row of `LIST_DAEMONS` as a daemon."""
@@ -191,6 +203,7 @@ def as_seen(
         running=running[:MOST_RUNNING],
         cut=len(running) > MOST_RUNNING,
         stuck_loops=stuck_loops,
+        stuck_slots=stuck_slots,
     )
 
 

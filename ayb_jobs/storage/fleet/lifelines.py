@@ -47,8 +47,9 @@ class HeardDaemon(NamedTuple):
     """A daemon that was heard of within a minute, `silent_s` ago.
 
     If it `drains`, it takes no more jobs. If it `is_lifeless`, it announced a lifeline that nobody holds: it is dead,
-    or was cut off a moment ago. `stuck_loops` are those of its loops that make no progress. `aside` is what
-    it says of rows that the database refuses to change, by table and id with the errors; plain SQL may write anything.
+    or was cut off a moment ago. `stuck_loops` are those of its loops that make no progress, and so many
+    `stuck_slots` are held by handlers that were told to stop and did not. `aside` is what it says of rows that the
+    database refuses to change, by table and id with the errors; plain SQL may write anything.
     """
 
     id: str
@@ -59,6 +60,7 @@ class HeardDaemon(NamedTuple):
     drains: bool = False
     stuck_loops: Sequence[str] = ()
     aside: object = None
+    stuck_slots: int = 0
 
 
 # Whether a row `daemon` announced a lifeline that nobody holds. Locks are read, not taken: whoever looks for the daemon
@@ -76,7 +78,9 @@ LOOK_AT_FLEET = f"""
     SELECT id, host,
         concurrency::bigint + greatest(isolated_slots, 0) + greatest(async_slots, 0) AS slots, greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
         ({IS_LIFELESS}) AS is_lifeless, drain_requested_at IS NOT NULL AS drains,
-        ARRAY(SELECT name FROM unnest(stuck_loops) AS name WHERE name IS NOT NULL) AS stuck_loops, aside
+        ARRAY(SELECT name FROM unnest(stuck_loops) AS name WHERE name IS NOT NULL) AS stuck_loops, aside,
+        least(greatest(stuck_slots, 0), greatest(concurrency, 0))::bigint
+            + least(greatest(stuck_async_slots, 0), greatest(async_slots, 0)) AS stuck_slots
     FROM _ayb_job_workers AS daemon
     WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
     ORDER BY started_at, id

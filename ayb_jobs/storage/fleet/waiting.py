@@ -29,8 +29,9 @@ LIVE_RUNNERS = f"""
         ARRAY(SELECT DISTINCT name FROM unnest(isolated_types) AS name WHERE name IS NOT NULL) AS isolated_types,
         coalesce(greatest(isolated_slots, 0), 0) AS isolated_slots,
         ARRAY(SELECT DISTINCT name FROM unnest(async_types) AS name WHERE name IS NOT NULL) AS async_types,
-        coalesce(greatest(async_slots, 0), 0) AS async_slots, busy.isolated AS isolated_busy, busy.async AS async_busy,
-        busy.jobs - busy.isolated - busy.async AS busy,
+        coalesce(greatest(async_slots, 0), 0) AS async_slots, busy.isolated AS isolated_busy,
+        busy.async + coalesce(greatest(stuck_async_slots, 0), 0) AS async_busy,
+        busy.jobs - busy.isolated - busy.async + coalesce(greatest(stuck_slots, 0), 0) AS busy,
         coalesce((
             SELECT jsonb_object_agg(capped.queue, greatest(capped.slots, 0))
             FROM unnest(capped_queues, capped_slots) AS capped (queue, slots)

@@ -17,7 +17,8 @@ MOST_TYPES = 50
 class Longest(NamedTuple):
     """The due job that has waited longest, those apart that are paused or under a limit.
 
-    `busy` of the `slots` that its handler can have, in the daemons that serve its queue, are busy.
+    `busy` of the `slots` that its handler can have, in the daemons that serve its queue, are busy, or held by a handler
+    that did not stop when told.
     """
 
     type: str
@@ -45,7 +46,8 @@ FIND_LONGEST = """
             LIMIT 1
         ) AS next
     ), alive AS MATERIALIZED (
-        SELECT id, concurrency, queues, types, isolated_types, isolated_slots, async_types, async_slots
+        SELECT id, concurrency, queues, types, isolated_types, isolated_slots, async_types, async_slots, stuck_slots,
+            stuck_async_slots
         FROM _ayb_job_workers
         WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
             AND drain_requested_at IS NULL
@@ -115,7 +117,15 @@ FIND_LONGEST = """
                 AND job.state = 'running'
                 AND coalesce(job.type = ANY (isolated_types), false) = coalesce(longest.type = ANY (isolated_types), false)
                 AND coalesce(job.type = ANY (async_types), false) = coalesce(longest.type = ANY (async_types), false)
-        ) AS busy
+        ) + (
+            SELECT coalesce(sum(CASE
+                WHEN longest.type = ANY (isolated_types) THEN 0
+                WHEN longest.type = ANY (async_types) THEN greatest(stuck_async_slots, 0)
+                ELSE greatest(stuck_slots, 0)
+            END), 0)
+            FROM alive
+            WHERE longest.queue = ANY (queues) AND longest.type = ANY (types)
+        )::bigint AS busy
     FROM longest
 """
 
