@@ -19,4 +19,6 @@ def test_every_door_tells_the_same_reason(cli: Cli, conn: Connection) -> None:
     assert cli.ok("why") == f"mail {job_id} in queue default: {words}.\n  Do: ayb-jobs queues resume default\n"
     assert cli.ok("why", "--queue", "none") == "No job waits.\n"
     assert cli("why", job_id, "--queue", "default").code == 2
+    refused = cli("why", "mail")
+    assert (refused.code, "'mail' is not a job's id; give an id, --queue NAME" in refused.err) == (2, True)
     assert "there is no job" in cli("why", "01234567-0123-4123-8123-012345678901").err

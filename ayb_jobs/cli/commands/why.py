@@ -9,6 +9,7 @@ from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.words import as_ended, as_sentence, count_words
 
 
@@ -26,6 +27,8 @@ def why(options: Options, job_id: str, queue: str | None) -> None:
     output.must_print()
     if job_id and queue:
         raise InvalidInput("give a job or --queue, not both", field="queue")
+    if job_id:
+        check_job(job_id)
     with open_jobs(options) as backend:
         text = backend.why(job_id or None, queue)
     if options.json:
@@ -39,6 +42,15 @@ def why(options: Options, job_id: str, queue: str | None) -> None:
     lines = [line for wait in waits for line in lines_of(wait, alone=bool(job_id))]
     click.echo("\n".join(map(output.one_line, lines)) or "No job waits.")
     output.say_if_more(text, "groups of waiting jobs")
+
+
+def check_job(job_id: str) -> None:
+    """Raise `InvalidInput` if a text is no id; people give the name of a job's type or of its queue."""
+    try:
+        checked_id(job_id)
+    except InvalidInput:
+        told = f"{job_id!r} is not a job's id; give an id, --queue NAME, or neither for whatever waits"
+        raise InvalidInput(told, field="job") from None
 
 
 def lines_of(wait: dict[str, Any], *, alone: bool) -> list[str]:
