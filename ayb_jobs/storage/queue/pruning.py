@@ -184,12 +184,27 @@ class PrunedExecutions(NamedTuple):
     kept: int = 0
 
 
+# The last success of a schedule that is expected to succeed stays, or it would be overdue for what retention removed.
+NOT_LAST_SUCCESS = """
+            NOT (
+                outcome = 'completed' AND schedule_id IS NOT NULL
+                AND EXISTS (
+                    SELECT FROM _ayb_job_schedules AS schedule
+                    WHERE schedule.id = oldest.schedule_id AND schedule.expect_success_within_s IS NOT NULL
+                )
+                AND NOT EXISTS (
+                    SELECT FROM _ayb_job_executions AS later
+                    WHERE later.schedule_id = oldest.schedule_id AND later.outcome = 'completed'
+                        AND (later.ended_at, later.id) > (oldest.ended_at, oldest.id)
+                )
+            )
+"""
 # Ids are drawn when attempts begin, so the order of ids is nearly that of ending. A batch in which nothing old has
 # ended is the end, though an attempt that runs very long may have ended behind it. Ends that lie ahead are plain SQL's,
 # and say nothing.
-PRUNE_EXECUTIONS = """
+PRUNE_EXECUTIONS = f"""
     WITH oldest AS MATERIALIZED (
-        SELECT id, ended_at
+        SELECT id, ended_at, outcome, schedule_id
         FROM _ayb_job_executions
         WHERE %(after)s::bigint IS NULL OR id > %(after)s::bigint
         ORDER BY id
@@ -198,7 +213,7 @@ PRUNE_EXECUTIONS = """
     old AS MATERIALIZED (
         SELECT id
         FROM _ayb_job_executions
-        WHERE id = ANY (ARRAY(SELECT id FROM oldest WHERE ended_at < now() - %(keep)s::interval))
+        WHERE id = ANY (ARRAY(SELECT id FROM oldest WHERE ended_at < now() - %(keep)s::interval AND {NOT_LAST_SUCCESS}))
         FOR UPDATE SKIP LOCKED
     ),
     pruned AS (
@@ -222,15 +237,15 @@ def prune_executions(
     return PrunedExecutions(row.pruned, row.last if goes_on else None, row.old - row.pruned)
 
 
-FIND_OLD_EXECUTIONS = """
+FIND_OLD_EXECUTIONS = f"""
     WITH oldest AS MATERIALIZED (
-        SELECT id, ended_at
+        SELECT id, ended_at, outcome, schedule_id
         FROM _ayb_job_executions
         WHERE %(after)s::bigint IS NULL OR id > %(after)s::bigint
         ORDER BY id
         LIMIT %(limit)s
     )
-    SELECT ARRAY(SELECT id FROM oldest WHERE ended_at < now() - %(keep)s::interval) AS ids, count(*) AS walked,
+    SELECT ARRAY(SELECT id FROM oldest WHERE ended_at < now() - %(keep)s::interval AND {NOT_LAST_SUCCESS}) AS ids, count(*) AS walked,
         max(id) AS last
     FROM oldest
 """

@@ -1,6 +1,7 @@
 """Retention, batch by batch."""
 
 from datetime import timedelta
+from itertools import product
 
 import psycopg
 import pytest
@@ -10,7 +11,8 @@ from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue import pruning
 from ayb_jobs.storage.queue.jobs import list_jobs
-from tests.factories import make_job
+from ayb_jobs.storage.schedules.overdue import list_overdue
+from tests.factories import make_job, make_schedule
 
 DAY = timedelta(days=1)
 END = {"completed": "completed_at", "canceled": "canceled_at", "failed": "updated_at"}
@@ -133,3 +135,28 @@ def test_executions_go_in_batches_until_one_has_nothing_old(conn: Connection) ->
     assert (first, second, third, fourth) == ((3, 3, 0), (1, 6, 0), (1, 9, 0), (0, None, 0))
     assert execution_ids(conn) == [5, 6, 7, 8]
     assert pruning.prune_executions(conn, keep=2 * DAY, limit=3) == (0, None, 0)
+
+
+def test_the_last_success_of_a_schedule_that_is_expected_to_succeed_stays(conn: Connection) -> None:
+    expected, free = (make_schedule(conn, expect_success_within_s=within) for within in (40 * 86_400, None))
+    for schedule_id, ended in product((expected, free), (50, 20, 10)):
+        make_execution(conn, ended)
+        conn.execute(
+            "UPDATE _ayb_job_executions SET schedule_id = %s WHERE schedule_id IS NULL AND job_type = 'a'",
+            (schedule_id,),
+        )
+    for ended in (9, 8):  # what came later did not succeed
+        make_execution(conn, ended)
+        conn.execute(
+            "UPDATE _ayb_job_executions SET schedule_id = %s, outcome = 'failed' WHERE schedule_id IS NULL", (expected,)
+        )
+    assert pruning.find_old_executions(conn, keep=7 * DAY).ids == [1, 2, 4, 5, 6, 7, 8]
+    assert pruning.prune_executions(conn, keep=7 * DAY) == (7, None, 0)
+    assert execution_ids(conn) == [3]
+    conn.execute("UPDATE _ayb_job_schedules SET planned = 'x', watched_since = now() - interval '90 days'")
+    conn.execute("UPDATE _ayb_job_schedules SET next_run_at = now() + interval '1 day'")
+    assert list_overdue(conn) == []
+    make_execution(conn, 5)
+    conn.execute("UPDATE _ayb_job_executions SET schedule_id = %s WHERE schedule_id IS NULL", (expected,))
+    assert pruning.prune_executions(conn, keep=3 * DAY)[0] == 1
+    assert len(execution_ids(conn)) == 1
