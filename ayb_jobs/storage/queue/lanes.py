@@ -56,7 +56,7 @@ def lane_values(lanes: Sequence[Lane], types: Sequence[str], limit: int) -> dict
         "priorities": numbers_array(priorities),
         "floor_run_ats": text_array(floor_run_ats),
         "floor_ids": plain_array(floor_ids),
-        "types": list(types),
+        "types": text_array(types),
         "limit": limit,
     }
 
