@@ -143,7 +143,8 @@ class Look:
         self.backlog.waits = more or bool(self._leasing.slots.full)
         if more:
             return 0.0 if self._room() > 0 else poll_s
-        return self._careful.next_s(poll_s if sweeping else min(poll_s, self._sweeps.wait_s()))
+        sweeps = not sweeping or self._careful.unfinished
+        return self._careful.next_s(min(poll_s, self._sweeps.wait_s()) if sweeps else poll_s)
 
     def has_room_again(self) -> bool:
         """Tell whether the last look found no room, and there is some."""
@@ -183,9 +184,9 @@ class Look:
         else:
             if walks_all and not leased:
                 self._begin_behind_the_walked(began)
+            if sweeping and leased + tried < limit:
+                leased += self._careful.check(lanes, limit - tried - leased)
         self._patience.begin_anew()
-        if sweeping and leased + tried < limit:
-            leased += self._careful.check(lanes, limit - tried - leased)
         return tried + leased
 
     def _begin_behind_the_walked(self, began: float) -> None:

@@ -17,6 +17,7 @@ from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
 from ayb_jobs.runtime.jobs.releaser import release_each
+from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.narrowing import MOST_REFUSED
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -152,6 +153,29 @@ def test_any_number_of_jobs_that_are_refused_again_keep_no_other_from_being_leas
         make_jobs(conn, 1, bad=False)
         producer.tick()
         assert len(buffer) == 1
+
+
+@pytest.mark.parametrize("longest_turn_s", [0.0, 3600.0])
+@pytest.mark.parametrize("body", ["RAISE EXCEPTION 'refused'", "RETURN NULL"])
+def test_jobs_behind_many_that_are_refused_are_leased_without_a_pause(
+    db: Database, conn: Connection, body: str, longest_turn_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(careful_leasing, "CHECK_S", 0.0)
+    monkeypatch.setattr(careful_leasing, "FOUND_AT_ONCE", MOST_REFUSED)
+    monkeypatch.setattr(careful_leasing, "LONGEST_TURN_S", longest_turn_s)
+    monkeypatch.setattr(careful_leasing, "FIRST_RETRY_S", POLL_S)
+    monkeypatch.setattr(SweepClock, "wait_s", lambda _: 0.0)
+    make_jobs(conn, 3 * MOST_REFUSED, bad=True)
+    make_jobs(conn, 4, bad=False)
+    buffer = Buffer(on_low=lambda: None)
+    buffer.idle = 4
+    producer = producer_of(db, buffer, concurrency=4).producer
+    turns = 1
+    with refusing(conn, LEASED, body):
+        while producer.tick() == 0 and not len(buffer):
+            turns += 1
+    assert len(buffer) == 4
+    assert (turns == 1) is (longest_turn_s > 0)
 
 
 @pytest.mark.parametrize("body", ["RAISE EXCEPTION 'refused'", "RETURN NULL"])
