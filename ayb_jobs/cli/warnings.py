@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ayb_jobs.cli import output
-from ayb_jobs.cli.backend.backend import JobsBackend, SchedulesBackend
+from ayb_jobs.cli.backend.backend import BatchesBackend, JobsBackend, SchedulesBackend
 from ayb_jobs.errors import InvalidInput, NotFound
 from ayb_jobs.model.names import unknown_type, unserved_queue
 
@@ -13,7 +13,7 @@ MOST_PARENTS = 20
 
 
 @contextmanager
-def warning_of_unknown_type(backend: JobsBackend | SchedulesBackend, job_type: str) -> Iterator[None]:
+def warning_of_unknown_type(backend: JobsBackend | SchedulesBackend | BatchesBackend, job_type: str) -> Iterator[None]:
     """Say on stderr, once the block is done, where daemons are alive and none of them knows a job type.
 
     They are asked first, so that an error of the question comes while nothing is changed.
@@ -26,7 +26,7 @@ def warning_of_unknown_type(backend: JobsBackend | SchedulesBackend, job_type: s
 
 
 @contextmanager
-def warning_of_unserved_queue(backend: JobsBackend, queue: str | None) -> Iterator[None]:
+def warning_of_unserved_queue(backend: JobsBackend | BatchesBackend, queue: str | None) -> Iterator[None]:
     """Say on stderr, once the block is done, if daemons are alive and none of them serves a queue; asks first, too."""
     served = backend.served_queues() if queue else None
     yield

@@ -170,15 +170,17 @@ def test_stats_and_health_tell_of_jobs_that_no_live_daemon_can_run(cli: Cli, con
     assert told == {"status": "ok", "reasons": [], "unclaimableJobs": 2}
 
 
+CALL_BACK = ["batches", "create", "--on-success", "mail", "--on-failure"]
 CREATE = ["schedules", "create", "--name", "n", "--cron", "@daily", "--job-type"]
 
 
-@pytest.mark.parametrize("command", [["jobs", "enqueue"], CREATE], ids=["enqueue", "create"])
+@pytest.mark.parametrize("command", [["jobs", "enqueue"], CREATE, CALL_BACK], ids=["enqueue", "create", "call back"])
 @pytest.mark.parametrize("types", [["mail", "report"], []])
 def test_a_type_that_no_live_daemon_knows_is_warned_of(
     cli: Cli, conn: Connection, command: list[str], types: list[str]
 ) -> None:
     live_daemon(conn, "a", types=types, queues=["default"])
+    command = [word for word in command if word not in {"--on-success", "mail"} or types]
     said = cli(*command, "mial")
     near = "; did you mean mail?" if types else ""
     assert (said.code, said.err) == (0, f"ayb-jobs: warning: no live daemon knows the job type mial{near}\n")
@@ -189,3 +191,6 @@ def test_no_type_is_warned_of_where_it_is_known_or_no_daemon_is_alive(cli: Cli, 
     live_daemon(conn, "a", types=["mail"], queues=["default"])
     assert cli("jobs", "enqueue", "mail").err == ""
     assert cli(*CREATE, "mail").err == ""
+    assert cli(*CALL_BACK, "mail").err == ""
+    unserved = cli(*CALL_BACK, '{"type": "mail", "queue": "slow"}').err
+    assert unserved == "ayb-jobs: warning: no live daemon serves the queue slow; served are default\n"

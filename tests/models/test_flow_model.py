@@ -288,7 +288,7 @@ class Flow(RuleBasedStateMachine):
         return found
 
     def _chosen(self, room: int, after: str) -> list[str]:
-        """Return what the next look leases: first of those keys of which the fewest run, in a circle behind `after`."""
+        """Return what the next look leases: first of those keys of which the fewest run, in a circle below `after`."""
         free = self._free_of_keys()
         spare = min(room, self._free())
         if not free or spare <= 0:
@@ -297,7 +297,7 @@ class Flow(RuleBasedStateMachine):
         place: dict[str, int] = dict(self.conn.execute(PLACES).fetchall())
         running = Counter(row.key for row in self.model.values() if row.state == "running")
         turns = []
-        for number, key in enumerate(sorted(free, key=lambda key: (key <= after, key))):
+        for number, key in enumerate(sorted(sorted(free, reverse=True), key=lambda key: key >= after)):
             of_key = [id_ for id_, row in self.model.items() if row.state == "queued" and row.ready and row.key == key]
             first = sorted(of_key, key=lambda id_: place[id_])[: min(free[key], spare, each)]
             turns += [(running[key] + rank, number, id_) for rank, id_ in enumerate(first)]

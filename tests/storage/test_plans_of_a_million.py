@@ -10,8 +10,8 @@ import pytest
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.limits import LIST_KEYS, set_limit
-from ayb_jobs.storage.queue import batch_views, batches, dependencies, limited, successors
+from ayb_jobs.storage.fleet import limit_keys, limits, pausable, pauses, under_limit
+from ayb_jobs.storage.queue import batch_views, batches, dependencies, held, limited, put_under, successors
 from ayb_jobs.storage.throwaway import Databases
 from tests.storage.test_plans import LEASE, NOBODY, as_text
 
@@ -21,7 +21,8 @@ KEYS = 1000
 # 250,000 wait under a limit, 250,000 members wait, 250,000 have ended, 250,000 wait for others; 1,000 of each run.
 FILL = (
     """
-    INSERT INTO _ayb_jobs (type, state, priority, limited_by, limited_key, batch_id, run_at, blocked_run_at, last_run_at)
+    INSERT INTO _ayb_jobs (type, state, priority, limited_by, limited_key, batch_id, run_at, blocked_run_at, last_run_at,
+        execution_id)
     SELECT CASE kind WHEN 0 THEN 'few' ELSE 'test' END,
         CASE WHEN number % 250 < 4 AND kind < 3 THEN 'running' WHEN kind = 2 THEN 'completed' ELSE 'queued' END,
         CASE kind WHEN 0 THEN 6 ELSE 2 END,
@@ -30,7 +31,7 @@ FILL = (
         CASE WHEN kind IN (1, 2) THEN ('00000000-0000-7000-8000-' || lpad((number / 400)::text, 12, '0'))::uuid END,
         CASE kind WHEN 3 THEN '9999-12-31 00:00:00+00' ELSE now() - interval '1 hour' END,
         CASE kind WHEN 3 THEN now() END,
-        now()
+        now(), number
     FROM (SELECT number, number % 4 AS kind FROM generate_series(1, 1000000) AS number) AS made
     """,
     """
@@ -41,6 +42,11 @@ FILL = (
     INSERT INTO _ayb_job_dependencies (child_id, parent_id, rule)
     SELECT id, gen_random_uuid(), 'run' FROM _ayb_jobs WHERE blocked_run_at IS NOT NULL
     """,
+    """
+    INSERT INTO _ayb_job_limit_keys (limit_name, limit_key, tat)
+    SELECT 'few', 'key ' || number, now() - interval '2 days' FROM generate_series(1, 10000) AS number
+    """,
+    "INSERT INTO _ayb_job_pauses (kind, name, paused_by) VALUES ('key', 'few/key 7', 'ada')",
 )
 FEW = {"limit": 200, "aside": [NOBODY]}
 SOME = [f"00000000-0000-7000-8000-{number:012d}" for number in range(1000, 1050)]
@@ -54,8 +60,44 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     limited.LEASE_BESIDE_LIMITS: (20_000, LEASE),
     limited.FIND_WAITING_LIMITS: (3000, {"idle": ["few"]}),  # it counts what runs, up to the limit's 2,000
     successors.FIND_STRANDED: (500, FEW),
-    LIST_KEYS: (60_000, {"name": "few", "most": 20, "counted": 1000}),
-}
+    limits.LIST_KEYS: (60_000, {"name": "few", "most": 20, "counted": 1000}),
+    limits.LIST_LIMITS: (20_000, {"alive_s": 60, "only": None, "counted": 10_000}),
+    limits.COUNT_LIMITED: (20_000, {"most": 10, "counted": 10_000}),
+    limits.WATCH_LIMITS: (500, {"worker_id": "w"}),
+    pauses.WATCH_PAUSES: (5000, {"worker_id": "w"}),
+    pauses.LIST_UNCONFIRMED: (500, {"alive_s": 60}),
+    pauses.FIND_PAUSE: (500, {"queue": "default", "type": "few", "key": "few/key 7"}),
+    pausable.LIST_KEYS: (60_000, {"most": 20, "alive_s": 60, "only": None, "counted": 1000}),
+    under_limit.LOOK_AT_KEY: (5000, {"name": "few", "key": "key 7"}),
+    under_limit.FIND_LIMIT_TO_COME: (500, {"id": NOBODY}),
+    held.LIST_HELD: (60_000, {"since_s": 0.0, "most": 20}),
+    limit_keys.FIND_OLD_LIMIT_KEYS: (3000, {"keep": "1 hour", "limit_name": None, "limit_key": None, "limit": 1000}),
+    limit_keys.DELETE_LIMIT_KEYS: (5000, {"names": ["few"] * 50, "keys": [f"key {number}" for number in range(50)]}),
+    limited.FIND_FIRST_LIMITED: (20_000, {"name": "few", "types": ["few"], "queues": ["default"], **FEW}),
+    put_under.PUT_UNDER: (500, {"ids": [NOBODY]}),
+    put_under.FIND_KEPT_BESIDE: (500, {"ids": [NOBODY]}),
+    put_under.FIND_RUNNING_BESIDE: (10_000, {"worker_id": "w"}),
+    put_under.FIND_REMOVED: (3000, {"names": ["few"], **FEW}),
+    put_under.FREE_REMOVED: (500, {"ids": [NOBODY]}),
+    batches.FIND_BATCHES_OF: (500, {"jobs": [NOBODY]}),
+    batches.LOCK_BATCHES: (500, {"ids": SOME, "patience": "1s"}),
+    batches.FIND_OLD_BATCHES: (20_000, {"after": None, "limit": 1000}),
+    batches.DELETE_BATCHES: (3000, {"ids": SOME}),
+    batch_views.CANCEL_BATCH: (500, {"id": SOME[0]}),
+    dependencies.FIND_EDGES_OF: (
+        500, {"parents": SOME, "after_parent": NOBODY, "after_child": NOBODY, "first": NOBODY, "limit": 1000},
+    ),
+    dependencies.LOCK_CHILDREN: (500, {"children": SOME, "patience": "1s"}),
+    dependencies.CLOSE_EDGES: (3000, {"children": SOME, "parents": SOME}),
+    dependencies.FORGET_EDGES: (500, {"children": SOME}),
+    dependencies.LIST_FAMILY: (500, {"id": NOBODY, "most": 100}),
+    dependencies.FIND_ORPHANED_EDGES: (10_000, {"after": None, "limit": 1000}),
+    dependencies.DELETE_EDGES: (500, {"ids": SOME}),
+    "SELECT _ayb_job_batch_seal(%(id)s::uuid)": (500, {"id": SOME[0]}),
+    "SELECT ayb_jobs.ayb_jobs_lease('w', '{few,test}', n => 50)": (60_000, {}),
+    "SELECT ayb_jobs.ayb_jobs_enqueue('test', unique_key => 'k', on_conflict => 'replace')": (500, {}),
+    "SELECT ayb_jobs.ayb_jobs_enqueue('test', depends_on => ARRAY[%(id)s::uuid])": (500, {"id": NOBODY}),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["analyzed", "never analyzed"])
@@ -68,7 +110,7 @@ def million(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Co
         for text in FILL:
             conn.execute(text.encode())
         with conn.transaction():
-            set_limit(conn, NewLimit(name="few", types=["few"], key_max_running=8, max_running=2000), by="test")
+            limits.set_limit(conn, NewLimit(name="few", types=["few"], key_max_running=8, max_running=2000), by="test")
         if request.param:
             conn.execute("VACUUM ANALYZE")
         yield conn
@@ -94,7 +136,8 @@ def test_a_statement_of_flow_control_reads_what_it_answers(million: Connection, 
 
 UNDER: Mapping[str, Any] = {
     "name": "few", "room": 50, "types": ["few"], "queues": ["default"], "aside": [], "only": None, "after": "",
-    "worker_id": "w", "lease_s": 60.0, "careful": False,
+    "worker_id": "w", "lease_s": 60.0, "careful": False, "wait_s": 1.0,
+    "floor_keys": [], "floor_run_ats": [], "floor_ids": [],
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from ayb_jobs.cli.backend.database import DatabaseClock
@@ -10,6 +10,7 @@ from ayb_jobs.cli.options import Options
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.waiting import known_types, served_queues
 
 
 class DatabaseBackend(DatabaseClock):
@@ -31,6 +32,14 @@ class EnqueueingBackend(DatabaseBackend):
     def __init__(self, conn: Connection, options: Options) -> None:
         super().__init__(conn)
         self._options = options
+
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        return known_types(self._conn)
+
+    def served_queues(self) -> Collection[str] | None:
+        """Return the queues that live daemons serve; None if no daemon is alive."""
+        return served_queues(self._conn)
 
     def _defaults(self, job_type: str) -> Defaults:
         from ayb_jobs.cli.settings import job_defaults  # slow to import, and mostly not needed

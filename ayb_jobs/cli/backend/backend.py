@@ -171,6 +171,14 @@ class BatchesBackend(Protocol):
         """Return a batch."""
         ...
 
+    def known_types(self) -> Collection[str] | None:
+        """Return the job types that live daemons know; None where no daemon is alive."""
+        ...
+
+    def served_queues(self) -> Collection[str] | None:
+        """Return the queues that live daemons serve; None if no daemon is alive."""
+        ...
+
     def create_batch(self, body: Mapping[str, Any]) -> str:
         """Make a batch of a body of the API, and return it."""
         ...

@@ -1,6 +1,6 @@
 """Jobs on the database itself, open while no daemon runs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ayb_jobs.checks.why import Waits, why_job, why_waits
@@ -9,7 +9,7 @@ from ayb_jobs.model.filters import Filter
 from ayb_jobs.operations import bulk
 from ayb_jobs.operations import jobs as operations
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
-from ayb_jobs.storage.fleet.waiting import known_types, served_queues, why_waiting
+from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue import jobs
 from ayb_jobs.storage.queue.batch_views import find_batch_of
 from ayb_jobs.storage.queue.dependencies import list_family
@@ -51,14 +51,6 @@ class DatabaseJobs(EnqueueingBackend):
         """Return what a job's command wrote, in its newest attempt or in one of that number."""
         jobs.get_job(self._conn, job_id)
         return output_text(read_output(self._conn, job_id, attempt=attempt))
-
-    def known_types(self) -> Collection[str] | None:
-        """Return the job types that live daemons know; None where no daemon is alive."""
-        return known_types(self._conn)
-
-    def served_queues(self) -> Collection[str] | None:
-        """Return the queues that live daemons serve; None if no daemon is alive."""
-        return served_queues(self._conn)
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
         """Enqueue a job and return it, or the one that has its idempotency key."""

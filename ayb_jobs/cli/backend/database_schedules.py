@@ -1,12 +1,11 @@
 """Schedules on the database itself, open while no daemon runs."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ayb_jobs.cli.backend.acting import EnqueueingBackend
 from ayb_jobs.model.schedules.schedule import NewSchedule
 from ayb_jobs.operations import schedules as operations
-from ayb_jobs.storage.fleet.waiting import known_types
 from ayb_jobs.storage.schedules import schedules
 from ayb_jobs.wire.jobs import job_text
 from ayb_jobs.wire.schedules import schedule_fields, schedule_text
@@ -19,10 +18,6 @@ class DatabaseSchedules(EnqueueingBackend):
     def list_schedules(self) -> str:
         """Return all schedules, by name."""
         return page_text(map(schedule_text, schedules.list_schedules(self._conn)))
-
-    def known_types(self) -> Collection[str] | None:
-        """Return the job types that live daemons know; None where no daemon is alive."""
-        return known_types(self._conn)
 
     def create_schedule(self, body: Mapping[str, Any]) -> str:
         """Create a schedule and return it."""

@@ -205,7 +205,8 @@ FIND_WAITING_LIMITS = """
                 SELECT count(*)
                 FROM (
                     SELECT FROM _ayb_jobs
-                    WHERE state = 'running' AND limited_by = known.name ORDER BY limited_key LIMIT known.max_running
+                    WHERE state = 'running' AND limited_by = known.name AND execution_id >= known.running_from
+                    ORDER BY execution_id LIMIT known.max_running
                 ) AS running
             ) THEN 'infinity'::float8
             WHEN known.every IS NOT NULL AND known.tat <= now() + known.burst * known.every THEN greatest(

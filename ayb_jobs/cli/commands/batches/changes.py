@@ -1,6 +1,7 @@
 """`ayb-jobs batches create`, `seal` and `cancel`."""
 
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ from ayb_jobs.cli.backend.backend import open_batches
 from ayb_jobs.cli.commands.batches.commands import print_batches
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
+from ayb_jobs.cli.warnings import warning_of_unknown_type, warning_of_unserved_queue
 from ayb_jobs.errors import InvalidInput
 
 CALLBACK = "TYPE|JSON"
@@ -29,7 +31,11 @@ def create(options: Options, /, description: str | None, **callbacks: str | None
     """
     asked = {name: callback_of(name, text) for name, text in callbacks.items() if text is not None}
     body = {f"on{name.removeprefix('on_').capitalize()}": value for name, value in asked.items()} | {"open": True}
-    with open_batches(options) as backend:
+    with ExitStack() as stack:
+        backend = stack.enter_context(open_batches(options))
+        for callback in asked.values():
+            stack.enter_context(warning_of_unknown_type(backend, str(callback["type"])))
+            stack.enter_context(warning_of_unserved_queue(backend, callback.get("queue")))
         text = backend.create_batch(body if description is None else body | {"description": description})
     print_one(options, text, "batch {id} is open")
 
