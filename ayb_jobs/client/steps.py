@@ -35,6 +35,7 @@ from ayb_jobs.storage.queue.enqueueing import (
     JOIN_BATCH,
     MAKES_IDS_ITSELF,
     OPEN_BATCH,
+    ORDER_UNIQUE_JOBS,
     SEAL_BATCH,
 )
 from ayb_jobs.tracing import current_traceparent
@@ -142,13 +143,9 @@ def enqueue_all(jobs: Sequence[tuple[str, NewJob]], trace: str | None) -> Steps[
     made = (yield from _insert(plain, trace)) if plain else 0
     if dependent := [pair for pair in jobs if pair[1].depends_on]:
         made += yield from _insert_dependent(dependent, trace)
-    unique = [(id_, job, job.unique) for id_, job in jobs if job.unique is not None]
-    if left_out := [one for one in unique if one[2].on_conflict == "return"]:
-        made += yield from _insert_unique(left_out, trace)
-    called = [one for one in unique if one[2].on_conflict != "return"]
-    for _, job, how in sorted(called, key=lambda one: (one[1].type, one[2].key or "")):
-        one = job if job.traceparent else job._replace(traceparent=trace)
-        made += (yield from _enqueue_unique(one, how)).created
+    if unique := [(id_, job, job.unique) for id_, job in jobs if job.unique is not None]:
+        insert = _insert_unique if all(how.on_conflict == "return" for *_, how in unique) else _call_unique
+        made += yield from insert(unique, trace)
     return made
 
 
@@ -228,12 +225,30 @@ def seal_batch(batch_id: str) -> Steps[None]:
         raise NotFound(f"there is no batch {batch_id}")
 
 
-def _insert_unique(jobs: Sequence[tuple[str, NewJob, Unique]], trace: str | None) -> Steps[int]:
-    keys = {
+def _call_unique(jobs: Sequence[tuple[str, NewJob, Unique]], trace: str | None) -> Steps[int]:
+    """Enqueue unique jobs one by one, in the order in which every call takes their keys."""
+    values = {
+        "types": [job.type for _, job, _ in jobs],
+        "payloads": _sparse([job.payload_text if unique.by else None for _, job, unique in jobs]),
+    }
+    row = yield ORDER_UNIQUE_JOBS, values | _unique_columns(jobs)
+    made = 0
+    for number in str(row[0]).split() if row else ():
+        _, job, how = jobs[int(number) - 1]
+        one = job if job.traceparent else job._replace(traceparent=trace)
+        made += (yield from _enqueue_unique(one, how)).created
+    return made
+
+
+def _unique_columns(jobs: Sequence[tuple[str, NewJob, Unique]]) -> dict[str, Any]:
+    return {
         "unique_keys": _sparse([unique.key for *_, unique in jobs]),
         "unique_bys": _sparse([json_text(list(unique.by)) if unique.by else None for *_, unique in jobs]),
-        "scopes": [unique.scope_or_default for *_, unique in jobs],
     }
+
+
+def _insert_unique(jobs: Sequence[tuple[str, NewJob, Unique]], trace: str | None) -> Steps[int]:
+    keys = _unique_columns(jobs) | {"scopes": [unique.scope_or_default for *_, unique in jobs]}
     made = yield INSERT_UNIQUE_JOBS, _columns([(id_, job) for id_, job, _ in jobs], trace) | keys
     return int(made[0]) if made else 0
 

@@ -182,9 +182,35 @@ ENQUEUE_UNIQUE = """
     )
 """
 
-# Many jobs with unique keys; those whose keys are held are left out. The keys are those that `_ayb_job_enqueue` makes.
-# They are inserted in the order of their keys, so that two calls with the same ones wait for each other and never
-# deadlock.
+# The key that `_ayb_job_enqueue` makes of what the caller says.
+HASHED = """
+        sha256(pg_catalog.convert_to(
+            length(type)::text || ':' || type || coalesce(
+                'k' || unique_key,
+                'f' || (
+                    SELECT pg_catalog.jsonb_object_agg(field, payload -> field)::text
+                    FROM jsonb_array_elements_text(unique_by::jsonb) AS field
+                )
+            ), 'UTF8'))
+"""
+
+# The order in which unique jobs are enqueued one by one: that of `INSERT_UNIQUE_JOBS`, for the same reason.
+ORDER_UNIQUE_JOBS = f"""
+    SELECT string_agg(number::text, ' ' ORDER BY hashed, number)
+    FROM (
+        SELECT number, {HASHED} AS hashed
+        FROM (
+            SELECT asked.number, asked.type, asked.payload_text::jsonb AS payload, asked.unique_key, asked.unique_by
+            FROM unnest(
+                CAST(%(types)s AS text[]), CAST(%(payloads)s AS text[]), CAST(%(unique_keys)s AS text[]),
+                CAST(%(unique_bys)s AS text[])
+            ) WITH ORDINALITY AS asked (type, payload_text, unique_key, unique_by, number)
+        ) AS given
+    ) AS keyed
+"""
+
+# Many jobs with unique keys; those whose keys are held are left out. They are inserted in the order of their keys, so
+# that two calls with the same ones wait for each other and never deadlock.
 INSERT_UNIQUE_JOBS = f"""
     WITH asked AS MATERIALIZED (
         SELECT asked.*, asked.payload_text::jsonb AS payload
@@ -197,14 +223,7 @@ INSERT_UNIQUE_JOBS = f"""
             id, type, payload_text, queue, priority, max_attempts, run_at, delay, traceparent, unique_key, unique_by, scope
         )
     ), keyed AS (
-        SELECT asked.*, sha256(pg_catalog.convert_to(
-            length(type)::text || ':' || type || coalesce(
-                'k' || unique_key,
-                'f' || (
-                    SELECT pg_catalog.jsonb_object_agg(field, payload -> field)::text
-                    FROM jsonb_array_elements_text(unique_by::jsonb) AS field
-                )
-            ), 'UTF8')) AS hashed
+        SELECT asked.*, {HASHED} AS hashed
         FROM asked
     ), added AS (
         INSERT INTO _ayb_jobs

@@ -1,7 +1,7 @@
 """Unique jobs: of those with one key at most one waits or runs, whoever enqueues and whatever ends meanwhile."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -23,6 +23,7 @@ from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.put_under import put_under
+from ayb_jobs.storage.rows import one_row
 from tests.eventually import eventually
 from tests.factories import make_job
 
@@ -223,6 +224,42 @@ def test_one_conflict_in_many_keeps_no_other_from_being_made(conn: Connection) -
     assert enqueue_many(conn, [sync({"n": 2}, key="r", on_conflict="replace")]) == 0
     assert {"n": 2} in payloads(conn, "queued")
     assert get_job(conn, holder.id).payload_text == "{}"
+
+
+def one_by_field(number: int, on_conflict: Any) -> NewJob:
+    return NewJob(type="test", payload={"x": number}, unique=Unique(by=["x"], on_conflict=on_conflict))
+
+
+def one_by_key(number: int, on_conflict: Any) -> NewJob:
+    return NewJob(type="test", unique=Unique(key=str(number), on_conflict=on_conflict))
+
+
+@pytest.mark.parametrize("unique", [one_by_field, one_by_key])
+@pytest.mark.parametrize("others", ["replace", "return", "some of each"])
+def test_calls_with_the_same_keys_in_any_order_never_wait_for_each_other_in_a_circle(
+    conn: Connection, database_url: str, unique: Callable[[int, Any], NewJob], others: str
+) -> None:
+    """None of them is a victim of a deadlock: each call replaces all jobs, or leaves out those that are there."""
+    ways = {
+        "replace": (["replace", "replace"], ["replace", "replace"]),
+        "return": (["replace", "replace"], ["return", "return"]),
+        "some of each": (["replace", "return"], ["return", "replace"]),
+    }[others]
+
+    def call(ways_and_step: tuple[Sequence[str], int]) -> None:
+        ways, step = ways_and_step
+        with closing(connect(database_url)) as own:
+            own.execute("SET deadlock_timeout = '20ms'")
+            for _ in range(15):
+                with own.transaction():
+                    enqueue_many(own, [unique(number, ways[number % 2]) for number in range(10)[::step]])
+                own.execute(
+                    "DELETE FROM _ayb_jobs WHERE unique_key IN (SELECT unique_key FROM _ayb_jobs ORDER BY 1 LIMIT 1)"
+                )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(call, [(each, step) for each in ways for step in (1, -1)])) == [None] * 4
+    assert one_row(conn.execute("SELECT count(*) FROM _ayb_jobs"))[0] <= 10
 
 
 def test_a_failed_job_beside_an_active_twin_is_not_retried_and_told_of_it(conn: Connection) -> None:
