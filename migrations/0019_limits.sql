@@ -3,7 +3,8 @@
 -- later. What counts is rows in the state running, so that nothing can leak. `every` is the time between two starts,
 -- and `tat` when the next one would be due if none had come early. `worker_after` is the key behind which a worker's
 -- next look begins, since workers in other languages keep nothing between their calls. Below the attempt numbered
--- `running_from` none counts that runs. Limits are numbered, under the lock of the pauses.
+-- `running_from` none counts that runs. Limits are numbered, under the lock of the pauses. `left_types` were taken from
+-- a limit; jobs of them may wait under it yet.
 CREATE TABLE _ayb_job_limits (
     name varchar(100) PRIMARY KEY CHECK (name <> ''),
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -23,6 +24,7 @@ CREATE TABLE _ayb_job_limits (
     set_at timestamptz NOT NULL DEFAULT now(),
     worker_after varchar(200) NOT NULL DEFAULT '',
     running_from bigint NOT NULL DEFAULT 0,
+    left_types varchar(100)[] NOT NULL DEFAULT '{}',
     CHECK ((rate IS NULL) = (every IS NULL)),
     CHECK ((key_rate IS NULL) = (key_every IS NULL)),
     CHECK (burst * every <= interval '36500 days'),
@@ -123,7 +125,8 @@ BEGIN
             last_key := p_after;
             PERFORM set_config('lock_timeout', greatest(1, round(1000 * p_wait_s)) || 'ms', true);
             BEGIN
-                SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat, it.running_from
+                SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat, it.running_from,
+                    it.types
                 INTO held
                 FROM TABLES._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
                 -- locked
@@ -135,6 +138,7 @@ BEGIN
             IF NOT had THEN
                 RETURN;
             END IF;
+            p_types := ARRAY(SELECT unnest(p_types) INTERSECT SELECT unnest(held.types::text[]));
             at := clock_timestamp();
             IF held.every IS NOT NULL AND held.tat > at + held.burst * held.every THEN
                 held.tat := at + held.burst * held.every;
@@ -351,8 +355,8 @@ BEGIN
         $body$
     $create$, 'CAN_START', can_start), 'TABLES.', tables || '.');
 
-    -- Puts those of these jobs under their limits that wait or run beside them. What runs has an old number, so that its
-    -- limit's mark goes back with it, behind the limit's lock. A list or an object in the payload is
+    -- Puts those of these jobs under their limits that wait or run beside them, or under another limit. What runs has
+    -- an old number, so that its limit's mark goes back with it, behind the limit's lock. A list or an object in the payload is
     -- no key: its text may be a gigabyte, though it is stored in a page.
     EXECUTE replace($create$
         CREATE OR REPLACE FUNCTION TABLES._ayb_job_put_under(p_ids uuid[]) RETURNS void LANGUAGE sql VOLATILE
@@ -361,11 +365,11 @@ BEGIN
                 SELECT type, limits.name, limits.key_field
                 FROM TABLES._ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
             ), due AS MATERIALIZED (
-                SELECT id, type, state
-                FROM TABLES._ayb_jobs
-                WHERE id = ANY (p_ids) AND state IN ('queued', 'running') AND priority <= 4
-                    AND type = ANY (ARRAY(SELECT type FROM limited_types))
-                FOR NO KEY UPDATE SKIP LOCKED
+                SELECT job.id, job.type, job.state
+                FROM TABLES._ayb_jobs AS job JOIN limited_types ON limited_types.type = job.type
+                WHERE job.id = ANY (p_ids) AND job.state IN ('queued', 'running')
+                    AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limited_types.name)
+                FOR NO KEY UPDATE OF job SKIP LOCKED
             ), counted AS (
                 UPDATE TABLES._ayb_job_limits SET running_from = 0
                 WHERE name = ANY (ARRAY(
@@ -373,7 +377,7 @@ BEGIN
                     WHERE due.state = 'running'))
             )
             UPDATE TABLES._ayb_jobs AS job
-            SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
+            SET priority = CASE WHEN job.priority > 4 THEN job.priority ELSE job.priority + 4 END, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
             FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
                 SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
                 FROM (

@@ -148,6 +148,7 @@ BEGIN
             THEN
                 RETURN seen.drain_requested_at IS NOT NULL;
             END IF;
+            PERFORM set_config('lock_timeout', '50ms', true);
             IF seen.limits_confirmed IS DISTINCT FROM newest_limit AND newest_limit > 0 THEN
                 is_open := EXISTS (
                     SELECT FROM pg_locks AS open
@@ -156,28 +157,34 @@ BEGIN
                         AND open.classid = 'TABLES._ayb_job_limits'::regclass AND open.objid::bigint < newest_limit
                 );
                 FOR running_id IN
-                    SELECT job.id FROM TABLES._ayb_jobs AS job
-                    WHERE job.state = 'running' AND job.worker_id = p_worker AND job.priority <= 4
+                    SELECT job.id
+                    FROM TABLES._ayb_jobs AS job JOIN TABLES._ayb_job_limits AS it ON job.type = ANY (it.types)
+                    WHERE job.state = 'running' AND job.worker_id = p_worker
+                        AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM it.name)
                 LOOP
                     BEGIN
                         PERFORM TABLES._ayb_job_put_under(ARRAY[running_id]);
-                    EXCEPTION WHEN others THEN
-                        RAISE WARNING 'job % was not put under its limit: %', running_id, SQLERRM;
+                    EXCEPTION
+                        WHEN lock_not_available THEN
+                            EXIT;  -- somebody holds the limit
+                        WHEN others THEN
+                            RAISE WARNING 'job % was not put under its limit: %', running_id, SQLERRM;
                     END;
                 END LOOP;
                 IF EXISTS (
-                    SELECT FROM TABLES._ayb_jobs AS job
-                    WHERE job.state = 'running' AND job.worker_id = p_worker AND job.priority <= 4
-                        AND job.type = ANY (ARRAY(SELECT unnest(it.types) FROM TABLES._ayb_job_limits AS it))
+                    SELECT
+                    FROM TABLES._ayb_jobs AS job JOIN TABLES._ayb_job_limits AS it ON job.type = ANY (it.types)
+                    WHERE job.state = 'running' AND job.worker_id = p_worker
+                        AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM it.name)
                 ) OR is_open THEN  -- some rows are locked, refused, or leased in a transaction that is not committed
                     newest_limit := seen.limits_confirmed;
                 END IF;
             END IF;
             PERFORM FROM TABLES._ayb_job_workers AS it WHERE it.id = p_worker FOR NO KEY UPDATE SKIP LOCKED;
             IF NOT FOUND AND seen.version IS NOT NULL THEN
+                PERFORM set_config('lock_timeout', patience, true);
                 RETURN seen.drain_requested_at IS NOT NULL;
             END IF;
-            PERFORM set_config('lock_timeout', '50ms', true);
             BEGIN
                 INSERT INTO TABLES._ayb_job_workers AS it
                     (id, host, pid, version, concurrency, queues, types, pauses_confirmed, limits_confirmed)

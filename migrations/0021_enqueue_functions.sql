@@ -290,7 +290,8 @@ BEGIN
             END IF;
             BEGIN
                 UPDATE TABLES._ayb_jobs AS job
-                SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now()
+                SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
+                    priority = CASE WHEN job.priority > 4 THEN job.priority - 4 ELSE job.priority END, limited_by = NULL, limited_key = NULL
                 WHERE job.id = ayb_jobs_retry.id
             RETURNING CASE WHEN job.state = 'queued' THEN job.state END INTO found_state;
             IF found_state IS NULL THEN

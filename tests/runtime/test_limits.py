@@ -16,6 +16,7 @@ from ayb_jobs.events import JobsReleased
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.limits import NewLimit
+from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.runtime.fleet import heartbeat
 from ayb_jobs.runtime.jobs import held_limits, limited_look
 from ayb_jobs.runtime.jobs.buffer import Buffer
@@ -23,7 +24,7 @@ from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
-from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.fleet import limits, pauses
 from ayb_jobs.storage.queue.jobs import retry_job
 from ayb_jobs.storage.queue.limited import lease_limited
 from tests.eventually import eventually
@@ -369,6 +370,98 @@ def test_limits_follow_the_file_until_somebody_changes_them(conn: Connection) ->
     with conn.transaction():
         assert limits.remove_limit(conn, "few")
     assert limits.follow_file(conn, [first], by="file") == ["few"]
+
+
+def running_under(conn: Connection) -> dict[tuple[str, str], int]:
+    query = "SELECT type, limited_by, count(*) FROM _ayb_jobs WHERE state = 'running' GROUP BY 1, 2"
+    return {(kind, name): jobs for kind, name, jobs in conn.execute(query).fetchall()}
+
+
+def in_force(conn: Connection, name: str) -> bool:
+    found = limits.find_limit(conn, name)
+    return found is not None and not found.waiting_for
+
+
+def test_what_runs_counts_when_its_limit_is_renamed_in_the_file(database_url: str, conn: Connection) -> None:
+    handlers = Handlers()
+    handlers.go.clear()
+    limits.follow_file(conn, [NewLimit(name="few", types=["test"], max_running=1)], by="file")
+    make_job(conn)
+    with running(database_url, handlers.registry, worker_concurrency=5):
+        eventually(lambda: running_under(conn) == {("test", "few"): 1})
+        for _ in range(3):
+            make_job(conn)
+        limits.follow_file(conn, [NewLimit(name="less", types=["test"], max_running=1)], by="file")
+        eventually(lambda: in_force(conn, "less"))
+        began = running_under(conn)["test", "less"]
+        assert began in {1, 2}  # one may begin before it is in force
+        waiting = "SELECT count(*) FROM _ayb_jobs WHERE state = 'queued' AND limited_by = 'less'"
+        eventually(lambda: conn.execute(waiting).fetchone() == (4 - began,), within_s=30)
+        assert running_under(conn) == {("test", "less"): began}
+        handlers.most.clear()
+        handlers.go.set()
+        eventually(lambda: left(conn) == 0, within_s=30)
+    assert (handlers.began, handlers.most["all"]) == (4, 1)
+
+
+def test_what_runs_and_waits_of_a_type_goes_with_it_to_another_limit(database_url: str, conn: Connection) -> None:
+    handlers, go = Handlers(), threading.Event()
+    handlers.registry.handler("other")(lambda _: go.wait(20) and None)
+    handlers.go.clear()
+    limit(conn, types=["test", "other"], max_running=5)
+    enqueue_many(conn, [NewJob(type="test") for _ in range(8)])
+    moved = "SELECT count(*) FROM _ayb_jobs WHERE state = 'queued' AND limited_by = 'one'"
+    with running(database_url, handlers.registry, worker_concurrency=10):
+        eventually(lambda: running_under(conn) == {("test", "few"): 5})
+        with conn.transaction():
+            limits.set_limit(conn, NewLimit(name="few", types=["other"], max_running=5), by="ada")
+            limits.set_limit(conn, NewLimit(name="one", types=["test"], max_running=1), by="ada")
+        eventually(lambda: in_force(conn, "one"))
+        began = running_under(conn)["test", "one"]
+        assert began in {5, 6}  # one may begin before it is in force
+        make_job(conn, type="other")
+        conn.execute("NOTIFY ayb_jobs")
+        eventually(lambda: running_under(conn) == {("test", "one"): began, ("other", "few"): 1})
+        eventually(lambda: conn.execute(moved).fetchone() == (8 - began,), within_s=30)
+        handlers.most.clear()
+        go.set()
+        handlers.go.set()
+        eventually(lambda: left(conn) == 0, within_s=30)
+    assert (handlers.began, handlers.most["all"]) == (8, 1)
+
+
+def test_a_job_that_is_retried_is_put_under_the_limit_that_its_type_has_by_then(conn: Connection) -> None:
+    for name in ("few", "one"):
+        limit(conn, name=name, max_running=1)
+        job_id = make_job(conn, state="failed", priority=6, limited_by=name, limited_key="x")
+        with conn.transaction():
+            limits.remove_limit(conn, name)
+        assert (retry_job(conn, job_id).limit, running_under(conn)) == (None, {})
+    assert conn.execute("SELECT DISTINCT priority, limited_by, limited_key FROM _ayb_jobs").fetchall() == [
+        (2, None, None)
+    ]
+
+
+def test_a_limit_that_is_renamed_in_the_file_keeps_what_it_has_spent_and_the_pauses_of_its_keys(
+    conn: Connection,
+) -> None:
+    first, renamed = (
+        NewLimit(name=name, types=["test"], rate="1/h", burst=2, key_rate="1/h") for name in ("few", "less")
+    )
+    limits.follow_file(conn, [first], by="file")
+    with conn.transaction():
+        pauses.pause(conn, NewPause(kind=PauseKind.KEY, name="few/b"), by="ada")
+    for key in ("a", "a", "b", "c"):
+        make_job(conn, limited_by="few", limited_key=key, priority=6)
+    given: dict[str, Any] = {"room": 9, "types": ["test"], "queues": ["default"], "worker_id": "w", "lease_s": 60}
+    assert len(lease_limited(conn, "few", **(given | {"room": 1})).leased) == 1
+    assert limits.follow_file(conn, [renamed], by="file") == ["less"]
+    conn.execute("UPDATE _ayb_jobs SET limited_by = 'less'")
+    assert lease_limited(conn, "few", **given).missed
+    assert len(lease_limited(conn, "less", **given).leased) == 1
+    keys = "SELECT limited_key FROM _ayb_jobs WHERE state = 'running' ORDER BY 1"
+    assert conn.execute(keys).fetchall() == [("a",), ("c",)]
+    assert limits.list_limits(conn)[0].tokens == 0
 
 
 def test_places_that_were_taken_ahead_of_a_slot_are_given_back_when_handlers_become_slow(

@@ -23,7 +23,7 @@ from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leases import extend_leases
 from ayb_jobs.storage.queue.leasing import lease_jobs
-from ayb_jobs.storage.queue.put_under import put_under
+from ayb_jobs.storage.queue.put_under import find_left, free_removed, put_under
 from tests.factories import make_job, payload_bomb
 from tests.sql_workers import extend, lease, settle
 
@@ -147,6 +147,27 @@ def test_what_a_worker_runs_counts_once_its_type_becomes_limited(conn: Connectio
     assert lease(conn) == []
     settle(conn, running.id, running.lease_id)
     assert len(lease(conn)) == 1
+
+
+def test_what_a_worker_runs_counts_under_the_limit_that_its_type_comes_under(conn: Connection) -> None:
+    for _ in range(3):
+        make_job(conn)
+    set_limit(conn, types=["test", "other"], max_running=1)
+    (running,) = lease(conn, "test", n=9)
+    set_limit(conn, types=["other"], max_running=1)
+    assert lease(conn, "test", "other") == []  # what waits there waits for a daemon to move it
+    set_limit(conn, name="one", max_running=1)
+    assert [len(each.waiting_for) for each in limits.list_limits(conn)] == [0, 1]
+    assert extend(conn, (running.id, running.lease_id)) == {running.lease_id: "extended"}
+    assert [(each.new.name, each.running, each.waiting_for) for each in limits.list_limits(conn)] == [
+        ("few", 0, []),
+        ("one", 1, []),
+    ]
+    assert lease(conn, "test", "other") == []
+    assert free_removed(conn, find_left(conn)).jobs == 2
+    assert lease(conn, "test", "other") == []
+    settle(conn, running.id, running.lease_id)
+    assert len(lease(conn, "test", "other")) == 1
 
 
 def test_a_worker_confirms_pauses_as_it_looks_or_extends(conn: Connection) -> None:

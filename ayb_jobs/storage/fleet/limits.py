@@ -31,12 +31,20 @@ FIND_OTHER_LIMIT = """
     ORDER BY type
     LIMIT 1
 """
-# What the rate has spent stays spent, but for no longer than the new rate asks for.
+# What the rate has spent stays spent, but for no longer than the new rate asks for. Jobs of types that the limit had,
+# and jobs that were left by a removed limit of its name, may wait under it.
 SET_LIMIT = """
     INSERT INTO _ayb_job_limits AS held (name, types, key_field, max_running, key_max_running, rate, every, burst, key_rate,
-        key_every, key_burst, definition, set_by)
-    VALUES (%(name)s, %(types)s, %(key_field)s, %(max_running)s, %(key_max_running)s, %(rate)s, %(every)s::interval,
-        %(burst)s, %(key_rate)s, %(key_every)s::interval, %(key_burst)s, %(definition)s::jsonb, %(by)s)
+        key_every, key_burst, definition, set_by, left_types)
+    VALUES (%(name)s::text, %(types)s::text[], %(key_field)s, %(max_running)s, %(key_max_running)s, %(rate)s, %(every)s::interval,
+        %(burst)s, %(key_rate)s, %(key_every)s::interval, %(key_burst)s, %(definition)s::jsonb, %(by)s,
+        CASE WHEN EXISTS (SELECT FROM _ayb_job_limits WHERE name = %(name)s::text) THEN '{}' ELSE ARRAY(
+            SELECT type FROM _ayb_jobs WHERE limited_by = %(name)s::text AND state = 'queued'
+            UNION
+            SELECT type FROM _ayb_jobs WHERE limited_by = %(name)s::text AND state = 'running'
+            EXCEPT
+            SELECT unnest(%(types)s::text[])
+        ) END)
     ON CONFLICT (name) DO UPDATE
     SET id = DEFAULT, types = excluded.types, key_field = excluded.key_field, max_running = excluded.max_running,
         key_max_running = excluded.key_max_running, rate = excluded.rate, every = excluded.every, burst = excluded.burst,
@@ -45,6 +53,7 @@ SET_LIMIT = """
             WHEN excluded.every IS NULL THEN '-infinity'
             ELSE least(held.tat, clock_timestamp() + excluded.burst * excluded.every)
         END,
+        left_types = ARRAY(SELECT unnest(held.types || held.left_types) EXCEPT SELECT unnest(excluded.types)),
         definition = CASE WHEN %(shipped)s::boolean THEN excluded.definition ELSE held.definition END,
         set_by = excluded.set_by, set_at = now()
 """
@@ -94,6 +103,22 @@ def remove_limit(conn: Connection, name: str) -> bool:
     conn.execute(REMOVE_PAUSES_OF_KEYS, {"name": name})
     conn.execute(NOTIFY_LIMITS)
     return removed
+
+
+RENAME_LIMIT = "UPDATE _ayb_job_limits SET name = %(new)s WHERE name = %(name)s"
+RENAME_LIMIT_KEYS = "UPDATE _ayb_job_limit_keys SET limit_name = %(new)s WHERE limit_name = %(name)s"
+RENAME_PAUSES_OF_KEYS = """
+    UPDATE _ayb_job_pauses
+    SET id = DEFAULT, name = %(new)s::text || substr(name, length(%(name)s::text) + 1)
+    WHERE kind = 'key' AND starts_with(name, %(name)s::text || '/')
+"""
+
+
+def _rename_limit(conn: Connection, name: str, new: str) -> None:
+    """Give a limit another name, with what its rates have spent and the pauses of its keys."""
+    values = {"name": name, "new": new}
+    for statement in (RENAME_LIMIT, RENAME_LIMIT_KEYS, RENAME_PAUSES_OF_KEYS):
+        conn.execute(statement, values)
 
 
 # The starts that the rate of a limit `held` allows at once.
@@ -236,8 +261,9 @@ READ_DEFINITIONS = "SELECT name::text, definition FROM _ayb_job_limits WHERE def
 def follow_file(conn: Connection, defined: Sequence[NewLimit], *, by: str) -> list[str]:
     """Make the limits of a file that are missing, and change those that no operator has changed.
 
-    A limit of the file before that has a type of one of them, and that this file does not name, is removed: it has got
-    another name. Return the names of those that were made or changed. Raises `ConfigError` if one cannot be made.
+    A limit of the file before that has a type of one of them, and that this file does not name, has got another name,
+    or is removed if several have become one. Return the names of those that were made or changed. Raises `ConfigError`
+    if one cannot be made.
     """
     done: list[str] = []
     if not defined:
@@ -248,8 +274,12 @@ def follow_file(conn: Connection, defined: Sequence[NewLimit], *, by: str) -> li
         shipped: dict[str, Any] = dict(conn.execute(READ_DEFINITIONS).fetchall())
         held = {limit.new.name: limit.new for limit in list_limits(conn)}
         untouched = {name for name, new in held.items() if shipped.get(name) == new.definition()}
-        for name in untouched.difference(new.name for new in defined):
-            if any(set(new.types) & set(held[name].types) for new in defined):
+        fresh = [new for new in defined if new.name not in held]
+        for name in sorted(untouched.difference(new.name for new in defined)):
+            if heirs := [new for new in fresh if set(new.types) & set(held[name].types)]:
+                _rename_limit(conn, name, heirs[0].name)
+                fresh.remove(heirs[0])
+            elif any(set(new.types) & set(held[name].types) for new in defined):
                 remove_limit(conn, name)
         for new in defined:
             if new.name in held and (new.name not in untouched or held[new.name].definition() == new.definition()):
@@ -265,13 +295,15 @@ def follow_file(conn: Connection, defined: Sequence[NewLimit], *, by: str) -> li
 class Watched(NamedTuple):
     """What a daemon sees of the limits: the types that have one, and the newest, and what it confirmed last.
 
-    `any` tells whether there are limits, or jobs that wait under removed ones.
+    `any` tells whether there are limits, or jobs that wait under removed ones. `left` tells whether types were taken
+    from one.
     """
 
     types: frozenset[str]
     any: bool
     newest: int
     confirmed: int | None
+    left: bool
 
 
 WATCH_LIMITS = """
@@ -279,15 +311,16 @@ WATCH_LIMITS = """
         EXISTS (SELECT FROM _ayb_job_limits)
             OR EXISTS (SELECT FROM _ayb_jobs WHERE state = 'queued' AND limited_by IS NOT NULL),
         coalesce((SELECT max(id) FROM _ayb_job_limits), 0),
-        (SELECT limits_confirmed FROM _ayb_job_workers WHERE id = %(worker_id)s)
+        (SELECT limits_confirmed FROM _ayb_job_workers WHERE id = %(worker_id)s),
+        EXISTS (SELECT FROM _ayb_job_limits WHERE cardinality(left_types) > 0)
 """
 
 
 def watch_limits(conn: Connection, *, worker_id: str) -> Watched:
     """Return what holds now, for one daemon."""
     found: Any = conn.execute(WATCH_LIMITS, {"worker_id": worker_id}).fetchone()
-    types, some, newest, confirmed = found
-    return Watched(frozenset(types or ()), some, newest, confirmed)
+    types, *more = found
+    return Watched(frozenset(types or ()), *more)
 
 
 CONFIRM_LIMITS = "UPDATE _ayb_job_workers SET limits_confirmed = %(newest)s WHERE id = %(worker_id)s"

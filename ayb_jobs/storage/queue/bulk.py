@@ -139,7 +139,8 @@ RETRY_JOBS = f"""
     ),
     retried AS (
         UPDATE _ayb_jobs
-        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now()
+        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
+            priority = CASE WHEN priority > 4 THEN priority - 4 ELSE priority END, limited_by = NULL, limited_key = NULL
         FROM free
         WHERE _ayb_jobs.id = free.id
         RETURNING CASE WHEN _ayb_jobs.state = 'queued' THEN _ayb_jobs.id END AS id

@@ -224,7 +224,8 @@ RETRY_JOB = f"""
     ),
     retried AS (
         UPDATE _ayb_jobs
-        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now()
+        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
+            priority = CASE WHEN priority > 4 THEN priority - 4 ELSE priority END, limited_by = NULL, limited_key = NULL
         WHERE id = (SELECT found.id FROM found WHERE found.state = 'failed')
         RETURNING {JOB_COLUMNS}
     )

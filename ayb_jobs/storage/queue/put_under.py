@@ -1,24 +1,26 @@
-"""Put jobs under their limits that are known by their ids, and let go what waits under a limit that was removed."""
+"""Put jobs under their limits that are known by their ids, and let go what waits under a limit of another type."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ayb_jobs.storage.arrays import plain_array
+from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.rows import one_row
 
 # The step `put_under` of `LEASE_BESIDE_LIMITS`, for jobs that are known already. What runs of a type when it becomes
-# limited counts as well: it has an old number, so the limit's mark goes back with it, behind the limit's lock.
+# limited counts as well, also if it came under another limit before: it has an old number, so the limit's mark goes
+# back with it, behind the limit's lock.
 PUT_UNDER = """
     WITH limited_types AS MATERIALIZED (
         SELECT type, limits.name, limits.key_field
         FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
     ), due AS MATERIALIZED (
-        SELECT id, type, state
-        FROM _ayb_jobs
-        WHERE id = ANY (%(ids)s::uuid[]) AND state IN ('queued', 'running') AND priority <= 4
-            AND type = ANY (ARRAY(SELECT type FROM limited_types))
-        FOR NO KEY UPDATE SKIP LOCKED
+        SELECT job.id, job.type, job.state
+        FROM _ayb_jobs AS job JOIN limited_types ON limited_types.type = job.type
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.state IN ('queued', 'running')
+            AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limited_types.name)
+        FOR NO KEY UPDATE OF job SKIP LOCKED
     ), counted AS (
         UPDATE _ayb_job_limits SET running_from = 0
         WHERE name = ANY (ARRAY(
@@ -26,7 +28,7 @@ PUT_UNDER = """
             WHERE due.state = 'running'))
     )
     UPDATE _ayb_jobs AS job
-    SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
+    SET priority = CASE WHEN job.priority > 4 THEN job.priority ELSE job.priority + 4 END, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
     FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
         SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
         FROM (
@@ -43,11 +45,11 @@ PUT_UNDER = """
 
 
 FIND_KEPT_BESIDE = """
-    SELECT id::text
-    FROM _ayb_jobs
-    WHERE id = ANY (%(ids)s::uuid[]) AND state IN ('queued', 'running') AND priority <= 4
-        AND type = ANY (ARRAY(SELECT unnest(types) FROM _ayb_job_limits))
-    FOR NO KEY UPDATE SKIP LOCKED
+    SELECT job.id::text
+    FROM _ayb_jobs AS job JOIN _ayb_job_limits AS limits ON job.type = ANY (limits.types)
+    WHERE job.id = ANY (%(ids)s::uuid[]) AND job.state IN ('queued', 'running')
+        AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limits.name)
+    FOR NO KEY UPDATE OF job SKIP LOCKED
 """
 
 
@@ -62,15 +64,15 @@ def put_under(conn: Connection, ids: Sequence[str]) -> list[str]:
 
 
 FIND_RUNNING_BESIDE = """
-    SELECT id::text
-    FROM _ayb_jobs
-    WHERE state = 'running' AND worker_id = %(worker_id)s AND priority <= 4
-        AND type = ANY (ARRAY(SELECT unnest(types) FROM _ayb_job_limits))
+    SELECT job.id::text
+    FROM _ayb_jobs AS job JOIN _ayb_job_limits AS limits ON job.type = ANY (limits.types)
+    WHERE job.state = 'running' AND job.worker_id = %(worker_id)s
+        AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limits.name)
 """
 
 
 def find_running_beside(conn: Connection, *, worker_id: str) -> list[str]:
-    """Return the ids of the jobs of limited types that a daemon runs and that do not count."""
+    """Return the ids of the jobs that a daemon runs and that do not count under the limits of their types."""
     return [row[0] for row in conn.execute(FIND_RUNNING_BESIDE, {"worker_id": worker_id}, prepare=False)]
 
 
@@ -89,11 +91,34 @@ def find_removed(conn: Connection, names: Sequence[str], *, aside: Sequence[str]
     return [row[0] for row in conn.execute(FIND_REMOVED, values, prepare=False)]
 
 
-# What waits under a limit that was removed goes back to the lanes of plain jobs.
-FREE_REMOVED = """
+FIND_LEFT = """
+    SELECT job.id::text
+    FROM _ayb_job_limits AS limits CROSS JOIN LATERAL (
+        SELECT job.id
+        FROM _ayb_jobs AS job
+        WHERE job.state = 'queued' AND job.limited_by = limits.name AND job.type = ANY (limits.left_types)
+            AND job.id <> ALL (%(aside)s::uuid[])
+        LIMIT %(limit)s
+    ) AS job
+    WHERE cardinality(limits.left_types) > 0
+    LIMIT %(limit)s
+"""
+
+
+def find_left(conn: Connection, *, aside: Sequence[str] = (), limit: int = 1000) -> list[str]:
+    """Return the ids of jobs that wait under a limit from which their type was taken."""
+    values = {"aside": plain_array(aside), "limit": limit}
+    return [row[0] for row in conn.execute(FIND_LEFT, values, prepare=False)]
+
+
+# What waits under a limit that was removed, or from which its type was taken, goes back to the lanes of plain jobs.
+FREE_REMOVED = f"""
     WITH met AS MATERIALIZED (
         SELECT id FROM _ayb_jobs
-        WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND limited_by NOT IN (SELECT name FROM _ayb_job_limits)
+        WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND limited_by IS NOT NULL AND NOT EXISTS (
+            SELECT FROM _ayb_job_limits AS limits
+            WHERE limits.name = _ayb_jobs.limited_by AND _ayb_jobs.type = ANY (limits.types)
+        )
         FOR NO KEY UPDATE SKIP LOCKED
     ), freed AS (
         UPDATE _ayb_jobs
@@ -103,7 +128,8 @@ FREE_REMOVED = """
         RETURNING CASE WHEN limited_by IS NULL THEN id END AS id
     )
     SELECT (SELECT count(id) FROM freed),
-        ARRAY(SELECT id::text FROM met WHERE id <> ALL (ARRAY(SELECT id FROM freed WHERE id IS NOT NULL)))
+        ARRAY(SELECT id::text FROM met WHERE id <> ALL (ARRAY(SELECT id FROM freed WHERE id IS NOT NULL))),
+        CASE WHEN EXISTS (SELECT FROM freed WHERE id IS NOT NULL) AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END
 """
 
 
@@ -115,5 +141,5 @@ class Freed(NamedTuple):
 
 
 def free_removed(conn: Connection, ids: Sequence[str]) -> Freed:
-    """Let those of these jobs go that wait under a limit that no longer is, but for those that somebody has locked."""
-    return Freed(*one_row(conn.execute(FREE_REMOVED, {"ids": plain_array(ids)}, prepare=False)))
+    """Let those of these jobs go that wait under a limit that their type has not; those that are locked stay."""
+    return Freed(*one_row(conn.execute(FREE_REMOVED, {"ids": plain_array(ids)}, prepare=False))[:2])
