@@ -252,6 +252,12 @@ WORKS: Mapping[str, Sequence[tuple[str, Case, Case]]] = {
         ("idle, 10,000 wait for a token", Case(waiting=10_000, waiting_limit={"rate": "1/h"}), Case()),
     ],
 }
+# What the ratio to plain work is meant to be, by the beginning of a case's name; the first that fits.
+AIMS = {
+    "plain while": "CPU ≤ 1.05", "a limit": "CPU ≤ 1.5", "one limit": "jobs/s ≥ 0.4", "a rate": "0.98 to 1.00 of the rate",
+    "ten pauses": "CPU ≤ 1.15", "1,000 keys under": "last fifth ≥ 0.8 of the first", "a look": "≤ 1.5 ms up to 1,000 keys",
+    "unique": "≥ 0.8 of plain: CPU ≤ 1.25", "a chain": "CPU ≤ 2.5", "fan": "no statement above 50 ms", "idle": "1.0",
+}  # fmt: skip
 MEASURES = {"idle": measure_idle, "full": measure_full, "enqueue": measure_enqueue}
 # What a server is started with, if its slowest statement is asked for.
 STATEMENTS = {"shared_preload_libraries": "pg_stat_statements"}
@@ -260,6 +266,20 @@ STATEMENTS = {"shared_preload_libraries": "pg_stat_statements"}
 def server_settings(work: str) -> dict[str, str]:
     """Return what the server of a work is started with."""
     return DURABLE | (STATEMENTS if any(SLOWEST in case.checks.values() for _, case, _ in WORKS[work]) else {})
+
+
+def aim_of(name: str) -> str:
+    """Return what the case of a name is meant to reach."""
+    of_keys = "CPU ≤ 3" if "a rate each" in name else "CPU ≤ 2.5"
+    return next((aim for start, aim in AIMS.items() if name.startswith(start)), of_keys)
+
+
+def rows(name: str, cost: Sequence[Mapping[str, float]], beside: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """Yield the rows of a Markdown table for a case."""
+    for unit in cost[0]:
+        mine, other = statistics.median(one[unit] for one in cost), statistics.median(one[unit] for one in beside)
+        ratio = statistics.median(one[unit] / two[unit] for one, two in zip(cost, beside, strict=True))
+        yield f"| {name} | {unit} | {mine:,.1f} | {other:,.1f} | {ratio:.2f} | {aim_of(name)} |"
 
 
 def tell(cost: Sequence[Mapping[str, float]], beside: Sequence[Mapping[str, float]]) -> None:
@@ -281,13 +301,17 @@ def main() -> None:
     if unknown := set(options.works) - set(WORKS):
         parser.error(f"no such work: {', '.join(unknown)}")
     tree = Tree(name="this", root=Path(__file__).parent.parent)
+    table = ["| work | unit | limited | plain | ratio | aim |", "|---|---|---|---|---|---|"]
     for work in options.works or WORKS:
         with EmbeddedPostgres.throwaway(settings=server_settings(work)) as server:
             place = Place(server, options.jobs)
             for name, case, plain in WORKS[work]:
                 print(name, flush=True)
                 wanted = replace(case, waiting=options.waiting) if case.waiting == MANY else case
-                tell(*in_turn(place, tree, MEASURES.get(work, measure), (wanted, plain), options.rounds))
+                costs = in_turn(place, tree, MEASURES.get(work, measure), (wanted, plain), options.rounds)
+                tell(*costs)
+                table += rows(name, *costs)
+    print("\n".join(table))
 
 
 def in_turn(
