@@ -106,6 +106,9 @@ LINES: Mapping[str, Line] = {
     "settlement.refused": Line(
         "error", "The database refuses to record how an attempt ended. The daemon tries again after `retry_s`."
     ),
+    "settlements.taken_up": Line(
+        "info", "Endings that the database had refused are recorded, or their leases were lost meanwhile."
+    ),
     "removal.refused": Line(
         "warning", "Completed jobs cannot be removed: the daemon leaves them for a minute, and then to the pruner."
     ),
@@ -117,6 +120,7 @@ LINES: Mapping[str, Line] = {
     "rows.unprunable": Line(
         "warning", "The database refuses to delete so many rows that retention would remove. The others were removed."
     ),
+    "rows.prunable": Line("info", "Retention removed what the database had refused to delete."),
     "retention.deferred": Line(
         "warning", "Jobs from before the database was adopted will be removed; set `setting` to decide otherwise."
     ),
@@ -124,6 +128,7 @@ LINES: Mapping[str, Line] = {
         "error",
         "A part of the daemon cannot handle a row, or several, and tries again after `retry_s`. The others go on.",
     ),
+    "rows.taken_up": Line("debug", "Rows that were set aside are handled, or gone."),
     "rows.aside_full": Line(
         "error", "A part of the daemon has set aside as many rows as it remembers. It tries the oldest again sooner."
     ),

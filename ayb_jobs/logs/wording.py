@@ -73,8 +73,12 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "loop.recovered", {"loop": event.loop, "failures": event.failures}
         case events.RowsSetAside():
             return "row.set_aside", aside_fields(event)
-        case events.RowsTakenUp() | events.SettlementsTakenUp() | events.RowsPrunable():
-            return None
+        case events.RowsTakenUp():
+            return "rows.taken_up", {"table": event.table, "count": len(event.row_ids)}
+        case events.SettlementsTakenUp():
+            return "settlements.taken_up", {"count": len(event.job_ids)}
+        case events.RowsPrunable():
+            return "rows.prunable", {"table": event.table}
         case events.AsideFull():
             return "rows.aside_full", {"loop": event.part, "table": event.table, "rows": event.most}
         case events.NotificationsAvailable():

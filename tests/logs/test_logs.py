@@ -69,6 +69,9 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (settled(COMPLETED), "job.completed"),
     (events.LeasesLost(job_ids=["a"], during="settle"), "lease.lost"),
     (events.SettlementRefused(job=job(), error=OSError("no")), "settlement.refused"),
+    (events.SettlementsTakenUp(job_ids=["1"]), "settlements.taken_up"),
+    (events.RowsTakenUp(table="_ayb_jobs", row_ids=["1"]), "rows.taken_up"),
+    (events.RowsPrunable(table="failed jobs"), "rows.prunable"),
     (events.JobsCanceled(job_ids=["a"]), "jobs.canceled"),
     (events.JobsReleased(job_ids=["a"]), "jobs.released"),
     (
