@@ -158,7 +158,7 @@ def test_a_missing_right_is_told(driver: str, put: Put, database_url: str, conn:
         ({"traceparent": "x" * 56}, "the database refuses a value: .*too long"),
         ({"traceparent": "\x00"}, "the database refuses a value|NUL"),
         ({"traceparent": "\ud800"}, "encod"),
-        ({"delay": timedelta(days=999_999_999)}, "out of range"),
+        ({"delay": timedelta(days=999_999_999)}, "out of range|delay is more than 100 years"),
         ({"payload": {"x": {1}}}, "payload.x: a set cannot be stored"),
     ],
     ids=["long", "NUL", "surrogate", "far", "set"],
