@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from ayb_jobs.checks.finding import Finding, Severity
 
+# A loop that has failed for so long is worth a word. One whose server restarts goes on sooner.
+TROUBLED_S = 5.0
+
 
 class LoopAge(NamedTuple):
     """For how many seconds a loop has been due without a success, and from how many on it is not healthy.
@@ -24,6 +27,11 @@ class LoopAge(NamedTuple):
         return self.age_s > self.limit_s
 
     @property
+    def is_troubled(self) -> bool:
+        """Whether it has failed for some seconds, and not yet for longer than it may."""
+        return self.failing and not self.is_stuck and self.age_s > TROUBLED_S
+
+    @property
     def needs_restart(self) -> bool:
         """Whether it is stuck for a reason that a restart of the daemon may end; an outage of the database is none."""
         return self.is_stuck and not self.waits_for_database
@@ -34,10 +42,15 @@ def stuck_loops(loops: Sequence[LoopAge]) -> list[Finding]:
     return [_failing(loop) if loop.failing else _silent(loop) for loop in loops if loop.is_stuck]
 
 
-def _failing(loop: LoopAge) -> Finding:
+def troubled_loops(loops: Sequence[LoopAge]) -> list[Finding]:
+    """Find the loops that have failed for some seconds."""
+    return [_failing(loop, Severity.WARNING) for loop in loops if loop.is_troubled]
+
+
+def _failing(loop: LoopAge, severity: Severity = Severity.FAILING) -> Finding:
     return Finding(
         name="loop.failing",
-        severity=Severity.FAILING,
+        severity=severity,
         fact=f"loop {loop.name} has failed for {loop.age_s:.1f} s; the log has the details",
         meaning="The daemon tries again and again, and the work of this loop is not done.",
         remedy="Look for loop.failed in the log.",

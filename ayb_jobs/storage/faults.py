@@ -18,6 +18,8 @@ ENDINGS = ("08", "57P")
 # Deadlocks, serialization failures, a full disk, locks that were not to be had, a standby: the same statement may
 # succeed a moment later.
 PASSING = ("40", "53", "55P03", "25006", *ENDINGS)
+# Where the server looks at each row by the policies of row-level security.
+CHECKS_ROWS = "ExecWithCheckOptions"
 OUR_TABLES = ("_ayb_jobs", "_ayb_job_executions")
 
 
@@ -87,9 +89,13 @@ def may_be_the_rows(error: BaseException) -> bool:
 def is_our_statements(error: BaseException) -> bool:
     """Tell whether the server refused the statement itself, of any rows: a table or a right of ours is missing.
 
-    What a trigger's own statements lack has a context.
+    What a trigger's own statements lack has a context. Row-level security refuses rows, by the same SQLSTATE.
     """
-    return isinstance(error, (*NOT_SET_UP, errors.InsufficientPrivilege)) and error.diag.context is None
+    return (
+        isinstance(error, (*NOT_SET_UP, errors.InsufficientPrivilege))
+        and error.diag.context is None
+        and error.diag.source_function != CHECKS_ROWS
+    )
 
 
 def may_pass(error: BaseException) -> bool:

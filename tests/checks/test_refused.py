@@ -7,6 +7,7 @@ from typing import Any, LiteralString
 
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from ayb_jobs import NewJob, enqueue
 from ayb_jobs.checks.finding import Finding, Severity
@@ -23,6 +24,7 @@ from ayb_jobs.runtime.jobs import careful_writing, resolver
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import Troubles, beat
 from ayb_jobs.storage.fleet.lifelines import look_at_fleet
+from ayb_jobs.storage.rights import grant
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
@@ -48,6 +50,14 @@ def refusing(conn: Connection, table: LiteralString, event: LiteralString) -> It
         yield
     finally:
         conn.execute("DROP FUNCTION refuse CASCADE")
+
+
+@pytest.fixture
+def role(conn: Connection) -> Iterator[str]:
+    name = f"daemon_{conn.info.dbname}"
+    conn.execute(f"CREATE ROLE {name}".encode())
+    yield name
+    conn.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
 
 
 def registry() -> Registry:
@@ -210,3 +220,18 @@ def test_a_loop_of_which_the_statement_itself_is_refused_fails(
         eventually(lambda: any(each.failing and each.overdue_s > 2 for each in one.daemon.loops()), within_s=60)
         assert not one.recorder.of(RowsSetAside)
         assert not one.recorder.of(SettlementRefused)
+
+
+def test_a_row_that_row_level_security_refuses_keeps_no_other(conn: Connection, database_url: str, role: str) -> None:
+    grant(conn, "public", role, ["daemon"])
+    conn.execute(
+        "ALTER TABLE _ayb_jobs ENABLE ROW LEVEL SECURITY; CREATE POLICY seen ON _ayb_jobs USING (true)"
+        " WITH CHECK (payload ->> 'kept' IS NULL OR state = 'queued')"
+    )
+    kept, free = make_job(conn, type="test", payload={"kept": "1"}), make_job(conn, type="test")
+    with running(make_conninfo(database_url, options=f"-c role={role}"), registry()):
+        eventually(
+            lambda: conn.execute("SELECT state FROM _ayb_jobs WHERE id = %s", (free,)).fetchone() == ("completed",)
+        )
+        assert awaited(conn).fact == "the database refuses to change 1 job"
+    assert conn.execute("SELECT state FROM _ayb_jobs WHERE id = %s", (kept,)).fetchone() == ("queued",)

@@ -66,6 +66,18 @@ def test_a_loop_that_fails_in_every_turn_is_neither_alive_nor_ready(db: Database
             assert answer.json()["reasons"] == ["loop recoverer has failed for 61.5 s; the log has the details"]
 
 
+def test_a_loop_that_has_failed_for_some_seconds_is_told_and_leaves_the_daemon_ready(
+    db: Database, conn: Connection
+) -> None:
+    beat(conn, DaemonRecord(id="a", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=[]))
+    loops = [LoopAge("scheduler", 6.0, 60.0, failing=True), LoopAge("pruner", 4.0, 60.0, failing=True)]
+    with serving(db, loops=lambda: loops) as server, server.client() as client:
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["reasons"]) == (200, [])
+        assert ready.json()["sentence"] == "Loop scheduler has failed for 6.0 s; the log has the details."
+        assert client.get("/livez").json()["findings"] == []
+
+
 def test_a_probe_tells_what_is_wrong_what_it_means_and_what_to_do(db: Database) -> None:
     with serving(db, loops=lambda: [STUCK]) as server, server.client(None) as client:
         for path in ("/livez", "/readyz"):
