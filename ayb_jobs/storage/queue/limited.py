@@ -331,21 +331,51 @@ def lease_limited(
     )
 
 
-# The first jobs that wait under a limit, whatever their keys: one of them is what the database refuses to lease.
+# The first jobs that wait under a limit, as leasing meets them: of each key the first, then of each the next.
 FIND_FIRST_LIMITED = """
-    SELECT job.id::text
-    FROM _ayb_jobs AS job
-    WHERE job.state = 'queued' AND job.limited_by = %(name)s AND job.run_at <= now() AND job.priority > 4
-        AND job.type = ANY (%(types)s::text[]) AND job.queue = ANY (%(queues)s::text[])
-        AND job.id <> ALL (%(aside)s::uuid[])
-    ORDER BY job.limited_key, job.priority, job.run_at, job.id
+    SELECT id::text
+    FROM (
+        SELECT job.id, job.limited_key,
+            row_number() OVER (PARTITION BY job.limited_key ORDER BY job.priority, job.run_at, job.id) AS rank
+        FROM _ayb_jobs AS job
+        WHERE job.state = 'queued' AND job.limited_by = %(name)s AND job.run_at <= now() AND job.priority > 4
+            AND job.type = ANY (%(types)s::text[]) AND job.queue = ANY (%(queues)s::text[])
+            AND job.id <> ALL (%(aside)s::uuid[])
+    ) AS waiting
+    ORDER BY rank, limited_key <= %(after)s, limited_key
     LIMIT %(limit)s
 """
 
 
 def find_first_limited(
-    conn: Connection, name: str, *, types: Sequence[str], queues: Sequence[str], aside: Sequence[str], limit: int
+    conn: Connection,
+    name: str,
+    *,
+    types: Sequence[str],
+    queues: Sequence[str],
+    after: str,
+    aside: Sequence[str],
+    limit: int,
 ) -> list[str]:
-    """Return the ids of up to `limit` due jobs that wait under a limit."""
-    values = {"name": name, "types": list(types), "queues": list(queues), "aside": plain_array(aside), "limit": limit}
+    """Return the ids of up to `limit` due jobs that wait under a limit, those of the keys behind `after` first."""
+    values = {
+        "name": name,
+        "types": list(types),
+        "queues": list(queues),
+        "after": after,
+        "aside": plain_array(aside),
+        "limit": limit,
+    }
     return [row[0] for row in conn.execute(FIND_FIRST_LIMITED, values, prepare=False)]
+
+
+FIND_LIMITS_OF = """
+    SELECT id::text, limited_by::text
+    FROM _ayb_jobs
+    WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' AND limited_by IS NOT NULL
+"""
+
+
+def find_limits_of(conn: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Return under which limits those of these jobs wait that wait under any."""
+    return dict(conn.execute(FIND_LIMITS_OF, {"ids": plain_array(ids)}, prepare=False).fetchall())

@@ -11,10 +11,16 @@ from psycopg import sql
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.runtime import narrowing
+from ayb_jobs.runtime.jobs import limited_look
+from ayb_jobs.runtime.jobs.buffer import Buffer
+from ayb_jobs.runtime.jobs.in_flight import InFlight
+from ayb_jobs.runtime.jobs.limits import Limits
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from tests.aside import set_aside
 from tests.eventually import eventually
 from tests.factories import make_job
+from tests.producing import producing
 from tests.running import Running, running
 from tests.runtime.test_hostile_rows import (
     EDGES,
@@ -134,3 +140,51 @@ def test_hostile_limits_keys_and_jobs_under_them_keep_no_job_waiting(database_ur
     with running(database_url, all_types()):
         left = "SELECT FROM _ayb_jobs WHERE id = ANY (%s::uuid[]) AND state <> 'completed'"
         eventually(lambda: conn.execute(left, (good,)).rowcount == 0)
+
+
+@pytest.mark.parametrize("refusal", ["RAISE 'no'", "RETURN NULL"])
+def test_jobs_behind_many_that_are_refused_under_a_limit_are_leased_without_a_pause(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    monkeypatch.setattr(limited_look, "FIRST_RETRY_S", 0.0)  # those that are tried again are no hindrance either
+    monkeypatch.setattr(limited_look, "FOUND_AT_ONCE", 50)
+    monkeypatch.setattr(limited_look, "LONGEST_TURN_S", 3600.0)
+    monkeypatch.setattr(limited_look, "MOST_STEPS", 1000)
+    conn.execute("INSERT INTO _ayb_job_limits (name, types, max_running, set_by) VALUES ('l', '{test}', 100, '')")
+    make_many(conn, 200, "bad")
+    make_many(conn, 4, "good")
+    refuse(conn, CHANGES["lease"][0], refusal)
+    buffer = Buffer(on_low=lambda: None)
+    buffer.idle = 4
+    producing(db, buffer, InFlight(), concurrency=4, limits=Limits(exist=True)).producer.tick()
+    assert len(buffer) == 4
+
+
+def make_many(conn: Connection, number: int, key: str) -> None:
+    conn.execute(
+        "INSERT INTO _ayb_jobs (type, payload, limited_by, limited_key, priority, run_at)"
+        " SELECT 'test', jsonb_build_object(%s::text, 1), 'l', '', 6, now() - interval '1 minute' * %s"
+        " FROM generate_series(1, %s)",
+        (key, 2 if key == "bad" else 1, number),
+    )
+
+
+def test_a_refused_job_behind_those_of_a_key_without_a_place_is_found(
+    db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limited_look, "FOUND_AT_ONCE", 5)
+    conn.execute("INSERT INTO _ayb_job_limits (name, types, key_max_running, set_by) VALUES ('l', '{test}', 1, '')")
+    under: dict[str, Any] = {"type": "test", "limited_by": "l", "priority": 6}
+    make_job(conn, "running", limited_key="a", **under)
+    for _ in range(10):
+        make_job(conn, limited_key="a", **under)
+    make_job(conn, limited_key="b", payload={"bad": 1}, **under)
+    good = make_job(conn, limited_key="c", **under)
+    refuse(conn, CHANGES["lease"][0], "RAISE 'no'")
+    buffer = Buffer(on_low=lambda: None)
+    buffer.idle = 4
+    producing(db, buffer, InFlight(), concurrency=4, limits=Limits(exist=True)).producer.tick()
+    assert len(buffer) == 1
+    taken = buffer.take()
+    assert taken is not None
+    assert taken.job.id == good
