@@ -17,7 +17,7 @@ from ayb_jobs.runtime.loop import Loop
 from ayb_jobs.storage.database import Connection, connect_for_ourselves
 from ayb_jobs.storage.execution_view import keep_execution_view
 from ayb_jobs.storage.fitness import refuse_unfit_kind
-from ayb_jobs.storage.fleet.limits import follow_file
+from ayb_jobs.storage.fleet.limits_of_file import follow_file
 from ayb_jobs.storage.migrate import migrate
 from ayb_jobs.storage.queue.executions import catch_up_execution_ids
 from ayb_jobs.storage.schedules.definitions import upsert_defaults

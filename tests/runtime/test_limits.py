@@ -11,7 +11,6 @@ from typing import Any, LiteralString
 import pytest
 
 from ayb_jobs import NewJob, Snooze, enqueue_many
-from ayb_jobs.errors import ConfigError
 from ayb_jobs.events import JobsReleased
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
@@ -25,6 +24,7 @@ from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits, pauses
+from ayb_jobs.storage.fleet.limits_of_file import follow_file
 from ayb_jobs.storage.queue.jobs import retry_job
 from ayb_jobs.storage.queue.limited import lease_limited
 from tests.eventually import eventually
@@ -351,27 +351,6 @@ def test_what_is_put_under_a_limit_behind_the_look_for_it_is_looked_for_at_once(
     assert len(in_flight) == 3
 
 
-def test_limits_follow_the_file_until_somebody_changes_them(conn: Connection) -> None:
-    first, wider = (NewLimit(name="few", types=["test"], max_running=most) for most in (1, 2))
-    by_hand = NewLimit(name="few", types=["test"], max_running=7)
-    renamed = NewLimit(name="less", types=["test"], max_running=2)
-    assert limits.follow_file(conn, [first], by="file") == ["few"]
-    assert limits.follow_file(conn, [first], by="file") == []
-    assert limits.follow_file(conn, [wider], by="file") == ["few"]
-    assert limits.follow_file(conn, [renamed], by="file") == ["less"]
-    assert [one.new.name for one in limits.list_limits(conn)] == ["less"]
-    assert limits.follow_file(conn, [wider], by="file") == ["few"]
-    with conn.transaction():
-        limits.set_limit(conn, by_hand, by="ada")
-    assert limits.follow_file(conn, [first], by="file") == []
-    assert limits.list_limits(conn)[0].new == by_hand
-    with pytest.raises(ConfigError, match=r"limits.less.types cannot be used: the type test has the limit few already"):
-        limits.follow_file(conn, [renamed], by="file")
-    with conn.transaction():
-        assert limits.remove_limit(conn, "few")
-    assert limits.follow_file(conn, [first], by="file") == ["few"]
-
-
 def running_under(conn: Connection) -> dict[tuple[str, str], int]:
     query = "SELECT type, limited_by, count(*) FROM _ayb_jobs WHERE state = 'running' GROUP BY 1, 2"
     return {(kind, name): jobs for kind, name, jobs in conn.execute(query).fetchall()}
@@ -385,13 +364,13 @@ def in_force(conn: Connection, name: str) -> bool:
 def test_what_runs_counts_when_its_limit_is_renamed_in_the_file(database_url: str, conn: Connection) -> None:
     handlers = Handlers()
     handlers.go.clear()
-    limits.follow_file(conn, [NewLimit(name="few", types=["test"], max_running=1)], by="file")
+    follow_file(conn, [NewLimit(name="few", types=["test"], max_running=1)], by="file")
     make_job(conn)
     with running(database_url, handlers.registry, worker_concurrency=5):
         eventually(lambda: running_under(conn) == {("test", "few"): 1})
         for _ in range(3):
             make_job(conn)
-        limits.follow_file(conn, [NewLimit(name="less", types=["test"], max_running=1)], by="file")
+        follow_file(conn, [NewLimit(name="less", types=["test"], max_running=1)], by="file")
         eventually(lambda: in_force(conn, "less"))
         began = running_under(conn)["test", "less"]
         assert began in {1, 2}  # one may begin before it is in force
@@ -448,14 +427,14 @@ def test_a_limit_that_is_renamed_in_the_file_keeps_what_it_has_spent_and_the_pau
     first, renamed = (
         NewLimit(name=name, types=["test"], rate="1/h", burst=2, key_rate="1/h") for name in ("few", "less")
     )
-    limits.follow_file(conn, [first], by="file")
+    follow_file(conn, [first], by="file")
     with conn.transaction():
         pauses.pause(conn, NewPause(kind=PauseKind.KEY, name="few/b"), by="ada")
     for key in ("a", "a", "b", "c"):
         make_job(conn, limited_by="few", limited_key=key, priority=6)
     given: dict[str, Any] = {"room": 9, "types": ["test"], "queues": ["default"], "worker_id": "w", "lease_s": 60}
     assert len(lease_limited(conn, "few", **(given | {"room": 1})).leased) == 1
-    assert limits.follow_file(conn, [renamed], by="file") == ["less"]
+    assert follow_file(conn, [renamed], by="file") == ["less"]
     conn.execute("UPDATE _ayb_jobs SET limited_by = 'less'")
     assert lease_limited(conn, "few", **given).missed
     assert len(lease_limited(conn, "less", **given).leased) == 1

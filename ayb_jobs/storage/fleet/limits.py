@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import class_row
 
-from ayb_jobs.errors import ConfigError, Conflict
+from ayb_jobs.errors import Conflict
 from ayb_jobs.model.limits import Limit, NewLimit, rate_interval
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
@@ -105,23 +105,6 @@ def remove_limit(conn: Connection, name: str) -> bool:
     return removed
 
 
-RENAME_LIMIT = "UPDATE _ayb_job_limits SET name = %(new)s WHERE name = %(name)s"
-RENAME_LIMIT_KEYS = "UPDATE _ayb_job_limit_keys SET limit_name = %(new)s WHERE limit_name = %(name)s"
-RENAME_PAUSES_OF_KEYS = """
-    UPDATE _ayb_job_pauses
-    SET id = DEFAULT, name = %(new)s::text || substr(name, length(%(name)s::text) + 1)
-    WHERE kind = 'key' AND starts_with(name, %(name)s::text || '/')
-"""
-
-
-def _rename_limit(conn: Connection, name: str, new: str) -> None:
-    """Give a limit another name, with what its rates have spent and the pauses of its keys."""
-    values = {"name": name, "new": new}
-    for statement in (RENAME_LIMIT, RENAME_LIMIT_KEYS, RENAME_PAUSES_OF_KEYS):
-        conn.execute(statement, values)
-
-
-# The starts that the rate of a limit `held` allows at once.
 TOKENS = """
         CASE WHEN held.every IS NOT NULL THEN greatest(0, floor(
             extract(epoch FROM now() + held.burst * held.every - greatest(held.tat, now()))
@@ -252,44 +235,6 @@ def list_keys(conn: Connection, name: str, *, most: int = MOST_KEYS) -> list[Lim
     values = {"name": name, "most": most, "counted": COUNTED_OF_KEY}
     with conn.cursor(row_factory=class_row(LimitKey)) as cursor:
         return cursor.execute(LIST_KEYS, values, prepare=False).fetchall()
-
-
-LOCK_LIMITS = "SELECT FROM _ayb_job_limits ORDER BY name FOR UPDATE"
-READ_DEFINITIONS = "SELECT name::text, definition FROM _ayb_job_limits WHERE definition IS NOT NULL"
-
-
-def follow_file(conn: Connection, defined: Sequence[NewLimit], *, by: str) -> list[str]:
-    """Make the limits of a file that are missing, and change those that no operator has changed.
-
-    A limit of the file before that has a type of one of them, and that this file does not name, has got another name,
-    or is removed if several have become one. Return the names of those that were made or changed. Raises `ConfigError`
-    if one cannot be made.
-    """
-    done: list[str] = []
-    if not defined:
-        return done
-    with conn.transaction():
-        conn.execute(LOCK_PAUSES)
-        conn.execute(LOCK_LIMITS)
-        shipped: dict[str, Any] = dict(conn.execute(READ_DEFINITIONS).fetchall())
-        held = {limit.new.name: limit.new for limit in list_limits(conn)}
-        untouched = {name for name, new in held.items() if shipped.get(name) == new.definition()}
-        fresh = [new for new in defined if new.name not in held]
-        for name in sorted(untouched.difference(new.name for new in defined)):
-            if heirs := [new for new in fresh if set(new.types) & set(held[name].types)]:
-                _rename_limit(conn, name, heirs[0].name)
-                fresh.remove(heirs[0])
-            elif any(set(new.types) & set(held[name].types) for new in defined):
-                remove_limit(conn, name)
-        for new in defined:
-            if new.name in held and (new.name not in untouched or held[new.name].definition() == new.definition()):
-                continue
-            try:
-                set_limit(conn, new, by=by, shipped=True)
-            except Conflict as error:
-                raise ConfigError([f"limits.{new.name}.types cannot be used: {error}"]) from error
-            done.append(new.name)
-    return done
 
 
 class Watched(NamedTuple):

@@ -19,6 +19,7 @@ from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits, pauses
+from ayb_jobs.storage.fleet.limits_of_file import follow_file
 from ayb_jobs.storage.queue.limited import lease_beside_limits, lease_limited
 from ayb_jobs.storage.queue.settling import settle_jobs
 from ayb_jobs.storage.rows import one_row
@@ -89,7 +90,7 @@ def follow(conn: Connection, chance: random.Random) -> None:
     names = chance.sample(list(LIMITS), len(LIMITS))
     each = chance.randint(50, 1000)
     defined = [NewLimit(name=name, types=[name], max_running=LIMITS[name], key_max_running=each) for name in names]
-    limits.follow_file(conn, defined, by="file")
+    follow_file(conn, defined, by="file")
     time.sleep(0.05)
 
 
@@ -104,9 +105,7 @@ def change(conn: Connection, chance: random.Random) -> None:
 def test_limits_settling_recovery_and_changes_never_wait_for_each_other_in_a_circle(
     conn: Connection, database_url: str
 ) -> None:
-    limits.follow_file(
-        conn, [NewLimit(name=name, types=[name], max_running=most) for name, most in LIMITS.items()], by="file"
-    )
+    follow_file(conn, [NewLimit(name=name, types=[name], max_running=most) for name, most in LIMITS.items()], by="file")
     for name in LIMITS:
         conn.execute(LOAD, (name,))
     over = threading.Event()
