@@ -25,7 +25,7 @@ from ayb_jobs.runtime.jobs.releaser import release_each, tell_released
 from ayb_jobs.runtime.jobs.writing import Writing, Written
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
-from ayb_jobs.storage.faults import RowUnchanged, blames_our_values, was_refused
+from ayb_jobs.storage.faults import RowUnchanged, blames_our_values, may_be_the_rows, was_refused
 from ayb_jobs.storage.queue.settling import RowsLocked, Settled
 
 BATCH = 500
@@ -33,6 +33,8 @@ PACE_S = 0.02
 FEW = 50
 # How often jobs are tried again whose rows somebody else has locked.
 LOCKED_S = 1.0
+# So many refused endings are tried again before others have their turn.
+TRIED_AGAIN_AT_ONCE = 16
 REFUSED = "the database refused to store how the attempt ended"
 
 
@@ -71,6 +73,7 @@ class Completer:
         self._locked_returned: list[Held] = []
         self._look_at_locked = 0.0
         self._refused = RefusedEndings(emit)
+        self._doubtful_next = False
         self._aside = Aside(emit, part="completer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._patience = Patience()
         self._asleep = True
@@ -118,8 +121,6 @@ class Completer:
     def tick(self) -> float:
         """Write one batch; return 0 while there is more, else the seconds until something is tried again."""
         self._take_up_unlocked()
-        if self._refused:
-            self._try_refused_again()
         if not self._batch:
             if (early_s := self._early_s()) > 0:
                 return early_s
@@ -127,6 +128,8 @@ class Completer:
         more = bool(self._batch)
         if more:
             self._settle_batch()
+        if self._refused:
+            self._try_refused_again()
         self._release_returned()  # also while there are always more endings: nobody else runs these jobs meanwhile
         return 0.0 if more else self._sleep()
 
@@ -147,7 +150,20 @@ class Completer:
 
     def _next_batch(self) -> list[Settlement]:
         ended = self._ended
+        if self._refused:
+            return self._next_by_turns()
         return [ended.popleft() for _ in range(min(len(ended), BATCH))]
+
+    def _next_by_turns(self) -> list[Settlement]:
+        """Take endings of types of which none is refused now, and of the others, in turn."""
+        types = self._refused.types()
+        self._doubtful_next = not self._doubtful_next
+        waiting = [self._ended.popleft() for _ in range(len(self._ended))]
+        wanted = [ended for ended in waiting if (ended.job.type in types) is self._doubtful_next]
+        batch = (wanted or waiting)[:BATCH]
+        taken = {ended.job.lease_id for ended in batch}
+        self._ended.extendleft(ended for ended in reversed(waiting) if ended.job.lease_id not in taken)
+        return batch
 
     def _settle_batch(self) -> None:
         self._began = time.monotonic()
@@ -209,19 +225,24 @@ class Completer:
         return free, [ended for ended in endings if ended.job.lease_id in locked]
 
     def _try_refused_again(self) -> None:
-        result = narrowed(self._refused.due(), self._write_and_finish, blames=is_no_outage)
+        result = narrowed(self._refused.due()[:TRIED_AGAIN_AT_ONCE], self._write_and_finish, blames=is_no_outage)
         for ended, refusal in result.refused:
             self._refuse(ended, refusal)
         if any(result.done):
             self._refused.end_waits()  # what refused them may be gone
 
     def _narrow_down(self, error: Exception) -> None:
-        """Settle what can be settled of the batch that `error` kept from it, and set aside what cannot."""
+        """Settle what can be settled of the batch that `error` kept from it, and set aside what cannot.
+
+        What was not tried comes again, after others. Raises an error that may pass by itself, if none was settled.
+        """
         result = narrowed(self._batch, self._write_and_finish, blames=is_no_outage)
         for ended, refusal in result.refused:
             self._refuse(ended, refusal)
-        if result.left and not any(result.done):
+        if result.left and not any(result.done) and not may_be_the_rows(error):
             raise error
+        self._ended.extendleft(reversed(self._batch))
+        self._batch = []
         self._patience.begin_anew()
 
     def _write_and_finish(self, batch: Sequence[Settlement]) -> int:

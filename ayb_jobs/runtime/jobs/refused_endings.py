@@ -32,6 +32,10 @@ class RefusedEndings:
         """Return the endings whose wait is over."""
         return [self._endings[lease_id] for lease_id in self._waits.due()]
 
+    def types(self) -> set[str]:
+        """Return the types of their jobs."""
+        return {ended.job.type for ended in self._endings.values()}
+
     def next_s(self) -> float:
         """Return the seconds until the next wait is over; infinity if there is none."""
         return self._waits.next_s()

@@ -8,11 +8,13 @@ import pytest
 from psycopg import OperationalError
 from psycopg.errors import RaiseException
 
-from ayb_jobs.events import LeasesLost, RowsSetAside
+from ayb_jobs.events import JobsSettled, LeasesLost, RowsSetAside
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import settle_result
+from ayb_jobs.runtime import narrowing
 from ayb_jobs.runtime.aside import Aside
 from ayb_jobs.runtime.jobs import careful_leasing, writing
+from ayb_jobs.runtime.jobs import completer as completer_module
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.lease_keeper import LeaseKeeper
@@ -193,6 +195,29 @@ def test_many_jobs_that_cannot_be_leased_are_told_in_one_line(
     assert [len(event.row_ids) for event in told if isinstance(event, RowsSetAside)] == [3]
 
 
+@pytest.mark.parametrize("own_type", [True, False])
+@pytest.mark.parametrize("body", ["RAISE EXCEPTION 'refused'", "RETURN NULL"])
+def test_endings_behind_many_that_are_refused_are_written_without_a_pause(
+    db: Database, conn: Connection, body: str, own_type: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(narrowing, "MOST_REFUSED", 4)
+    monkeypatch.setattr(completer_module, "BATCH", 8)
+    monkeypatch.setattr(completer_module, "PACE_S", 0.0)
+    completing = Completing(db, conn)
+    make_jobs(conn, 40, bad=True)
+    make_jobs(conn, 1, bad=False)
+    leased = completing.in_flight.add(lease_all(conn, 41), 0.0)
+    for held in leased:
+        job = held.job._replace(type="bad") if own_type and held is not leased[-1] else held.job
+        completing.completer.settle(held, settle_result(job, None, 0.0, 0.0))
+    good, turns = leased[-1].job.id, 0
+    with refusing(conn, SETTLED, body):
+        while [event.settlements[0].job.id for event in completing.of(JobsSettled)] != [good]:
+            assert completing.completer.tick() == 0
+            turns += 1
+    assert turns <= (3 if own_type else 20)
+
+
 @pytest.mark.parametrize("body", ["RAISE EXCEPTION 'refused'", "RETURN NULL"])
 def test_many_leases_that_cannot_be_extended_are_told_in_one_line(db: Database, conn: Connection, body: str) -> None:
     make_jobs(conn, 3, bad=True)
@@ -217,8 +242,8 @@ def test_many_jobs_that_cannot_be_given_back_are_told_in_one_line(db: Database, 
     assert [len(event.row_ids) for event in told if isinstance(event, RowsSetAside)] == [3]
 
 
-def lease_all(conn: Connection) -> list[LeasedJob]:
-    return list(lease_jobs(conn, worker_id="w", lanes=[Lane("default", 2)], types=["test"], limit=9, lease_s=60))
+def lease_all(conn: Connection, limit: int = 9) -> list[LeasedJob]:
+    return list(lease_jobs(conn, worker_id="w", lanes=[Lane("default", 2)], types=["test"], limit=limit, lease_s=60))
 
 
 def test_what_a_trigger_passes_over_in_silence_is_found_batch_after_batch(
