@@ -266,6 +266,13 @@ BEGIN
                 RAISE EXCEPTION 'job % stays as it was: a trigger or a rule on its table keeps it so', ayb_jobs_cancel.id
                     USING ERRCODE = '55000';
             END IF;
+            IF pg_notification_queue_usage() < 0.5 AND EXISTS (
+                SELECT FROM TABLES._ayb_job_dependencies AS edge WHERE edge.parent_id = ayb_jobs_cancel.id AND edge.is_open
+                UNION ALL
+                SELECT FROM TABLES._ayb_jobs AS member WHERE member.id = ayb_jobs_cancel.id AND member.batch_id IS NOT NULL
+            ) THEN
+                PERFORM pg_notify('ayb_jobs', 'ended ' || ayb_jobs_cancel.id);
+            END IF;
             RETURN ayb_jobs_cancel.id;
         END
         $body$

@@ -25,6 +25,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue import canceling, jobs
+from ayb_jobs.storage.queue.awaited import tell_ended
 from ayb_jobs.storage.queue.recovery import find_lease_of_the_gone, recover_jobs
 
 
@@ -182,7 +183,9 @@ def _end_of_the_gone(conn: Connection, job_id: str) -> bool:
     if lost is None:
         return False
     ended = settle_lost(lost, max_crashes=1, backoff=Backoff(), chance=0.0, now=time.monotonic())
-    return bool(recover_jobs(conn, [(lost, ended)]).jobs)
+    is_ended = bool(recover_jobs(conn, [(lost, ended)]).jobs)
+    tell_ended(conn, [job_id] if is_ended else [])
+    return is_ended
 
 
 def retry(conn: Connection, job_id: str, *, actor: Actor) -> Job:

@@ -11,6 +11,7 @@ from ayb_jobs.model.filters import EVERY, Filter
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.awaited import tell_ended
 from ayb_jobs.storage.queue.jobs import UNIQUE_INDEX, Position
 from ayb_jobs.storage.queue.matching import MATCHING
 
@@ -191,7 +192,10 @@ def cancel_jobs(
     after: Position | None = None,
 ) -> Batch:
     """Cancel up to `limit` queued jobs, the oldest first. Jobs that somebody holds, or a trigger keeps, stay."""
-    return _batch(conn, CANCEL_JOBS, _values(wanted, limit, after))
+    with conn.transaction():
+        batch = _batch(conn, CANCEL_JOBS, _values(wanted, limit, after))
+        tell_ended(conn, batch.ids)
+    return batch
 
 
 # As `CANCEL_RUNNING_JOB`.

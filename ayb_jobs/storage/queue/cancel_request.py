@@ -16,9 +16,16 @@ REQUEST_CANCEL = f"""
             lease_id = NULL,
             updated_at = CASE WHEN cancel_requested_at IS NULL THEN now() ELSE updated_at END
         WHERE id = (SELECT found.id FROM found WHERE found.state::text IN ('queued', 'running'))
-        RETURNING CASE WHEN state::text = 'canceled' OR cancel_requested_at IS NOT NULL THEN state END AS state
+        RETURNING id, batch_id,
+            CASE WHEN state::text = 'canceled' OR cancel_requested_at IS NOT NULL THEN state END AS state
     )
     SELECT found.state, canceled.state,
-        CASE WHEN canceled.state::text = 'running' AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text END
+        CASE
+            WHEN canceled.state::text = 'running' AND {MAY_NOTIFY} THEN pg_notify('ayb_jobs', 'canceled')::text
+            WHEN canceled.state::text = 'canceled' AND {MAY_NOTIFY} AND (
+                canceled.batch_id IS NOT NULL
+                OR EXISTS (SELECT FROM _ayb_job_dependencies AS edge WHERE edge.parent_id = canceled.id AND edge.is_open)
+            ) THEN pg_notify('ayb_jobs', 'ended '::text || canceled.id::text)::text
+        END
     FROM found LEFT JOIN canceled ON true
 """

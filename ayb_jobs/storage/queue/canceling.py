@@ -19,6 +19,7 @@ from ayb_jobs.storage.arrays import numbers_array, plain_array
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import whole_rows
+from ayb_jobs.storage.queue.awaited import tell_ended
 from ayb_jobs.storage.queue.jobs import JOB_COLUMNS, as_job
 from ayb_jobs.storage.queue.leases import Touched, touch
 from ayb_jobs.storage.queue.settling import RowsLocked
@@ -68,6 +69,8 @@ def cancel_running_job(conn: Connection, job_id: str) -> Asked:
         raise Conflict(f"job {job_id} is {found_state}; {CANCELING_RUNNING.rule}")
     if row["state"] != JobState.CANCELED and row["cancel_requested_at"] is None:
         raise Conflict(stays(job_id))
+    if row["state"] == JobState.CANCELED:
+        tell_ended(conn, [row["id"]])
     return Asked(as_job(**row), was_asked)
 
 

@@ -16,6 +16,7 @@ from ayb_jobs.model.lifecycle import CANCELING, RETRYING, ByHand, stays
 from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.awaited import tell_ended
 from ayb_jobs.storage.queue.matching import MATCHING
 
 # JSON comes as text, since jsonb stores what Python cannot decode. Whoever writes rows by plain SQL can make any column
@@ -271,7 +272,10 @@ def cancel_job(conn: Connection, job_id: str) -> Job:
 
     Raises `InvalidInput`, `NotFound`, or `Conflict` where it is in any other state.
     """
-    return _changed(conn, CANCEL_JOB, job_id, CANCELING)
+    with conn.transaction():
+        job = _changed(conn, CANCEL_JOB, job_id, CANCELING)
+        tell_ended(conn, [job.id])
+    return job
 
 
 def _changed(conn: Connection, statement: LiteralString, job_id: str, by_hand: ByHand) -> Job:
