@@ -82,7 +82,7 @@ class JobsReleased:
 
 @frozen
 class JobsCanceled:
-    """These jobs were to be released, and ended canceled instead, as somebody had asked."""
+    """These jobs were to be released, or to run again, and ended canceled instead, as somebody had asked."""
 
     job_ids: Sequence[str]
 

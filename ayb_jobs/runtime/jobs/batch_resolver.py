@@ -21,14 +21,17 @@ from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.checked import checked_id
 from ayb_jobs.model.job import JobState
+from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.hearing import Hearing
 from ayb_jobs.runtime.jobs.careful_writing import CarefulWriting
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.queue.batches import (
     FIRST,
     BatchesLocked,
+    cancel_queued,
     close_batches,
     find_batches_of,
+    find_queued,
     find_sealed,
     look_at_batches,
 )
@@ -64,6 +67,7 @@ class BatchResolver:
         self._wake = wake
         self._hearing = hearing or Hearing()
         self._writing = CarefulWriting(emit, part="batch resolver", table="_ayb_job_batches", locked=BatchesLocked)
+        self._canceling = CarefulWriting(emit, part="batch resolver", table="_ayb_jobs", locked=BatchesLocked)
         self._touched: dict[str, None] = {}
         self._ended: dict[str, None] = {}
         self._witnesses: dict[str, str] = {}
@@ -79,13 +83,8 @@ class BatchResolver:
         """Take note of the batches whose members ended, and of jobs that ended by other ways than a run here."""
         match event:
             case JobsSettled():
-                members = {
-                    ended.job.id: ended.job.batch_id
-                    for ended in event.settlements
-                    if ended.job.batch_id is not None and ended.state is not JobState.QUEUED
-                }
-                if members:
-                    self._note(self._touched, dict.fromkeys(members.values()), hurried=self._may_end(members))
+                if members := [one for one in event.settlements if one.job.batch_id is not None]:
+                    self._hear_members(members)
             case JobRecovered() if event.job.state != JobState.QUEUED:
                 self._note(self._ended, {event.job.id: None})
             case JobsCanceled():
@@ -98,6 +97,14 @@ class BatchResolver:
                 self.told()
             case _:
                 pass
+
+    def _hear_members(self, settlements: Sequence[Settlement]) -> None:
+        """Note the batches of those that ended. Those of the others are looked at when there is a look anyway."""
+        members = {one.job.id: str(one.job.batch_id) for one in settlements if one.state is not JobState.QUEUED}
+        if members:
+            self._note(self._touched, dict.fromkeys(members.values()), hurried=self._may_end(members))
+        if len(self._touched) < MOST:
+            self._touched.update({str(one.job.batch_id): None for one in settlements if one.job.id not in members})
 
     def _may_end(self, members: Mapping[str, str]) -> bool:
         """Tell whether one of the batches of these members may have ended: nothing is known of it that goes on."""
@@ -144,6 +151,7 @@ class BatchResolver:
             self._told, self._swept, self._next_sweep = False, FIRST, 0.0
         if time.monotonic() >= self._next_sweep:
             self._sweep()
+        self._canceling.begin_anew()
         self._writing.begin_anew()  # not before: what is refused may be looked at behind what is not
         ended = time.monotonic()
         self._next_look = ended + min(max(APART_S, (ended - began) / SHARE), MOST_APART_S)
@@ -191,6 +199,26 @@ class BatchResolver:
                 self._witnesses.pop(id_, None)
         self._witnesses.update(witnesses)
         self._close([each.id for each in seen if each.is_sealed and each.witness is None])
+        self._cancel([each.id for each in seen if each.is_canceled and each.witness is not None])
+
+    def _cancel(self, ids: Sequence[str]) -> None:
+        """Cancel the queued members of canceled batches: they ran as theirs was canceled, and are to run again."""
+        if not ids:
+            return
+        with self._database.connection(patient=True) as conn:
+            members = find_queued(conn, ids, aside=self._canceling.aside(), limit=BATCH)
+        if not members:
+            return
+        done = self._canceling.write(members, self._cancel_members, id_of=str, patience_s=PATIENCE_S)
+        canceled = [job_id for some in done for job_id in some]
+        for job_id in canceled:
+            self._canceling.was_written(job_id)
+        if canceled:
+            self._emit(JobsCanceled(job_ids=canceled))
+
+    def _cancel_members(self, ids: Sequence[str], _: float) -> list[str]:
+        with self._database.transaction() as conn:
+            return cancel_queued(conn, ids)
 
     def _close(self, ids: Sequence[str]) -> None:
         if not ids:

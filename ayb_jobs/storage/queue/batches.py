@@ -8,7 +8,7 @@ An end of a member is followed by a look once it is committed, so the last one i
 A look without a lock comes first, and saves nearly all others: it asks for a witness, one member that has not ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from psycopg.errors import LockNotAvailable
@@ -75,26 +75,66 @@ LOOK_AT_BATCHES = """
                 SELECT job.id FROM _ayb_jobs AS job
                 WHERE job.batch_id = asked.id AND job.state = 'running' ORDER BY job.id DESC LIMIT 1
             )
-        )::text
+        )::text,
+        batch.is_canceled
     FROM unnest((SELECT %(ids)s::uuid[]), (SELECT %(witnesses)s::uuid[])) AS asked (id, witness)
     CROSS JOIN LATERAL (
-        SELECT sealed_at IS NOT NULL AS is_sealed FROM _ayb_job_batches WHERE id = asked.id AND done_at IS NULL LIMIT 1
+        SELECT sealed_at IS NOT NULL AS is_sealed, canceled_at IS NOT NULL AS is_canceled
+        FROM _ayb_job_batches
+        WHERE id = asked.id AND done_at IS NULL
+        LIMIT 1
     ) AS batch
 """
 
 
 class Seen(NamedTuple):
-    """A batch that is not done: whether it is sealed, and a member that has not ended, if there is one."""
+    """A batch that is not done: whether it is sealed, a member that has not ended, and whether it is canceled."""
 
     id: str
     is_sealed: bool
     witness: str | None
+    is_canceled: bool = False
 
 
 def look_at_batches(conn: Connection, asked: Sequence[tuple[str, str | None]]) -> list[Seen]:
     """Return those of these batches that are not done. A witness that is given is asked first."""
     values = {"ids": plain_array(id_ for id_, _ in asked), "witnesses": [witness for _, witness in asked]}
     return [Seen(*row) for row in conn.execute(LOOK_AT_BATCHES, values)]
+
+
+FIND_QUEUED = """
+    SELECT member.id::text
+    FROM unnest(%(ids)s::uuid[]) AS asked (id)
+    CROSS JOIN LATERAL (
+        SELECT job.id FROM _ayb_jobs AS job WHERE job.batch_id = asked.id AND job.state = 'queued' ORDER BY job.id
+    ) AS member
+    WHERE member.id <> ALL (%(aside)s::uuid[])
+    LIMIT %(limit)s
+"""
+
+
+def find_queued(conn: Connection, ids: Sequence[str], *, aside: Iterable[str], limit: int) -> list[str]:
+    """Return up to `limit` queued members of these batches."""
+    values = {"ids": plain_array(ids), "aside": plain_array(aside), "limit": limit}
+    return [row[0] for row in conn.execute(FIND_QUEUED, values, prepare=False)]
+
+
+CANCEL_QUEUED = """
+    WITH queued AS MATERIALIZED (
+        SELECT id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued' FOR UPDATE SKIP LOCKED
+    ), canceled AS (
+        UPDATE _ayb_jobs
+        SET state = 'canceled', canceled_at = now(), updated_at = now()
+        WHERE id = ANY (ARRAY(SELECT id FROM queued))
+        RETURNING CASE WHEN state = 'canceled' THEN id END AS id
+    )
+    SELECT id::text FROM canceled WHERE id IS NOT NULL
+"""
+
+
+def cancel_queued(conn: Connection, ids: Sequence[str]) -> list[str]:
+    """Cancel those of these jobs that are queued and that nobody has locked; return their ids."""
+    return [row[0] for row in conn.execute(CANCEL_QUEUED, {"ids": plain_array(ids)}, prepare=False)]
 
 
 # In one order for all resolvers, so that none waits for another that waits for it.

@@ -8,21 +8,25 @@ from typing import Any
 
 import pytest
 
-from ayb_jobs import Batch, NewJob, batch, enqueue
+from ayb_jobs import Batch, NewJob, Snooze, batch, enqueue
 from ayb_jobs.config import Retention
 from ayb_jobs.events import BatchesDone, ChildrenResolved, Event, JobRecovered, JobsCanceled, JobsSettled, RowsSetAside
+from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.batches import EndedBatch
 from ayb_jobs.model.job import LeasedJob, RecoveredJob
 from ayb_jobs.model.lifecycle import settle_failure, settle_result
+from ayb_jobs.operations.acting import Actor
+from ayb_jobs.operations.batches import cancel
 from ayb_jobs.runtime.hearing import Hearing
 from ayb_jobs.runtime.jobs import batch_resolver as module
 from ayb_jobs.runtime.jobs.batch_resolver import BatchResolver
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue import batches
+from ayb_jobs.storage.queue.batch_views import get_batch
 from ayb_jobs.storage.queue.jobs import get_job
 from tests.completing import Completing, lease
 from tests.eventually import eventually
@@ -314,3 +318,44 @@ def test_two_daemons_call_back_once(conn: Connection, database_url: str) -> None
             "SELECT count(*), count(DISTINCT payload #>> '{batch,id}') FROM _ayb_jobs WHERE batch_id IS NULL"
         )
         assert rows.fetchone() == (20, 20)
+
+
+@pytest.mark.parametrize("refusal", [None, "RAISE EXCEPTION 'no'", "RETURN NULL"])
+def test_a_member_of_a_canceled_batch_does_not_run_again(
+    database_url: str, conn: Connection, refusal: str | None
+) -> None:
+    registry, runs, go = Registry(), list[str](), threading.Event()
+
+    @registry.handler(MEMBER.type)
+    def snooze(ctx: JobContext) -> Snooze:
+        runs.append(ctx.job.id)
+        go.wait(30)
+        return Snooze(3600)
+
+    with conn.transaction(), batch(conn) as one:
+        members = [one.enqueue(NewJob(type=MEMBER.type)).id for _ in range(2)]
+    refused = members[:1] if refusal else []
+    if refusal:
+        conn.execute(
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {refusal}; END $$;"
+            " CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_jobs FOR EACH ROW"
+            f" WHEN (old.id = '{refused[0]}' AND old.state = 'queued' AND new.state = 'canceled')"
+            " EXECUTE FUNCTION refuse()"
+        )
+    with running(database_url, registry, worker_concurrency=2):
+        eventually(lambda: len(runs) == 2)
+        cancel_batch_by_hand(conn, one.id)
+        go.set()
+        eventually(lambda: {get_job(conn, job_id).state for job_id in members if job_id not in refused} == {"canceled"})
+        if not refused:
+            eventually(lambda: get_batch(conn, one.id).done_at is not None)
+    assert sorted(runs) == sorted(members)
+
+
+def cancel_batch_by_hand(conn: Connection, batch_id: str) -> None:
+    @contextmanager
+    def begin() -> Iterator[Connection]:
+        with conn.transaction():
+            yield conn
+
+    cancel(begin, batch_id, actor=Actor(name="me"))

@@ -99,7 +99,7 @@ def test_members_that_end_before_the_batch_is_sealed_end_it_once_it_is(
     with batch(conn, **CALLED) as one:
         first = one.enqueue(MEMBER).id
         end(conn, first)
-        assert look_at_batches(conn, [(one.id, None)]) == [(one.id, False, None)]
+        assert look_at_batches(conn, [(one.id, None)]) == [(one.id, False, None, False)]
         with conn.transaction():
             assert close_batches(conn, [one.id]) == []
         notified()
