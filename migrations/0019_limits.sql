@@ -356,19 +356,25 @@ BEGIN
     $create$, 'CAN_START', can_start), 'TABLES.', tables || '.');
 
     -- Puts those of these jobs under their limits that wait or run beside them, or under another limit. What runs has
-    -- an old number, so that its limit's mark goes back with it, behind the limit's lock. A list or an object in the payload is
-    -- no key: its text may be a gigabyte, though it is stored in a page.
+    -- an old number, so that its limit's mark goes back with it, behind the limit's lock, which is taken first and without
+    -- a wait. A list or an object in the payload is no key: its text may be a gigabyte, though it is stored in a page.
     EXECUTE replace($create$
         CREATE OR REPLACE FUNCTION TABLES._ayb_job_put_under(p_ids uuid[]) RETURNS void LANGUAGE sql VOLATILE
             SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $body$
             WITH limited_types AS MATERIALIZED (
                 SELECT type, limits.name, limits.key_field
                 FROM TABLES._ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
+            ), held AS MATERIALIZED (
+                SELECT name FROM TABLES._ayb_job_limits
+                WHERE name = ANY (ARRAY(
+                    SELECT limited_types.name FROM TABLES._ayb_jobs AS job JOIN limited_types ON limited_types.type = job.type
+                    WHERE job.id = ANY (p_ids) AND job.state = 'running'))
+                FOR NO KEY UPDATE SKIP LOCKED
             ), due AS MATERIALIZED (
                 SELECT job.id, job.type, job.state
                 FROM TABLES._ayb_jobs AS job JOIN limited_types ON limited_types.type = job.type
-                WHERE job.id = ANY (p_ids) AND job.state IN ('queued', 'running')
-                    AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limited_types.name)
+                WHERE job.id = ANY (p_ids) AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limited_types.name)
+                    AND (job.state = 'queued' OR job.state = 'running' AND limited_types.name = ANY (ARRAY(SELECT name FROM held)))
                 FOR NO KEY UPDATE OF job SKIP LOCKED
             ), counted AS (
                 UPDATE TABLES._ayb_job_limits SET running_from = 0

@@ -367,9 +367,12 @@ def test_a_job_that_fails_again_at_once_is_not_retried_for_ever(
     for _ in range(3):
         make_job(conn, "failed")
     conn.execute(
-        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.state = 'failed'; RETURN NEW; END $$"
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$"
+        " BEGIN UPDATE _ayb_jobs SET state = 'failed' WHERE id = new.id; RETURN NULL; END $$"
     )
-    conn.execute("CREATE TRIGGER fail BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION fail()")
+    conn.execute(
+        "CREATE TRIGGER fail AFTER UPDATE ON _ayb_jobs FOR EACH ROW WHEN (new.state = 'queued') EXECUTE FUNCTION fail()"
+    )
     assert database_cli.ok("jobs", "retry", "--state", "failed", "--yes") == "3 jobs are queued again\n"
 
 

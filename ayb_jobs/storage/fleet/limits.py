@@ -62,14 +62,24 @@ NOTIFY_LIMITS = """
 """
 
 
-def set_limit(conn: Connection, new: NewLimit, *, by: str, shipped: bool = False) -> None:
+def set_limit(conn: Connection, new: NewLimit, *, by: str) -> None:
     """Make a limit, or change the one of its name, in the transaction that `conn` is in.
 
-    Raises `Conflict` if another limit has one of its types. With `shipped`, it is remembered as what a file defines.
+    Raises `Conflict` if another limit has one of its types.
     """
     conn.execute(LOCK_PAUSES)
+    refuse_taken(conn, new)
+    write_limit(conn, new, by=by)
+
+
+def refuse_taken(conn: Connection, new: NewLimit) -> None:
+    """Raise `Conflict` if another limit has a type of this one."""
     if found := conn.execute(FIND_OTHER_LIMIT, {"name": new.name, "types": list(new.types)}).fetchone():
         raise Conflict(f"the type {found[0]} has the limit {found[1]} already; a type has one at most")
+
+
+def write_limit(conn: Connection, new: NewLimit, *, by: str, shipped: bool = False) -> None:
+    """Write a limit, whatever types others have. With `shipped`, it is remembered as what a file defines."""
     definition = new.definition()
     values = definition | {
         "name": new.name,
@@ -105,6 +115,7 @@ def remove_limit(conn: Connection, name: str) -> bool:
     return removed
 
 
+# The starts that the rate of a limit `held` allows at once.
 TOKENS = """
         CASE WHEN held.every IS NOT NULL THEN greatest(0, floor(
             extract(epoch FROM now() + held.burst * held.every - greatest(held.tat, now()))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from ayb_jobs.errors import ConfigError, Conflict
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.limits import list_limits, remove_limit, set_limit
+from ayb_jobs.storage.fleet.limits import list_limits, refuse_taken, remove_limit, write_limit
 from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES
 
 READ_DEFINITIONS = "SELECT name::text, definition FROM _ayb_job_limits WHERE definition IS NOT NULL"
@@ -39,7 +39,9 @@ def follow_file(conn: Connection, defined: Sequence[NewLimit], *, by: str) -> li
         changes = list(_changes(conn, defined))
         for change in changes:
             _apply(conn, change, by=by)
-    return [change.name for change in changes if change.new is not None]
+        made = [change.new for change in changes if change.new is not None]
+        _refuse_taken(conn, made)  # once all are written: a type may have moved from one to another
+    return [new.name for new in made]
 
 
 def _changes(conn: Connection, defined: Sequence[NewLimit]) -> Iterator[Change]:
@@ -67,14 +69,21 @@ def _apply(conn: Connection, change: Change, *, by: str) -> None:
     elif change.new is None:
         remove_limit(conn, change.name)
     else:
+        write_limit(conn, change.new, by=by, shipped=True)
+
+
+def _refuse_taken(conn: Connection, made: Sequence[NewLimit]) -> None:
+    for new in made:
         try:
-            set_limit(conn, change.new, by=by, shipped=True)
+            refuse_taken(conn, new)
         except Conflict as error:
-            raise ConfigError([f"limits.{change.name}.types cannot be used: {error}"]) from error
+            raise ConfigError([f"limits.{new.name}.types cannot be used: {error}"]) from error
 
 
 RENAME_LIMIT = "UPDATE _ayb_job_limits SET name = %(new)s WHERE name = %(name)s"
 RENAME_LIMIT_KEYS = "UPDATE _ayb_job_limit_keys SET limit_name = %(new)s WHERE limit_name = %(name)s"
+# Left behind by plain SQL alone.
+REMOVE_PAUSES_OF_NEW = "DELETE FROM _ayb_job_pauses WHERE kind = 'key' AND starts_with(name, %(new)s::text || '/')"
 RENAME_PAUSES_OF_KEYS = """
     UPDATE _ayb_job_pauses
     SET id = DEFAULT, name = %(new)s::text || substr(name, length(%(name)s::text) + 1)
@@ -85,8 +94,5 @@ RENAME_PAUSES_OF_KEYS = """
 def _rename_limit(conn: Connection, name: str, new: str) -> None:
     """Give a limit another name, with what its rates have spent and the pauses of its keys."""
     values = {"name": name, "new": new}
-    for statement in (RENAME_LIMIT, RENAME_LIMIT_KEYS, RENAME_PAUSES_OF_KEYS):
+    for statement in (RENAME_LIMIT, RENAME_LIMIT_KEYS, REMOVE_PAUSES_OF_NEW, RENAME_PAUSES_OF_KEYS):
         conn.execute(statement, values)
-
-
-# The starts that the rate of a limit `held` allows at once.

@@ -10,16 +10,23 @@ from ayb_jobs.storage.rows import one_row
 
 # The step `put_under` of `LEASE_BESIDE_LIMITS`, for jobs that are known already. What runs of a type when it becomes
 # limited counts as well, also if it came under another limit before: it has an old number, so the limit's mark goes
-# back with it, behind the limit's lock.
+# back with it, behind the limit's lock. That is taken first, and without a wait: whoever waits with a job's row locked
+# keeps it from being settled.
 PUT_UNDER = """
     WITH limited_types AS MATERIALIZED (
         SELECT type, limits.name, limits.key_field
         FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
+    ), held AS MATERIALIZED (
+        SELECT name FROM _ayb_job_limits
+        WHERE name = ANY (ARRAY(
+            SELECT limited_types.name FROM _ayb_jobs AS job JOIN limited_types ON limited_types.type = job.type
+            WHERE job.id = ANY (%(ids)s::uuid[]) AND job.state = 'running'))
+        FOR NO KEY UPDATE SKIP LOCKED
     ), due AS MATERIALIZED (
         SELECT job.id, job.type, job.state
         FROM _ayb_jobs AS job JOIN limited_types ON limited_types.type = job.type
-        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.state IN ('queued', 'running')
-            AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limited_types.name)
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limited_types.name)
+            AND (job.state = 'queued' OR job.state = 'running' AND limited_types.name = ANY (ARRAY(SELECT name FROM held)))
         FOR NO KEY UPDATE OF job SKIP LOCKED
     ), counted AS (
         UPDATE _ayb_job_limits SET running_from = 0
@@ -49,12 +56,12 @@ FIND_KEPT_BESIDE = """
     FROM _ayb_jobs AS job JOIN _ayb_job_limits AS limits ON job.type = ANY (limits.types)
     WHERE job.id = ANY (%(ids)s::uuid[]) AND job.state IN ('queued', 'running')
         AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limits.name)
-    FOR NO KEY UPDATE OF job SKIP LOCKED
+    FOR NO KEY UPDATE OF job, limits SKIP LOCKED
 """
 
 
 def put_under(conn: Connection, ids: Sequence[str]) -> list[str]:
-    """Put those of these jobs under their limits that are of limited types, but for those that somebody has locked.
+    """Put those of these jobs under their limits that are of limited types, unless somebody has locked job or limit.
 
     Return the ids of those that a trigger kept where they are.
     """

@@ -1,6 +1,7 @@
 """Limits follow the file, until an operator changes them."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from psycopg.errors import LockNotAvailable
@@ -45,3 +46,12 @@ def test_a_file_of_limits_that_are_there_waits_for_nobody_and_another_not_for_lo
         with pytest.raises(LockNotAvailable):
             follow_file(conn, [wider], by="file")
     assert follow_file(conn, [wider], by="file") == ["few"]
+
+
+def test_types_move_between_limits_that_both_stay(conn: Connection) -> None:
+    a, b = NewLimit(name="a", types=["x"], max_running=1), NewLimit(name="b", types=["y"], max_running=2)
+    follow_file(conn, [a, b], by="file")
+    assert follow_file(conn, [replace(b, types=["x"]), replace(a, types=["y"])], by="file") == ["b", "a"]
+    assert {one.new.name: one.new.types for one in limits.list_limits(conn)} == {"a": ["y"], "b": ["x"]}
+    with pytest.raises(ConfigError, match="the type y has the limit a already"):
+        follow_file(conn, [replace(b, types=["y"]), replace(a, types=["y"])], by="file")

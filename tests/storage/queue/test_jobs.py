@@ -133,7 +133,6 @@ def test_a_due_job_notifies_once_and_a_later_one_does_not(conn: Connection, noti
 @pytest.mark.parametrize(
     ("job", "word"),
     [
-        (NewJob(type="a", delay=timedelta(days=999_999_999)), "out of range"),
         (NewJob(type="a", traceparent="x" * 56), "too long"),
         (NewJob(type="a", payload={"x": "\ud800"}), "surrogate"),
         (NewJob(type="a", payload={"x": "\x00"}), "NUL"),
