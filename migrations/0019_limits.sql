@@ -291,8 +291,8 @@ BEGIN
                 UPDATE TABLES._ayb_jobs AS job
                 SET state = 'running', attempts = least(greatest(job.attempts, 0), 2147483646) + 1,
                     lease_id = encode(batch || tidsend(job.ctid), 'hex')::uuid,
-                    lease_until = now() + p_lease_s * interval '1 second', worker_id = p_worker_id,
-                    execution_id = nextval('TABLES._ayb_job_execution_ids'), progress = NULL, last_run_at = now(),
+                    lease_until = at + p_lease_s * interval '1 second', worker_id = p_worker_id,
+                    execution_id = nextval('TABLES._ayb_job_execution_ids'), progress = NULL, last_run_at = at,
                     updated_at = now(), unique_key = CASE WHEN job.unique_waiting THEN NULL ELSE job.unique_key END
                 WHERE job.id = ANY (picked)
                 RETURNING NULL::text, NULL::float8, NULL::boolean, NULL::uuid[], job.id,

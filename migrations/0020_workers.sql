@@ -143,7 +143,7 @@ BEGIN
             END IF;
             p_queues := coalesce(p_queues, seen.queues);
             p_types := coalesce(p_types, seen.types);
-            IF seen.heartbeat_at BETWEEN now() - interval '10 s' AND now() + interval '10 s' AND seen.queues = p_queues
+            IF seen.heartbeat_at BETWEEN clock_timestamp() - interval '10 s' AND clock_timestamp() + interval '10 s' AND seen.queues = p_queues
                 AND seen.types = p_types AND seen.pauses_confirmed = newest_pause AND seen.limits_confirmed = newest_limit
             THEN
                 RETURN seen.drain_requested_at IS NOT NULL;
@@ -187,15 +187,15 @@ BEGIN
             END IF;
             BEGIN
                 INSERT INTO TABLES._ayb_job_workers AS it
-                    (id, host, pid, version, concurrency, queues, types, pauses_confirmed, limits_confirmed)
+                    (id, host, pid, version, concurrency, queues, types, pauses_confirmed, limits_confirmed, heartbeat_at)
                 VALUES (
                     p_worker, coalesce(host(inet_client_addr()), 'local'), 0, 'sql',
                     coalesce(p_room + (SELECT count(*)::int FROM TABLES._ayb_jobs AS job WHERE job.state = 'running' AND job.worker_id = p_worker),
                         seen.concurrency),
-                    p_queues, p_types, newest_pause, newest_limit
+                    p_queues, p_types, newest_pause, newest_limit, clock_timestamp()
                 )
                 ON CONFLICT (id) DO UPDATE
-                SET heartbeat_at = now(), concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
+                SET heartbeat_at = excluded.heartbeat_at, concurrency = excluded.concurrency, queues = excluded.queues, types = excluded.types,
                     pauses_confirmed = excluded.pauses_confirmed, limits_confirmed = excluded.limits_confirmed
                 WHERE it.version = 'sql';
             EXCEPTION WHEN lock_not_available THEN

@@ -38,6 +38,7 @@ BEGIN
             leased uuid[] := '{}';
             met uuid[] := '{}';  -- what a look has met already, whatever became of it
             spare int := ayb_jobs_lease.n;
+            taken_at timestamptz;
             asked int;
             seen int;
             key text;
@@ -228,6 +229,7 @@ BEGIN
                     LOOP
                         seen := seen + 1;
                         met := met || found.id;
+                        taken_at := clock_timestamp();  -- the caller's transaction may be old
                         BEGIN
                             IF found.is_limited THEN
                                 PERFORM TABLES._ayb_job_put_under(ARRAY[found.id]);
@@ -243,8 +245,8 @@ BEGIN
                                 UPDATE TABLES._ayb_jobs AS job
                                 SET state = 'running', attempts = least(greatest(attempts, 0), 2147483646) + 1,
                                     lease_id = gen_random_uuid(),
-                                    lease_until = now() + ayb_jobs_lease.lease_s * interval '1 second', worker_id = ayb_jobs_lease.worker,
-                                    execution_id = nextval('TABLES._ayb_job_execution_ids'), progress = NULL, last_run_at = now(), updated_at = now(),
+                                    lease_until = taken_at + ayb_jobs_lease.lease_s * interval '1 second', worker_id = ayb_jobs_lease.worker,
+                                    execution_id = nextval('TABLES._ayb_job_execution_ids'), progress = NULL, last_run_at = taken_at, updated_at = now(),
                                     unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
                                 WHERE job.id = found.id
                                 RETURNING CASE WHEN job.state = 'running' THEN ARRAY[job.id] END INTO ids;
@@ -302,6 +304,7 @@ BEGIN
             SET search_path = pg_catalog, pg_temp AS $body$
         #variable_conflict use_column
         DECLARE
+            ends_at timestamptz;  -- behind the present, not behind the beginning of the caller's transaction
             told_ids uuid[];
             told_leases uuid[];
             told_became text[];
@@ -325,6 +328,7 @@ BEGIN
                 SELECT DISTINCT job.worker_id::text FROM TABLES._ayb_jobs AS job
                 WHERE job.id = ANY (ayb_jobs_extend.ids) AND coalesce(job.lease_id, job.canceling_lease_id) = ANY (ayb_jobs_extend.lease_ids)
             ) AS holding;
+            ends_at := clock_timestamp() + ayb_jobs_extend.lease_s * interval '1 second';
             BEGIN
                 WITH asked AS MATERIALIZED (
                     SELECT DISTINCT asked.id, asked.lease_id FROM unnest(ayb_jobs_extend.ids, ayb_jobs_extend.lease_ids) AS asked (id, lease_id)
@@ -340,12 +344,12 @@ BEGIN
                     FOR NO KEY UPDATE OF job SKIP LOCKED
                 ), extended AS (
                     UPDATE TABLES._ayb_jobs AS job
-                    SET lease_until = now() + ayb_jobs_extend.lease_s * interval '1 second',
+                    SET lease_until = ends_at,
                         cancel_heard_at = CASE WHEN job.canceling_lease_id IS NULL THEN job.cancel_heard_at ELSE coalesce(job.cancel_heard_at, now()) END
                     FROM free
                     WHERE job.id = free.id AND coalesce(job.lease_id, job.canceling_lease_id) = free.lease_id
                     RETURNING job.id, job.canceling_lease_id IS NOT NULL AS is_canceling,
-                        job.lease_until = now() + ayb_jobs_extend.lease_s * interval '1 second' AS is_done
+                        job.lease_until = ends_at AS is_done
                 )
                 SELECT array_agg(told.id), array_agg(told.lease_id), array_agg(told.became) INTO told_ids, told_leases, told_became FROM (
                 SELECT asked.id, asked.lease_id, CASE

@@ -421,3 +421,30 @@ def test_extending_lets_a_lease_run_from_now(conn: Connection) -> None:
     (job,) = lease(conn, lease_s=1)
     extend(conn, (job.id, job.lease_id), lease_s=500)
     assert conn.execute("SELECT lease_until > now() + interval '490 s' FROM _ayb_jobs").fetchone() == (True,)
+
+
+LIMIT = "INSERT INTO _ayb_job_limits (name, types, max_running, set_by) VALUES ('l', '{test}', 9, '')"
+ENDS = "SELECT lease_until >= %s::timestamptz + interval '60 seconds' FROM _ayb_jobs"
+BEATS = "SELECT heartbeat_at >= %s::timestamptz FROM _ayb_job_workers"
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_lease_begins_when_it_is_taken_or_extended_not_with_its_transaction(conn: Connection, limited: bool) -> None:
+    if limited:
+        conn.execute(LIMIT)
+    make_job(conn)
+    with conn.transaction():
+        before = later(conn)
+        (leased,) = lease(conn)
+        assert conn.execute(ENDS, (before,)).fetchall() == [(True,)]
+        assert conn.execute(BEATS, (before,)).fetchall() == [(True,)]
+        before = later(conn)
+        assert extend(conn, (leased.id, leased.lease_id)) == {leased.lease_id: "extended"}
+        assert conn.execute(ENDS, (before,)).fetchall() == [(True,)]
+
+
+def later(conn: Connection) -> Any:
+    """Return the present, a moment after the transaction began."""
+    row = conn.execute("SELECT clock_timestamp() FROM pg_sleep(0.01)").fetchone()
+    assert row is not None
+    return row[0]
