@@ -66,15 +66,9 @@ def _first(tables: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
 
 
 def _tables(fleet: Iterable[HeardDaemon]) -> dict[str, dict[str, str]]:
-    """Return the rows that daemons tell of, by table. Plain SQL may have written anything."""
+    """Return the rows that daemons tell of, by table."""
     tables: dict[str, dict[str, str]] = {}
     for daemon in fleet:
-        for table, rows in _items(daemon.aside):
-            told = {row_id: error for row_id, error in _items(rows) if isinstance(error, str)}
-            if told:
-                tables.setdefault(table, {}).update(told)
+        for table, rows in daemon.aside.items():
+            tables.setdefault(table, {}).update(rows)
     return tables
-
-
-def _items(value: object) -> Iterable[tuple[str, object]]:
-    return value.items() if isinstance(value, dict) else ()

@@ -14,6 +14,7 @@ COLUMN = re.compile(r"^    (?!PRIMARY|UNIQUE|CHECK|FOREIGN|CONSTRAINT)([a-z_]\w*
 CHANGE = re.compile(r"ALTER TABLE (\w+)\s(.*?);", re.DOTALL)
 ADDED = re.compile(r"ADD COLUMN (?:IF NOT EXISTS )?(\w+)")
 DROPPED = re.compile(r"DROP COLUMN (?:IF EXISTS )?(\w+)")
+SEQUENCE_OR_FUNCTION = re.compile(r"CREATE (?:OR REPLACE )?(?:SEQUENCE|FUNCTION) (?:TABLES\.)?(_ayb_job\w+)")
 COMMENT = re.compile(r"^--.*$", re.MULTILINE)
 
 
@@ -39,6 +40,13 @@ def made_columns() -> frozenset[tuple[str, str]]:
             found |= {(table, column) for column in ADDED.findall(body)}
             found -= {(table, column) for column in DROPPED.findall(body)}
     return frozenset(found)
+
+
+@cache
+def made_names() -> frozenset[str]:
+    """Return the names of the tables, the sequence and the functions that the migrations make."""
+    named = {name for text in _texts() for name in SEQUENCE_OR_FUNCTION.findall(text)}
+    return frozenset({table for table, _ in made_columns()} | named)
 
 
 def _texts() -> list[str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.drift import made_names
 from ayb_jobs.storage.rows import one_row
 
 
@@ -217,27 +218,24 @@ def list_public(conn: Connection) -> list[str]:
 
 
 # Of a list of rights PostgreSQL asks whether the role has any. Whoever makes a trigger needs its function, not who
-# sets it off.
+# sets it off. What an operator has made beside ours may bear a name like ours.
 LIST_DENIED = """
     WITH place AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
     SELECT relname::text AS name
     FROM pg_class
-    WHERE relnamespace = (SELECT oid FROM place) AND left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p')
-        AND NOT (
-            has_table_privilege(oid, 'SELECT') AND (
-                relname LIKE '%migrations' OR has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE')
-                AND has_table_privilege(oid, 'DELETE')
-            )
+    WHERE relnamespace = (SELECT oid FROM place) AND relname = ANY (%(names)s::text[]) AND CASE
+        WHEN relkind = 'S' THEN NOT (
+            has_sequence_privilege(oid, 'USAGE') AND has_sequence_privilege(oid, 'SELECT') AND has_sequence_privilege(oid, 'UPDATE')
         )
+        ELSE NOT (
+            has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE')
+            AND has_table_privilege(oid, 'DELETE')
+        )
+    END
     UNION ALL
-    SELECT relname::text
-    FROM pg_class
-    WHERE relnamespace = (SELECT oid FROM place) AND left(relname, 8) = '_ayb_job' AND relkind = 'S'
-        AND NOT (has_sequence_privilege(oid, 'USAGE') AND has_sequence_privilege(oid, 'SELECT') AND has_sequence_privilege(oid, 'UPDATE'))
-    UNION ALL
-    SELECT format('%s()', proname)
+    SELECT format('%%s()', proname)
     FROM pg_proc
-    WHERE pronamespace = (SELECT oid FROM place) AND left(proname, 8) = '_ayb_job' AND prorettype <> 'trigger'::regtype
+    WHERE pronamespace = (SELECT oid FROM place) AND proname = ANY (%(names)s::text[]) AND prorettype <> 'trigger'::regtype
         AND NOT has_function_privilege(oid, 'EXECUTE')
     ORDER BY name
 """
@@ -245,7 +243,7 @@ LIST_DENIED = """
 
 def list_denied(conn: Connection) -> list[str]:
     """Return our tables, sequences and functions on which this role lacks what a daemon needs."""
-    return [name for (name,) in conn.execute(LIST_DENIED)]
+    return [name for (name,) in conn.execute(LIST_DENIED, {"names": sorted(made_names())})]
 
 
 class ServerState(NamedTuple):

@@ -30,6 +30,7 @@ from tests.eventually import eventually
 from tests.factories import make_job, make_schedule
 from tests.running import running
 
+DEEP = '{"a":' * 3000 + "{}" + "}" * 3000
 OLD = sql.SQL("now() - interval '2 years'")
 ME = DaemonRecord(id="me", host="here", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
 PEER = DaemonRecord(id="peer", host="there", pid=1, version="1", concurrency=1, queues=["default"], types=["test"])
@@ -137,7 +138,10 @@ def test_a_row_that_several_daemons_tell_of_is_one(conn: Connection) -> None:
     )
 
 
-@pytest.mark.parametrize("odd", ["5", '"x"', "[1]", '{"endings": 5}', '{"_ayb_jobs": {"a": 1}}', '{"a": ["b"]}'])
+@pytest.mark.parametrize(
+    "odd",
+    ["5", '"x"', DEEP, '{"a": {"x": 1e5000}}', "[1]", '{"endings": 5}', '{"_ayb_jobs": {"a": 1}}', '{"a": ["b"]}'],
+)
 def test_whatever_plain_sql_writes_into_a_row_is_borne(conn: Connection, odd: str) -> None:
     beat(conn, ME)
     job_id = make_job(conn, type="test")

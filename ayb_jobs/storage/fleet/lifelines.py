@@ -49,7 +49,7 @@ class HeardDaemon(NamedTuple):
     If it `drains`, it takes no more jobs. If it `is_lifeless`, it announced a lifeline that nobody holds: it is dead,
     or was cut off a moment ago. `stuck_loops` are those of its loops that make no progress, and so many
     `stuck_slots` are held by handlers that were told to stop and did not. `aside` is what it says of rows that the
-    database refuses to change, by table and id with the errors; plain SQL may write anything.
+    database refuses to change, by table and id with the errors.
     """
 
     id: str
@@ -59,7 +59,7 @@ class HeardDaemon(NamedTuple):
     is_lifeless: bool
     drains: bool = False
     stuck_loops: Sequence[str] = ()
-    aside: object = None
+    aside: Mapping[str, Mapping[str, str]] = {}
     stuck_slots: int = 0
 
 
@@ -74,11 +74,31 @@ IS_LIFELESS = """
         )
 """
 
+# What a row `daemon` tells of rows that are set aside, and nothing else that plain SQL may have written there.
+ASIDE = """
+            SELECT coalesce(jsonb_object_agg(told.name, told.rows), '{}')
+            FROM (
+                SELECT each_table.key AS name, jsonb_object_agg(left(each_row.key, 100), left(each_row.value #>> '{}', 500)) AS rows
+                FROM jsonb_each(
+                    CASE WHEN jsonb_typeof(daemon.aside) = 'object' AND pg_column_size(daemon.aside) < 1000000 THEN daemon.aside END
+                ) AS each_table, LATERAL (
+                    SELECT key, value
+                    FROM jsonb_each(CASE WHEN jsonb_typeof(each_table.value) = 'object' THEN each_table.value END)
+                    WHERE jsonb_typeof(value) = 'string'
+                    LIMIT 100
+                ) AS each_row
+                WHERE length(each_table.key) <= 100
+                GROUP BY each_table.key
+                LIMIT 20
+            ) AS told
+"""
+
 LOOK_AT_FLEET = f"""
     SELECT id, host,
         concurrency::bigint + greatest(isolated_slots, 0) + greatest(async_slots, 0) AS slots, greatest(extract(epoch FROM now() - heartbeat_at), 0)::float8 AS silent_s,
         ({IS_LIFELESS}) AS is_lifeless, drain_requested_at IS NOT NULL AS drains,
-        ARRAY(SELECT name FROM unnest(stuck_loops) AS name WHERE name IS NOT NULL) AS stuck_loops, aside,
+        ARRAY(SELECT name FROM unnest(stuck_loops) AS name WHERE name IS NOT NULL) AS stuck_loops,
+        ({ASIDE}) AS aside,
         least(greatest(stuck_slots, 0), greatest(concurrency, 0))::bigint
             + least(greatest(stuck_async_slots, 0), greatest(async_slots, 0)) AS stuck_slots
     FROM _ayb_job_workers AS daemon

@@ -70,10 +70,12 @@ def put_under(conn: Connection, ids: Sequence[str]) -> list[str]:
     return [row[0] for row in conn.execute(FIND_KEPT_BESIDE, values, prepare=False)]
 
 
+# Limits are looked at once, and not for each job of another type.
 FIND_RUNNING_BESIDE = """
     SELECT job.id::text
     FROM _ayb_jobs AS job JOIN _ayb_job_limits AS limits ON job.type = ANY (limits.types)
     WHERE job.state = 'running' AND job.worker_id = %(worker_id)s
+        AND job.type = ANY (ARRAY(SELECT unnest(types) FROM _ayb_job_limits))
         AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limits.name)
 """
 
