@@ -115,7 +115,7 @@ def long_runs(conn: Connection) -> Iterator[Finding]:
         yield warning(
             "types.outrun_lease",
             f"{quoted(each.type)} jobs usually run {span_words(each.run_s)}, longer than their lease of "
-            f"{span_words(each.lease_s)}, and some lost their daemon",
+            f"{span_words(each.lease_s)}, and some lost their daemon, more than once",
             "A lease is extended while its daemon can. A handler that holds the interpreter keeps it from that.",
             'Have the handler call ctx.progress, give it isolation = "process", or raise jobs.lease_duration_s',
             each._asdict(),

@@ -154,9 +154,17 @@ def commits_are_not_waited_for(conn: Connection) -> None:
 
 
 def attempts_are_lost(conn: Connection) -> None:
+    lose(conn, "killer", attempts=2, ended="2 hours", ran="1 second")
+    lose(conn, "killer", attempts=1, ended="1 hour", ran="1 second")
+
+
+def lose(conn: Connection, job_type: str, *, attempts: int, ended: str, ran: str) -> None:
+    """Log attempts that lost their daemon so long ago, all at once, and had run for so long."""
     conn.execute(
         "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)"
-        " SELECT nextval('_ayb_job_execution_ids'), gen_random_uuid(), 'killer', 1, 'lost', now(), now() FROM generate_series(1, 3)"
+        " SELECT nextval('_ayb_job_execution_ids'), gen_random_uuid(), %s, 1, 'lost', now() - %s::interval - %s::interval,"
+        " now() - %s::interval FROM generate_series(1, %s)",
+        (job_type, ended, ran, ended, attempts),
     )
 
 
@@ -170,10 +178,8 @@ def one_attempt_alone(conn: Connection) -> None:
 
 def runs_are_longer_than_leases(conn: Connection) -> None:
     make_job(conn, "running", worker_id="a")
-    conn.execute(
-        "INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, started_at, ended_at)"
-        " VALUES (nextval('_ayb_job_execution_ids'), gen_random_uuid(), 'slow', 1, 'lost', now() - interval '1 hour', now())"
-    )
+    lose(conn, "slow", attempts=1, ended="2 hours", ran="1 hour")
+    lose(conn, "slow", attempts=1, ended="0", ran="1 hour")
 
 
 def a_clock_is_wrong(conn: Connection) -> None:
@@ -461,6 +467,16 @@ def test_notifications_that_do_not_arrive_are_told(database_url: str, monkeypatc
     found = unheard(database_url)
     assert found is not None
     assert found.name == "notify.unheard"
+
+
+def test_one_host_that_dies_is_not_told_of_its_types(conn: Connection, doctor: Doctor) -> None:
+    alive(conn)
+    make_job(conn, "running", worker_id="a")
+    lose(conn, "nap", attempts=50, ended="1 hour", ran="1 hour")
+    lose(conn, "nap", attempts=50, ended="1 hour - 30 seconds", ran="1 hour")  # leases run out one after the other
+    assert names(doctor()[1]) == set()
+    lose(conn, "nap", attempts=1, ended="1 second", ran="50 minutes")
+    assert names(doctor()[1]) == {"types.often_lost", "types.outrun_lease"}
 
 
 def test_a_lease_that_runs_down_is_as_long_as_it_was(conn: Connection) -> None:

@@ -20,24 +20,32 @@ def list_versions(conn: Connection) -> dict[str, int]:
     return dict(conn.execute(LIST_VERSIONS).fetchall())
 
 
+# One host that dies loses many attempts at a time. If an attempt that began after a first loss is lost too, it came again.
 # The span between two ends of the calendar is more than an interval holds.
 LIST_OFTEN_LOST = """
     SELECT job_type, seconds
     FROM (
         SELECT job_type, percentile_cont(0.9) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS seconds,
-            count(*) FILTER (WHERE outcome = 'lost') AS lost
-        FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
-        WHERE started_at BETWEEN '0001-01-01' AND '9999-12-31' AND ended_at BETWEEN '0001-01-01' AND '9999-12-31'
+            count(*) FILTER (WHERE outcome = 'lost') AS lost,
+            bool_or(outcome = 'lost' AND started_at > first_lost_at) AS lost_again
+        FROM (
+            SELECT *, min(ended_at) FILTER (WHERE outcome = 'lost') OVER (PARTITION BY job_type) AS first_lost_at
+            FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
+            WHERE started_at BETWEEN '0001-01-01' AND '9999-12-31' AND ended_at BETWEEN '0001-01-01' AND '9999-12-31'
+        ) AS dated
         GROUP BY job_type
     ) AS types
-    WHERE lost >= 3
+    WHERE lost >= 3 AND lost_again
     ORDER BY lost DESC, job_type
     LIMIT 10
 """
 
 
 def list_often_lost(conn: Connection) -> dict[str, float]:
-    """Return the types of which at least 3 of the latest 5,000 attempts lost their daemon, with how long they run."""
+    """Return the types that lost their daemon more than once, in 3 of the latest 5,000 attempts or more, with how long they run.
+
+    What one kill takes, of however many attempts at a time, is one loss.
+    """
     return dict(conn.execute(LIST_OFTEN_LOST).fetchall())
 
 
@@ -100,21 +108,24 @@ LIST_LONG_RUNS = """
         WHERE state = 'running' AND lease_id IS NOT NULL AND lease_until BETWEEN '0001-01-01' AND '9999-12-31'
             AND last_run_at BETWEEN '0001-01-01' AND '9999-12-31'
     ), runs AS (
-        SELECT job_type AS type, count(*) FILTER (WHERE outcome = 'lost') AS lost,
+        SELECT job_type AS type, bool_or(outcome = 'lost' AND started_at > first_lost_at) AS lost_again,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))::float8 AS run_s
-        FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
-        WHERE started_at BETWEEN '0001-01-01' AND '9999-12-31' AND ended_at BETWEEN '0001-01-01' AND '9999-12-31'
+        FROM (
+            SELECT *, min(ended_at) FILTER (WHERE outcome = 'lost') OVER (PARTITION BY job_type) AS first_lost_at
+            FROM (SELECT * FROM _ayb_job_executions ORDER BY id DESC LIMIT 5000) AS latest
+            WHERE started_at BETWEEN '0001-01-01' AND '9999-12-31' AND ended_at BETWEEN '0001-01-01' AND '9999-12-31'
+        ) AS dated
         GROUP BY job_type
     )
     SELECT type, run_s, lease_s
     FROM runs, leases
-    WHERE lost > 0 AND run_s > lease_s
+    WHERE lost_again AND run_s > lease_s
     ORDER BY run_s DESC, type
     LIMIT 10
 """
 
 
 def list_long_runs(conn: Connection) -> list[LongRun]:
-    """Return the types that lost daemons lately and whose attempts usually take longer than the leases of what runs."""
+    """Return the types that lost daemons more than once lately and usually take longer than the leases of what runs."""
     with conn.cursor(row_factory=class_row(LongRun)) as cursor:
         return cursor.execute(LIST_LONG_RUNS).fetchall()
