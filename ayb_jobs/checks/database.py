@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.errors import DatabaseError, MigrationError, RightMissing
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import NO_ROOM
 from ayb_jobs.storage.fitness import ask_writing, database_fitness
 
 # What a server says that refuses one more connection: for want of any, or of any that is left for this user.
@@ -58,11 +59,24 @@ def outage(error: DatabaseError) -> Finding:
         )
     if "read-only" in message:
         return _unwritable()
+    if NO_ROOM in message:
+        return disk_full("the database failed a question")
     if any(words in message for words in NO_CONNECTION_FREE):
         return _unreachable("the database has no connection free")
     if message.startswith("cannot connect"):
         return _unreachable("cannot connect to the database; the log has the details")
     return _unreachable(message)
+
+
+def disk_full(fact: str) -> Finding:
+    """Return that a disk of the database's is full, as `fact` says, which names what cannot be done."""
+    return Finding(
+        name="database.disk_full",
+        severity=Severity.FAILING,
+        fact=f"a disk of the database is full: {fact}",
+        meaning="Jobs can neither be enqueued nor end. Daemons keep what they cannot store, and try again within a minute.",
+        remedy="Make room on the disk of the database; daemons go on by themselves.",
+    )
 
 
 def lacks_what_work_needs(error: Exception) -> bool:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ayb_jobs.checks.database import disk_full
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.model.daemons import ENDINGS, MOST_ASIDE, OLD_ROWS
 from ayb_jobs.model.waiting import first_line
 from ayb_jobs.model.words import count_words, one_line
+from ayb_jobs.storage.faults import NO_ROOM
 from ayb_jobs.storage.fleet.lifelines import HeardDaemon
 
 # Of fewer jobs nobody can tell whether the database refuses them or everything.
@@ -30,10 +32,15 @@ NOUNS = {
 
 
 def refused(fleet: Sequence[HeardDaemon], *, ended: int) -> Finding | None:
-    """Find what live daemons have set aside. It is grave if it is endings, and nothing `ended` within a minute."""
+    """Find what live daemons have set aside.
+
+    It is grave if it is endings, and nothing `ended` within a minute, or if a disk is full.
+    """
     tables = _tables(fleet)
     if not tables:
         return None
+    if any(NO_ROOM in error for rows in tables.values() for error in rows.values()):
+        return disk_full(f"it refuses {_what(tables)}")
     endings = tables.get(ENDINGS, {})
     nothing_ends = len(endings) >= MANY and not ended
     fact = f"{'no job ends: ' if nothing_ends else ''}the database refuses {_what(tables)}"

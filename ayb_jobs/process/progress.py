@@ -29,6 +29,10 @@ class Looping(Protocol):
         """Whether its last try failed."""
 
     @property
+    def error(self) -> BaseException | None:
+        """What its last try failed with, if it failed."""
+
+    @property
     def waits_for_database(self) -> bool:
         """Whether that was because there is no database."""
 
@@ -50,6 +54,7 @@ def loop_ages(loops: Sequence[Looping]) -> list[LoopAge]:
             FAILING_S if loop.failing else SLOW_LOOPS.get(loop.name, STUCK_S),
             failing=loop.failing,
             waits_for_database=loop.waits_for_database,
+            error=loop.error,
         )
         for loop in loops
     ]

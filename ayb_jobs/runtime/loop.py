@@ -88,6 +88,11 @@ class Loop:
         return self._failures.count > 0
 
     @property
+    def error(self) -> BaseException | None:
+        """What the last turn failed with; None if it did not fail."""
+        return self._failures.latest
+
+    @property
     def waits_for_database(self) -> bool:
         """Whether the last turn failed because there is no database; no restart of this process would help."""
         return self._failures.outage
@@ -126,6 +131,7 @@ class Failures:
 
     def __init__(self, loop: str) -> None:
         self.count = 0
+        self.latest: BaseException | None = None
         self.outage = False
         self.told = False
         self._loop = loop
@@ -139,6 +145,7 @@ class Failures:
         self._began = self._began if self.count else now
         retry_s = min(FIRST_RETRY_S * 2.0 ** min(self.count, 10), LONGEST_RETRY_S)
         self.count += 1
+        self.latest = error
         self.outage = is_outage(error)
         # Another transaction won, or the server ended an idle session: the next turn does what this one could not.
         passes = is_conflict(error) and self.count < MOST_CONFLICTS

@@ -57,6 +57,15 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, DatabaseError | psycopg.OperationalError | OSError)
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Tell whether the server has no room left on a disk."""
+    return isinstance(error, errors.DiskFull)
+
+
+# What the server's system says then, in the words of its own.
+NO_ROOM = "No space left on device"
+
+
 def is_anothers_session(error: BaseException) -> bool:
     """Tell whether what was prepared on a connection is not there: a pooler has put another session behind it.
 

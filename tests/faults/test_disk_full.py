@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,14 +20,16 @@ from ayb_jobs.model.new_job import NewJob
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.migrate import migrate
 from tests import servers
-from tests.acceptance.processes import DaemonProcess, daemon
+from tests.acceptance.processes import DaemonProcess, daemon, readiness
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
+from tests.pgbouncer import free_port
 
 JOBS = 2000
 MOUNT = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs"]
 STATES = "SELECT state, count(*) FROM _ayb_jobs GROUP BY state"
 EXECUTIONS = "SELECT count(*), count(DISTINCT job_id), max(attempt) FROM _ayb_job_executions"
+FULL = "a disk of the database is full"
 COMPLETED = "SELECT count(*) FROM _ayb_jobs WHERE state = 'completed'"
 
 
@@ -97,6 +100,34 @@ def test_what_a_full_disk_refuses_is_done_once_there_is_room(tmp_path: Path, dis
             assert "No space left on device" in refused.err
             disk.make_room()
             each_ran_once(conn, running)
+
+
+def test_every_door_tells_that_the_disk_is_full(tmp_path: Path, disk: SmallDisk) -> None:
+    port = free_port()
+    url = disk.server.url()
+    with closing(connect(url)) as conn:
+        enqueue_many(conn, [NewJob(type="quick", payload={"s": 0.005}) for _ in range(JOBS)])
+        with daemon(tmp_path, url, lease_duration_s=600, api_enabled="true", api_port=port) as running:
+            eventually(lambda: conn.execute(COMPLETED).fetchone() != (0,), within_s=60)
+            disk.fill()
+            eventually(lambda: FULL in " ".join(readiness(port)[1]), within_s=10)
+            assert readiness(port)[0] == 503
+            cli = Cli({"AYB_JOBS_ENABLED": "true", "AYB_JOBS_DATABASE_URL": url})
+            eventually(lambda: cli("health").code == 1, within_s=10)
+            for command in (["health"], ["doctor"], ["top", "--once"]):
+                assert FULL in " ".join(cli(*command).out.lower().split())
+            page = eventually(lambda: (text := page_of(port)) and FULL in text.lower() and text, within_s=10)
+            assert "Daemons keep what they cannot store" in page
+            disk.make_room()
+            eventually(lambda: readiness(port) == (200, []), within_s=90)
+            each_ran_once(conn, running)
+
+
+def page_of(port: int) -> str:
+    """Return the dashboard's first page."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
 
 
 def test_a_server_that_goes_down_for_want_of_room_is_waited_for(tmp_path: Path, disk: SmallDisk) -> None:

@@ -31,6 +31,7 @@ class ApiServer:
 
     name = "http"
     waits_for_database = False
+    error: BaseException | None = None  # it is told at once, and of none of the database's kinds
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from ayb_jobs.checks.database import lacks_what_work_needs, outage, unanswered, unfit_database, unwritable_database
 from ayb_jobs.checks.finding import Finding, Severity, facts, shown
 from ayb_jobs.checks.fleet import stopping, unclaimable
-from ayb_jobs.checks.loops import LoopAge, stuck_loops, troubled_loops
+from ayb_jobs.checks.loops import LoopAge, loops_without_room, stuck_loops, troubled_loops
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.checks.server import rights
@@ -162,7 +162,8 @@ def _readiness_without_jobs(services: Services, loops: Sequence[LoopAge]) -> Hea
 
 def _with_own(services: Services, loops: Sequence[LoopAge], found: Sequence[Finding]) -> list[Finding]:
     """Return what was found, and what this daemon finds of itself."""
-    return [*stuck_loops(loops), *found, *([stopping()] if services.draining() else []), *troubled_loops(loops)]
+    draining = [stopping()] if services.draining() else []
+    return [*loops_without_room(loops), *stuck_loops(loops), *found, *draining, *troubled_loops(loops)]
 
 
 def judge(services: Services) -> Verdict:

@@ -20,7 +20,7 @@ def list_versions(conn: Connection) -> dict[str, int]:
     return dict(conn.execute(LIST_VERSIONS).fetchall())
 
 
-# One host that dies loses many attempts at a time. If an attempt that began after a first loss is lost too, it came again.
+# One host that dies loses many attempts at a time. If an attempt is lost that began after a first loss, it came again.
 # The span between two ends of the calendar is more than an interval holds.
 LIST_OFTEN_LOST = """
     SELECT job_type, seconds
@@ -42,9 +42,9 @@ LIST_OFTEN_LOST = """
 
 
 def list_often_lost(conn: Connection) -> dict[str, float]:
-    """Return the types that lost their daemon more than once, in 3 of the latest 5,000 attempts or more, with how long they run.
+    """Return the types that lost their daemon more than once, with how long they run.
 
-    What one kill takes, of however many attempts at a time, is one loss.
+    They lost 3 or more of the latest 5,000 attempts. What one kill takes at a time counts as one loss.
     """
     return dict(conn.execute(LIST_OFTEN_LOST).fetchall())
 

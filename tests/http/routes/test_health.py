@@ -78,6 +78,16 @@ def test_a_loop_that_has_failed_for_some_seconds_is_told_and_leaves_the_daemon_r
         assert client.get("/livez").json()["findings"] == []
 
 
+def test_a_loop_that_fails_is_told_with_the_databases_words_to_those_who_may_read_names(
+    db: Database, conn: Connection
+) -> None:
+    beat(conn, DaemonRecord(id="a", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=[]))
+    loops = [LoopAge("scheduler", 6.0, 60.0, failing=True, error=ValueError("no `secret_project`\nat line 1"))]
+    with serving(db, loops=lambda: loops) as server, server.client() as client, server.client(None) as stranger:
+        assert client.get("/readyz").json()["sentence"] == "Loop scheduler has failed for 6.0 s: no `secret_project`."
+        assert "secret_project" not in stranger.get("/readyz").text
+
+
 def test_a_probe_tells_what_is_wrong_what_it_means_and_what_to_do(db: Database) -> None:
     with serving(db, loops=lambda: [STUCK]) as server, server.client(None) as client:
         for path in ("/livez", "/readyz"):
