@@ -55,6 +55,10 @@ class TookTooLong(DatabaseError):
     """A statement took longer than a request may; nothing was written."""
 
 
+class ConnectionLost(DatabaseError):
+    """The connection ended while it was used. The next one may be had at once."""
+
+
 class RightMissing(DatabaseError):
     """The database's user lacks a right that the statement needs."""
 

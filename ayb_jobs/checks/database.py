@@ -11,6 +11,17 @@ from ayb_jobs.storage.fitness import ask_writing, database_fitness
 # What a server says that refuses one more connection: for want of any, or of any that is left for this user.
 NO_CONNECTION_FREE = ("too many clients", "connection slots", "too many connections", "no more connections")
 
+# What a server says that lets this user in no more: of the password, the role, pg_hba.conf, a right, the database.
+NOT_LET_IN = (
+    "authentication failed",
+    "is not permitted to log in",
+    "no pg_hba.conf entry",
+    "permission denied for database",
+    "does not exist",
+    "no password supplied",
+    "is not currently accepting connections",
+)
+
 
 def unfit_database(conn: Connection) -> Iterator[Finding]:
     """Find what keeps work from being done on this database."""
@@ -63,9 +74,14 @@ def outage(error: DatabaseError) -> Finding:
         return disk_full("the database failed a question")
     if any(words in message for words in NO_CONNECTION_FREE):
         return _unreachable("the database has no connection free")
-    if message.startswith("cannot connect"):
-        return _unreachable("cannot connect to the database; the log has the details")
-    return _unreachable(message)
+    return _unreachable(_without_names(message) if message.startswith("cannot connect") else message)
+
+
+def _without_names(message: str) -> str:
+    """Return in other words that there is no connection, as `message` says, without its host, user and database."""
+    if any(words in message for words in NOT_LET_IN):
+        return "the database does not let the daemon in: it refuses its user, its password or its database"
+    return "cannot connect to the database; the log has the details"
 
 
 def disk_full(fact: str) -> Finding:

@@ -7,12 +7,13 @@ from typing import LiteralString
 import psycopg
 from psycopg.errors import InsufficientPrivilege, QueryCanceled
 
-from ayb_jobs.errors import DatabaseError, TookTooLong
+from ayb_jobs.errors import ConnectionLost, DatabaseError, TookTooLong
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.faults import NOT_SET_UP, not_ours_to_use
+from ayb_jobs.storage.faults import NOT_SET_UP, is_outage, not_ours_to_use
 from ayb_jobs.storage.queue.jobs import refusing_bad_values
 
+UNREACHED = "the database cannot be reached"
 # Set for one transaction, so that nothing stays behind on a connection that a pooler lends to others.
 LIMIT_TRANSACTION = "SELECT set_config('statement_timeout', %(timeout)s, true)"
 LIMIT_READING = """
@@ -64,4 +65,6 @@ def _bounded(
         raise not_ours_to_use(error) from error
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
         said = error.diag.message_primary  # None where the connection broke before the server could say anything
-        raise DatabaseError(f"the database refuses: {said}" if said else "the database cannot be reached") from error
+        if is_outage(error):
+            raise ConnectionLost(f"the database ended the connection: {said}" if said else UNREACHED) from error
+        raise DatabaseError(f"the database refuses: {said}" if said else UNREACHED) from error

@@ -122,6 +122,9 @@ def _unanswered(visit: Visit, error: DatabaseError, sentence: str) -> _Told:
 
     Said as `/readyz` says it. The error itself, which may name a host, is for those who may read the pages.
     """
+    if not isinstance(error, TookTooLong):
+        error = _said_to_loops(visit, error)
+        sentence = as_sentence(str(error))
     told = as_sentence(outage(error).told)
     answer = (f"What was answered: {sentence}",) if visit.session and told != sentence else ()
     if isinstance(error, TookTooLong):
@@ -136,6 +139,12 @@ def _unanswered(visit: Visit, error: DatabaseError, sentence: str) -> _Told:
     loops = tuple(visit.services.loops()) if visit.session and has_started else ()
     lost = NONE_IS_LOST if has_started or not visit.session else NOT_STARTED
     return _Told(status=503, sentence=told, lines=(*answer, f"{UNTIL_THEN} {asked}", lost), loops=loops)
+
+
+def _said_to_loops(visit: Visit, error: DatabaseError) -> DatabaseError:
+    """Return why a loop finds no database, if one does: whoever waits in vain for a connection hears no reason."""
+    said = (loop.error for loop in visit.services.loops() if loop.waits_for_database)
+    return next((each for each in said if isinstance(each, DatabaseError)), error)
 
 
 def _next(visit: Visit) -> str:

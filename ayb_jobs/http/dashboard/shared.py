@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from ayb_jobs.errors import DatabaseError, TookTooLong
 from ayb_jobs.http.pacing import apart_s
 
 # For how long an answer is as good as a new one, and for longer if it took long to make.
@@ -50,4 +51,6 @@ class Shared(Generic[Answer]):
         except Exception as error:  # noqa: BLE001 - raised to everybody who asks
             self._failed = error
         ended = time.monotonic()
-        self._good_until = ended + apart_s(ended - began, least_s=FRESH_S)
+        # A database that is away is not spared by waiting, and is asked again as soon as it may be back.
+        is_away = isinstance(self._failed, DatabaseError) and not isinstance(self._failed, TookTooLong)
+        self._good_until = ended + (FRESH_S if is_away else apart_s(ended - began, least_s=FRESH_S))

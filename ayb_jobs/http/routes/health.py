@@ -18,7 +18,7 @@ from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue
 from ayb_jobs.checks.server import rights
 from ayb_jobs.checks.verdict import DISABLED, Look, Verdict, decide, look_round
-from ayb_jobs.errors import AybJobsError, DatabaseError
+from ayb_jobs.errors import AybJobsError, ConnectionLost, DatabaseError
 from ayb_jobs.events import RequestFailed
 from ayb_jobs.http.edge.auth import Authenticator
 from ayb_jobs.http.requests import Given
@@ -134,6 +134,9 @@ def readiness(services: Services) -> Health:
         return _readiness_without_jobs(services, loops)
     look, failed = _look(services, loops)
     unfit = look.unfit if failed is None else _unfit(services, failed)
+    if isinstance(failed, ConnectionLost) and not unfit:  # the server ended it, and answers on the next one
+        look, failed = _look(services, loops)
+        unfit = look.unfit if failed is None else _unfit(services, failed)
     counted: Mapping[str, Finding | None] = {"overdueSchedules": look.overdue, "unclaimableJobs": look.unclaimable}
     notices = look.deferred if failed is None or unfit else _notices(services)
     return Health(

@@ -2,11 +2,13 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ayb_jobs.errors import DatabaseError
 from ayb_jobs.http.dashboard import shared
 from ayb_jobs.http.dashboard.shared import FRESH_S, Shared
 from ayb_jobs.http.pacing import apart_s
@@ -68,6 +70,24 @@ def test_a_failure_is_told_to_everybody_and_ends() -> None:
             answer.ask()
     assert len(tries) == 1
     assert answer.renew() == 2
+
+
+def test_a_database_that_was_away_is_asked_again_soon_however_long_the_answer_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared, "FRESH_S", 0.0)
+    tries = itertools.count(1)
+
+    def fail_once() -> int:
+        if (number := next(tries)) == 1:
+            time.sleep(0.2)
+            raise DatabaseError("away")
+        return number
+
+    answer = Shared(fail_once)
+    with pytest.raises(DatabaseError):
+        answer.ask()
+    assert answer.ask() == 2
 
 
 def test_watchers_of_the_first_page_share_one_look(guest: Guest, conn: Connection) -> None:
