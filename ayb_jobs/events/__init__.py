@@ -20,6 +20,7 @@ from ayb_jobs.events.daemon import (
     RequestFailed,
     RestartNeeded,
     SchemaMigrated,
+    SchemaWaits,
     SettingsNoted,
     TracingUnavailable,
 )
@@ -129,6 +130,7 @@ __all__ = [
     "ScheduleRepaired",
     "SchedulesFired",
     "SchemaMigrated",
+    "SchemaWaits",
     "SettingsNoted",
     "SettlementRefused",
     "SettlementsTakenUp",

@@ -28,6 +28,13 @@ class SchemaMigrated:
 
 
 @frozen
+class SchemaWaits:
+    """The schema cannot be brought up to date yet, for this reason. It is tried again and again."""
+
+    reason: str
+
+
+@frozen
 class DaemonStarted:
     """The daemon's parts are running."""
 
@@ -143,6 +150,7 @@ AboutTheDaemon = (
     SettingsNoted
     | EmbeddedDatabaseUsed
     | SchemaMigrated
+    | SchemaWaits
     | DaemonStarted
     | DaemonDisabled
     | FirstSteps

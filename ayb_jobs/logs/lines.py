@@ -35,6 +35,9 @@ LINES: Mapping[str, Line] = {
     "settings.noted": Line("warning", "What to know about the settings' sources, such as AYB's own file."),
     "database.embedded": Line("info", "No database is configured: the embedded one is used."),
     "schema.migrated": Line("info", "The schema was brought up to date."),
+    "schema.waiting": Line(
+        "warning", "The schema is not up to date yet: another session holds a lock, or migrates. It is tried on and on."
+    ),
     "api.started": Line("info", "HTTP is served; without a token configured, `authentication` is `none`."),
     "api.unavailable": Line(
         "warning", "HTTP is not served, since the extra `api` is not installed; jobs run all the same."

@@ -130,6 +130,8 @@ def event_line(event: Single) -> tuple[str, dict[str, Any]] | None:  # noqa: C90
             return "settings.noted", {"note": event.note}
         case events.EmbeddedDatabaseUsed():
             return "database.embedded", {"home": event.home}
+        case events.SchemaWaits():
+            return "schema.waiting", {"reason": event.reason}
         case events.SchemaMigrated():
             return "schema.migrated", {"migrations": list(event.migrations), "notices": list(event.notices)}
         case events.ApiStarted():

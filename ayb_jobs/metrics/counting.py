@@ -195,6 +195,7 @@ class Metrics:
                 | events.SettingsNoted()
                 | events.EmbeddedDatabaseUsed()
                 | events.SchemaMigrated()
+                | events.SchemaWaits()
                 | events.ApiStarted()
                 | events.ApiUnavailable()
                 | events.FirstSteps()

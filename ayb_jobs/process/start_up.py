@@ -8,7 +8,7 @@ from pathlib import Path
 from ayb_jobs.config import Config
 from ayb_jobs.embedded import DEFAULT_HOME, EmbeddedPostgres
 from ayb_jobs.errors import AybJobsError, ConfigError, InvalidInput, MigrationError
-from ayb_jobs.events import EmbeddedDatabaseUsed, Events, SchemaMigrated
+from ayb_jobs.events import EmbeddedDatabaseUsed, Events, SchemaMigrated, SchemaWaits
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.handlers.shipped import shipped_schedules
 from ayb_jobs.process import sd_notify
@@ -79,7 +79,7 @@ def prepare(conn: Connection, config: Config, registry: Registry, events: Events
     Raises `MigrationError`, `ConfigError` or `InvalidInput` if this database cannot be worked on.
     """
     refuse_unfit_kind(conn)
-    applied = migrate(conn)
+    applied = migrate(conn, on_wait=lambda reason: events.emit(SchemaWaits(reason=reason)))
     if applied.migrations:
         names = [migration.name for migration in applied.migrations]
         events.emit(SchemaMigrated(migrations=names, notices=applied.notices))

@@ -76,12 +76,19 @@ def schema_status(conn: Connection) -> SchemaStatus:
     )
 
 
-def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: float = PATIENCE_S) -> Applied:
+def migrate(
+    conn: Connection,
+    on_step: OnStep = lambda _: None,
+    *,
+    on_wait: OnStep = lambda _: None,
+    patience_s: float = PATIENCE_S,
+) -> Applied:
     """Apply what is pending, on an autocommit connection, and return what was applied.
 
-    `on_step` is told what goes on, a line at a time. Raises `MigrationError`, with nothing changed, for the reasons of
-    `pending`, if a file fails, if another role owns something of our names, or if locks held by others do not go away
-    within `patience_s`; `DatabaseError` if the connection is lost, when it is worth trying again.
+    `on_step` is told what goes on, a line at a time, and `on_wait` what it waits for. Raises `MigrationError`, with
+    nothing changed, for the reasons of `pending`, if a file fails, if another role owns something of our names, or if
+    locks held by others do not go away within `patience_s`; `DatabaseError` if the connection is lost, when it is worth
+    trying again.
     """
     give_up = time.monotonic() + patience_s
     told = ""
@@ -98,6 +105,7 @@ def migrate(conn: Connection, on_step: OnStep = lambda _: None, *, patience_s: f
             raise MigrationError(f"gave up after {patience_s:g} s, nothing was changed: {reason}")
         if reason != told:
             on_step(f"waiting: {reason}")
+            on_wait(reason)
             told = reason
         time.sleep(POLL_S * random.uniform(0.5, 1.5))
 

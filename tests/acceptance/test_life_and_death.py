@@ -180,6 +180,21 @@ def test_a_daemon_waits_for_a_database_that_is_down(tmp_path: Path) -> None:
         assert time.monotonic() - started < 15
 
 
+def test_a_migration_that_waits_for_a_lock_says_so_stops_at_once_and_goes_on_once_it_is_free(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    conn.execute("DELETE FROM _ayb_jobs_migrations WHERE version = (SELECT max(version) FROM _ayb_jobs_migrations)")
+    with daemon(tmp_path / "stopped", database_url) as stopped, daemon(tmp_path / "patient", database_url) as patient:
+        with conn.transaction():
+            conn.execute("LOCK TABLE _ayb_jobs, _ayb_job_workers, _ayb_job_schedules, _ayb_job_executions")
+            for running in (stopped, patient):
+                assert running.await_event("schema.waiting")["level"] == "warning"
+            stopped.send(signal.SIGTERM)
+            assert stopped.wait(10) == 0
+        patient.await_event("daemon.started", within_s=60)
+        assert len(patient.events("schema.migrated")) == 1
+
+
 def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path, database_url: str, conn: Connection) -> None:
     conn.execute(
         "INSERT INTO _ayb_jobs_migrations (version, name, checksum) VALUES (9999, 'later', 'unknown')",

@@ -127,6 +127,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.SettingsNoted(note="n"), "settings.noted"),
     (events.EmbeddedDatabaseUsed(home="/h"), "database.embedded"),
     (events.SchemaMigrated(migrations=["0001"], notices=[]), "schema.migrated"),
+    (events.SchemaWaits(reason="a lock is held by another session"), "schema.waiting"),
     (events.ApiStarted(url="http://h", authenticated=True), "api.started"),
     (events.ApiFailed(error=OSError("in use")), "api.failed"),
     (events.ApiUnavailable(), "api.unavailable"),
