@@ -18,6 +18,8 @@ BEAT_S = 20.0
 # As long as troubles are told of: whoever asks is soon to hear that they are over.
 HURRIED_BEAT_S = 2.0
 LOOK_S = 60.0
+# A look that fails may take long to do so, and is no reason to beat late.
+LOOK_AGAIN_S = 5.0
 
 
 class Heartbeat:
@@ -118,12 +120,13 @@ class Heartbeat:
     def _look_in_time(self) -> None:
         """Look round once a minute. From a look that fails until one succeeds every turn fails, behind its beat."""
         if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + LOOK_S
+            self._next_look = time.monotonic() + LOOK_AGAIN_S
             try:
                 self._look()
             except Exception as error:
                 self._look_failure = error
             else:
+                self._next_look = time.monotonic() + LOOK_S
                 self._look_failure = None
         if self._look_failure is not None:
             raise self._look_failure.with_traceback(None)

@@ -193,9 +193,9 @@ class Undelivered(NamedTuple):
 
 # One that failed once may be late for a moment's reason.
 COUNT_UNDELIVERED = """
-    SELECT count(*) AS alerts, (array_agg(left(failed.last_error, 500) ORDER BY failed.at DESC))[1] AS last_error
+    SELECT count(DISTINCT failed.alert_id) AS alerts, (array_agg(left(failed.last_error, 500) ORDER BY failed.at DESC))[1] AS last_error
     FROM (
-        SELECT delivery.last_error, alert.at
+        SELECT delivery.alert_id, delivery.last_error, alert.at
         FROM _ayb_job_alert_deliveries AS delivery JOIN _ayb_job_alerts AS alert ON alert.id = delivery.alert_id
         WHERE delivery.delivered_at IS NULL AND delivery.attempts > 1 AND delivery.last_error IS NOT NULL
             AND alert.at > now() - interval '1 day'

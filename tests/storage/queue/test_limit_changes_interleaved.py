@@ -25,7 +25,7 @@ from tests.storage.queue.test_limit_interleavings import FUNCTION, LOCK, RUNNING
 from tests.storage.queue.test_limited_pinned import SPEND
 
 LANES = [Lane("default", priority) for priority in range(1, 5)]
-MARK_IF_SET = "UPDATE _ayb_job_limits SET running_from = 0 WHERE running_from > 0 AND name"
+NO_MARK = "UPDATE _ayb_job_limits SET running_from = 0 WHERE false AND name"
 EMPTY = "TRUNCATE _ayb_jobs, _ayb_job_limits"
 
 
@@ -128,16 +128,17 @@ def miscounted(conn: Connection, url: str, statement: LiteralString) -> bool:
                 one.execute(statement, {"ids": plain_array([job_id])})
 
             play(order, cast, [[begun(lease_one), commit], [begun(put), commit]])
+            put(conn)  # a daemon does so until nothing runs beside: a look may have held the limit
             make_job(conn, limited_by="few", limited_key="a", priority=6)
             if lease(conn):
                 return True
     return False
 
 
-@pytest.mark.parametrize("always", [True, False], ids=["locked always", "only if it is set"])
+@pytest.mark.parametrize("marks", [True, False], ids=["marked", "not marked"])
 def test_what_runs_and_is_put_under_a_limit_beside_a_look_counts(
-    database_url: str, conn: Connection, *, always: bool
+    database_url: str, conn: Connection, *, marks: bool
 ) -> None:
-    broken = PUT_UNDER.replace("UPDATE _ayb_job_limits SET running_from = 0\n        WHERE name", MARK_IF_SET)
-    assert "running_from > 0" in broken
-    assert miscounted(conn, database_url, PUT_UNDER if always else broken) is not always
+    broken = PUT_UNDER.replace("UPDATE _ayb_job_limits SET running_from = 0\n        WHERE name", NO_MARK)
+    assert "WHERE false" in broken
+    assert miscounted(conn, database_url, PUT_UNDER if marks else broken) is not marks
