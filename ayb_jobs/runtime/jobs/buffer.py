@@ -93,7 +93,7 @@ class Buffer:
 
     def take_back(self, older_than_s: float = 0.0) -> list[Held]:
         """Take out all jobs, or none if the one that waits longest came less than `older_than_s` ago."""
-        if older_than_s and (not self._jobs or time.monotonic() - self._jobs[0].arrived < older_than_s):
+        if older_than_s and ((waited_s := self.waited_s()) is None or waited_s < older_than_s):
             return []
         taken = []
         while self._jobs:

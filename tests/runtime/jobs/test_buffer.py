@@ -1,5 +1,6 @@
 """The buffer hands each job to one worker, in order, and never makes one wait behind another."""
 
+import sys
 import threading
 from collections import Counter
 
@@ -18,6 +19,30 @@ def test_jobs_come_out_in_order() -> None:
     buffer.put([held(str(number)) for number in range(5)])
     taken = [buffer.take() for _ in range(5)]
     assert [one.job.id for one in taken if one] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_look_for_old_jobs_survives_that_a_slot_takes_the_last_one_meanwhile() -> None:
+    buffer = Buffer(on_low=lambda: None)
+
+    def work() -> None:
+        while buffer.take() is not None:
+            pass
+
+    slots = [threading.Thread(target=work) for _ in range(2)]
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for slot in slots:
+            slot.start()
+        for number in range(5_000):
+            buffer.put([held(str(number), leased=0.0)])
+            while buffer.waited_s() is not None:
+                assert buffer.take_back(older_than_s=1e9) == []
+    finally:
+        sys.setswitchinterval(often)
+        buffer.close()
+        for slot in slots:
+            slot.join(5)
 
 
 def test_each_job_goes_to_one_worker() -> None:
