@@ -7,6 +7,8 @@ from functools import cache
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.migrations import shipped_migrations
 
+# Where our tables are, as an oid: what bears a name of ours elsewhere is another installation's, or nobody's.
+OUR_SCHEMA = "(SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))"
 INDEX = re.compile(r"CREATE (UNIQUE )?INDEX (?:IF NOT EXISTS )?(\w+) ON (.*?);", re.DOTALL)
 DROPPED_INDEX = re.compile(r"DROP INDEX (?:IF EXISTS )?(\w+)")
 TABLE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \(\n(.*?)\n\)", re.DOTALL)
@@ -53,12 +55,12 @@ def _texts() -> list[str]:
     return [COMMENT.sub("", migration.sql.decode()) for migration in shipped_migrations()]
 
 
-LIST_MISSING_INDEXES = """
+LIST_MISSING_INDEXES = f"""
     SELECT name
     FROM unnest(%(names)s::text[]) AS name
     WHERE NOT EXISTS (
         SELECT FROM pg_class
-        WHERE relkind = 'i' AND relname = name AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+        WHERE relkind = 'i' AND relname = name AND relnamespace = {OUR_SCHEMA}
     )
     ORDER BY name
 """
@@ -69,12 +71,12 @@ def list_missing_indexes(conn: Connection) -> list[str]:
     return [name for (name,) in conn.execute(LIST_MISSING_INDEXES, {"names": list(made_indexes())})]
 
 
-LIST_MISSING_COLUMNS = """
+LIST_MISSING_COLUMNS = f"""
     SELECT format('%%s.%%s', made.relation, made.name)
     FROM unnest(%(tables)s::text[], %(columns)s::text[]) AS made (relation, name)
     WHERE NOT EXISTS (
         SELECT FROM pg_class AS relation JOIN pg_attribute AS attribute ON attribute.attrelid = relation.oid
-        WHERE relation.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+        WHERE relation.relnamespace = {OUR_SCHEMA}
             AND relation.relname = made.relation AND relation.relkind IN ('r', 'p') AND attname = made.name AND NOT attisdropped
     )
     ORDER BY 1

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from psycopg.rows import class_row
 
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.drift import made_names
+from ayb_jobs.storage.drift import OUR_SCHEMA, made_names
 from ayb_jobs.storage.rows import one_row
 
 
@@ -123,13 +123,13 @@ def list_tables(conn: Connection) -> list[TableHealth]:
         return cursor.execute(LIST_TABLES).fetchall()
 
 
-LIST_INVALID = """
+LIST_INVALID = f"""
     SELECT format('%I.%I', space.nspname, relation.relname)
     FROM pg_index AS entry
     JOIN pg_class AS relation ON relation.oid = entry.indexrelid
     JOIN pg_class AS owner ON owner.oid = entry.indrelid
     JOIN pg_namespace AS space ON space.oid = relation.relnamespace
-    WHERE NOT entry.indisvalid AND owner.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+    WHERE NOT entry.indisvalid AND owner.relnamespace = {OUR_SCHEMA}
         AND left(owner.relname, 8) = '_ayb_job'
     ORDER BY 1
 """
@@ -140,10 +140,10 @@ def list_invalid_indexes(conn: Connection) -> list[str]:
     return [name for (name,) in conn.execute(LIST_INVALID)]
 
 
-LIST_OWNERS = """
+LIST_OWNERS = f"""
     SELECT DISTINCT relowner::regrole::text
     FROM pg_class
-    WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+    WHERE relnamespace = {OUR_SCHEMA}
         AND left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p', 'v', 'S')
     ORDER BY 1
 """
@@ -154,12 +154,12 @@ def list_owners(conn: Connection) -> list[str]:
     return [name for (name,) in conn.execute(LIST_OWNERS)]
 
 
-LIST_OPEN = """
+LIST_OPEN = f"""
     SELECT DISTINCT space.nspname::text
     FROM pg_class AS relation
     JOIN pg_namespace AS space ON space.oid = relation.relnamespace
     CROSS JOIN LATERAL aclexplode(coalesce(space.nspacl, acldefault('n', space.nspowner))) AS held
-    WHERE relation.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+    WHERE relation.relnamespace = {OUR_SCHEMA}
         AND left(relation.relname, 8) = '_ayb_job' AND held.privilege_type = 'CREATE' AND held.grantee = 0
 """
 
@@ -196,16 +196,16 @@ def list_shadowing(conn: Connection) -> list[tuple[str, str]]:
     return [(words, owner) for words, owner in conn.execute(LIST_SHADOWING)]
 
 
-LIST_PUBLIC = """
+LIST_PUBLIC = f"""
     SELECT oid::regclass::text
     FROM pg_class
-    WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+    WHERE relnamespace = {OUR_SCHEMA}
         AND left(relname, 8) = '_ayb_job' AND relkind IN ('r', 'p', 'v', 'S')
         AND EXISTS (SELECT FROM aclexplode(relacl) AS held WHERE held.grantee = 0)
     UNION
     SELECT oid::regprocedure::text
     FROM pg_proc
-    WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+    WHERE pronamespace = {OUR_SCHEMA}
         AND left(proname, 8) = '_ayb_job'
         AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) AS held WHERE held.grantee = 0)
     ORDER BY 1
@@ -219,11 +219,10 @@ def list_public(conn: Connection) -> list[str]:
 
 # Of a list of rights PostgreSQL asks whether the role has any. Whoever makes a trigger needs its function, not who
 # sets it off. What an operator has made beside ours may bear a name like ours.
-LIST_DENIED = """
-    WITH place AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('_ayb_jobs'))
+LIST_DENIED = f"""
     SELECT relname::text AS name
     FROM pg_class
-    WHERE relnamespace = (SELECT oid FROM place) AND relname = ANY (%(names)s::text[]) AND CASE
+    WHERE relnamespace = {OUR_SCHEMA} AND relname = ANY (%(names)s::text[]) AND CASE
         WHEN relkind = 'S' THEN NOT (
             has_sequence_privilege(oid, 'USAGE') AND has_sequence_privilege(oid, 'SELECT') AND has_sequence_privilege(oid, 'UPDATE')
         )
@@ -235,7 +234,7 @@ LIST_DENIED = """
     UNION ALL
     SELECT format('%%s()', proname)
     FROM pg_proc
-    WHERE pronamespace = (SELECT oid FROM place) AND proname = ANY (%(names)s::text[]) AND prorettype <> 'trigger'::regtype
+    WHERE pronamespace = {OUR_SCHEMA} AND proname = ANY (%(names)s::text[]) AND prorettype <> 'trigger'::regtype
         AND NOT has_function_privilege(oid, 'EXECUTE')
     ORDER BY name
 """
