@@ -156,7 +156,9 @@ def worded_faults() -> Iterator[None]:
     except (*NOT_SET_UP, errors.InsufficientPrivilege) as error:
         raise not_ours_to_use(error) from error
     except errors.QueryCanceled as error:
-        raise DatabaseError("the database took too long: a lock is held, or it is busy; narrow the question, or try again later") from error
+        raise DatabaseError(
+            "the database took too long: a lock is held, or it is busy; narrow the question, or try again later"
+        ) from error
     except errors.ReadOnlySqlTransaction as error:
         raise DatabaseError("the database is read-only; changes need the primary") from error
     except psycopg.Error as error:
