@@ -19,6 +19,7 @@ from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.jobs.held_limits import RETRY_S, HeldLimits
 from ayb_jobs.runtime.jobs.key_floors import KeyFloors
 from ayb_jobs.runtime.jobs.leasing import Leasing
+from ayb_jobs.runtime.jobs.refused_jobs import RefusedJobs
 from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.narrowing import Patience, narrowed
 from ayb_jobs.storage.connections import Database
@@ -81,7 +82,9 @@ class LimitedLook:
         self._idle: set[str] = set()  # the limits whose last look found nothing
         self._held = HeldLimits()
         self._first = 0
-        self._aside = Aside(emit, part="limits", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        self._refused = RefusedJobs(
+            Aside(emit, part="limits", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        )
         self._kept_under_removed = Aside(
             emit, part="limits", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S
         )
@@ -168,7 +171,7 @@ class LimitedLook:
                 raise
             return None if self._set_unleasable_aside(name, queues) else self._lease_carefully(name, queues, room)
         if found.unchanged:
-            self._aside.put_all([(job_id, RowUnchanged()) for job_id in found.unchanged])
+            self._refused.put_all([(job_id, RowUnchanged()) for job_id in found.unchanged])
             self._set_unleasable_aside(name, queues)
         return found
 
@@ -186,7 +189,7 @@ class LimitedLook:
                 worker_id=self.leasing.worker_id,
                 lease_s=self.leasing.lease_s,
                 after=self._after.get(name, ""),
-                aside=self._aside.waits.all() if only is None else (),
+                aside=self._refused.passed_over() if only is None else (),
                 only=only,
                 wait_s=self._held.wait_s(),
                 floors=given,
@@ -198,7 +201,7 @@ class LimitedLook:
         if only is None:
             floors.looked(found, time.monotonic() - sent)
         for job in found.leased:
-            self._aside.forget(job.id)
+            self._refused.forget(job.id)
         if found.leased:
             self._idle.discard(name)
             self._take(found.leased, sent)
@@ -211,7 +214,7 @@ class LimitedLook:
         with self._database.connection() as conn:
             ids = self._find_first(conn, name, queues, FOUND_AT_ONCE)
             refused = find_unleasable(conn, ids, enough=len(ids))
-        self._aside.put_all(refused)
+        self._refused.put_all(refused)
         return bool(refused)
 
     def _lease_carefully(self, name: str, queues: Sequence[str], room: int) -> Limited:
@@ -228,31 +231,31 @@ class LimitedLook:
             types=self.leasing.types,
             queues=queues,
             after=self._after.get(name, ""),
-            aside=self._aside.waits.all(),
+            aside=self._refused.passed_over(),
             limit=limit,
         )
 
     def _lease_these(self, ids: Sequence[str], name: str, queues: Sequence[str], room: int) -> Sequence[Limited]:
         result = narrowed(ids, partial(self._lease, name, queues, room), blames=was_refused)
         unchanged = [(job_id, RowUnchanged()) for found in result.done for job_id in found.unchanged]
-        self._aside.put_all([*result.refused, *unchanged])
+        self._refused.put_all([*result.refused, *unchanged])
         if result.left and not result.done:
             raise result.refused[-1].error
         return result.done
 
     def _try_again(self, names: Sequence[str], groups: Sequence[Group]) -> None:
-        """Try jobs again whose wait is over; those for which there is no place wait again."""
-        due = self._aside.waits.due()[:TRIED_AGAIN_AT_ONCE]
-        if not due:
+        """Try jobs again whose wait is over; those for which there is no place take their turn like any other."""
+        due = self._refused.due(TRIED_AGAIN_AT_ONCE)
+        known = [*due, *self._refused.in_turn(TRIED_AGAIN_AT_ONCE)]
+        if not known:
             return
         with self._database.connection() as conn:
-            limits = find_limits_of(conn, due)
-        for job_id in set(due).difference(limits):
-            self._aside.forget(job_id)
+            limits = find_limits_of(conn, known)
+        for job_id in set(known).difference(limits):
+            self._refused.forget(job_id)
         for name in set(names).intersection(limits.values()):
             ids = [job_id for job_id in due if limits.get(job_id) == name]
             for queues, most in groups:
                 if (room := min(most(), BATCH)) > 0:
                     self._lease_these(ids, name, queues, room)
-        for job_id in set(limits).intersection(self._aside.waits.due()):
-            self._aside.waits.put(job_id)
+        self._refused.take_turn(set(limits).intersection(self._refused.due(TRIED_AGAIN_AT_ONCE)))

@@ -188,3 +188,35 @@ def test_a_refused_job_behind_those_of_a_key_without_a_place_is_found(
     taken = buffer.take()
     assert taken is not None
     assert taken.job.id == good
+
+
+@pytest.mark.parametrize("places", ["max_running", "key_max_running"])
+@pytest.mark.parametrize("others", [0, 40])
+def test_a_job_that_was_refused_once_takes_its_turn_when_a_full_limit_has_a_place(
+    db: Database, conn: Connection, places: str, others: int
+) -> None:
+    conn.execute(
+        f"INSERT INTO _ayb_job_limits (name, types, {places}, set_by) VALUES ('l', '{{test}}', 1, '')".encode()
+    )
+    under: dict[str, Any] = {"type": "test", "limited_by": "l", "limited_key": ""}
+    make_many(conn, others, "bad")
+    first = make_job(conn, payload={"bad": 1}, priority=5, **under)
+    refuse(conn, CHANGES["lease"][0], "RAISE 'no'")
+    buffer = Buffer(on_low=lambda: None)
+    buffer.idle = 4
+    daemon = producing(db, buffer, InFlight(), limits=Limits(exist=True))
+    daemon.producer.tick()
+    conn.execute("DROP TRIGGER refuse ON _ayb_jobs")
+
+    running = make_job(conn, "running", priority=6, **under)
+    make_job(conn, priority=6, **under)
+    for _ in range(10):
+        daemon.look._limited._refused._aside.waits.end_all()
+        daemon.producer.tick()
+    assert len(buffer) == 0
+    conn.execute("UPDATE _ayb_jobs SET state = 'completed' WHERE id = %s", (running,))
+    daemon.producer.tick()
+    assert len(buffer) == 1
+    taken = buffer.take()
+    assert taken is not None
+    assert taken.job.id == first
