@@ -9,12 +9,20 @@ from ayb_jobs.model.waiting import all_slots
 from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.held import MOST_HELD, list_held
-from ayb_jobs.storage.queue.lateness import MOST_PAUSES, count_abandoned, find_longest, list_failing, list_paused_jobs
+from ayb_jobs.storage.queue.lateness import (
+    MOST_PAUSES,
+    count_abandoned,
+    find_longest,
+    list_failing,
+    list_paused_jobs,
+    list_retrying,
+)
 from ayb_jobs.storage.queue.minutes import Level
 
 # A job that a daemon could run and that has been due for so long is late.
 LATE_S = 60.0
 HOUR = timedelta(hours=1)
+WHILE = timedelta(minutes=10)
 # So many jobs of a type that failed in an hour are worth a look, if they are more than a tenth of what ended.
 MANY_FAILED = 5
 TENTH = 9
@@ -115,6 +123,25 @@ def failing(conn: Connection) -> Finding | None:
         meaning="They have used up their attempts. Nothing runs them again by itself.",
         remedy=f"ayb-jobs jobs list --state failed --type {shlex.quote(worst.type)}",
         evidence={"type": worst.type, "byType": {each.type: each.failed for each in many}},
+    )
+
+
+def retrying(conn: Connection) -> Finding | None:
+    """Find a type of which no attempt completed for some minutes, and at least 5 failed that are made again."""
+    found = list_retrying(conn, span=WHILE, many=MANY_FAILED)
+    if not found:
+        return None
+    worst = found[0]
+    others = f", and those of {count_words(len(found) - 1, 'other type')}" if found[1:] else ""
+    minutes = span_words(WHILE.total_seconds())
+    return Finding(
+        name="jobs.retrying",
+        severity=Severity.WARNING,
+        fact=f"all {worst.attempts:,} attempts at jobs of one type failed in the last {minutes}{others}",
+        named=f"all {worst.attempts:,} attempts at {quoted(worst.type)} jobs failed in the last {minutes}{others}",
+        meaning="They are made again, later each time, until none is left.",
+        remedy=f"ayb-jobs why, or: ayb-jobs jobs list --type {shlex.quote(worst.type)}",
+        evidence={"type": worst.type, "byType": {each.type: each.attempts for each in found}},
     )
 
 

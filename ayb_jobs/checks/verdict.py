@@ -7,7 +7,7 @@ from enum import StrEnum
 from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, stuck, stuck_handlers, unclaimable
-from ayb_jobs.checks.queue import abandoned, failing, held, late, paused
+from ayb_jobs.checks.queue import abandoned, failing, held, late, paused, retrying
 from ayb_jobs.checks.refused import refused
 from ayb_jobs.checks.retention import deferred
 from ayb_jobs.checks.schedules import overdue, undelivered
@@ -105,6 +105,7 @@ def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = 
         not_done,
         undelivered(conn),
         failing(conn),
+        retrying(conn),
         gone(conn),
         lifeless(fleet),
     ]

@@ -112,6 +112,13 @@ def many_fail(conn: Connection) -> None:
     add_ended(conn, {"mail": Ended(completed=45, failed=5)})
 
 
+def all_attempts_fail(conn: Connection) -> None:
+    a_daemon(conn)
+    for _ in range(2):
+        make_job(conn, type="mail", run_at=later())
+    add_ended(conn, {"mail": Ended(retried=7), "report": Ended(completed=1, retried=9), "few": Ended(retried=4)})
+
+
 def few_fail(conn: Connection) -> None:
     a_daemon(conn)
     for _ in range(5):
@@ -354,6 +361,7 @@ SITUATIONS: dict[Callable[[Connection], None], str] = {
     few_fail: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
     failed_long_ago: "All well: 0 jobs in the last minute, none waits, 1 daemon.",
     leases_ran_out: "1 running job has lost its daemon, and no daemon has taken it over for 40 s.",
+    all_attempts_fail: "All 7 attempts at `mail` jobs failed in the last 10 min.",
     endings_are_refused: "No job ends: the database refuses to store how 3 jobs ended: no room.",
     a_schedule_is_refused: "The database refuses to change 1 schedule: not on Sundays.",
     some_handlers_are_stuck: "1 of the 2 slots of the daemon is held by a handler that was told to stop and did not.",

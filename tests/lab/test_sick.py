@@ -25,6 +25,7 @@ NOT_SHOWN = {
     "column.missing": "the daemon that serves the pages would fail",
     "daemon.none": "daemons of several versions are alive there",
     "daemon.stopping": OF_A_DAEMON,
+    "database.disk_full": "it needs a disk that is full",
     "database.read_only": HIDES,
     "database.unavailable": HIDES,
     "database.unfit": HIDES,

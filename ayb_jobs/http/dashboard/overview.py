@@ -173,6 +173,9 @@ PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] 
     "jobs.failing": lambda found: (
         "failed", "failed", "Show the errors", f"/failures?{query(seen='hour', type=found['type'])}",
     ),
+    "jobs.retrying": lambda found: (
+        "failed", "failed", "Show what waits", f"/jobs?{query(type=found['type'])}",
+    ),
     "jobs.abandoned": _daemons,
     "daemon.none": _daemons,
     "daemon.gone": _daemons,

@@ -19,6 +19,7 @@ SECTIONS = (
 # Which section a finding belongs to.
 FLAGS: Mapping[str, str] = {
     "jobs.failing": "failures",
+    "jobs.retrying": "failures",
     "schedules.overdue": "schedules",
     "alerts.undelivered": "schedules",
     "jobs.unclaimable": "queues",

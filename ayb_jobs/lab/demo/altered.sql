@@ -31,7 +31,7 @@ DELETE FROM _ayb_job_fires WHERE fire_at < now() - interval '29 days';
 
 -- A type that kills its daemons and runs for longer than its lease.
 INSERT INTO _ayb_job_executions (id, job_id, job_type, attempt, outcome, error, started_at, ended_at)
-SELECT latest.id + n, gen_random_uuid(), 'render_video', 1, 'lost', 'the lease ran out', now() - interval '50 minutes', now()
+SELECT latest.id + n, gen_random_uuid(), 'render_video', 1, 'lost', 'the lease ran out', now() - n * interval '51 minutes', now() - (n - 1) * interval '52 minutes'
 FROM (SELECT max(id) AS id FROM _ayb_job_executions) AS latest, generate_series(1, 3) AS n;
 
 -- A limit that lets nothing start, and a job whose parent failed.

@@ -153,6 +153,8 @@ SELECT date_trunc('minute', now()) - n * interval '1 minute', type, 20 + (n * 13
     ((1 + sin(n / 90.0)) * 4000)::int + (n * 7919) % 900
 FROM generate_series(0, 1439) AS n, unnest(ARRAY['send_mail', 'resize_image', 'prune_carts']) AS type
 ON CONFLICT DO NOTHING;
+INSERT INTO _ayb_job_minutes (at, job_type, retried) VALUES (date_trunc('minute', now()) - interval '1 minute', 'import_orders', 7)
+ON CONFLICT DO NOTHING;
 INSERT INTO _ayb_job_audit (at, actor, action, target, before, after)
 SELECT now() - interval '3 hours', 'anna', 'schedule.update', id::text, jsonb_build_object('name', name, 'cron_expr', '0 8-18 * * *'),
     jsonb_build_object('name', name, 'cron_expr', cron_expr)

@@ -242,6 +242,31 @@ def list_failing(conn: Connection, *, span: timedelta) -> list[Failing]:
         return cursor.execute(LIST_FAILING, values, prepare=False).fetchall()
 
 
+class Retrying(NamedTuple):
+    """A type of whose jobs no attempt completed within a span, and how many failed and are made again."""
+
+    type: str
+    attempts: int
+
+
+LIST_RETRYING = """
+    SELECT job_type AS type, least(sum(retried), 1000000000000000)::bigint AS attempts
+    FROM _ayb_job_minutes
+    WHERE at > now() - %(span)s::interval AND at <= now()
+    GROUP BY job_type
+    HAVING sum(retried) >= %(many)s AND max(completed) <= 0
+    ORDER BY 2 DESC, 1
+    LIMIT %(most)s
+"""
+
+
+def list_retrying(conn: Connection, *, span: timedelta, many: int) -> list[Retrying]:
+    """Return types of which at least so many attempts failed within `span`, to be made again, and none completed."""
+    with conn.cursor(row_factory=class_row(Retrying)) as cursor:
+        values = {"span": span, "many": many, "most": MOST_TYPES}
+        return cursor.execute(LIST_RETRYING, values, prepare=False).fetchall()
+
+
 class Abandoned(NamedTuple):
     """Running jobs whose leases ran out a while ago, and for how long the first has."""
 
