@@ -195,7 +195,7 @@ BEGIN
                     SELECT next.* FROM keys CROSS JOIN LATERAL (
                         (SELECT job.limited_key, keys.wrapped FROM TABLES._ayb_jobs AS job
                         WHERE job.state = 'queued' AND job.limited_by = p_name AND job.limited_key < keys.key
-                            AND (NOT keys.wrapped OR job.limited_key >= p_after)
+                            AND job.limited_key >= CASE WHEN keys.wrapped THEN p_after ELSE '' END
                         ORDER BY job.limited_key DESC LIMIT 1)
                         UNION ALL
                         (SELECT job.limited_key, true FROM TABLES._ayb_jobs AS job

@@ -11,7 +11,8 @@ from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import limit_keys, limits, pausable, pauses, under_limit
-from ayb_jobs.storage.queue import batch_views, batches, dependencies, held, limited, put_under, successors
+from ayb_jobs.storage.queue import batch_views, batches, dependencies, held, limited, put_under, successors, unleasable
+from ayb_jobs.storage.queue.lanes import BY_INDEX
 from ayb_jobs.storage.throwaway import Databases
 from tests.storage.test_plans import LEASE, NOBODY, as_text
 
@@ -73,7 +74,9 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     held.LIST_HELD: (60_000, {"since_s": 0.0, "most": 20}),
     limit_keys.FIND_OLD_LIMIT_KEYS: (3000, {"keep": "1 hour", "limit_name": None, "limit_key": None, "limit": 1000}),
     limit_keys.DELETE_LIMIT_KEYS: (5000, {"names": ["few"] * 50, "keys": [f"key {number}" for number in range(50)]}),
-    limited.FIND_FIRST_LIMITED: (20_000, {"name": "few", "types": ["few"], "queues": ["default"], **FEW}),
+    limited.FIND_FIRST_LIMITED: (
+        20_000, {"name": "few", "types": ["few"], "queues": ["default"], "after": "key 5", **FEW, "limit": 1000},
+    ),
     put_under.PUT_UNDER: (500, {"ids": [NOBODY]}),
     put_under.FIND_KEPT_BESIDE: (500, {"ids": [NOBODY]}),
     put_under.FIND_RUNNING_BESIDE: (10_000, {"worker_id": "w"}),
@@ -98,6 +101,7 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     "SELECT ayb_jobs.ayb_jobs_enqueue('test', unique_key => 'k', on_conflict => 'replace')": (500, {}),
     "SELECT ayb_jobs.ayb_jobs_enqueue('test', depends_on => ARRAY[%(id)s::uuid])": (500, {"id": NOBODY}),
 }  # fmt: skip
+ASKED_BY_INDEX = {successors.FIND_STRANDED, limited.FIND_FIRST_LIMITED}
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["analyzed", "never analyzed"])
@@ -110,6 +114,8 @@ def million(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Co
         for text in FILL:
             conn.execute(text.encode())
         with conn.transaction():
+            limits.set_limit(conn, NewLimit(name="few", types=["few", "gone"], max_running=1), by="test")
+        with conn.transaction():
             limits.set_limit(conn, NewLimit(name="few", types=["few"], key_max_running=8, max_running=2000), by="test")
         if request.param:
             conn.execute("VACUUM ANALYZE")
@@ -119,7 +125,7 @@ def million(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Co
 def pages(conn: Connection, statement: str, values: Mapping[str, Any]) -> int:
     """Return how many pages a statement touches; what it changes is undone."""
     with conn.transaction(force_rollback=True):
-        conn.execute("SET LOCAL enable_seqscan = off" if statement == successors.FIND_STRANDED else "SELECT 1")
+        conn.execute(BY_INDEX if statement in ASKED_BY_INDEX else "SELECT 1")
         given = {name: as_text(value) for name, value in values.items()}
         lines = [row[0] for row in conn.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}".encode(), given)]
     print("\n".join(lines))
@@ -141,5 +147,22 @@ UNDER: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def test_a_look_under_a_limit_of_a_thousand_keys_reads_few_pages(million: Connection) -> None:
-    assert pages(million, limited.LEASE_LIMITED, UNDER) <= 60_000
+@pytest.mark.parametrize("after", ["", "key 5"])
+def test_a_look_under_a_limit_of_a_thousand_keys_reads_few_pages(million: Connection, after: str) -> None:
+    assert pages(million, limited.LEASE_LIMITED, {**UNDER, "after": after}) <= 60_000
+
+
+def test_trying_whether_jobs_can_be_leased_reads_few_pages(million: Connection) -> None:
+    """A block that runs tells no plan, so what it reads is counted by the server."""
+    rows = million.execute("SELECT id::text FROM _ayb_jobs WHERE limited_by = 'few' AND state = 'queued' LIMIT 100")
+    ids = [row[0] for row in rows]
+    before = sequential_scans(million)
+    assert unleasable.find_unleasable(million, ids, enough=100) == []
+    assert sequential_scans(million) == before
+
+
+def sequential_scans(conn: Connection) -> int:
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    row = conn.execute("SELECT pg_stat_get_numscans('_ayb_jobs'::regclass)").fetchone()
+    assert row is not None
+    return int(row[0])

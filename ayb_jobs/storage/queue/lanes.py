@@ -21,6 +21,8 @@ from ayb_jobs.storage.rows import one_row
 NO_FLOOR = ("-infinity", "00000000-0000-0000-0000-000000000000")
 # More than any limit: a lane's share of a batch, and the room of its queue, if nothing is known of them.
 ANY_NUMBER = 1_000_000
+# The planner knows nothing of the few that an index of their own holds, and would read the whole table.
+BY_INDEX = "SET LOCAL enable_seqscan = off"
 # The text of instants sorts as they do, in a zone without summer time, which the loops' connections are set to.
 BY_TURN = itemgetter(*map(LeasedJob._fields.index, ("priority", "run_at_text", "id")))
 

@@ -16,7 +16,16 @@ from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.storage.array_text import text_array
 from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.lanes import BY_TURN, CAREFUL_TEXT, NO_FLOOR, PLAIN_TEXT, Lane, turn_values, with_care
+from ayb_jobs.storage.queue.lanes import (
+    BY_INDEX,
+    BY_TURN,
+    CAREFUL_TEXT,
+    NO_FLOOR,
+    PLAIN_TEXT,
+    Lane,
+    turn_values,
+    with_care,
+)
 
 # The steps of `LEASE_BY_TURN`, but for jobs of limited types: those that it meets are put under their limits. They
 # count in the limit of the batch, so that one look never walks farther than another. A key that is too long is
@@ -331,18 +340,55 @@ def lease_limited(
     )
 
 
-# The first jobs that wait under a limit, as leasing meets them: of each key the first, then of each the next.
+# The first jobs that wait under a limit, as leasing meets them: of each key the first, then of each the next. The keys
+# are walked as `_ayb_job_lease_limited` walks them, and of each no more jobs are read than twice its share.
 FIND_FIRST_LIMITED = """
-    SELECT id::text
-    FROM (
-        SELECT job.id, job.limited_key,
-            row_number() OVER (PARTITION BY job.limited_key ORDER BY job.priority, job.run_at, job.id) AS rank
-        FROM _ayb_jobs AS job
-        WHERE job.state = 'queued' AND job.limited_by = %(name)s AND job.run_at <= now() AND job.priority > 4
-            AND job.type = ANY (%(types)s::text[]) AND job.queue = ANY (%(queues)s::text[])
-            AND job.id <> ALL (%(aside)s::uuid[])
-    ) AS waiting
-    ORDER BY rank, limited_key <= %(after)s, limited_key
+    WITH RECURSIVE keys (key, wrapped) AS (
+        (SELECT start.* FROM (
+            (SELECT job.limited_key AS key, false AS wrapped FROM _ayb_jobs AS job
+            WHERE job.state = 'queued' AND job.limited_by = %(name)s::text AND job.limited_key < %(after)s::text
+            ORDER BY job.limited_key DESC LIMIT 1)
+            UNION ALL
+            (SELECT job.limited_key, true FROM _ayb_jobs AS job
+            WHERE job.state = 'queued' AND job.limited_by = %(name)s::text AND job.limited_key >= %(after)s::text
+            ORDER BY job.limited_key DESC LIMIT 1)
+        ) AS start LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM keys CROSS JOIN LATERAL (
+            (SELECT job.limited_key, keys.wrapped FROM _ayb_jobs AS job
+            WHERE job.state = 'queued' AND job.limited_by = %(name)s::text AND job.limited_key < keys.key
+                AND job.limited_key >= CASE WHEN keys.wrapped THEN %(after)s::text ELSE '' END
+            ORDER BY job.limited_key DESC LIMIT 1)
+            UNION ALL
+            (SELECT job.limited_key, true FROM _ayb_jobs AS job
+            WHERE NOT keys.wrapped AND job.state = 'queued' AND job.limited_by = %(name)s::text
+                AND job.limited_key >= %(after)s::text
+            ORDER BY job.limited_key DESC LIMIT 1)
+            LIMIT 1
+        ) AS next
+    ), seen AS MATERIALIZED (
+        SELECT first.key, row_number() OVER () AS place FROM (SELECT keys.key FROM keys LIMIT 1000) AS first
+    ), share AS MATERIALIZED (
+        SELECT ceil(2.0 * %(limit)s / greatest(1, count(*)))::int AS each FROM seen
+    )
+    SELECT job.id::text
+    FROM seen CROSS JOIN share CROSS JOIN LATERAL (
+        SELECT first.id, row_number() OVER (ORDER BY first.priority, first.run_at, first.id) AS rank
+        FROM (
+            SELECT next.* FROM generate_series(5, 8) AS level (priority) CROSS JOIN LATERAL (
+                SELECT waiting.id, waiting.priority, waiting.run_at
+                FROM _ayb_jobs AS waiting
+                WHERE waiting.state = 'queued' AND waiting.limited_by = %(name)s::text AND waiting.limited_key = seen.key
+                    AND waiting.priority = level.priority AND waiting.run_at <= now()
+                    AND waiting.type = ANY (%(types)s::text[]) AND waiting.queue = ANY (%(queues)s::text[])
+                    AND waiting.id <> ALL (%(aside)s::uuid[])
+                ORDER BY waiting.run_at, waiting.id
+                LIMIT share.each
+            ) AS next
+            LIMIT share.each
+        ) AS first
+    ) AS job
+    ORDER BY job.rank, seen.place
     LIMIT %(limit)s
 """
 
@@ -357,7 +403,7 @@ def find_first_limited(
     aside: Sequence[str],
     limit: int,
 ) -> list[str]:
-    """Return the ids of up to `limit` due jobs that wait under a limit, those of the keys behind `after` first."""
+    """Return the ids of up to `limit` due jobs under a limit: of the keys that a look behind `after` meets first."""
     values = {
         "name": name,
         "types": list(types),
@@ -366,7 +412,9 @@ def find_first_limited(
         "aside": plain_array(aside),
         "limit": limit,
     }
-    return [row[0] for row in conn.execute(FIND_FIRST_LIMITED, values, prepare=False)]
+    with conn.transaction():
+        conn.execute(BY_INDEX)
+        return [row[0] for row in conn.execute(FIND_FIRST_LIMITED, values, prepare=False)]
 
 
 FIND_LIMITS_OF = """

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.lanes import BY_INDEX
 from ayb_jobs.storage.rows import one_row
 
 AFTER_THE_CANCELED = "timestamptz '9999-12-31 00:00:00+00'"
@@ -53,8 +54,6 @@ def free_successors(conn: Connection, schedule_ids: Iterable[str | None]) -> int
     return int(one_row(conn.execute(FREE_SUCCESSORS, {"schedule_ids": ids}))[0])
 
 
-# The planner knows nothing of the few that an index of their own holds, and would read the whole table.
-BY_INDEX = "SET LOCAL enable_seqscan = off"
 # If the schedule is gone, what runs of it is known by its type alone.
 IS_STRANDED = f"""
             {IS_SUCCESSOR}

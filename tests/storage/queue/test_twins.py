@@ -160,6 +160,20 @@ def test_jobs_are_put_under_their_limits_alike() -> None:
     assert words(met["put_under"].replace(moved, "")) == words(given["answer"].replace(raised, "job.priority + 4"))
 
 
+def test_the_first_jobs_under_a_limit_are_looked_for_in_the_order_in_which_leasing_meets_them() -> None:
+    leases, finds = body("_ayb_job_lease_limited"), limited.FIND_FIRST_LIMITED
+    for given, name in (("%(name)s::text", "p_name"), ("%(after)s::text", "p_after")):
+        finds = finds.replace(given, name)
+    assert words(walk_of_keys(finds)) == words(walk_of_keys(leases))
+
+
+def walk_of_keys(text: str) -> str:
+    """Return how a statement walks the keys of a limit."""
+    return text[
+        text.index("WITH RECURSIVE keys") : text.index(", open AS") if ", open AS" in text else text.index(", share AS")
+    ]
+
+
 def test_workers_put_jobs_under_their_limits_as_daemons_do() -> None:
     ours = body("_ayb_job_put_under").replace("p_ids", "%(ids)s::uuid[]")
     assert words(ours) == words(put_under.PUT_UNDER)
