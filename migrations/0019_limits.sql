@@ -56,6 +56,9 @@ ALTER TABLE _ayb_jobs
 -- Whether a job is limited at all stands first: each change of each job asks.
 CREATE INDEX idx_ayb_jobs_limited ON _ayb_jobs (limited_by, limited_key, priority, run_at, id)
     WHERE limited_by IS NOT NULL AND state = 'queued';
+-- What waits under a limit that has lost its type. It is looked for as long as the limit stands, beside any number. The
+-- type stands first, so that this index serves nothing that asks for a limit alone.
+CREATE INDEX idx_ayb_jobs_limited_types ON _ayb_jobs (type, limited_by) WHERE limited_by IS NOT NULL AND state = 'queued';
 CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, execution_id)
     WHERE limited_by IS NOT NULL AND state = 'running';
 

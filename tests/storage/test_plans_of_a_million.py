@@ -81,6 +81,7 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     put_under.FIND_KEPT_BESIDE: (500, {"ids": [NOBODY]}),
     put_under.FIND_RUNNING_BESIDE: (10_000, {"worker_id": "w"}),
     put_under.FIND_REMOVED: (3000, {"names": ["few"], **FEW}),
+    put_under.FIND_LEFT: (500, FEW),
     put_under.FREE_REMOVED: (500, {"ids": [NOBODY]}),
     batches.FIND_BATCHES_OF: (500, {"jobs": [NOBODY]}),
     batches.LOCK_BATCHES: (500, {"ids": SOME, "patience": "1s"}),
@@ -101,7 +102,7 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     "SELECT ayb_jobs.ayb_jobs_enqueue('test', unique_key => 'k', on_conflict => 'replace')": (500, {}),
     "SELECT ayb_jobs.ayb_jobs_enqueue('test', depends_on => ARRAY[%(id)s::uuid])": (500, {"id": NOBODY}),
 }  # fmt: skip
-ASKED_BY_INDEX = {successors.FIND_STRANDED, limited.FIND_FIRST_LIMITED}
+ASKED_BY_INDEX = {successors.FIND_STRANDED, limited.FIND_FIRST_LIMITED, put_under.FIND_LEFT}
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["analyzed", "never analyzed"])
