@@ -97,7 +97,7 @@ BEGIN
                     ) AS refusal JOIN TABLES._ayb_jobs AS job ON job.id = refusal.job_id
                     WHERE job.state = 'queued' AND job.run_at <= now() AND job.type = ANY (ayb_jobs_lease.types)
                         AND job.queue = ANY (ayb_jobs_lease.queues)
-                    ORDER BY refusal.retry_at
+                    ORDER BY random()  -- those for which there is no place keep none from it
                     LIMIT 16);
             END IF;
 

@@ -167,3 +167,18 @@ def test_a_payload_that_cannot_be_written_hides_no_other_though_a_trigger_keeps_
     told = told_by(conn)
     assert [job.id for job in lease(conn)] == [good]
     assert told == [f"job {bomb} was not settled: no"]
+
+
+def test_refused_jobs_that_have_no_place_keep_no_other_from_being_tried_again(conn: Connection) -> None:
+    set_limit(conn)
+    judge(conn, "RETURN NULL")
+    make_many_bad(conn, priority=6, limited_by="few", limited_key="", many=40)
+    beside = make_bad(conn, type="other")
+    lease(conn, "test", "other")
+    assert conn.execute("SELECT FROM _ayb_job_refusals").rowcount == 41
+    conn.execute("DROP TRIGGER judge ON _ayb_jobs")
+    set_limit(conn, max_running=0)
+    end_wait(conn)
+    conn.execute("UPDATE _ayb_job_refusals SET retry_at = now() - interval '1 minute' WHERE job_id <> %s", (beside,))
+    leased = [job.id for _ in range(60) for job in lease(conn, "test", "other")]
+    assert leased == [beside]
