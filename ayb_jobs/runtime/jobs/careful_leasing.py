@@ -114,7 +114,9 @@ class CarefulLeasing:
         with self._database.connection() as conn:
             most = max(limit, FOUND_AT_ONCE)
             ids = find_due(conn, lanes=lanes, types=self.leasing.types, limit=most, aside=self.aside())
-            refused = find_unleasable(conn, ids, enough=limit)
+            refused = find_unleasable(
+                conn, ids, worker_id=self.leasing.worker_id, lease_s=self.leasing.lease_s, enough=limit
+            )
         self._aside.put_all(refused)
         unleasable = {each.job_id for each in refused}
         return [job_id for job_id in ids if job_id not in unleasable][:limit]

@@ -213,7 +213,9 @@ class LimitedLook:
         """Set aside which of the first jobs under a limit the database refuses; tell whether there are any."""
         with self._database.connection() as conn:
             ids = self._find_first(conn, name, queues, FOUND_AT_ONCE)
-            refused = find_unleasable(conn, ids, enough=len(ids))
+            refused = find_unleasable(
+                conn, ids, worker_id=self.leasing.worker_id, lease_s=self.leasing.lease_s, enough=len(ids)
+            )
         self._refused.put_all(refused)
         return bool(refused)
 

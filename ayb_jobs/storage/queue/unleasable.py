@@ -12,8 +12,11 @@ from ayb_jobs.storage.faults import RowUnchanged, may_pass, was_refused
 from ayb_jobs.storage.rows import one_row
 
 # A block takes no values and returns none, so both pass through settings, which end with the transaction.
-GIVE_JOBS = "SELECT set_config('ayb_jobs.tried', %(ids)s, true), set_config('ayb_jobs.enough', %(enough)s::text, true)"
-# Each job is leased by itself, as far as a trigger can tell, and that is undone.
+GIVE_JOBS = """
+    SELECT set_config('ayb_jobs.tried', %(ids)s, true), set_config('ayb_jobs.enough', %(enough)s::text, true),
+        set_config('ayb_jobs.tries', %(worker_id)s, true), set_config('ayb_jobs.lease_s', %(lease_s)s::text, true)
+"""
+# Each job is leased by itself, by the same daemon and for as long, as far as a trigger can tell, and that is undone.
 TRY_JOBS = """
     DO $$
     DECLARE
@@ -28,7 +31,9 @@ TRY_JOBS = """
                 CONTINUE WHEN NOT FOUND;
                 UPDATE _ayb_jobs
                 SET state = 'running', attempts = least(greatest(attempts, 0), 2147483646) + 1,
-                    lease_id = gen_random_uuid(), lease_until = now() + interval '1 minute', worker_id = '',
+                    lease_id = gen_random_uuid(),
+                    lease_until = now() + current_setting('ayb_jobs.lease_s')::float8 * interval '1 second',
+                    worker_id = current_setting('ayb_jobs.tries'),
                     execution_id = nextval('_ayb_job_execution_ids'),
                     progress = NULL, last_run_at = now(), updated_at = now(),
                     unique_key = CASE WHEN unique_waiting THEN NULL ELSE unique_key END
@@ -61,8 +66,10 @@ class Unleasable(NamedTuple):
     error: Exception
 
 
-def find_unleasable(conn: Connection, ids: Sequence[str], *, enough: int) -> list[Unleasable]:
-    """Return those of these queued jobs that cannot be leased, tried in their order until `enough` can be.
+def find_unleasable(
+    conn: Connection, ids: Sequence[str], *, worker_id: str, lease_s: float, enough: int
+) -> list[Unleasable]:
+    """Return those of these queued jobs that this daemon cannot lease, tried in their order until `enough` can be.
 
     Nothing is changed. What may pass by itself is not told, nor what is refused at the end of a transaction only. If a
     trigger raises what no block catches, none is told.
@@ -71,7 +78,9 @@ def find_unleasable(conn: Connection, ids: Sequence[str], *, enough: int) -> lis
         return []
     try:
         with conn.transaction():
-            conn.execute(GIVE_JOBS, {"ids": plain_array(ids), "enough": enough})
+            conn.execute(
+                GIVE_JOBS, {"ids": plain_array(ids), "enough": enough, "worker_id": worker_id, "lease_s": lease_s}
+            )
             conn.execute(TRY_JOBS)
             rows = one_row(conn.execute(GET_REFUSED))[0]
     except psycopg.Error as error:
