@@ -384,21 +384,26 @@ BEGIN
                 WHERE name = ANY (ARRAY(
                     SELECT limited_types.name FROM due JOIN limited_types ON limited_types.type = due.type
                     WHERE due.state = 'running'))
+            ), put_under AS (
+                UPDATE TABLES._ayb_jobs AS job
+                SET priority = CASE WHEN job.priority > 4 THEN job.priority ELSE job.priority + 4 END, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
+                FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
+                    SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
+                    FROM (
+                        SELECT coalesce(
+                            keyed.limit_key,
+                            CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
+                                THEN keyed.payload ->> limited_types.key_field END,
+                            '') AS long
+                        FROM TABLES._ayb_jobs AS keyed WHERE keyed.id = due.id
+                    ) AS given
+                ) AS key
+                WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
+                RETURNING job.id, job.limited_by
             )
-            UPDATE TABLES._ayb_jobs AS job
-            SET priority = CASE WHEN job.priority > 4 THEN job.priority ELSE job.priority + 4 END, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
-            FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
-                SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
-                FROM (
-                    SELECT coalesce(
-                        keyed.limit_key,
-                        CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
-                            THEN keyed.payload ->> limited_types.key_field END,
-                        '') AS long
-                    FROM TABLES._ayb_jobs AS keyed WHERE keyed.id = due.id
-                ) AS given
-            ) AS key
-            WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
+            SELECT due.id::text
+            FROM due JOIN limited_types ON limited_types.type = due.type
+            WHERE NOT EXISTS (SELECT FROM put_under WHERE put_under.id = due.id AND put_under.limited_by = limited_types.name)
         $body$
     $create$, 'TABLES.', tables || '.');
 END

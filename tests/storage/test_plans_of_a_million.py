@@ -78,7 +78,6 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
         20_000, {"name": "few", "types": ["few"], "queues": ["default"], "after": "key 5", **FEW, "limit": 1000},
     ),
     put_under.PUT_UNDER: (500, {"ids": [NOBODY]}),
-    put_under.FIND_KEPT_BESIDE: (500, {"ids": [NOBODY]}),
     put_under.FIND_RUNNING_BESIDE: (10_000, {"worker_id": "w"}),
     put_under.FIND_REMOVED: (3000, {"names": ["few"], **FEW}),
     put_under.FIND_LEFT: (500, FEW),

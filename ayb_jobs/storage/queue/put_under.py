@@ -34,30 +34,26 @@ PUT_UNDER = """
         WHERE name = ANY (ARRAY(
             SELECT limited_types.name FROM due JOIN limited_types ON limited_types.type = due.type
             WHERE due.state = 'running'))
+    ), put_under AS (
+        UPDATE _ayb_jobs AS job
+        SET priority = CASE WHEN job.priority > 4 THEN job.priority ELSE job.priority + 4 END, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
+        FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
+            SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
+            FROM (
+                SELECT coalesce(
+                    keyed.limit_key,
+                    CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
+                        THEN keyed.payload ->> limited_types.key_field END,
+                    '') AS long
+                FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
+            ) AS given
+        ) AS key
+        WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
+        RETURNING job.id, job.limited_by
     )
-    UPDATE _ayb_jobs AS job
-    SET priority = CASE WHEN job.priority > 4 THEN job.priority ELSE job.priority + 4 END, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
-    FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
-        SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
-        FROM (
-            SELECT coalesce(
-                keyed.limit_key,
-                CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
-                    THEN keyed.payload ->> limited_types.key_field END,
-                '') AS long
-            FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
-        ) AS given
-    ) AS key
-    WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
-"""
-
-
-FIND_KEPT_BESIDE = """
-    SELECT job.id::text
-    FROM _ayb_jobs AS job JOIN _ayb_job_limits AS limits ON job.type = ANY (limits.types)
-    WHERE job.id = ANY (%(ids)s::uuid[]) AND job.state IN ('queued', 'running')
-        AND (job.priority <= 4 OR job.limited_by IS DISTINCT FROM limits.name)
-    FOR NO KEY UPDATE OF job, limits SKIP LOCKED
+    SELECT due.id::text
+    FROM due JOIN limited_types ON limited_types.type = due.type
+    WHERE NOT EXISTS (SELECT FROM put_under WHERE put_under.id = due.id AND put_under.limited_by = limited_types.name)
 """
 
 
@@ -66,9 +62,7 @@ def put_under(conn: Connection, ids: Sequence[str]) -> list[str]:
 
     Return the ids of those that a trigger kept where they are.
     """
-    values = {"ids": plain_array(ids)}
-    conn.execute(PUT_UNDER, values, prepare=False)
-    return [row[0] for row in conn.execute(FIND_KEPT_BESIDE, values, prepare=False)]
+    return [row[0] for row in conn.execute(PUT_UNDER, {"ids": plain_array(ids)}, prepare=False)]
 
 
 # Limits are looked at once, and not for each job of another type.
