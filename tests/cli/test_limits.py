@@ -6,8 +6,8 @@ import pytest
 
 from ayb_jobs import NewJob, enqueue
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.beside_limits import lease_beside_limits
 from ayb_jobs.storage.queue.lanes import Lane
-from ayb_jobs.storage.queue.limited import lease_beside_limits
 from ayb_jobs.storage.queue.put_under import find_removed, free_removed
 from tests.cli.conftest import Cli
 

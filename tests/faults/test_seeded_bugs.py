@@ -52,7 +52,7 @@ def bug(
 
 
 # Limits are in force in every run.
-LEASING = "storage/queue/limited.py"
+LEASING = "storage/queue/beside_limits.py"
 LEASES = "storage/queue/leases.py"
 SETTLING = "storage/queue/settling.py"
 RECOVERY = "storage/queue/recovery.py"

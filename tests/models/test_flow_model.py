@@ -29,10 +29,11 @@ from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.model.unique import OnConflict, Scope
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits, pauses
+from ayb_jobs.storage.queue.beside_limits import lease_beside_limits
 from ayb_jobs.storage.queue.dependencies import find_ripe_edges, resolve
 from ayb_jobs.storage.queue.jobs import retry_job
 from ayb_jobs.storage.queue.lanes import Lane
-from ayb_jobs.storage.queue.limited import find_waiting_limits, lease_beside_limits, lease_limited
+from ayb_jobs.storage.queue.limited import find_waiting_limits, lease_limited
 from ayb_jobs.storage.queue.put_under import find_removed, find_running_beside, free_removed, put_under
 from tests.models.test_queue_model import thoroughness
 

@@ -20,8 +20,9 @@ from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits, pausable, pauses
 from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.queue.beside_limits import lease_beside_limits
 from ayb_jobs.storage.queue.lanes import Lane
-from ayb_jobs.storage.queue.limited import Limited, lease_beside_limits, lease_limited
+from ayb_jobs.storage.queue.limited import Limited, lease_limited
 from tests.eventually import eventually
 from tests.factories import make_job
 from tests.running import running

@@ -11,7 +11,16 @@ from psycopg import sql
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import lifelines
-from ayb_jobs.storage.queue import batches, dependencies, leases, leasing, limited, recovery, settling, turns
+from ayb_jobs.storage.queue import (
+    batches,
+    beside_limits,
+    dependencies,
+    leases,
+    leasing,
+    recovery,
+    settling,
+    turns,
+)
 from ayb_jobs.storage.queue.lanes import NO_FLOOR
 from ayb_jobs.storage.throwaway import Databases
 
@@ -158,7 +167,7 @@ READS_ALL = "Seq Scan on _ayb_jobs"
 @MODES
 @pytest.mark.parametrize(
     "statement",
-    [leasing.LEASE_JOBS, turns.LEASE_BY_TURN, limited.LEASE_BESIDE_LIMITS],
+    [leasing.LEASE_JOBS, turns.LEASE_BY_TURN, beside_limits.LEASE_BESIDE_LIMITS],
     ids=["all", "by turn", "beside limits"],
 )
 def test_leasing_walks_the_ready_index_and_sorts_nothing_on_the_way(

@@ -11,7 +11,17 @@ from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import limit_keys, limits, pausable, pauses, under_limit
-from ayb_jobs.storage.queue import batch_views, batches, dependencies, held, limited, put_under, successors, unleasable
+from ayb_jobs.storage.queue import (
+    batch_views,
+    batches,
+    beside_limits,
+    dependencies,
+    held,
+    limited,
+    put_under,
+    successors,
+    unleasable,
+)
 from ayb_jobs.storage.queue.lanes import BY_INDEX
 from ayb_jobs.storage.throwaway import Databases
 from tests.storage.test_plans import LEASE, NOBODY, as_text
@@ -58,7 +68,7 @@ STATEMENTS: Mapping[LiteralString, tuple[int, Mapping[str, Any]]] = {
     batches.CLOSE_BATCHES: (30_000, {"ids": SOME}),
     batch_views.LIST_BATCHES: (30_000, {"only": None, "before": None, "state": None, "limit": 50, "most": 100_000}),
     dependencies.FIND_RIPE_EDGES: (10_000, {"after_child": NOBODY, "after_parent": NOBODY, "limit": 1000}),
-    limited.LEASE_BESIDE_LIMITS: (20_000, LEASE),
+    beside_limits.LEASE_BESIDE_LIMITS: (20_000, LEASE),
     limited.FIND_WAITING_LIMITS: (3000, {"idle": ["few"]}),  # it counts what runs, up to the limit's 2,000
     successors.FIND_STRANDED: (500, FEW),
     limits.LIST_KEYS: (60_000, {"name": "few", "most": 20, "counted": 1000}),

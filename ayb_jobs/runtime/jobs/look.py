@@ -26,9 +26,9 @@ from ayb_jobs.runtime.narrowing import Patience
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.limits import watch_limits
+from ayb_jobs.storage.queue.beside_limits import Beside, lease_beside_limits
 from ayb_jobs.storage.queue.lanes import Lane, instant_ago
 from ayb_jobs.storage.queue.leasing import lease_jobs
-from ayb_jobs.storage.queue.limited import Beside, lease_beside_limits
 
 BATCH = 500
 # About as long as a thread takes to wake up.

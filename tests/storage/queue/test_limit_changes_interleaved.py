@@ -14,9 +14,9 @@ from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.arrays import plain_array
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.queue.beside_limits import lease_beside_limits
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leasing import lease_jobs
-from ayb_jobs.storage.queue.limited import lease_beside_limits
 from ayb_jobs.storage.queue.put_under import PUT_UNDER
 from ayb_jobs.storage.rows import one_row
 from tests.factories import make_job

@@ -20,7 +20,8 @@ from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits, pauses
 from ayb_jobs.storage.fleet.limits_of_file import follow_file
-from ayb_jobs.storage.queue.limited import lease_beside_limits, lease_limited
+from ayb_jobs.storage.queue.beside_limits import lease_beside_limits
+from ayb_jobs.storage.queue.limited import lease_limited
 from ayb_jobs.storage.queue.settling import settle_jobs
 from ayb_jobs.storage.rows import one_row
 from tests.recovering import recover

@@ -19,14 +19,10 @@ from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet import limits
 from ayb_jobs.storage.fleet.limit_keys import LimitKey, delete_limit_keys, find_old_limit_keys
+from ayb_jobs.storage.queue.beside_limits import lease_beside_limits
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.lateness import find_longest
-from ayb_jobs.storage.queue.limited import (
-    Limited,
-    find_waiting_limits,
-    lease_beside_limits,
-    lease_limited,
-)
+from ayb_jobs.storage.queue.limited import Limited, find_waiting_limits, lease_limited
 from ayb_jobs.storage.queue.put_under import find_removed, free_removed, put_under
 from tests.eventually import eventually
 from tests.factories import make_job, payload_bomb

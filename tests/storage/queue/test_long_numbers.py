@@ -12,9 +12,10 @@ from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.payload import decode_payload
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.queue.beside_limits import lease_beside_limits
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leasing import lease_jobs
-from ayb_jobs.storage.queue.limited import lease_beside_limits, lease_limited
+from ayb_jobs.storage.queue.limited import lease_limited
 from tests import sql_workers
 from tests.eventually import eventually
 from tests.factories import make_job, payload_bomb

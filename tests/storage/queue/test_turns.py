@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect
+from ayb_jobs.storage.queue.beside_limits import lease_beside_limits
 from ayb_jobs.storage.queue.lanes import Lane, turn_values
 from ayb_jobs.storage.queue.leasing import lease_jobs
-from ayb_jobs.storage.queue.limited import lease_beside_limits
 from ayb_jobs.storage.queue.turns import LEASE_BY_TURN
 
 QUEUES = [f"queue {number}" for number in range(12)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ayb_jobs.storage.fleet import unclaimable, waits
 from ayb_jobs.storage.migrations import shipped_migrations
 from ayb_jobs.storage.queue import (
+    beside_limits,
     browsing,
     canceling,
     lanes,
@@ -143,7 +144,7 @@ def walk_of(step: str) -> str:
 
 
 def test_leasing_beside_limits_walks_and_leases_as_leasing_by_turn_does() -> None:
-    beside, turn = steps(limited.LEASE_BESIDE_LIMITS), steps(turns.LEASE_BY_TURN)
+    beside, turn = steps(beside_limits.LEASE_BESIDE_LIMITS), steps(turns.LEASE_BY_TURN)
     for step in ("batch", "open_types", "lane", "counted", "turn"):
         assert words(beside[step]) == words(turn[step])
     for step in ("met", "due"):
@@ -153,7 +154,7 @@ def test_leasing_beside_limits_walks_and_leases_as_leasing_by_turn_does() -> Non
 
 
 def test_jobs_are_put_under_their_limits_alike() -> None:
-    met, given = steps(limited.LEASE_BESIDE_LIMITS), steps(put_under.PUT_UNDER)
+    met, given = steps(beside_limits.LEASE_BESIDE_LIMITS), steps(put_under.PUT_UNDER)
     assert words(met["limited_types"]) == words(given["limited_types"])
     moved = "RETURNING CASE WHEN job.priority > 4 THEN job.id END AS id"
     raised = "CASE WHEN job.priority > 4 THEN job.priority ELSE job.priority + 4 END"
@@ -221,7 +222,7 @@ def test_the_careful_statements_differ_in_how_the_payload_is_written() -> None:
     for plain, careful in (
         (leasing.LEASE_JOBS, leasing.LEASE_JOBS_WITH_CARE),
         (turns.LEASE_BY_TURN, turns.LEASE_BY_TURN_WITH_CARE),
-        (limited.LEASE_BESIDE_LIMITS, limited.LEASE_BESIDE_LIMITS_WITH_CARE),
+        (beside_limits.LEASE_BESIDE_LIMITS, beside_limits.LEASE_BESIDE_LIMITS_WITH_CARE),
     ):
         assert plain != careful
         assert careful.replace(lanes.CAREFUL_TEXT, lanes.PLAIN_TEXT) == plain
