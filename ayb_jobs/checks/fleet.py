@@ -89,7 +89,7 @@ def stuck_handlers(fleet: Sequence[HeardDaemon]) -> Finding | None:
     found = [daemon for daemon in looked_at if daemon.stuck_slots]
     if not found:
         return None
-    held, slots = (sum(getattr(each, name) for each in found) for name in ("stuck_slots", "slots"))
+    held, slots = sum(each.stuck_slots for each in found), sum(each.slots for each in found)
     many = "the daemon" if len(looked_at) == 1 else f"{len(found):,} of {len(looked_at):,} daemons"
     by = "a handler that was told to stop and did not" if held == 1 else "handlers that were told to stop and did not"
     none_left = held >= sum(daemon.slots for daemon in looked_at)

@@ -42,13 +42,14 @@ def refused(fleet: Sequence[HeardDaemon], *, ended: int) -> Finding | None:
     if any(NO_ROOM in error for rows in tables.values() for error in rows.values()):
         return disk_full(f"it refuses {_what(tables)}")
     endings = tables.get(ENDINGS, {})
+    error = next(iter((endings or next(iter(tables.values()))).values()))
     nothing_ends = len(endings) >= MANY and not ended
     fact = f"{'no job ends: ' if nothing_ends else ''}the database refuses {_what(tables)}"
     return Finding(
         name="rows.refused",
         severity=Severity.FAILING if nothing_ends else Severity.WARNING,
         fact=fact,
-        named=f"{fact}: {one_line(first_line(next(iter((endings or next(iter(tables.values()))).values()))))}",
+        named=f"{fact}: {one_line(first_line(error))}",
         meaning="A daemon keeps what it has to write, and tries again after a minute at most. "
         "A job whose ending is not stored goes on counting as running.",
         remedy="See to what the database says, such as a trigger, a right or a full disk; "
