@@ -13,11 +13,11 @@ from ayb_jobs.storage.queue.lanes import (
     turn_values,
     with_care,
 )
+from ayb_jobs.storage.queue.put_under import KEY_OF_DUE
 
 # The steps of `LEASE_BY_TURN`, but for jobs of limited types: those that it meets are put under their limits. They
-# count in the limit of the batch, so that one look never walks farther than another. A key that is too long is
-# hashed. A list or an object is none: its text may be a gigabyte, though it is stored in a page.
-LEASE_BESIDE_LIMITS = """
+# count in the limit of the batch, so that one look never walks farther than another.
+LEASE_BESIDE_LIMITS = f"""
     WITH batch AS MATERIALIZED (
         SELECT substring(uuid_send(gen_random_uuid()) FROM 1 FOR 10) AS random
     ), limited_types AS MATERIALIZED (
@@ -104,15 +104,7 @@ LEASE_BESIDE_LIMITS = """
         UPDATE _ayb_jobs AS job
         SET priority = job.priority + 4, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
         FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
-            SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
-            FROM (
-                SELECT coalesce(
-                keyed.limit_key,
-                CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
-                    THEN keyed.payload ->> limited_types.key_field END,
-                '') AS long
-                FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
-            ) AS given
+            {KEY_OF_DUE}
         ) AS key
         WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
         RETURNING CASE WHEN job.priority > 4 THEN job.id END AS id

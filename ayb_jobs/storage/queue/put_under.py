@@ -9,11 +9,24 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.lanes import BY_INDEX
 from ayb_jobs.storage.rows import one_row
 
+# The key of a job `due` under the limit of its type. One that is too long is hashed. A list or an object is none: its
+# text may be a gigabyte, though it is stored in a page.
+KEY_OF_DUE = """
+            SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
+            FROM (
+                SELECT coalesce(
+                    keyed.limit_key,
+                    CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
+                        THEN keyed.payload ->> limited_types.key_field END,
+                    '') AS long
+                FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
+            ) AS given
+"""
 # The step `put_under` of `LEASE_BESIDE_LIMITS`, for jobs that are known already. What runs of a type when it becomes
 # limited counts as well, also if it came under another limit before: it has an old number, so the limit's mark goes
 # back with it, behind the limit's lock. That is taken first, and without a wait: whoever waits with a job's row locked
 # keeps it from being settled.
-PUT_UNDER = """
+PUT_UNDER = f"""
     WITH limited_types AS MATERIALIZED (
         SELECT type, limits.name, limits.key_field
         FROM _ayb_job_limits AS limits CROSS JOIN unnest(limits.types) AS type
@@ -38,15 +51,7 @@ PUT_UNDER = """
         UPDATE _ayb_jobs AS job
         SET priority = CASE WHEN job.priority > 4 THEN job.priority ELSE job.priority + 4 END, limited_by = limited_types.name, limited_key = key.short, updated_at = now()
         FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
-            SELECT CASE WHEN length(long) <= 200 THEN long ELSE encode(sha256(convert_to(long, 'UTF8')), 'hex') END AS short
-            FROM (
-                SELECT coalesce(
-                    keyed.limit_key,
-                    CASE WHEN jsonb_typeof(keyed.payload -> limited_types.key_field) NOT IN ('array', 'object')
-                        THEN keyed.payload ->> limited_types.key_field END,
-                    '') AS long
-                FROM _ayb_jobs AS keyed WHERE keyed.id = due.id
-            ) AS given
+            {KEY_OF_DUE}
         ) AS key
         WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
         RETURNING job.id, job.limited_by

@@ -25,12 +25,9 @@ IS_SUCCESSOR = f"""
                 WHERE earlier.schedule_id = successor.schedule_id AND earlier.state = 'running'
             )
 """
-# Rows that somebody has locked are passed over: the scheduler finds them later.
-FREE_SUCCESSORS = f"""
-    WITH found AS MATERIALIZED (
-        SELECT successor.id
-        FROM _ayb_jobs AS successor
-        WHERE successor.schedule_id = ANY (%(schedule_ids)s::uuid[]) AND {IS_SUCCESSOR}
+# What follows the jobs `successor` that are to start. Rows that somebody has locked are passed over: the scheduler finds
+# them later.
+FREE_THEM = f"""
         ORDER BY successor.id
         FOR NO KEY UPDATE OF successor SKIP LOCKED
     ), freed AS (
@@ -43,6 +40,13 @@ FREE_SUCCESSORS = f"""
     SELECT count(*), CASE WHEN {MAY_NOTIFY} AND count(*) > 0 THEN pg_notify('ayb_jobs', '')::text END
     FROM freed
     WHERE run_at < {AFTER_THE_CANCELED}
+"""
+FREE_SUCCESSORS = f"""
+    WITH found AS MATERIALIZED (
+        SELECT successor.id
+        FROM _ayb_jobs AS successor
+        WHERE successor.schedule_id = ANY (%(schedule_ids)s::uuid[]) AND {IS_SUCCESSOR}
+        {FREE_THEM}
 """
 
 
@@ -86,18 +90,7 @@ FREE_STRANDED = f"""
         SELECT successor.id
         FROM _ayb_jobs AS successor
         WHERE successor.id = ANY (%(ids)s::uuid[]) AND {IS_STRANDED}
-        ORDER BY successor.id
-        FOR NO KEY UPDATE OF successor SKIP LOCKED
-    ), freed AS (
-        UPDATE _ayb_jobs AS job
-        SET run_at = greatest(now(), job.scheduled_for), updated_at = now()
-        FROM found
-        WHERE job.id = found.id
-        RETURNING job.id, job.run_at
-    )
-    SELECT count(*), CASE WHEN {MAY_NOTIFY} AND count(*) > 0 THEN pg_notify('ayb_jobs', '')::text END
-    FROM freed
-    WHERE run_at < {AFTER_THE_CANCELED}
+        {FREE_THEM}
 """
 
 
