@@ -25,8 +25,8 @@ IS_SUCCESSOR = f"""
                 WHERE earlier.schedule_id = successor.schedule_id AND earlier.state = 'running'
             )
 """
-# What follows the jobs `successor` that are to start. Rows that somebody has locked are passed over: the scheduler finds
-# them later.
+# What follows the jobs `successor` that are to start. Rows that somebody has locked are passed over: the scheduler
+# finds them later.
 FREE_THEM = f"""
         ORDER BY successor.id
         FOR NO KEY UPDATE OF successor SKIP LOCKED
