@@ -24,7 +24,8 @@ class ApiToken(Section):
     token_file: str = setting("", "A file that holds the token.")
     scope: Literal["read", "operate", "admin"] = setting(
         "read",
-        "What it allows. `read`: look. `operate`: also enqueue, retry, cancel, trigger. `admin`: also change schedules.",
+        "What it allows. `read`: look. `operate`: also act on jobs, batches, pauses and limits. `admin`: also change"
+        " schedules and drain daemons.",
     )
 
     def contradictions(self) -> Iterator[Fault]:

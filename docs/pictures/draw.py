@@ -22,7 +22,7 @@ ROOT = HERE.parents[1]
 AYB_JOBS = Path(sys.executable).parent / "ayb-jobs"
 COLUMNS = 108
 PATIENCE_S = 60
-JOB_TYPE = "stale_session_cleanup"
+JOB_TYPE = "expired_auth_cleanup"
 
 
 def main() -> None:
