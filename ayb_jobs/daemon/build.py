@@ -270,7 +270,7 @@ def build(
         Loop(name, chore.tick, emit, bell=chore.bell, first_after_s=ALERT_AFTER_S) for name, chore in alerting.items()
     ]
     if (event_loop := executors.event_loop) is not None:
-        watch = LoopWatch(running=event_loop.running, step=event_loop.step, emit=emit)
+        watch = LoopWatch(is_at_work=event_loop.is_at_work, step=event_loop.step, emit=emit)
         loops.append(Loop("event loop watch", watch.tick, emit, bell=bells.loop_watch))
     scheduler: Scheduler | None = None
     if jobs.scheduler_enabled:

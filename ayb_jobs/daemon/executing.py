@@ -79,8 +79,9 @@ class Executors:
 
     @property
     def buffers(self) -> Sequence[Buffer]:
-        """What feeds the slots."""
-        return [places.buffer for places in self._places]
+        """What feeds the slots and the event loop."""
+        loops = [] if self.event_loop is None else [self.event_loop]
+        return [places.buffer for places in self._places] + [loop.buffer for loop in loops]
 
     @property
     def _places(self) -> "Sequence[Places]":
@@ -97,8 +98,6 @@ class Executors:
         """Begin no more handlers."""
         for buffer in self.buffers:
             buffer.close()
-        if self.event_loop is not None:
-            self.event_loop.close()
 
     def running(self) -> int:
         """Return how many handlers run."""
@@ -148,7 +147,13 @@ def build_executors(around: Surroundings) -> Executors:
     if types["async"]:
         backlog = Backlog(around.ring)
         event_loop = make_event_loop(around, backlog)
-        wanted.append(Wanted(types["async"], event_loop.room, event_loop.put, backlog))
+        room = Room(
+            buffer=event_loop.buffer,
+            in_flight=around.in_flight,
+            concurrency=around.config.jobs.async_concurrency,
+            mean_run_s=event_loop.mean_run_s,
+        )
+        wanted.append(Wanted(types["async"], room.jobs, event_loop.put, backlog))
     return Executors(
         threads=threads,
         isolated=isolated,

@@ -1,16 +1,15 @@
 """Runs asynchronous handlers: one thread with one event loop, on which each attempt is a task."""
 
 import asyncio
+import math
 import os
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from functools import partial
-from types import FrameType
 from typing import Any
 
 from ayb_jobs import failpoints
@@ -22,9 +21,10 @@ from ayb_jobs.handlers.context import JobContext, StopReason
 from ayb_jobs.handlers.job_type import JobType
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.results import as_result
-from ayb_jobs.runtime.executors.loop_watch import Step, TimedSelector
+from ayb_jobs.runtime.executors.loop_watch import Step, TimedSelector, place_of
 from ayb_jobs.runtime.executors.threads import end_process
 from ayb_jobs.runtime.jobs.attempts import Attempts, readable, unknown
+from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import Held
 from ayb_jobs.runtime.jobs.payloads import Payloads
 from ayb_jobs.runtime.jobs.survival import Survival
@@ -40,13 +40,16 @@ TELL_S = 0.005
 CLOSE_S = 2.0
 # A loop that ran for so long since its last failure does not fail again and again.
 QUIET_S = 2.0
+# How much of the newest run counts in the average.
+NEWEST = 0.1
 
 
 class EventLoop:
     """Runs up to `concurrency` asynchronous attempts at once.
 
-    `on_room` is called soon after an attempt has ended, and `on_work` when the first one is handed over. An attempt is
-    stopped by canceling its task: at its timeout, if its lease is lost, and at the end of a shutdown (`cancel_all`).
+    Jobs that have no place yet wait in `buffer`, whose `idle` are the free places. `on_room` is called soon after that
+    runs low, and `on_work` when the first attempt is handed over. An attempt is stopped by canceling its task: at its
+    timeout, if its lease is lost, and at the end of a shutdown (`cancel_all`).
     """
 
     def __init__(
@@ -61,19 +64,19 @@ class EventLoop:
         on_room: Callable[[], None],
         on_work: Callable[[], None],
     ) -> None:
+        self.buffer = Buffer(on_low=on_room, paused=attempts.paused, wake=lambda: self._soon(self._begin_put))
+        self.buffer.idle = concurrency  # written by the loop's thread from now on
         self._concurrency = concurrency
         self._find = find
         self._attempts = attempts
         self._payloads = payloads
         self._database = database
         self._emit = emit
-        self._on_room = on_room
         self._on_work = on_work
-        self._given = 0  # written by the thread that leases
-        self._ended = 0  # written by the loop's thread
+        self._mean_s: float | None = None
+        self._last_end = -math.inf
         self._tasks: dict[asyncio.Task[None], Held] = {}
         self._running: set[Held] = set()
-        self._closed = False
         self._ending = False
         self._tells = False
         self._survival = Survival(NAME, attempts, emit)
@@ -88,8 +91,12 @@ class EventLoop:
         self._thread.start()
 
     def running(self) -> int:
-        """How many attempts have been handed over and have not ended."""
-        return self._given - self._ended
+        """How many attempts have a place, from before they begin until they have ended."""
+        return self._concurrency - self.buffer.idle
+
+    def is_at_work(self) -> bool:
+        """Tell whether any run, or are to begin."""
+        return self.running() > 0 or len(self.buffer) > 0
 
     def held(self) -> list[Held]:
         """Return the jobs whose handlers run, or are about to. One whose ending was handed over is not among them."""
@@ -100,21 +107,23 @@ class EventLoop:
         """How many of them were told to stop, did not, and were settled all the same."""
         return sum(held.abandoned for held in list(self._tasks.values()))
 
-    def room(self) -> int:
-        """Return how many more attempts can begin now."""
-        return self._concurrency - self.running()
+    def mean_run_s(self) -> float | None:
+        """Return how long an attempt takes on average, as far as known.
+
+        While no place is free, each attempt has taken as long as none has ended.
+        """
+        mean_s = self._mean_s
+        if mean_s is None or self.buffer.idle:
+            return mean_s
+        return max(mean_s, time.monotonic() - self._last_end)
 
     def put(self, jobs: Sequence[Held]) -> bool:
-        """Begin an attempt of each of these jobs at once. There must be room for them."""
-        if not self.running():
+        """Begin an attempt of each of these jobs, at once if there is a place; tell whether there was one."""
+        rested = not self.is_at_work()
+        has_place = self.buffer.put(jobs)
+        if rested:
             self._on_work()
-        self._given += len(jobs)
-        self._soon(self._begin, jobs)
-        return True
-
-    def close(self) -> None:
-        """Begin no more attempts: what is handed over from now on is released."""
-        self._closed = True
+        return has_place
 
     def cancel_all(self) -> None:
         """Cancel every attempt that was asked to stop and has not ended."""
@@ -175,17 +184,27 @@ class EventLoop:
         if PROCESS.forked and os.getpid() != self._pid:
             end_process(sys.exc_info()[1])
 
-    def _begin(self, jobs: Sequence[Held]) -> None:
-        for held in jobs:
+    def _begin_put(self) -> None:
+        """Begin what was handed over; have more leased at once if there are places left."""
+        self._begin_waiting()
+        if self.buffer.idle:
+            self.buffer.tell_low()
+
+    def _begin_waiting(self) -> None:
+        """Give jobs the places that are free. Once the buffer is closed, they stay in it."""
+        buffer = self.buffer
+        while buffer.idle and (held := buffer.take_now()) is not None:
+            buffer.idle -= 1
             try:
                 self._begin_one(held)
             except BaseException as error:  # whatever it is, the others begin
                 self._survive(held, error)
 
     def _begin_one(self, held: Held) -> None:
-        if held.lost or self._closed:
+        if held.lost:
             self._give_up(held)
-            self._note_end()
+            self.buffer.idle += 1
+            self._tell_soon()
             return
         # A context of its own: what one handler sets, no other sees.
         self._running.add(held)
@@ -205,22 +224,33 @@ class EventLoop:
             return
         self._running.discard(held)
         self._survival.worked()
-        self._note_end()
+        self._note_run(held)
+        self._free_place()
 
     def _survive(self, held: Held, error: BaseException) -> None:
         """Tell a failure, and hand over an ending of its job; for a moment, nothing else gets the place."""
         self._running.discard(held)
-        self._loop.call_later(self._survival.failed(held, error), self._note_end)
+        self._loop.call_later(self._survival.failed(held, error), self._free_place)
 
-    def _note_end(self) -> None:
-        self._ended += 1
-        if not self._tells:
+    def _note_run(self, held: Held) -> None:
+        if held.started:  # else it never began
+            self._last_end = now = time.monotonic()
+            run_s, mean_s = now - held.started, self._mean_s
+            self._mean_s = run_s if mean_s is None else mean_s + NEWEST * (run_s - mean_s)
+
+    def _free_place(self) -> None:
+        self.buffer.idle += 1
+        self._begin_waiting()
+        self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if not self._tells and self.buffer.is_low:
             self._tells = True
-            self._loop.call_later(TELL_S, self._tell_of_room)
+            self._loop.call_later(TELL_S, self._tell_low)
 
-    def _tell_of_room(self) -> None:
+    def _tell_low(self) -> None:
         self._tells = False
-        self._on_room()
+        self.buffer.tell_low()
 
     def _cancel_stopped(self) -> None:
         for task, held in list(self._tasks.items()):
@@ -233,7 +263,9 @@ class EventLoop:
             return
         started = time.monotonic()
         try:
-            fetched = await self._in_thread(partial(self._payloads.fetch, held.job, lambda: held.lost or self._closed))
+            fetched = await self._in_thread(
+                partial(self._payloads.fetch, held.job, lambda: held.lost or self.buffer.closed)
+            )
         except asyncio.CancelledError:
             self._give_up(held)
             return
@@ -308,20 +340,6 @@ class EventLoop:
 
         context.when_stopped(lambda reason: self._soon(stop, reason))
         return None if context.deadline is None else loop.call_at(context.deadline, overrun)
-
-
-def place_of(frame: FrameType | None) -> str:
-    """Return where a thread is: the innermost line that is not of a library, or the innermost of all."""
-    innermost = frame
-    while frame is not None and is_of_a_library(frame.f_code.co_filename):
-        frame = frame.f_back
-    at = frame or innermost
-    return "" if at is None else f"{at.f_code.co_filename}:{at.f_lineno} in {at.f_code.co_name}"
-
-
-def is_of_a_library(filename: str) -> bool:
-    """Tell whether a file is one of Python's own or an installed one."""
-    return filename.startswith((sysconfig.get_paths()["stdlib"], "<frozen")) or "site-packages" in filename
 
 
 async def started(job_type: JobType, context: AsyncJobContext) -> Any:

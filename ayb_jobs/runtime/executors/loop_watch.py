@@ -1,8 +1,10 @@
 """Notices a handler that blocks the event loop, and tells which one, and where in its code."""
 
 import selectors
+import sysconfig
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import NamedTuple
 
 from ayb_jobs.events import Emit, EventLoopBlocked
@@ -39,6 +41,20 @@ class Step(NamedTuple):
     where: str
 
 
+def place_of(frame: FrameType | None) -> str:
+    """Return where a thread is: the innermost line that is not of a library, or the innermost of all."""
+    innermost = frame
+    while frame is not None and is_of_a_library(frame.f_code.co_filename):
+        frame = frame.f_back
+    at = frame or innermost
+    return "" if at is None else f"{at.f_code.co_filename}:{at.f_lineno} in {at.f_code.co_name}"
+
+
+def is_of_a_library(filename: str) -> bool:
+    """Tell whether a file is one of Python's own or an installed one."""
+    return filename.startswith((sysconfig.get_paths()["stdlib"], "<frozen")) or "site-packages" in filename
+
+
 class LoopWatch:
     """Looks at the loop from a thread of its own in its `tick`, while attempts run.
 
@@ -46,8 +62,8 @@ class LoopWatch:
     for so long. It is told once for each such step, while that still goes on.
     """
 
-    def __init__(self, *, running: Callable[[], int], step: Callable[[], Step | None], emit: Emit) -> None:
-        self._running = running
+    def __init__(self, *, is_at_work: Callable[[], bool], step: Callable[[], Step | None], emit: Emit) -> None:
+        self._is_at_work = is_at_work
         self._step = step
         self._emit = emit
         self._seen: Step | None = None
@@ -56,7 +72,7 @@ class LoopWatch:
 
     def tick(self) -> float:
         """Look once; return the seconds until the next look."""
-        if not self._running():
+        if not self._is_at_work():
             self._seen = None
             return IDLE_S
         step, now = self._step(), time.monotonic()

@@ -15,9 +15,19 @@ class Buffer:
     Taking one costs one `deque.popleft`; a lock is touched only if a slot finds nothing and has to wait.
     `on_low` is called whenever at most `low_mark` are left, in the taking slot's thread. `paused` is what slots are to
     release instead of starting it. `slots` is how many take from here.
+
+    The event loop waits by itself: it is woken by `wake`, counts in `idle` how many more it can start, takes each by
+    `take_now`, and tells by `tell_low`.
     """
 
-    def __init__(self, on_low: Callable[[], None], paused: Paused | None = None, *, slots: int = 0) -> None:
+    def __init__(
+        self,
+        on_low: Callable[[], None],
+        paused: Paused | None = None,
+        *,
+        slots: int = 0,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
         self.paused = Paused() if paused is None else paused
         self._jobs: deque[Held] = deque()
         self._changed = threading.Condition()
@@ -26,6 +36,7 @@ class Buffer:
         self._leaving = 0
         self._ends_any = False  # closed, or some slots are to leave
         self._on_low = on_low
+        self._wake = wake
         self.low_mark = 0
         self.idle = 0  # slots that wait for a job
 
@@ -41,10 +52,18 @@ class Buffer:
         """Add jobs, and wake as many waiting slots as there are jobs; tell whether any slot waited."""
         slots_wait = self.idle > 0
         self._jobs.extend(jobs)
-        if self.idle:
-            with self._changed:
-                self._changed.notify(len(jobs))
+        self._wake_idle(len(jobs))
         return slots_wait
+
+    def _wake_idle(self, jobs: int) -> None:
+        """Wake whoever waits for these jobs."""
+        if not self.idle:
+            return
+        if self._wake is not None:
+            self._wake()
+            return
+        with self._changed:
+            self._changed.notify(jobs)
 
     def take(self) -> Held | None:
         """Return the next job, waiting for one; None once the slot is to end: the buffer is closed, or it leaves."""
@@ -61,6 +80,25 @@ class Buffer:
                 self.put_front([job])
                 raise
         return job
+
+    def take_now(self) -> Held | None:
+        """Return the next job; None if there is none, or the buffer is closed."""
+        if self._closed:
+            return None
+        try:
+            return self._jobs.popleft()
+        except IndexError:
+            return None
+
+    @property
+    def is_low(self) -> bool:
+        """Whether at most `low_mark` are left."""
+        return len(self._jobs) <= self.low_mark
+
+    def tell_low(self) -> None:
+        """Call `on_low` if at most `low_mark` are left."""
+        if self.is_low:
+            self._on_low()
 
     def take_ahead(self, most: int, fits: Callable[[Held], bool]) -> list[Held]:
         """Take out the next jobs for one slot, while they fit: up to `most`, and no more than its share."""
@@ -87,9 +125,7 @@ class Buffer:
     def put_front(self, jobs: Sequence[Held]) -> None:
         """Put jobs back that were taken and have not begun, in their order: they are the next."""
         self._jobs.extendleft(reversed(jobs))
-        if self.idle:
-            with self._changed:
-                self._changed.notify(len(jobs))
+        self._wake_idle(len(jobs))
 
     def take_back(self, older_than_s: float = 0.0) -> list[Held]:
         """Take out all jobs, or none if the one that waits longest came less than `older_than_s` ago."""
@@ -124,9 +160,8 @@ class Buffer:
                 taken.append(held)
             else:
                 self._jobs.append(held)
-        if self.idle and self._jobs:  # a slot may have looked while one was out
-            with self._changed:
-                self._changed.notify(len(self._jobs))
+        if self._jobs:  # a slot may have looked while one was out
+            self._wake_idle(len(self._jobs))
         return taken
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from ayb_jobs.client.enqueueing import enqueue, enqueue_many
 from ayb_jobs.errors import Discard, TransactionLost
-from ayb_jobs.events import EventLoopBlocked, JobOverran, LeasesLost, LoopFailed
+from ayb_jobs.events import EventLoopBlocked, JobOverran, JobsLeased, JobsReleased, LeasesLost, LoopFailed
 from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
@@ -208,6 +208,50 @@ def test_a_job_that_waited_for_a_place_starts_once_one_is_free(database_url: str
         eventually(lambda: second in ends, within_s=5)
         loops[0].call_soon_threadsafe(ends[second].set)
         eventually(lambda: count(conn, "completed") == 2)
+
+
+def test_short_handlers_are_leased_ahead_of_their_places(database_url: str, conn: Connection) -> None:
+    async def short(ctx: AsyncJobContext) -> None: ...
+
+    enqueue_many(conn, [NewJob(type="test") for _ in range(200)])
+    with running(database_url, registry_of(short), async_concurrency=2, poll_interval_ms=60_000) as daemon:
+        eventually(lambda: count(conn, "completed") == 200)
+        assert max(len(event.jobs) for event in daemon.recorder.of(JobsLeased)) > 2
+
+
+def test_what_was_leased_ahead_goes_back_if_no_place_becomes_free(database_url: str, conn: Connection) -> None:
+    slow: list[str] = []
+
+    async def handle(ctx: AsyncJobContext) -> None:
+        if ctx.payload == "slow":
+            slow.append(ctx.job.id)
+            await ctx.stopping.wait()
+
+    enqueue_many(conn, [NewJob(type="test", payload="slow" if number == 50 else "short") for number in range(200)])
+    with running(database_url, registry_of(handle), async_concurrency=1, poll_interval_ms=60_000) as daemon:
+        eventually(lambda: slow)
+        eventually(lambda: count(conn, "running") == 1)
+        eventually(lambda: daemon.recorder.of(JobsReleased))
+        assert conn.execute("SELECT max(attempts) FROM _ayb_jobs WHERE state = 'queued'").fetchone() == (0,)
+
+
+def test_what_waits_for_a_place_as_the_daemon_stops_never_runs_and_goes_back(
+    database_url: str, conn: Connection
+) -> None:
+    begun: list[str] = []
+
+    async def handle(ctx: AsyncJobContext) -> None:
+        begun.append(ctx.job.id)
+        if ctx.payload == "slow":
+            await ctx.stopping.wait()
+
+    enqueue_many(conn, [NewJob(type="test", payload="slow" if number == 50 else "short") for number in range(200)])
+    with running(database_url, registry_of(handle), async_concurrency=1, poll_interval_ms=60_000) as daemon:
+        eventually(lambda: len(begun) == 51)
+        assert daemon.daemon.stop() == 0
+    assert len(begun) == 51
+    assert count(conn, "completed") == 51
+    assert count(conn, "queued") == 149
 
 
 def test_what_one_handler_sets_in_its_context_no_other_sees(database_url: str, conn: Connection) -> None:
