@@ -34,8 +34,8 @@ class BatchState(StrEnum):
 class NewBatch:
     """A batch that is asked for. Raises `InvalidInput` for what cannot be stored.
 
-    `on_success` is enqueued once all members have completed, `on_failure` once all have ended and one failed or was
-    canceled, and `on_done` in either case.
+    `on_success` is enqueued once all members have completed, `on_failure` once all have ended if one failed or was
+    canceled, or the batch was, and `on_done` in either case.
     """
 
     description: str | None = None
@@ -77,17 +77,22 @@ def _check_callback(name: str, job: Any) -> None:
 
 
 class EndedBatch(NamedTuple):
-    """A batch that is done, and how its members ended."""
+    """A batch that is done, how its members ended, and whether it was canceled itself."""
 
     id: str
     completed: int
     failed: int
     canceled: int
+    is_canceled: bool = False
 
     @property
     def state(self) -> BatchState:
-        """Whether all of them completed."""
-        return BatchState.FAILED if self.failed or self.canceled else BatchState.SUCCEEDED
+        """Whether all of them completed, and nobody canceled it."""
+        return _ended_state(self.failed + self.canceled, is_canceled=self.is_canceled)
+
+
+def _ended_state(incomplete: int, *, is_canceled: bool) -> BatchState:
+    return BatchState.FAILED if incomplete or is_canceled else BatchState.SUCCEEDED
 
 
 @frozen
@@ -128,7 +133,7 @@ class Batch:
     def state(self) -> BatchState:
         """How far it is."""
         if self.done_at is not None:
-            return BatchState.FAILED if self.failed or self.canceled else BatchState.SUCCEEDED
+            return _ended_state(self.failed + self.canceled, is_canceled=self.canceled_at is not None)
         return BatchState.OPEN if self.sealed_at is None else BatchState.RUNNING
 
     @property

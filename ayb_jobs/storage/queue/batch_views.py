@@ -23,7 +23,8 @@ LIST_BATCHES = """
             AND (%(before)s::uuid IS NULL OR id < %(before)s::uuid)
             AND (
                 %(state)s::text IS NULL OR %(state)s::text = CASE
-                    WHEN done_at IS NOT NULL THEN CASE WHEN failed + canceled > 0 THEN 'failed' ELSE 'succeeded' END
+                    WHEN done_at IS NOT NULL AND (failed + canceled > 0 OR canceled_at IS NOT NULL) THEN 'failed'
+                    WHEN done_at IS NOT NULL THEN 'succeeded'
                     WHEN sealed_at IS NULL THEN 'open'
                     ELSE 'running'
                 END

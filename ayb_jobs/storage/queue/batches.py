@@ -154,10 +154,10 @@ LOCK_BATCHES = """
 # leased last. Its id was drawn when the batch was made, so no event has two.
 CLOSE_BATCHES = f"""
     WITH seen AS MATERIALIZED (
-        SELECT asked.id, batch.traceparent, members.*
+        SELECT asked.id, batch.traceparent, batch.is_canceled, members.*
         FROM unnest((SELECT %(ids)s::uuid[])) AS asked (id)
         CROSS JOIN LATERAL (
-            SELECT traceparent FROM _ayb_job_batches
+            SELECT traceparent, canceled_at IS NOT NULL AS is_canceled FROM _ayb_job_batches
             WHERE id = asked.id AND done_at IS NULL AND sealed_at IS NOT NULL
             LIMIT 1
         ) AS batch
@@ -199,7 +199,10 @@ CLOSE_BATCHES = f"""
                 ))) AS payload
             FROM _ayb_job_batch_callbacks
             WHERE batch_id = ended.id
-                AND event IN ('done', CASE WHEN ended.failed + ended.canceled = 0 THEN 'success' ELSE 'failure' END)
+                AND event IN (
+                    'done',
+                    CASE WHEN ended.is_canceled OR ended.failed + ended.canceled > 0 THEN 'failure' ELSE 'success' END
+                )
             LIMIT 2
         ) AS callback
     ), called AS (
@@ -209,7 +212,7 @@ CLOSE_BATCHES = f"""
     ), woken AS (
         SELECT CASE WHEN {MAY_NOTIFY} THEN pg_notify('ayb_jobs', '')::text END FROM called LIMIT 1
     )
-    SELECT ended.id::text, ended.completed, ended.failed, ended.canceled,
+    SELECT ended.id::text, ended.completed, ended.failed, ended.canceled, ended.is_canceled,
         (SELECT count(*) FROM ended) - (SELECT count(*) FROM closed) + (SELECT count(*) FROM due)
             - (SELECT count(*) FROM called) AS unchanged,
         (SELECT count(*) FROM woken)
@@ -231,9 +234,9 @@ def close_batches(conn: Connection, ids: Sequence[str], *, patience_s: float = 0
     failpoints.reach(failpoints.BATCH_LOCKED)
     rows = conn.execute(CLOSE_BATCHES, values).fetchall()
     failpoints.reach(failpoints.BATCH_CLOSED)
-    if any(row[4] for row in rows):
+    if any(row[5] for row in rows):
         raise RowUnchanged
-    return [EndedBatch(*row[:4]) for row in rows]
+    return [EndedBatch(*row[:5]) for row in rows]
 
 
 # A done batch goes a day after its end at the earliest, and once none of its members is left.

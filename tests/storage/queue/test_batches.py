@@ -10,12 +10,13 @@ import psycopg
 import pytest
 
 from ayb_jobs import Batch, Conflict, InvalidInput, NewJob, NotFound, Unique, batch, enqueue, enqueue_many, retry_job
+from ayb_jobs.model.batches import BatchState, EndedBatch
 from ayb_jobs.model.job import JobState
 from ayb_jobs.operations import batches as operations
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.faults import RowUnchanged
-from ayb_jobs.storage.queue import batches
+from ayb_jobs.storage.queue import batch_views, batches
 from ayb_jobs.storage.queue.batches import close_batches, delete_batches, find_old_batches, find_sealed, look_at_batches
 from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.queue.pruning import delete_jobs, prune_jobs
@@ -83,6 +84,21 @@ def test_a_batch_of_which_one_did_not_complete_has_failed(conn: Connection, endi
     assert (told["completed"], told[ending]) == (1, 1)
     assert told.get("first_failed") == (first if ending == "failed" else None)
     assert told.get("first_error") == ("it broke" if ending == "failed" else None)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_canceled_batch_has_failed_however_its_jobs_end(conn: Connection, count: int) -> None:
+    batch_id, members = made(conn, count)
+    conn.execute("UPDATE _ayb_jobs SET state = 'running' WHERE batch_id = %s", (batch_id,))
+    batch_views.cancel_batch(conn, batch_id)
+    for member in members:
+        end(conn, member)
+    assert look(conn) == [batch_id]
+    assert events(conn) == ["done", "failure"]
+    assert batch_views.get_batch(conn, batch_id).state == "failed"
+    assert [one.id for one in batch_views.list_batches(conn, state=BatchState.FAILED)] == [batch_id]
+    assert batch_views.list_batches(conn, state=BatchState.SUCCEEDED) == []
+    assert EndedBatch(batch_id, count, 0, 0, is_canceled=True).state == "failed"
 
 
 def test_an_empty_batch_succeeds(conn: Connection, notified: Callable[[], int]) -> None:
