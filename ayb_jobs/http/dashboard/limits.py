@@ -1,5 +1,6 @@
 """Limits: what runs and waits under each and its keys, setting and removing them."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,12 +99,28 @@ def typed_of(new: NewLimit) -> Blank:
     return typed
 
 
-def _form(visit: Visit, typed: Blank, *, is_new: bool, wrong: Mapping[str, str] | None = None) -> Response:
+def _shown_now(visit: Visit, name: str) -> str:
+    """Return what the form of a limit would show now, as one text; an empty one if it is gone."""
+    with visit.reading() as conn:
+        found = find_limit(conn, name)
+    return "" if found is None else json.dumps(typed_of(found.new))
+
+
+def _form(
+    visit: Visit,
+    typed: Blank,
+    *,
+    is_new: bool,
+    wrong: Mapping[str, str] | None = None,
+    shown: str | None = None,
+    status: int = 200,
+) -> Response:
     return visit.page(
         "limit.html",
-        status=400 if wrong else 200,
+        status=status,
         title="Set a limit" if is_new else f"Change the limit {typed['name']}",
         typed=typed,
+        shown=json.dumps(typed) if shown is None else shown,
         wrong=Blank(wrong or {}),
         is_new=is_new,
         types=visit.services.registry.names(),
@@ -115,6 +132,9 @@ def put(visit: Visitor, fields: Fields) -> Response:
     """Make a limit or change the one of its name, or tell what is wrong with what was typed."""
     visit.need(Scope.OPERATE)
     typed = Blank({name: fields.get(name, "").strip() for name in FORM})
+    if "change" in fields and fields.get("shown") != (current := _shown_now(visit, typed["name"])):
+        wrong = {"form": "Somebody changed or removed this limit meanwhile. Set it again to have what is below."}
+        return _form(visit, typed, is_new=False, wrong=wrong, shown=current, status=409)
     try:
         new = NewLimit(**_values(typed))
         with visit.acting(Scope.OPERATE) as (conn, actor):
@@ -122,7 +142,7 @@ def put(visit: Visitor, fields: Fields) -> Response:
     except (InvalidInput, Conflict) as error:
         field = error.field if isinstance(error, InvalidInput) else "types"
         wrong = {field if field in FORM else "form": as_sentence(str(error))}
-        return _form(visit, typed, is_new="change" not in fields, wrong=wrong)
+        return _form(visit, typed, is_new="change" not in fields, wrong=wrong, shown=fields.get("shown"), status=400)
     return visit.onward("/queues", "limit_set")
 
 

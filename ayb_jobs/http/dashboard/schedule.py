@@ -1,5 +1,6 @@
 """One schedule: what it says, a preview of its fires as one types, and what can be done to it."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Path, Response
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.http.acting import acting, acting_in_steps
 from ayb_jobs.http.dashboard.preview import preview_of
-from ayb_jobs.http.dashboard.schedule_form import FORM, NEW, typed_of, values_of
+from ayb_jobs.http.dashboard.schedule_form import FORM, NEW, changed_meanwhile, shown_of, typed_of, values_of
 from ayb_jobs.http.dashboard.schedules import kind_of, word_of
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor
 from ayb_jobs.http.edge.auth import Scope
@@ -86,6 +87,7 @@ def _form(
         word=word_of(schedule, late, [kind_of(each) for each in squares]) if schedule else None,
         overdue=f"{late.told}." if late else "",
         typed=typed,
+        shown=typed["shown"] or json.dumps(typed),
         said=said,
         wrong=Blank(wrong or {}),
         types=visit.services.registry.names(),
@@ -138,16 +140,19 @@ def save(visit: Visitor, fields: Fields, key: ScheduleKey) -> Response:
     session = visit.need(Scope.ADMIN)
     with visit.reading() as conn:
         schedule = get_schedule(conn, key)
-    typed = Blank({name: fields.get(name, "") for name in FORM})
+    typed, shown = Blank({name: fields.get(name, "") for name in (*FORM, "shown")}), shown_of(fields, schedule)
     if fields.get("press") == "preview":
         return _form(visit, schedule, typed)
     values, wrong = values_of(fields)
     if wrong:
         return _form(visit, schedule, typed, wrong, status=400)
-    before = typed_of(schedule)
-    changes = {name: values[name] for name in FORM if typed[name].strip() != before[name].strip()}
+    changes = {name: values[name] for name in FORM if typed[name].strip() != shown[name].strip()}
     if not changes:
         return visit.onward(f"/schedules/{schedule.id}")
+    current = typed_of(schedule)
+    if lost := changed_meanwhile(shown, current, changes):
+        kept = Blank(current | {name: typed[name] for name in changes}, shown=json.dumps(current))
+        return _form(visit, schedule, kept, {"form": lost}, status=409)
     try:
         with acting(visit.services, session.caller) as (conn, actor):
             operations.update(conn, schedule.id, changes, actor=actor, defaults=visit.services.defaults)

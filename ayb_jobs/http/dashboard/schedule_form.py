@@ -1,6 +1,7 @@
 """The form of a schedule: its fields as text, and what was typed as values."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ayb_jobs.errors import InvalidInput
@@ -24,8 +25,25 @@ def typed_of(schedule: Schedule) -> Blank:
     typed = Blank()
     for name in FORM:
         value = pretty(schedule.payload_text) if name == "payload" else getattr(schedule, name)
-        typed[name] = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        typed[name] = (
+            "" if value is None else repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+        )
     return typed
+
+
+def shown_of(fields: Mapping[str, str], schedule: Schedule) -> Blank:
+    """Return the fields as the page showed them from which a form came; as they are now if it does not say."""
+    try:
+        shown = json.loads(fields.get("shown", ""))
+    except (ValueError, RecursionError):
+        return typed_of(schedule)
+    return Blank({name: str(shown.get(name, "")) for name in FORM}) if isinstance(shown, dict) else typed_of(schedule)
+
+
+def changed_meanwhile(shown: Blank, now: Blank, changes: Iterable[str]) -> str:
+    """Say which of these fields somebody else changed since they were shown; nothing if none."""
+    lost = [f"{name} to {now[name] or 'nothing'}" for name in changes if now[name] != shown[name]]
+    return f"Somebody changed {' and '.join(lost)} meanwhile. Save again to have yours." if lost else ""
 
 
 def values_of(fields: Mapping[str, str]) -> tuple[dict[str, Any], Blank]:
