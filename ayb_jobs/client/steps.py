@@ -227,28 +227,35 @@ def seal_batch(batch_id: str) -> Steps[None]:
 
 def _call_unique(jobs: Sequence[tuple[str, NewJob, Unique]], trace: str | None) -> Steps[int]:
     """Enqueue unique jobs one by one, in the order in which every call takes their keys."""
-    values = {
-        "types": [job.type for _, job, _ in jobs],
-        "payloads": _sparse([job.payload_text if unique.by else None for _, job, unique in jobs]),
-    }
-    row = yield ORDER_UNIQUE_JOBS, values | _unique_columns(jobs)
     made = 0
-    for number in str(row[0]).split() if row else ():
-        _, job, how = jobs[int(number) - 1]
+    for place in (yield from order_of_keys([(job, unique) for _, job, unique in jobs])):
+        _, job, how = jobs[place]
         one = job if job.traceparent else job._replace(traceparent=trace)
         made += (yield from _enqueue_unique(one, how)).created
     return made
 
 
-def _unique_columns(jobs: Sequence[tuple[str, NewJob, Unique]]) -> dict[str, Any]:
+def order_of_keys(jobs: Sequence[tuple[NewJob, Unique]]) -> Steps[list[int]]:
+    """Return the places of unique jobs in the order in which every call takes their keys, lest two wait in a circle."""
+    values = {
+        "types": [job.type for job, _ in jobs],
+        "payloads": _sparse([job.payload_text if unique.by else None for job, unique in jobs]),
+    }
+    row = yield ORDER_UNIQUE_JOBS, values | _unique_columns([unique for _, unique in jobs])
+    return [int(number) - 1 for number in str(row[0]).split()] if row else []
+
+
+def _unique_columns(asked: Sequence[Unique]) -> dict[str, Any]:
     return {
-        "unique_keys": _sparse([unique.key for *_, unique in jobs]),
-        "unique_bys": _sparse([json_text(list(unique.by)) if unique.by else None for *_, unique in jobs]),
+        "unique_keys": _sparse([unique.key for unique in asked]),
+        "unique_bys": _sparse([json_text(list(unique.by)) if unique.by else None for unique in asked]),
     }
 
 
 def _insert_unique(jobs: Sequence[tuple[str, NewJob, Unique]], trace: str | None) -> Steps[int]:
-    keys = _unique_columns(jobs) | {"scopes": [unique.scope_or_default for *_, unique in jobs]}
+    keys = _unique_columns([unique for *_, unique in jobs]) | {
+        "scopes": [unique.scope_or_default for *_, unique in jobs]
+    }
     made = yield INSERT_UNIQUE_JOBS, _columns([(id_, job) for id_, job, _ in jobs], trace) | keys
     return int(made[0]) if made else 0
 

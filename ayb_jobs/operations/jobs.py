@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ayb_jobs.client import enqueueing
 from ayb_jobs.client.faults import worded
-from ayb_jobs.client.steps import TRIES, enqueue_all, numbered_jobs
+from ayb_jobs.client.steps import TRIES, enqueue_all, numbered_jobs, order_of_keys
 from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.errors import Conflict, InvalidInput
 from ayb_jobs.model.actions import ActionTaken
@@ -77,7 +77,8 @@ def enqueue_many(
     asked = list(numbered_jobs(list(_new_jobs(given, defaults))))
     with conn.transaction():
         plain = iter(_made_or_found(conn, [pair for pair in asked if pair[1].unique is None]))
-        answers = [next(plain) if new.unique is None else _one_made_or_found(conn, new) for _, new in asked]
+        unique = iter(_unique_made_or_found(conn, [new for _, new in asked if new.unique is not None]))
+        answers = [next(plain if new.unique is None else unique) for _, new in asked]
         for number, (one, (_, new)) in enumerate(zip(answers, asked, strict=True)):
             if one.job.type != new.type:
                 owner = f"job {one.job.id}, which is of type {one.job.type}"
@@ -98,6 +99,16 @@ def enqueue_many(
             ActionTaken(actor=actor.name, action="jobs.enqueue", target=None, count=len(made), enqueued=enqueued)
         )
     return answers
+
+
+def _unique_made_or_found(conn: Connection, asked: Sequence[NewJob]) -> list[Enqueued]:
+    answers: dict[int, Enqueued] = {}
+    pairs = [(new, new.unique) for new in asked if new.unique is not None]
+    if pairs:
+        with worded():
+            order = run(order_of_keys(pairs), Psycopg(conn).fetch)
+        answers = {place: _one_made_or_found(conn, asked[place]) for place in order}
+    return [answers[place] for place in range(len(asked))]
 
 
 def _new_jobs(given: Sequence[Mapping[str, Any]], defaults: FindDefaults) -> Iterator[NewJob]:

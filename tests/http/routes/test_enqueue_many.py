@@ -1,9 +1,11 @@
 """An array of jobs over HTTP."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from psycopg import sql
 
 from ayb_jobs.model.actions import ActionTaken
 from ayb_jobs.storage.database import Connection
@@ -48,6 +50,24 @@ def test_each_key_makes_one_job(client: httpx.Client) -> None:
     again = client.post(URL, json=asked[:3])
     assert (again.status_code, [job["id"] for job in again.json()["items"]]) == (200, ids[:3])
     assert client.get(URL).json()["count"] == 3
+
+
+def test_arrays_with_the_same_unique_keys_in_any_order_never_wait_for_each_other_in_a_circle(
+    server: Server, client: httpx.Client, conn: Connection
+) -> None:
+    name = conn.info.dbname
+    conn.execute(sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '20ms'").format(sql.Identifier(name)))
+    jobs = [{"type": "t", "uniqueKey": str(number), "onConflict": "replace"} for number in range(40)]
+
+    def call(step: int) -> list[int]:
+        with httpx.Client(base_url=client.base_url, headers=client.headers, timeout=30) as own:
+            return [own.post(URL, json=jobs[::step]).status_code for _ in range(8)]
+
+    with ThreadPoolExecutor(4) as pool:
+        codes = {code for told in pool.map(call, [1, -1, 1, -1]) for code in told}
+    assert codes <= {200, 201}
+    told = client.post(URL, json=jobs[::-1]).json()["items"]
+    assert [client.post(URL, json=job).json()["id"] for job in jobs[::-1]] == [job["id"] for job in told]
 
 
 def test_an_empty_array_makes_nothing(client: httpx.Client) -> None:
