@@ -22,6 +22,8 @@ from ayb_jobs.runtime.executors.orders import COMES_APART, MOST_BYTES, Orders, R
 # How long a child may take to import the handlers.
 START_S = 60.0
 LOOK_S = 0.1
+# What `poll` can be given at once: its milliseconds are an int of C.
+LONGEST_POLL_S = 3600.0
 # How long the end of a child that was killed is waited for: one that waits for a disk cannot end.
 END_S = 5.0
 READ_BYTES = 64 * 1024
@@ -97,12 +99,13 @@ class Child:
             self._stops.sendall(f"{order.lease_id} {order.reason}\n".encode())
 
     def receive(self, timeout_s: float | None) -> dict[str, Any] | None:
-        """Return the next message; None if the time is over, or somebody woke us.
+        """Return the next message; None if the time is over, or an hour, or somebody woke us.
 
         Raises `ChildDied` if there will be none.
         """
         while not self._lines:
-            ready = [found for found, _ in self._poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))]
+            timeout_ms = None if timeout_s is None else math.ceil(min(timeout_s, LONGEST_POLL_S) * 1000)
+            ready = [found for found, _ in self._poll.poll(timeout_ms)]
             if self._talk.fileno() in ready or self._told.fileno() in ready:
                 self._read()
             else:

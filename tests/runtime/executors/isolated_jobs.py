@@ -25,6 +25,13 @@ def where(ctx: JobContext) -> None:
         conn.execute("INSERT INTO places VALUES (%s, %s)", (ctx.job.id, os.getpid()))
 
 
+@registry.handler("patient", isolation="process", timeout_s=30 * 86_400)
+def patient(ctx: JobContext) -> None:
+    """Take longer than a look at it, with more time than `poll` can be told."""
+    time.sleep(0.3)
+    where(ctx)
+
+
 @registry.handler("plain")
 def plain(ctx: JobContext) -> None:
     """Run in a child only if the settings say so."""

@@ -342,6 +342,13 @@ def test_what_a_shutdown_kills_is_given_back_with_its_attempt(database_url: str,
     assert all(is_gone(pid) for pid in pids(conn))
 
 
+def test_a_handler_may_have_a_month(database_url: str, conn: Connection) -> None:
+    with running(database_url, REGISTRY, process_concurrency=1):
+        job = enqueue(conn, NewJob(type="patient", max_attempts=1)).id
+        eventually(lambda: row(conn, job, "state") in ("completed", "failed"), within_s=20)
+    assert execution(conn, job) == ("completed", None, None)
+
+
 def test_a_handler_whose_lease_is_lost_is_killed(database_url: str, conn: Connection) -> None:
     with running(database_url, REGISTRY, process_concurrency=1, lease_duration_s=1):
         job_id = enqueue(conn, NewJob(type="wait", payload="deaf")).id
