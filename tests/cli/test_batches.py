@@ -34,6 +34,13 @@ def test_a_batch_is_made_filled_sealed_and_shown(cli: Cli, conn: Connection) -> 
     assert cli.ok("batches", "list", "--output", "csv").splitlines()[1].startswith(f"{batch_id},succeeded,1,100 %")
 
 
+def test_the_digits_of_a_callbacks_payload_are_kept(cli: Cli, conn: Connection) -> None:
+    payload = '{"long": 0.1234567890123456789012345, "amount": 1.10}'
+    batch_id = cli.ok("batches", "create", "--on-done", f'{{"type": "b", "payload": {payload}}}').split()[1]
+    stored = "SELECT payload::text FROM _ayb_job_batch_callbacks WHERE batch_id = %s"
+    assert conn.execute(stored, (batch_id,)).fetchone() == (payload,)
+
+
 def test_a_batch_is_canceled_with_its_jobs(cli: Cli, conn: Connection) -> None:
     batch_id = json.loads(cli.ok("batches", "create", "--description", "mails", "--json"))["id"]
     cli.ok("jobs", "enqueue", "a", "--batch", batch_id)

@@ -1,6 +1,5 @@
 """`ayb-jobs batches create`, `seal` and `cancel`."""
 
-import json
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +12,7 @@ from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
 from ayb_jobs.cli.warnings import warning_of_unknown_type, warning_of_unserved_queue
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.model.digits import exact
 
 CALLBACK = "TYPE|JSON"
 
@@ -45,9 +45,11 @@ def callback_of(name: str, text: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         return {"type": text}
     try:
-        said = json.loads(text)
+        said = exact(text)
     except ValueError as error:
         raise InvalidInput(f"--{name.replace('_', '-')} is not JSON: {error}", field=name) from None
+    except RecursionError:
+        raise InvalidInput(f"--{name.replace('_', '-')} is nested too deeply", field=name) from None
     unknown = set(said) - {"type", "payload", "queue", "priority", "maxAttempts"}
     if unknown or "type" not in said:
         told = f"has {min(unknown)}" if unknown else "has no type"
