@@ -14,4 +14,7 @@ CREATE TABLE _ayb_job_pauses (
     PRIMARY KEY (kind, name)
 );
 
+-- The name of a key is what was paused.
+ALTER TABLE _ayb_job_audit ALTER COLUMN target TYPE varchar(301);
+
 ALTER TABLE _ayb_job_workers ADD COLUMN pauses_confirmed bigint;

@@ -18,6 +18,7 @@ from ayb_jobs.model.words import count_words
 
 # What became of a queue, a type or a key, to be filled in.
 PAUSED = "{kind} {name} is paused; {running} of its jobs run"
+RESUMED_MEANWHILE = "{kind} {name} is not paused: somebody resumed it meanwhile"
 RESUMED = "{kind} {name} is resumed; {due_words} due"
 ARGUMENTS = {PauseKind.QUEUE: "NAME", PauseKind.TYPE: "NAME", PauseKind.KEY: "LIMIT/KEY"}
 
@@ -67,7 +68,7 @@ def pause_command(kind: PauseKind) -> click.Command:
                 wait_s=wait_s,
             )
             warn_of_unknown(backend, kind, decoded(text))
-        print_one(options, text, PAUSED, kind)
+        print_one(options, text, PAUSED if decoded(text).get("paused") else RESUMED_MEANWHILE, kind)
 
     return pause
 

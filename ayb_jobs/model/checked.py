@@ -10,6 +10,8 @@ MAX_NAME = 100
 LONGEST_SPAN = timedelta(days=36525)
 MAX_IDEMPOTENCY_KEY = 255
 MAX_LIMIT_KEY = 200
+# What a deed is about: an id, a name, or `LIMIT/KEY`.
+MAX_TARGET = MAX_NAME + 1 + MAX_LIMIT_KEY
 
 
 def checked_name(value: str, field_name: str) -> str:

@@ -52,6 +52,27 @@ def test_a_name_of_any_characters_can_be_paused(cli: Cli) -> None:
         assert cli("queues", "pause", bad).code == 2
 
 
+@pytest.mark.parametrize("until", ["2020-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
+def test_a_pause_that_would_be_over_is_refused_and_the_one_that_stands_stays(cli: Cli, until: str) -> None:
+    cli.ok("queues", "pause", "default", "--reason", "stays")
+    refused = cli("queues", "pause", "default", "--until", until)
+    assert (refused.code, refused.err) == (
+        2,
+        f"ayb-jobs: until is {until[:10]}T00:00:00Z, which is over; name a later time\n",
+    )
+    assert items(cli, "queues")["default"]["paused"]["reason"] == "stays"
+
+
+def test_a_key_of_the_longest_name_can_be_paused(cli: Cli, conn: Connection) -> None:
+    limit, key = "l" * 100, "k" * 200
+    cli.ok("limits", "set", limit, "--type", "sync", "--key-field", "tenant", "--key-max-running", "1")
+    cli.ok("keys", "pause", f"{limit}/{key}")
+    assert "paused" in items(cli, "keys")[f"{limit}/{key}"]
+    cli.ok("keys", "resume", f"{limit}/{key}")
+    deeds = conn.execute("SELECT action FROM _ayb_job_audit WHERE target = %s ORDER BY id", (f"{limit}/{key}",))
+    assert [action for (action,) in deeds] == ["key.pause", "key.resume"]
+
+
 def test_whoever_has_not_confirmed_is_named_when_the_time_is_over(cli: Cli, conn: Connection) -> None:
     conn.execute(OLD)
     said = cli("queues", "pause", "default", "--wait", "0.2s")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 
 from ayb_jobs.http.dashboard.shell import Visitor, query
 from ayb_jobs.model.actions import Deed
-from ayb_jobs.model.checked import checked_text
+from ayb_jobs.model.checked import MAX_TARGET, checked_text
 from ayb_jobs.model.words import count_words
 from ayb_jobs.storage.audit import list_deeds
 from ayb_jobs.storage.clock import now
@@ -54,12 +54,12 @@ def add_to(routes: APIRouter) -> None:
 
 def audit(visit: Visitor) -> Response:
     """List changes by hand, the newest first."""
-    target, before = visit.asked("target", 100), visit.number("before")
+    target, before = visit.asked("target", MAX_TARGET), visit.number("before")
     with visit.reading() as conn:
         at = now(conn)
         deeds = list_deeds(
             conn,
-            target=checked_text(target, "target", 100) or None,
+            target=checked_text(target, "target", MAX_TARGET) or None,
             before=before,
             limit=PAGE,
         )

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import class_row, kwargs_row
 
-from ayb_jobs.errors import NotFound
+from ayb_jobs.errors import InvalidInput, NotFound
+from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.pauses import NewPause, Pause, PauseKind
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
@@ -23,6 +24,7 @@ LOCK_LIMIT_OF_KEY = """
     SELECT FROM _ayb_job_limits WHERE starts_with(%(name)s::text, name || '/') ORDER BY name FOR NO KEY UPDATE
 """
 LOCK_PAUSES = "LOCK TABLE _ayb_job_pauses IN SHARE ROW EXCLUSIVE MODE"
+IS_OVER = "SELECT %(until)s::timestamptz <= clock_timestamp()"
 DROP_OLD = "DELETE FROM _ayb_job_pauses WHERE until <= now() OR (kind = %(kind)s AND name = %(name)s)"
 PAUSE = """
     INSERT INTO _ayb_job_pauses (kind, name, reason, paused_by, until)
@@ -37,9 +39,11 @@ NOTIFY_PAUSES = """
 def pause(conn: Connection, new: NewPause, *, by: str) -> Pause:
     """Pause a queue, a type or a key, in the transaction that `conn` is in. A pause of it that stands is replaced.
 
-    Raises `NotFound` for a key if there is no such limit.
+    Raises `NotFound` for a key if there is no such limit, and `InvalidInput` if it is to end before it begins.
     """
     conn.execute(LOCK_PAUSES)
+    if new.until is not None and one_row(conn.execute(IS_OVER, {"until": new.until}))[0]:
+        raise InvalidInput(f"until is {instant_text(new.until)}, which is over; name a later time", field="until")
     if new.kind is PauseKind.KEY and not conn.execute(LOCK_LIMIT_OF_KEY, {"name": new.name}).rowcount:
         raise NotFound(f"there is no limit whose key is {new.name}")
     conn.execute(DROP_OLD, {"kind": new.kind, "name": new.name})
