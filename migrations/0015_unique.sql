@@ -26,6 +26,7 @@ BEGIN
             new_id uuid;
             due timestamptz;
             holder_state text;
+            replaced uuid;
             replaces boolean := p_on_conflict IN ('replace', 'debounce');
             hashed bytea := sha256(convert_to(
                 length(p_type) || ':' || p_type || coalesce(
@@ -48,6 +49,7 @@ BEGIN
                     SET payload = excluded.payload, queue = excluded.queue, priority = excluded.priority,
                         max_attempts = excluded.max_attempts, traceparent = excluded.traceparent,
                         unique_waiting = excluded.unique_waiting, updated_at = now(),
+                        attempts = 0, crashes = 0, last_error = NULL, progress = NULL,  -- they were the old payload's
                         limit_key = NULL, limited_by = NULL, limited_key = NULL,  -- whoever meets it puts it under its limit anew
                         run_at = least(excluded.run_at, job.created_at + p_max_wait)
                     WHERE job.state = 'queued'
@@ -62,6 +64,10 @@ BEGIN
                 END IF;
                 IF FOUND THEN
                     became := CASE job_id WHEN new_id THEN 'made' ELSE 'replaced' END;
+                    IF became = 'replaced' THEN
+                        replaced := job_id;
+                        DELETE FROM TABLES._ayb_job_steps AS step WHERE step.job_id = replaced;
+                    END IF;
                     IF due <= now() AND pg_notification_queue_usage() < 0.5 THEN
                         PERFORM pg_notify('ayb_jobs', '');
                     END IF;

@@ -135,6 +135,19 @@ def test_replacing_gives_a_waiting_job_new_values(conn: Connection) -> None:
     assert job.run_at == job.updated_at > job.created_at
 
 
+def test_a_replaced_job_has_nothing_of_the_attempts_of_its_old_payload(conn: Connection) -> None:
+    job = enqueue(conn, sync({"n": 1}))
+    conn.execute(
+        "UPDATE _ayb_jobs SET attempts = 2, crashes = 1, last_error = 'of n=1', progress = '{}' WHERE id = %s",
+        (job.id,),
+    )
+    conn.execute("INSERT INTO _ayb_job_steps (job_id, name, result) VALUES (%s, 'charge', '1')", (job.id,))
+    assert enqueue(conn, sync({"n": 2}, on_conflict="replace")) == (job.id, False)
+    left = conn.execute("SELECT attempts, crashes, last_error, progress FROM _ayb_jobs").fetchone()
+    assert left == (0, 0, None, None)
+    assert conn.execute("SELECT count(*) FROM _ayb_job_steps").fetchone() == (0,)
+
+
 def test_a_replaced_job_comes_under_its_limit_anew(conn: Connection) -> None:
     with conn.transaction():
         set_limit(conn, NewLimit(name="syncs", types=["sync"], key_field="n", max_running=1), by="test")
