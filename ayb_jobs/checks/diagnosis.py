@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ayb_jobs.checks import schedules, server, trouble
 from ayb_jobs.checks.drift import broken_indexes, changed, missing_columns
 from ayb_jobs.checks.finding import Finding
+from ayb_jobs.checks.fleet import unclaimable_behind
 from ayb_jobs.storage.database import Connection
 
 
@@ -34,6 +35,7 @@ QUESTIONS: Sequence[Question] = (
     Question(words="all daemons are of one version", ask=trouble.versions),
     Question(words="every live daemon obeys the limits and pauses", ask=trouble.unobeyed),
     Question(words="what waits can be met", ask=trouble.never_met),
+    Question(words="each due job has a live daemon that can run it", ask=unclaimable_behind),
     Question(words="every schedule has a fire ahead", ask=schedules.never),
     Question(words="every batch can end", ask=trouble.never_sealed),
     Question(words="attempts keep their daemon", ask=trouble.often_lost),

@@ -1,13 +1,14 @@
 """Whether daemons are alive, and whether they can run what is due."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ayb_jobs.checks.finding import Finding, Severity
+from ayb_jobs.errors import AybJobsError
 from ayb_jobs.model.words import count_words, quoted, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.lifelines import HeardDaemon
-from ayb_jobs.storage.fleet.unclaimable import Unclaimable, unclaimable_by_all
+from ayb_jobs.storage.fleet.unclaimable import LOOK, Unclaimable, unclaimable_by_all
 from ayb_jobs.storage.queue.lateness import count_silent
 
 # So many types are named in one sentence.
@@ -15,6 +16,9 @@ NAMED = 3
 
 # A living daemon gives a sign of life every 20 s, whatever became of its lifeline.
 SIGN_S = 25.0
+
+# So many due jobs doctor looks at. A second or two; health, which is asked all the time, looks at fewer.
+DOCTOR_LOOKS_AT = 1_000_000
 
 
 def lifeless(fleet: Sequence[HeardDaemon]) -> Finding | None:
@@ -115,10 +119,26 @@ def stopping() -> Finding:
 
 
 def unclaimable(conn: Connection) -> Finding | None:
-    """Find due jobs that no live daemon can run, among the 10,000 that come first."""
-    found = unclaimable_by_all(conn)
-    if not found.total:
-        return None
+    """Find due jobs that no live daemon can run: any of 10,000; if more are due, any at either end of a lane."""
+    found = unclaimable_by_all(conn, look=LOOK)
+    return _unclaimable(found) if found.total else None
+
+
+def unclaimable_behind(conn: Connection, *, look: int = DOCTOR_LOOKS_AT) -> Iterator[Finding]:
+    """Find due jobs that no live daemon can run behind those that `unclaimable` looks at, if it finds none.
+
+    Raises if more are due than even this looks at, and none is found.
+    """
+    if unclaimable_by_all(conn, look=LOOK).total:
+        return
+    found = unclaimable_by_all(conn, look=look)
+    if found.total:
+        yield _unclaimable(found)
+    elif found.cut:
+        raise AybJobsError(f"more than {look:,} jobs are due; of those that were looked at, each has one")
+
+
+def _unclaimable(found: Unclaimable) -> Finding:
     waiting = f"{count_words(found.total, 'due job waits', 'due jobs wait', cut=found.cut)} that no live daemon can run"
     return Finding(
         name="jobs.unclaimable",

@@ -15,6 +15,7 @@ from ayb_jobs.config import Retention
 from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.lifelines import HeardDaemon, look_at_fleet
+from ayb_jobs.storage.fleet.unclaimable import LOOK
 from ayb_jobs.storage.queue.lateness import Pace, measure_pace
 from ayb_jobs.storage.queue.minutes import Level, measure_level
 
@@ -39,6 +40,11 @@ class Figures:
     pace: Pace
     daemons: int
     slots: int
+
+    @property
+    def all_seen(self) -> bool:
+        """Whether so few jobs are due that each was looked at, for whether a daemon can run it."""
+        return self.level.waiting < LOOK and not self.level.cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

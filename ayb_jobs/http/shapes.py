@@ -120,8 +120,8 @@ class EnqueuedShape(Shape):
 class StatsShape(Shape):
     """Jobs by state; how long the oldest due one has waited, in seconds; which of the counts are estimates.
 
-    `unclaimable` counts, by type, the due jobs that no live daemon can run, among the 10,000 that come first;
-    `unclaimableAtLeast` tells that there are more than these.
+    `unclaimable` counts, by type, the due jobs that no live daemon can run. Of more than 10,000 due jobs not all are
+    looked at, but some at either end of each lane of queue and priority; `unclaimableAtLeast` tells that it was so.
     """
 
     queued: int

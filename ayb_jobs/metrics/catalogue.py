@@ -66,7 +66,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_loop_age_seconds": Metric(Kind.GAUGE, "Time since a loop last made progress.", ("loop",)),
     "ayb_jobs_database_errors": Metric(Kind.COUNTER, "Database errors, by the class of their SQLSTATE.", ("sqlstate_class",)),
     "ayb_jobs_api_errors": Metric(Kind.COUNTER, "Requests that failed for a reason that is not their caller's."),
-    "ayb_jobs_unclaimable": Metric(Kind.GAUGE, "Due jobs of types that this daemon does not know.", ("job_type",)),
+    "ayb_jobs_unclaimable": Metric(Kind.GAUGE, "Due jobs of types that this daemon does not know, of those that it looks at.", ("job_type",)),
     "ayb_jobs_slots": Metric(Kind.GAUGE, "Handler slots, by what they do.", ("state",)),
     "ayb_jobs_queue_depth": Metric(Kind.GAUGE, "Queued jobs by queue, due or not; counted up to 100,000.", ("queue",)),
     "ayb_jobs_queue_depth_cut": Metric(Kind.GAUGE, "1 if more are queued than were counted: depth and age of the oldest are at least so much."),

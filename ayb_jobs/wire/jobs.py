@@ -83,7 +83,7 @@ def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int], unclaimable_c
     """Return the JSON of the counts.
 
     `estimated` names those that are estimates. `unclaimable` counts by type the due jobs that no live daemon can run;
-    `unclaimableAtLeast` tells that not all due jobs were looked at. Each is left out if there are none.
+    `unclaimableAtLeast` tells that not all due jobs were looked at, also if none was found. Each is left out otherwise.
     """
     return object_text(
         {

@@ -68,7 +68,7 @@ def health(ctx: click.Context, options: Options, *, this_host: bool) -> None:
 
 
 class Health(NamedTuple):
-    """Why no work can be done, and how many due jobs no live daemon can run, among the 10,000 that come first.
+    """Why no work can be done, and how many due jobs no live daemon can run, of those that were looked at.
 
     `notices` tell what an operator should know in time, `sentence` how things stand.
     """

@@ -74,6 +74,7 @@ def overview(visit: Visitor) -> Response:
         others=others,
         figures=_figures(visit.clock(at), seen),
         is_empty=verdict.mood is Mood.READY,
+        all_seen=verdict.figures is not None and verdict.figures.all_seen,
         coming=sorted(seen.coming, key=lambda each: (each.next_run_at or at, each.name)),
         first_type=min(visit.services.registry.names(), default=""),
         **grouping.context(failures, seen="hour", most=MOST_GROUPS),
@@ -90,9 +91,10 @@ def _head(verdict: Verdict) -> str:
 
 
 def _deviations(seen: Standing) -> tuple[Deviation | None, list[Deviation]]:
-    """Return what the sentence tells of, unless that is over, and what else needs somebody."""
+    """Return what the sentence tells of, unless that is over, and what else does: the red before the amber."""
     told, *rest = [list(_deviations_of(each, seen)) for each in seen.verdict.findings] or [[]]
-    return next(iter(told), None), [*told[1:], *chain.from_iterable(rest)]
+    others = [*told[1:], *chain.from_iterable(rest)]
+    return next(iter(told), None), sorted(others, key=lambda each: each.tone in HELD)
 
 
 def _deviations_of(finding: Finding, seen: Standing) -> Iterator[Deviation]:

@@ -73,6 +73,29 @@ def test_every_page_answers_on_an_empty_database_and_forbids_all_from_elsewhere(
             assert answer.headers["cache-control"] == "no-store"
 
 
+def test_the_first_page_claims_nothing_of_due_jobs_that_were_not_looked_at(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, "completed")
+    many = "INSERT INTO _ayb_jobs (type) SELECT 'send_mail' FROM generate_series(1, %s)"
+    conn.execute(many, (9999,))
+    assert "each due job has one that can run it" in guest.get("/").text
+    conn.execute(many, (1,))
+    assert "each due job that was looked at has one that can run it" in guest.get("/").text
+
+
+def test_what_is_held_on_purpose_comes_after_what_is_wrong(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    make_job(conn, type="strange")
+    make_job(conn, type="send_mail", run_at=sql.SQL("now() - interval '5 minutes'"))
+    with conn.transaction():
+        pause(conn, NewPause(kind=PauseKind.TYPE, name="send_mail"), by="ada")
+    make_schedule(conn, name="nightly", next_run_at=sql.SQL("now() - interval '1 hour'"), last_run_at=sql.SQL("now()"))
+    page = guest.get("/")
+    assert page.headline.startswith("1 due job waits that no live daemon can run")
+    others = page.text.partition("Needs attention as well")[2]
+    assert 0 < others.index("nightly") < others.index("send_mail")
+
+
 def test_a_list_of_jobs_marks_those_that_are_paused(guest: Guest, conn: Connection) -> None:
     ids = {
         "heavy": make_job(conn, type="send_mail", queue="heavy"),

@@ -5,12 +5,20 @@ from contextlib import closing
 import pytest
 from psycopg import sql
 
+from ayb_jobs.checks.fleet import unclaimable, unclaimable_behind
+from ayb_jobs.errors import AybJobsError
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.waiting import Reason
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import beat, list_daemons
-from ayb_jobs.storage.fleet.unclaimable import Unclaimable, count_unclaimable, unclaimable_jobs
+from ayb_jobs.storage.fleet.unclaimable import (
+    Unclaimable,
+    UnclaimableTypes,
+    count_unclaimable,
+    unclaimable_by_all,
+    unclaimable_jobs,
+)
 from ayb_jobs.storage.fleet.waiting import live_runners, why_waiting
 from ayb_jobs.storage.queue.jobs import get_job
 from ayb_jobs.storage.schedules.planning import Plan, save_plans
@@ -39,6 +47,39 @@ def test_a_job_is_unclaimable_unless_one_daemon_knows_its_type_and_serves_its_qu
     make_job(conn, type="a", queue="first")
     make_job(conn, type="a", queue="second")
     assert unclaimable_jobs(conn).by_type == {"a": 1}
+
+
+BACKLOG = """
+    INSERT INTO _ayb_jobs (type, priority, run_at)
+    SELECT 'known', 2, now() - interval '1 hour' + number * interval '1 ms' FROM generate_series(1, 25000) AS number
+"""
+
+
+def test_no_backlog_hides_the_jobs_of_another_lane_that_nobody_can_run(conn: Connection) -> None:
+    beat(conn, daemon("one", types=["known"], queues=["default"]))
+    conn.execute(BACKLOG)
+    make_job(conn, type="strange", priority=3)
+    make_job(conn, type="strange", priority=2)  # the newest of the backlog's own lane
+    make_job(conn, type="known", queue="unserved", priority=4)
+    seen = unclaimable_by_all(conn)
+    assert (seen.types, seen.queues, seen.total, seen.cut) == ({"strange": 2}, {"unserved": 1}, 3, True)
+    found = count_unclaimable(conn, types=["known"], queues=["default"])
+    assert (found.types, found.queues) == ({"strange": 2}, {"unserved": 1})
+
+
+def test_doctor_looks_for_jobs_that_nobody_can_run_amid_a_backlog_and_says_if_that_is_too_long(
+    conn: Connection,
+) -> None:
+    beat(conn, daemon("one", types=["known"], queues=["default"]))
+    conn.execute(BACKLOG)
+    assert list(unclaimable_behind(conn)) == []
+    with pytest.raises(AybJobsError, match="more than 12,000 jobs are due"):
+        list(unclaimable_behind(conn, look=12_000))
+    make_job(conn, type="strange", priority=2, run_at=sql.SQL("now() - interval '1 hour' + interval '12500 ms'"))
+    assert unclaimable(conn) is None
+    assert unclaimable_jobs(conn) == UnclaimableTypes({}, cut=True)
+    (found,) = unclaimable_behind(conn)
+    assert found.told == "1 due job waits that no live daemon can run: none knows type `strange`"
 
 
 @pytest.mark.parametrize("at", ["'infinity'", "now() + interval '1 hour'", "now() - interval '1 hour'", "'-infinity'"])

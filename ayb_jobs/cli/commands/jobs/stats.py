@@ -32,7 +32,10 @@ def stats(options: Options) -> None:
     oldest_s = counts.get("oldestQueuedAgeSec")
     if oldest_s is not None:
         output.say(f"The oldest due job has waited for {duration(oldest_s)}.")
+    is_cut = counts.get("unclaimableAtLeast", False)
     if unclaimable := counts.get("unclaimable"):
         listed = ", ".join(f"{output.one_line(name)} {count:,}" for name, count in unclaimable.items())
-        least = ", and there are more" if counts.get("unclaimableAtLeast") else ""
+        least = ", and there may be more" if is_cut else ""
         output.say(f"Due, and no live daemon can run them: {listed}{least}.")
+    elif is_cut:
+        output.say("Not all due jobs were looked at: some may be among them that no live daemon can run.")
