@@ -1,5 +1,6 @@
-"""docs/benchmarks.md is what its command writes of what was measured."""
+"""docs/benchmarks.md is what its command writes of what was measured, and the README says no other figures."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,3 +17,14 @@ def test_the_benchmarks_and_their_charts_are_what_their_command_writes(tmp_path:
     written = {path.name: path.read_text() for path in (tmp_path / "docs").iterdir()}
     committed = {path.name: path.read_text() for path in (ROOT / "docs").glob("benchmarks*")}
     assert written == committed
+
+
+def test_the_readme_says_the_figures_of_the_drain() -> None:
+    """If new figures are published, the README's line is to be written anew."""
+    section = (ROOT / "docs/benchmarks.md").read_text().partition("## Drain of 100,000\n")[2].partition("\n## ")[0]
+    ours = re.search(r"(?m)^\| ayb-jobs \| defaults \|.*?\| (\S+) \[(\S+) to (\S+)\]", section)
+    others = re.findall(r"(?m)^\| (?!ayb-jobs ).* (\d+\.\d+) \|$", section)
+    assert ours is not None
+    times = min(others, key=float)
+    rate = f"{ours[1]} jobs a second ({ours[2]} to {ours[3]}), {times} times as fast as the next queue"
+    assert rate in (ROOT / "README.md").read_text()
