@@ -19,7 +19,8 @@ from window import drawing
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-AYB_JOBS = Path(sys.executable).parent / "ayb-jobs"
+# As the README calls it: the daemon names it in what it proposes to type.
+AYB_JOBS = ".venv/bin/ayb-jobs"
 COLUMNS = 108
 PATIENCE_S = 60
 JOB_TYPE = "expired_auth_cleanup"
@@ -29,6 +30,7 @@ def main() -> None:
     """Run the daemon and the commands of the README's first screen, and draw both terminals."""
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # started by root, the server runs as another user, who has to get in
+        (Path(folder) / ".venv").symlink_to(sys.prefix)
         daemon, commands = show(Path(folder))
         windows = [text.replace(folder, "…") for text in (daemon, commands)]
     (HERE / "first-run.svg").write_text(drawing(windows, columns=COLUMNS), "utf-8")
@@ -41,7 +43,7 @@ def show(folder: Path) -> tuple[str, str]:
         daemon = first.start([AYB_JOBS, "--config", ROOT / "config.example.toml", "run"])
         wait(lambda: "daemon.started" in first.text())
         for words in (["jobs", "enqueue", JOB_TYPE], ["jobs", "list"], ["schedules", "list"]):
-            second.write(prompt(" ".join([".venv/bin/ayb-jobs", *words])))
+            second.write(prompt(" ".join([AYB_JOBS, *words])))
             second.start([AYB_JOBS, *words]).wait()
             wait(lambda: "job.completed" in first.text())
         daemon.send_signal(signal.SIGINT)

@@ -21,10 +21,12 @@ def test_the_benchmarks_and_their_charts_are_what_their_command_writes(tmp_path:
 
 def test_the_readme_says_the_figures_of_the_drain() -> None:
     """If new figures are published, the README's line is to be written anew."""
-    section = (ROOT / "docs/benchmarks.md").read_text().partition("## Drain of 100,000\n")[2].partition("\n## ")[0]
-    ours = re.search(r"(?m)^\| ayb-jobs \| defaults \|.*?\| (\S+) \[(\S+) to (\S+)\]", section)
-    others = re.findall(r"(?m)^\| (?!ayb-jobs ).* (\d+\.\d+) \|$", section)
+    sections = re.split(r"(?m)^## ", (ROOT / "docs/benchmarks.md").read_text())
+    drains = [section for section in sections if section.startswith("Drain of ")]
+    (named,) = (section for section in drains if section.startswith("Drain of 100,000\n"))
+    ours = re.search(r"(?m)^\| ayb-jobs \| defaults \|.*?\| (\S+) \[(\S+) to (\S+)\]", named)
     assert ours is not None
-    times = min(others, key=float)
-    rate = f"{ours[1]} jobs a second ({ours[2]} to {ours[3]}), {times} times as fast as the next queue"
-    assert rate in (ROOT / "README.md").read_text()
+    times = sorted(min(re.findall(r"(?m)^\| (?!ayb-jobs ).* (\d+\.\d+) \|$", drain), key=float) for drain in drains)
+    readme = (ROOT / "README.md").read_text()
+    assert f"{ours[1]} jobs a second ({ours[2]} to {ours[3]})" in readme
+    assert f"{times[0]} to {times[-1]} times as fast as in the next queue" in readme
