@@ -153,7 +153,7 @@ def test_python_in_a_document_compiles_and_imports_public_names(block: Block) ->
     assert {alias.name for node in imported for alias in node.names} <= set(ayb_jobs.__all__)
 
 
-# What is followed as a whole: the how-to pages by `docs/test_howto.py`, how to take it out by `docs/test_operations.py`.
+# These are followed as a whole: the how-to pages by `docs/test_howto.py`, the other by `docs/test_operations.py`.
 FOLLOWED = ("docs/howto/", "docs/operations.md")
 ALONE = [block for block in blocks_of("sql") if not block.where.startswith(FOLLOWED)]
 
