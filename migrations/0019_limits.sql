@@ -398,12 +398,12 @@ BEGIN
                         FROM TABLES._ayb_jobs AS keyed WHERE keyed.id = due.id
                     ) AS given
                 ) AS key
-                WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
+                WHERE job.id = due.id
                 RETURNING job.id, job.limited_by
             )
             SELECT due.id::text
             FROM due JOIN limited_types ON limited_types.type = due.type
-            WHERE NOT EXISTS (SELECT FROM put_under WHERE put_under.id = due.id AND put_under.limited_by = limited_types.name)
+            WHERE (due.id, limited_types.name) NOT IN (SELECT id, limited_by FROM put_under)
         $body$
     $create$, 'TABLES.', tables || '.');
 END

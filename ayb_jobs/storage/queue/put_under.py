@@ -25,7 +25,7 @@ KEY_OF_DUE = """
 # The step `put_under` of `LEASE_BESIDE_LIMITS`, for jobs that are known already. What runs of a type when it becomes
 # limited counts as well, also if it came under another limit before: it has an old number, so the limit's mark goes
 # back with it, behind the limit's lock. That is taken first, and without a wait: whoever waits with a job's row locked
-# keeps it from being settled.
+# keeps it from being settled. Nothing is looked for in a list of them all once for each: there may be thousands.
 PUT_UNDER = f"""
     WITH limited_types AS MATERIALIZED (
         SELECT type, limits.name, limits.key_field
@@ -53,12 +53,12 @@ PUT_UNDER = f"""
         FROM due JOIN limited_types ON limited_types.type = due.type, LATERAL (
             {KEY_OF_DUE}
         ) AS key
-        WHERE job.id = ANY (ARRAY(SELECT id FROM due)) AND job.id = due.id
+        WHERE job.id = due.id
         RETURNING job.id, job.limited_by
     )
     SELECT due.id::text
     FROM due JOIN limited_types ON limited_types.type = due.type
-    WHERE NOT EXISTS (SELECT FROM put_under WHERE put_under.id = due.id AND put_under.limited_by = limited_types.name)
+    WHERE (due.id, limited_types.name) NOT IN (SELECT id, limited_by FROM put_under)
 """
 
 
