@@ -136,6 +136,7 @@ def test_slots_that_deaf_handlers_hold_are_told_and_count_as_busy(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a minute is waited for, by a daemon that is slow to start on a busy machine
 def test_a_process_tells_it_once_a_loop_has_failed_for_a_minute(
     tmp_path: Path, database_url: str, conn: Connection
 ) -> None:

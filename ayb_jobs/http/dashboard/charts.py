@@ -18,7 +18,7 @@ GAP = 2.5 / 60
 
 
 def line(points: Sequence[tuple[float, float]], title: str, tone: str = "") -> Markup:
-    """Return a level over time, from zero; `tone` is `bad` or `warn` if this very figure deviates.
+    """Return a level over time, from zero; `tone` is `bad` if this very figure deviates.
 
     A point is when, from 0 to 1 over the width, and how much.
     """

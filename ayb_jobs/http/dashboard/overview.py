@@ -185,6 +185,7 @@ PRESSED: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str, str, str]]] 
     "daemon.stuck": _daemons,
     "handlers.stuck": _daemons,
     "rows.refused": _refused,
+    "alerts.undelivered": lambda _: ("overdue", "overdue", "Show the schedules", "/schedules"),
     "retention.deferred": lambda _: ("later", "late", "", ""),
 }  # fmt: skip
 

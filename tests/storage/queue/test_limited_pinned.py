@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -49,24 +50,31 @@ def pages(conn: Connection) -> int:
     return int(one_row(conn.execute(PAGES))[0])
 
 
-def first_and_last_pages(conn: Connection, url: str, *, keys: int, jobs: int) -> tuple[list[int], list[int]]:
+def first_and_last_pages(conn: Connection, url: str, *, keys: int, jobs: int) -> tuple[list[float], list[float]]:
     """Lease all beside an old transaction; return the pages of each look of the first fifth, and of the last."""
+    return first_and_last(conn, url, lambda: pages(conn), keys=keys, jobs=jobs)
+
+
+def first_and_last(
+    conn: Connection, url: str, spent: Callable[[], float], *, keys: int, jobs: int
+) -> tuple[list[float], list[float]]:
+    """Lease all beside an old transaction; return what each look of the first fifth has spent, and of the last."""
     limit(conn, key_max_running=50)
     conn.execute(LOAD, (keys, jobs))
     conn.execute("ALTER TABLE _ayb_jobs SET (autovacuum_enabled = false)")
     conn.execute("VACUUM (ANALYZE) _ayb_jobs")
     floors, after, looks = KeyFloors(), "", jobs // 50
-    touched: list[int] = []
+    cost: list[float] = []
     with old_transaction(url, pin=True):
-        while len(touched) < looks:
-            before, began = pages(conn), time.monotonic()
+        while len(cost) < looks:
+            before, began = spent(), time.monotonic()
             found = under(conn, room=50, after=after, floors=floors.now())
             floors.looked(found, time.monotonic() - began)
-            touched.append(pages(conn) - before)
+            cost.append(spent() - before)
             assert len(found.leased) == 50
             after = found.after
             conn.execute(COMPLETE_THESE, ([job.id for job in found.leased],))
-    return touched[: looks // 5], touched[-looks // 5 :]
+    return cost[: looks // 5], cost[-looks // 5 :]
 
 
 def test_a_look_walks_neither_dead_jobs_of_its_keys_nor_dead_runs(database_url: str, conn: Connection) -> None:
