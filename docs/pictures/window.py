@@ -20,6 +20,8 @@ COLOURS = {
     90: DIM,
 }
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+# Browsers make one space of several, so those are left out.
+WORDS = re.compile(r"\S+(?: \S+)*")
 SGR = re.compile(r"\x1b\[([\d;]*)m")
 OTHER = re.compile(r"\x1b\[[?\d;]*[A-Za-ln-z]|\x1b\].*?(?:\x07|\x1b\\)")
 
@@ -52,7 +54,7 @@ def drawing(windows: Sequence[str], *, columns: int) -> str:
         parts += window(lines, y, width)
         y += height(lines) + MARGIN
     size = f'width="{width}" height="{y - MARGIN}" viewBox="0 0 {width} {y - MARGIN}"'
-    style = f'font-family="{FONT}" font-size="13.3" xml:space="preserve"'
+    style = f'font-family="{FONT}" font-size="13.3"'
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>', *parts, "</svg>", ""])
 
 
@@ -85,8 +87,8 @@ def runs(row: Row) -> Iterator[Run]:
     column = 0
     for look, cells in groupby(row, key=itemgetter(1)):
         text = "".join(character for character, _ in cells)
-        if seen := text.strip():
-            yield Run(column + len(text) - len(text.lstrip()), seen, look)
+        for seen in WORDS.finditer(text):
+            yield Run(column + seen.start(), seen[0], look)
         column += len(text)
 
 

@@ -24,6 +24,13 @@ def test_the_picture_holds_no_link_script_or_font_of_elsewhere() -> None:
     assert not [name for element in elements for name in element.attrib if "href" in name or name in {"src", "style"}]
 
 
+def test_columns_are_told_by_places_and_not_by_spaces() -> None:
+    """A browser makes one space of several, and spreads what is left over the length of all."""
+    shown = texts(ET.fromstring(PICTURE.read_text()))
+    assert {"ATTEMPTS", "CREATED"} <= set(shown)
+    assert [text for text in shown if "  " in text or text != text.strip()] == []
+
+
 def test_the_picture_shows_lines_that_the_daemon_writes_and_commands_of_the_readme() -> None:
     shown = texts(ET.fromstring(PICTURE.read_text()))
     named = [text for text in shown if re.fullmatch(r"(daemon|schema|api|job|database|cleanup)\.[a-z_]+", text)]
