@@ -8,15 +8,9 @@ from ayb_jobs.model.pauses import resume_command
 from ayb_jobs.model.waiting import all_slots
 from ayb_jobs.model.words import count_words, one_line, quoted, span_words
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.failing import list_failing, list_retrying
 from ayb_jobs.storage.queue.held import MOST_HELD, list_held
-from ayb_jobs.storage.queue.lateness import (
-    MOST_PAUSES,
-    count_abandoned,
-    find_longest,
-    list_failing,
-    list_paused_jobs,
-    list_retrying,
-)
+from ayb_jobs.storage.queue.lateness import MOST_PAUSES, count_abandoned, find_longest, list_paused_jobs
 from ayb_jobs.storage.queue.minutes import Level
 
 # A job that a daemon could run and that has been due for so long is late.

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from ayb_jobs.http.dashboard import (
     audit,
     batches,
+    bulk,
     daemons,
     enqueueing,
     executions,
@@ -38,6 +39,7 @@ SUBJECTS = (
     overview,
     login,
     jobs,
+    bulk,
     job,
     grouping,
     schedules,

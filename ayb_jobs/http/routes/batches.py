@@ -10,7 +10,7 @@ from ayb_jobs.errors import InvalidInput
 from ayb_jobs.http.acting import acting, acting_in_steps
 from ayb_jobs.http.parsing import DEFAULT_PAGE, OURS, Body, Limit, as_object, decode, read_object
 from ayb_jobs.http.requests import GUARDED, Given, Operator, RawBody, documented, documented_body, page_size
-from ayb_jobs.http.routes.jobs import MOST_AT_ONCE, EnqueueBody, all_given
+from ayb_jobs.http.routes.enqueueing import MOST_AT_ONCE, EnqueueBody, all_given
 from ayb_jobs.http.shapes import BatchPage, BatchShape, answer
 from ayb_jobs.model.batches import MAX_DESCRIPTION, BatchState
 from ayb_jobs.model.checked import MAX_NAME, checked_id
