@@ -8,9 +8,10 @@ from ayb_jobs.checks.finding import Finding, warning
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.schedules.zones import find_zone, utc_offset
 from ayb_jobs.model.words import quoted, span_words
-from ayb_jobs.storage import server
+from ayb_jobs.storage import exposure, server
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.listener import notifications_arrive
+from ayb_jobs.storage.queue.executions import ids_behind
 
 HELD_S = 300.0
 IDLE_S = 60.0
@@ -82,7 +83,7 @@ def dead_rows(conn: Connection) -> Iterator[Finding]:
 
 def owners(conn: Connection) -> Iterator[Finding]:
     """Find that our tables belong to several roles."""
-    found = server.list_owners(conn)
+    found = exposure.list_owners(conn)
     if len(found) > 1:
         yield warning(
             "tables.several_owners",
@@ -95,7 +96,7 @@ def owners(conn: Connection) -> Iterator[Finding]:
 
 def open_schemas(conn: Connection) -> Iterator[Finding]:
     """Find that everybody may create objects beside our tables, or that a role made what passes for a built-in."""
-    for words, owner in server.list_shadowing(conn):
+    for words, owner in exposure.list_shadowing(conn):
         yield warning(
             "schema.shadowed",
             f"another role has made {words} beside our tables, which may be taken for a built-in",
@@ -103,7 +104,7 @@ def open_schemas(conn: Connection) -> Iterator[Finding]:
             "drop it, unless its owner may do all that the roles may that use the database",
             {"object": words, "owner": owner},
         )
-    for schema in server.list_open_schemas(conn):
+    for schema in exposure.list_open_schemas(conn):
         yield warning(
             "schema.open",
             f"everybody may create objects in the schema {quoted(schema)}, where our tables are",
@@ -115,7 +116,7 @@ def open_schemas(conn: Connection) -> Iterator[Finding]:
 
 def public(conn: Connection) -> Iterator[Finding]:
     """Find what is ours and everybody may use."""
-    found = server.list_public(conn)
+    found = exposure.list_public(conn)
     if found:
         yield warning(
             "rights.public",
@@ -128,7 +129,7 @@ def public(conn: Connection) -> Iterator[Finding]:
 
 def rights(conn: Connection) -> Iterator[Finding]:
     """Find tables, sequences and functions on which this role lacks what a daemon needs."""
-    denied = server.list_denied(conn)
+    denied = exposure.list_denied(conn)
     if denied:
         further = f", and {len(denied) - NAMED:,} more" if len(denied) > NAMED else ""
         yield warning(
@@ -185,7 +186,7 @@ def server_settings(conn: Connection) -> Iterator[Finding]:
 
 def numbers(conn: Connection) -> Iterator[Finding]:
     """Find that the numbers of attempts would come again."""
-    behind = server.ids_behind(conn)
+    behind = ids_behind(conn)
     if behind:
         yield warning(
             "sequence.behind",

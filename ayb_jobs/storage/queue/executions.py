@@ -103,6 +103,20 @@ def as_execution(*, outcome: str | None, **columns: Any) -> Execution:
 
 
 # Numbers from 2^62 on are nobody's: plain SQL may have written one at the very end, behind which none is left.
+IDS_BEHIND = """
+    SELECT latest.id, sequence.last_value
+    FROM (SELECT max(id) AS id FROM _ayb_job_executions WHERE id < 4611686018427387904) AS latest,
+        _ayb_job_execution_ids AS sequence
+    WHERE latest.id > sequence.last_value
+"""
+
+
+def ids_behind(conn: Connection) -> tuple[int, int] | None:
+    """Return the highest number in the log and where the sequence stands, if that is behind; else None."""
+    row = conn.execute(IDS_BEHIND).fetchone()
+    return (int(row[0]), int(row[1])) if row else None
+
+
 # One at a time, so that none sets the sequence back behind what was drawn since another had set it.
 LOCK_EXECUTION_IDS = "SELECT pg_advisory_xact_lock(hashtextextended('_ayb_job_execution_ids', 0))"
 CATCH_UP_EXECUTION_IDS = """
@@ -119,6 +133,8 @@ def catch_up_execution_ids(conn: Connection) -> None:
     A restore of the rows alone, or logical replication, leaves the sequence behind them; each attempt would then end
     under a number that is taken.
     """
+    if ids_behind(conn) is None:
+        return
     with conn.transaction():
         conn.execute(LOCK_EXECUTION_IDS)
         conn.execute(CATCH_UP_EXECUTION_IDS)
