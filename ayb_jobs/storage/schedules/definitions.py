@@ -1,8 +1,8 @@
 """Shipped schedules, from packs and the settings: kept up to date, except where an operator has changed them."""
 
 import json
-from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, LiteralString, NamedTuple
 
 from psycopg.rows import class_row
 
@@ -44,24 +44,33 @@ class _Held(NamedTuple):
     """How a schedule's row stands to a definition."""
 
     id: str
+    name: str
     is_applied: bool
     is_untouched: bool
     is_made_by_ayb: bool
 
+    @property
+    def stays(self) -> Literal["kept", "current"] | None:
+        """Why the row is left as it is; None if it is to follow the definition."""
+        if not (self.is_untouched or self.is_made_by_ayb):
+            return "kept"
+        return "current" if self.is_applied else None
 
-LOCK_DEFINITION = """
+
+FIND_DEFINED = """
     SELECT
-        id::text,
-        definition IS NOT DISTINCT FROM %(definition)s::jsonb AS is_applied,
-        definition IS NOT DISTINCT FROM _ayb_job_schedule_definition(schedule) AS is_untouched,
-        definition IS NULL AND (
-            SELECT bool_and(_ayb_job_schedule_definition(schedule) -> field = %(definition)s::jsonb -> field)
+        schedule.id::text,
+        schedule.name,
+        schedule.definition IS NOT DISTINCT FROM asked.definition::jsonb AS is_applied,
+        schedule.definition IS NOT DISTINCT FROM _ayb_job_schedule_definition(schedule) AS is_untouched,
+        schedule.definition IS NULL AND (
+            SELECT bool_and(_ayb_job_schedule_definition(schedule) -> field = asked.definition::jsonb -> field)
             FROM unnest(%(ayb_fields)s::text[]) AS field
         ) AS is_made_by_ayb
-    FROM _ayb_job_schedules AS schedule
-    WHERE name = %(name)s
-    FOR NO KEY UPDATE
+    FROM unnest(%(names)s::text[], %(definitions)s::text[]) AS asked (name, definition)
+    JOIN _ayb_job_schedules AS schedule ON schedule.name = asked.name
 """
+LOCK_DEFINED = f"{FIND_DEFINED} FOR NO KEY UPDATE OF schedule"
 STAMP_DEFINITION = """
     UPDATE _ayb_job_schedules AS schedule
     SET definition = _ayb_job_schedule_definition(schedule)
@@ -74,38 +83,69 @@ def upsert_defaults(
 ) -> Upserted:
     """Make shipped schedules that are missing, and bring those up to date that no operator has edited.
 
-    Each in a transaction of its own, so that any number of daemons may do it at once.
+    Any number of daemons may do it at once. One look at all of them tells what is to be done: mostly nothing, and on a
+    new database everything, in one transaction. What others do meanwhile is met one by one.
     """
     done: dict[str, list[str]] = {"created": [], "updated": [], "kept": [], "current": []}
-    for schedule in schedules:
-        done[_upsert(conn, schedule, default_max_attempts)].append(schedule.name)
+    asked = {schedule.name: schedule for schedule in schedules}
+    definitions = {name: _definition(schedule, default_max_attempts) for name, schedule in asked.items()}
+    held = _find(conn, FIND_DEFINED, definitions)
+    missing = asked.keys() - held.keys()
+    made = missing if _create_all(conn, [asked[name] for name in sorted(missing)], default_max_attempts) else set()
+    for name, schedule in asked.items():
+        stays = held[name].stays if name in held else None
+        became = "created" if name in made else stays or _upsert(conn, schedule, definitions[name])
+        done[became].append(name)
     return Upserted(created=tuple(done["created"]), updated=tuple(done["updated"]), kept=tuple(done["kept"]))
 
 
+def _create_all(conn: Connection, schedules: Sequence[NewSchedule], default_max_attempts: int) -> bool:
+    """Create all of these, or none if another daemon has just made one; tell which.
+
+    They come in the order of their names, so that two daemons that do this at once wait for each other and never
+    deadlock.
+    """
+    if not schedules:
+        return True
+    try:
+        with conn.transaction():
+            for schedule in schedules:
+                _create(conn, schedule, default_max_attempts)
+    except Conflict:
+        return False
+    return True
+
+
+def _create(conn: Connection, schedule: NewSchedule, default_max_attempts: int) -> None:
+    made = create_schedule(conn, schedule, default_max_attempts=default_max_attempts)
+    conn.execute(STAMP_DEFINITION, {"id": made.id})
+
+
+def _find(conn: Connection, statement: LiteralString, definitions: Mapping[str, dict[str, Any]]) -> dict[str, _Held]:
+    """Return how the rows stand to definitions, by name."""
+    values = {
+        "names": list(definitions),
+        "definitions": list(map(encode_payload, definitions.values())),
+        "ayb_fields": list(AYB_FIELDS),
+    }
+    with conn.cursor(row_factory=class_row(_Held)) as cursor:
+        return {held.name: held for held in cursor.execute(statement, values)}
+
+
 def _upsert(
-    conn: Connection, schedule: NewSchedule, default_max_attempts: int
+    conn: Connection, schedule: NewSchedule, definition: dict[str, Any]
 ) -> Literal["created", "updated", "kept", "current"]:
-    definition = _definition(schedule, default_max_attempts)
-    values = {"name": schedule.name, "definition": encode_payload(definition), "ayb_fields": list(AYB_FIELDS)}
     while True:
         with conn.transaction():
-            with conn.cursor(row_factory=class_row(_Held)) as cursor:
-                found = cursor.execute(LOCK_DEFINITION, values).fetchone()
+            found = _find(conn, LOCK_DEFINED, {schedule.name: definition}).get(schedule.name)
             if found is not None:
-                if not (found.is_untouched or found.is_made_by_ayb):
-                    return "kept"
-                if found.is_applied:
-                    return "current"
+                if found.stays:
+                    return found.stays
                 update_schedule(conn, found.id, definition)
                 conn.execute(STAMP_DEFINITION, {"id": found.id})
                 return "updated"
-        try:
-            with conn.transaction():
-                made = create_schedule(conn, schedule, default_max_attempts=default_max_attempts)
-                conn.execute(STAMP_DEFINITION, {"id": made.id})
-        except Conflict:
-            continue  # another daemon has just made it
-        return "created"
+        if _create_all(conn, [schedule], definition["max_attempts"]):
+            return "created"
 
 
 class _Stored(NamedTuple):

@@ -1,20 +1,24 @@
 """Shipped schedules follow their definition until an operator edits them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import psycopg
 from psycopg.rows import TupleRow
 
 from ayb_jobs.model.schedules.schedule import NewSchedule
+from ayb_jobs.storage.database import connect
 from ayb_jobs.storage.schedules.definitions import list_drift, upsert_defaults
 from ayb_jobs.storage.schedules.schedules import (
+    create_schedule,
     delete_schedule,
     disable_schedule,
     get_schedule,
     list_schedules,
     update_schedule,
 )
+from tests.eventually import eventually
 
 Conn = psycopg.Connection[TupleRow]
 
@@ -93,6 +97,26 @@ def test_daemons_that_start_at_once_make_one_row_each(database_url: str, conn: C
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(start, range(8))) == 20
     assert len(list_schedules(conn)) == 20
+
+
+WAITS = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+def test_a_schedule_that_somebody_makes_meanwhile_keeps_none_of_the_others_from_being_made(
+    database_url: str, conn: Conn
+) -> None:
+    with (
+        closing(connect(database_url)) as theirs,
+        closing(connect(database_url)) as ours,
+        ThreadPoolExecutor() as pool,
+    ):
+        with theirs.transaction():
+            create_schedule(theirs, shipped(name="b", cron="5 5 * * *"))
+            starting = pool.submit(upsert_defaults, ours, [shipped(name=name) for name in "abc"])
+            eventually(lambda: conn.execute(WAITS).fetchall())
+        started = starting.result()
+    assert (started.created, started.kept) == (("a", "c"), ("b",))
+    assert [schedule.name for schedule in list_schedules(conn)] == ["a", "b", "c"]
 
 
 def test_drift_names_what_differs_and_why(conn: Conn) -> None:
