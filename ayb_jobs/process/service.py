@@ -75,7 +75,7 @@ def run_service(config: Config, read: Callable[[], Config] | None = None) -> int
             ) as serving:
                 if isinstance(daemon, Daemon):
                     daemon.tell_stuck(lambda: stuck_names(serving.loops()))
-                if not config.jobs.enabled or StartUp(config, url, registry, events, signals).run():
+                if not config.jobs.enabled or StartUp(config, daemon.database, registry, events, signals).run():
                     collect_rarely()
                     daemon.start()
                     started.set()

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from ayb_jobs.config import Config
@@ -14,6 +14,7 @@ from ayb_jobs.handlers.shipped import shipped_schedules
 from ayb_jobs.process import sd_notify
 from ayb_jobs.process.signals import FOR_EVER_S, Signals
 from ayb_jobs.runtime.loop import Loop
+from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection, connect_for_ourselves
 from ayb_jobs.storage.execution_view import keep_execution_view
 from ayb_jobs.storage.fitness import refuse_unfit_kind
@@ -36,11 +37,17 @@ def database_url(config: Config, events: Events) -> Iterator[str]:
 
 
 class StartUp:
-    """Brings a database's schema and the shipped schedules up to date, waiting for the database if it is down."""
+    """Brings a database's schema and the shipped schedules up to date, waiting for the database if it is down.
 
-    def __init__(self, config: Config, url: str, registry: Registry, events: Events, signals: Signals) -> None:
+    The daemon's `database` has the connection afterwards, unless the schema has an address of its own.
+    """
+
+    def __init__(
+        self, config: Config, database: Database, registry: Registry, events: Events, signals: Signals
+    ) -> None:
         self._config = config
-        self._url = config.database.direct_url or url
+        self._database = database
+        self._url = config.database.direct_url or database.url
         self._registry = registry
         self._events = events
         self._signals = signals
@@ -64,13 +71,24 @@ class StartUp:
 
     def _tick(self) -> float:
         try:
-            with closing(connect_for_ourselves(self._url, name="ayb-jobs-start")) as conn:
-                prepare(conn, self._config, self._registry, self._events)
+            self._prepare()
         except (MigrationError, ConfigError, InvalidInput) as error:
             self._fatal = error
         self._done.set()
         self._signals.wake()
         return FOR_EVER_S
+
+    def _prepare(self) -> None:
+        conn = connect_for_ourselves(self._url, name=self._database.name)
+        try:
+            prepare(conn, self._config, self._registry, self._events)
+        except BaseException:
+            conn.close()
+            raise
+        if self._url == self._database.url:
+            self._database.take_over(conn)
+        else:
+            conn.close()
 
 
 def prepare(conn: Connection, config: Config, registry: Registry, events: Events) -> None:

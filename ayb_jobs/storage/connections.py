@@ -83,6 +83,10 @@ class Database:
         """Where our tables are, and the path for our statements on connections of users; None if nobody asked yet."""
         return self._surroundings
 
+    def known_at(self, url: str) -> Surroundings | None:
+        """Return `known_surroundings` for whoever connects by itself, if it is to the same address."""
+        return self._surroundings if url == self.url else None
+
     def surroundings(self) -> Surroundings:
         """Return `known_surroundings`, or ask for them."""
         if (known := self._surroundings) is not None:
@@ -162,6 +166,19 @@ class Database:
             conn.close()
         self._work.close(timeout=1.0)
 
+    def take_over(self, conn: OwnConnection) -> None:
+        """Lend this connection to loops as well: one to the same address that nobody else uses from now on.
+
+        A new one would cost its opener more than the statements for which a daemon needs its first.
+        """
+        self._set_up(conn)
+        with self._lock:
+            self._surroundings = conn.surroundings
+            if not self._closed:
+                self._idle.append(conn)
+                return
+        conn.close()
+
     def _configure_work(self, conn: Connection) -> None:
         configure(conn, self.url, self.timeouts, reads_at_once=False)
         if isinstance(conn, OwnConnection):
@@ -189,6 +206,11 @@ class Database:
 
     def _open(self) -> OwnConnection:
         conn = self._connect()
+        self._set_up(conn)
+        return conn
+
+    def _set_up(self, conn: OwnConnection) -> None:
+        """Make a connection ready for loops; one that cannot be is closed."""
         # Statements that pass over locked rows rely on it, whatever the database or the role prefers.
         conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
@@ -198,7 +220,6 @@ class Database:
         except psycopg.Error:
             conn.close()
             raise
-        return conn
 
     def _connect(self) -> OwnConnection:
         """Connect; while the surroundings are unknown, have others wait a moment for the first to ask.
