@@ -64,6 +64,7 @@ from ayb_jobs.runtime.notifier import (
     Notifier,
 )
 from ayb_jobs.storage.connections import Database
+from ayb_jobs.storage.listener import Listener
 from ayb_jobs.storage.schedules.fires import Served
 
 # How long a loop's last turn is waited for; a statement that hangs must not keep the process.
@@ -226,9 +227,7 @@ def build(
         events.subscribe(hear)
     recoverer = Recoverer(database=database, emit=emit, backoff=backoff, max_crashes=jobs.max_crashes, lease_s=lease_s)
     notifier = Notifier(
-        url=direct_url,
-        name="ayb-jobs-notifier",
-        timeouts=database.timeouts,
+        connect=partial(listen, database, direct_url),
         emit=emit,
         look=producer.notified,
         on_any=lifeline.notified,
@@ -307,6 +306,11 @@ def stopping_s(registry: Registry, job_type: str) -> float:
     """Return how long a handler of this type may take to end once it was told to stop."""
     found = registry.get(job_type)
     return found.stopping_s if found else STOPPING_S
+
+
+def listen(database: Database, url: str) -> Listener:
+    """Open the notifier's connection to an address of the database."""
+    return Listener(url, name="ayb-jobs-notifier", timeouts=database.timeouts, surroundings=database.known_at(url))
 
 
 def open_database(config: Config, url: str) -> Database:

@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from ayb_jobs.events import Emit, NotificationsAvailable, NotificationsUnavailable
 from ayb_jobs.runtime.hearing import Hearing
-from ayb_jobs.storage.database import Timeouts
 from ayb_jobs.storage.listener import Listener, NotificationsBlocked
 
 # Middleboxes answer keepalives by themselves, so the server is asked for an answer this often.
@@ -29,7 +28,7 @@ JOB_ENDED = "ended "
 
 
 class Notifier:
-    """Waits for notifications in its `tick`, on a connection of its own.
+    """Waits for notifications in its `tick`, on a connection of its own, which `connect` opens.
 
     After each, `on_any` is called, then `look`, which returns the seconds until it wants to be called again although
     nothing is heard. For notifications that say a word of `on_word`, what stands there is called first; `on_ended` get
@@ -40,9 +39,7 @@ class Notifier:
     def __init__(
         self,
         *,
-        url: str,
-        name: str,
-        timeouts: Timeouts,
+        connect: Callable[[], Listener],
         emit: Emit,
         look: Callable[[], float],
         on_any: Callable[[], None] = lambda: None,
@@ -50,9 +47,7 @@ class Notifier:
         on_ended: Sequence[Callable[[str], None]] = (),
         hearing: Hearing | None = None,
     ) -> None:
-        self._url = url
-        self._name = name
-        self._timeouts = timeouts
+        self._open = connect
         self._emit = emit
         self._look_now = look
         self._on_any = on_any
@@ -119,8 +114,7 @@ class Notifier:
         self._look_again = time.monotonic() + self._look_now()
 
     def _connect(self) -> Listener:
-        listener = Listener(self._url, name=self._name, timeouts=self._timeouts)
-        self._listener = listener
+        listener = self._listener = self._open()
         self._hearing.now = True
         self._last_answer = -math.inf  # to be probed at once
         # Whatever was said while nobody listened was not heard.

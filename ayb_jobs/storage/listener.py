@@ -8,6 +8,7 @@ from ayb_jobs.errors import DatabaseError
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Timeouts, connect_for_ourselves, shares_sessions
 from ayb_jobs.storage.hearing import Heard
+from ayb_jobs.storage.own import Surroundings
 
 ASK_FOR_ROOM = f"SELECT {MAY_NOTIFY}"
 
@@ -15,8 +16,10 @@ ASK_FOR_ROOM = f"SELECT {MAY_NOTIFY}"
 class Listener:
     """A connection of its own that hears notifications. Raises `DatabaseError` if notifications cannot arrive."""
 
-    def __init__(self, url: str, *, name: str, timeouts: Timeouts | None = None) -> None:
-        self._conn = connect_for_ourselves(url, name=name, timeouts=timeouts)
+    def __init__(
+        self, url: str, *, name: str, timeouts: Timeouts | None = None, surroundings: Surroundings | None = None
+    ) -> None:
+        self._conn = connect_for_ourselves(url, name=name, timeouts=timeouts, surroundings=surroundings)
         self._heard = Heard(self._conn)
         if shares_sessions(self._conn):
             self._conn.close()

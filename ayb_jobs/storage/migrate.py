@@ -195,12 +195,12 @@ FIND_ANOTHERS = """
     WITH ours AS (
         SELECT relnamespace::regnamespace::text AS place, relname::text AS name, relowner AS owner
         FROM pg_class
-        WHERE relnamespace = to_regnamespace(%(schema)s::text) AND relname::text ^@ '_ayb_job'::text AND relkind <> 'i'
+        WHERE relnamespace = (SELECT to_regnamespace(%(schema)s::text)) AND relname::text ^@ '_ayb_job'::text AND relkind <> 'i'
         UNION ALL
         SELECT pronamespace::regnamespace::text, proname::text || '()'::text, proowner
         FROM pg_proc
-        WHERE pronamespace = to_regnamespace(%(schema)s::text) AND proname::text ^@ '_ayb_job'::text
-            OR pronamespace = to_regnamespace(%(functions)s::text) AND proname::text ^@ 'ayb_jobs_'::text
+        WHERE pronamespace = (SELECT to_regnamespace(%(schema)s::text)) AND proname::text ^@ '_ayb_job'::text
+            OR pronamespace = (SELECT to_regnamespace(%(functions)s::text)) AND proname::text ^@ 'ayb_jobs_'::text
     )
     SELECT ours.place, ours.name, owner.rolname::text
     FROM ours

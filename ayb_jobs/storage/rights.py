@@ -35,7 +35,7 @@ def list_ours(conn: Connection, schema: str | None) -> list[str]:
 IS_AYBS = """
     SELECT EXISTS (
         SELECT FROM pg_class
-        WHERE relnamespace = to_regnamespace(%(schema)s::text) AND relkind IN ('r', 'p')
+        WHERE relnamespace = (SELECT to_regnamespace(%(schema)s::text)) AND relkind IN ('r', 'p')
             AND relname LIKE '\\_ayb\\_%%' AND relname NOT LIKE '\\_ayb\\_job%%'
     )
 """

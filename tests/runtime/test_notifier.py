@@ -4,11 +4,13 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 from ayb_jobs.runtime.notifier import Notifier
-from ayb_jobs.storage.database import Connection, Timeouts
+from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.listener import Listener
 
 
 class Bench:
@@ -19,9 +21,7 @@ class Bench:
         self.called = 0
         self.words: list[str] = []
         self.notifier = Notifier(
-            url=url,
-            name="notifier",
-            timeouts=Timeouts(),
+            connect=partial(Listener, url, name="notifier"),
             emit=lambda _event: None,
             look=self.notified,
             on_word={"schedule": lambda: self.words.append("schedule")},

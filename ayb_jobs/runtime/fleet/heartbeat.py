@@ -61,6 +61,7 @@ class Heartbeat:
         self._kept = Aside(emit, part="heartbeat", table="_ayb_job_workers")
         self._next_look = 0.0
         self._is_known = False
+        self._announced: Heard | None = None
         self._told_troubles = False
         self._look_failure: Exception | None = None
 
@@ -81,14 +82,17 @@ class Heartbeat:
         if self._is_known:
             return
         try:
-            self._beat()
+            self._announced = self._beat()
         except Exception as error:
             if is_outage(error) and not isinstance(error, TableLocked):
                 raise
 
     def tick(self) -> float:
-        """Beat, and look round once a minute; return the seconds until the next beat."""
-        heard = self._beat()
+        """Beat, and look round once a minute; return the seconds until the next beat.
+
+        The first beat was the announcement.
+        """
+        heard, self._announced = self._announced or self._beat(), None
         if heard.drains and not self._daemon.drains:
             self._on_drain()
         if not heard.confirmed or heard.total != self._pauses:

@@ -132,6 +132,7 @@ class LifelineKeeper:
                 name="ayb-jobs-lifeline",
                 lease_s=self._lease_s,
                 timeouts=self._database.timeouts,
+                surroundings=self._database.known_at(self._url),
             )
         except Exception:
             self._tell_that_it_is_lost()

@@ -8,6 +8,7 @@ from psycopg.rows import class_row
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.database import Connection, Timeouts, bear_silence, connect_for_ourselves, shares_sessions
 from ayb_jobs.storage.fleet.daemons import ALIVE_S, beat
+from ayb_jobs.storage.own import Surroundings
 from ayb_jobs.storage.rows import named, one_row
 
 TAKE = "SELECT pg_try_advisory_lock(hashtextextended('_ayb_job_worker ' || %(worker_id)s, 0)) AS taken"
@@ -142,9 +143,18 @@ class Lifeline:
     Raises `DatabaseError` if there is no connection, and psycopg's errors if it broke.
     """
 
-    def __init__(self, url: str, daemon: DaemonRecord, *, name: str, lease_s: float, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        url: str,
+        daemon: DaemonRecord,
+        *,
+        name: str,
+        lease_s: float,
+        timeouts: Timeouts,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self._daemon = daemon
-        self._conn = connect_for_ourselves(url, name=name, timeouts=timeouts)
+        self._conn = connect_for_ourselves(url, name=name, timeouts=timeouts, surroundings=surroundings)
         self.possible = not shares_sessions(self._conn)  # through a pooler no session is our own
         try:
             if self.possible:
@@ -160,8 +170,9 @@ class Lifeline:
         """
         if not one_row(named(self._conn).execute(TAKE, {"worker_id": self._daemon.id})).taken:
             return False
-        beat(self._conn, self._daemon)
-        set_guarded(self._conn, self._daemon.id, guarded=True)
+        if not set_guarded(self._conn, self._daemon.id, guarded=True):
+            beat(self._conn, self._daemon)
+            set_guarded(self._conn, self._daemon.id, guarded=True)
         return True
 
     def look(self, buried: Iterable[str] = ()) -> Look:
@@ -180,6 +191,6 @@ class Lifeline:
         self._conn.close()
 
 
-def set_guarded(conn: Connection, worker_id: str, *, guarded: bool) -> None:
-    """Say whether a daemon holds its lifeline, which is a sign of life as well."""
-    conn.execute(SET_GUARDED, {"worker_id": worker_id, "guarded": guarded})
+def set_guarded(conn: Connection, worker_id: str, *, guarded: bool) -> bool:
+    """Say whether a daemon holds its lifeline, which is a sign of life as well; False if it has no row."""
+    return conn.execute(SET_GUARDED, {"worker_id": worker_id, "guarded": guarded}).rowcount > 0
