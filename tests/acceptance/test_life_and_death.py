@@ -81,7 +81,7 @@ GUARDED = "SELECT count(*) FROM _ayb_job_workers WHERE guarded"
 def test_a_second_signal_cuts_the_stop_short(tmp_path: Path, database_url: str, conn: Connection) -> None:
     make_job(conn, type="deaf")
     with executed(tmp_path, database_url, shutdown_timeout_s=60) as running:
-        eventually(lambda: states(conn) == {"running": 1})
+        eventually(lambda: states(conn) == {"running": 1}, within_s=30)
         running.send(signal.SIGTERM)
         running.await_event("daemon.stopping")
         time.sleep(ECHO_S)  # sooner, a second signal counts as an echo of the first

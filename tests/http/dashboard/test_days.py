@@ -1,4 +1,4 @@
-"""A day's timeline is as the clock of its zone shows that day, also on days on which the clocks are changed."""
+"""Times are as the clock of their zone shows them, also on days on which the clocks are changed."""
 
 import re
 from dataclasses import replace
@@ -27,6 +27,14 @@ def clock_at(zone: str, local: str) -> Clock:
     at = clock.read(local, "at")
     assert at is not None
     return replace(clock, now=at)
+
+
+def test_a_shared_sentence_has_its_instants_in_the_zone_that_was_chosen_and_its_texts_escaped() -> None:
+    clock = clock_at("Asia/Kathmandu", "2026-05-01 12:00")
+    assert clock.told("it is due only at 2026-05-01T10:00:00.5Z: <b> 2026-13-45T99:99:99Z") == (
+        'it is due only at <time datetime="2026-05-01T10:00:00.5Z" title="2026-05-01 10:00:00 UTC">'
+        "Fri 1 May 15:45 +0545</time>: &lt;b&gt; 2026-13-45T99:99:99Z"
+    )
 
 
 @pytest.mark.parametrize(("zone", "local", "hours"), DAYS)

@@ -83,6 +83,12 @@ def test_the_first_page_claims_nothing_of_due_jobs_that_were_not_looked_at(guest
     assert "each due job that was looked at has one that can run it" in guest.get("/").text
 
 
+def test_why_a_job_waits_is_told_with_the_times_of_the_page(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    job = make_job(conn, type="send_mail", run_at=sql.SQL("'2090-01-01 UTC'"))
+    assert "it is due only at Sun 1 Jan 2090 00:00 UTC." in guest.get(f"/jobs/{job}").text
+
+
 def test_what_is_held_on_purpose_comes_after_what_is_wrong(guest: Guest, conn: Connection) -> None:
     a_daemon(conn)
     make_job(conn, type="strange")
