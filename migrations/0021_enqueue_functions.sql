@@ -297,7 +297,18 @@ BEGIN
             END IF;
             BEGIN
                 UPDATE TABLES._ayb_jobs AS job
-                SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
+                SET state = 'queued', run_at = now(),
+                    -- Each snooze added an attempt; those since the job was made or retried are its last ones.
+                    max_attempts = greatest(1, job.max_attempts - (
+                        SELECT count(*) FILTER (WHERE last.outcome = 'snoozed')
+                        FROM (
+                            SELECT run.outcome FROM TABLES._ayb_job_executions AS run
+                            WHERE run.job_id = job.id
+                            ORDER BY run.id + 0 DESC
+                            LIMIT job.attempts
+                        ) AS last
+                    ))::int,
+                    attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
                     priority = CASE WHEN job.priority > 4 THEN job.priority - 4 ELSE job.priority END, limited_by = NULL, limited_key = NULL
                 WHERE job.id = ayb_jobs_retry.id
             RETURNING CASE WHEN job.state = 'queued' THEN job.state END INTO found_state;

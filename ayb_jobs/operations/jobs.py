@@ -240,7 +240,7 @@ def run_again(
             payload=payload,
             queue=old.queue,
             priority=old.priority,
-            max_attempts=old.max_attempts,
+            max_attempts=jobs.attempts_given(conn, target),
             limit_key=None if "payload" in given else old.limit_key,
             idempotency_key=once,
         )

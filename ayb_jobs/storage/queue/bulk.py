@@ -12,7 +12,7 @@ from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.awaited import tell_ended
-from ayb_jobs.storage.queue.jobs import UNIQUE_INDEX, Position
+from ayb_jobs.storage.queue.jobs import ATTEMPTS_GIVEN, UNIQUE_INDEX, Position
 from ayb_jobs.storage.queue.matching import MATCHING
 
 # So many jobs of a state are read for a count that must not take long.
@@ -140,7 +140,7 @@ RETRY_JOBS = f"""
     ),
     retried AS (
         UPDATE _ayb_jobs
-        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
+        SET state = 'queued', run_at = now(), max_attempts = {ATTEMPTS_GIVEN}, attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
             priority = CASE WHEN priority > 4 THEN priority - 4 ELSE priority END, limited_by = NULL, limited_key = NULL
         FROM free
         WHERE _ayb_jobs.id = free.id

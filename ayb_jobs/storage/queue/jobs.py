@@ -18,6 +18,7 @@ from ayb_jobs.storage.channel import MAY_NOTIFY
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.awaited import tell_ended
 from ayb_jobs.storage.queue.matching import MATCHING
+from ayb_jobs.storage.rows import one_row
 
 # JSON comes as text, since jsonb stores what Python cannot decode. Whoever writes rows by plain SQL can make any column
 # as large as the server allows, so what is shown is cut; sizes are those that are stored, which the server knows
@@ -219,13 +220,33 @@ FIND_TWIN = """
     WHERE job.id = %(id)s
 """
 
+# The attempts that a job was given: each snooze added one. Its last ones are those since it was made or retried. The
+# sum keeps the planner from walking the log from its end.
+ATTEMPTS_GIVEN = """
+    greatest(1, _ayb_jobs.max_attempts - (
+        SELECT count(*) FILTER (WHERE last.outcome = 'snoozed')
+        FROM (
+            SELECT run.outcome FROM _ayb_job_executions AS run
+            WHERE run.job_id = _ayb_jobs.id
+            ORDER BY run.id + 0 DESC
+            LIMIT _ayb_jobs.attempts
+        ) AS last
+    ))::int
+"""
+
+
+def attempts_given(conn: Connection, job_id: str) -> int:
+    """Return how many attempts a job was given, without those that its snoozes added."""
+    return int(one_row(conn.execute(f"SELECT {ATTEMPTS_GIVEN} FROM _ayb_jobs WHERE id = %s", (job_id,)))[0])
+
+
 RETRY_JOB = f"""
     WITH found AS MATERIALIZED (
         SELECT id, state FROM _ayb_jobs WHERE id = %(id)s FOR UPDATE
     ),
     retried AS (
         UPDATE _ayb_jobs
-        SET state = 'queued', run_at = now(), attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
+        SET state = 'queued', run_at = now(), max_attempts = {ATTEMPTS_GIVEN}, attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),
             priority = CASE WHEN priority > 4 THEN priority - 4 ELSE priority END, limited_by = NULL, limited_key = NULL
         WHERE id = (SELECT found.id FROM found WHERE found.state = 'failed')
         RETURNING {JOB_COLUMNS}
