@@ -336,11 +336,12 @@ BEGIN
                     SELECT job.id, asked.lease_id, job.canceling_lease_id IS NOT NULL AS is_canceling
                     FROM TABLES._ayb_jobs AS job
                     JOIN asked ON asked.id = job.id AND asked.lease_id = coalesce(job.lease_id, job.canceling_lease_id)
-                    WHERE job.id = ANY (ayb_jobs_extend.ids)
+                    WHERE job.id = ANY (ayb_jobs_extend.ids) AND (job.state = 'running') IS NOT FALSE
                 ), free AS MATERIALIZED (
                     SELECT job.id, held.lease_id
                     FROM TABLES._ayb_jobs AS job
                     JOIN held ON held.id = job.id AND held.lease_id = coalesce(job.lease_id, job.canceling_lease_id)
+                        AND (job.state = 'running') IS NOT FALSE
                     FOR NO KEY UPDATE OF job SKIP LOCKED
                 ), extended AS (
                     UPDATE TABLES._ayb_jobs AS job
@@ -425,6 +426,7 @@ BEGIN
             INTO held
             FROM TABLES._ayb_jobs AS job
             WHERE job.id = ayb_jobs_settle.id AND coalesce(job.lease_id, job.canceling_lease_id) = ayb_jobs_settle.lease_id
+                AND (job.state = 'running') IS NOT FALSE
             FOR NO KEY UPDATE;
             IF NOT FOUND THEN
                 PERFORM FROM TABLES._ayb_job_executions AS execution

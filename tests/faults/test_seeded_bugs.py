@@ -240,7 +240,7 @@ BUGS = [
     bug(
         "settling is not fenced",
         SETTLING,
-        "AND job.id = ended.id AND job.lease_id = ended.lease_id\n",
+        "AND job.id = ended.id AND job.lease_id = ended.lease_id AND (job.state = 'running') IS NOT FALSE\n",
         "AND job.id = ended.id\n",
         "pause=4",
         "stale_write_accepted change_after_completion illegal_transition",

@@ -89,11 +89,11 @@ EXTEND_CANCELED = """
         FROM _ayb_jobs AS job
         JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
             ON asked.id = job.id AND asked.lease_id = job.canceling_lease_id
-        WHERE job.id = ANY (%(ids)s::uuid[])
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND (job.state = 'running') IS NOT FALSE
     ), free AS MATERIALIZED (
         SELECT job.id, job.canceling_lease_id
         FROM _ayb_jobs AS job
-        JOIN held ON held.id = job.id AND held.canceling_lease_id = job.canceling_lease_id
+        JOIN held ON held.id = job.id AND held.canceling_lease_id = job.canceling_lease_id AND (job.state = 'running') IS NOT FALSE
         FOR NO KEY UPDATE OF job SKIP LOCKED
     ), extended AS (
         UPDATE _ayb_jobs AS job
@@ -131,6 +131,7 @@ END_CANCELED = """
             canceling_lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
         WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.canceling_lease_id = ended.lease_id
+            AND (job.state = 'running') IS NOT FALSE
         RETURNING job.id, job.type, job.state, job.execution_id, job.schedule_id, job.attempts, job.last_run_at,
             job.canceling_lease_id AS lease_left,
             CASE

@@ -20,11 +20,11 @@ EXTEND_LEASES = """
         FROM _ayb_jobs AS job
         JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
             ON asked.id = job.id AND asked.lease_id = job.lease_id
-        WHERE job.id = ANY (%(ids)s::uuid[])
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND (job.state = 'running') IS NOT FALSE
     ), free AS MATERIALIZED (
         SELECT job.id, job.lease_id
         FROM _ayb_jobs AS job
-        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id
+        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id AND (job.state = 'running') IS NOT FALSE
         FOR NO KEY UPDATE OF job SKIP LOCKED
     ), extended AS (
         UPDATE _ayb_jobs AS job
@@ -72,11 +72,11 @@ RELEASE_JOBS = """
         FROM _ayb_jobs AS job
         JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
             ON asked.id = job.id AND asked.lease_id = job.lease_id
-        WHERE job.id = ANY (%(ids)s::uuid[])
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND (job.state = 'running') IS NOT FALSE
     ), free AS MATERIALIZED (
         SELECT job.id, job.lease_id
         FROM _ayb_jobs AS job
-        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id
+        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id AND (job.state = 'running') IS NOT FALSE
         FOR NO KEY UPDATE OF job SKIP LOCKED
     ), released AS (
         UPDATE _ayb_jobs AS job
@@ -144,7 +144,7 @@ def find_orphans(conn: Connection, *, worker_id: str, held: Sequence[Lease]) -> 
 REPORT_PROGRESS = """
     UPDATE _ayb_jobs
     SET progress = %(progress)s::jsonb, lease_until = now() + %(lease_s)s * interval '1 second', updated_at = now()
-    WHERE id = %(id)s AND lease_id = %(lease_id)s
+    WHERE id = %(id)s AND lease_id = %(lease_id)s AND (state = 'running') IS NOT FALSE
     RETURNING id
 """
 
