@@ -3,6 +3,7 @@
 from contextlib import closing
 
 import pytest
+from psycopg.errors import CheckViolation
 
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection, connect
@@ -34,3 +35,28 @@ def test_a_limit_that_somebody_holds_keeps_no_row_of_what_runs(
         assert conn.execute(f"{UNDER} WHERE id = %s", (running,)).fetchone() == (None,)
     put()
     assert conn.execute(UNDER).fetchall() == [("one",), ("one",)]
+
+
+INSERT = "INSERT INTO _ayb_jobs (type, priority, limited_by, limited_key) VALUES ('a', %s, %s, %s)"
+
+
+@pytest.mark.parametrize("priority", [1, 4])
+@pytest.mark.parametrize(("limit", "key"), [(None, None), ("one", "k")])
+def test_any_job_has_a_priority_from_1_to_4(
+    conn: Connection, priority: int, limit: str | None, key: str | None
+) -> None:
+    assert conn.execute(INSERT, (priority, limit, key)).rowcount == 1
+
+
+@pytest.mark.parametrize("priority", [5, 8])
+def test_a_raised_priority_is_for_jobs_under_a_limit_alone(conn: Connection, priority: int) -> None:
+    assert conn.execute(INSERT, (priority, "one", "k")).rowcount == 1
+    for limit, key in [(None, None), ("one", None), (None, "k")]:
+        with pytest.raises(CheckViolation):
+            conn.execute(INSERT, (priority, limit, key))
+
+
+@pytest.mark.parametrize("priority", [-1, 0, 9])
+def test_no_job_has_any_other_priority(conn: Connection, priority: int) -> None:
+    with pytest.raises(CheckViolation):
+        conn.execute(INSERT, (priority, "one", "k"))
