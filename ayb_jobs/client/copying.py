@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from ayb_jobs.model.new_job import NewJob
+from ayb_jobs.model.payload import encode_payload
 
 # What has a meaning in a line of COPY.
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -32,42 +33,30 @@ class Copied:
         self.others: list[tuple[str, NewJob]] = []
 
     def chunks(self) -> Iterator[str]:
-        """Yield some lines at a time."""
+        """Yield some lines at a time. Thousands are written in one call, so each job is taken apart once."""
         lines: list[str] = []
-        for line in self._lines():
-            lines.append(line)
+        batches, written = (None, self._batch_id), self._written
+        for id_, job in self._jobs:
+            kind, payload, queue, priority, most, run_at, delay, key, trace, unique, parents, _, limit, batch = job
+            has_time_or_key = not (
+                run_at is None and delay is None and key is None and unique is None and limit is None
+            )
+            if has_time_or_key or parents or batch not in batches:
+                self.others += as_members([(id_, job)], self._batch_id)
+                continue
+            values = (kind, queue, priority, most, trace or self._trace)
+            # JSON has its control characters escaped already.
+            text = encode_payload(payload).replace("\\", "\\\\")
+            lines.append(f"{id_}\t{text}\t{written.get(values) or self._write_end(values)}")
             if len(lines) == LINES_AT_ONCE:
                 yield "".join(lines)
                 lines.clear()
         yield "".join(lines)
 
-    def _lines(self) -> Iterator[str]:
-        for id_, job in self._jobs:
-            if job.batch_id in (None, self._batch_id) and _can_be_copied(job):
-                # JSON has its control characters escaped already.
-                payload = job.payload_text.replace("\\", "\\\\")
-                yield f"{id_}\t{payload}\t{self._rest(job)}"
-            else:
-                self.others += as_members([(id_, job)], self._batch_id)
-
-    def _rest(self, job: NewJob) -> str:
+    def _write_end(self, values: tuple[object, ...]) -> str:
         """Return the end of a line, which most jobs of a call have alike."""
-        values = (job.type, job.queue, job.priority, job.max_attempts, job.traceparent or self._trace)
-        rest = self._written.get(values)
-        if rest is None:
-            texts = (NULL if value is None else str(value).translate(ESCAPES) for value in values)
-            rest = self._written[values] = "\t".join(texts) + self._end
-            if len(self._written) > LINES_AT_ONCE:
-                self._written.clear()
-        return rest
-
-
-def _can_be_copied(job: NewJob) -> bool:
-    return (
-        job.run_at is None
-        and job.delay is None
-        and job.idempotency_key is None
-        and job.unique is None
-        and job.limit_key is None
-        and not job.depends_on
-    )
+        if len(self._written) > LINES_AT_ONCE:
+            self._written.clear()
+        texts = (NULL if value is None else str(value).translate(ESCAPES) for value in values)
+        end = self._written[values] = "\t".join(texts) + self._end
+        return end

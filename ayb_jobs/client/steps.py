@@ -287,7 +287,10 @@ def numbered_jobs(jobs: Iterable[NewJob]) -> Iterator[tuple[str, NewJob]]:
         given = iter(jobs)
     except TypeError:
         raise NotTaken(f"{named(jobs)} was given for jobs; a list of NewJob is taken", field="jobs") from None
-    return ((id_, checked(job)) for id_, job in zip(time_ordered_ids(), given, strict=False))
+    return (
+        (id_, job if job.__class__ is NewJob else checked(job))  # a call for each would cost more than the look
+        for id_, job in zip(time_ordered_ids(), given, strict=False)
+    )
 
 
 def random_bits(count: int) -> int:

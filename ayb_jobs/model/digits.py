@@ -5,6 +5,7 @@ A float keeps 17 digits and no trailing zero, so a fraction is a `Decimal` here.
 
 import json
 import os
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
@@ -24,13 +25,37 @@ def _unknown(value: object) -> Any:
 PLAIN = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unknown)
 
 
+def _kept_encoder() -> Callable[[Any], str]:
+    """Return what does `PLAIN.encode` with an encoder made once: to make one for each value takes most of the time."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # only CPython has it
+        return PLAIN.encode
+    within: dict[int, object] = {}  # the values that one is within while it is written, to find one that holds itself
+    write = make(within, _unknown, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+
+    def encode(value: Any) -> str:
+        try:
+            return "".join(write(value, 0))
+        except (ValueError, KeyError):  # the value's own fault, which is told below, or a thread writes the same
+            within.clear()
+        except BaseException:
+            within.clear()
+            raise
+        return PLAIN.encode(value)
+
+    return encode
+
+
+encode_plain = _kept_encoder()
+
+
 def json_text(value: Any) -> str:
     """Return a value as JSON; each Decimal in it is a number with all of its digits.
 
     What else may be in it says `model.values`. Raises `TypeError`, `ValueError` or `RecursionError` for anything else.
     """
     try:
-        return PLAIN.encode(value)
+        return encode_plain(value)
     except _HoldsDecimal:
         return _with_decimals(value)
 

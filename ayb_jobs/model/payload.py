@@ -34,7 +34,7 @@ def encode_json(value: Any, name: str, most_bytes: int) -> str:
     """Return a value as `encode_payload` does, of at most so many bytes. `name` is what it is called if it is unfit."""
     try:
         text = json_text(value)
-        size = len(text.encode())
+        size = len(text) if text.isascii() else len(text.encode())
     except (RecursionError, TypeError, ValueError) as error:
         raise _unfit(value, name, error) from None
     if size > most_bytes:

@@ -1,8 +1,11 @@
 """JSON that keeps the digits of its numbers."""
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -55,3 +58,28 @@ def test_the_least_and_the_greatest_float_are_taken(digits: str) -> None:
 def test_a_whole_number_that_python_does_not_read_is_refused_in_words_of_ours(digits: str) -> None:
     with pytest.raises(ValueError, match=r"^-?\d{19,20}… is too large a number: it has (200000|5000) digits$"):
         exact(f'{{"n": {digits}}}')
+
+
+def test_a_value_that_could_not_be_written_is_written_once_it_is_right() -> None:
+    value: dict[str, Any] = {"a": [object()]}
+    with pytest.raises(TypeError, match="cannot be stored"):
+        json_text(value)
+    value["a"][0] = Decimal("1.10")
+    assert json_text(value) == '{"a":[1.10]}'
+    value["a"][0] = value
+    with pytest.raises(ValueError, match="Circular"):
+        json_text(value)
+    value["a"][0] = 1
+    assert json_text(value) == '{"a":[1]}'
+
+
+def test_threads_may_write_the_same_value_at_once() -> None:
+    values = {str(number): [UUID(int=number)] for number in range(50)}
+    expected = json.dumps({key: [str(one)] for key, [one] in values.items()}, separators=(",", ":"))
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert set(threads.map(json_text, [values] * 400)) == {expected}
+    finally:
+        sys.setswitchinterval(often)
