@@ -1,7 +1,8 @@
 """Kinds: jobs of each kind beside the same work with no queue around it, by time and by processor time.
 
 Both sides run at the same time and work in turn, some jobs each, so that whatever disturbs the machine disturbs both.
-The processor time is that of the daemon and of all its processes, without the database server's.
+The time of the jobs begins once they are enqueued: how long that takes is measured by itself. The processor time is
+that of the daemon and of all its processes, without the database server's.
 """
 
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,7 +102,11 @@ def works(bench: Bench, address: str | None) -> Iterator[Work]:
         )  # fmt: skip
     places = {"worker_concurrency": COMMANDS_AT_ONCE}
     yield Work("commands, /bin/true", "command", 0.1, places, "commands", {"at_once": COMMANDS_AT_ONCE})
-    yield Work("empty isolated handlers", "empty_isolated", 0.5, {}, "children", {})
+    yield Work("empty isolated handlers", "empty_isolated", 1, {}, "children", {})
+    if find_spec("pebble"):
+        yield Work("empty isolated handlers", "empty_isolated", 1, {}, "Pebble", {})
+    else:
+        bench.tell("kinds: Pebble is left out, which is not installed")
     yield Work("isolated handlers that compute", "computing", 0.02, {}, "computed", {}, turns=4)
 
 
@@ -133,18 +139,22 @@ def in_turns(bench: Bench, work: Work, address: str | None) -> tuple[Spent, Spen
 
         def as_jobs(count: int) -> float:
             enqueue_many(conn, [NewJob(type=work.job_type) for _ in range(count)])
-            ended = 0.0
+            began = ended = time.monotonic()
             while count > 0:
                 ended, done = daemon.wait_for("settled")
                 count -= done
-            return ended
+            return ended - began
+
+        def as_bare_work(count: int) -> float:
+            began = time.monotonic()
+            return bare.take_turn(count) - began
 
         as_jobs(WARM)
         ours, theirs = Spent(), Spent()
         for turn in range(work.turns):
             count = jobs * (turn + 1) // work.turns - jobs * turn // work.turns
             take_turn(ours, daemon, count, as_jobs)
-            take_turn(theirs, bare, count, bare.take_turn)
+            take_turn(theirs, bare, count, as_bare_work)
     return ours, theirs
 
 
@@ -155,9 +165,9 @@ def module_of(work: Work) -> str:
 
 
 def take_turn(spent: Spent, process: Measured, jobs: int, action: Callable[[int], float]) -> None:
-    """Have a process do some jobs, and add what that takes. The action returns when it ended."""
-    before_s, began = cpu_s(process.pid), time.monotonic()
-    spent.took_s += action(jobs) - began
+    """Have a process do some jobs, and add what that takes. The action returns how long."""
+    before_s = cpu_s(process.pid)
+    spent.took_s += action(jobs)
     spent.cpu_s += cpu_s(process.pid) - before_s
     spent.jobs += jobs
 

@@ -25,7 +25,7 @@ from ayb_jobs.handlers.kinds.exec import ExecSettings
 from ayb_jobs.handlers.kinds.http import HttpSettings
 from ayb_jobs.handlers.packs import build_registry
 from ayb_jobs.handlers.registry import Registry
-from ayb_jobs.lab.bench import kinds_bare, kinds_children
+from ayb_jobs.lab.bench import kinds_bare, kinds_children, kinds_pebble
 from ayb_jobs.lab.bench.bare import BARE, Stop
 from ayb_jobs.lab.bench.kinds_bare import WARM, Turns
 from ayb_jobs.logs import configure_logging
@@ -149,7 +149,7 @@ def tell_settled(event: object) -> None:
 
 NEED_HTTP = frozenset({"requests", "receiving"})
 DAEMONS: dict[str, Callable[..., Callable[[], object]]] = {"daemon": daemon, "kinds": kinds}
-IN_TURNS: dict[str, Callable[..., Turns]] = {**kinds_bare.KINDS, **kinds_children.KINDS}
+IN_TURNS: dict[str, Callable[..., Turns]] = {**kinds_bare.KINDS, **kinds_children.KINDS, **kinds_pebble.KINDS}
 
 
 def bare(kind: str, settings: dict[str, Any]) -> Turns | Stop:
