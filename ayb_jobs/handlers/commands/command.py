@@ -3,8 +3,8 @@
 import os
 import select
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ayb_jobs.errors import AttemptFailed
@@ -30,17 +30,21 @@ class Command:
         self._request = request
         self._pid: int | None = None
         self._ended: Ended | None = None
-        with ExitStack() as until_started, ExitStack() as if_refused:
-            self.output, output = os.pipe2(os.O_CLOEXEC)
-            if_refused.callback(os.close, self.output)
-            until_started.callback(os.close, output)
-            self.notes, notes = os.pipe2(os.O_CLOEXEC)
-            if_refused.callback(os.close, self.notes)
-            until_started.callback(os.close, notes)
-            standard_input = in_memory(payload)
-            until_started.callback(os.close, standard_input)
-            self._link: Link = spawner.start(request, [standard_input, output, notes])
-            if_refused.pop_all()
+        ours: list[int] = []
+        given: list[int] = []
+        try:
+            for _ in ("output", "notes"):
+                reading, writing = os.pipe2(os.O_CLOEXEC)
+                ours.append(reading)
+                given.append(writing)
+            given.insert(0, in_memory(payload))
+            self._link: Link = spawner.start(request, given)
+        except BaseException:
+            close_all(ours)
+            raise
+        finally:
+            close_all(given)
+        self.output, self.notes = ours
 
     def stop(self, grace_s: float) -> None:
         """Have the command stopped: SIGTERM to its group now, SIGKILL after so many seconds."""
@@ -94,6 +98,12 @@ class Command:
                 if self._pid is not None:
                     kill_group(self._pid)
                 raise AttemptFailed("the process that starts commands died, so the command was killed")
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close these."""
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def read_once(descriptor: int, take: Callable[[bytes], None]) -> bool:

@@ -13,8 +13,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from ayb_jobs.children import end
 from ayb_jobs.errors import AttemptFailed
@@ -44,29 +46,44 @@ class User:
 class Request:
     """What to start: a program's path, its arguments from its own name on, and what it finds around it.
 
-    `limits` are most of what it may use, by the name of the kernel's limit. An empty `cwd` is the daemon's own.
+    `env` is what all commands of a job type are given, `own` what this one is, which goes before it. `limits` are most
+    of what it may use, by the name of the kernel's limit. An empty `cwd` is the daemon's own.
     """
 
     program: str
     args: Sequence[str]
     env: Mapping[str, str]
+    own: Mapping[str, str] = MappingProxyType({})
     cwd: str = ""
     user: User | None = None
     limits: Mapping[str, int]
 
     def text(self) -> bytes:
         """Return the request as the spawner reads it."""
-        user = self.user and {"uid": self.user.uid, "gid": self.user.gid, "groups": list(self.user.groups)}
-        return json.dumps(
-            {
-                "program": self.program,
-                "args": list(self.args),
-                "env": dict(self.env),
-                "cwd": self.cwd,
-                "user": user,
-                "limits": dict(self.limits),
-            }
-        ).encode()
+        user = None if self.user is None else (self.user.uid, self.user.gid, tuple(self.user.groups))
+        shared = Shared(
+            self.program, tuple(self.args), tuple(self.env.items()), self.cwd, user, tuple(self.limits.items())
+        )
+        return f'{shared_text(shared)},"own":{json.dumps(dict(self.own))}}}'.encode()
+
+
+class Shared(NamedTuple):
+    """What the requests of a job type have alike."""
+
+    program: str
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    user: tuple[int, int, tuple[int, ...]] | None
+    limits: tuple[tuple[str, int], ...]
+
+
+@lru_cache(maxsize=256)
+def shared_text(shared: Shared) -> str:
+    """Return that as the beginning of a JSON object."""
+    user = shared.user and dict(zip(("uid", "gid", "groups"), shared.user, strict=True))
+    written = shared._asdict() | {"env": dict(shared.env), "user": user, "limits": dict(shared.limits)}
+    return json.dumps(written)[:-1]
 
 
 class Link:

@@ -146,7 +146,9 @@ class Spawner:
         if not size:
             return False
         if len(descriptors) == DESCRIPTORS:
-            self.start(DECODER.raw_decode(str(self.text[:size], "ascii"))[0], descriptors)
+            request = DECODER.raw_decode(str(self.text[:size], "ascii"))[0]
+            request["env"].update(request["own"])
+            self.start(request, descriptors)
         else:  # there was no room for them, and the job sees its socket end
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -143,11 +143,12 @@ class Program:
         """Return what is to be started for one job."""
         user, who = find_user(self.user) if self.user else (None, {})
         done = {STEPS: ctx.steps.as_object()} if self.steps else {}
-        env = {**self.inherited, **who, **self.env, **of_job(ctx.job), **done}
+        env = {**self.inherited, **who, **self.env}
         return Request(
             program=find_program(self.args[0], env),
             args=self.args,
             env=env,
+            own={**of_job(ctx.job), **done},
             cwd=self.cwd,
             user=user,
             limits=self.limits,
