@@ -60,7 +60,11 @@ class ConnectionLost(DatabaseError):
 
 
 class RightMissing(DatabaseError):
-    """The database's user lacks a right that the statement needs."""
+    """The database's user lacks a right that the statement needs; `fact` is the message without what to do."""
+
+    def __init__(self, fact: str, remedy: str = "") -> None:
+        super().__init__(f"{fact}; {remedy}" if remedy else fact)
+        self.fact = fact
 
 
 class MigrationError(DatabaseError):

@@ -63,7 +63,7 @@ def outage(error: DatabaseError) -> Finding:
         return Finding(
             name="database.unusable",
             severity=Severity.FAILING,
-            fact=message,
+            fact=error.fact if isinstance(error, RightMissing) else message,
             meaning="What needs it fails until it is there. The daemon tries again by itself.",
             remedy="ayb-jobs grant ROLE --daemon" if isinstance(error, RightMissing) else "ayb-jobs migrate",
             evidence={},

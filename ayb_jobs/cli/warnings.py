@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import BatchesBackend, JobsBackend, SchedulesBackend
-from ayb_jobs.errors import InvalidInput, NotFound
+from ayb_jobs.errors import InvalidInput, NotFound, RightMissing
 from ayb_jobs.model.names import unknown_type, unserved_queue
 
 # So many parents are looked for; who names more has not typed them.
@@ -45,12 +45,12 @@ def warning_of_parents_that_are_gone(backend: JobsBackend, parents: Sequence[str
 
 
 def is_there(backend: JobsBackend, job_id: str) -> bool:
-    """Tell whether there is such a job; what is no id is refused later, with its field."""
+    """Tell whether there is such a job; yes if the role may not look. What is no id is refused later."""
     try:
         backend.get_job(job_id)
     except NotFound:
         return False
-    except InvalidInput:
+    except (InvalidInput, RightMissing):
         return True
     return True
 

@@ -61,6 +61,17 @@ def enqueue(conn: Connection, given: Mapping[str, Any], *, actor: Actor, default
     return answer
 
 
+def enqueue_unseen(conn: Connection, given: Mapping[str, Any], *, defaults: FindDefaults) -> tuple[NewJob, str, bool]:
+    """Enqueue as `enqueue` does with the rights of an application, which may not read jobs; nothing is recorded.
+
+    Return what was asked for, the id of the job that it led to, and whether that one is queued now: one that had the
+    key already may be in any state.
+    """
+    new = _new_job(given, defaults)
+    made = enqueueing.enqueue(conn, new)
+    return new, made.id, made.created or (new.unique is not None and new.unique.replaces)
+
+
 def _one_made_or_found(conn: Connection, new: NewJob) -> Enqueued:
     made = enqueueing.enqueue(conn, new)
     replaced = not made.created and new.unique is not None and new.unique.replaces

@@ -162,17 +162,25 @@ def worded_faults() -> Iterator[None]:
     except errors.ReadOnlySqlTransaction as error:
         raise DatabaseError("the database is read-only; changes need the primary") from error
     except psycopg.Error as error:
-        raise DatabaseError(f"the database failed: {_words(error)}") from error
+        raise DatabaseError(f"the database failed: {words_of(error)}") from error
 
 
 def not_ours_to_use(error: psycopg.Error) -> DatabaseError:
     """Return the error for a table that is missing, or that the daemon's role may not use."""
     if isinstance(error, errors.InsufficientPrivilege):
-        return RightMissing(f"the database's user lacks a right: {_words(error)}")
+        return RightMissing(f"the database's user lacks a right: {words_of(error)}", _how_to_grant(error))
     return MigrationError(
-        f"the database is not set up for this version of ayb-jobs ({_words(error)}); run: ayb-jobs migrate"
+        f"the database is not set up for this version of ayb-jobs ({words_of(error)}); run: ayb-jobs migrate"
     )
 
 
-def _words(error: psycopg.Error) -> str:
+def _how_to_grant(error: psycopg.Error) -> str:
+    """Return what gives the right that is missing; nothing for what is not ours to give."""
+    if not any(named in words_of(error) for named in ("_ayb_job", "for schema ")):
+        return ""
+    return "as the owner of the tables, run: ayb-jobs grant ROLE --read to look, --daemon for all else"
+
+
+def words_of(error: psycopg.Error) -> str:
+    """Return what the server says, without the statement and its context."""
     return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__

@@ -18,6 +18,7 @@ from psycopg.errors import Diagnostic
 from ayb_jobs.errors import DatabaseError, MigrationError
 from ayb_jobs.frozen import frozen
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.faults import words_of
 from ayb_jobs.storage.migrations import Migration, shipped_migrations
 from ayb_jobs.storage.own import qualified, surroundings_of
 from ayb_jobs.storage.rights import functions_schema, has_functions, list_ours, settle_rights
@@ -100,7 +101,7 @@ def migrate(
         except psycopg.Error as error:
             if conn.closed:
                 raise DatabaseError(f"the connection was lost while migrating: {error}") from error
-            raise MigrationError(f"the schema was not brought up to date: {error}") from error
+            raise MigrationError(f"the schema was not brought up to date: {_why(error)}") from error
         if time.monotonic() > give_up:
             raise MigrationError(f"gave up after {patience_s:g} s, nothing was changed: {reason}")
         if reason != told:
@@ -108,6 +109,21 @@ def migrate(
             on_wait(reason)
             told = reason
         time.sleep(POLL_S * random.uniform(0.5, 1.5))
+
+
+def _why(error: psycopg.Error) -> str:
+    """Return why the schema could not be looked at or changed, and for a right what gives it."""
+    words = words_of(error)
+    if detail := error.diag.message_detail:
+        words += f" ({detail})"
+    if not isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return words
+    if "_ayb_job" in words:
+        return f"{words}; as the owner of the tables, run: ayb-jobs migrate; ayb-jobs grant ROLE --daemon"
+    if "for schema " in words:
+        schema = words.rpartition(" ")[2]
+        return f"{words}; migrate as a role that may make tables there: GRANT USAGE, CREATE ON SCHEMA {schema} TO ROLE"
+    return words
 
 
 def make_functions(conn: Connection) -> None:

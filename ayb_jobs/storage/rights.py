@@ -11,6 +11,7 @@ from typing import Literal, LiteralString, NamedTuple
 
 from ayb_jobs.errors import NotFound
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.rows import one_row
 
 Level = Literal["enqueue", "worker", "daemon", "read"]
 
@@ -220,6 +221,25 @@ def has_functions(conn: Connection, schema: str | None) -> bool:
     values = {"schema": functions_schema(schema), "names": [*FUNCTIONS, *WORKER_FUNCTIONS]}
     row = conn.execute(HAS_FUNCTIONS.encode(), values).fetchone()
     return bool(row and row[0])
+
+
+MAY_SEE_DAEMONS = "SELECT has_table_privilege('_ayb_job_workers', 'SELECT')"
+
+
+def may_see_daemons(conn: Connection) -> bool:
+    """Tell whether the connection's role may read which daemons there are; one with `--enqueue` alone may not."""
+    return bool(one_row(conn.execute(MAY_SEE_DAEMONS))[0])
+
+
+MAY_CHANGE_JOBS = """
+    SELECT has_table_privilege('_ayb_jobs', 'SELECT') AND has_table_privilege('_ayb_jobs', 'UPDATE')
+        AND has_table_privilege('_ayb_job_audit', 'INSERT')
+"""
+
+
+def may_change_jobs(conn: Connection) -> bool:
+    """Tell whether the connection's role may read and change jobs, and record that; an application need not."""
+    return bool(one_row(conn.execute(MAY_CHANGE_JOBS))[0])
 
 
 class Granted(NamedTuple):

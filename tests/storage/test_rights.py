@@ -317,6 +317,40 @@ def test_grant_as_its_user_meets_it(empty_database_url: str, role: str) -> None:
     assert "there is no role nobody_of_that_name" in missing.err
 
 
+def test_who_may_enqueue_enqueues_on_the_command_line(empty_database_url: str, role: str) -> None:
+    migrate_and_grant(empty_database_url, role, "enqueue")
+    app = Cli({"AYB_JOBS_DATABASE_URL": make_conninfo(empty_database_url, user=role)})
+    made = json.loads(app.ok("jobs", "enqueue", "now", "--queue", "mail", "--json"))
+    assert made == {"id": made["id"], "type": "now", "state": "queued"}
+    first = app("jobs", "enqueue", "now", "--idempotency-key", "k", "--depends-on", made["id"])
+    assert first.out.endswith(" is queued\n"), first
+    again = app("jobs", "enqueue", "now", "--idempotency-key", "k")
+    assert again.out == first.out.replace("is queued", "has the key already"), again
+    assert app.ok("jobs", "enqueue", "now", "--output", "csv").splitlines()[0] == "ID,STATE,TYPE"
+    with closing(connect(empty_database_url)) as conn:
+        assert {job.type for job in list_jobs(conn)} == {"now"}
+        rights.grant(conn, "public", role, ["read"])
+        assert app.ok("jobs", "enqueue", "now").endswith(" is queued\n")
+        assert len(list_jobs(conn)) == 4
+
+
+def test_who_lacks_a_right_is_told_what_grants_it(empty_database_url: str, role: str) -> None:
+    stranger = Cli({"AYB_JOBS_DATABASE_URL": make_conninfo(empty_database_url, user=role)})
+    early = stranger("migrate")
+    assert early.code == 78
+    assert "GRANT USAGE, CREATE ON SCHEMA public TO ROLE\n" in early.err
+    assert "LINE" not in early.err
+    migrate_and_grant(empty_database_url, role)
+    for command, remedy in {
+        ("jobs", "list"): "ayb-jobs grant ROLE --read to look, --daemon for all else",
+        ("jobs", "enqueue", "now"): "ayb-jobs grant ROLE --enqueue",
+        ("migrate",): "ayb-jobs migrate; ayb-jobs grant ROLE --daemon",
+    }.items():
+        said = stranger(*command)
+        assert said.code != 0
+        assert said.err.endswith(f": {remedy}\n"), said
+
+
 def test_our_functions_run_nothing_that_others_put_on_the_path(conn: Connection) -> None:
     loose = """
         SELECT proname::text FROM pg_proc

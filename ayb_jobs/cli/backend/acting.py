@@ -11,6 +11,7 @@ from ayb_jobs.operations.acting import Actor
 from ayb_jobs.operations.defaults import Defaults
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.waiting import known_types, served_queues
+from ayb_jobs.storage.rights import may_see_daemons
 
 
 class DatabaseBackend(DatabaseClock):
@@ -34,12 +35,12 @@ class EnqueueingBackend(DatabaseBackend):
         self._options = options
 
     def known_types(self) -> Collection[str] | None:
-        """Return the job types that live daemons know; None where no daemon is alive."""
-        return known_types(self._conn)
+        """Return the job types that live daemons know; None if no daemon is alive, or this role may not see them."""
+        return known_types(self._conn) if may_see_daemons(self._conn) else None
 
     def served_queues(self) -> Collection[str] | None:
-        """Return the queues that live daemons serve; None if no daemon is alive."""
-        return served_queues(self._conn)
+        """Return the queues that live daemons serve; None if no daemon is alive, or this role may not see them."""
+        return served_queues(self._conn) if may_see_daemons(self._conn) else None
 
     def _defaults(self, job_type: str) -> Defaults:
         from ayb_jobs.cli.settings import job_defaults  # slow to import, and mostly not needed

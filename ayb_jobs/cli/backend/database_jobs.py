@@ -1,5 +1,6 @@
 """Jobs on the database itself, open while no daemon runs."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from ayb_jobs.cli.backend.acting import EnqueueingBackend
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.operations import bulk
 from ayb_jobs.operations import jobs as operations
+from ayb_jobs.storage.faults import worded_faults
 from ayb_jobs.storage.fleet.unclaimable import unclaimable_jobs
 from ayb_jobs.storage.fleet.waiting import why_waiting
 from ayb_jobs.storage.queue import jobs
@@ -16,6 +18,7 @@ from ayb_jobs.storage.queue.dependencies import list_family
 from ayb_jobs.storage.queue.executions import list_executions
 from ayb_jobs.storage.queue.outputs import read_output
 from ayb_jobs.storage.queue.stats import job_stats
+from ayb_jobs.storage.rights import may_change_jobs
 from ayb_jobs.wire.batches import progress_fields
 from ayb_jobs.wire.jobs import bulk_text, execution_text, job_text, output_text, stats_text
 from ayb_jobs.wire.new_jobs import enqueue_fields
@@ -33,7 +36,8 @@ class DatabaseJobs(EnqueueingBackend):
 
     def get_job(self, job_id: str) -> str:
         """Return a job, with why it waits."""
-        job = jobs.get_job(self._conn, job_id)
+        with worded_faults():
+            job = jobs.get_job(self._conn, job_id)
         family, batch = list_family(self._conn, job.id), find_batch_of(self._conn, job)
         reason, progress = why_waiting(self._conn, job), progress_fields(batch) if batch else None
         return job_text(job, wait_reason=reason.words if reason else None, family=family, batch_progress=progress)
@@ -53,7 +57,15 @@ class DatabaseJobs(EnqueueingBackend):
         return output_text(read_output(self._conn, job_id, attempt=attempt))
 
     def enqueue(self, body: Mapping[str, Any]) -> str:
-        """Enqueue a job and return it, or the one that has its idempotency key."""
+        """Enqueue a job and return it, or the one that has its idempotency key.
+
+        If the role may do no more than enqueue, the answer has no more than the job's id, type, and state if known.
+        """
+        if not may_change_jobs(self._conn):
+            new, job_id, is_queued = operations.enqueue_unseen(
+                self._conn, enqueue_fields(body), defaults=self._defaults
+            )
+            return json.dumps({"id": job_id, "type": new.type} | ({"state": "queued"} if is_queued else {}))
         made = operations.enqueue(self._conn, enqueue_fields(body), actor=self._actor, defaults=self._defaults)
         return job_text(made.job)
 

@@ -20,13 +20,18 @@ STATES = list(STATE_STYLES)
 
 
 def print_change(options: Options, text: str, words: str) -> None:
-    """Print what became of a job."""
+    """Print what became of a job; of one that may not be read, what is known of it."""
     if options.json:
         output.print_json(text)
         return
     job = decoded(text)
-    if options.output == "csv":
+    if options.output == "csv" and "createdAt" not in job:
+        columns = [Column(title="ID", key=True), Column(title="STATE"), Column(title="TYPE")]
+        output.print_table(columns, [[job["id"], job.get("state", ""), job["type"]]], form=options.output)
+    elif options.output == "csv":
         print_jobs(options, [job], str)
+    elif "state" not in job:
+        click.echo(f"job {job['id']} has the key already")
     else:
         click.echo(f"job {words.format(id=job['id'], state=job['state'])}")
 
