@@ -4,9 +4,12 @@ from collections.abc import Iterator
 
 from ayb_jobs.checks.finding import Finding, Severity
 from ayb_jobs.errors import DatabaseError, MigrationError, RightMissing
+from ayb_jobs.model.refusals import DISK_FULL, MAKE_ROOM, NO_ROOM
+from ayb_jobs.model.words import quoted, span_words
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.faults import NO_ROOM
 from ayb_jobs.storage.fitness import ask_writing, database_fitness
+from ayb_jobs.storage.migrate import SchemaStatus
+from ayb_jobs.storage.migrating import Blocker, find_migration
 
 # What a server says that refuses one more connection: for want of any, or of any that is left for this user.
 NO_CONNECTION_FREE = ("too many clients", "connection slots", "too many connections", "no more connections")
@@ -39,14 +42,41 @@ def unfit_database(conn: Connection) -> Iterator[Finding]:
         )
     schema = fitness.schema
     if not schema.is_current and not fitness.unfit:
-        yield Finding(
-            name="schema.outdated",
-            severity=Severity.FAILING,
-            fact=f"the schema is version {schema.version}, and {schema.needed} is needed; run ayb-jobs migrate",
-            meaning="This version of ayb-jobs cannot work on these tables.",
-            remedy="ayb-jobs migrate",
-            evidence={"version": schema.version, "needed": schema.needed},
-        )
+        yield _outdated(schema, find_migration(conn))
+
+
+def _outdated(schema: SchemaStatus, migration: Blocker | None) -> Finding:
+    """Return that the schema is older than this program, and whom a migration that is under way waits for."""
+    if migration is None:
+        return _unready("schema.outdated", schema, "run ayb-jobs migrate", "ayb-jobs migrate")
+    if migration.pid is None:
+        return _unready("schema.migrating", schema, "a migration is under way", "Wait until it is done.")
+    who = f"the session with pid {migration.pid}" if migration.pid else "a prepared transaction"
+    name = f" of the application {quoted(migration.application)}" if migration.application else ""
+    since = f", in a transaction that began {span_words(migration.open_s)} ago" if migration.open_s is not None else ""
+    remedy = f"End its transaction, or: SELECT pg_terminate_backend({migration.pid})"
+    if not migration.pid:
+        remedy = "COMMIT PREPARED or ROLLBACK PREPARED it; pg_prepared_xacts names it"
+    return _unready(
+        "schema.migrating",
+        schema,
+        f"the migration waits for a lock that {who} holds{since}; end that transaction",
+        remedy,
+        named=f"the migration waits for a lock that {who}{name} holds{since}",
+    )
+
+
+def _unready(name: str, schema: SchemaStatus, told: str, remedy: str, *, named: str = "") -> Finding:
+    fact = f"the schema is version {schema.version}, and {schema.needed} is needed"
+    return Finding(
+        name=name,
+        severity=Severity.FAILING,
+        fact=f"{fact}; {told}",
+        named=f"{fact}; {named}" if named else "",
+        meaning="This version of ayb-jobs cannot work on these tables.",
+        remedy=remedy,
+        evidence={"version": schema.version, "needed": schema.needed},
+    )
 
 
 def unwritable_database(conn: Connection) -> Iterator[Finding]:
@@ -89,9 +119,9 @@ def disk_full(fact: str) -> Finding:
     return Finding(
         name="database.disk_full",
         severity=Severity.FAILING,
-        fact=f"a disk of the database is full: {fact}",
+        fact=f"{DISK_FULL}: {fact}",
         meaning="Jobs can neither be enqueued nor end. Daemons keep what they cannot store, and try again within a minute.",
-        remedy="Make room on the disk of the database; daemons go on by themselves.",
+        remedy=MAKE_ROOM,
     )
 
 

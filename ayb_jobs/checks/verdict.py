@@ -15,6 +15,7 @@ from ayb_jobs.config import Retention
 from ayb_jobs.model.words import as_sentence, count_words, span_words
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.lifelines import HeardDaemon, look_at_fleet
+from ayb_jobs.storage.fleet.refusals import told_by
 from ayb_jobs.storage.fleet.unclaimable import LOOK
 from ayb_jobs.storage.queue.lateness import Pace, measure_pace
 from ayb_jobs.storage.queue.minutes import Level, measure_level
@@ -96,7 +97,7 @@ def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = 
     fleet = look_at_fleet(conn)
     figures = _measured(conn, fleet)
     none, waiting, not_done, kept = no_daemon(fleet), unclaimable(conn), overdue(conn), deferred(conn, retention)
-    refusals = refused(fleet, ended=figures.pace.ended)
+    refusals = refused(told_by(fleet), ended=figures.pace.ended)
     held_slots = None if none else stuck_handlers(fleet)
     found = [
         none,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ayb_jobs.model.job import Job
-from ayb_jobs.model.waiting import Reason, Wait, WaitKind, no_reason, nobody_takes_jobs
+from ayb_jobs.model.waiting import Reason, Wait, WaitKind, no_reason, nobody_takes_jobs, refused
 from ayb_jobs.model.words import count_words, quoted
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.waiting import Fleet, look_at_runners, why_waiting
@@ -31,7 +31,7 @@ def why_waits(conn: Connection, *, queue: str | None = None) -> Waits:
     """Return what waits in a queue, or in all, by type and queue, with the reason of the first job of each.
 
     If all are asked for, disabled schedules are told, too: jobs that somebody waits for are not there then. So is
-    that no daemon takes jobs, if no job's reason says so.
+    that no daemon takes jobs, or that the database refuses to have jobs end, if no job's reason says so.
     """
     fleet = look_at_runners(conn)
     waiting = list_waiting(conn, queue=queue)
@@ -40,7 +40,11 @@ def why_waits(conn: Connection, *, queue: str | None = None) -> Waits:
     ]
     if queue is not None:
         return Waits(found, waiting.more)
-    if not fleet.runners and all(each.reason.kind is not WaitKind.NO_DAEMON for each in found):
+    told = {each.reason.kind for each in found}
+    refusals = fleet.refusals
+    if (refusals.no_room or refusals.ended) and WaitKind.REFUSED not in told:
+        found.insert(0, Wait(reason=refused(refusals), jobs=0))
+    if not fleet.runners and WaitKind.NO_DAEMON not in told:
         found.insert(0, Wait(reason=nobody_takes_jobs(fleet.draining, fleet.last_seen), jobs=0))
     disabled = list_disabled(conn)
     return Waits([*found, _disabled(disabled)] if disabled else found, waiting.more)

@@ -9,6 +9,7 @@ from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import checked_text
 
 MAX_ID = 255
+JOBS = "_ayb_jobs"
 # Where a daemon's row tells of the jobs of which the database refuses to store the ending, beside tables' names.
 ENDINGS = "endings"
 # The same for tables of which retention could not remove what is old.

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ayb_jobs.model.dependencies import Blocked
+from ayb_jobs.model.job import Job
 from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.model.limits import Limit
 from ayb_jobs.model.pauses import Pause
+from ayb_jobs.model.refusals import NOTHING_REFUSED, EndedJob, Refusals
 
 # So many jobs ahead of one are looked at in each priority; more are as good as that.
 MOST_AHEAD = 10_000
@@ -20,6 +22,11 @@ class Places(NamedTuple):
     kind: str
     slots: int
     busy: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether none of them is free."""
+        return self.busy >= self.slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,14 @@ class Runner:
     def is_full(self, job_type: str, queue: str) -> bool:
         """Whether no slot is free for a job of this type and queue."""
         places = self.places(job_type)
-        return places.busy >= places.slots or self.queue_busy.get(queue, 0) >= self.queue_slots.get(queue, places.slots)
+        return places.is_full or self.queue_busy.get(queue, 0) >= self.queue_slots.get(queue, places.slots)
+
+    def is_kept_full_by(self, ended: EndedJob, job: Job) -> bool:
+        """Whether a job that has ended holds what a queued one waits for: a slot of its kind, or of its queue."""
+        if ended.worker_id != self.id:
+            return False
+        places = self.places(job.type)
+        return self.places(ended.type).kind == places.kind if places.is_full else ended.queue == job.queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +101,15 @@ class UnderLimit:
     key_running: int
     key_may_start: bool
 
+    def filled_by(self, ended: Sequence[EndedJob]) -> list[EndedJob]:
+        """Return which of the jobs that have ended hold a place that a job waits for."""
+        most, under = self.limit.new.max_running, [one for one in ended if one.limited_by == self.limit.new.name]
+        if most is not None and self.limit.running >= most:
+            return under
+        most = self.limit.new.key_max_running
+        is_full = most is not None and self.key_running >= most
+        return [one for one in under if is_full and one.limited_key == self.key]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastAttempt:
@@ -107,7 +130,7 @@ class Surroundings:
     `MOST_AHEAD` of each priority; there are `more_ahead` if one has more than these. Of those daemons' jobs, `ended`
     ended within the last minute. `pause` is of its queue, its type or its key, and `under` is about the limit that it
     waits under. `locked_by` is the process id of the session that has locked its row. `blocked` is what it waits for if
-    it depends on other jobs.
+    it depends on other jobs. `refusals` is what the database refuses to daemons, whatever job it is about.
     """
 
     due_for_s: float
@@ -123,6 +146,7 @@ class Surroundings:
     aside: SetAside | None = None
     locked_by: int | None = None
     blocked: Blocked | None = None
+    refusals: Refusals = NOTHING_REFUSED
 
     @property
     def is_due(self) -> bool:

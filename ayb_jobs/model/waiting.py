@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
 from enum import StrEnum
 
+from ayb_jobs.model.daemons import JOBS
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
 from ayb_jobs.model.names import did_you_mean
 from ayb_jobs.model.pauses import resume_command
-from ayb_jobs.model.surroundings import LastAttempt, Runner, SetAside, Surroundings
+from ayb_jobs.model.refusals import DISK_FULL, MAKE_ROOM, EndedJob, Refusals
+from ayb_jobs.model.surroundings import LastAttempt, Runner, Surroundings
 from ayb_jobs.model.words import count_words, span_words
 
 # A statement under way holds a row for less than this; who holds it longer keeps the job waiting.
@@ -31,6 +33,7 @@ class WaitKind(StrEnum):
     NO_DAEMON = "no_daemon"
     UNSERVED = "unserved"
     UNKNOWN_TYPE = "unknown_type"
+    REFUSED = "refused"
     SET_ASIDE = "set_aside"
     LOCKED = "locked"
     BUSY = "busy"
@@ -161,16 +164,35 @@ def limited(job: Job, around: Surroundings) -> Reason | None:
         why.append(f"the rate of {new.key_rate} for {whose} allows no start yet")
     if not why:
         return None
-    return Reason(
+    found = Reason(
         kind=WaitKind.LIMITED,
         words=f"it waits under the limit {new.name}: {'; '.join(why)}",
         remedy="ayb-jobs limits list",
     )
+    return _unless_ended(found, around.under.filled_by(around.refusals.ended), around)
 
 
 def _removed(limit: str) -> Reason:
     words = f"its limit {limit} was removed, and no daemon has freed it yet; workers in other languages do not"
     return Reason(kind=WaitKind.LIMITED, words=words)
+
+
+def no_room(_: Job, around: Surroundings) -> Reason | None:
+    """Find that a disk of the database is full: nothing else that ends would have it start."""
+    return refused(around.refusals) if around.refusals.no_room else None
+
+
+def refused(refusals: Refusals) -> Reason:
+    """Say that the database refuses what daemons have to write, and what helps."""
+    remedy = MAKE_ROOM if refusals.no_room else WHAT_IT_SAYS
+    return Reason(kind=WaitKind.REFUSED, words=refused_words(refusals), remedy=remedy)
+
+
+def refused_words(refusals: Refusals) -> str:
+    """Say what the database refuses, and what it says."""
+    if refusals.no_room:
+        return f"{DISK_FULL}: it refuses {refusals.words}"
+    return f"the database refuses {refusals.words}: {first_line(refusals.first_error)}"
 
 
 def set_aside(_: Job, around: Surroundings) -> Reason | None:
@@ -195,14 +217,28 @@ def locked(_: Job, around: Surroundings) -> Reason | None:
 
 def behind(job: Job, around: Surroundings) -> Reason | None:
     """Find that others are leased first, or that no slot is free."""
-    full = _full_words(job, able(job, around.runners))
-    if not around.ahead:
-        return Reason(kind=WaitKind.BUSY, words=full) if full else None
+    runners = able(job, around.runners)
+    full = _full_words(job, runners)
+    ahead = ahead_words(around.ahead, more=around.more_ahead) if around.ahead else ""
     pace = ""
-    if full and around.ended:
+    if ahead and full and around.ended:
         pace = f"about {span_words(around.ahead / around.ended * 60)} at the present pace"
-    words = "; ".join(filter(None, (ahead_words(around.ahead, more=around.more_ahead), full, pace)))
-    return Reason(kind=WaitKind.BUSY if full else WaitKind.BEHIND, words=words)
+    words = "; ".join(filter(None, (ahead, full, pace)))
+    if full:
+        keep = [each for each in around.refusals.ended if any(one.is_kept_full_by(each, job) for one in runners)]
+        return _unless_ended(Reason(kind=WaitKind.BUSY, words=words), keep, around)
+    if JOBS in around.refusals.cut:
+        may_be = f"the database refuses to change {around.refusals.count_of(JOBS)}, and it may be one of them"
+        return Reason(kind=WaitKind.SET_ASIDE, words="; ".join(filter(None, (may_be, ahead))), remedy=WHAT_IT_SAYS)
+    return Reason(kind=WaitKind.BEHIND, words=words) if ahead else None
+
+
+def _unless_ended(found: Reason, ended: Sequence[EndedJob], around: Surroundings) -> Reason:
+    """Return what was found, or what the database refuses if that keeps jobs in their places that have `ended`."""
+    if not ended:
+        return found
+    words = f"{refused_words(around.refusals)}; {found.words}"
+    return Reason(kind=WaitKind.REFUSED, words=words, remedy=WHAT_IT_SAYS)
 
 
 def _full_words(job: Job, runners: Sequence[Runner]) -> str:
@@ -220,50 +256,13 @@ def _full_words(job: Job, runners: Sequence[Runner]) -> str:
 # What keeps a queued job is asked in this order, and the first answer is the reason. To add one: a field of
 # `Surroundings`, filled in by `storage/fleet/waiting.py`, and a function here.
 REASONS: Sequence[Callable[[Job, Surroundings], Reason | None]] = (
-    blocked, delayed, paused, unserved, limited, set_aside, locked, behind,
+    blocked, delayed, paused, unserved, no_room, limited, set_aside, locked, behind,
 )  # fmt: skip
 
 
 def wait_reason(job: Job, around: Surroundings) -> Reason | None:
     """Return why a queued job waits; None where it is about to be leased, as far as can be seen."""
     return next((reason for ask in REASONS if (reason := ask(job, around)) is not None), None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What is known of the daemon of a running job: whether it is gone, and whether the lease ran out a while ago."""
-
-    daemon_is_gone: bool
-    lease_expired: bool
-    daemons: int = 1
-    aside: SetAside | None = None
-    locked_by: int | None = None
-
-
-def lost_reason(job: Job, held: Held) -> Reason | None:
-    """Return why a running job waits to be settled or recovered; None while a daemon runs it."""
-    if held.aside is not None and held.aside.is_ending and not held.daemon_is_gone:
-        return _unsettled(held.aside)
-    if held.lease_expired:
-        at = "" if job.lease_until is None else f" at {instant_text(job.lease_until)}"
-        if held.aside is not None:
-            cause = f"{held.aside.who} set it aside: {first_line(held.aside.error)}"
-        elif held.locked_by is not None:
-            cause = f"the session with pid {held.locked_by} has locked its row"
-        else:
-            cause = "no daemon has taken it over" if held.daemons else "no daemon is alive that could take it over"
-        return Reason(kind=WaitKind.LEASE_EXPIRED, words=f"its lease ran out{at}; {cause}")
-    if held.daemon_is_gone:
-        return Reason(kind=WaitKind.DAEMON_GONE, words=abandoned_words(job))
-    return None
-
-
-def _unsettled(aside: SetAside) -> Reason:
-    words = (
-        f"its handler has ended, and the database refuses to store how; {aside.who} tries it again from time to time: "
-        f"{first_line(aside.error)}"
-    )
-    return Reason(kind=WaitKind.SET_ASIDE, words=words, remedy=WHAT_IT_SAYS)
 
 
 def no_reason(job: Job) -> Reason:
@@ -286,13 +285,6 @@ def no_reason(job: Job) -> Reason:
 def able(job: Job, runners: Sequence[Runner]) -> list[Runner]:
     """Return the daemons that can run a job."""
     return [runner for runner in runners if job.queue in runner.queues and job.type in runner.types]
-
-
-def abandoned_words(job: Job) -> str:
-    """Say what becomes of a running job whose daemon is gone."""
-    until = "" if job.lease_until is None else f", at {instant_text(job.lease_until)}"
-    then = "is due again" if job.cancel_requested_at is None else "ends canceled"
-    return f"its daemon {job.worker_id or 'unknown'} is gone; the job {then} once its lease has run out{until}"
 
 
 def first_line(error: str) -> str:

@@ -62,10 +62,6 @@ def is_disk_full(error: BaseException | None) -> bool:
     return isinstance(error, errors.DiskFull)
 
 
-# What the server's system says then, in the words of its own.
-NO_ROOM = "No space left on device"
-
-
 def is_anothers_session(error: BaseException) -> bool:
     """Tell whether what was prepared on a connection is not there: a pooler has put another session behind it.
 

@@ -9,10 +9,11 @@ from psycopg import sql
 
 from ayb_jobs.process.signals import ECHO_S
 from ayb_jobs.storage.database import Connection, connect
-from tests.acceptance.processes import daemon, executed
+from tests.acceptance.processes import daemon, executed, readiness
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
 from tests.factories import make_job
+from tests.pgbouncer import free_port
 
 
 def states(conn: Connection) -> dict[str, int]:
@@ -184,11 +185,23 @@ def test_a_migration_that_waits_for_a_lock_says_so_stops_at_once_and_goes_on_onc
     tmp_path: Path, database_url: str, conn: Connection
 ) -> None:
     conn.execute("DELETE FROM _ayb_jobs_migrations WHERE version = (SELECT max(version) FROM _ayb_jobs_migrations)")
-    with daemon(tmp_path / "stopped", database_url) as stopped, daemon(tmp_path / "patient", database_url) as patient:
+    conn.execute("SET application_name = 'nightly report'")
+    port = free_port()
+    api = {"api_enabled": "true", "api_port": port}
+    with (
+        daemon(tmp_path / "stopped", database_url) as stopped,
+        daemon(tmp_path / "patient", database_url, **api) as patient,
+    ):
         with conn.transaction():
             conn.execute("LOCK TABLE _ayb_jobs, _ayb_job_workers, _ayb_job_schedules, _ayb_job_executions")
             for running in (stopped, patient):
                 assert running.await_event("schema.waiting")["level"] == "warning"
+            whom = f"the migration waits for a lock that the session with pid {conn.info.backend_pid}"
+            eventually(lambda: whom in " ".join(readiness(port)[1]))
+            assert "in a transaction that began" in " ".join(readiness(port)[1])
+            health = Cli({"AYB_JOBS_ENABLED": "true", "AYB_JOBS_DATABASE_URL": database_url})("health")
+            assert (health.code, whom in health.out) == (1, True)
+            assert f"{conn.info.backend_pid} of the application `nightly report` holds" in health.err
             stopped.send(signal.SIGTERM)
             assert stopped.wait(10) == 0
         patient.await_event("daemon.started", within_s=60)

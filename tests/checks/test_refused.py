@@ -24,6 +24,7 @@ from ayb_jobs.runtime.jobs import careful_writing, resolver
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.daemons import Troubles, beat
 from ayb_jobs.storage.fleet.lifelines import look_at_fleet
+from ayb_jobs.storage.fleet.refusals import told_by
 from ayb_jobs.storage.rights import grant
 from tests.cli.conftest import Cli
 from tests.eventually import eventually
@@ -131,7 +132,7 @@ def test_a_row_that_a_trigger_keeps_is_told_until_it_is_let_go(
 def test_a_row_that_several_daemons_tell_of_is_one(conn: Connection) -> None:
     beat(conn, ME, Troubles({"_ayb_job_schedules": {"1": "no"}, "endings": {"2": "full"}}, ()))
     beat(conn, PEER, Troubles({"_ayb_job_schedules": {"1": "no"}, "old rows": {"failed jobs": "kept"}}, ()))
-    told = refused(look_at_fleet(conn), ended=1)
+    told = refused(told_by(look_at_fleet(conn)), ended=1)
     assert told is not None
     assert told.fact == (
         "the database refuses to store how 1 job ended, and to remove what is old of 1 table, and to change 1 schedule"

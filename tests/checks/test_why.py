@@ -36,10 +36,15 @@ PAST, LATER = sql.SQL("now() - interval '1 minute'"), sql.SQL("'2090-01-01 UTC'"
 
 
 def a_daemon(conn: Connection, name: str = "a", *, slots: int = 2, aside: dict[str, str] | None = None) -> None:
+    tells(conn, {"_ayb_jobs": aside or {}}, name=name, slots=slots)
+
+
+def tells(conn: Connection, tables: dict[str, dict[str, str]], *, name: str = "a", slots: int = 2) -> None:
+    """Have a daemon be alive that tells of rows which the database refuses."""
     record = DaemonRecord(
         id=name, host="h", pid=1, version="1", concurrency=slots, queues=["default", "slow"], types=["mail"]
     )
-    beat(conn, record, Troubles({"_ayb_jobs": aside or {}}, ()))
+    beat(conn, record, Troubles(tables, ()))
 
 
 def paused(conn: Connection, new: NewPause) -> None:
@@ -161,6 +166,58 @@ def all_slots_are_busy(conn: Connection) -> str:
     a_daemon(conn)
     for _ in range(2):
         mail(conn, "running", worker_id="a")
+    return mail(conn)
+
+
+NO_ROOM = 'could not extend file "base/5/16390": No space left on device'
+
+
+def its_slots_are_kept_by_jobs_that_cannot_end(conn: Connection) -> str:
+    job_id = all_slots_are_busy(conn)
+    running_ids = [str(row[0]) for row in conn.execute("SELECT id FROM _ayb_jobs WHERE state = 'running'")]
+    tells(conn, {"endings": dict.fromkeys(running_ids, "not on Sundays"), "_ayb_job_schedules": {"1": "no"}})
+    return job_id
+
+
+def a_slot_of_another_daemon_is_kept_so(conn: Connection) -> str:
+    """One daemon cannot store an ending of another kind's; what the job waits for is held by jobs that run."""
+    job_id = all_slots_for_isolated_handlers_are_busy(conn)
+    ended = mail(conn, "running", worker_id="a")
+    conn.execute(
+        "UPDATE _ayb_job_workers SET aside = jsonb_build_object('endings', jsonb_build_object(%s::text, 'no'))",
+        (ended,),
+    )
+    return job_id
+
+
+def a_place_of_its_limit_is_kept_so(conn: Connection) -> str:
+    job_id = under_a_limit(max_running=1)(conn)
+    (started,) = conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = 'running'").fetchone() or ("",)
+    tells(conn, {"endings": {started: "not on Sundays"}}, slots=9)
+    return job_id
+
+
+def a_place_of_another_key_is_kept_so(conn: Connection) -> str:
+    job_id = under_a_limit(key_max_running=1)(conn)
+    other = mail(conn, "running", worker_id="a", priority=5, limited_by="few", limited_key="y")
+    tells(conn, {"endings": {other: "not on Sundays"}}, slots=9)
+    return job_id
+
+
+def the_disk_is_full(conn: Connection) -> str:
+    job_id = all_slots_are_busy(conn)
+    tells(conn, {"_ayb_job_schedules": {"1": NO_ROOM}})
+    return job_id
+
+
+def the_disk_is_full_and_nothing_else_keeps_it(conn: Connection) -> str:
+    tells(conn, {"endings": {PARENT: NO_ROOM}, "_ayb_jobs": {PARENT: NO_ROOM}})
+    return mail(conn)
+
+
+def it_may_be_one_of_many_that_are_refused(conn: Connection) -> str:
+    a_daemon(conn, aside={str(number): "not on Sundays" for number in range(100)})
+    mail(conn, priority=1)
     return mail(conn)
 
 
@@ -364,6 +421,44 @@ SITUATIONS: dict[str, tuple[Callable[[Connection], str], Told]] = {
         set_aside,
         Told(WaitKind.SET_ASIDE, "daemon a set it aside, and tries it again from time to time: not on Sundays"),
     ),
+    "slots held by what cannot end": (
+        its_slots_are_kept_by_jobs_that_cannot_end,
+        Told(
+            WaitKind.REFUSED,
+            "the database refuses to store how 2 jobs ended, and to change 1 schedule: not on Sundays; "
+            "all 2 slots of the daemon that can run it are busy",
+        ),
+    ),
+    "other slots held by what cannot end": (
+        a_slot_of_another_daemon_is_kept_so,
+        Told(WaitKind.BUSY, "the only slot for isolated handlers of the daemon that can run it is busy"),
+    ),
+    "a limit's place held by what cannot end": (
+        a_place_of_its_limit_is_kept_so,
+        Told(
+            WaitKind.REFUSED,
+            "the database refuses to store how 1 job ended: not on Sundays; it waits under the limit few: 1 run of 1 at once",
+        ),
+    ),
+    "another key's place held by what cannot end": (
+        a_place_of_another_key_is_kept_so,
+        Told(WaitKind.LIMITED, "it waits under the limit few: 1 run of 1 at once for its key x"),
+    ),
+    "the disk is full": (
+        the_disk_is_full,
+        Told(WaitKind.REFUSED, "a disk of the database is full: it refuses to change 1 schedule"),
+    ),
+    "the disk is full, and slots are free": (
+        the_disk_is_full_and_nothing_else_keeps_it,
+        Told(WaitKind.REFUSED, "a disk of the database is full: it refuses to store how 1 job ended, and to change 1 job"),
+    ),
+    "one of many that are refused": (
+        it_may_be_one_of_many_that_are_refused,
+        Told(
+            WaitKind.SET_ASIDE,
+            "the database refuses to change at least 100 jobs, and it may be one of them; 1 due job is ahead of it",
+        ),
+    ),
     "busy": (all_slots_are_busy, Told(WaitKind.BUSY, "all 2 slots of the daemon that can run it are busy")),
     "busy, isolated": (
         all_slots_for_isolated_handlers_are_busy,
@@ -520,6 +615,22 @@ def test_jobs_that_wait_are_grouped_with_the_reason_of_the_first(conn: Connectio
     assert why_waits(conn, queue="none").first == []
 
 
+def test_that_the_database_refuses_endings_comes_first_for_the_fleet(conn: Connection) -> None:
+    ended = mail(conn, "running", worker_id="a")
+    mail(conn)
+    tells(conn, {"endings": {ended: "not on Sundays"}})
+    first, about_to_start = why_waits(conn).first
+    assert (first.reason.kind, first.jobs) == (WaitKind.REFUSED, 0)
+    assert first.reason.words == "the database refuses to store how 1 job ended: not on Sundays"
+    assert about_to_start.reason.kind is WaitKind.ABOUT_TO_START
+    tells(conn, {"_ayb_job_schedules": {"1": NO_ROOM}})
+    (told,) = why_waits(conn).first
+    assert told.reason.words == "a disk of the database is full: it refuses to change 1 schedule"
+    assert told.reason.remedy == "Make room on the disk of the database; daemons go on by themselves."
+    tells(conn, {"_ayb_job_schedules": {"1": "not on Sundays"}})  # which keeps no job waiting
+    assert [each.reason.kind for each in why_waits(conn).first] == [WaitKind.ABOUT_TO_START]
+
+
 def test_the_fleet_is_looked_at_once_however_many_groups_wait(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,6 +665,16 @@ def test_the_board_tells_what_is_set_aside_until_it_is_handled(monkeypatch: pyte
     board.hear(RowsSetAside(part="p", table="_ayb_jobs", row_ids=("4",), error="no", retry_s=5.0))
     clock[0] = 68.0
     assert board.rows() == {}
+
+
+def test_the_board_tells_no_smaller_number_as_if_it_were_all() -> None:
+    board = AsideBoard(ring=lambda: None)
+    ids = [str(number) for number in range(150)]
+    for some in (ids[:75], ids[75:]):
+        board.hear(RowsSetAside(part="p", table="_ayb_jobs", row_ids=tuple(some), error="no", retry_s=5.0))
+    assert len(board.rows()["_ayb_jobs"]) == 100
+    board.hear(RowsTakenUp(table="_ayb_jobs", row_ids=ids[90:]))
+    assert board.rows()["_ayb_jobs"].keys() == set(ids[:90])
 
 
 REFUSE = """

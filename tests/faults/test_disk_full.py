@@ -114,7 +114,7 @@ def test_every_door_tells_that_the_disk_is_full(tmp_path: Path, disk: SmallDisk)
             assert readiness(port)[0] == 503
             cli = Cli({"AYB_JOBS_ENABLED": "true", "AYB_JOBS_DATABASE_URL": url})
             eventually(lambda: cli("health").code == 1, within_s=10)
-            for command in (["health"], ["doctor"], ["top", "--once"]):
+            for command in (["health"], ["doctor"], ["top", "--once"], ["why"]):
                 assert FULL in " ".join(cli(*command).out.lower().split())
             eventually(lambda: FULL in page_of(port).lower(), within_s=10)
             assert "Daemons keep what they cannot store" in page_of(port)

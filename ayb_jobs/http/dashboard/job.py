@@ -90,7 +90,14 @@ def leads_on(job: Job, kind: WaitKind) -> tuple[str, str] | None:
             return "Show who holds it", f"/queues?{query(limit=job.limit)}"
         case WaitKind.BEHIND:
             return "Show what is ahead", f"/jobs?{query(state='waiting', queue=job.queue)}"
-        case WaitKind.NO_DAEMON | WaitKind.UNSERVED | WaitKind.UNKNOWN_TYPE | WaitKind.BUSY | WaitKind.DAEMON_GONE:
+        case (
+            WaitKind.NO_DAEMON
+            | WaitKind.UNSERVED
+            | WaitKind.UNKNOWN_TYPE
+            | WaitKind.REFUSED
+            | WaitKind.BUSY
+            | WaitKind.DAEMON_GONE
+        ):
             return "Show the daemons", "/daemons"
         case _:
             return None

@@ -23,6 +23,8 @@ from ayb_jobs.model.lifecycle import storable_error
 MOST_ERROR = 500
 # A row that is tried again and refused is told anew. One that is not, a while after it was due, is gone.
 GRACE_S = 60.0
+# So many rows of a table are known, as many as a loop remembers.
+MOST = 10_000
 # What is told once a minute for as long as it goes on.
 FOR_A_MINUTE_S = 60.0
 
@@ -66,10 +68,10 @@ class AsideBoard:
         with self._lock:
             rows = self._tables.setdefault(table, {})
             is_new = not rows.keys() >= set(row_ids)
-            for row_id in islice(row_ids, MOST_ASIDE):
+            for row_id in islice(row_ids, MOST):
                 rows.pop(row_id, None)
                 rows[row_id] = row
-            for row_id in list(islice(rows, max(0, len(rows) - MOST_ASIDE))):
+            for row_id in list(islice(rows, max(0, len(rows) - MOST))):
                 del rows[row_id]
         if is_new and time.monotonic() >= self._rung_at + 1:
             self._rung_at = time.monotonic()
@@ -86,7 +88,9 @@ class AsideBoard:
             self._ring()
 
     def rows(self) -> Mapping[str, Mapping[str, str]]:
-        """Return the rows that are set aside now, with the errors, by table: up to 100 of each, the newest.
+        """Return the rows that are set aside now, with the errors, by table: up to 100 of each, the newest first.
+
+        A hundred of a table may be more; fewer are all, unless more than 10,000 were set aside.
 
         Jobs of which an ending is refused stand under `ENDINGS`, tables of which no row is removed under `OLD_ROWS`.
         """
@@ -95,7 +99,7 @@ class AsideBoard:
             for table, rows in list(self._tables.items()):
                 self._tables[table] = {row_id: row for row_id, row in rows.items() if row[0] > now}
             return {
-                table: {row_id: error for row_id, (_, error) in rows.items()}
+                table: {row_id: error for row_id, (_, error) in islice(reversed(rows.items()), MOST_ASIDE)}
                 for table, rows in self._tables.items()
                 if rows
             }

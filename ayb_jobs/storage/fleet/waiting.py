@@ -8,14 +8,17 @@ from psycopg.rows import class_row
 
 from ayb_jobs.model.job import Job, JobState
 from ayb_jobs.model.lifecycle import Outcome
+from ayb_jobs.model.lost import Held, lost_reason
 from ayb_jobs.model.pauses import key_name
+from ayb_jobs.model.refusals import Refusals
 from ayb_jobs.model.surroundings import MOST_AHEAD, LastAttempt, Runner, SetAside, Surroundings
-from ayb_jobs.model.waiting import Held, Reason, able, lost_reason, wait_reason
+from ayb_jobs.model.waiting import Reason, able, wait_reason
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.blockers import find_blocker
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.lifelines import IS_LIFELESS
 from ayb_jobs.storage.fleet.pauses import find_pause
+from ayb_jobs.storage.fleet.refusals import find_refusals
 from ayb_jobs.storage.fleet.under_limit import find_under
 from ayb_jobs.storage.rows import one_row
 
@@ -67,11 +70,15 @@ def live_runners(conn: Connection) -> list[Runner]:
 
 
 class Fleet(NamedTuple):
-    """The daemons that take jobs, how many others are alive and drain, and when any was last heard of."""
+    """The daemons that take jobs, how many others are alive and drain, and when any was last heard of.
+
+    `refusals` is what the database refuses to those that are alive.
+    """
 
     runners: Sequence[Runner]
     draining: int
     last_seen: datetime | None
+    refusals: Refusals
 
 
 LOOK_FOR_OTHERS = """
@@ -88,7 +95,7 @@ LOOK_FOR_OTHERS = """
 def look_at_runners(conn: Connection) -> Fleet:
     """Return who can run jobs, for one question or several about one moment."""
     draining, last_seen = one_row(conn.execute(LOOK_FOR_OTHERS, {"alive_s": ALIVE_S}))
-    return Fleet(live_runners(conn), draining, last_seen)
+    return Fleet(live_runners(conn), draining, last_seen, find_refusals(conn))
 
 
 def known_types(conn: Connection) -> set[str] | None:
@@ -198,6 +205,7 @@ def _around(conn: Connection, job: Job, fleet: Fleet) -> Surroundings | None:
         aside=find_set_aside(conn, job),
         locked_by=find_locker(conn, job),
         blocked=None if job.blocked_run_at is None else find_blocker(conn, job.id),
+        refusals=fleet.refusals,
     )
 
 
