@@ -406,5 +406,33 @@ BEGIN
             WHERE (due.id, limited_types.name) NOT IN (SELECT id, limited_by FROM put_under)
         $body$
     $create$, 'TABLES.', tables || '.');
+
+    -- A type has one limit: no job could count under two. It is looked at as a transaction is committed, since a type may
+    -- move from one limit to another in it, and one transaction after another, so that each sees what others have
+    -- written before.
+    EXECUTE replace($create$
+        CREATE OR REPLACE FUNCTION TABLES._ayb_job_limit_types() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $body$
+        DECLARE
+            twice record;
+        BEGIN
+            PERFORM pg_advisory_xact_lock(hashtextextended('_ayb_job_limit_types', 0));
+            SELECT type, min(name) AS one, max(name) AS other INTO twice
+            FROM TABLES._ayb_job_limits CROSS JOIN unnest(types) AS type
+            GROUP BY type
+            HAVING min(name) <> max(name)
+            ORDER BY type
+            LIMIT 1;
+            IF FOUND THEN
+                RAISE 'the type % cannot have both limits % and %; a type has one at most', twice.type, twice.one, twice.other
+                    USING ERRCODE = 'unique_violation';
+            END IF;
+            RETURN NULL;
+        END
+        $body$
+    $create$, 'TABLES.', tables || '.');
 END
 $make$;
+
+CREATE CONSTRAINT TRIGGER trg_ayb_job_limit_types AFTER INSERT OR UPDATE OF types ON _ayb_job_limits
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION _ayb_job_limit_types();

@@ -16,6 +16,7 @@ CREATE INDEX idx_ayb_job_alerts_at ON _ayb_job_alerts (id);
 ALTER FUNCTION ayb_jobs.ayb_jobs_retry SET search_path = public;
 DROP FUNCTION ayb_jobs.ayb_jobs_cancel;
 ALTER TABLE _ayb_job_schedules DISABLE TRIGGER trg_ayb_job_schedules_enabled;
+DROP TRIGGER trg_ayb_job_limit_types ON _ayb_job_limits;
 ALTER TABLE _ayb_job_pauses DROP CONSTRAINT _ayb_job_pauses_kind_check;
 ALTER TABLE _ayb_job_alerts DROP CONSTRAINT _ayb_job_alerts_kind_check;
 ALTER TABLE _ayb_job_alerts ADD CONSTRAINT _ayb_job_alerts_kind_check CHECK (kind <> '');
