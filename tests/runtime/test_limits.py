@@ -431,7 +431,7 @@ def test_a_limit_that_is_renamed_in_the_file_keeps_what_it_has_spent_and_the_pau
     with conn.transaction():
         pauses.pause(conn, NewPause(kind=PauseKind.KEY, name="few/b"), by="ada")
     for key in ("a", "a", "b", "c"):
-        make_job(conn, limited_by="few", limited_key=key, priority=6)
+        make_job(conn, limit_key=key, limited_by="few", limited_key=key, priority=6)
     given: dict[str, Any] = {"room": 9, "types": ["test"], "queues": ["default"], "worker_id": "w", "lease_s": 60}
     assert len(lease_limited(conn, "few", **(given | {"room": 1})).leased) == 1
     assert follow_file(conn, [renamed], by="file") == ["less"]

@@ -18,6 +18,7 @@ from ayb_jobs.storage.fleet.daemons import ALIVE_S
 from ayb_jobs.storage.fleet.lifelines import IS_LIFELESS
 from ayb_jobs.storage.fleet.open_leases import READ_OPEN_BEFORE_LIMITS, read_behind
 from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES
+from ayb_jobs.storage.fleet.running_under import put_running_under
 from ayb_jobs.storage.rows import one_row
 
 # So many jobs that wait under a limit are counted, and so many of one of its keys.
@@ -90,6 +91,7 @@ def write_limit(conn: Connection, new: NewLimit, *, by: str, shipped: bool = Fal
         "by": by,
     }
     conn.execute(SET_LIMIT, values)
+    put_running_under(conn, new.name)
     conn.execute(NOTIFY_LIMITS)
 
 

@@ -118,10 +118,10 @@ def miscounted(conn: Connection, url: str, statement: LiteralString) -> bool:
     with actors(url, 2) as cast:
         for order in schedules([2, 2]):
             conn.execute(EMPTY)
-            job_id = make_job(conn)
-            lease_jobs(conn, worker_id="w", lanes=LANES, types=["test"], limit=1, lease_s=60)
             with conn.transaction():
                 set_most(conn, 1)
+            job_id = make_job(conn)
+            lease_jobs(conn, worker_id="w", lanes=LANES, types=["test"], limit=1, lease_s=60)
             conn.execute(SPEND, (2000,))
 
             def put(one: Connection, job_id: str = job_id) -> None:

@@ -1,6 +1,8 @@
 """Jobs that run beside the limit of their type come under it, and nobody waits for whoever holds the limit."""
 
+from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
 from psycopg.errors import CheckViolation
@@ -8,6 +10,8 @@ from psycopg.errors import CheckViolation
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.limits import set_limit
+from ayb_jobs.storage.fleet.limits_of_file import follow_file
+from ayb_jobs.storage.queue.limited import lease_limited
 from ayb_jobs.storage.queue.put_under import put_under
 from tests.factories import make_job
 
@@ -18,9 +22,9 @@ UNDER = "SELECT limited_by FROM _ayb_jobs"
 def test_a_limit_that_somebody_holds_keeps_no_row_of_what_runs(
     conn: Connection, database_url: str, *, by_sql: bool
 ) -> None:
-    running, waiting = make_job(conn, "running", type="a"), make_job(conn, type="b")
     with conn.transaction():
         set_limit(conn, NewLimit(name="one", types=["a", "b"], max_running=9), by="ann")
+    running, waiting = make_job(conn, "running", type="a"), make_job(conn, type="b")
     conn.execute("SET statement_timeout = '5s'")
 
     def put() -> list[str]:
@@ -60,3 +64,53 @@ def test_a_raised_priority_is_for_jobs_under_a_limit_alone(conn: Connection, pri
 def test_no_job_has_any_other_priority(conn: Connection, priority: int) -> None:
     with pytest.raises(CheckViolation):
         conn.execute(INSERT, (priority, "one", "k"))
+
+
+def a_new_limit(conn: Connection) -> None:
+    make_job(conn, "running", type="a")
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="one", types=["a"], max_running=1), by="ann")
+
+
+def another_limit(conn: Connection) -> None:
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="first", types=["a", "b"], max_running=1), by="ann")
+    make_job(conn, "running", type="a", priority=6, limited_by="first", limited_key="")
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="first", types=["b"], max_running=1), by="ann")
+        set_limit(conn, NewLimit(name="one", types=["a"], max_running=1), by="ann")
+
+
+def another_name_in_the_file(conn: Connection) -> None:
+    follow_file(conn, [NewLimit(name="first", types=["a"], max_running=1)], by="file")
+    make_job(conn, "running", type="a", priority=6, limited_by="first", limited_key="")
+    assert follow_file(conn, [NewLimit(name="one", types=["a"], max_running=1)], by="file") == ["one"]
+
+
+@pytest.mark.parametrize("change", [a_new_limit, another_limit, another_name_in_the_file])
+def test_what_runs_counts_from_the_commit_of_its_limit_on(
+    conn: Connection, change: Callable[[Connection], None]
+) -> None:
+    change(conn)
+    put_under(conn, [make_job(conn, type="a")])
+    assert start(conn) == 0
+    conn.execute("UPDATE _ayb_jobs SET state = 'completed', lease_id = NULL WHERE state = 'running'")
+    assert start(conn) == 1
+
+
+def start(conn: Connection) -> int:
+    """Lease what the limit allows, and return how many that are."""
+    given: dict[str, Any] = {"room": 9, "types": ["a"], "queues": ["default"], "worker_id": "w", "lease_s": 60}
+    return len(lease_limited(conn, "one", **given).leased)
+
+
+def test_a_trigger_that_keeps_what_runs_from_being_counted_keeps_no_limit_from_being_set(conn: Connection) -> None:
+    make_job(conn, "running", type="a")
+    conn.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not on Sundays'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="one", types=["a"], max_running=1), by="ann")
+    assert conn.execute("SELECT name FROM _ayb_job_limits").fetchall() == [("one",)]
+    assert conn.execute(UNDER).fetchall() == [(None,)]
