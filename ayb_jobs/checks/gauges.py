@@ -8,6 +8,7 @@ from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.limits import count_limited
 from ayb_jobs.storage.fleet.pauses import count_pauses
 from ayb_jobs.storage.queue.gauges import Gauges, measure
+from ayb_jobs.storage.queue.lateness import find_longest
 from ayb_jobs.storage.schedules.overdue import count_overdue
 
 Figures = Mapping[str, Mapping[Labels, float]]
@@ -16,12 +17,13 @@ Figures = Mapping[str, Mapping[Labels, float]]
 def gauges_of_state(conn: Connection, *, queues: Sequence[str], label: Callable[[str], str]) -> Figures:
     """Measure the queue; `queues` are named first, and `label` returns a queue's label."""
     gauges = measure(conn, queues=queues, most_queues=MOST_QUEUES)
-    pauses = count_pauses(conn)
+    pauses, longest = count_pauses(conn), find_longest(conn)
     return {
         "ayb_jobs_queue_depth": _depths(gauges, label),
         "ayb_jobs_queue_depth_cut": {(): int(gauges.cut)},
         "ayb_jobs_running": {(): gauges.running},
         "ayb_jobs_oldest_ready_age_seconds": {(): gauges.oldest_ready_s},
+        "ayb_jobs_oldest_startable_age_seconds": {(): longest.waited_s if longest else 0.0},
         "ayb_jobs_oldest_expired_lease_age_seconds": {(): gauges.oldest_expired_lease_s},
         "ayb_jobs_paused": {(kind,): paused.pauses for kind, paused in pauses.items()},
         "ayb_jobs_longest_pause_seconds": {(kind,): paused.longest_s for kind, paused in pauses.items()},

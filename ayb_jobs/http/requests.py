@@ -63,13 +63,17 @@ def row_offset(offset: int) -> int:
     return min(max(offset, 0), MAX_OFFSET)
 
 
-def cursor_text(position: Position) -> str:
-    """Return a place between two pages, as callers carry it."""
+def cursor_of(position: Position | None) -> str | None:
+    """Return a place between two pages, as callers carry it; None if there is no more."""
+    if position is None:
+        return None
     return base64.urlsafe_b64encode(f"{position.at} {position.id}".encode()).decode().rstrip("=")
 
 
-def read_cursor(cursor: str) -> Position:
-    """Return the place that `cursor_text` wrote, or raise `InvalidInput`."""
+def place_after(cursor: str) -> Position | None:
+    """Return the place that `cursor_of` wrote, None for the beginning, or raise `InvalidInput`."""
+    if not cursor:
+        return None
     with suppress(ValueError, InvalidInput):
         at, _, job_id = base64.urlsafe_b64decode(cursor.encode("ascii") + b"==").decode("ascii").rpartition(" ")
         if INSTANT.fullmatch(at) and instant(at):

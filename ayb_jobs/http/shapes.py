@@ -120,6 +120,7 @@ class EnqueuedShape(Shape):
 class StatsShape(Shape):
     """Jobs by state; how long the oldest due one has waited, in seconds; which of the counts are estimates.
 
+    `oldestStartableAgeSec` is of those that wait for nothing but a slot: no limit, no pause, and a daemon knows them.
     `unclaimable` counts, by type, the due jobs that no live daemon can run. Of more than 10,000 due jobs not all are
     looked at, but some at either end of each lane of queue and priority; `unclaimableAtLeast` tells that it was so.
     """
@@ -130,6 +131,7 @@ class StatsShape(Shape):
     failed: int
     canceled: int
     oldest_queued_age_sec: float | None = None
+    oldest_startable_age_sec: float | None = None
     estimated: list[JobState] | None = None
     unclaimable: dict[str, int] | None = None
     unclaimable_at_least: bool | None = None

@@ -72,6 +72,7 @@ CATALOGUE: Mapping[str, Metric] = {
     "ayb_jobs_queue_depth_cut": Metric(Kind.GAUGE, "1 if more are queued than were counted: depth and age of the oldest are at least so much."),
     "ayb_jobs_running": Metric(Kind.GAUGE, "Jobs that run now, on any daemon."),
     "ayb_jobs_oldest_ready_age_seconds": Metric(Kind.GAUGE, "How long the oldest due job has waited."),
+    "ayb_jobs_oldest_startable_age_seconds": Metric(Kind.GAUGE, "How long the oldest due job has waited that waits for nothing but a slot."),
     "ayb_jobs_oldest_expired_lease_age_seconds": Metric(Kind.GAUGE, "How long ago the oldest expired lease ran out."),
     "ayb_jobs_paused": Metric(Kind.GAUGE, "Queues and job types that are paused.", ("kind",)),
     "ayb_jobs_longest_pause_seconds": Metric(Kind.GAUGE, "For how long the oldest pause has held.", ("kind",)),

@@ -47,10 +47,10 @@ WAYS: Mapping[BulkAction, Way] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """How many jobs were changed; if `done` is false there are more, and the call can be repeated."""
+    """How many jobs were changed; unless all that match were seen, the next call goes on behind `next`."""
 
     count: int
-    done: bool
+    next: Position | None = None
 
 
 def count(conn: Connection, action: BulkAction, wanted: Filter) -> int:
@@ -58,21 +58,35 @@ def count(conn: Connection, action: BulkAction, wanted: Filter) -> int:
     return bulk.count_jobs(conn, state=WAYS[action].before, wanted=wanted)
 
 
-def change(begin: Begin, action: BulkAction, wanted: Filter, *, actor: Actor, most: int = MOST_BATCHES) -> Changed:
+def most_calls(count: int) -> int:
+    """Return how many calls of `change` see so many jobs, and some that are made meanwhile."""
+    return count // (BATCH * MOST_BATCHES) + 2
+
+
+def change(
+    begin: Begin,
+    action: BulkAction,
+    wanted: Filter,
+    *,
+    actor: Actor,
+    after: Position | None = None,
+    most: int | None = None,
+) -> Changed:
     """Retry the failed jobs that match, or cancel the queued or running ones, the oldest first, in `most` steps.
 
-    Each step is recorded as one deed that names every job in it. A job that somebody holds is passed over.
+    It begins behind `after`, where the call before it ended. Each step is recorded as one deed that names every job in
+    it. A job that somebody holds is passed over.
     """
-    changed, after = 0, None
-    for _ in range(most):
+    changed = 0
+    for _ in range(most or MOST_BATCHES):
         batch = _step(begin, action, wanted, actor, after)
         if batch.rows:
             actor.tell(ActionTaken(actor=actor.name, action=_deed(action), target=None, count=batch.rows))
         changed += batch.rows
         after = batch.next
         if after is None:
-            return Changed(count=changed, done=True)
-    return Changed(count=changed, done=False)
+            break
+    return Changed(count=changed, next=after)
 
 
 def _deed(action: BulkAction) -> str:

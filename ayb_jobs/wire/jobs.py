@@ -89,6 +89,7 @@ def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int], unclaimable_c
         {
             **{state.value: count for state, count in stats.counts.items()},
             "oldestQueuedAgeSec": stats.oldest_queued_age_s,
+            "oldestStartableAgeSec": stats.oldest_startable_age_s,
             "estimated": sorted(stats.estimated) or None,
             "unclaimable": dict(unclaimable) or None,
             "unclaimableAtLeast": unclaimable_cut or None,
@@ -96,9 +97,10 @@ def stats_text(stats: JobStats, *, unclaimable: Mapping[str, int], unclaimable_c
     )
 
 
-def bulk_text(action: str, *, count: int, done: bool, dry_run: bool) -> str:
-    """Return the JSON of a change of many jobs; a dry run only counts. If it is not `done`, call again for the rest."""
-    return object_text({"action": action, "dryRun": dry_run, "count": count, "done": done})
+def bulk_text(action: str, *, count: int, dry_run: bool, next_cursor: str | None = None) -> str:
+    """Return the JSON of a change of many jobs; a dry run only counts. It is `done` unless there is a next call."""
+    done = next_cursor is None
+    return object_text({"action": action, "dryRun": dry_run, "count": count, "done": done, "nextCursor": next_cursor})
 
 
 def output_text(output: Output) -> str:

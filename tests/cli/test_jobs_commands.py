@@ -376,6 +376,45 @@ def test_a_job_that_fails_again_at_once_is_not_retried_for_ever(
     assert database_cli.ok("jobs", "retry", "--state", "failed", "--yes") == "3 jobs are queued again\n"
 
 
+def keep(conn: Connection, instead: str = "") -> None:
+    """Have a trigger keep jobs of a type as they are, and do something else instead."""
+    conn.execute(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF old.type = 'kept' THEN {instead} RETURN NULL; END IF; RETURN new; END $$;"
+        "CREATE TRIGGER keep BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION keep()".encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "after"), [("retry", "failed", "queued"), ("cancel", "queued", "canceled")]
+)
+def test_a_change_of_many_sees_all_that_match_however_many_stay_as_they_are(
+    cli: Cli, conn: Connection, monkeypatch: pytest.MonkeyPatch, action: str, before: str, after: str
+) -> None:
+    monkeypatch.setattr("ayb_jobs.operations.bulk.BATCH", 2)
+    monkeypatch.setattr("ayb_jobs.operations.bulk.MOST_BATCHES", 1)
+    for _ in range(7):
+        make_job(conn, before, type="kept")
+    last = make_job(conn, before)
+    keep(conn)
+    said = cli("jobs", action, "--state", before, "--yes")
+    assert (said.code, said.out.split()[0]) == (0, "1")
+    assert "7 stayed as they are" in said.err
+    assert conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = %s", (after,)).fetchall() == [(last,)]
+
+
+def test_a_change_of_many_ends_however_fast_others_are_made(
+    database_cli: Cli, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ayb_jobs.operations.bulk.BATCH", 1)
+    monkeypatch.setattr("ayb_jobs.operations.bulk.MOST_BATCHES", 1)
+    for _ in range(3):
+        make_job(conn, type="kept")
+    keep(conn, "INSERT INTO _ayb_jobs (type, created_at) VALUES ('kept', clock_timestamp());")
+    assert database_cli.ok("jobs", "cancel", "--type", "kept", "--yes") == "0 jobs are canceled\n"
+    assert len(states(conn)) == 3 + 5  # one for each job that a call has seen
+
+
 def test_whoever_cancels_a_job_that_runs_is_told_the_flag_for_it(cli: Cli, conn: Connection) -> None:
     job_id = make_job(conn, "running")
     said = cli("jobs", "cancel", job_id)

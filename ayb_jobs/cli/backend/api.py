@@ -95,9 +95,10 @@ class ApiBackend:
         new_job(body).payload_text  # noqa: B018 - says what is wrong as the database's way does
         return self._send("POST", "/api/admin/jobs", body)
 
-    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool) -> str:
-        """Retry or cancel jobs that match, or count them; if it is not `done`, there are more to change."""
-        return self._send("POST", "/api/admin/jobs/bulk", filter_fields(wanted) | {"action": action, "dryRun": dry_run})
+    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool, cursor: str = "") -> str:
+        """Retry or cancel jobs that match, or count them; if it is not `done`, the next call gives its `nextCursor`."""
+        asked = {"action": action, "dryRun": dry_run} | ({"cursor": cursor} if cursor else {})
+        return self._send("POST", "/api/admin/jobs/bulk", filter_fields(wanted) | asked)
 
     def retry_job(self, job_id: str) -> str:
         """Queue a failed job again and return it."""

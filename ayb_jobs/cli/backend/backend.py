@@ -55,8 +55,8 @@ class JobsBackend(Protocol):
         """Enqueue a job and return it, or the one that has its idempotency key."""
         ...
 
-    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool) -> str:
-        """Retry or cancel jobs that match, or count them; if it is not `done`, there are more to change."""
+    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool, cursor: str = "") -> str:
+        """Retry or cancel jobs that match, or count them; if it is not `done`, the next call gives its `nextCursor`."""
         ...
 
     def retry_job(self, job_id: str) -> str:

@@ -69,14 +69,17 @@ class DatabaseJobs(EnqueueingBackend):
         made = operations.enqueue(self._conn, enqueue_fields(body), actor=self._actor, defaults=self._defaults)
         return job_text(made.job)
 
-    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool) -> str:
-        """Retry or cancel jobs that match, or count them; if it is not `done`, there are more to change."""
+    def change_jobs(self, action: str, wanted: Filter, *, dry_run: bool, cursor: str = "") -> str:
+        """Retry or cancel jobs that match, or count them; if it is not `done`, the next call gives its `nextCursor`."""
         asked = bulk.BulkAction(action)
         if dry_run:
-            found = bulk.Changed(count=bulk.count(self._conn, asked, wanted), done=True)
+            found = bulk.Changed(count=bulk.count(self._conn, asked, wanted))
         else:
-            found = bulk.change(self._step, asked, wanted, actor=self._actor)
-        return bulk_text(action, count=found.count, done=found.done, dry_run=dry_run)
+            at, _, job_id = cursor.rpartition(" ")
+            after = jobs.Position(at, job_id) if cursor else None
+            found = bulk.change(self._step, asked, wanted, actor=self._actor, after=after)
+        rest = " ".join(found.next) if found.next else None
+        return bulk_text(action, count=found.count, next_cursor=rest, dry_run=dry_run)
 
     def retry_job(self, job_id: str) -> str:
         """Queue a failed job again and return it."""

@@ -14,6 +14,7 @@ from ayb_jobs.http.dashboard.clock import Clock
 from ayb_jobs.http.dashboard.filtering import Asked, read_filter
 from ayb_jobs.http.dashboard.shell import Fields, Visit, Visitor, query
 from ayb_jobs.http.edge.auth import Scope
+from ayb_jobs.http.requests import cursor_of, place_after
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.instants import instant_text
 from ayb_jobs.model.words import count_words
@@ -108,7 +109,7 @@ def confirm(visit: Visitor) -> Response:
         is_none=is_none,
         is_many=not found.whole,
         examples=examples,
-        fields={"action": action, "counted": instant_text(at), **asked.said},
+        fields={"action": action, "counted": instant_text(at), "cursor": visit.asked("cursor"), **asked.said},
         back=f"/jobs?{query(state=LISTS[action], **asked.said)}",
     )
 
@@ -126,9 +127,9 @@ def act(visit: Visitor, fields: Fields) -> Response:
     action = _action(fields.get("action", ""))
     asked, wanted = _previewed(visit, fields)
     begin, actor = acting_in_steps(visit.services, session.caller)
-    done = change(begin, action, wanted, actor=actor)
-    if not done.done:
-        return visit.onward("/jobs/bulk", str(action), count=done.count, action=action, **asked.said)
+    done = change(begin, action, wanted, actor=actor, after=place_after(fields.get("cursor", "")))
+    if rest := cursor_of(done.next):
+        return visit.onward("/jobs/bulk", str(action), count=done.count, action=action, cursor=rest, **asked.said)
     return visit.onward("/jobs", str(action), count=done.count, state=LISTS[action], **asked.said)
 
 

@@ -10,7 +10,7 @@ from ayb_jobs.checks.verdict import COUNTED
 from ayb_jobs.http.dashboard.bulk import offered
 from ayb_jobs.http.dashboard.filtering import read_filter
 from ayb_jobs.http.dashboard.shell import Visitor, query
-from ayb_jobs.http.requests import cursor_text, read_cursor
+from ayb_jobs.http.requests import cursor_of, place_after
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.pauses import PauseKind, pauses_of
 from ayb_jobs.model.words import counted, span_words
@@ -46,9 +46,7 @@ def jobs(visit: Visitor) -> Response:
         at = now(conn)
         clock = visit.clock(at)
         asked = read_filter(visit.request.query_params, clock)
-        page = browse_jobs(
-            conn, shown, asked.wanted, after=read_cursor(cursor) if cursor else None, limit=PAGE, look=LOOK
-        )
+        page = browse_jobs(conn, shown, asked.wanted, after=place_after(cursor), limit=PAGE, look=LOOK)
         paused = paused_names(conn)
         counts = count_shown(conn, most=COUNTED)
         estimates = _estimates(conn, counts)
@@ -81,7 +79,7 @@ def jobs(visit: Visitor) -> Response:
 
 
 def _next(shown: Shown, said: Mapping[str, str], page: Page) -> str:
-    return f"/jobs?{query(state=shown, **said, cursor=cursor_text(page.next))}" if page.next else ""
+    return f"/jobs?{query(state=shown, **said, cursor=cursor_of(page.next))}" if page.next else ""
 
 
 def _tabs(

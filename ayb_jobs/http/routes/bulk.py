@@ -8,7 +8,16 @@ from pydantic.alias_generators import to_camel
 
 from ayb_jobs.http.acting import acting_in_steps
 from ayb_jobs.http.parsing import OURS, Body, instant_of, read_body
-from ayb_jobs.http.requests import GUARDED, Given, Operator, RawBody, documented, documented_body
+from ayb_jobs.http.requests import (
+    GUARDED,
+    Given,
+    Operator,
+    RawBody,
+    cursor_of,
+    documented,
+    documented_body,
+    place_after,
+)
 from ayb_jobs.http.shapes import Shape, answer
 from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_NAME
 from ayb_jobs.model.filters import MAX_ERROR, Filter
@@ -23,7 +32,8 @@ class BulkBody(Body):
     """Which jobs, and what becomes of them: failed ones are retried, queued ones or running ones canceled.
 
     `since` and `until` bound when a job was created. `error` is a part of its last error, in any case of letters, and
-    `alike` the first line of it, with `<n>` for each number and id.
+    `alike` the first line of it, with `<n>` for each number and id. With `cursor`, only those behind the ones that an
+    earlier call has seen, whose `nextCursor` it is.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
@@ -37,16 +47,18 @@ class BulkBody(Body):
     until: str | None = Field(default=None, json_schema_extra=INSTANT)
     error: str | None = Field(default=None, min_length=1, max_length=MAX_ERROR)
     alike: str | None = Field(default=None, min_length=1, max_length=MAX_ERROR)
+    cursor: str | None = None
     dry_run: bool = False
 
 
 class BulkShape(Shape):
-    """How many jobs were changed, or would be; where `done` is false, call again for the rest."""
+    """How many jobs were changed, or would be; if `done` is false, call again with `nextCursor` for the rest."""
 
     action: str
     dry_run: bool
     count: int
     done: bool
+    next_cursor: str | None = None
 
 
 def router() -> APIRouter:
@@ -70,11 +82,12 @@ def change_many(services: Given, caller: Operator, body: RawBody) -> Response:
     action, wanted = BulkAction(asked.action), _filter(asked)
     if asked.dry_run:
         with reading(services.database, services.read_timeout_s) as conn:
-            found = Changed(count=count(conn, action, wanted), done=True)
+            found = Changed(count=count(conn, action, wanted))
     else:
         begin, actor = acting_in_steps(services, caller)
-        found = change(begin, action, wanted, actor=actor)
-    return answer(bulk_text(action, count=found.count, done=found.done, dry_run=asked.dry_run))
+        found = change(begin, action, wanted, actor=actor, after=place_after(asked.cursor or ""))
+    rest = cursor_of(found.next)
+    return answer(bulk_text(action, count=found.count, next_cursor=rest, dry_run=asked.dry_run))
 
 
 def _filter(asked: BulkBody) -> Filter:

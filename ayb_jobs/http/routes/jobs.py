@@ -27,11 +27,11 @@ from ayb_jobs.http.requests import (
     Given,
     Operator,
     RawBody,
-    cursor_text,
+    cursor_of,
     documented,
     documented_body,
     page_size,
-    read_cursor,
+    place_after,
     row_offset,
 )
 from ayb_jobs.http.routes import enqueueing
@@ -138,7 +138,7 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
 ) -> Response:
     """List jobs, the newest first; with `due`, in the order in which they become due."""
     size, asked_state = page_size(limit), JobState(state) if state else None
-    after = read_cursor(cursor) if cursor else None
+    after = place_after(cursor)
     wanted = Filter(
         type=type or None,
         queue=queue or None,
@@ -158,7 +158,7 @@ def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
             page = jobs.list_page(
                 conn, state=asked_state, wanted=wanted, limit=size, offset=row_offset(offset), before=after
             )
-    return answer(page_text(map(job_text, page.jobs), nextCursor=cursor_text(page.next) if page.next else None))
+    return answer(page_text(map(job_text, page.jobs), nextCursor=cursor_of(page.next)))
 
 
 def stats(services: Given) -> Response:

@@ -7,6 +7,7 @@ from psycopg.rows import dict_row
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.stats import JobStats
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.queue.lateness import find_longest
 from ayb_jobs.storage.rows import one_row
 
 # So many jobs of a state are counted one by one; more are estimated. A backlog is worth a longer wait than an archive.
@@ -84,6 +85,7 @@ def job_stats(conn: Connection, *, counted: Mapping[JobState, int] = COUNTED) ->
     limits = {state.value: 0 if estimates.get(state, 0) > 2 * most else most + 1 for state, most in counted.items()}
     with conn.cursor(row_factory=dict_row) as cursor:
         found = one_row(cursor.execute(COUNT_JOBS, limits, prepare=False))
+    longest = find_longest(conn)
     many = frozenset(state for state in counted if not found[state] < limits[state])
     return JobStats(
         counts={
@@ -91,5 +93,6 @@ def job_stats(conn: Connection, *, counted: Mapping[JobState, int] = COUNTED) ->
             for state in JobState
         },
         oldest_queued_age_s=found["oldest_s"],
+        oldest_startable_age_s=longest.waited_s if longest else None,
         estimated=many,
     )

@@ -283,6 +283,24 @@ def test_a_press_changes_what_was_counted_whatever_was_typed_or_came_since(guest
         assert guest.send("/jobs/bulk", form | wrong).status == 400
 
 
+def test_a_press_goes_on_behind_those_that_the_one_before_has_seen(
+    guest: Guest, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ayb_jobs.operations.bulk.BATCH", 1)
+    monkeypatch.setattr("ayb_jobs.operations.bulk.MOST_BATCHES", 1)
+    conn.execute(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF old.type = 'kept' THEN RETURN NULL; END IF; RETURN new; END $$;"
+        "CREATE TRIGGER keep BEFORE UPDATE ON _ayb_jobs FOR EACH ROW EXECUTE FUNCTION keep()"
+    )
+    make_job(conn, type="kept")
+    other = make_job(conn)
+    page = guest.press(guest.get("/jobs/bulk?action=cancel"), "Cancel 2 jobs")
+    assert "0 jobs were canceled" in page.text
+    assert "1 job was canceled" in guest.press(page, "Cancel 2 jobs").text
+    assert conn.execute("SELECT id::text FROM _ayb_jobs WHERE state = 'canceled'").fetchall() == [(other,)]
+
+
 def form_key(guest: Guest) -> str:
     return guest.get("/zone").form("Use it").fields["form_key"]
 

@@ -184,8 +184,9 @@ def test_queued_jobs_are_canceled_in_batches_each_recorded(client: httpx.Client,
 def test_one_call_ends_in_time_and_says_that_more_is_left(client: httpx.Client, conn: Connection) -> None:
     conn.execute("INSERT INTO _ayb_jobs (type) SELECT 't' FROM generate_series(1, 20500)")
     first = client.post(BULK, json={"action": "cancel"}).json()
-    second = client.post(BULK, json={"action": "cancel"}).json()
+    second = client.post(BULK, json={"action": "cancel", "cursor": first["nextCursor"]}).json()
     assert [(one["count"], one["done"]) for one in (first, second)] == [(20000, False), (500, True)]
+    assert "nextCursor" not in second
 
 
 @pytest.mark.parametrize(
@@ -199,6 +200,7 @@ def test_one_call_ends_in_time_and_says_that_more_is_left(client: httpx.Client, 
         ({"action": "retry", "dryRun": "yes"}, "dryRun"),
         ({"action": "retry", "since": "yesterday"}, "since"),
         ({"action": "retry", "until": "2026-05-01T12:00:00"}, "until"),
+        ({"action": "retry", "cursor": "there"}, "cursor"),
     ],
 )
 def test_a_wrong_bulk_call_is_refused(shared_client: httpx.Client, body: dict[str, Any], field: str) -> None:

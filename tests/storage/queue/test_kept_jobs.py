@@ -69,7 +69,7 @@ def test_of_many_jobs_those_that_a_trigger_keeps_are_not_counted(
 ) -> None:
     kept = make_job(conn, MANY[action], type="kept")
     changed = make_job(conn, MANY[action])
-    assert bulk.change(db.transaction, action, EVERY, actor=actor) == bulk.Changed(count=1, done=True)
+    assert bulk.change(db.transaction, action, EVERY, actor=actor) == bulk.Changed(count=1)
     assert conn.execute("SELECT before -> 'ids' FROM _ayb_job_audit").fetchall() == [([changed],)]
-    assert bulk.change(db.transaction, action, EVERY, actor=actor) == bulk.Changed(count=0, done=True)
+    assert bulk.change(db.transaction, action, EVERY, actor=actor) == bulk.Changed(count=0)
     assert get_job(conn, kept).state == MANY[action]

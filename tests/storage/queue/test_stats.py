@@ -1,11 +1,16 @@
 """Counting jobs, however many there are."""
 
+import json
+
 import pytest
 from psycopg import sql
 
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.job import JobState
 from ayb_jobs.storage.database import Connection
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.queue import stats
+from ayb_jobs.wire.jobs import stats_text
 from tests.factories import make_job
 
 FILL = """
@@ -40,6 +45,25 @@ def test_the_oldest_due_job_is_found_in_whatever_lane_it_waits(conn: Connection)
             )
     make_job(conn, "completed", run_at=sql.SQL("now() - interval '1 year'"))
     assert stats.job_stats(conn).oldest_queued_age_s == pytest.approx(7000, abs=60)
+
+
+def test_the_oldest_job_that_a_daemon_could_start_is_told_beside_those_that_wait_for_more(conn: Connection) -> None:
+    make_job(conn, type="unknown", run_at=sql.SQL("now() - interval '2 hours'"))
+    make_job(
+        conn, type="known", priority=6, limited_by="l", limited_key="", run_at=sql.SQL("now() - interval '1 hour'")
+    )
+    make_job(conn, type="known", queue="held", run_at=sql.SQL("now() - interval '50 minutes'"))
+    make_job(conn, type="known", run_at=sql.SQL("now() - interval '100 seconds'"))
+    assert stats.job_stats(conn).oldest_startable_age_s is None
+    record = DaemonRecord(
+        id="a", host="h", pid=1, version="1", concurrency=1, queues=["default", "held"], types=["known"]
+    )
+    beat(conn, record)
+    conn.execute("INSERT INTO _ayb_job_pauses (kind, name, paused_by) VALUES ('queue', 'held', 'ann')")
+    found = stats.job_stats(conn)
+    assert found.oldest_queued_age_s == pytest.approx(7200, abs=60)
+    assert found.oldest_startable_age_s == pytest.approx(100, abs=60)
+    assert json.loads(stats_text(found, unclaimable={}, unclaimable_cut=False))["oldestStartableAgeSec"] < 200
 
 
 def test_jobs_that_are_not_due_have_no_age(conn: Connection) -> None:

@@ -14,6 +14,7 @@ from ayb_jobs.cli.options import Options
 from ayb_jobs.cli.output import decoded
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.filters import Filter
+from ayb_jobs.operations import bulk
 from ayb_jobs.wire.jobs import bulk_text
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -99,12 +100,17 @@ def change_many(options: Options, backend: JobsBackend, asked: Asked, wanted: Fi
 
 
 def change_counted(backend: JobsBackend, action: str, wanted: Filter, count: int) -> str:
-    """Change jobs until `count` of them are, or none is left: a job that fails again at once is not retried forever."""
-    changed, done = 0, count == 0
-    while not done and changed < count:
-        told = decoded(backend.change_jobs(action, wanted, dry_run=False))
-        changed, done = changed + told["count"], told["done"] or not told["count"]
-    return bulk_text(action, count=changed, done=True, dry_run=False)
+    """Change jobs until `count` of them are, or all were seen, each once: many may be kept as they are.
+
+    What is made meanwhile adds a call at most, so that it ends however fast jobs are made.
+    """
+    changed, cursor = 0, ""
+    for _ in range(bulk.most_calls(count)):
+        told = decoded(backend.change_jobs(action, wanted, dry_run=False, cursor=cursor))
+        changed, cursor = changed + told["count"], told.get("nextCursor", "")
+        if changed >= count or not cursor:
+            break
+    return bulk_text(action, count=changed, dry_run=False)
 
 
 def confirm(action: str, found: str) -> None:

@@ -32,6 +32,9 @@ def stats(options: Options) -> None:
     oldest_s = counts.get("oldestQueuedAgeSec")
     if oldest_s is not None:
         output.say(f"The oldest due job has waited for {duration(oldest_s)}.")
+    startable_s = counts.get("oldestStartableAgeSec")
+    if startable_s is not None:
+        output.say(f"The oldest that waits for nothing but a slot has waited for {duration(startable_s)}.")
     is_cut = counts.get("unclaimableAtLeast", False)
     if unclaimable := counts.get("unclaimable"):
         listed = ", ".join(f"{output.one_line(name)} {count:,}" for name, count in unclaimable.items())
