@@ -81,6 +81,7 @@ EXAMPLES: Sequence[tuple[events.Event, str]] = [
     (events.ChildrenResolved(freed=["a"], canceled=["b"]), "jobs.canceled_with_parent"),
     (events.BatchesDone(batches=[EndedBatch("a", 1, 1, 0)]), "batches.failed"),
     (events.JobOverran(job=job(), timeout_s=1.0, abandoned=False), "job.overran"),
+    (events.JobOverran(job=job(), timeout_s=1.0, abandoned=True), "job.abandoned"),
     (events.EventLoopBlocked(job=job(), name="task", where="jobs.py:7 in send", seconds=0.12), "event_loop.blocked"),
     (events.RowsPruned(table="_ayb_jobs", rows=5), "rows.pruned"),
     (events.JobsUnclaimable(counts={"unknown": 3}), "jobs.unclaimable"),

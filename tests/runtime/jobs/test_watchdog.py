@@ -9,7 +9,7 @@ from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.services import ContextServices
 from ayb_jobs.model.backoff import Backoff
 from ayb_jobs.model.job import LeasedJob
-from ayb_jobs.model.lifecycle import Settlement
+from ayb_jobs.model.lifecycle import Outcome, Settlement
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.watchdog import TURN_S, Watchdog
 from ayb_jobs.storage.connections import Database
@@ -17,6 +17,7 @@ from tests.factories import leased_job
 from tests.running import Recorder, silent_logger
 
 LEASE_S = 60.0
+TYPE = leased_job().type
 NEVER_REACHED = "postgresql://postgres@127.0.0.1:1/none"
 
 
@@ -104,7 +105,10 @@ def overrun(in_flight: InFlight, *, extended_ago_s: float = 0.0) -> Held:
 
 
 def look_twice(in_flight: InFlight) -> tuple[list[bool], list[Settlement]]:
-    """Have a watchdog look twice: what it told of handlers that overran, and the endings that it wrote for them."""
+    """Have a watchdog look twice: what it told of handlers that overran, and the endings that it wrote for them.
+
+    A handler may take a quarter of a second to end.
+    """
     recorder = Recorder()
     settled: list[Settlement] = []
     watchdog = Watchdog(
@@ -114,6 +118,7 @@ def look_twice(in_flight: InFlight) -> tuple[list[bool], list[Settlement]]:
         backoff=Backoff(),
         chance=lambda: 0.0,
         lease_s=LEASE_S,
+        stopping_s={TYPE: 0.25}.__getitem__,
     )
     watchdog.tick()
     watchdog.tick()
@@ -123,9 +128,14 @@ def look_twice(in_flight: InFlight) -> tuple[list[bool], list[Settlement]]:
 def test_a_handler_that_does_not_stop_is_settled_without_it() -> None:
     in_flight = InFlight()
     held = overrun(in_flight)
+    assert held.context is not None
+    assert held.context.deadline is not None
+    held.started = held.context.deadline - 1.5
     told, settled = look_twice(in_flight)
     assert told == [False, True]
-    assert [settlement.job for settlement in settled] == [held.job]
+    assert [(settlement.job, settlement.outcome, settlement.error) for settlement in settled] == [
+        (held.job, Outcome.TIMED_OUT, "timed out after 1.5 s, and the handler did not stop within 0.25 s of being told")
+    ]
 
 
 @pytest.mark.parametrize("done", ["ended", "handed_over"])
