@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ayb_jobs.config.section import (
     DAY_S,
@@ -69,7 +69,10 @@ class Jobs(Section):
         le=DAY_S,
     )
     max_retries_default: int = setting(
-        3, "Attempts of a job, if neither its type nor whoever enqueues it names a number.", ge=1, le=1_000_000
+        3,
+        "Attempts of a job, if neither its type nor whoever enqueues it names a number. 0 means 3, as in AYB.",
+        ge=0,
+        le=1_000_000,
     )
     scheduler_enabled: bool = setting(True, "Turn due schedules into jobs.")
     scheduler_tick_s: int = setting(15, "The longest time between two checks for due schedules.", ge=1, le=3600)
@@ -78,6 +81,11 @@ class Jobs(Section):
         3, "How often a job may lose its daemon before it fails, whatever attempts are left.", ge=1, le=1_000_000
     )
     shutdown_timeout_s: float = setting(30.0, "How long a stopping daemon waits for running handlers.", ge=0, le=DAY_S)
+
+    @field_validator("max_retries_default")
+    @classmethod
+    def _as_in_ayb(cls, attempts: int) -> int:
+        return attempts or 3
 
     def contradictions(self) -> Iterator[Fault]:
         """Refuse queues that no job can be in."""

@@ -70,6 +70,15 @@ def test_aybs_file_in_the_working_directory_is_found_unless_there_is_one_of_ours
     assert load_config(None, {}).database.url == ""
 
 
+def test_no_default_for_attempts_means_three_as_in_ayb(tmp_path: Path) -> None:
+    none = AYB_TOML + "max_retries_default = 0\n"
+    assert loaded(tmp_path, none).jobs.max_retries_default == 3
+    assert load_config(None, {"AYB_JOBS_MAX_RETRIES_DEFAULT": "0"}).jobs.max_retries_default == 3
+    assert loaded(tmp_path, AYB_TOML + "max_retries_default = 1\n").jobs.max_retries_default == 1
+    (problem,) = problems(tmp_path, AYB_TOML + "max_retries_default = -1\n")
+    assert problem.startswith("jobs.max_retries_default is -1; it should be a whole number from 0 to 1000000")
+
+
 def test_both_runners_by_one_file_are_warned_of(tmp_path: Path) -> None:
     config = loaded(tmp_path, AYB_TOML.replace("[jobs]\nenabled = false", "[jobs]\nenabled = true"))
     assert config.jobs.enabled
