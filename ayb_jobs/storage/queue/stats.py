@@ -41,13 +41,14 @@ ESTIMATE_JOBS = """
 """
 
 # All but the completed have a partial index to be counted by; those are found by reading the table from its start.
-# The job that is due for the longest time stands first in its lane of queue and priority.
+# The job that is due for the longest time stands first in its lane of queue and priority, but for those due since for
+# ever, which have no age.
 COUNT_JOBS = """
     WITH RECURSIVE lanes AS (
         (
             SELECT queue, priority, run_at
             FROM _ayb_jobs
-            WHERE state = 'queued'
+            WHERE state = 'queued' AND run_at > '-infinity'
             ORDER BY queue, priority, run_at
             LIMIT 1
         )
@@ -56,7 +57,7 @@ COUNT_JOBS = """
         FROM lanes, LATERAL (
             SELECT queue, priority, run_at
             FROM _ayb_jobs
-            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
+            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority) AND run_at > '-infinity'
             ORDER BY queue, priority, run_at
             LIMIT 1
         ) AS next

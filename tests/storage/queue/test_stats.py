@@ -78,6 +78,15 @@ def test_an_instant_without_end_breaks_nothing(conn: Connection) -> None:
     assert (found.counts[JobState.QUEUED], found.oldest_queued_age_s) == (2, None)
 
 
+def test_an_instant_without_end_hides_no_age_of_others(conn: Connection) -> None:
+    for queue in ("a", "b"):
+        make_job(conn, queue=queue, run_at=sql.SQL("'-infinity'"))
+        make_job(conn, queue=queue, run_at=sql.SQL("now() - interval '7000 seconds'"))
+        make_job(conn, queue=queue)
+        assert stats.job_stats(conn).oldest_queued_age_s == pytest.approx(7000, abs=60)
+        conn.execute("UPDATE _ayb_jobs SET run_at = now() WHERE isfinite(run_at)")
+
+
 @pytest.mark.parametrize("analyzed", [True, False])
 def test_many_finished_jobs_are_estimated_and_said_to_be(
     conn: Connection, monkeypatch: pytest.MonkeyPatch, *, analyzed: bool
