@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ayb_jobs.config import Config
 from ayb_jobs.config.settings import SECTIONS
+from ayb_jobs.config.sources import Source
 from ayb_jobs.daemon.daemon import Daemon
 from ayb_jobs.daemon.disabled import DisabledDaemon
 from ayb_jobs.daemon.identity import most_of
@@ -39,7 +40,7 @@ class Reloading:
         except AybJobsError as error:
             self._emit(ReloadRefused(problems=[str(error)]))
             return
-        if gone := missing_file(self._config, read):
+        if gone := missing_file(self._config, read) or empty_file(self._config, read):
             self._emit(ReloadRefused(problems=[gone]))
             return
         differences = dict(differing(self._config, read))
@@ -60,6 +61,18 @@ def missing_file(before: Config, read: Config) -> str | None:
     if before.file in ("", read.file):
         return None
     return f"{before.file} is not there, and the settings came from it; put it back, or restart to do without it"
+
+
+def empty_file(before: Config, read: Config) -> str | None:
+    """Say that the file sets nothing although it did: whoever writes it may have truncated it a moment ago."""
+    if not set_by_file(before) or set_by_file(read):
+        return None
+    return f"{before.file} is empty, and settings came from it; put them back, or restart to do without them"
+
+
+def set_by_file(config: Config) -> bool:
+    """Tell whether the file sets anything."""
+    return any(origin.source is Source.FILE for origin in config.origins.values())
 
 
 def is_live(key: str) -> bool:

@@ -169,6 +169,23 @@ def test_a_file_that_is_gone_changes_nothing_and_is_told(tmp_path: Path, databas
         assert process.events("daemon.needs_restart") == []
 
 
+def test_a_file_that_says_nothing_changes_nothing_and_is_told(
+    tmp_path: Path, database_url: str, conn: Connection
+) -> None:
+    write(tmp_path, worker_concurrency=2, queues=["default", "added"])
+    file = tmp_path / "ayb-jobs.toml"
+    whole = file.read_text()
+    with running_service(tmp_path, database_url) as process:
+        for text in ("", "\n# all to come\n"):
+            file.write_text(text)
+            assert reload(process, "daemon.reload_refused")["problems"] == [
+                "ayb-jobs.toml is empty, and settings came from it; put them back, or restart to do without them"
+            ]
+        file.write_text(whole)
+        assert reload(process)["changed"] == {}
+        assert conn.execute(SEEN).fetchone() == (2, ["default", "added"])
+
+
 def test_a_faulty_file_changes_nothing_and_is_told_in_one_line_that_names_the_field(
     tmp_path: Path, database_url: str, conn: Connection
 ) -> None:
