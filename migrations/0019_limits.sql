@@ -399,7 +399,7 @@ BEGIN
                     ) AS given
                 ) AS key
                 WHERE job.id = due.id
-                RETURNING job.id, job.limited_by
+                RETURNING job.id, coalesce(job.limited_by, '') AS limited_by
             )
             SELECT due.id::text
             FROM due JOIN limited_types ON limited_types.type = due.type

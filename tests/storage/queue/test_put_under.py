@@ -41,6 +41,21 @@ def test_a_limit_that_somebody_holds_keeps_no_row_of_what_runs(
     assert conn.execute(UNDER).fetchall() == [("one",), ("one",)]
 
 
+KEEPER = """
+    CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN {}; END $$;
+    CREATE TRIGGER keeps BEFORE UPDATE ON _ayb_jobs FOR EACH ROW WHEN (NEW.queue = 'kept') EXECUTE FUNCTION keeps()
+"""
+
+
+@pytest.mark.parametrize("kept", ["NULL", "OLD"])
+def test_the_jobs_that_a_trigger_keeps_from_their_limit_are_told(conn: Connection, kept: str) -> None:
+    jobs = [make_job(conn, type="a", queue=queue) for queue in ("kept", "default")]
+    with conn.transaction():
+        set_limit(conn, NewLimit(name="one", types=["a"], max_running=9), by="ann")
+    conn.execute(KEEPER.format(kept).encode())
+    assert put_under(conn, jobs) == jobs[:1]
+
+
 INSERT = "INSERT INTO _ayb_jobs (type, priority, limited_by, limited_key) VALUES ('a', %s, %s, %s)"
 
 
