@@ -4,7 +4,8 @@
 -- and `tat` when the next one would be due if none had come early. `worker_after` is the key behind which a worker's
 -- next look begins, since workers in other languages keep nothing between their calls. Below the attempt numbered
 -- `running_from` none counts that runs. Limits are numbered, under the lock of the pauses. `left_types` were taken from
--- a limit; jobs of them may wait under it yet.
+-- a limit; jobs of them may wait under it yet. `sharers` are the daemons and workers that share `max_running`: when each
+-- was `sharers_seen` last, and, if it has not come since, when a place was first left to it (`sharers_called`).
 CREATE TABLE _ayb_job_limits (
     name varchar(100) PRIMARY KEY CHECK (name <> ''),
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -25,6 +26,9 @@ CREATE TABLE _ayb_job_limits (
     worker_after varchar(200) NOT NULL DEFAULT '',
     running_from bigint NOT NULL DEFAULT 0,
     left_types varchar(100)[] NOT NULL DEFAULT '{}',
+    sharers varchar(100)[] NOT NULL DEFAULT '{}',
+    sharers_seen timestamptz[] NOT NULL DEFAULT '{}',
+    sharers_called timestamptz[] NOT NULL DEFAULT '{}',
     CHECK ((rate IS NULL) = (every IS NULL)),
     CHECK ((key_rate IS NULL) = (key_every IS NULL)),
     CHECK (burst * every <= interval '36500 days'),
@@ -66,7 +70,8 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, execution_id
 -- behind the lock holds all that was committed before the lock was had. A client that is stopped holds no lock: it
 -- sends one statement. If somebody else holds the lock for longer than `p_wait_s`, or if the limit was removed, no row
 -- comes back, not even the last one, which tells how the look went.
--- Sequential scans are off, because the table may be small or never analyzed when a plan is made.
+-- Sequential scans are off, because the table may be small or never analyzed when a plan is made. To plan each call anew
+-- costs a fifth of it, and finds the same plans.
 --
 -- A rate never spends beyond its burst from now on. What is further ahead was spent at a slower rate, before it was
 -- raised, or by a clock that has gone back since, as after a failover. It counts as a spent burst, and is written so,
@@ -80,6 +85,12 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, execution_id
 -- the row costs the next looks time. What runs already and is put under a limit sets it back. The keys are walked
 -- downwards, so that a key is met at its last job, not at the first ones, which are dead. Of the keys `p_floor_keys` the
 -- jobs are looked for behind a place for each priority: four of `p_floor_run_ats` and `p_floor_ids` for each key.
+--
+-- Whoever settles looks first, and would take every place that it has freed. So those share the places that could start
+-- more if there were more: none takes more than its part of what the others leave. Who has no job left that it could
+-- start shares no more, nor does who leaves a place unused for longer than a sweep takes to come round. If jobs are so
+-- short that a part of the places costs more than what runs there (`p_quick`), all places are each one's in turn, for a
+-- tenth of a second by the clock.
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
@@ -99,13 +110,14 @@ BEGIN
         CREATE OR REPLACE FUNCTION TABLES._ayb_job_lease_limited(
             p_name text, p_room int, p_types text[], p_queues text[], p_aside uuid[], p_only uuid[], p_after text,
             p_worker_id text, p_lease_s float8, p_careful boolean, p_wait_s float8, p_path text,
-            p_floor_keys text[] DEFAULT '{}', p_floor_run_ats timestamptz[] DEFAULT '{}', p_floor_ids uuid[] DEFAULT '{}'
+            p_floor_keys text[] DEFAULT '{}', p_floor_run_ats timestamptz[] DEFAULT '{}', p_floor_ids uuid[] DEFAULT '{}',
+            p_quick boolean DEFAULT false
         ) RETURNS TABLE (
             last_key text, wait_s float8, more boolean, picked uuid[], id uuid, lease_id uuid, execution_id bigint, type text,
             payload text, queue text, priority int, attempts int, max_attempts int, crashes int, run_at text,
             scheduled_for text, schedule_id uuid, timeout_s float8, traceparent text, batch_id uuid, limited_key text
         ) LANGUAGE plpgsql VOLATILE
-            SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $body$
+            SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $body$
         #variable_conflict use_column
         DECLARE
             held record;
@@ -116,6 +128,20 @@ BEGIN
             running_keys text[];
             running_jobs int[];
             running_all bigint;
+            running_own bigint;
+            running_shared bigint;
+            sharers text[] := '{}';
+            sharing text[];
+            shares boolean;
+            wants boolean;
+            places int;
+            part int;
+            fresh text[] := '{}';
+            turn_s float8;
+            turns float8;
+            ahead int;
+            sharing_seen timestamptz[];
+            sharing_called timestamptz[];
             running_first bigint;
             last_number bigint;
             nobody uuid := '00000000-0000-0000-0000-000000000000';
@@ -129,7 +155,7 @@ BEGIN
             PERFORM set_config('lock_timeout', greatest(1, round(1000 * p_wait_s)) || 'ms', true);
             BEGIN
                 SELECT it.max_running, it.key_max_running, it.every, it.burst, it.key_every, it.key_burst, it.tat, it.running_from,
-                    it.types
+                    it.types, it.sharers::text[] AS sharers, it.sharers_seen, it.sharers_called
                 INTO held
                 FROM TABLES._ayb_job_limits AS it WHERE it.name = p_name FOR NO KEY UPDATE;
                 -- locked
@@ -156,16 +182,23 @@ BEGIN
                 held.running_from := 0;
                 UPDATE TABLES._ayb_job_limits AS it SET running_from = 0 WHERE it.name = p_name;
             END IF;
-            SELECT array_agg(of_key.key), array_agg(of_key.jobs), coalesce(sum(of_key.jobs), 0),
-                coalesce(min(of_key.first), last_number)
-            INTO running_keys, running_jobs, running_all, running_first
+            IF held.max_running > 0 AND p_only IS NULL THEN
+                sharers := ARRAY(
+                    SELECT other.worker FROM unnest(held.sharers, held.sharers_called) AS other (worker, called)
+                    WHERE other.worker <> p_worker_id
+                        AND (other.called IS NULL OR other.called BETWEEN at - interval '1.2 s' AND at));
+            END IF;
+            SELECT array_agg(of_key.key), array_agg(of_key.jobs), coalesce(sum(of_key.jobs), 0), coalesce(sum(of_key.own), 0),
+                coalesce(sum(of_key.shared), 0), coalesce(min(of_key.first), last_number)
+            INTO running_keys, running_jobs, running_all, running_own, running_shared, running_first
             FROM (
-                SELECT counted.key, count(*)::int AS jobs, min(counted.number) AS first
+                SELECT counted.key, count(*)::int AS jobs, count(*) FILTER (WHERE counted.worker = p_worker_id) AS own,
+                    count(*) FILTER (WHERE counted.worker = ANY (sharers)) AS shared, min(counted.number) AS first
                 FROM (
-                    SELECT job.limited_key AS key, job.execution_id AS number FROM TABLES._ayb_jobs AS job
+                    SELECT job.limited_key AS key, job.worker_id::text AS worker, job.execution_id AS number FROM TABLES._ayb_jobs AS job
                     WHERE job.state = 'running' AND job.limited_by = p_name AND job.execution_id >= held.running_from
                     UNION ALL
-                    SELECT job.limited_key, 0 FROM TABLES._ayb_jobs AS job
+                    SELECT job.limited_key, job.worker_id::text, 0 FROM TABLES._ayb_jobs AS job
                     WHERE job.state = 'running' AND job.limited_by = p_name AND job.execution_id IS NULL
                 ) AS counted
                 GROUP BY counted.key
@@ -173,7 +206,23 @@ BEGIN
             IF running_first > held.running_from + 1000 THEN
                 UPDATE TABLES._ayb_job_limits AS it SET running_from = running_first WHERE it.name = p_name;
             END IF;
-            spare := least(spare, held.max_running - running_all);
+            places := held.max_running - running_all;
+            IF p_quick AND cardinality(sharers) > 0 THEN
+                fresh := ARRAY(
+                    SELECT other.worker FROM unnest(held.sharers, held.sharers_seen) AS other (worker, seen)
+                    WHERE other.worker = ANY (sharers) AND other.seen BETWEEN at - interval '1.2 s' AND at);
+            END IF;
+            IF cardinality(fresh) > 0 THEN
+                turn_s := least(0.1, 0.8 / (cardinality(fresh) + 1));
+                turns := extract(epoch FROM at) / turn_s;
+                ahead := (SELECT count(*) FROM unnest(fresh) AS other (worker) WHERE other.worker COLLATE "C" < p_worker_id);
+                ahead := (ahead - mod(floor(turns)::bigint, cardinality(fresh) + 1) + cardinality(fresh) + 1)::int % (cardinality(fresh) + 1);
+                part := CASE WHEN ahead > 0 THEN 0 END;
+            ELSIF cardinality(sharers) > 0 THEN
+                part := greatest(0, ceil(
+                    (places + running_own + running_shared) / (cardinality(sharers) + 1.0)) - running_own);
+            END IF;
+            spare := least(spare, places, part);
             IF held.every IS NOT NULL THEN
                 spare := least(spare, greatest(0, floor(
                     extract(epoch FROM at + held.burst * held.every - greatest(held.tat, at)) / extract(epoch FROM held.every))));
@@ -326,8 +375,43 @@ BEGIN
                     SET tat = greatest(least(kept.tat, at + held.key_burst * held.key_every), at) + (excluded.tat - at);
                 END IF;
             END IF;
+            IF held.max_running > 0 AND p_only IS NULL THEN
+                wants := coalesce(cardinality(picked), 0) BETWEEN least(places, part) AND p_room - 1;
+                shares := p_worker_id = ANY (held.sharers);
+                places := places - coalesce(cardinality(picked), 0);
+            END IF;
+            IF wants <> shares OR wants IS NOT NULL AND cardinality(sharers) > 0 THEN
+                SELECT coalesce(array_agg(it.worker ORDER BY it.worker), '{}'), coalesce(array_agg(it.seen ORDER BY it.worker), '{}'),
+                    coalesce(array_agg(it.called ORDER BY it.worker), '{}')
+                INTO sharing, sharing_seen, sharing_called
+                FROM (
+                    SELECT other.worker, other.seen, CASE
+                        WHEN places <= 0 THEN NULL
+                        WHEN wants AND other.called IS NULL AND (other.seen BETWEEN at - interval '1.2 s' AND at) IS NOT TRUE THEN at
+                        ELSE other.called END AS called
+                    FROM unnest(held.sharers, held.sharers_seen, held.sharers_called) AS other (worker, seen, called)
+                    WHERE other.worker = ANY (sharers)
+                    UNION ALL
+                    SELECT p_worker_id, coalesce((
+                        SELECT own.seen FROM unnest(held.sharers, held.sharers_seen, held.sharers_called) AS own (worker, seen, called)
+                        WHERE own.worker = p_worker_id AND own.called IS NULL AND own.seen BETWEEN at - interval '0.2 s' AND at
+                        LIMIT 1), at), NULL
+                    WHERE wants
+                ) AS it;
+                IF (sharing, sharing_seen, sharing_called) IS DISTINCT FROM (held.sharers, held.sharers_seen, held.sharers_called) THEN
+                    UPDATE TABLES._ayb_job_limits AS it SET sharers = sharing, sharers_seen = sharing_seen,
+                        sharers_called = sharing_called
+                    WHERE it.name = p_name;
+                END IF;
+            END IF;
             IF held.every IS NOT NULL THEN
                 wait_s := extract(epoch FROM held.tat - (held.burst - 1) * held.every - clock_timestamp());
+            ELSIF wants AND ahead > 0 THEN
+                wait_s := (floor(turns) + ahead) * turn_s - extract(epoch FROM at);
+            ELSIF wants AND ahead = 0 AND picked IS NULL THEN
+                wait_s := 0.005;  -- what runs since the turn before
+            ELSIF wants AND NOT shares AND picked IS NULL THEN
+                wait_s := 0.02;  -- the others leave it places by then
             END IF;
             IF held.key_every IS NOT NULL AND coalesce(cardinality(picked), 0) < spare THEN
                 UPDATE TABLES._ayb_job_limit_keys AS kept SET tat = at + held.key_burst * held.key_every

@@ -12,7 +12,8 @@ from ayb_jobs.runtime.jobs.paused import Paused
 class Buffer:
     """Hands jobs to slots in order, one at a time, so that none waits behind a job that another slot could start.
 
-    Taking one costs one `deque.popleft`; a lock is touched only if a slot finds nothing and has to wait.
+    Taking one costs one `deque.popleft`; a lock is touched only if a slot finds nothing and has to wait, or wakes one.
+    One at a time wakes up, and wakes the next one if it leaves jobs behind: so short jobs wake few slots.
     `on_low` is called whenever at most `low_mark` are left, in the taking slot's thread. `paused` is what slots are to
     release instead of starting it. `slots` is how many take from here.
 
@@ -39,6 +40,7 @@ class Buffer:
         self._wake = wake
         self.low_mark = 0
         self.idle = 0  # slots that wait for a job
+        self._is_waking = False  # one of them was told of jobs, and has not looked yet
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -49,21 +51,24 @@ class Buffer:
         return self._closed
 
     def put(self, jobs: Sequence[Held]) -> bool:
-        """Add jobs, and wake as many waiting slots as there are jobs; tell whether any slot waited."""
+        """Add jobs, and wake a waiting slot; tell whether any slot waited."""
         slots_wait = self.idle > 0
         self._jobs.extend(jobs)
-        self._wake_idle(len(jobs))
+        self._wake_one()
         return slots_wait
 
-    def _wake_idle(self, jobs: int) -> None:
-        """Wake whoever waits for these jobs."""
-        if not self.idle:
-            return
-        if self._wake is not None:
+    def _wake_one(self) -> None:
+        """Wake the event loop, or a slot that waits, unless one is waking up."""
+        if self.idle and self._wake is not None:
             self._wake()
-            return
-        with self._changed:
-            self._changed.notify(jobs)
+        elif self.idle and not self._is_waking:
+            with self._changed:
+                self._notify()
+
+    def _notify(self) -> None:
+        if self.idle and self._jobs:
+            self._is_waking = True
+            self._changed.notify()
 
     def take(self) -> Held | None:
         """Return the next job, waiting for one; None once the slot is to end: the buffer is closed, or it leaves."""
@@ -73,12 +78,14 @@ class Buffer:
             job = self._jobs.popleft()
         except IndexError:
             return self._wait_for_one()
-        if len(self._jobs) <= self.low_mark:
-            try:
+        try:
+            if self.idle and not self._is_waking and self._jobs:
+                self._wake_one()
+            if len(self._jobs) <= self.low_mark:
                 self._on_low()
-            except BaseException:
-                self.put_front([job])
-                raise
+        except BaseException:
+            self.put_front([job])
+            raise
         return job
 
     def take_now(self) -> Held | None:
@@ -125,7 +132,7 @@ class Buffer:
     def put_front(self, jobs: Sequence[Held]) -> None:
         """Put jobs back that were taken and have not begun, in their order: they are the next."""
         self._jobs.extendleft(reversed(jobs))
-        self._wake_idle(len(jobs))
+        self._wake_one()
 
     def take_back(self, older_than_s: float = 0.0) -> list[Held]:
         """Take out all jobs, or none if the one that waits longest came less than `older_than_s` ago."""
@@ -161,7 +168,7 @@ class Buffer:
             else:
                 self._jobs.append(held)
         if self._jobs:  # a slot may have looked while one was out
-            self._wake_idle(len(self._jobs))
+            self._wake_one()
         return taken
 
     def close(self) -> None:
@@ -201,7 +208,14 @@ class Buffer:
                     try:
                         return self._jobs.popleft()
                     except IndexError:
-                        self._changed.wait()
+                        self._wait()
                 return None
             finally:
                 self.idle -= 1
+                self._notify()
+
+    def _wait(self) -> None:
+        try:
+            self._changed.wait()
+        finally:
+            self._is_waking = False

@@ -2,7 +2,8 @@
 
 A lone job is settled at once. While other handlers run, a few endings wait for more until `PACE_S` after the statement
 before, so that handlers of some milliseconds share one: a statement for each would cost more than they do. Many
-endings do not wait, nor does a job under a limit, since another may wait for its place.
+endings do not wait, nor does a job under a limit, since another may wait for its place. If such a job ran for no time,
+those that were leased with it are about to end as well, and it waits for them for as short a time.
 """
 
 import math
@@ -31,6 +32,8 @@ from ayb_jobs.storage.queue.settling import RowsLocked, Settled
 BATCH = 500
 PACE_S = 0.02
 FEW = 50
+# A job under a limit waits this long for others, if its own handler took less.
+GATHER_S = 0.002
 # How often jobs are tried again whose rows somebody else has locked.
 LOCKED_S = 1.0
 # So many refused endings are tried again before others have their turn.
@@ -77,7 +80,7 @@ class Completer:
         self._aside = Aside(emit, part="completer", table="_ayb_jobs", first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
         self._patience = Patience()
         self._asleep = True
-        self._hurried = False
+        self._hurried = self._gathers = False
         self._began = -math.inf
 
     def settle(self, held: Held, settlement: Settlement) -> None:
@@ -85,12 +88,20 @@ class Completer:
         held.ended = True
         if settlement.error is not None:
             settlement = settlement._replace(error=self._redact(settlement.error))
-        if settlement.job.priority > LAST_PRIORITY:  # it `is_limited`; asked so, it costs no call
-            self._hurried = self._asleep = True
         self._ended.append(settlement)
+        if settlement.job.priority > LAST_PRIORITY:  # it `is_limited`; asked so, it costs no call
+            self._hurry_limited(settlement)
         if self._asleep:
             self._asleep = False
             self._wake()
+
+    def _hurry_limited(self, settlement: Settlement) -> None:
+        """Settle the end of a job under a limit at once, or with those that are about to end as well."""
+        if settlement.ended - settlement.started >= GATHER_S or len(self._ended) >= len(self._in_flight):
+            self._hurried = True
+        elif self._gathers:
+            return
+        self._gathers = self._asleep = True
 
     def release(self, held: Held) -> None:
         """Have a job released, with its attempt, whose handler never began, or ended because we told it to."""
@@ -144,9 +155,12 @@ class Completer:
         """Return for how long more endings should be waited for."""
         ended = len(self._ended)
         if not 0 < ended < FEW or self._hurried or self._returned or ended >= len(self._in_flight):
-            self._hurried = False
+            self._hurried = self._gathers = False
             return 0.0
-        return self._began + PACE_S - time.monotonic()
+        until = self._ended[0].ended + GATHER_S if self._gathers else self._began + PACE_S
+        early_s = until - time.monotonic()
+        self._gathers = self._gathers and early_s > 0
+        return early_s
 
     def _next_batch(self) -> list[Settlement]:
         ended = self._ended

@@ -4,6 +4,7 @@ Each executor has a look of its own, with its own types, room and floors. So one
 nothing is leased that cannot start, and no floor hides a job: the types of a look never change.
 """
 
+import math
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.lanes import Lanes
 from ayb_jobs.runtime.jobs.leasing import Leasing
-from ayb_jobs.runtime.jobs.limited_look import LimitedLook
+from ayb_jobs.runtime.jobs.limited_look import QUICK_S, SOON_S, LimitedLook
 from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.narrowing import Patience
@@ -66,6 +67,7 @@ class Look:
     ) -> None:
         self.backlog = backlog
         self.due = 0.0
+        self._places_at = math.inf  # when places of limits are free that are not yet
         self._database = database
         self._leasing = leasing
         self._room = room
@@ -96,11 +98,47 @@ class Look:
         While others fill each batch, both come first in turn, so that neither takes all the room. A look that fails
         does not stop the other.
         """
+        if not self._is_due(time.monotonic()):
+            return self._refill()
         self.backlog.asks = False
         self.due = 0.0  # at once, if this look fails
+        self._places_at = math.inf
         next_s = self._fill()
         self.due = time.monotonic() + next_s
-        return next_s
+        return max(0.0, min(next_s, self._places_at - time.monotonic()))
+
+    @property
+    def next_at(self) -> float:
+        """When the next look is due, of all or under limits alone."""
+        return min(self.due, self._places_at)
+
+    def free_places(self, run_s: float) -> None:
+        """Have the next turn look under limits: a job under one has ended, which ran for so long."""
+        self._limited.quick = run_s < QUICK_S
+        self._places_at = 0.0
+
+    def is_wanted(self, now: float) -> bool:
+        """Tell whether somebody asks for a look, or its time has come."""
+        return self.backlog.asks or now >= self.next_at
+
+    def _is_due(self, now: float) -> bool:
+        return self.backlog.asks or now >= self.due or now < self._places_at
+
+    def _refill(self) -> float:
+        """Lease under limits alone; the next look of all comes no later for it."""
+        due, self.due = self.due, 0.0
+        self._places_at = math.inf
+        filled = self._limited.refill()
+        self.backlog.waits |= filled.waits
+        self.due = min(due, time.monotonic() + self._await_places(filled.next_s))
+        return max(0.0, self.next_at - time.monotonic())
+
+    def _await_places(self, next_s: float) -> float:
+        """Have the next look under limits alone come so soon; one that comes late may as well be of all."""
+        if next_s > SOON_S:
+            return next_s
+        self._places_at = min(self._places_at, time.monotonic() + next_s)
+        return self._leasing.poll_s
 
     def _fill(self) -> float:
         if not self._leasing.limits.known:
@@ -124,7 +162,7 @@ class Look:
     def _fill_limited(self) -> float:
         filled = self._limited.fill()
         self._limited_waits = filled.waits
-        return filled.next_s
+        return self._await_places(filled.next_s)
 
     def _fill_plain(self) -> float:
         poll_s = self._leasing.poll_s
@@ -152,7 +190,8 @@ class Look:
 
     def serve(self, queues: Sequence[str]) -> None:
         """Lease from these queues from now on. Not while a look is under way."""
-        self._leasing = self._careful.leasing = self._limited.leasing = replace(self._leasing, queues=queues)
+        self._leasing = self._careful.leasing = replace(self._leasing, queues=queues)
+        self._limited.serve(self._leasing)
         self._lanes = Lanes(queues)
         self.due = 0.0
 

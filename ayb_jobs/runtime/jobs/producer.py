@@ -3,9 +3,10 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ayb_jobs.events import Emit, Event, JobsCanceled, JobsReleased, JobsSettled, LeasesLost, LoopErrorRepeated
+from ayb_jobs.model.lifecycle import Settlement
 from ayb_jobs.runtime.each import do_each
 from ayb_jobs.runtime.jobs.limits import Limits
 from ayb_jobs.runtime.jobs.look import Look
@@ -74,8 +75,8 @@ class Producer:
     def _fill(self) -> float:
         """Have each look lease; one that fails keeps no other from it."""
         now = time.monotonic()
-        wanted = [look for look in self._looks if look.backlog.asks or now >= look.due] or self._looks
-        later = [look.due - now for look in self._looks if look not in wanted]
+        wanted = [look for look in self._looks if look.is_wanted(now)] or self._looks
+        later = [look.next_at - now for look in self._looks if look not in wanted]
         return min([self._poll_s, *later, *do_each(look.fill for look in wanted)])
 
     def begin_anew(self) -> None:
@@ -92,6 +93,13 @@ class Producer:
         if asking:
             self._ring()
 
+    def _free_places(self, limited: Iterable[Settlement]) -> None:
+        if (run_s := max((one.ended - one.started for one in limited), default=None)) is None:
+            return
+        for look in self._looks:
+            look.free_places(run_s)
+        self._ring()
+
     def slot_freed(self, queue: str) -> None:
         """Look again if a look waits for a slot of this queue: one is free."""
         if self._slots.freed([queue]):
@@ -102,8 +110,9 @@ class Producer:
         match event:
             case JobsSettled():
                 freed = self._slots.freed(one.job.queue for one in event.settlements)
-                limited = self._limits.exist and any(one.job.is_limited for one in event.settlements)
-                self._ask(every=freed or limited)
+                if self._limits.exist:
+                    self._free_places(one for one in event.settlements if one.job.is_limited)
+                self._ask(every=freed)
             case JobsReleased() | LeasesLost() | JobsCanceled():
                 self._ask(every=self._slots.freed(self._slots.most) or self._limits.exist)
             case _:

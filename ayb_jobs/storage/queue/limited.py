@@ -91,7 +91,7 @@ LEASE_LIMITED = """
         %(name)s::text, %(room)s::int, %(types)s::text[], %(queues)s::text[], %(aside)s::uuid[], %(only)s::uuid[],
         %(after)s::text, %(worker_id)s::text, %(lease_s)s::float8, %(careful)s::boolean,
         %(wait_s)s::float8, current_setting('search_path'), %(floor_keys)s::text[], %(floor_run_ats)s::timestamptz[],
-        %(floor_ids)s::uuid[]
+        %(floor_ids)s::uuid[], %(quick)s::boolean
     )
 """
 
@@ -100,7 +100,8 @@ class Limited(NamedTuple):
     """What a look under one limit brought.
 
     `after` is the key to go on behind, and `more` tells whether there may be more to lease at once. `wait_s` is how
-    long until a rate, the limit's or a key's, allows the next start; None if no job waits for one. `unchanged` are jobs
+    long until a rate, the limit's or a key's, allows the next start, or those who share the limit leave places; None if
+    no job waits for that. `unchanged` are jobs
     that a trigger kept from being leased, without an error. `missed` tells that there was no look: somebody holds the
     limit, or it was removed. `keys` are those of the leased jobs, by id.
     """
@@ -131,12 +132,13 @@ def lease_limited(
     only: Sequence[str] | None = None,
     wait_s: float = 1.0,
     floors: Mapping[str, Floors] = MappingProxyType({}),
+    quick: bool = False,
 ) -> Limited:
     """Lease up to `room` due jobs of these types and queues under a limit: no more than it has places and tokens for.
 
     Keys share alike: those whose jobs run least come first. It waits for whoever looks under the same limit, for
     `wait_s` at most: then nothing is leased. `floors` are keys of which jobs are looked for only behind a place, with
-    the place's `run_at` and id for each priority.
+    the place's `run_at` and id for each priority. If jobs are `quick`, those who share the limit take turns.
     """
     places = [of_key.get(priority, NO_FLOOR) for of_key in floors.values() for priority in LIMITED_PRIORITIES]
     values: dict[str, Any] = {
@@ -153,6 +155,7 @@ def lease_limited(
         "floor_keys": list(floors),
         "floor_run_ats": text_array([run_at for run_at, _ in places]),
         "floor_ids": plain_array([job_id for _, job_id in places]),
+        "quick": quick,
     }
     rows = with_care(conn, lambda care: conn.execute(LEASE_LIMITED, values | {"careful": care}).fetchall())
     if not rows:

@@ -11,7 +11,7 @@ from psycopg import sql
 from ayb_jobs.handlers.context import JobContext
 from ayb_jobs.handlers.registry import Registry
 from ayb_jobs.runtime import narrowing
-from ayb_jobs.runtime.jobs import limited_look
+from ayb_jobs.runtime.jobs import careful_limited, limited_look
 from ayb_jobs.runtime.jobs.buffer import Buffer
 from ayb_jobs.runtime.jobs.in_flight import InFlight
 from ayb_jobs.runtime.jobs.limits import Limits
@@ -146,8 +146,8 @@ def test_hostile_limits_keys_and_jobs_under_them_keep_no_job_waiting(database_ur
 def test_jobs_behind_many_that_are_refused_under_a_limit_are_leased_without_a_pause(
     db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
-    monkeypatch.setattr(limited_look, "FIRST_RETRY_S", 0.0)  # those that are tried again are no hindrance either
-    monkeypatch.setattr(limited_look, "FOUND_AT_ONCE", 50)
+    monkeypatch.setattr(careful_limited, "FIRST_RETRY_S", 0.0)  # those that are tried again are no hindrance either
+    monkeypatch.setattr(careful_limited, "FOUND_AT_ONCE", 50)
     monkeypatch.setattr(limited_look, "LONGEST_TURN_S", 3600.0)
     monkeypatch.setattr(limited_look, "MOST_STEPS", 1000)
     conn.execute("INSERT INTO _ayb_job_limits (name, types, max_running, set_by) VALUES ('l', '{test}', 100, '')")
@@ -172,7 +172,7 @@ def make_many(conn: Connection, number: int, key: str) -> None:
 def test_a_refused_job_behind_those_of_a_key_without_a_place_is_found(
     db: Database, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limited_look, "FOUND_AT_ONCE", 5)
+    monkeypatch.setattr(careful_limited, "FOUND_AT_ONCE", 5)
     conn.execute("INSERT INTO _ayb_job_limits (name, types, key_max_running, set_by) VALUES ('l', '{test}', 1, '')")
     under: dict[str, Any] = {"type": "test", "limited_by": "l", "priority": 6}
     make_job(conn, "running", limited_key="a", **under)
@@ -211,7 +211,7 @@ def test_a_job_that_was_refused_once_takes_its_turn_when_a_full_limit_has_a_plac
     running = make_job(conn, "running", priority=6, **under)
     make_job(conn, priority=6, **under)
     for _ in range(10):
-        daemon.look._limited._refused._aside.waits.end_all()
+        daemon.look._limited._careful._refused._aside.waits.end_all()
         daemon.producer.tick()
     assert len(buffer) == 0
     conn.execute("UPDATE _ayb_jobs SET state = 'completed' WHERE id = %s", (running,))
