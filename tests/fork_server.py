@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 import ayb_jobs
 from ayb_jobs import failpoints
 from ayb_jobs.cli.lazy import LazyGroup
-from ayb_jobs.cli.main import main, program
+from ayb_jobs.cli.main import main
+from ayb_jobs.cli.program import program
 
 LARGEST_ORDER = 200_000
 HIGHEST_DESCRIPTOR = 256  # this process opens few

@@ -12,8 +12,8 @@ import pytest
 
 import ayb_jobs
 from ayb_jobs.cli.lazy import NoCommand
-from ayb_jobs.cli.main import program
 from ayb_jobs.cli.options import Options
+from ayb_jobs.cli.program import program
 from ayb_jobs.config import load_config
 from ayb_jobs.config.gathering import environment_names
 from ayb_jobs.config.settings import SECTIONS

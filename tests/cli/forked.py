@@ -10,7 +10,8 @@ import os
 import sys
 from typing import Any
 
-from ayb_jobs.cli.main import main, program
+from ayb_jobs.cli.main import main
+from ayb_jobs.cli.program import program
 from tests.fork_server import end, load
 
 

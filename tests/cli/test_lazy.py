@@ -8,7 +8,7 @@ import click
 import pytest
 
 from ayb_jobs.cli.lazy import Lazy, LazyGroup
-from ayb_jobs.cli.main import program
+from ayb_jobs.cli.program import program
 from tests.cli.processes import PROGRAM, environment
 
 

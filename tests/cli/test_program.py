@@ -16,7 +16,7 @@ import pytest
 
 from ayb_jobs.cli.exits import MEANINGS, ExitCode
 from ayb_jobs.cli.lazy import Lazy, LazyGroup
-from ayb_jobs.cli.main import program
+from ayb_jobs.cli.program import program
 from ayb_jobs.cli.suggestions import FLAGS
 from ayb_jobs.embedded import EmbeddedPostgres
 from ayb_jobs.storage.database import Connection, connect
@@ -47,6 +47,17 @@ def one_line(said: Said) -> str:
 def test_both_names_are_the_same_program() -> None:
     scripts = {script.name: script.value for script in importlib.metadata.distribution("ayb-jobs").entry_points}
     assert scripts["ayb"] == scripts["ayb-jobs"] == "ayb_jobs.cli.main:main"
+
+
+def test_ctrl_c_while_the_program_is_imported_ends_it_without_a_traceback() -> None:
+    tells_imports = environment({}) | {"PYTHONPROFILEIMPORTTIME": "1"}
+    with subprocess.Popen([PROGRAM, "--version"], stderr=subprocess.PIPE, text=True, env=tells_imports) as begun:
+        assert begun.stderr is not None
+        next(line for line in begun.stderr if line.rpartition("|")[2].strip().startswith("click."))
+        begun.send_signal(signal.SIGINT)
+        rest = begun.stderr.readlines()
+    assert begun.returncode == 130
+    assert [line for line in rest if not line.startswith("import time:")] == []
 
 
 def test_a_command_imports_what_it_needs_alone(database_url: str) -> None:

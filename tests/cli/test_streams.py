@@ -14,7 +14,7 @@ import pytest
 
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.lazy import LazyGroup
-from ayb_jobs.cli.main import program
+from ayb_jobs.cli.program import program
 from ayb_jobs.storage.database import Connection
 from tests.cli.processes import PROGRAM, environment
 from tests.factories import make_job

@@ -12,7 +12,7 @@ import pytest
 import tomli
 from click.testing import CliRunner
 
-from ayb_jobs.cli.main import program
+from ayb_jobs.cli.program import program
 from ayb_jobs.config import Config, ScheduleSettings, ScheduleTable, load_config
 from ayb_jobs.config.display import as_toml
 from ayb_jobs.config.gathering import environment_names
