@@ -425,7 +425,7 @@ def test_a_limit_that_is_renamed_in_the_file_keeps_what_it_has_spent_and_the_pau
     conn: Connection,
 ) -> None:
     first, renamed = (
-        NewLimit(name=name, types=["test"], rate="1/h", burst=2, key_rate="1/h") for name in ("few", "less")
+        NewLimit(name=name, types=["test"], rate="1/h", burst=3, key_rate="1/h") for name in ("few", "less")
     )
     follow_file(conn, [first], by="file")
     with conn.transaction():
@@ -440,7 +440,7 @@ def test_a_limit_that_is_renamed_in_the_file_keeps_what_it_has_spent_and_the_pau
     assert len(lease_limited(conn, "less", **given).leased) == 1
     keys = "SELECT limited_key FROM _ayb_jobs WHERE state = 'running' ORDER BY 1"
     assert conn.execute(keys).fetchall() == [("a",), ("c",)]
-    assert limits.list_limits(conn)[0].tokens == 0
+    assert limits.list_limits(conn)[0].tokens == 1
 
 
 def test_places_that_were_taken_ahead_of_a_slot_are_given_back_when_handlers_become_slow(
