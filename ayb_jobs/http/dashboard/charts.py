@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from ayb_jobs.http.dashboard.texts import Html
 
 WIDTH = 120
 HEIGHT = 32
@@ -17,7 +17,7 @@ MOST_SLOTS = 60
 GAP = 2.5 / 60
 
 
-def line(points: Sequence[tuple[float, float]], title: str, tone: str = "") -> Markup:
+def line(points: Sequence[tuple[float, float]], title: str, tone: str = "") -> Html:
     """Return a level over time, from zero; `tone` is `bad` if this very figure deviates.
 
     A point is when, from 0 to 1 over the width, and how much.
@@ -29,8 +29,8 @@ def line(points: Sequence[tuple[float, float]], title: str, tone: str = "") -> M
     for piece in _pieces(points):
         places = [(round(at * WIDTH, 1), round(HEIGHT - 1 - value / most * (HEIGHT - 3), 1)) for at, value in piece]
         path = "M" + "L".join(f"{x:g} {y:g}" for x, y in [*places, places[-1]])
-        area = Markup('<path class="a {}" d="{}V{}H{:g}z"/>').format(tone, path, HEIGHT, places[0][0])
-        shapes += [area, Markup('<path class="l {}" d="{}"/>').format(tone, path)]
+        area = Html('<path class="a {}" d="{}V{}H{:g}z"/>').format(tone, path, HEIGHT, places[0][0])
+        shapes += [area, Html('<path class="l {}" d="{}"/>').format(tone, path)]
     return _chart(shapes, title)
 
 
@@ -44,7 +44,7 @@ def _pieces(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, flo
     return pieces
 
 
-def bars(values: Sequence[float], title: str, fill: str = "f-bad") -> Markup:
+def bars(values: Sequence[float], title: str, fill: str = "f-bad") -> Html:
     """Return counts over time as bars, from zero."""
     most, step = max(values, default=0), WIDTH / max(1, len(values))
     shapes = []
@@ -55,37 +55,37 @@ def bars(values: Sequence[float], title: str, fill: str = "f-bad") -> Markup:
     return _chart(shapes, title)
 
 
-def _chart(shapes: Sequence[Markup], title: str) -> Markup:
-    return Markup(
+def _chart(shapes: Sequence[Html], title: str) -> Html:
+    return Html(
         '<svg class="ch" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img"><title>{}</title>'
         '<path class="z" d="M0 {}H{}"/>{}</svg>'
     ).format(WIDTH, HEIGHT, title, HEIGHT, WIDTH, _all(shapes))
 
 
-def _all(shapes: Sequence[Markup]) -> Markup:
-    return Markup("").join(shapes)
+def _all(shapes: Sequence[Html]) -> Html:
+    return Html("").join(shapes)
 
 
-def _rect(class_: str, x: float, y: float, width: float, height: float) -> Markup:
-    return Markup('<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}"/>').format(
+def _rect(class_: str, x: float, y: float, width: float, height: float) -> Html:
+    return Html('<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}"/>').format(
         class_, round(x, 2), round(y, 2), round(width, 2), round(height, 2)
     )
 
 
-def _box(class_: str, x: float, y: float, size: float, radius: float = 2) -> Markup:
-    return Markup('<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}" rx="{:g}"/>').format(
+def _box(class_: str, x: float, y: float, size: float, radius: float = 2) -> Html:
+    return Html('<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}" rx="{:g}"/>').format(
         class_, round(x, 2), y, size, size, radius
     )
 
 
-def _path(class_: str, way: str) -> Markup:
-    return Markup('<path class="{}" d="{}"/>').format(class_, way)
+def _path(class_: str, way: str) -> Html:
+    return Html('<path class="{}" d="{}"/>').format(class_, way)
 
 
-def gauge(percent: float, title: str, fill: str = "f-run") -> Markup:
+def gauge(percent: float, title: str, fill: str = "f-run") -> Html:
     """Return a bar that is filled to so many percent."""
     full = min(100.0, max(0.0, percent))
-    return Markup(
+    return Html(
         '<svg class="ch bar" viewBox="0 0 100 8" preserveAspectRatio="none" role="img"><title>{}</title>'
         '<rect width="100" height="8"/>{}</svg>'
     ).format(title, _rect(fill, 0, 0, full, 8))
@@ -99,7 +99,7 @@ class Share(NamedTuple):
     fill: str
 
 
-def shares(parts: Sequence[Share], title: str) -> Markup:
+def shares(parts: Sequence[Share], title: str) -> Html:
     """Return one bar divided in proportion."""
     whole = sum(part.size for part in parts) or 1.0
     shapes, x = [], 0.0
@@ -107,55 +107,55 @@ def shares(parts: Sequence[Share], title: str) -> Markup:
         width = part.size / whole * 100
         shapes.append(_rect(part.fill, x, 0, max(0.2, width - 0.3), 16))
         x += width
-    return Markup(
+    return Html(
         '<svg class="ch bar share" viewBox="0 0 100 16" preserveAspectRatio="none" role="img"><title>{}</title>{}</svg>'
     ).format(title, _all(shapes))
 
 
-def squares(kinds: Sequence[str], title: str, *, most: int = 24) -> Markup:
+def squares(kinds: Sequence[str], title: str, *, most: int = 24) -> Html:
     """Return a schedule's last fires, one square each, the newest on the right."""
     missing = most - len(kinds)
-    shapes = [Markup('<rect x="{}" y="9" width="3" height="1"/>').format(n * SQUARE + 7) for n in range(missing)]
+    shapes = [Html('<rect x="{}" y="9" width="3" height="1"/>').format(n * SQUARE + 7) for n in range(missing)]
     for n, kind in enumerate(kinds, missing):
         shapes += SQUARES.get(kind, _completed)(n * SQUARE)
-    return Markup('<svg class="ch" viewBox="0 0 {} 20" role="img"><title>{}</title>{}</svg>').format(
+    return Html('<svg class="ch" viewBox="0 0 {} 20" role="img"><title>{}</title>{}</svg>').format(
         most * SQUARE + 8, title, _all(shapes)
     )
 
 
-def _completed(x: int) -> list[Markup]:
+def _completed(x: int) -> list[Html]:
     return [_box("f-good", x + 2, 3, 13)]
 
 
-def _late(x: int) -> list[Markup]:
+def _late(x: int) -> list[Html]:
     return [_box("f-warn", x + 2, 3, 13), _path("kx", f"M{x + 8.5} 5.8v4l2.6 1.6")]
 
 
-def _caught_up(x: int) -> list[Markup]:
+def _caught_up(x: int) -> list[Html]:
     return [*_completed(x), _path("kx", f"m{x + 5} 6.5 3 3-3 3m4-6 3 3-3 3")]
 
 
-def _merged(x: int) -> list[Markup]:
+def _merged(x: int) -> list[Html]:
     return [_box("f-good", x + 6, 7, 5, 2.5)]
 
 
-def _skipped(x: int) -> list[Markup]:
+def _skipped(x: int) -> list[Html]:
     return [_box("h", x + 2.5, 3.5, 12), _path("h", f"M{x + 5.5} 9.5h6")]
 
 
-def _failed(x: int) -> list[Markup]:
+def _failed(x: int) -> list[Html]:
     return [_box("f-bad", x + 1, 2, 15), _path("kx", f"M{x + 5} 6l7 7m0-7-7 7")]
 
 
-def _running(x: int) -> list[Markup]:
+def _running(x: int) -> list[Html]:
     return [_path("f-run", f"M{x + 3} 2.5v14l12-7z")]
 
 
-def _waiting(x: int) -> list[Markup]:
+def _waiting(x: int) -> list[Html]:
     return [_box("h", x + 2.5, 3.5, 12, 6)]
 
 
-SQUARES: Mapping[str, Callable[[int], list[Markup]]] = {
+SQUARES: Mapping[str, Callable[[int], list[Html]]] = {
     "late": _late,
     "caught_up": _caught_up,
     "coalesced": _merged,
@@ -167,7 +167,7 @@ SQUARES: Mapping[str, Callable[[int], list[Markup]]] = {
 }
 
 
-def slots(busy: int, total: int, stuck: int = 0) -> Markup:
+def slots(busy: int, total: int, stuck: int = 0) -> Html:
     """Return a daemon's slots: those that are past a timeout, busy and free, up to 60 of them."""
     shown, shapes = min(total, MOST_SLOTS), []
     for n in range(shown):
@@ -177,7 +177,7 @@ def slots(busy: int, total: int, stuck: int = 0) -> Markup:
         else:
             shapes.append(_box("f-run", x, 0, 10) if n < busy else _box("h", x + 0.6, 0.6, 8.8))
     past = f", {stuck} past the timeout" if stuck else ""
-    return Markup(
+    return Html(
         '<svg class="ch" viewBox="0 0 {} 10" preserveAspectRatio="xMinYMid" role="img"><title>{}</title>{}</svg>'
     ).format(max(12, shown * 12), f"{busy} of {total} slots busy{past}", _all(shapes))
 
@@ -190,13 +190,13 @@ class Stroke(NamedTuple):
     is_past: bool
 
 
-def day(strokes: Sequence[Stroke], bands: Sequence[int], now: float, title: str) -> Markup:
+def day(strokes: Sequence[Stroke], bands: Sequence[int], now: float, title: str) -> Html:
     """Return one schedule's day: its fires, the minutes in which many fire, and where the day stands."""
     shapes = [_rect("f-band", minute - 4, 0, 8, 24) for minute in bands]
     for stroke in strokes:
         fill = "f-good" if stroke.is_past else "f-run"
         shapes.append(_rect(fill, stroke.minute, 6, max(3.0, stroke.minutes), 12))
-    return Markup(
+    return Html(
         '<svg class="ch" viewBox="0 0 1440 24" preserveAspectRatio="none" role="img"><title>{}</title>'
         '<path class="z" d="M0 12H1440M360 0V24M720 0V24M1080 0V24M0 0V24M1440 0V24"/>{}<path class="now" d="M{:g} 0V24"/></svg>'
     ).format(title, _all(shapes), round(now))
@@ -209,7 +209,7 @@ def round_top(most: float) -> float:
     return 3 * size * next(step for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * size >= third)
 
 
-def plot(values: Sequence[float], top: float, title: str) -> Markup:
+def plot(values: Sequence[float], top: float, title: str) -> Html:
     """Return counts over time as a large chart of bars up to `top`, with three lines behind it."""
     shapes = []
     for n, value in enumerate(values):
@@ -217,22 +217,22 @@ def plot(values: Sequence[float], top: float, title: str) -> Markup:
             height = max(0.8, value / top * 100)
             shapes.append(_rect("f-run", n + 0.12, 100 - height, 0.76, height))
     count = max(1, len(values))
-    return Markup(
+    return Html(
         '<svg class="ch" viewBox="0 0 {} 100" preserveAspectRatio="none" role="img"><title>{}</title>'
         '<path class="z" d="M0 0H{}M0 33.3H{}M0 66.7H{}M0 100H{}"/>{}</svg>'
     ).format(count, title, count, count, count, count, _all(shapes))
 
 
-def marked(text: str, sign: str = "<n>") -> Markup:
+def marked(text: str, sign: str = "<n>") -> Html:
     """Return an error's text with a mark for each number or id that is left out of it."""
-    return Markup("<mark>n</mark>").join(escape(part) for part in text.split(sign))
+    return Html("<mark>n</mark>").join(Html.escape(part) for part in text.split(sign))
 
 
-def in_code(sentence: str) -> Markup:
+def in_code(sentence: str) -> Html:
     """Return a sentence with the names in backticks as code."""
     parts = sentence.split("`")
     if len(parts) % 2 == 0:
-        return escape(sentence)
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts)
+        return Html.escape(sentence)
+    return Html("").join(
+        Html("<code>{}</code>").format(part) if n % 2 else Html.escape(part) for n, part in enumerate(parts)
     )

@@ -4,9 +4,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
-from markupsafe import Markup, escape
-
 from ayb_jobs.errors import InvalidInput
+from ayb_jobs.http.dashboard.texts import Html
 from ayb_jobs.model.schedules.zones import find_zone, local_time
 
 COOKIE = "ayb_jobs_zone"
@@ -70,19 +69,17 @@ class Clock:
         """Return an instant in UTC, for titles."""
         return "" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
-    def told(self, sentence: str) -> Markup:
+    def told(self, sentence: str) -> Html:
         """Return a sentence that all doors share, with its instants as this page shows them."""
         parts = WRITTEN.split(sentence)
-        return Markup("").join(self._time(part) if n % 2 else escape(part) for n, part in enumerate(parts))
+        return Html("").join(self._time(part) if n % 2 else Html.escape(part) for n, part in enumerate(parts))
 
-    def _time(self, written: str) -> Markup:
+    def _time(self, written: str) -> Html:
         try:
             instant = datetime.fromisoformat(written)
         except ValueError:  # somebody's own words, such as the reason of a pause
-            return escape(written)
-        return Markup('<time datetime="{}" title="{}">{}</time>').format(
-            written, self.utc(instant), self.whole(instant)
-        )
+            return Html.escape(written)
+        return Html('<time datetime="{}" title="{}">{}</time>').format(written, self.utc(instant), self.whole(instant))
 
     def read(self, text: str, field: str) -> datetime | None:
         """Return the instant that a visitor wrote: `13:00` today, `2026-11-26`, or both, in their zone."""

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
-from markupsafe import Markup
 
 from ayb_jobs.errors import Conflict, InvalidInput, NotFound
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.shell import Blank, Fields, Visit, Visitor, query
+from ayb_jobs.http.dashboard.texts import Html
 from ayb_jobs.http.dashboard.typing_in import whole_number
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.limits import RATE_HELP, Limit, NewLimit
@@ -69,14 +69,14 @@ def _key(key: LimitKey, limit: Limit) -> dict[str, Any]:
     }
 
 
-def _taken(running: int, most: int | None) -> Markup:
+def _taken(running: int, most: int | None) -> Html:
     """Return how many places are taken, with a bar if there are so many at most."""
     if most is None:
-        return Markup("{}, no maximum").format(f"{running:,}")
+        return Html("{}, no maximum").format(f"{running:,}")
     words = f"{running:,} of {most:,}"
     percent = running / most * PERCENT if most else PERCENT
     bar = charts.gauge(percent, f"{words} places are taken", "f-warn" if percent >= PERCENT else "f-run")
-    return Markup('<div class="gauge"><span>{}</span>{}</div>').format(words, bar)
+    return Html('<div class="gauge"><span>{}</span>{}</div>').format(words, bar)
 
 
 def ask(visit: Visitor) -> Response:

@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter, Response
-from markupsafe import Markup
 
 from ayb_jobs.checks.finding import Finding
 from ayb_jobs.checks.verdict import Mood, Verdict
@@ -16,6 +15,7 @@ from ayb_jobs.http.dashboard import levels as words
 from ayb_jobs.http.dashboard.clock import Clock
 from ayb_jobs.http.dashboard.shell import Visitor, query
 from ayb_jobs.http.dashboard.standing import Standing
+from ayb_jobs.http.dashboard.texts import Html
 from ayb_jobs.model.daemons import ENDINGS
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.storage.schedules.overdue import Overdue
@@ -50,7 +50,7 @@ class Figure:
     value: str
     note: str
     href: str
-    chart: Markup
+    chart: Html
     tone: str = ""
 
 

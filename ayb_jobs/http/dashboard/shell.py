@@ -26,6 +26,7 @@ from ayb_jobs.http.dashboard.packing import VARY, packed
 from ayb_jobs.http.dashboard.session import COOKIE, Session, Sessions
 from ayb_jobs.http.dashboard.shared import Shared
 from ayb_jobs.http.dashboard.standing import Standing
+from ayb_jobs.http.dashboard.texts import Exact, visible
 from ayb_jobs.http.dashboard.words import DONE, FLAGS, MOODS, SECTIONS, TOLD
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
@@ -58,14 +59,17 @@ class Blank(dict[str, str]):
 @cache
 def templates() -> Environment:
     """Return the templates: made once, since they hold nothing of an application and take long to compile."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("ayb_jobs.http.dashboard"),
         autoescape=True,
+        finalize=visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
     )
+    made.filters["exact"] = Exact
+    return made
 
 
 @dataclass(frozen=True, slots=True)

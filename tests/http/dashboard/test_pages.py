@@ -21,6 +21,7 @@ from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.http.dashboard import shared
 from ayb_jobs.http.dashboard.charts import line, round_top
+from ayb_jobs.http.dashboard.shell import templates
 from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.limits import NewLimit
@@ -609,6 +610,35 @@ def test_hostile_texts_are_texts_everywhere(guest: Guest, conn: Connection) -> N
         assert "<script>alert" not in html, path
         assert "<img" not in html, path
         assert "49" not in html or "{{7*7}}" in html or path not in paths[len(PATHS) :], path
+
+
+def test_what_nobody_would_see_stands_as_an_escape_and_is_sent_back_as_it_is(guest: Guest, conn: Connection) -> None:
+    name = "\u202egnp\u200b.exe"
+    a_daemon(conn)
+    job = make_job(
+        conn, "running", type=name, queue=name, payload={name: name}, progress={"percent": 1, "message": name}
+    )
+    make_job(conn, "failed", type=name, last_error=name)
+    make_schedule(conn, name=name, job_type=name)
+    quoted = quote(name, safe="")
+    asked = f"/queues/pause?kind=queue&name={quoted}"
+    for path in ("/", "/jobs", "/failures?seen=ever", "/schedules", "/daemons", f"/jobs/{job}", "/queues"):
+        page = guest.get(path)
+        assert not any(sign in re.sub(r'value="[^"]*"', "", page.html) for sign in name if not sign.isprintable()), path
+        assert "\\u202egnp\\u200b.exe" in page.html, path
+    assert guest.press(guest.get(asked), "Pause it").path.startswith("/queues")
+    assert conn.execute("SELECT kind, name FROM _ayb_job_pauses").fetchall() == [("queue", name)]
+    for path, button in ((f"/jobs?state=failed&type={quoted}", "Show"), (f"/enqueue?from={job}", "Enqueue it")):
+        assert guest.get(path).form(button).fields["type"] == name
+
+
+def test_the_value_of_each_field_is_exact() -> None:
+    sources = [templates().loader.get_source(templates(), name)[0] for name in templates().list_templates()]
+    values = [
+        each for source in sources for each in re.findall(r'\bvalue="\{\{(.*?)\}\}|([^{]*)\}\}</textarea>', source)
+    ]
+    assert len(values) > 10
+    assert [each for each in values if "| exact" not in "".join(each)] == []
 
 
 def test_addresses_put_no_words_into_a_page(guest: Guest) -> None:
