@@ -49,6 +49,20 @@ def unserved_queues(config: Config) -> Iterator[Finding]:
             )
 
 
+def doubtful_job_types(config: Config) -> Iterator[Finding]:
+    """Find job types whose jobs fail on this machine: their program is not here, or their address is not allowed."""
+    for name, job_type in config.job_types.items():
+        for doubt, remedy in job_type.doubts():
+            yield Finding(
+                name="job_type.doubtful",
+                severity=Severity.WARNING,
+                fact=f"job_types.{name}.{doubt}",
+                meaning="Each of its jobs fails on this machine.",
+                remedy=remedy,
+                evidence={"jobType": name},
+            )
+
+
 def noted_settings(config: Config) -> Iterator[Finding]:
     """Find what reading the settings noted: values that are taken, and that mean little or something else."""
     for note in config.notes:

@@ -27,6 +27,8 @@ SECRET: dict[str, JsonValue] = {"secret": True}
 
 # A contradiction: the path of the key it is about, from its section on, and what is wrong with it.
 Fault = tuple[tuple[str, ...], str]
+# What is valid and yet does not work as things are, and what helps.
+Doubt = tuple[str, str]
 
 
 def setting(default: Any, meaning: str, *, secret: bool = False, **bounds: Any) -> Any:

@@ -31,7 +31,7 @@ from ayb_jobs.config.tables import (
     ScheduleTable,
 )
 from ayb_jobs.model.address import address_fault
-from ayb_jobs.model.web_address import is_http, is_origin
+from ayb_jobs.model.web_address import is_origin, web_fault
 from ayb_jobs.redact import passwords
 
 
@@ -251,10 +251,10 @@ class Alerts(Section):
     def contradictions(self) -> Iterator[Fault]:
         """Refuse what cannot be called, or signs nothing."""
         for url in self.webhooks:
-            if not is_http(url):
-                yield ("webhooks",), "holds what is not an http:// or https:// URL"
-        if self.ping_url and not is_http(self.ping_url):
-            yield ("ping_url",), "is not an http:// or https:// URL"
+            if fault := web_fault(url):
+                yield ("webhooks",), f"holds what {fault}"
+        if self.ping_url and (fault := web_fault(self.ping_url)):
+            yield ("ping_url",), fault
         yield from webhook_secret_faults(
             {"webhook_secret": self.webhook_secret, "previous_webhook_secret": self.previous_webhook_secret}
         )

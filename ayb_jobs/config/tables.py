@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, create_model
 
 from ayb_jobs.config.schemas import bounds_of, kind_of
-from ayb_jobs.config.section import Fault, Section, payload_faults, setting
+from ayb_jobs.config.section import Doubt, Fault, Section, payload_faults, setting
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.frozen import frozen
 from ayb_jobs.model.bounds import Bounds
@@ -73,6 +73,10 @@ class JobTypeSettings(Section):
             self.bounds.check(self.payload)
         except InvalidInput as error:
             yield tuple(error.field.split(".", 1)), str(error).removeprefix(f"{error.field} ")
+
+    def doubts(self) -> Iterator[Doubt]:
+        """Tell of what no job of this type can do on this machine as it is."""
+        yield from ()
 
 
 class ScheduleTable(Section):

@@ -127,6 +127,41 @@ def test_a_schedule_whose_job_type_is_not_known_here_is_warned_of(folder: Path) 
     assert len(json.loads(check(folder, SCHEDULES, "--json").stdout)["warnings"]) == 2
 
 
+DOUBTFUL = """
+[job_types.absent]
+exec = ["no-such-program"]
+
+[job_types.no_path]
+exec = ["./no/such/program"]
+
+[job_types.inside]
+http = "http://10.0.0.1/"
+
+[job_types.allowed]
+http = "http://localhost/"
+allow_private = true
+
+[job_types.there]
+exec = ["sh", "-c", "true"]
+
+[job_types.beside]
+exec = ["./sh"]
+cwd = "/bin"
+"""
+
+
+def test_a_program_that_is_not_here_and_an_address_that_is_not_allowed_are_warned_of(folder: Path) -> None:
+    done = check(folder, DOUBTFUL)
+    assert done.returncode == ExitCode.OK
+    *warnings, last = done.stderr.splitlines()
+    assert [each.removeprefix("ayb-jobs: warning: job_types.") for each in warnings] == [
+        "absent.exec names no-such-program, which is in no folder of PATH on this machine; install it, or write its path",
+        "no_path.exec names ./no/such/program, which is no program on this machine; install it, or correct its path",
+        "inside.http leads to 10.0.0.1, which is in a private network, so that each job fails; set allow_private = true",
+    ]
+    assert last == "The daemon can start; 3 warnings."
+
+
 def test_the_commands_token_alone_is_shown_as_what_protects_the_daemon(folder: Path) -> None:
     done = check(folder, "", AYB_JOBS_ADMIN_TOKEN="0123456789abcdef0123456789abcdef")
     assert "0123456789abcdef" not in done.stdout

@@ -276,6 +276,10 @@ cron = "61 * * * *"
             "api.allowed_origins holds 'https://a.example/jobs'; it",
         ),
         ('[alerts]\nwebhooks = ["http://a:99999/"]', "alerts.webhooks holds what is not an http:// or https:// URL"),
+        (
+            '[alerts]\nwebhooks = ["http://127.1/"]',
+            "alerts.webhooks holds what has the host 127.1, which is no address",
+        ),
         ('[alerts]\nwebhooks = ["hooks.example"]', "alerts.webhooks holds what is not an http:// or https:// URL"),
         ('[api.tokens.ops]\nscope = "read"', "api.tokens.ops.token is missing"),
         ('[database]\ndirect_url = "host=x"', "database.direct_url is set although `database.url` is empty"),

@@ -35,6 +35,7 @@ NOT_SHOWN = {
     "loop.stuck": OF_A_DAEMON,
     "notify.unheard": "it needs a pooler between",
     "queue.not_served": OF_THE_CONFIGURATION,
+    "job_type.doubtful": OF_THE_CONFIGURATION,
     "rights.missing": "doctor looks as the superuser, who lacks none",
     "schedule.unknown_job_type": OF_THE_CONFIGURATION,
     "schema.migrating": HIDES,

@@ -6,7 +6,13 @@ from collections.abc import Collection, Sequence
 
 import click
 
-from ayb_jobs.checks.settings import jobs_disabled, noted_settings, unknown_job_types, unserved_queues
+from ayb_jobs.checks.settings import (
+    doubtful_job_types,
+    jobs_disabled,
+    noted_settings,
+    unknown_job_types,
+    unserved_queues,
+)
 from ayb_jobs.cli import output
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, daemon_options, json_option, pass_options
@@ -35,7 +41,8 @@ def check_config(
 
     Imports the handlers' modules and checks the parameters of SQL jobs, as the daemon does when it starts. The SQL
     itself is checked by the database, when a job runs. Exits with 78 if something is invalid, naming every fault. Warns
-    of a schedule whose job type is not known here: another daemon may run it.
+    of a schedule whose job type is not known here: another daemon may run it; of a program that this machine lacks;
+    and of an address within a private network that is not allowed.
     """
     output.must_print()
     if example:
@@ -68,7 +75,12 @@ def check_addresses(config: Config) -> None:
 
 def warnings_of(config: Config, known: Collection[str]) -> list[str]:
     """Return what the checks find odd about the settings, each with what to do."""
-    found = [*jobs_disabled(config), *unknown_job_types(config, known), *unserved_queues(config)]
+    found = [
+        *jobs_disabled(config),
+        *unknown_job_types(config, known),
+        *unserved_queues(config),
+        *doubtful_job_types(config),
+    ]
     return [*(note.fact for note in noted_settings(config)), *(f"{one.fact}; {one.remedy}" for one in found)]
 
 

@@ -3,12 +3,13 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from ayb_jobs.config import JobTypeSettings
-from ayb_jobs.config.section import Fault, setting
+from ayb_jobs.config.section import Doubt, Fault, setting
 from ayb_jobs.errors import AttemptFailed, AybJobsError, Discard
 from ayb_jobs.frozen import frozen
 from ayb_jobs.handlers.commands.command import Command, Ended
@@ -93,6 +94,17 @@ class ExecSettings(JobTypeSettings):
                 yield ("pass_env",), f"and `env` both give {name}; keep one"
         if sys.platform != "linux":
             yield ("exec",), "needs Linux, which alone can end all that a command has started"
+
+    def doubts(self) -> Iterator[Doubt]:
+        """Tell of a program that this machine does not have."""
+        name = self.exec[0]
+        try:
+            path = find_program(name, {**kept(os.environ, self.pass_env), **self.env})
+        except AttemptFailed:
+            yield f"exec names {name}, which is in no folder of PATH on this machine", "install it, or write its path"
+            return
+        if not os.access(Path(self.cwd, path), os.X_OK):
+            yield f"exec names {name}, which is no program on this machine", "install it, or correct its path"
 
 
 @frozen

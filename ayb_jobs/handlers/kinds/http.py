@@ -7,7 +7,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Literal
 
 from ayb_jobs.config import JobTypeSettings
-from ayb_jobs.config.section import NEEDS_HTTP, Fault, has_http, setting, url_host, webhook_secret_faults
+from ayb_jobs.config.section import NEEDS_HTTP, Doubt, Fault, has_http, setting, url_host, webhook_secret_faults
 from ayb_jobs.errors import AttemptFailed, InvalidInput
 from ayb_jobs.events import AddressGone
 from ayb_jobs.frozen import frozen
@@ -15,13 +15,14 @@ from ayb_jobs.handlers.async_context import AsyncJobContext
 from ayb_jobs.handlers.job_type import AnyHandler
 from ayb_jobs.handlers.kinds.kind import Kind
 from ayb_jobs.handlers.kinds.payloads import payload_with_defaults
+from ayb_jobs.handlers.requests.addresses import is_private, literal
 from ayb_jobs.handlers.requests.answers import MOST_LATER_S, SUCCESS, Gone, refused
 from ayb_jobs.model.digits import exact
 from ayb_jobs.model.instants import instant, instant_text
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.payload import encode_json
 from ayb_jobs.model.results import MAX_RESULT_BYTES, Result, Returned
-from ayb_jobs.model.web_address import is_http
+from ayb_jobs.model.web_address import web_fault
 from ayb_jobs.storage.queue.executions import put_off_s
 from ayb_jobs.tracing import current_traceparent, known_traceparent
 
@@ -60,12 +61,23 @@ class HttpSettings(JobTypeSettings):
         if not self.http:
             yield ("http",), "is missing; give an address such as https://app.internal/jobs/resize"
             return
-        if not is_http(self.http):
-            yield ("http",), "is not an http:// or https:// URL"
+        if fault := web_fault(self.http):
+            yield ("http",), fault
         elif "@" in self.http.split("://", 1)[1].split("/", 1)[0]:
             yield ("http",), "holds a user or a password; leave them out, and have the receiver verify the signature"
         if not has_http():
             yield ("http",), NEEDS_HTTP
+
+    def doubts(self) -> Iterator[Doubt]:
+        """Tell of an address that no job may be posted to."""
+        host = url_host(self.http)
+        address = literal(host)
+        is_own = host == "localhost" or (address is not None and is_private(address))
+        if is_own and not self.allow_private:
+            yield (
+                f"http leads to {host}, which is in a private network, so that each job fails",
+                "set allow_private = true",
+            )
 
 
 @frozen

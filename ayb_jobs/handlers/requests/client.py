@@ -107,6 +107,16 @@ async def read_bounded(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     return bytes(read), True
 
 
+# aiohttp has no words for these; the first that fits speaks.
+WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.InvalidURL, "no request can be sent to its URL"),
+    (aiohttp.ServerDisconnectedError, "the server closed the connection without an answer"),
+    (aiohttp.ClientPayloadError, "the connection ended within the answer"),
+    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+    (aiohttp.ClientError, "the exchange failed"),
+)
+
+
 def fault(error: BaseException) -> str:
     """Say what went wrong with an exchange, without the address, which may be secret."""
     cause: Any = error
@@ -116,4 +126,9 @@ def fault(error: BaseException) -> str:
         cause = getattr(cause, "os_error", None) or cause.__cause__ or cause.__context__
         if cause is None:
             break
-    return without_address(error)
+    told = without_address(error)
+    return (
+        next((words for kind, words in WORDS if isinstance(error, kind)), told)
+        if told == type(error).__name__
+        else told
+    )

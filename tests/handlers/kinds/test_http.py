@@ -474,6 +474,9 @@ def problems(folder: Path, text: str, environ: dict[str, str] | None = None) -> 
         ('http = "https://a/\\r\\nX: y"', "http is not an http:// or https:// URL"),
         ('http = "http://"', "http is not an http:// or https:// URL"),
         ('http = "https://["', "http is not an http:// or https:// URL"),
+        ('http = "http://2130706433/"', "http has the host 2130706433, which is no address; write its four numbers"),
+        ('http = "http://127.1/"', "http has the host 127.1, which is no address"),
+        ('http = "http://1.2.3.256/"', "http has the host 1.2.3.256, which is no address"),
         ('http = "https://me:secret@a/"', "http holds a user or a password; leave them out"),
         ('http = "https://a/"\nsecret = "s3cret"', "secret is no secret of Standard Webhooks"),
         (

@@ -633,7 +633,9 @@ def test_what_nobody_would_see_stands_as_an_escape_and_is_sent_back_as_it_is(gue
 
 
 def test_the_value_of_each_field_is_exact() -> None:
-    sources = [templates().loader.get_source(templates(), name)[0] for name in templates().list_templates()]
+    environment = templates()
+    assert environment.loader is not None
+    sources = [environment.loader.get_source(environment, name)[0] for name in environment.list_templates()]
     values = [
         each for source in sources for each in re.findall(r'\bvalue="\{\{(.*?)\}\}|([^{]*)\}\}</textarea>', source)
     ]
