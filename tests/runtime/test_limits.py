@@ -425,12 +425,12 @@ def test_a_limit_that_is_renamed_in_the_file_keeps_what_it_has_spent_and_the_pau
     conn: Connection,
 ) -> None:
     first, renamed = (
-        NewLimit(name=name, types=["test"], rate="1/h", burst=3, key_rate="1/h") for name in ("few", "less")
+        NewLimit(name=name, types=["test"], rate="1/h", burst=4, key_rate="1/h") for name in ("few", "less")
     )
     follow_file(conn, [first], by="file")
     with conn.transaction():
         pauses.pause(conn, NewPause(kind=PauseKind.KEY, name="few/b"), by="ada")
-    for key in ("a", "a", "b", "c"):
+    for key in ("a", "a", "b", "c", "c"):
         make_job(conn, limit_key=key, limited_by="few", limited_key=key, priority=6)
     given: dict[str, Any] = {"room": 9, "types": ["test"], "queues": ["default"], "worker_id": "w", "lease_s": 60}
     assert len(lease_limited(conn, "few", **(given | {"room": 1})).leased) == 1
@@ -440,7 +440,7 @@ def test_a_limit_that_is_renamed_in_the_file_keeps_what_it_has_spent_and_the_pau
     assert len(lease_limited(conn, "less", **given).leased) == 1
     keys = "SELECT limited_key FROM _ayb_jobs WHERE state = 'running' ORDER BY 1"
     assert conn.execute(keys).fetchall() == [("a",), ("c",)]
-    assert limits.list_limits(conn)[0].tokens == 1
+    assert limits.list_limits(conn)[0].tokens == 2
 
 
 def test_places_that_were_taken_ahead_of_a_slot_are_given_back_when_handlers_become_slow(
