@@ -65,6 +65,6 @@ def _seconds_until(text: str, date: str | None) -> float | None:
 def _instant(text: str) -> datetime | None:
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -65,6 +65,17 @@ def test_a_time_is_seconds_or_a_date_and_a_day_at_most() -> None:
         assert retry_after_s(nothing) is None
 
 
+def test_a_date_that_no_clock_shows_is_none() -> None:
+    beyond = "Thu, 01 Jan 2026 00:00:00 +999999999999999999"
+    assert isinstance(ended(410, after=beyond), Gone)
+    failure = ended(503, after=beyond)
+    assert isinstance(failure, AttemptFailed)
+    assert failure.retry_after_s is None
+    assert retry_after_s(format_datetime(datetime.now(UTC) + timedelta(seconds=100)), beyond) == pytest.approx(
+        100, abs=50
+    )
+
+
 def test_a_date_is_reckoned_by_the_servers_own_clock() -> None:
     assert retry_after_s("Wed, 21 Oct 2015 07:28:30 GMT", "Wed, 21 Oct 2015 07:28:00 GMT") == 30
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT") is None
