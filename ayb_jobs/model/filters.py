@@ -34,7 +34,7 @@ class Filter:
 
     def __post_init__(self) -> None:
         for name, most in _LONGEST.items():
-            checked_text(getattr(self, name) or "", name, most)
+            checked_text(getattr(self, name) or "", "idempotency_key" if name == "key" else name, most)
         if self.batch_id is not None:
             checked_id(self.batch_id, "batch_id")
 

@@ -67,3 +67,5 @@ def test_names_are_those_of_ayb() -> None:
         '{"name":"name","job_type":"jobType","cron":"cronExpr","max_attempts":"maxAttempts",'
         '"next_run_at":"nextRunAt","timeout_s":"timeoutSec"}'
     )
+    assert api_name("[3].delay") == "[3].delaySec"
+    assert api_name("payload.retention_hours") == "payload.retention_hours"

@@ -190,6 +190,28 @@ def test_one_call_ends_in_time_and_says_that_more_is_left(client: httpx.Client, 
 
 
 @pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"runAt": "2030-01-31T08:00:00Z", "delaySec": 1}, "runAt"),
+        ({"uniqueKey": "k", "onConflict": "debounce"}, "delaySec"),
+        ({"uniqueKey": "k", "onConflict": "debounce", "delaySec": 5, "maxWaitSec": 1}, "maxWaitSec"),
+        ({"uniqueKey": "k", "uniqueBy": ["a"]}, "uniqueKey"),
+        ({"dependsOn": ["x"]}, "dependsOn"),
+    ],
+)
+def test_what_is_wrong_is_named_as_the_caller_named_it(
+    shared_client: httpx.Client, fields: dict[str, Any], field: str
+) -> None:
+    assert list(problem(shared_client.post(URL, json={"type": "t", **fields}), 400)["data"]) == [field]
+    body = [{"type": "t"}, {"type": "t", **fields}]
+    assert list(problem(shared_client.post(URL, json=body), 400)["data"]) == [f"[1].{field}"]
+
+
+def test_a_list_names_its_parameter(shared_client: httpx.Client) -> None:
+    assert list(problem(shared_client.get(URL, params={"idempotencyKey": "\x00"}), 400)["data"]) == ["idempotencyKey"]
+
+
+@pytest.mark.parametrize(
     ("body", "field"),
     [
         ({}, "action"),
