@@ -264,6 +264,18 @@ def test_what_others_wrote_cannot_steer_the_terminal(cli: Cli, conn: Connection)
     assert "second" in shown
 
 
+def test_an_empty_filter_is_none_for_a_list_and_refused_for_a_change(cli: Cli, conn: Connection) -> None:
+    made = item(cli.ok("jobs", "enqueue", "mail", "--json"))["id"]
+    for flag in ("--type", "--queue", "--key", "--batch", "--error"):
+        assert [job["id"] for job in json.loads(cli.ok("jobs", "list", flag, "", "--json"))["items"]] == [made]
+        refused = cli("jobs", "cancel", flag, "", "--yes")
+        assert (refused.code, refused.err) == (
+            2,
+            f"ayb-jobs: {flag} is empty; leave it out, or say which jobs are meant\n",
+        )
+    assert get_job(conn, made).state == "queued"
+
+
 def test_changes_by_hand_are_on_record(cli: Cli, conn: Connection) -> None:
     made = item(cli.ok("jobs", "enqueue", "mail", "--json"))["id"]
     cli.ok("jobs", "cancel", made)

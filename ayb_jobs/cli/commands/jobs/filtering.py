@@ -8,6 +8,7 @@ import click
 
 from ayb_jobs.cli.output import Clock
 from ayb_jobs.cli.values import MOMENT
+from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.filters import Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,8 +37,14 @@ def is_given(flags: dict[str, Any]) -> bool:
 
 
 def filter_of(clock: Clock, flags: dict[str, Any]) -> Filter:
-    """Return the filter that the flags make. Spans count back from the database's now."""
+    """Return the filter that the flags make. Spans count back from the database's now.
+
+    Raises `InvalidInput` for an empty text: a variable that is not set must not widen what a change is made to.
+    """
     asked = dict(flags)
+    if empty := next((name for name, value in asked.items() if value == ""), None):
+        flag = "--" + empty.removesuffix("_id")
+        raise InvalidInput(f"{flag} is empty; leave it out, or say which jobs are meant", field=empty)
     if any(isinstance(value, timedelta) for value in asked.values()):
         now = clock.now()
         asked |= {name: now - value for name, value in asked.items() if isinstance(value, timedelta)}

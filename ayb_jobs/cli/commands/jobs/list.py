@@ -23,9 +23,10 @@ from ayb_jobs.model.pauses import pauses_of
 @click.option("--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 @backend_options
 @pass_options
-def list_(options: Options, /, state: str | None, limit: int, *, due: bool | None, **flags: Any) -> None:
+def list_(options: Options, /, state: str | None, limit: int, *, due: bool | None, **said: Any) -> None:
     """List jobs, the newest first; with --due or --later, those first that become due first."""
     output.must_print()
+    flags = {name: None if value == "" else value for name, value in said.items()}  # as the API and AYB take them
     with open_listing(options) as backend:
         text = backend.list_jobs(filter_of(backend, flags), state=state, due=due, limit=limit)
         when = output.when_for(options, backend)
