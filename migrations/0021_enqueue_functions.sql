@@ -368,8 +368,14 @@ BEGIN
                 IF FOUND THEN
                     RAISE EXCEPTION '% has %; a callback takes type, payload, queue, priority, max_attempts', name, wrong
                         USING ERRCODE = '22023', COLUMN = name;
+                ELSIF jsonb_typeof(callback -> 'type') NOT IN ('string', 'null') THEN
+                    RAISE EXCEPTION 'the type of % is no text', name
+                        USING ERRCODE = '22023', COLUMN = name;
                 ELSIF coalesce(callback ->> 'type', '') !~ '\S' OR length(callback ->> 'type') > 100 THEN
                     RAISE EXCEPTION 'the type of % is empty or longer than 100 characters', name
+                        USING ERRCODE = '22023', COLUMN = name;
+                ELSIF jsonb_typeof(callback -> 'queue') NOT IN ('string', 'null') THEN
+                    RAISE EXCEPTION 'the queue of % is no text', name
                         USING ERRCODE = '22023', COLUMN = name;
                 ELSIF coalesce(callback ->> 'queue', 'default') !~ '\S' OR length(callback ->> 'queue') > 100 THEN
                     RAISE EXCEPTION 'the queue of % is empty or longer than 100 characters', name

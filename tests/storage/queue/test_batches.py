@@ -440,6 +440,8 @@ def test_a_member_that_a_worker_in_another_language_ends_is_told(conn: Connectio
     [
         ("[]", "on_done is no object"),
         ("{}", "the type of on_done is empty"),
+        ('{"type": 5}', "the type of on_done is no text"),
+        ('{"type": "a", "queue": 5}', "the queue of on_done is no text"),
         ('{"type": "a", "delay": 1}', "on_done has delay; a callback takes type, payload"),
         ('{"type": "a", "priority": 5}', "the priority of on_done is 5; it goes from 1"),
         ('{"type": "a", "max_attempts": 0}', "the max_attempts of on_done are 0"),
