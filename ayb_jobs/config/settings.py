@@ -31,6 +31,7 @@ from ayb_jobs.config.tables import (
     ScheduleTable,
 )
 from ayb_jobs.model.address import address_fault
+from ayb_jobs.model.checked import MAX_NAME
 from ayb_jobs.model.web_address import is_origin, web_fault
 from ayb_jobs.redact import passwords
 
@@ -168,6 +169,9 @@ class Api(Section):
             yield ("host",), f"is {self.host!r}; it should be {right}"
             return
         yield from self._unknown_doors()
+        for name in self.tokens:
+            if len(name) > MAX_NAME:
+                yield ("tokens", name), f"has a name of {len(name)} characters; at most {MAX_NAME} are recorded"
         tokens: dict[tuple[str, ...], str] = {("admin_token",): self.admin_token}
         tokens |= {("tokens", name, "token"): inner.token for name, inner in self.tokens.items()}
         given = {path: token for path, token in tokens.items() if token}

@@ -258,6 +258,17 @@ cron = "61 * * * *"
             '[handlers]\nmodules = ["jobs/mail.py"]',
             "handlers.modules names 'jobs/mail.py'; it should be a dotted module name",
         ),
+        *(
+            (
+                f'[job_types.a]\nexec = ["a"]\n{limit} = 1{"0" * 22}',
+                f"job_types.a.{limit} is 1{'0' * 22}; it should be a whole number from",
+            )
+            for limit in ("max_cpu_s", "max_open_files", "max_processes")
+        ),
+        (
+            f'[api.tokens.{"n" * 101}]\ntoken = "t"',
+            f"api.tokens.{'n' * 101} has a name of 101 characters; at most 100 are recorded",
+        ),
         ('[job_types.a]\nsql = "DELETE FROM a"', "job_types.a.sql is not a setting; did you mean statements?"),
         (
             '[job_types.a]\nexec = ["a"]\ncleanup = "b"',

@@ -53,10 +53,10 @@ class ExecSettings(JobTypeSettings):
         False, "Keep the steps that it tells on descriptor 3, and give them to later attempts as `AYB_JOB_STEPS`."
     )
     max_memory_mb: int | None = setting(None, "How much memory each of its processes may have.", ge=1, le=2**30)
-    max_cpu_s: int | None = setting(None, "How much processor time each of its processes may take.", ge=1)
+    max_cpu_s: int | None = setting(None, "How much processor time each of its processes may take.", ge=1, le=2**30)
     max_file_mb: int | None = setting(None, "How large a file it writes may be.", ge=0, le=2**30)
-    max_open_files: int | None = setting(None, "How many files each of its processes may have open.", ge=8)
-    max_processes: int | None = setting(None, "How many processes its user may have in all; not root.", ge=1)
+    max_open_files: int | None = setting(None, "How many files each of its processes may have open.", ge=8, le=2**30)
+    max_processes: int | None = setting(None, "How many processes its user may have in all; not root.", ge=1, le=2**30)
 
     @property
     def limits(self) -> Mapping[str, int]:
