@@ -85,9 +85,9 @@ class NewJob(_Asked):
             _learned_name(type, "type")
         if queue.__class__ is not str or queue not in _KNOWN_NAMES:
             _learned_name(queue, "queue")
-        if (priority.__class__ is not int or not 1 <= priority <= LAST_PRIORITY) and priority not in PRIORITIES:
+        if (priority.__class__ is not int or not 1 <= priority <= LAST_PRIORITY) and not _is_priority(priority):
             raise InvalidInput(f"priority is {priority!r}; it goes from 1 (first) to 4", field="priority")
-        if not isinstance(max_attempts, int) or not 1 <= max_attempts <= MAX_ATTEMPTS:
+        if max_attempts.__class__ is bool or not isinstance(max_attempts, int) or not 1 <= max_attempts <= MAX_ATTEMPTS:
             raise InvalidInput(f"max_attempts is {max_attempts!r}; at least 1 is needed", field="max_attempts")
         if run_at is not None or delay is not None:
             run_at = _checked_times(run_at, delay)
@@ -127,6 +127,11 @@ class NewJob(_Asked):
     def payload_text(self) -> str:
         """The payload as JSON; raises `InvalidInput` where it is none."""
         return encode_payload(self.payload)
+
+
+def _is_priority(value: object) -> bool:
+    """Tell whether a value is a priority: a number of an enum is one, and what only equals a number is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value in PRIORITIES
 
 
 def _checked_times(run_at: datetime | None, delay: timedelta | None) -> datetime | None:

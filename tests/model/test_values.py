@@ -135,6 +135,7 @@ def test_a_new_job_is_a_value() -> None:
     "values",
     [
         {"type": 5}, {"type": ["mail"]}, {"queue": None}, {"max_attempts": "3"}, {"priority": "high"},
+        {"priority": True}, {"priority": 1.0}, {"max_attempts": True}, {"max_attempts": 1.0},
         {"run_at": "2030-01-31"}, {"delay": 60}, {"idempotency_key": 7},
     ],
 )  # fmt: skip
