@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from ayb_jobs.config import JobTypeSettings
 from ayb_jobs.config.section import NEEDS_HTTP, Doubt, Fault, has_http, setting, url_host, webhook_secret_faults
@@ -63,7 +64,7 @@ class HttpSettings(JobTypeSettings):
             return
         if fault := web_fault(self.http):
             yield ("http",), fault
-        elif "@" in self.http.split("://", 1)[1].split("/", 1)[0]:
+        elif "@" in urlsplit(self.http).netloc:
             yield ("http",), "holds a user or a password; leave them out, and have the receiver verify the signature"
         if not has_http():
             yield ("http",), NEEDS_HTTP

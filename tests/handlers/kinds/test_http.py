@@ -491,6 +491,13 @@ def test_settings_that_post_nothing_are_refused(tmp_path: Path, text: str, told:
     assert problem.startswith(f"job_types.resize.{told}")
 
 
+@pytest.mark.parametrize("address", ["https://a.example?x=a@b", "https://a.example#a@b", "https://a.example/a@b"])
+def test_an_at_behind_the_host_is_no_user(tmp_path: Path, address: str) -> None:
+    file = tmp_path / "ayb-jobs.toml"
+    file.write_text(f'[job_types.resize]\nhttp = "{address}"\n')
+    assert set(load_config(file, kinds=KINDS).job_types) == {"resize"}
+
+
 def test_without_the_extra_a_type_that_posts_is_refused_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
