@@ -25,7 +25,8 @@ NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 def encode_payload(payload: Any) -> str:
     """Return a payload as JSON text that PostgreSQL's jsonb takes.
 
-    It may hold what `model.values` says. Raises `InvalidInput`, which names the value at fault by its path.
+    It may hold what `model.values` says. Of keys that are the same in JSON, such as 1 and "1", jsonb keeps the last.
+    Raises `InvalidInput`, which names the value at fault by its path.
     """
     return encode_json(payload, "payload", MAX_PAYLOAD_BYTES)
 
