@@ -78,6 +78,23 @@ def test_every_page_keeps_its_policy_fits_and_can_be_used_by_all(browser: Any, s
     assert wrong == {}
 
 
+def test_names_of_a_day_are_whole_and_each_deed_that_leads_on_looks_so(browser: Any, sick: Sick) -> None:
+    cut = "[...document.querySelectorAll('.day .name')].filter(each => each.scrollWidth > each.clientWidth).map(each => each.title).filter(each => each.length < 40)"
+    make_schedule(sick.conn, name="webhook_delivery_prune_hourly", cron_expr="@hourly")
+    batch = "INSERT INTO _ayb_job_audit (actor, action, target) VALUES ('ada', 'batch.create', %s)"
+    sick.conn.execute(batch, (sick.batch,))
+    colours = (
+        "[...new Set([...document.querySelectorAll('td.w a *')].map(each => getComputedStyle(each).color))].length"
+    )
+    for width in (800, 1440):
+        with watched(browser, sick, color_scheme="light", viewport={"width": width, "height": 900}) as page:
+            page.goto(sick.at("/schedules"))
+            assert page.locator(".day .name").count() > 1
+            assert page.evaluate(cut) == [], width
+            page.goto(sick.at("/audit"))
+            assert page.evaluate(colours) == 1
+
+
 def test_places_of_a_limit_change_in_place(browser: Any, sick: Sick) -> None:
     with watched(browser, sick) as page:
         page.goto(sick.at("/queues?limit=mail-per-tenant"))

@@ -93,7 +93,7 @@ def test_every_action_works_without_javascript(browser: Any, sick: Sick) -> None
 def test_a_token_to_read_sees_every_page_and_no_button(browser: Any, sick: Sick) -> None:
     enqueue(sick.conn, NewJob(type="send_mail"))
     with watched(browser, sick, READ) as page:
-        assert "anna may read" in page.inner_text(".top .who")
+        assert "token anna, scope read" in page.inner_text(".top .who")
         for path in PAGES:
             answer = page.goto(sick.at(path))
             words = page.eval_on_selector_all(
