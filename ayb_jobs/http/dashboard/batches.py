@@ -8,6 +8,7 @@ from ayb_jobs.errors import InvalidInput, NotFound
 from ayb_jobs.http.acting import acting_in_steps
 from ayb_jobs.http.dashboard import charts
 from ayb_jobs.http.dashboard.shell import Fields, Visitor, query
+from ayb_jobs.http.dashboard.texts import Html
 from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.model.batches import Batch, BatchState
 from ayb_jobs.model.checked import checked_id
@@ -63,14 +64,21 @@ def batches(visit: Visitor) -> Response:
 
 def _shown(batch: Batch) -> dict[str, Any]:
     ended = f"{_counted(batch, 'ended')} of {_counted(batch, 'total')}"
-    fill = "f-bad" if batch.failed else "f-warn" if batch.canceled else "f-run"
     return {
         "batch": batch,
         "word": STATES[batch.state],
         "ended": ended,
         "failed": _counted(batch, "failed"),
-        "gauge": "" if batch.percent is None else charts.gauge(batch.percent, f"{ended} jobs have ended", fill),
+        "gauge": "" if batch.percent is None else _gauge(batch, f"{ended} jobs have ended"),
     }
+
+
+def _gauge(batch: Batch, title: str) -> Html:
+    """Return a bar of what ended: failed, canceled, completed, each as long as its part of the batch."""
+    if not batch.total:
+        return charts.gauge(batch.percent or 0, title)
+    ends = ((batch.failed, "f-bad"), (batch.canceled, "f-warn"), (batch.completed, "f-run"))
+    return charts.portions([(count / batch.total * charts.PERCENT, fill) for count, fill in ends], title)
 
 
 def _counted(batch: Batch, name: str) -> str:

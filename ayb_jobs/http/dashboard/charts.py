@@ -1,6 +1,7 @@
 """Charts as SVG, made here: classes of the stylesheet, no text inside, a title that says what is to be seen."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,10 +12,13 @@ HEIGHT = 32
 # What a square of the grid of fires looks like.
 SQUARE = 17
 MOST_SLOTS = 60
+PERCENT = 100.0
 
 
 # Points of a line that are farther apart, as a part of its width, are not joined: nothing was measured between them.
 GAP = 2.5 / 60
+# Where a long word may be broken: behind such a sign.
+BREAKS = re.compile(r"(?<=[^\s][/?&=.:_-])(?=\w)")
 
 
 def line(points: Sequence[tuple[float, float]], title: str, tone: str = "") -> Html:
@@ -85,10 +89,21 @@ def _path(class_: str, way: str) -> Html:
 def gauge(percent: float, title: str, fill: str = "f-run") -> Html:
     """Return a bar that is filled to so many percent."""
     full = min(100.0, max(0.0, percent))
+    return portions([(full, fill)], title)
+
+
+def portions(parts: Sequence[tuple[float, str]], title: str) -> Html:
+    """Return a bar of parts, each so many percent of it and with its fill; none that is there is too small to see."""
+    shapes, x = [], 0.0
+    for percent, fill in parts:
+        if percent > 0 and x < PERCENT:
+            width = min(max(1.0, percent), PERCENT - x)
+            shapes.append(_rect(fill, x, 0, width, 8))
+            x += width
     return Html(
         '<svg class="ch bar" viewBox="0 0 100 8" preserveAspectRatio="none" role="img"><title>{}</title>'
         '<rect width="100" height="8"/>{}</svg>'
-    ).format(title, _rect(fill, 0, 0, full, 8))
+    ).format(title, _all(shapes))
 
 
 class Share(NamedTuple):
@@ -224,8 +239,15 @@ def plot(values: Sequence[float], top: float, title: str) -> Html:
 
 
 def marked(text: str, sign: str = "<n>") -> Html:
-    """Return an error's text with a mark for each number or id that is left out of it."""
-    return Html("<mark>n</mark>").join(Html.escape(part) for part in text.split(sign))
+    """Return an error's text with a mark for each number or id that is left out of it.
+
+    A long word, such as a URL, may be broken within its line, so that no whole word is cut away.
+    """
+    return Html("<mark>n</mark>").join(_breakable(part) for part in text.split(sign))
+
+
+def _breakable(text: str) -> Html:
+    return Html("<wbr>").join(BREAKS.split(text))
 
 
 def in_code(sentence: str) -> Html:

@@ -47,7 +47,7 @@ def daemons(visit: Visitor) -> Response:
         daemons = list_daemons(conn, alive_s=DAY_S)
         running = [_running(each, visit) for each in list_running(conn, limit=MOST_RUNNING)]
     alive = [seen for seen in daemons if seen.silent_s <= ALIVE_S]
-    known = {seen.daemon.id for seen in alive}
+    listed = {seen.daemon.id for seen in daemons}
     slots = sum(seen.daemon.slots for seen in alive)
     gone = len(daemons) - len(alive)
     busy = counted(sum(len(seen.running) for seen in alive), most=None, cut=any(seen.cut for seen in alive))
@@ -57,7 +57,7 @@ def daemons(visit: Visitor) -> Response:
         title="Daemons",
         summary=f"{len(alive)} alive{f', {gone} gone' if gone else ''}; {busy} of {count_words(slots, 'slot')} busy.",
         daemons=[_daemon(seen, running) for seen in sorted(daemons, key=lambda seen: -seen.silent_s // ALIVE_S)],
-        orphans=[each for each in running if each.worker_id not in known],
+        orphans=[each for each in running if each.worker_id not in listed],
         is_cut=len(running) >= MOST_RUNNING,
     )
 

@@ -17,6 +17,7 @@ from ayb_jobs.http.dashboard.shell import Visitor, query
 from ayb_jobs.http.dashboard.standing import Standing
 from ayb_jobs.http.dashboard.texts import Html
 from ayb_jobs.model.daemons import ENDINGS
+from ayb_jobs.model.surroundings import Runner
 from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.storage.schedules.overdue import Overdue
 
@@ -217,7 +218,7 @@ def _figures(clock: Clock, seen: Standing) -> list[Figure]:
         Figure(
             name="Running",
             value=counted(counts.running),
-            note=f"of {count_words(slots, 'slot')}" if slots else "no live daemon has a slot",
+            note=_slots(slots, seen.runners) if slots else "no live daemon has a slot",
             href="/daemons",
             chart=charts.line(
                 words.points_of(levels, "running", seen.at), words.said(levels, "running", "Running jobs")
@@ -242,6 +243,19 @@ def _figures(clock: Clock, seen: Standing) -> list[Figure]:
             tone="bad" if late else "",
         ),
     ]
+
+
+def _slots(slots: int, runners: Sequence[Runner]) -> str:
+    """Return how many slots there are, and how many are busy of the kind of handlers that has the fewest free."""
+    kinds = (
+        ("plain", sum(each.busy for each in runners), sum(each.slots for each in runners)),
+        ("isolated", sum(each.isolated_busy for each in runners), sum(each.isolated_slots for each in runners)),
+        ("async", sum(each.async_busy for each in runners), sum(each.async_slots for each in runners)),
+    )
+    kind, busy, own = max(kinds, key=lambda each: each[1] / each[2] if each[2] else 0.0)
+    if not busy or not 0 < own < slots:
+        return f"of {count_words(slots, 'slot')}"
+    return f"{min(busy, own):,} of {count_words(own, 'slot')} for {kind} handlers; {slots:,} slots in all"
 
 
 def _where(found: Mapping[str, Finding], oldest_s: float) -> str:

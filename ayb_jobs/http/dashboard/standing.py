@@ -10,7 +10,9 @@ from ayb_jobs.http.dashboard.words import SPANS
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.filters import Filter
 from ayb_jobs.model.schedules.schedule import Schedule
+from ayb_jobs.model.surroundings import Runner
 from ayb_jobs.storage.clock import now
+from ayb_jobs.storage.fleet.waiting import live_runners
 from ayb_jobs.storage.queue.browsing import Counts, count_shown
 from ayb_jobs.storage.queue.failures import GroupedFailures, group_failures
 from ayb_jobs.storage.queue.minutes import Level, list_levels
@@ -23,7 +25,7 @@ HOUR = SPANS["hour"][1]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How things stand: the verdict, the figures with their last hour, what failed in it, what is overdue.
+    """How things stand: the verdict, the figures with their last hour, who runs jobs, what failed, what is overdue.
 
     `coming` are the schedules that fire next, read only if nothing has run yet.
     """
@@ -31,6 +33,7 @@ class Standing:
     at: datetime
     verdict: Verdict
     counts: Counts
+    runners: Sequence[Runner]
     levels: Sequence[Level]
     failures: GroupedFailures
     overdue: Sequence[Overdue]
@@ -47,6 +50,7 @@ def look(services: Services, pulse: Shared[Verdict]) -> Standing:
             at=now(conn),
             verdict=verdict,
             counts=count_shown(conn, most=COUNTED),
+            runners=live_runners(conn),
             levels=list_levels(conn, span=HOUR) if HOUR else [],
             failures=group_failures(conn, Filter(), span=HOUR),
             overdue=list_overdue(conn) if is_late else [],

@@ -20,7 +20,7 @@ from ayb_jobs.client.sync_drivers import Psycopg, run
 from ayb_jobs.config import Api, Retention
 from ayb_jobs.errors import DatabaseError
 from ayb_jobs.http.dashboard import shared
-from ayb_jobs.http.dashboard.charts import line, round_top
+from ayb_jobs.http.dashboard.charts import line, marked, portions, round_top
 from ayb_jobs.http.dashboard.shell import templates
 from ayb_jobs.model.batches import NewBatch
 from ayb_jobs.model.daemons import DaemonRecord
@@ -665,6 +665,50 @@ def test_nonsense_in_an_address_is_a_page_that_says_so(guest: Guest, path: str) 
     page = guest.get(path)
     assert page.status in {400, 404}
     assert page.headline or "aria-invalid" in page.html
+
+
+def test_a_long_word_of_an_error_may_be_broken_and_is_otherwise_as_it_was() -> None:
+    shown = marked("<n> Bad Gateway from https://api.example.com/v1/a=1&b <end")
+    assert "https://<wbr>api.<wbr>example.<wbr>com/<wbr>v1/<wbr>a=<wbr>1&amp;<wbr>b &lt;end" in shown
+    assert shown.replace("<wbr>", "").startswith("<mark>n</mark> Bad Gateway from https://api.example.com/v1/a=1")
+
+
+def test_a_bar_of_parts_shows_each_and_fills_no_more_than_it_has() -> None:
+    drawn = re.findall(
+        r'class="(\S+)" x="([\d.]+)" y="0" width="([\d.]+)"',
+        portions([(0.1, "f-bad"), (0, "f-warn"), (99.9, "f-run")], ""),
+    )
+    assert drawn == [("f-bad", "0", "1"), ("f-run", "1", "99")]
+
+
+def test_a_bar_of_a_batch_is_red_for_the_failed_part_alone(guest: Guest, conn: Connection) -> None:
+    batch = run(open_batch(NewBatch(description="mails")), Psycopg(conn).fetch)
+    for state in ("failed", "completed", "completed", "queued"):
+        make_job(conn, state, type="mail", batch_id=batch)
+    for path in ("/batches", f"/batches/{batch}"):
+        drawn = re.findall(r'class="(f-\S+)" x="([\d.]+)" y="0" width="([\d.]+)"', guest.get(path).html)
+        assert drawn == [("f-bad", "0", "25"), ("f-run", "25", "50")], path
+
+
+def test_slots_of_a_kind_that_is_full_are_not_hidden_behind_those_of_another(guest: Guest, conn: Connection) -> None:
+    daemon = DaemonRecord(
+        id="a", host="h", pid=1, version="1", concurrency=2, queues=["default"], types=["send_mail"], async_slots=1000
+    )
+    beat(conn, daemon)
+    make_job(conn, "completed")
+    assert "of 1,002 slots" in guest.get("/").text
+    for _ in range(2):
+        make_job(conn, "running", type="send_mail", worker_id="a")
+    assert "2 of 2 slots for plain handlers; 1,002 slots in all" in guest.get("/").text
+
+
+def test_a_job_of_a_daemon_that_is_gone_is_listed_once(guest: Guest, conn: Connection) -> None:
+    a_daemon(conn)
+    conn.execute("UPDATE _ayb_job_workers SET heartbeat_at = now() - interval '1 hour'")
+    here, lost = (make_job(conn, "running", type="send_mail", worker_id=name) for name in ("a", "never-heard-of"))
+    page = guest.get("/daemons")
+    assert [page.hrefs.count(f"/jobs/{each}") for each in (here, lost)] == [1, 1]
+    assert f"send_mail …{lost[-12:]} never-heard-of" in page.text.partition("Running, and their daemon is not known")[2]
 
 
 @pytest.mark.parametrize(
