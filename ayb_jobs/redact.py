@@ -16,9 +16,10 @@ SECRET_KEY = re.compile(rf"(?i){HIDDEN_NAMES}")
 # grows with the square of the text's length.
 URL_USER = re.compile(r"(?i)(?<=[a-z0-9+.-])://[^\s:/?#@]*:")
 WORD = re.compile(r"\S+")
+# In a list of variables, PWD is the folder that a program runs in.
 # password=…, sslpassword = '…', token: …, "secret": "…": words of a connection string, a query, a header, JSON or repr.
 NAMED = re.compile(
-    rf"""(?ix) (?<![\w-]) ({HIDDEN_NAMES}) (["']?\s*[=:]\s*) (?: (?:bearer|basic|token)\s+ )?
+    rf"""(?ix) (?<![\w-]) (?! (?m:^)(?-i:PWD)=/ ) ({HIDDEN_NAMES}) (["']?\s*[=:]\s*) (?: (?:bearer|basic|token)\s+ )?
     (?: '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | [^\s&,;'"}})\]]+ )"""
 )
 KEYWORD_PASSWORD = re.compile(r"(?i)password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)")

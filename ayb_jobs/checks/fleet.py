@@ -36,12 +36,17 @@ def lifeless(fleet: Sequence[HeardDaemon]) -> Finding | None:
     )
 
 
+def is_gone(daemon: HeardDaemon) -> bool:
+    """Tell whether a daemon has most likely ended: nobody holds its lifeline, and it has missed a sign of life."""
+    return daemon.is_lifeless and daemon.silent_s >= SIGN_S
+
+
 def no_daemon(fleet: Sequence[HeardDaemon], *, host: str | None = None) -> Finding | None:
     """Find that no daemon is alive, on a host if one is named, or that each that is alive drains.
 
     One whose lifeline nobody holds is not alive if it has missed a sign of life, too.
     """
-    alive = [daemon for daemon in fleet if not daemon.is_lifeless or daemon.silent_s < SIGN_S]
+    alive = [daemon for daemon in fleet if not is_gone(daemon)]
     hosts = [daemon.host for daemon in alive]
     where = "" if host is None else " on this host"
     if host in hosts or (host is None and hosts):

@@ -1,10 +1,11 @@
 """How things stand, on one screen: the sentence, what flows and how fast, who works, what fails, what fires next."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from ayb_jobs.checks.fleet import is_gone
 from ayb_jobs.checks.verdict import COUNTED, Verdict, look_round
 from ayb_jobs.config import Retention
 from ayb_jobs.model.daemons import SeenDaemon
@@ -13,6 +14,7 @@ from ayb_jobs.model.pauses import Pause, PauseKind
 from ayb_jobs.storage.clock import now
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import list_daemons
+from ayb_jobs.storage.fleet.lifelines import HeardDaemon
 from ayb_jobs.storage.fleet.pauses import list_pauses
 from ayb_jobs.storage.queue.browsing import Counts, count_shown
 from ayb_jobs.storage.queue.failures import GroupedFailures, group_failures
@@ -66,7 +68,8 @@ class QueueViews(NamedTuple):
 class Details:
     """What stands below the sentence. `minutes` are the last full ones, the earliest first, also empty ones.
 
-    Of what runs, is overdue or is coming, up to `MOST` are there.
+    Of what runs, is overdue or is coming, up to `MOST` are there. `gone` are the ids of those of the daemons that have
+    most likely ended without a word.
     """
 
     counts: Counts
@@ -77,6 +80,7 @@ class Details:
     failures: GroupedFailures
     overdue: Sequence[Overdue]
     coming: Sequence[Coming]
+    gone: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +96,17 @@ def glance(conn: Connection, retention: Retention) -> Glance:
     """Read all of it, as of one moment."""
     with conn.transaction():
         look = look_round(conn, retention)
-        return Glance(at=now(conn), verdict=look.verdict, details=None if look.unfit else _details(conn))
+        return Glance(at=now(conn), verdict=look.verdict, details=None if look.unfit else _details(conn, look.fleet))
 
 
-def _details(conn: Connection) -> Details:
+def _details(conn: Connection, fleet: Sequence[HeardDaemon]) -> Details:
+    gone = {daemon.id for daemon in fleet if is_gone(daemon)}
     daemons = list_daemons(conn)
     return Details(
+        gone=gone,
         counts=count_shown(conn, most=COUNTED),
         minutes=_full_minutes(conn, now(conn)),
-        queues=view_queues(conn, daemons),
+        queues=view_queues(conn, [each for each in daemons if each.daemon.id not in gone]),
         daemons=daemons,
         running=list_running(conn, limit=MOST),
         failures=group_failures(conn, Filter(), span=HOUR),

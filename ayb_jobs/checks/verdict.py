@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ayb_jobs.checks.database import unfit_database
 from ayb_jobs.checks.finding import Finding, Severity
-from ayb_jobs.checks.fleet import gone, lifeless, no_daemon, stuck, stuck_handlers, unclaimable
+from ayb_jobs.checks.fleet import gone, is_gone, lifeless, no_daemon, stuck, stuck_handlers, unclaimable
 from ayb_jobs.checks.queue import abandoned, failing, held, late, paused, retrying
 from ayb_jobs.checks.refused import refused
 from ayb_jobs.checks.retention import deferred
@@ -128,11 +128,12 @@ def look_round(conn: Connection, retention: Retention, own: Sequence[Finding] = 
 
 
 def _measured(conn: Connection, fleet: Sequence[HeardDaemon]) -> Figures:
+    alive = [daemon for daemon in fleet if not is_gone(daemon)]
     return Figures(
         level=measure_level(conn, most=COUNTED),
         pace=measure_pace(conn, most=COUNTED),
-        daemons=len(fleet),
-        slots=sum(daemon.slots for daemon in fleet),
+        daemons=len(alive),
+        slots=sum(daemon.slots for daemon in alive),
     )
 
 

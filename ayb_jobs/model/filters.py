@@ -5,6 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+from ayb_jobs.errors import InvalidInput
 from ayb_jobs.frozen import frozen
 from ayb_jobs.model.checked import MAX_IDEMPOTENCY_KEY, MAX_NAME, checked_id, checked_text
 from ayb_jobs.model.instants import instant_text
@@ -35,6 +36,8 @@ class Filter:
     def __post_init__(self) -> None:
         for name, most in _LONGEST.items():
             checked_text(getattr(self, name) or "", "idempotency_key" if name == "key" else name, most)
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise InvalidInput("until is not after since, so that no job can match", field="until")
         if self.batch_id is not None:
             checked_id(self.batch_id, "batch_id")
 

@@ -6,6 +6,9 @@ from contextlib import closing
 import pytest
 
 from ayb_jobs.checks.fleet import lifeless, no_daemon
+from ayb_jobs.checks.glance import glance
+from ayb_jobs.cli.commands.top.tables import daemon_word
+from ayb_jobs.config import Retention
 from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
@@ -50,6 +53,26 @@ def test_a_daemon_without_lifeline_that_misses_a_sign_of_life_is_not_alive(conn:
     held.close()
     be_silent(conn, 30)
     eventually(lambda: no_daemon(look_at_fleet(conn)) is not None)  # the server ends the session in its own time
+
+
+def test_top_shows_it_as_gone_with_no_slot_and_its_queue_as_served_by_nobody(conn: Connection, held: Lifeline) -> None:
+    make_job(conn, type="test")
+    before = glance(conn, Retention())
+    held.close()
+    be_silent(conn, 30)
+    eventually(lambda: no_daemon(look_at_fleet(conn)) is not None)
+    seen = glance(conn, Retention())
+    for details, word, queue, slots in (
+        (before.details, "alive", "flows", 1),
+        (seen.details, "gone", "nobody serves it", 0),
+    ):
+        assert details is not None
+        assert [daemon_word(each, details) for each in details.daemons] == [word]
+        assert [(view.word, view.slots > 0) for view in details.queues.first] == [(queue, bool(slots))]
+    assert before.verdict.figures is not None
+    assert before.verdict.figures.slots > 0
+    assert seen.verdict.figures is not None
+    assert (seen.verdict.figures.slots, seen.verdict.figures.daemons) == (0, 0)
 
 
 def test_a_daemon_that_announced_no_lifeline_is_alive_for_a_minute_of_silence(conn: Connection, held: Lifeline) -> None:

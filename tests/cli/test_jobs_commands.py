@@ -328,6 +328,8 @@ def test_lists_are_filtered_by_time_and_error(cli: Cli, conn: Connection) -> Non
         listed = json.loads(cli.ok("jobs", "list", *flags, "--json"))["items"]
         assert [job["id"] for job in listed] == found, flags
     assert "No such jobs" in cli("jobs", "list", "--error", "nothing").err
+    turned = cli("jobs", "list", "--since", "2h", "--until", "5h")
+    assert (turned.code, "until is not after since" in turned.err) == (2, True), turned
 
 
 def test_many_jobs_are_counted_before_they_are_changed(cli: Cli, conn: Connection) -> None:

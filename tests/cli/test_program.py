@@ -182,7 +182,7 @@ def test_no_secret_is_ever_shown(nowhere: Cli, url: str, more: list[str]) -> Non
     [
         ("http://127.0.0.1:1", ExitCode.UNAVAILABLE, "refused"),
         ("http://no-such-host.invalid", ExitCode.UNAVAILABLE, "cannot be reached"),
-        ("127.0.0.1:8091", ExitCode.USAGE, "http://127.0.0.1:8091"),
+        ("127.0.0.1:8091", ExitCode.USAGE, "has no http:// in front; write one like http://127.0.0.1:8091"),
         ("ftp://127.0.0.1", ExitCode.USAGE, "http://127.0.0.1:8091"),
         (f"http://u:{SECRET}@127.0.0.1:1", ExitCode.USAGE, "http://127.0.0.1:8091"),
         ("http://127.0.0.1:99999", ExitCode.USAGE, "http://127.0.0.1:8091"),

@@ -146,7 +146,7 @@ def test_a_daemon_runs_at_least_so_many(doors: Doors) -> None:
     assert "1,001+ of 4,000 slots busy" in doors.guest.get("/daemons").text
     details = glance(doors.conn, Retention()).details
     assert details
-    assert {each.daemon.id: daemon_row(each)[2] for each in details.daemons} == {
+    assert {each.daemon.id: daemon_row(each, "alive")[2] for each in details.daemons} == {
         "full": "1,000+ of 2,000",
         "idle": "1 of 2,000",
     }

@@ -279,8 +279,12 @@ def checked_url(url: str) -> SplitResult:
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
+    if "://" not in url:
+        raise InvalidInput(
+            "the URL of the API has no http:// in front; write one like http://127.0.0.1:8091", field="url"
+        )
     if not usable or parts.query or parts.fragment or parts.username or not url.isascii() or not url.isprintable():
-        raise InvalidInput("the URL of the API is none such as http://127.0.0.1:8091", field="url")
+        raise InvalidInput("the URL of the API cannot be used; write one like http://127.0.0.1:8091", field="url")
     return parts
 
 

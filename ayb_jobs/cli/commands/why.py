@@ -8,8 +8,10 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
+from ayb_jobs.cli.warnings import warn
 from ayb_jobs.errors import InvalidInput
 from ayb_jobs.model.checked import checked_id
+from ayb_jobs.model.names import unserved_queue
 from ayb_jobs.model.words import as_ended, as_sentence, count_words
 
 
@@ -31,6 +33,9 @@ def why(options: Options, job_id: str, queue: str | None) -> None:
         check_job(job_id)
     with open_jobs(options) as backend:
         text = backend.why(job_id or None, queue)
+        served = backend.served_queues() if queue and not decoded(text)["items"] else None
+    if queue and served is not None and (warning := unserved_queue(queue, served)):
+        warn(warning)
     if options.json:
         output.print_page(options, text)
         return
@@ -40,8 +45,13 @@ def why(options: Options, job_id: str, queue: str | None) -> None:
         output.say_if_more(text, "groups of waiting jobs")
         return
     lines = [line for wait in waits for line in lines_of(wait, alone=bool(job_id))]
-    click.echo("\n".join(map(output.one_line, lines)) or "No job waits.")
+    click.echo("\n".join(map(output.one_line, lines)) or no_job(queue))
     output.say_if_more(text, "groups of waiting jobs")
+
+
+def no_job(queue: str | None) -> str:
+    """Return that nothing waits, in a queue if one is named."""
+    return output.one_line(f"No job waits in queue {queue}." if queue else "No job waits.")
 
 
 def check_job(job_id: str) -> None:

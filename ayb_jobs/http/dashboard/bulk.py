@@ -153,7 +153,7 @@ def _made_before(at: datetime, wanted: Filter) -> Filter:
 
 def _action(text: str) -> BulkAction:
     if text not in list(BulkAction):
-        raise InvalidInput(f"action is none of {', '.join(BulkAction)}", field="action")
+        raise InvalidInput(f"there is no such action; there are {', '.join(BulkAction)}", field="action")
     return BulkAction(text)
 
 

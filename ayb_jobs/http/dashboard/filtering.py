@@ -50,4 +50,9 @@ def read_filter(typed: Mapping[str, str], clock: Clock) -> Asked:
         except InvalidInput as error:
             values.pop(name, None)
             wrong[name] = as_sentence(str(error))
+    try:
+        return Asked(typed=kept, wanted=Filter(**values), wrong=wrong)
+    except InvalidInput as error:  # two that do not go together
+        values.pop(error.field or "")
+        wrong[error.field or ""] = as_sentence(str(error))
     return Asked(typed=kept, wanted=Filter(**values), wrong=wrong)

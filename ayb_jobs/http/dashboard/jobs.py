@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
 
 from ayb_jobs.checks.verdict import COUNTED
 from ayb_jobs.http.dashboard.bulk import offered
 from ayb_jobs.http.dashboard.filtering import read_filter
-from ayb_jobs.http.dashboard.shell import Visitor, query
+from ayb_jobs.http.dashboard.shell import HEADERS, Visitor, query
 from ayb_jobs.http.requests import cursor_of, place_after
 from ayb_jobs.model.job import JobState
 from ayb_jobs.model.pauses import PauseKind, pauses_of
@@ -40,6 +41,9 @@ def add_to(routes: APIRouter) -> None:
 
 def jobs(visit: Visitor) -> Response:
     """Show a list of jobs."""
+    if visit.asked("state") == JobState.QUEUED:  # the word of the command line and of the API
+        kept = {name: value for name, value in visit.request.query_params.items() if name != "state"}
+        return RedirectResponse(f"/jobs?{query(state=Shown.WAITING.value, **kept)}", 303, HEADERS)
     shown = Shown(visit.chosen("state", list(Shown), Shown.ALL))
     cursor = visit.asked("cursor")
     with visit.reading() as conn:

@@ -227,7 +227,7 @@ def _figures(clock: Clock, seen: Standing) -> list[Figure]:
         Figure(
             name="Failed in the hour",
             value=failed,
-            note=f"the last at {clock.short(failures.last_at)}" if failures.last_at else "none that is still failed",
+            note=f"the last at {clock.short(failures.last_at)}" if failures.last_at else "none to retry",
             href="/failures?seen=hour",
             chart=charts.bars(failures.buckets, f"Failed jobs in the last hour: {failed}"),
             tone="bad" if "jobs.failing" in found else "",

@@ -137,5 +137,5 @@ def resume(visit: Visitor, fields: Fields) -> Response:
 
 def _kind(text: str) -> PauseKind:
     if text not in list(PauseKind):
-        raise InvalidInput(f"kind is none of {', '.join(PauseKind)}", field="kind")
+        raise InvalidInput(f"there is no such kind; there are {', '.join(PauseKind)}", field="kind")
     return PauseKind(text)

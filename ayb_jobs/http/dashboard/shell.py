@@ -32,7 +32,7 @@ from ayb_jobs.http.edge.auth import Scope
 from ayb_jobs.http.edge.problems import NOT_ENABLED, Refused
 from ayb_jobs.http.services import Services
 from ayb_jobs.model.instants import instant_text
-from ayb_jobs.model.words import count_words, counted, span_words
+from ayb_jobs.model.words import count_words, counted, quoted, span_words
 from ayb_jobs.operations.acting import Actor
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.requests import reading
@@ -121,7 +121,7 @@ class Visit:
         """Return which of the choices the address names; raises `InvalidInput` if it names another."""
         asked = self.asked(name)
         if asked and asked not in choices:
-            raise InvalidInput(f"{name} is none of {', '.join(choices)}", field=name)
+            raise InvalidInput(f"there is no {name} {quoted(asked)}; there are {', '.join(choices)}", field=name)
         return asked or default
 
     def number(self, name: str) -> int | None:

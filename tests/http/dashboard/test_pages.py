@@ -39,7 +39,7 @@ from tests.runtime.test_hostile_rows import A_SCHEDULE, SCHEDULE, write_hostile_
 
 PATHS = (
     "/", "/jobs", "/jobs?state=waiting", "/jobs?state=later", "/jobs?state=running", "/jobs?state=failed",
-    "/jobs?state=completed&type=a&queue=b&key=c&since=13:00&until=2026-11-26&error=d", "/jobs/bulk?action=retry",
+    "/jobs?state=completed&type=a&queue=b&key=c&since=2026-11-25&until=2026-11-26&error=d", "/jobs/bulk?action=retry",
     "/failures", "/failures?seen=ever", "/schedules", "/schedules/new", "/schedules/preview?cron=@hourly", "/executions",
     "/executions?over=week&outcome=failed&type=a", "/batches", "/batches?state=open", "/queues", "/queues?limit=x", "/queues/pause",
     "/queues/limit", "/daemons", "/audit", "/audit?target=x", "/enqueue", "/zone",
@@ -258,11 +258,28 @@ def test_a_press_that_would_change_nothing_says_so_and_has_no_button(
     assert "/jobs/bulk" not in [form.action for form in asked.forms]
 
 
+def test_the_state_queued_leads_to_jobs_that_wait_and_an_unknown_one_is_named(guest: Guest, conn: Connection) -> None:
+    make_job(conn, type="waits_now")
+    page = guest.get("/jobs?state=queued&type=waits_now")
+    assert (page.status, "waits_now" in page.text) == (200, True)
+    unknown = guest.get("/jobs?state=stuck")
+    assert unknown.status == 400
+    assert re.search(r"There is no state `?stuck`?; there are all, waiting, later, running,", unknown.text), (
+        unknown.text
+    )
+
+
+def test_an_hour_without_a_failure_is_told_as_such(guest: Guest, conn: Connection) -> None:
+    make_job(conn, "completed")
+    assert "No job failed in the last hour" in guest.get("/").text
+
+
 def test_a_filter_that_is_wrong_is_told_at_its_field_and_does_nothing(guest: Guest, conn: Connection) -> None:
     make_job(conn, "failed")
     page = guest.get("/jobs?state=failed&since=yesterday")
     assert page.status == 400
     assert "Since is 'yesterday'; write it as 13:00" in page.text
+    assert "Until is not after since" in guest.get("/jobs?since=2026-11-26&until=2026-11-25").text
     assert guest.get("/jobs/bulk?action=retry&since=yesterday").status == 400
     key = page.forms[-1].fields.get("form_key", "")
     refused = guest.send("/jobs/bulk", {"form_key": key or form_key(guest), "action": "retry", "since": "yesterday"})

@@ -104,7 +104,7 @@ def queue_row(view: QueueView) -> list[str]:
 
 
 def daemons(details: Details, room: int) -> list[Line]:
-    """Return the daemons that are alive, with their slots."""
+    """Return the daemons that were heard of within a minute, with their slots."""
     columns = [
         Column(title="DAEMON", key=True, flexible=True),
         Column(title="STATE", key=True),
@@ -113,17 +113,25 @@ def daemons(details: Details, room: int) -> list[Line]:
         Column(title="UP", right=True),
         Column(title="SERVES", flexible=True),
     ]
-    rows = [daemon_row(each) for each in details.daemons]
-    styles = ["bad" if each.stuck_loops else "warn" if each.drain_requested_at else "" for each in details.daemons]
+    words = [daemon_word(each, details) for each in details.daemons]
+    rows = [daemon_row(each, word) for each, word in zip(details.daemons, words, strict=True)]
+    styles = [{"gone": "bad", "stuck": "bad", "drains": "warn", "alive": ""}[word] for word in words]
     return table(columns, rows, styles, room, more="see the dashboard's page of daemons")
 
 
-def daemon_row(seen: SeenDaemon) -> list[str]:
-    """Return a daemon's row."""
+def daemon_word(seen: SeenDaemon, details: Details) -> str:
+    """Return how a daemon stands, in a word."""
+    if seen.daemon.id in details.gone:
+        return "gone"
+    return "stuck" if seen.stuck_loops else "drains" if seen.drain_requested_at else "alive"
+
+
+def daemon_row(seen: SeenDaemon, word: str) -> list[str]:
+    """Return a daemon's row, with how it stands."""
     daemon = seen.daemon
     return [
         f"{daemon.host} {daemon.pid}",
-        "stuck" if seen.stuck_loops else "drains" if seen.drain_requested_at else "alive",
+        word,
         f"{counted(len(seen.running), most=None, cut=seen.cut)} of {daemon.slots:,}",
         f"{span_words(seen.silent_s)} ago",
         span_words(seen.up_s),
