@@ -86,7 +86,8 @@ def stuck(fleet: Sequence[HeardDaemon], *, host: str | None = None) -> Finding |
         name="daemon.stuck",
         severity=Severity.FAILING if len(found) == len(looked_at) else Severity.WARNING,
         fact=f"{which} of {many} {'makes' if len(loops) == 1 else 'make'} no progress",
-        meaning="The work of it is not done there. The daemon tries again and again, or a turn of it hangs.",
+        meaning="A loop is one part of a daemon's work, which its name tells; that is not done there. "
+        "The daemon tries again and again, or a turn of it hangs.",
         remedy="Look for loop.failed in the log of the daemon; restart it if it hangs.",
         evidence={"daemons": [daemon.id for daemon in found], "loops": loops},
     )

@@ -25,7 +25,7 @@ def overdue(conn: Connection) -> Finding | None:
         severity=Severity.WARNING,
         fact=f"{count_words(len(late), 'schedule', most=MOST)} did not do what is expected of {'it' if len(late) == 1 else 'them'}",
         named=_named(late),
-        meaning="Their work was not done in time.",
+        meaning=f"{'Its' if len(late) == 1 else 'Their'} work was not done in time.",
         remedy="ayb-jobs schedules overdue",
         evidence={"count": len(late), "byName": {each.name: each.reason for each in late[:100]}},
     )

@@ -63,10 +63,14 @@ def dead_rows(conn: Connection) -> Iterator[Finding]:
     """Find tables of ours that autovacuum does not keep up with."""
     for table in server.list_tables(conn):
         if table.dead >= MANY_DEAD and table.dead > table.live:
-            vacuumed = f"{span_words(table.vacuumed_s)} ago" if table.vacuumed_s is not None else "never"
+            vacuumed = (
+                f"was vacuumed {span_words(table.vacuumed_s)} ago"
+                if table.vacuumed_s is not None
+                else "was never vacuumed"
+            )
             yield warning(
                 "table.bloated",
-                f"{table.name} has {table.dead:,} dead versions of rows beside {table.live:,} live ones; it was vacuumed {vacuumed}",
+                f"{table.name} has {table.dead:,} dead versions of rows beside {table.live:,} live ones; it {vacuumed}",
                 "Statements walk over dead versions, and become slower.",
                 "ayb-jobs doctor --fix, which vacuums it; if it comes again, give autovacuum more room",
                 table._asdict(),

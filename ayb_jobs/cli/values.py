@@ -78,6 +78,18 @@ class WholeNumber(click.IntRange):
             self.fail(f"'{value}' is not a whole number {wanted}", param, ctx)
 
 
+class Number(click.FloatRange):
+    """A number within bounds, in whose error the bounds stand in words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number that the text stands for."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            wanted = f"of at least {self.min:g}" if self.max is None else f"from {self.min:g} to {self.max:g}"
+            self.fail(f"'{value}' is not a number {wanted}", param, ctx)
+
+
 class Truth(click.types.BoolParamType):
     """A truth value."""
 

@@ -48,6 +48,13 @@ def test_the_database_is_unfit_in_the_same_words(
     assert said.out.startswith(words)
 
 
+def test_one_schedule_is_spoken_of_as_one(conn: Connection) -> None:
+    make_schedule(conn, cron_expr="often")
+    late = overdue(conn)
+    assert late is not None
+    assert late.meaning == "Its work was not done in time."
+
+
 def test_the_counts_are_the_same_everywhere(db: Database, conn: Connection, database_url: str) -> None:
     beat(conn, DaemonRecord(id="a", host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["mail"]))
     for _ in range(2):

@@ -60,6 +60,22 @@ def test_ctrl_c_while_the_program_is_imported_ends_it_without_a_traceback() -> N
     assert [line for line in rest if not line.startswith("import time:")] == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("top", "--every", "0"), "'0' is not a number from 0.5 to 3600"),
+        (("torture", "--seconds", "x"), "'x' is not a number of at least 3"),
+        (("torture", "--daemons", "65"), "'65' is not a whole number from 1 to 64"),
+        (("bench", "--jobs", "x"), "'x' is not a whole number of at least 10"),
+    ],
+)
+def test_a_number_out_of_bounds_is_told_with_its_bounds_in_words(
+    database_cli: Cli, words: tuple[str, ...], said: str
+) -> None:
+    refused = database_cli(*words)
+    assert (refused.code, said in refused.err) == (2, True), refused
+
+
 def test_a_command_imports_what_it_needs_alone(database_url: str) -> None:
     words = [sys.executable, "-X", "importtime", "-m", "ayb_jobs", "jobs", "list", "--database-url", database_url]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment({}))

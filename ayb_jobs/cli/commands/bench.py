@@ -11,6 +11,7 @@ import click
 from ayb_jobs.cli import output
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
+from ayb_jobs.cli.values import WholeNumber
 from ayb_jobs.lab.bench.scratch import Bench, server
 from ayb_jobs.lab.bench.works import WORKS as MEASURES
 
@@ -24,15 +25,15 @@ THREE_DIGITS = 100
 
 @click.command
 @click.argument("works", nargs=-1, metavar="[WORK]...", type=click.Choice(WORKS))
-@click.option("--jobs", default=20_000, show_default=True, type=click.IntRange(10), help="Jobs in one round.")
+@click.option("--jobs", default=20_000, show_default=True, type=WholeNumber(10), help="Jobs in one round.")
 @click.option(
     "--rows",
     default=300_000,
     show_default=True,
-    type=click.IntRange(10),
+    type=WholeNumber(10),
     help="Rows in the tables of deep, reads, watched, queues, cleanup and retention.",
 )
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="How often each side is measured.")
+@click.option("--rounds", default=3, show_default=True, type=WholeNumber(1), help="How often each side is measured.")
 @json_option
 @common_options
 @pass_options

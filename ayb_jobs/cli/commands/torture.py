@@ -13,6 +13,7 @@ import click
 from ayb_jobs.cli.exits import ExitCode
 from ayb_jobs.cli.options import Options, common_options, json_option, pass_options
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
+from ayb_jobs.cli.values import Number, WholeNumber
 from ayb_jobs.errors import Conflict
 from ayb_jobs.lab.torture import KINDS, network, parse_faults, report
 from ayb_jobs.lab.torture import torture as run_torture
@@ -21,8 +22,8 @@ TOLD_EVERY_S = 10.0
 
 
 @click.command
-@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(min=3), help="How long faults come.")
-@click.option("--seed", type=click.IntRange(min=0), help="Repeat the choices of an earlier run. Default: a new one.")
+@click.option("--seconds", default=60.0, show_default=True, type=Number(3), help="How long faults come.")
+@click.option("--seed", type=WholeNumber(0), help="Repeat the choices of an earlier run. Default: a new one.")
 @click.option(
     "--faults",
     default="all",
@@ -31,14 +32,14 @@ TOLD_EVERY_S = 10.0
     help="Which faults: `kill,pause`, with numbers `kill=200,pause=20`, `all` or `none`; --list-faults tells of each.",
 )
 @click.option("--list-faults", is_flag=True, help="Show the kinds of faults, and end.")
-@click.option("--daemons", default=4, show_default=True, type=click.IntRange(1, 64), help="How many daemons.")
-@click.option("--jobs", default=0, type=click.IntRange(min=0), help="Go on until so many jobs were enqueued.")
+@click.option("--daemons", default=4, show_default=True, type=WholeNumber(1, 64), help="How many daemons.")
+@click.option("--jobs", default=0, type=WholeNumber(0), help="Go on until so many jobs were enqueued.")
 @click.option(
     "--drain",
     "drain_s",
     default=180.0,
     show_default=True,
-    type=click.FloatRange(min=1),
+    type=Number(1),
     metavar="SECONDS",
     help="How long after the last fault every job may take to end.",
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Response
 
@@ -22,6 +23,8 @@ from ayb_jobs.model.words import as_sentence, count_words, counted, span_words
 from ayb_jobs.storage.schedules.overdue import Overdue
 
 # What is late, or held on purpose, is amber; whatever else needs somebody is red.
+# As a finding names the table of the rows that the database refuses.
+SCHEDULES = "_ayb_job_schedules"
 HELD = frozenset({"late", "paused", "full"})
 MOST_OVERDUE = 10
 # Waits that one look measured by two statements are the same if they differ by less.
@@ -157,6 +160,16 @@ def _unclaimable(evidence: Mapping[str, Any]) -> tuple[str, str, str, str]:
 def _refused(evidence: Mapping[str, Any]) -> tuple[str, str, str, str]:
     if ENDINGS in evidence["rows"]:
         return "failed", "failed", "Show what runs", f"/jobs?{query(state='running')}"
+    if evidence["rows"].get(SCHEDULES) == 1:
+        first = next(row for row in evidence["first"] if row.startswith(f"{SCHEDULES} "))
+        return (
+            "failed",
+            "failed",
+            "Show the schedule",
+            f"/schedules/{quote(first.removeprefix(f'{SCHEDULES} '), safe='')}",
+        )
+    if SCHEDULES in evidence["rows"]:
+        return "failed", "failed", "Show the schedules", "/schedules"
     return "failed", "failed", "Show the daemons", "/daemons"
 
 

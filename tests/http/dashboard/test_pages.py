@@ -28,7 +28,7 @@ from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.model.pauses import NewPause, PauseKind
 from ayb_jobs.storage.connections import Database
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.fleet.daemons import beat
+from ayb_jobs.storage.fleet.daemons import Troubles, beat
 from ayb_jobs.storage.fleet.limits import set_limit
 from ayb_jobs.storage.fleet.pauses import pause
 from ayb_jobs.storage.queue.minutes import keep_level
@@ -267,6 +267,14 @@ def test_the_state_queued_leads_to_jobs_that_wait_and_an_unknown_one_is_named(gu
     assert re.search(r"There is no state `?stuck`?; there are all, waiting, later, running,", unknown.text), (
         unknown.text
     )
+
+
+def test_a_schedule_that_the_database_refuses_to_change_is_one_press_away(guest: Guest, conn: Connection) -> None:
+    schedule = make_schedule(conn)
+    me = DaemonRecord(id="a", host="h", pid=1, version="1", concurrency=2, queues=["default"], types=["test"])
+    beat(conn, me, Troubles(aside={"_ayb_job_schedules": {str(schedule): "not on Sundays"}}))
+    html = guest.get("/").html
+    assert re.search(rf'href="/schedules/{schedule}"[^>]*>\s*Show the schedule<', html), html
 
 
 def test_an_hour_without_a_failure_is_told_as_such(guest: Guest, conn: Connection) -> None:

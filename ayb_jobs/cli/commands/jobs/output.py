@@ -6,11 +6,12 @@ from ayb_jobs.cli import output
 from ayb_jobs.cli.backend.backend import open_jobs
 from ayb_jobs.cli.options import Options, backend_options, pass_options
 from ayb_jobs.cli.output import decoded
+from ayb_jobs.cli.values import WholeNumber
 
 
 @click.command("output")
 @click.argument("job_id", metavar="JOB-ID")
-@click.option("--attempt", type=click.IntRange(1, 2**31 - 1), help="Of this attempt; else of the newest.")
+@click.option("--attempt", type=WholeNumber(1, 2**31 - 1), help="Of this attempt; else of the newest.")
 @backend_options
 @pass_options
 def output_(options: Options, job_id: str, attempt: int | None) -> None:

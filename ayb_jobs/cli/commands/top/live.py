@@ -17,6 +17,7 @@ from ayb_jobs.cli.options import Options, common_options, pass_options
 from ayb_jobs.cli.settings import settings
 from ayb_jobs.cli.stopping import end_as_by_ctrl_c
 from ayb_jobs.cli.terminal import Terminal, is_usable
+from ayb_jobs.cli.values import Number
 from ayb_jobs.config import Retention
 from ayb_jobs.errors import InvalidInput
 
@@ -28,9 +29,7 @@ PLAIN_COLUMNS = 80
 
 @click.command
 @click.option("--once", is_flag=True, help="Print all of it once, and end.")
-@click.option(
-    "--every", type=click.FloatRange(LEAST_S, MOST_S), default=EVERY_S, metavar="SECONDS", help="How often it is read."
-)
+@click.option("--every", type=Number(LEAST_S, MOST_S), default=EVERY_S, metavar="SECONDS", help="How often it is read.")
 @common_options
 @pass_options
 def top(options: Options, *, once: bool, every: float) -> None:
