@@ -88,8 +88,8 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, execution_id
 --
 -- Whoever settles looks first, and would take every place that it has freed. So those share the places that could start
 -- more if there were more: none takes more than its part of what the others leave. Who has no job left that it could
--- start shares no more, nor does who leaves a place unused for longer than a sweep takes to come round. If jobs are so
--- short that a part of the places costs more than what runs there (`p_quick`), all places are each one's in turn, for a
+-- start shares no more, nor does who leaves a place unused for longer than a sweep takes to come round, nor who is
+-- silent: while all places are taken by long jobs, a daemon's heartbeat alone tells that it waits. If jobs are so short that a part of the places costs more than what runs there (`p_quick`), all places are each one's in turn, for a
 -- tenth of a second by the clock.
 DO $make$
 DECLARE
@@ -184,8 +184,11 @@ BEGIN
             END IF;
             IF held.max_running > 0 AND p_only IS NULL THEN
                 sharers := ARRAY(
-                    SELECT other.worker FROM unnest(held.sharers, held.sharers_called) AS other (worker, called)
+                    SELECT other.worker FROM unnest(held.sharers, held.sharers_seen, held.sharers_called) AS other (worker, seen, called)
                     WHERE other.worker <> p_worker_id
+                        AND (other.seen BETWEEN at - interval '10 s' AND at OR EXISTS (
+                            SELECT FROM TABLES._ayb_job_workers AS alive
+                            WHERE alive.id = other.worker AND alive.heartbeat_at BETWEEN at - interval '60 s' AND at))
                         AND (other.called IS NULL OR other.called BETWEEN at - interval '1.2 s' AND at));
             END IF;
             SELECT array_agg(of_key.key), array_agg(of_key.jobs), coalesce(sum(of_key.jobs), 0), coalesce(sum(of_key.own), 0),
@@ -500,6 +503,10 @@ BEGIN
         DECLARE
             twice record;
         BEGIN
+            IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                RAISE 'a limit is written in a transaction that is READ COMMITTED: this one cannot see whether another takes its types'
+                    USING ERRCODE = 'object_not_in_prerequisite_state';
+            END IF;
             PERFORM pg_advisory_xact_lock(hashtextextended('_ayb_job_limit_types', 0));
             SELECT type, min(name) AS one, max(name) AS other INTO twice
             FROM TABLES._ayb_job_limits CROSS JOIN unnest(types) AS type

@@ -305,7 +305,7 @@ BEGIN
                             SELECT run.outcome FROM TABLES._ayb_job_executions AS run
                             WHERE run.job_id = job.id
                             ORDER BY run.id + 0 DESC
-                            LIMIT job.attempts
+                            LIMIT greatest(job.attempts, 0)
                         ) AS last
                     ))::int,
                     attempts = 0, crashes = 0, last_error = NULL, progress = NULL, updated_at = now(),

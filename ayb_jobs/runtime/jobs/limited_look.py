@@ -6,6 +6,7 @@ once a second while jobs wait: another daemon may have freed a place that it can
 or token in all is passed over without its lock, so that waiting jobs cost an idle daemon next to nothing.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ SWEEP_S = 1.0
 MOST_STEPS = 20
 # Jobs that run for less are quick.
 QUICK_S = 0.005
+# For so long after one of them all are taken for quick: each daemon has had its turn by then.
+QUICK_FOR_S = 1.0
 # To ask first whether a limit is full is not worth it, if it is known to let a job start so soon.
 SOON_S = 0.25
 # For so long a look goes on behind jobs that are refused; the next one comes at once.
@@ -44,10 +47,7 @@ class Filled(NamedTuple):
 
 
 class LimitedLook:
-    """Leases jobs of some types under limits. `room` tells how many to lease now; `take` gets each batch.
-
-    `quick` tells whether the last jobs that ended under limits ran for no time.
-    """
+    """Leases jobs of some types under limits. `room` tells how many to lease now; `take` gets each batch."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class LimitedLook:
         self._releaser = releaser
         self._room = room
         self._take = take
-        self.quick = False
+        self._quick_until = -math.inf
         self._after: dict[str, str] = {}
         self._floors: defaultdict[tuple[str, ...], KeyFloors] = defaultdict(KeyFloors)
         self._idle: set[str] = set()  # the limits whose last look found nothing
@@ -80,6 +80,10 @@ class LimitedLook:
     def serve(self, leasing: Leasing) -> None:
         """Lease like this from now on. Not while a look is under way."""
         self._leasing = self._careful.leasing = leasing
+
+    def see_end(self, run_s: float) -> None:
+        """Learn from a job under a limit how short those are that wait."""
+        self._quick_until = time.monotonic() + QUICK_FOR_S if run_s < QUICK_S else -math.inf
 
     def fill(self) -> Filled:
         """Lease what there is room and place for, each limit in its turn; one that fails keeps no other from it."""
@@ -181,7 +185,7 @@ class LimitedLook:
                 only=only,
                 wait_s=self._held.wait_s(),
                 floors=given,
-                quick=self.quick,
+                quick=sent < self._quick_until,
             )
         if found.missed:
             self._held.missed(name)

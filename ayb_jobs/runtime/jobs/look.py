@@ -20,7 +20,7 @@ from ayb_jobs.runtime.jobs.careful_leasing import CarefulLeasing
 from ayb_jobs.runtime.jobs.in_flight import Held, InFlight
 from ayb_jobs.runtime.jobs.lanes import Lanes
 from ayb_jobs.runtime.jobs.leasing import Leasing
-from ayb_jobs.runtime.jobs.limited_look import QUICK_S, SOON_S, LimitedLook
+from ayb_jobs.runtime.jobs.limited_look import SOON_S, LimitedLook
 from ayb_jobs.runtime.jobs.releaser import Releaser
 from ayb_jobs.runtime.jobs.sweep import SweepClock
 from ayb_jobs.runtime.narrowing import Patience
@@ -114,7 +114,7 @@ class Look:
 
     def free_places(self, run_s: float) -> None:
         """Have the next turn look under limits: a job under one has ended, which ran for so long."""
-        self._limited.quick = run_s < QUICK_S
+        self._limited.see_end(run_s)
         self._places_at = 0.0
 
     def is_wanted(self, now: float) -> bool:

@@ -71,6 +71,7 @@ def set_limit(conn: Connection, new: NewLimit, *, by: str) -> None:
     conn.execute(LOCK_PAUSES)
     refuse_taken(conn, new)
     write_limit(conn, new, by=by)
+    put_running_under(conn, new.name)
 
 
 def refuse_taken(conn: Connection, new: NewLimit) -> None:
@@ -80,7 +81,10 @@ def refuse_taken(conn: Connection, new: NewLimit) -> None:
 
 
 def write_limit(conn: Connection, new: NewLimit, *, by: str, shipped: bool = False) -> None:
-    """Write a limit, whatever types others have. With `shipped`, it is remembered as what a file defines."""
+    """Write a limit, whatever types others have; what runs of its types is put under it by `put_running_under`.
+
+    With `shipped`, it is remembered as what a file defines.
+    """
     definition = new.definition()
     values = definition | {
         "name": new.name,
@@ -91,7 +95,6 @@ def write_limit(conn: Connection, new: NewLimit, *, by: str, shipped: bool = Fal
         "by": by,
     }
     conn.execute(SET_LIMIT, values)
-    put_running_under(conn, new.name)
     conn.execute(NOTIFY_LIMITS)
 
 

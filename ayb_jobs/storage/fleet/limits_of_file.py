@@ -8,6 +8,7 @@ from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.limits import list_limits, refuse_taken, remove_limit, write_limit
 from ayb_jobs.storage.fleet.pauses import LOCK_PAUSES
+from ayb_jobs.storage.fleet.running_under import put_running_under
 
 READ_DEFINITIONS = "SELECT name::text, definition FROM _ayb_job_limits WHERE definition IS NOT NULL"
 # Whoever holds a limit's row keeps the start waiting, and nobody who pauses something meanwhile for longer than this.
@@ -40,7 +41,10 @@ def follow_file(conn: Connection, defined: Sequence[NewLimit], *, by: str) -> li
         for change in changes:
             _apply(conn, change, by=by)
         made = [change.new for change in changes if change.new is not None]
-        _refuse_taken(conn, made)  # once all are written: a type may have moved from one to another
+        # Once all are written: a type may have moved from one to another.
+        _refuse_taken(conn, made)
+        for new in made:
+            put_running_under(conn, new.name)
     return [new.name for new in made]
 
 

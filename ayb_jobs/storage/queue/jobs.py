@@ -229,7 +229,7 @@ ATTEMPTS_GIVEN = """
             SELECT run.outcome FROM _ayb_job_executions AS run
             WHERE run.job_id = _ayb_jobs.id
             ORDER BY run.id + 0 DESC
-            LIMIT _ayb_jobs.attempts
+            LIMIT greatest(_ayb_jobs.attempts, 0)
         ) AS last
     ))::int
 """

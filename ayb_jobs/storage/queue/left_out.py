@@ -32,7 +32,8 @@ def find_settled(conn: Connection, settlements: Sequence[Settlement]) -> set[str
 
 
 FIND_HELD = """
-    SELECT lease_id FROM _ayb_jobs WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[])
+    SELECT lease_id FROM _ayb_jobs
+    WHERE id = ANY (%(ids)s::uuid[]) AND lease_id = ANY (%(lease_ids)s::uuid[]) AND (state = 'running') IS NOT FALSE
 """
 
 

@@ -25,7 +25,9 @@ def find_steps(conn: Connection, job_id: str) -> dict[str, str]:
 # whether it was held: to return one as well would take a third of what the insert takes.
 KEEP_STEP = """
     INSERT INTO _ayb_job_steps (job_id, name, result)
-    SELECT id, %(name)s, %(result)s::jsonb FROM _ayb_jobs WHERE id = %(id)s AND lease_id = %(lease_id)s FOR SHARE
+    SELECT id, %(name)s, %(result)s::jsonb FROM _ayb_jobs WHERE id = %(id)s AND lease_id = %(lease_id)s
+        AND (state = 'running') IS NOT FALSE
+    FOR SHARE
 """
 
 
@@ -41,7 +43,9 @@ def keep_step(conn: Connection, lease: Lease, name: str, result: str) -> bool:
 # For a step that may be kept already; a plain insert takes four fifths of the time.
 KEEP_STEP_AGAIN = """
     INSERT INTO _ayb_job_steps (job_id, name, result)
-    SELECT id, %(name)s, %(result)s::jsonb FROM _ayb_jobs WHERE id = %(id)s AND lease_id = %(lease_id)s FOR SHARE
+    SELECT id, %(name)s, %(result)s::jsonb FROM _ayb_jobs WHERE id = %(id)s AND lease_id = %(lease_id)s
+        AND (state = 'running') IS NOT FALSE
+    FOR SHARE
     ON CONFLICT (job_id, name) DO UPDATE SET result = excluded.result, done_at = excluded.done_at
 """
 
@@ -56,7 +60,7 @@ REPORT_CHECKPOINT = """
     WITH reported AS (
         UPDATE _ayb_jobs
         SET progress = %(progress)s::jsonb, lease_until = now() + %(lease_s)s * interval '1 second', updated_at = now()
-        WHERE id = %(id)s AND lease_id = %(lease_id)s
+        WHERE id = %(id)s AND lease_id = %(lease_id)s AND (state = 'running') IS NOT FALSE
         RETURNING id
     )
     INSERT INTO _ayb_job_steps (job_id, name, result)

@@ -93,6 +93,15 @@ def test_attempts_whose_rows_a_trigger_drops_are_told_once_a_minute(
     assert not conn.execute("SELECT FROM _ayb_jobs WHERE state = 'running'").fetchall()
 
 
+def test_the_end_of_a_job_that_plain_sql_has_ended_is_lost_and_nobodys_fault(db: Database, conn: Connection) -> None:
+    completing = Completing(db, conn)
+    completing.end_one()
+    conn.execute("UPDATE _ayb_jobs SET state = 'canceled', canceled_at = now()")
+    completing.completer.tick()
+    assert [type(event) for event in completing.told] == [LeasesLost]
+    assert conn.execute("SELECT state FROM _ayb_jobs").fetchone() == ("canceled",)
+
+
 def test_what_is_lost_is_not_set_aside_any_more(db: Database, conn: Connection) -> None:
     conn.execute(KEEP_RUNNING)
     make_job(conn)

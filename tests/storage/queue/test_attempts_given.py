@@ -16,6 +16,7 @@ from ayb_jobs.storage.queue.bulk import retry_jobs
 from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.settling import settle_jobs
+from tests.factories import make_job
 
 
 def lease(conn: Connection) -> LeasedJob:
@@ -54,3 +55,11 @@ def test_what_runs_again_has_the_attempts_that_the_old_job_was_given(conn: Conne
     put_off_and_failed(conn, 3)
     again = run_again(conn, job.id, {}, actor=Actor(name="test"), defaults=lambda _: Defaults({}, 3))
     assert again.max_attempts == 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_count_of_attempts_that_cannot_be_keeps_no_job_from_being_retried(conn: Connection, way: str) -> None:
+    bad, good = (make_job(conn, "failed", attempts=attempts) for attempts in (-1, 3))
+    for job_id in (bad, good):
+        WAYS[way](conn, job_id)
+    assert conn.execute("SELECT DISTINCT state FROM _ayb_jobs").fetchall() == [("queued",)]

@@ -11,6 +11,7 @@ from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import limits
+from ayb_jobs.storage.fleet.daemons import DaemonRecord, beat
 from ayb_jobs.storage.queue.limited import Limited, lease_limited
 from ayb_jobs.storage.queue.settling import settle_jobs
 from ayb_jobs.storage.rows import one_row
@@ -34,6 +35,14 @@ def few(conn: Connection) -> Connection:
     for _ in range(40):
         make_job(conn, limited_by="few", limited_key="a", priority=6)
     return conn
+
+
+def alive(conn: Connection, *workers: str) -> None:
+    for worker in workers:
+        record = DaemonRecord(
+            id=worker, host="h", pid=1, version="1", concurrency=1, queues=["default"], types=["test"]
+        )
+        beat(conn, record)
 
 
 def look(conn: Connection, worker: str, room: int = 20, job_type: str = "test", *, quick: bool = False) -> Limited:
@@ -96,13 +105,26 @@ def test_who_finds_nothing_to_start_shares_no_more(few: Connection) -> None:
 def test_who_leaves_a_place_unused_for_longer_than_a_sweep_shares_no_more(few: Connection) -> None:
     jobs = lease(few, "a")
     assert lease(few, "b") == []
-    few.execute(LATER, {"s": 3600})  # it may wait for as long as no place is left to it
+    alive(few, "b")
+    few.execute(LATER, {"s": 3600})  # it may wait for as long as no place is left to it, and it lives
     settle(few, jobs)
     assert len(lease(few, "a")) == 4
     few.execute(LATER, {"s": 1.1})
     assert lease(few, "a") == []
     few.execute(LATER, {"s": 0.5})
     assert len(lease(few, "a")) == 4
+
+
+def test_daemons_that_are_gone_share_no_more_though_no_place_was_left_to_them(conn: Connection) -> None:
+    with conn.transaction():
+        limits.set_limit(conn, NewLimit(name="few", types=["test"], max_running=1), by="ada")
+    for _ in range(20):
+        make_job(conn, limited_by="few", limited_key="a", priority=6)
+    for start in range(10):
+        for daemon in range(3):
+            settle(conn, lease(conn, f"{daemon} of start {start}"))
+        conn.execute(LATER, {"s": 11})
+    assert len(sharers(conn)) <= 3
 
 
 def test_who_comes_after_it_was_called_goes_on_sharing(few: Connection) -> None:
@@ -121,6 +143,7 @@ def test_who_comes_after_it_was_called_goes_on_sharing(few: Connection) -> None:
 def test_a_place_that_another_took_first_costs_nobody_its_part(few: Connection) -> None:
     jobs = lease(few, "a")
     assert lease(few, "b") == lease(few, "c") == []
+    alive(few, "b", "c")
     few.execute(LATER, {"s": 5})
     settle(few, jobs[:1])
     assert lease(few, "a") == []  # so that both are called

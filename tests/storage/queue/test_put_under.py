@@ -56,6 +56,18 @@ def test_the_jobs_that_a_trigger_keeps_from_their_limit_are_told(conn: Connectio
     assert put_under(conn, jobs) == jobs[:1]
 
 
+@pytest.mark.parametrize("loser_first", [True, False])
+def test_what_runs_of_a_type_that_a_file_moves_counts_under_its_new_limit(
+    conn: Connection, *, loser_first: bool
+) -> None:
+    old = [NewLimit(name=name, types=types, max_running=5) for name, types in (("a", ["x", "y"]), ("b", ["z"]))]
+    new = [NewLimit(name=name, types=types, max_running=5) for name, types in (("a", ["y"]), ("b", ["z", "x"]))]
+    follow_file(conn, old, by="file")
+    make_job(conn, "running", type="x", priority=6, limited_by="a", limited_key="")
+    follow_file(conn, new if loser_first else new[::-1], by="file")
+    assert conn.execute(UNDER).fetchall() == [("b",)]
+
+
 INSERT = "INSERT INTO _ayb_jobs (type, priority, limited_by, limited_key) VALUES ('a', %s, %s, %s)"
 
 

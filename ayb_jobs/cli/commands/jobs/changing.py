@@ -92,7 +92,7 @@ def change_many(options: Options, backend: JobsBackend, asked: Asked, wanted: Fi
     if count and not asked.yes:
         confirm(action.partition("_")[0], f"{how_many(count)} {before}")
     changed = change_counted(backend, action, wanted, count)
-    if left := count - decoded(changed)["count"]:
+    if (left := count - decoded(changed)["count"]) > 0:
         output.say(
             f"{left:,} stayed as they are: somebody holds them, another job has their unique key, or a trigger keeps them"
         )
@@ -105,7 +105,7 @@ def change_counted(backend: JobsBackend, action: str, wanted: Filter, count: int
     What is made meanwhile adds a call at most, so that it ends however fast jobs are made.
     """
     changed, cursor = 0, ""
-    for _ in range(bulk.most_calls(count)):
+    for _ in range(bulk.most_calls(count) if count else 0):
         told = decoded(backend.change_jobs(action, wanted, dry_run=False, cursor=cursor))
         changed, cursor = changed + told["count"], told.get("nextCursor", "")
         if changed >= count or not cursor:
