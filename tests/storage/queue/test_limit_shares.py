@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from ayb_jobs.model.daemons import DaemonRecord
 from ayb_jobs.model.job import LeasedJob
 from ayb_jobs.model.lifecycle import settle_result
 from ayb_jobs.model.limits import NewLimit
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet import limits
-from ayb_jobs.storage.fleet.daemons import DaemonRecord, beat
+from ayb_jobs.storage.fleet.daemons import beat
 from ayb_jobs.storage.queue.limited import Limited, lease_limited
 from ayb_jobs.storage.queue.settling import settle_jobs
 from ayb_jobs.storage.rows import one_row
