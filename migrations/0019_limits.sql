@@ -379,7 +379,7 @@ BEGIN
                 END IF;
             END IF;
             IF held.max_running > 0 AND p_only IS NULL THEN
-                wants := coalesce(cardinality(picked), 0) BETWEEN least(places, part) AND p_room - 1;
+                wants := cardinality(p_types) > 0 AND coalesce(cardinality(picked), 0) BETWEEN least(places, part) AND p_room - 1;
                 shares := p_worker_id = ANY (held.sharers);
                 places := places - coalesce(cardinality(picked), 0);
             END IF;
