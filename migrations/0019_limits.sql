@@ -89,8 +89,9 @@ CREATE INDEX idx_ayb_jobs_limited_running ON _ayb_jobs (limited_by, execution_id
 -- Whoever settles looks first, and would take every place that it has freed. So those share the places that could start
 -- more if there were more: none takes more than its part of what the others leave. Who has no job left that it could
 -- start shares no more, nor does who leaves a place unused for longer than a sweep takes to come round, nor who is
--- silent: while all places are taken by long jobs, a daemon's heartbeat alone tells that it waits. If jobs are so short that a part of the places costs more than what runs there (`p_quick`), all places are each one's in turn, for a
--- tenth of a second by the clock.
+-- silent: while all places are taken by long jobs, a daemon's heartbeat alone tells that it waits. A look for other
+-- types, as of the daemon's other executors, changes nothing of that. If jobs are so short that a part of the places
+-- costs more than what runs there (`p_quick`), all places are each one's in turn, for a tenth of a second by the clock.
 DO $make$
 DECLARE
     tables text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '_ayb_jobs'::regclass);
@@ -188,7 +189,7 @@ BEGIN
                     WHERE other.worker <> p_worker_id
                         AND (other.seen BETWEEN at - interval '10 s' AND at OR EXISTS (
                             SELECT FROM TABLES._ayb_job_workers AS alive
-                            WHERE alive.id = other.worker AND alive.heartbeat_at BETWEEN at - interval '60 s' AND at))
+                            WHERE alive.id = other.worker AND alive.heartbeat_at > at - interval '60 s'))
                         AND (other.called IS NULL OR other.called BETWEEN at - interval '1.2 s' AND at));
             END IF;
             SELECT array_agg(of_key.key), array_agg(of_key.jobs), coalesce(sum(of_key.jobs), 0), coalesce(sum(of_key.own), 0),
@@ -378,8 +379,8 @@ BEGIN
                     SET tat = greatest(least(kept.tat, at + held.key_burst * held.key_every), at) + (excluded.tat - at);
                 END IF;
             END IF;
-            IF held.max_running > 0 AND p_only IS NULL THEN
-                wants := cardinality(p_types) > 0 AND coalesce(cardinality(picked), 0) BETWEEN least(places, part) AND p_room - 1;
+            IF held.max_running > 0 AND p_only IS NULL AND cardinality(p_types) > 0 THEN
+                wants := coalesce(cardinality(picked), 0) BETWEEN least(places, part) AND p_room - 1;
                 shares := p_worker_id = ANY (held.sharers);
                 places := places - coalesce(cardinality(picked), 0);
             END IF;
@@ -409,12 +410,13 @@ BEGIN
             END IF;
             IF held.every IS NOT NULL THEN
                 wait_s := extract(epoch FROM held.tat - (held.burst - 1) * held.every - clock_timestamp());
-            ELSIF wants AND ahead > 0 THEN
-                wait_s := (floor(turns) + ahead) * turn_s - extract(epoch FROM at);
+            END IF;
+            IF wants AND ahead > 0 THEN
+                wait_s := greatest(wait_s, (floor(turns) + ahead) * turn_s - extract(epoch FROM at));
             ELSIF wants AND ahead = 0 AND picked IS NULL THEN
-                wait_s := 0.005;  -- what runs since the turn before
+                wait_s := greatest(wait_s, 0.005);  -- what runs since the turn before
             ELSIF wants AND NOT shares AND picked IS NULL THEN
-                wait_s := 0.02;  -- the others leave it places by then
+                wait_s := greatest(wait_s, 0.02);  -- the others leave it places by then
             END IF;
             IF held.key_every IS NOT NULL AND coalesce(cardinality(picked), 0) < spare THEN
                 UPDATE TABLES._ayb_job_limit_keys AS kept SET tat = at + held.key_burst * held.key_every
@@ -503,10 +505,6 @@ BEGIN
         DECLARE
             twice record;
         BEGIN
-            IF current_setting('transaction_isolation') = 'repeatable read' THEN
-                RAISE 'a limit is written in a transaction that is READ COMMITTED: this one cannot see whether another takes its types'
-                    USING ERRCODE = 'object_not_in_prerequisite_state';
-            END IF;
             PERFORM pg_advisory_xact_lock(hashtextextended('_ayb_job_limit_types', 0));
             SELECT type, min(name) AS one, max(name) AS other INTO twice
             FROM TABLES._ayb_job_limits CROSS JOIN unnest(types) AS type

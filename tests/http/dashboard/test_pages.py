@@ -959,3 +959,9 @@ def jobs_and_deeds(conn: Connection) -> list[int]:
         count
         for (count,) in conn.execute("SELECT count(*) FROM _ayb_jobs UNION ALL SELECT count(*) FROM _ayb_job_audit")
     ]
+
+
+def test_a_bulk_action_on_jobs_of_the_future_finds_none(guest: Guest, conn: Connection) -> None:
+    make_job(conn, type="send_mail")
+    asked = guest.get("/jobs/bulk?action=cancel&type=send_mail&since=2999-01-01")
+    assert (asked.status, "No job to cancel" in asked.text) == (200, True)

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from psycopg.errors import ObjectNotInPrerequisiteState, UniqueViolation
+from psycopg.errors import UniqueViolation
 
 from ayb_jobs.storage.database import Connection, connect
 from ayb_jobs.storage.fleet.limits import list_limits
@@ -37,14 +37,6 @@ def test_a_type_moves_from_one_limit_to_another_in_one_transaction_in_any_order(
         conn.execute(SET_TYPES, (["a", "c"], "other"))
         conn.execute(SET_TYPES, (["b"], "one"))
     assert types(conn) == {"one": ["b"], "other": ["a", "c"]}
-
-
-def test_a_transaction_that_could_not_see_another_limit_writes_none(conn: Connection) -> None:
-    conn.execute(INSERT, ("one", ["a"]))
-    conn.execute("SET default_transaction_isolation = 'repeatable read'")
-    with pytest.raises(ObjectNotInPrerequisiteState, match="READ COMMITTED"):
-        conn.execute(INSERT, ("other", ["b"]))
-    assert types(conn) == {"one": ["a"]}
 
 
 def test_of_two_transactions_that_are_committed_at_once_one_is_refused(conn: Connection, database_url: str) -> None:

@@ -116,11 +116,14 @@ def test_who_leaves_a_place_unused_for_longer_than_a_sweep_shares_no_more(few: C
     assert len(lease(few, "a")) == 4
 
 
-def test_who_knows_no_type_of_a_limit_shares_nothing(few: Connection) -> None:
+def test_a_look_for_no_type_of_a_limit_changes_nothing_of_who_shares_it(few: Connection) -> None:
     jobs = lease(few, "a")
     assert look(few, "z", job_type="strange").leased == []
+    assert lease(few, "b") == []
+    assert look(few, "a", job_type="strange").leased == []
+    assert sharers(few) == ["a", "b"]
     settle(few, jobs)
-    assert len(lease(few, "a")) == 8
+    assert (len(lease(few, "b")), len(lease(few, "a"))) == (4, 4)
 
 
 def test_daemons_that_are_gone_share_no_more_though_no_place_was_left_to_them(conn: Connection) -> None:
