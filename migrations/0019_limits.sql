@@ -189,7 +189,7 @@ BEGIN
                     WHERE other.worker <> p_worker_id
                         AND (other.seen BETWEEN at - interval '10 s' AND at OR EXISTS (
                             SELECT FROM TABLES._ayb_job_workers AS alive
-                            WHERE alive.id = other.worker AND alive.heartbeat_at > at - interval '60 s'))
+                            WHERE alive.id = other.worker AND alive.heartbeat_at BETWEEN at - interval '60 s' AND at + interval '60 s'))
                         AND (other.called IS NULL OR other.called BETWEEN at - interval '1.2 s' AND at));
             END IF;
             SELECT array_agg(of_key.key), array_agg(of_key.jobs), coalesce(sum(of_key.jobs), 0), coalesce(sum(of_key.own), 0),

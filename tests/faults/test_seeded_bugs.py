@@ -99,8 +99,8 @@ BUGS = [
     bug(
         "a limit has a place too many for each look",
         LIMITS,
-        "least(spare, held.max_running - running_all)",
-        "least(spare, held.max_running + 1 - running_all)",
+        "places := held.max_running - running_all",
+        "places := held.max_running + 1 - running_all",
         "none",
         "limit_exceeded",
     ),

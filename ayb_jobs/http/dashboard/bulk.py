@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -148,8 +148,8 @@ def _previewed(visit: Visit, fields: Mapping[str, str]) -> tuple[Asked, Filter]:
 
 def _made_before(at: datetime, wanted: Filter) -> Filter:
     """Return a filter that leaves out what is made after its jobs were counted."""
-    if wanted.since is not None and wanted.since >= at:  # none was made as late as that
-        at = wanted.since + timedelta(microseconds=1)
+    if wanted.since is not None and wanted.since >= at:  # there is none to count, so the page offers nothing
+        return wanted
     return replace(wanted, until=min(wanted.until or at, at))
 
 

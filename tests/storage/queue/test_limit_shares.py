@@ -110,9 +110,9 @@ def test_who_leaves_a_place_unused_for_longer_than_a_sweep_shares_no_more(few: C
     few.execute(LATER, {"s": 3600})  # it may wait for as long as no place is left to it, and it lives
     settle(few, jobs)
     assert len(lease(few, "a")) == 4
-    few.execute(LATER, {"s": 1.1})
-    assert lease(few, "a") == []
     few.execute(LATER, {"s": 0.5})
+    assert lease(few, "a") == []
+    few.execute(LATER, {"s": 1.0})
     assert len(lease(few, "a")) == 4
 
 
@@ -144,7 +144,7 @@ def test_who_comes_after_it_was_called_goes_on_sharing(few: Connection) -> None:
     few.execute(LATER, {"s": 5})
     settle(few, jobs)
     assert len(lease(few, "a")) == 4
-    few.execute(LATER, {"s": 1})
+    few.execute(LATER, {"s": 0.5})
     assert len(lease(few, "b")) == 4
     few.execute(LATER, {"s": 3600})
     assert lease(few, "a") == []

@@ -13,7 +13,6 @@ from ayb_jobs.runtime.jobs import key_floors
 from ayb_jobs.runtime.jobs.key_floors import LONGEST_S, MOST, WORTH_IT, KeyFloors
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.queue.lanes import Lane
-from ayb_jobs.storage.queue.leasing import lease_jobs
 from ayb_jobs.storage.queue.put_under import put_under
 from ayb_jobs.storage.rows import one_row
 from tests.factories import make_job
@@ -111,11 +110,9 @@ def test_what_runs_longest_counts_whatever_has_run_since(conn: Connection) -> No
 
 
 def test_what_runs_already_and_is_put_under_a_limit_counts(conn: Connection) -> None:
-    job_id = make_job(conn)
-    lease_jobs(conn, worker_id="w", lanes=LANES, types=["test"], limit=1, lease_s=60)
     limit(conn, max_running=1)
     raise_mark(conn)
-    put_under(conn, [job_id])
+    put_under(conn, [make_job(conn, "running", execution_id=1)])
     waiting = make_job(conn)
     put_under(conn, [waiting])
     raised = [under(conn).leased for _ in range(2)]
