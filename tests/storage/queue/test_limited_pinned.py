@@ -12,7 +12,6 @@ from ayb_jobs.lab.bench.pinned import old_transaction
 from ayb_jobs.runtime.jobs import key_floors
 from ayb_jobs.runtime.jobs.key_floors import LONGEST_S, MOST, WORTH_IT, KeyFloors
 from ayb_jobs.storage.database import Connection
-from ayb_jobs.storage.queue.lanes import Lane
 from ayb_jobs.storage.queue.put_under import put_under
 from ayb_jobs.storage.rows import one_row
 from tests.factories import make_job
@@ -35,7 +34,6 @@ PAGES = """
 """
 MARK = "SELECT running_from FROM _ayb_job_limits"
 SPEND = "SELECT setval('_ayb_job_execution_ids', nextval('_ayb_job_execution_ids') + %s)"
-LANES = [Lane("default", priority) for priority in range(1, 5)]
 
 
 def make_limited(conn: Connection, key: str = "a", **given: Any) -> str:
