@@ -40,7 +40,7 @@ class Made:
         """End it if it is to end."""
         states = Counter(self.members.values())
         if self.sealed and not self.called and not states.keys() & UNFINISHED:
-            event = "success" if set(states) <= {"completed"} else "failure"
+            event = "failure" if self.canceled or set(states) - {"completed"} else "success"
             self.called = {("done", states.total()), (event, states.total())}
 
 

@@ -83,6 +83,7 @@ TAKE = """
         statement text;
         taken int := 0;
     BEGIN
+        SET CONSTRAINTS ALL IMMEDIATE;
         FOREACH statement IN ARRAY statements LOOP
             BEGIN
                 EXECUTE statement;
@@ -501,7 +502,7 @@ LOOPS: dict[str, Case] = {
     ),
     "limits": Case(
         hostile=[
-            ("_ayb_job_limits", {"name": "gen_random_uuid()::text", "types": "ARRAY['a']", "set_by": "''",
+            ("_ayb_job_limits", {"name": "gen_random_uuid()::text", "types": "ARRAY[gen_random_uuid()]", "set_by": "''",
                 "rate": "'1/s'", "every": "'1 s'"}),
             ("_ayb_job_limit_keys", {"limit_name": "gen_random_uuid()::text", "limit_key": "''", "tat": "now()"}),
             ("_ayb_jobs", {"type": "'noop'", "limited_by": "'gone'", "limited_key": "''"}),

@@ -133,8 +133,9 @@ def test_hostile_limits_keys_and_jobs_under_them_keep_no_job_waiting(database_ur
     for interval in EDGES["interval"]:
         conn.execute(
             "INSERT INTO _ayb_job_limits (name, types, set_by, rate, every, key_rate, key_every)"
-            f" SELECT md5({sql.Literal(interval).as_string()}), '{{limited}}', '', 'r', every, 'r', every"
-            f" FROM (SELECT {interval}::interval) AS given (every) WHERE every > '0' AND every <= '36500 days'"
+            f" SELECT name, ARRAY[name], '', 'r', every, 'r', every"
+            f" FROM (SELECT md5({sql.Literal(interval).as_string()}), {interval}::interval) AS given (name, every)"
+            " WHERE every > '0' AND every <= '36500 days'"
         )
     good = [make_job(conn, type=name, payload={"good": 1}) for name in TYPES]
     with running(database_url, all_types()):
