@@ -335,13 +335,12 @@ BEGIN
                 ), held AS MATERIALIZED (
                     SELECT job.id, asked.lease_id, job.canceling_lease_id IS NOT NULL AS is_canceling
                     FROM TABLES._ayb_jobs AS job
-                    JOIN asked ON asked.id = job.id AND asked.lease_id = coalesce(job.lease_id, job.canceling_lease_id)
-                    WHERE job.id = ANY (ayb_jobs_extend.ids) AND (job.state = 'running') IS NOT FALSE
+                    JOIN asked ON asked.id = job.id AND asked.lease_id = CASE job.state WHEN 'running' THEN coalesce(job.lease_id, job.canceling_lease_id) END
+                    WHERE job.id = ANY (ayb_jobs_extend.ids)
                 ), free AS MATERIALIZED (
                     SELECT job.id, held.lease_id
                     FROM TABLES._ayb_jobs AS job
-                    JOIN held ON held.id = job.id AND held.lease_id = coalesce(job.lease_id, job.canceling_lease_id)
-                        AND (job.state = 'running') IS NOT FALSE
+                    JOIN held ON held.id = job.id AND held.lease_id = CASE job.state WHEN 'running' THEN coalesce(job.lease_id, job.canceling_lease_id) END
                     FOR NO KEY UPDATE OF job SKIP LOCKED
                 ), extended AS (
                     UPDATE TABLES._ayb_jobs AS job

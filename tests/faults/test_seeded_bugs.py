@@ -240,7 +240,7 @@ BUGS = [
     bug(
         "settling is not fenced",
         SETTLING,
-        "AND job.id = ended.id AND job.lease_id = ended.lease_id AND (job.state = 'running') IS NOT FALSE\n",
+        "AND job.id = ended.id AND job.lease_id = CASE job.state WHEN 'running' THEN ended.lease_id END\n",
         "AND job.id = ended.id\n",
         "pause=4",
         "stale_write_accepted change_after_completion illegal_transition",
@@ -248,11 +248,11 @@ BUGS = [
     bug(
         "extending and releasing are not fenced",
         LEASES,
-        " AND asked.lease_id = job.lease_id",
+        " AND asked.lease_id = CASE job.state WHEN 'running' THEN job.lease_id END",
         "",
         "pause=4",
         "stale_write_accepted change_after_completion",
-        (" AND held.lease_id = job.lease_id", ""),
+        (" AND held.lease_id = CASE job.state WHEN 'running' THEN job.lease_id END", ""),
         (" AND job.lease_id = free.lease_id", ""),
         (HELD + "unnest", HELD.replace("job.lease_id", "asked.lease_id") + "unnest"),
         (HELD + "held", HELD.replace("job.lease_id", "held.lease_id") + "held"),

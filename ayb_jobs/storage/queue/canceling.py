@@ -88,12 +88,12 @@ EXTEND_CANCELED = """
         SELECT job.id, job.canceling_lease_id
         FROM _ayb_jobs AS job
         JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
-            ON asked.id = job.id AND asked.lease_id = job.canceling_lease_id
-        WHERE job.id = ANY (%(ids)s::uuid[]) AND (job.state = 'running') IS NOT FALSE
+            ON asked.id = job.id AND asked.lease_id = CASE job.state WHEN 'running' THEN job.canceling_lease_id END
+        WHERE job.id = ANY (%(ids)s::uuid[])
     ), free AS MATERIALIZED (
         SELECT job.id, job.canceling_lease_id
         FROM _ayb_jobs AS job
-        JOIN held ON held.id = job.id AND held.canceling_lease_id = job.canceling_lease_id AND (job.state = 'running') IS NOT FALSE
+        JOIN held ON held.id = job.id AND held.canceling_lease_id = CASE job.state WHEN 'running' THEN job.canceling_lease_id END
         FOR NO KEY UPDATE OF job SKIP LOCKED
     ), extended AS (
         UPDATE _ayb_jobs AS job
@@ -130,8 +130,8 @@ END_CANCELED = """
         SET state = 'canceled', canceled_at = now(), last_error = coalesce(ended.error, job.last_error),
             canceling_lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
-        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id AND job.canceling_lease_id = ended.lease_id
-            AND (job.state = 'running') IS NOT FALSE
+        WHERE job.id = ANY (%(ids)s::uuid[]) AND job.id = ended.id
+            AND job.canceling_lease_id = CASE job.state WHEN 'running' THEN ended.lease_id END
         RETURNING job.id, job.type, job.state, job.execution_id, job.schedule_id, job.attempts, job.last_run_at,
             job.canceling_lease_id AS lease_left,
             CASE

@@ -19,12 +19,12 @@ EXTEND_LEASES = """
         SELECT job.id, job.lease_id
         FROM _ayb_jobs AS job
         JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
-            ON asked.id = job.id AND asked.lease_id = job.lease_id
-        WHERE job.id = ANY (%(ids)s::uuid[]) AND (job.state = 'running') IS NOT FALSE
+            ON asked.id = job.id AND asked.lease_id = CASE job.state WHEN 'running' THEN job.lease_id END
+        WHERE job.id = ANY (%(ids)s::uuid[])
     ), free AS MATERIALIZED (
         SELECT job.id, job.lease_id
         FROM _ayb_jobs AS job
-        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id AND (job.state = 'running') IS NOT FALSE
+        JOIN held ON held.id = job.id AND held.lease_id = CASE job.state WHEN 'running' THEN job.lease_id END
         FOR NO KEY UPDATE OF job SKIP LOCKED
     ), extended AS (
         UPDATE _ayb_jobs AS job
@@ -71,12 +71,12 @@ RELEASE_JOBS = """
         SELECT job.id, job.lease_id
         FROM _ayb_jobs AS job
         JOIN unnest(%(ids)s::uuid[], %(lease_ids)s::uuid[]) AS asked (id, lease_id)
-            ON asked.id = job.id AND asked.lease_id = job.lease_id
-        WHERE job.id = ANY (%(ids)s::uuid[]) AND (job.state = 'running') IS NOT FALSE
+            ON asked.id = job.id AND asked.lease_id = CASE job.state WHEN 'running' THEN job.lease_id END
+        WHERE job.id = ANY (%(ids)s::uuid[])
     ), free AS MATERIALIZED (
         SELECT job.id, job.lease_id
         FROM _ayb_jobs AS job
-        JOIN held ON held.id = job.id AND held.lease_id = job.lease_id AND (job.state = 'running') IS NOT FALSE
+        JOIN held ON held.id = job.id AND held.lease_id = CASE job.state WHEN 'running' THEN job.lease_id END
         FOR NO KEY UPDATE OF job SKIP LOCKED
     ), released AS (
         UPDATE _ayb_jobs AS job

@@ -32,8 +32,8 @@ LEASE_IF_WHOLE = """
                 ELSE ('a trigger kept a part of job ' || job.id::text)::uuid
             END
 """
-# What plain SQL ended while it ran has its lease yet, and stays as it is. The state is asked for in a form for which
-# the planner takes no index: that of what runs is full of dead entries while a transaction stays open for long.
+# What plain SQL ended while it ran has its lease yet, and stays as it is. The state is asked for within the join:
+# by itself, the planner would take few rows to run, and join each of them with all of a batch.
 # The arrays that hold nothing but nulls come empty, and so do the states and outcomes if every attempt completed: each
 # element costs the server and its client. `id = ANY` beside the join has the primary
 # key searched once for all of a batch. A join alone, or a list whose length the planner knows, may be planned as one
@@ -64,7 +64,7 @@ SETTLE_JOBS = f"""
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
-            AND job.id = ended.id AND job.lease_id = ended.lease_id AND (job.state = 'running') IS NOT FALSE
+            AND job.id = ended.id AND job.lease_id = CASE job.state WHEN 'running' THEN ended.lease_id END
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts,
             {LEASE_IF_WHOLE} AS lease_id,
             ended.outcome, ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
@@ -97,7 +97,7 @@ COMPLETE_JOBS = """
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
-            AND job.id = ended.id AND job.lease_id = ended.lease_id AND (job.state = 'running') IS NOT FALSE
+            AND job.id = ended.id AND job.lease_id = CASE job.state WHEN 'running' THEN ended.lease_id END
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts,
             CASE
                 WHEN job.state = 'completed' AND job.lease_id IS NULL
@@ -133,7 +133,7 @@ SETTLE_AND_REMOVE_JOBS = f"""
     ), removed AS (
         DELETE FROM _ayb_jobs AS job USING ended
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state = 'completed'))
-            AND job.id = ended.id AND job.lease_id = ended.lease_id AND (job.state = 'running') IS NOT FALSE
+            AND job.id = ended.id AND job.lease_id = CASE job.state WHEN 'running' THEN ended.lease_id END
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id, ended.outcome,
             ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, NULL::uuid AS lease_left
     ), updated AS (
@@ -150,7 +150,7 @@ SETTLE_AND_REMOVE_JOBS = f"""
             lease_id = NULL, lease_until = NULL, worker_id = NULL, updated_at = now()
         FROM ended
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended WHERE state <> 'completed'))
-            AND job.id = ended.id AND job.lease_id = ended.lease_id AND (job.state = 'running') IS NOT FALSE
+            AND job.id = ended.id AND job.lease_id = CASE job.state WHEN 'running' THEN ended.lease_id END
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts,
             {LEASE_IF_WHOLE} AS lease_id,
             ended.outcome, ended.error, ended.records, ended.started_ago_us, ended.ended_ago_us, job.lease_id AS lease_left
@@ -181,7 +181,7 @@ REMOVE_COMPLETED_JOBS = """
     ), settled AS (
         DELETE FROM _ayb_jobs AS job USING ended
         WHERE job.id = ANY (ARRAY(SELECT id FROM ended))
-            AND job.id = ended.id AND job.lease_id = ended.lease_id AND (job.state = 'running') IS NOT FALSE
+            AND job.id = ended.id AND job.lease_id = CASE job.state WHEN 'running' THEN ended.lease_id END
         RETURNING job.id, job.type, job.execution_id, job.schedule_id, job.attempts, ended.lease_id,
             ended.records, ended.started_ago_us, ended.ended_ago_us, NULL::uuid AS lease_left
     ), logged AS (
