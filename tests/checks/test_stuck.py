@@ -45,11 +45,11 @@ def test_a_row_names_the_loops_that_make_no_progress_for_as_long_as_they_do_not(
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
     with running(database_url, Registry(), scheduler_enabled=True) as one:
         one.daemon.tell_stuck(lambda: stuck_names(loop_ages(one.daemon.loops())))
-        eventually(lambda: stuck_loops(conn) == [[]])
+        eventually(lambda: stuck_loops(conn) == [[]], within_s=30)
         conn.execute("ALTER TABLE _ayb_job_schedules RENAME TO _away")
-        eventually(lambda: stuck_loops(conn) == [["scheduler"]])
+        eventually(lambda: stuck_loops(conn) == [["scheduler"]], within_s=30)
         conn.execute("ALTER TABLE _away RENAME TO _ayb_job_schedules")
-        eventually(lambda: stuck_loops(conn) == [[]])
+        eventually(lambda: stuck_loops(conn) == [[]], within_s=30)
 
 
 def test_health_fails_if_each_daemon_has_a_loop_without_progress(database_url: str, conn: Connection) -> None:
