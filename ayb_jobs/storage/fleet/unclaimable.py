@@ -1,7 +1,7 @@
 """Jobs that are due and that nobody may lease: one daemon, or any that is alive."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from ayb_jobs.storage.database import Connection
 from ayb_jobs.storage.fleet.daemons import ALIVE_S
@@ -31,76 +31,7 @@ class Unclaimable(NamedTuple):
 
 # Each lane is walked by itself, so that jobs that are due later are not. The planner does not know the bound, as in
 # MEASURE_LEVEL.
-COUNT_UNCLAIMABLE = """
-    WITH RECURSIVE lanes AS (
-        (
-            SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
-        )
-        UNION ALL
-        SELECT next.*
-        FROM lanes, LATERAL (
-            SELECT queue, priority
-            FROM _ayb_jobs
-            WHERE state = 'queued' AND (queue, priority) > (lanes.queue, lanes.priority)
-            ORDER BY queue, priority
-            LIMIT 1
-        ) AS next
-    ), lane AS MATERIALIZED (
-        SELECT queue, priority, %(look)s::bigint / (4 * count(*) OVER ()) + 10 AS share
-        FROM (SELECT queue, priority FROM lanes LIMIT 1000) AS few
-    ), front AS MATERIALIZED (
-        SELECT job.id, job.type, lane.queue
-        FROM lane CROSS JOIN LATERAL (
-            SELECT id, type
-            FROM _ayb_jobs
-            WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
-            ORDER BY run_at, id
-            LIMIT (SELECT %(look)s::bigint)
-        ) AS job
-        LIMIT %(look)s
-    ), ends AS (
-        SELECT job.id, job.type, lane.queue
-        FROM lane CROSS JOIN LATERAL (
-            (
-                SELECT id, type
-                FROM _ayb_jobs
-                WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
-                ORDER BY run_at, id
-                LIMIT lane.share
-            )
-            UNION ALL
-            (
-                SELECT id, type
-                FROM _ayb_jobs
-                WHERE state = 'queued' AND queue = lane.queue AND priority = lane.priority AND run_at <= now()
-                ORDER BY run_at DESC, id DESC
-                LIMIT lane.share
-            )
-        ) AS job
-        WHERE (SELECT count(*) FROM front) >= %(look)s
-    )
-    SELECT type, queue, count(*) AS jobs
-    FROM (SELECT * FROM front UNION SELECT * FROM ends) AS seen
-    WHERE NOT (type = ANY (%(types)s::text[]) AND queue = ANY (%(queues)s::text[]))
-    GROUP BY type, queue
-    ORDER BY jobs DESC, type, queue
-    LIMIT 50
-"""
-
-
-def count_unclaimable(conn: Connection, *, types: Sequence[str], queues: Sequence[str]) -> Unclaimable:
-    """Count the due jobs of other types or queues than these, looking at as many as `unclaimable_by_all`."""
-    values = {"types": list(types), "queues": list(queues), "look": LOOK}
-    found = Unclaimable({}, {})
-    for row in named(conn).execute(COUNT_UNCLAIMABLE, values):
-        counts, name = (found.queues, row.queue) if row.type in types else (found.types, row.type)
-        counts[name] = counts.get(name, 0) + row.jobs
-    return found
-
-
-# Each lane is walked by itself, so that jobs that are due later are not. The planner does not know the bound, as in
-# MEASURE_LEVEL.
-COUNT_UNCLAIMABLE_BY_ALL = """
+DUE_BY_LANE: LiteralString = """
     WITH RECURSIVE lanes AS (
         (
             SELECT queue, priority FROM _ayb_jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1
@@ -148,7 +79,31 @@ COUNT_UNCLAIMABLE_BY_ALL = """
         ) AS job
         WHERE (SELECT count(*) FROM front) >= %(look)s
     )
-    SELECT type, queue, coalesce(jobs, 0) AS jobs, coalesce(sum(jobs) OVER (), 0)::bigint AS total, cut,
+"""
+# A kept plan is to know how many lanes there are at most.
+COUNT_UNCLAIMABLE: LiteralString = (
+    DUE_BY_LANE.replace("%(lanes)s", "1000")
+    + """    SELECT type, queue, count(*) AS jobs
+    FROM (SELECT * FROM front UNION SELECT * FROM ends) AS seen
+    WHERE NOT (type = ANY (%(types)s::text[]) AND queue = ANY (%(queues)s::text[]))
+    GROUP BY type, queue
+    ORDER BY jobs DESC, type, queue
+    LIMIT 50
+"""
+)
+
+
+def count_unclaimable(conn: Connection, *, types: Sequence[str], queues: Sequence[str]) -> Unclaimable:
+    """Count the due jobs of other types or queues than these, looking at as many as `unclaimable_by_all`."""
+    values = {"types": list(types), "queues": list(queues), "look": LOOK}
+    found = Unclaimable({}, {})
+    for row in named(conn).execute(COUNT_UNCLAIMABLE, values):
+        counts, name = (found.queues, row.queue) if row.type in types else (found.types, row.type)
+        counts[name] = counts.get(name, 0) + row.jobs
+    return found
+
+
+COUNT_UNCLAIMABLE_BY_ALL: LiteralString = f"""{DUE_BY_LANE}    SELECT type, queue, coalesce(jobs, 0) AS jobs, coalesce(sum(jobs) OVER (), 0)::bigint AS total, cut,
         EXISTS (
             SELECT FROM _ayb_job_workers AS daemon
             WHERE heartbeat_at BETWEEN now() - make_interval(secs => %(alive_s)s) AND now() + make_interval(secs => %(alive_s)s)
